@@ -1,0 +1,395 @@
+//! The configuration as the program uses it: complete, typed, validated. It is built once from all
+//! sources and never edited; a reload builds another one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::secret::Secret;
+use crate::url::Url;
+
+/// Everything that the program was told.
+#[derive(Debug)]
+pub struct Config {
+    /// `ASPNETCORE_ENVIRONMENT`; `Production` when nothing is said.
+    pub environment: String,
+    /// Where to listen. Never empty.
+    pub listen: Vec<Listen>,
+    /// The section `AzureAd`: whose tokens are accepted and who acquires by default.
+    pub azure_ad: Arc<Registration>,
+    /// Further sections of the same shape that an API names with `AcquireTokenOptions:AuthenticationOptionsName`,
+    /// by that name in lower case.
+    pub registrations: BTreeMap<String, Arc<Registration>>,
+    /// The downstream APIs in the order of their names.
+    pub apis: Vec<Arc<Api>>,
+    /// The section `Sidecar`, without its limits.
+    pub sidecar: Sidecar,
+    /// The section `Sidecar:Limits`.
+    pub limits: Limits,
+    /// The section `Logging`.
+    pub logging: Logging,
+    /// `AllowedHosts`, lower case, without ports; `*` alone means any. Loopback names are always allowed.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Config {
+    /// Whether the environment is `Development`, which opens the OpenAPI document and every caller's door.
+    pub fn is_development(&self) -> bool {
+        self.environment.eq_ignore_ascii_case("Development")
+    }
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `http://127.0.0.1:5000`; `localhost` yields two of them, `+` and `*` the unspecified IPv6 address (dual stack).
+    Tcp(SocketAddr),
+    /// `unix:/run/entra-sidecar.sock` or `http://unix:/run/entra-sidecar.sock`.
+    Unix(PathBuf),
+}
+
+/// A section of the shape of `AzureAd`: one app registration.
+#[derive(Debug)]
+pub struct Registration {
+    /// The section's name as written, for messages.
+    pub section: String,
+    /// `Instance`, e.g. `https://login.microsoftonline.com/`; from `Authority` where that is given.
+    pub instance: Url,
+    /// `TenantId`: GUID, domain, `common`, `organizations`, `consumers`; from `Authority` where that is given. Empty: not configured.
+    pub tenant: String,
+    /// `ClientId`. Empty: not configured.
+    pub client_id: String,
+    /// `Authority` as given, without trailing slash and `/v2.0`, when it is not of the form Instance + TenantId (CIAM, B2C, other OIDC).
+    pub authority: Option<Url>,
+    /// `MetadataAddress`: the OpenID document where it does not follow from the authority.
+    pub metadata_address: Option<Url>,
+    /// `Audience` and `Audiences` and `TokenValidationParameters:ValidAudience(s)`. Empty: `ClientId` and `api://ClientId`.
+    pub audiences: Vec<String>,
+    /// `TokenValidationParameters:ValidIssuer(s)`. Empty: what the metadata says.
+    pub valid_issuers: Vec<String>,
+    /// `TokenValidationParameters:ClockSkew`, 5 minutes.
+    pub clock_skew: Duration,
+    /// `Scopes` that an inbound token must have one of. Empty: none required.
+    pub scopes: Vec<String>,
+    /// `AllowWebApiToBeAuthorizedByACL` (true): whether an app token without scopes and roles is accepted.
+    pub allow_acl: bool,
+    /// `ClientCapabilities`, e.g. `cp1`.
+    pub client_capabilities: Vec<String>,
+    /// `AzureRegion`.
+    pub azure_region: Option<String>,
+    /// `SendX5C`.
+    pub send_x5c: bool,
+    /// `ExtraQueryParameters` of token requests.
+    pub extra_query: BTreeMap<String, String>,
+    /// `AppHomeTenantId`.
+    pub app_home_tenant: Option<String>,
+    /// `Domain`, B2C only.
+    pub domain: Option<String>,
+    /// `SignUpSignInPolicyId`, B2C only.
+    pub policy: Option<String>,
+    /// `UserAssignedManagedIdentityClientId`: the default managed identity of Key Vault credentials.
+    pub managed_identity_client_id: Option<String>,
+    /// `ClientCredentials`, in the order of their indices.
+    pub credentials: Vec<CredentialDescription>,
+    /// `TokenDecryptionCredentials`, then `TokenDecryptionCertificates`.
+    pub decryption_credentials: Vec<CredentialDescription>,
+}
+
+/// One entry of `ClientCredentials` or `TokenDecryptionCredentials`.
+#[derive(Clone, Debug)]
+pub struct CredentialDescription {
+    /// Its key, e.g. `AzureAd:ClientCredentials:0`, for messages.
+    pub key: String,
+    /// What it is.
+    pub source: CredentialSource,
+}
+
+/// The kinds of credential, with the fields that each needs.
+#[derive(Clone, Debug)]
+pub enum CredentialSource {
+    /// A shared secret.
+    ClientSecret(Secret<String>),
+    /// A PEM or PFX file.
+    Path {
+        /// `CertificateDiskPath`.
+        certificate: PathBuf,
+        /// `CertificateKeyDiskPath`: the PEM key where it is not in the same file.
+        key: Option<PathBuf>,
+        /// `CertificatePassword`.
+        password: Option<Secret<String>>,
+    },
+    /// A PFX, base64.
+    Base64Encoded {
+        /// `Base64EncodedValue`.
+        value: Secret<String>,
+        /// `CertificatePassword`.
+        password: Option<Secret<String>>,
+    },
+    /// A certificate with an exportable key in a vault.
+    KeyVault(VaultCertificate),
+    /// .NET's store of the user, by SHA-1 thumbprint (hex).
+    StoreWithThumbprint {
+        /// `CertificateStorePath`, e.g. `CurrentUser/My`.
+        store: String,
+        /// `CertificateThumbprint`, hex without separators, lower case.
+        thumbprint: String,
+    },
+    /// .NET's store of the user, by subject.
+    StoreWithDistinguishedName {
+        /// `CertificateStorePath`.
+        store: String,
+        /// `CertificateDistinguishedName`, e.g. `CN=app`.
+        name: String,
+    },
+    /// A managed identity's token as client assertion.
+    SignedAssertionFromManagedIdentity {
+        /// `ManagedIdentityClientId`; `None` is the system-assigned one.
+        client_id: Option<String>,
+        /// `TokenExchangeUrl`; `None` follows from the cloud.
+        token_exchange_url: Option<String>,
+    },
+    /// A projected service account token.
+    SignedAssertionFilePath {
+        /// `SignedAssertionFileDiskPath`; `None` reads `AZURE_FEDERATED_TOKEN_FILE`.
+        path: Option<PathBuf>,
+    },
+    /// Assertions signed inside the vault.
+    SignedAssertionFromVault(VaultCertificate),
+}
+
+impl CredentialSource {
+    /// The value of `SourceType`.
+    pub const fn source_type(&self) -> &'static str {
+        match self {
+            Self::ClientSecret(_) => "ClientSecret",
+            Self::Path { .. } => "Path",
+            Self::Base64Encoded { .. } => "Base64Encoded",
+            Self::KeyVault(_) => "KeyVault",
+            Self::StoreWithThumbprint { .. } => "StoreWithThumbprint",
+            Self::StoreWithDistinguishedName { .. } => "StoreWithDistinguishedName",
+            Self::SignedAssertionFromManagedIdentity { .. } => "SignedAssertionFromManagedIdentity",
+            Self::SignedAssertionFilePath { .. } => "SignedAssertionFilePath",
+            Self::SignedAssertionFromVault(_) => "SignedAssertionFromVault",
+        }
+    }
+}
+
+/// Where in which vault a certificate is.
+#[derive(Clone, Debug)]
+pub struct VaultCertificate {
+    /// `KeyVaultUrl`.
+    pub vault: Url,
+    /// `KeyVaultCertificateName`.
+    pub name: String,
+    /// `ManagedIdentityClientId` for the vault's own token.
+    pub managed_identity_client_id: Option<String>,
+}
+
+/// `DownstreamApis:<name>`.
+#[derive(Clone, Debug, Default)]
+pub struct Api {
+    /// As written.
+    pub name: String,
+    /// Needed by `/DownstreamApi*` only.
+    pub base_url: Option<Url>,
+    /// Origins that an override of `BaseUrl` may name beside the configured one.
+    pub allowed_base_urls: Vec<Url>,
+    /// May hold a query. Empty: none.
+    pub relative_path: String,
+    /// Upper case. `None`: not configured, which is not the same as `GET`.
+    pub http_method: Option<String>,
+    /// Empty: none configured.
+    pub scopes: Vec<String>,
+    /// Whether the token is the application's own.
+    pub request_app_token: bool,
+    /// `application/json` by default; empty sends none.
+    pub accept: String,
+    /// For a body that came without a `Content-Type`.
+    pub content_type: Option<String>,
+    /// `ExtraHeaderParameters`, names as written; reserved names were refused.
+    pub extra_headers: BTreeMap<String, String>,
+    /// `ExtraQueryParameters`.
+    pub extra_query: BTreeMap<String, String>,
+    /// `AcquireTokenOptions`.
+    pub acquire: AcquireOptions,
+}
+
+/// `AcquireTokenOptions` of an API.
+#[derive(Clone, Debug, Default)]
+pub struct AcquireOptions {
+    /// Overrides the registration's tenant.
+    pub tenant: Option<String>,
+    /// The section whose registration acquires; lower case; `None` is `AzureAd`.
+    pub registration: Option<String>,
+    /// `AuthenticationScheme`: whether tokens are bound to a key (`PoP`).
+    pub pop: bool,
+    /// A GUID.
+    pub correlation_id: Option<String>,
+    /// JSON text of a claims request.
+    pub claims: Option<String>,
+    /// Skips the cached token.
+    pub force_refresh: bool,
+    /// `fmi_path` of app token requests.
+    pub fmi_path: Option<String>,
+    /// The key that a token is bound to, in any accepted form.
+    pub pop_public_key: Option<String>,
+    /// `PopClaims` or `PopClaim`: JSON text of an object.
+    pub pop_claims: Option<String>,
+    /// The long-running session.
+    pub session_key: Option<String>,
+    /// Present: a managed identity's token.
+    pub managed_identity: Option<ManagedIdentity>,
+    /// Added to the token endpoint's URL.
+    pub extra_query: BTreeMap<String, String>,
+    /// `ExtraHeadersParameters`: headers of token requests.
+    pub extra_headers: BTreeMap<String, String>,
+}
+
+/// Which managed identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ManagedIdentity {
+    /// `UserAssignedClientId`; `None` is the system-assigned one.
+    pub client_id: Option<String>,
+}
+
+/// The section `Sidecar`.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
+pub struct Sidecar {
+    /// Who may call beside loopback and the unix socket.
+    pub allowed_callers: AllowedCallers,
+    /// `CallerTokenFile`.
+    pub caller_token_file: Option<PathBuf>,
+    /// Which endpoints take overrides.
+    pub allow_overrides: AllowOverrides,
+    /// Acquisition without `Authorization` header on the authenticated endpoints.
+    pub allow_app_token_without_user: bool,
+    /// `http://` upstreams beyond loopback.
+    pub allow_insecure_upstream: bool,
+    /// Redirects of downstream answers.
+    pub allow_outbound_redirects: bool,
+    /// `DownstreamHeaderValues=Array`.
+    pub header_values_as_arrays: bool,
+    /// `/metrics`.
+    pub metrics: bool,
+    /// `TrustedCertificates`: a PEM file instead of the built-in roots.
+    pub trusted_certificates: Option<PathBuf>,
+    /// Tenants that a multi-tenant authority accepts. Empty: every one.
+    pub allowed_tenants: Vec<String>,
+    /// `SignedHttpRequests:KeyFile`.
+    pub signed_http_request_key: Option<PathBuf>,
+    /// `PopValidation`.
+    pub pop_validation: PopValidation,
+}
+
+/// `Sidecar:AllowedCallers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedCallers {
+    /// `*`, and the default in Development.
+    Any,
+    /// Loopback and the unix socket, and these networks.
+    Networks(Vec<Network>),
+}
+
+/// A CIDR network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its address, bits beyond the prefix zero.
+    pub address: std::net::IpAddr,
+    /// Bits.
+    pub prefix: u8,
+}
+
+/// `Sidecar:AllowOverrides`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one switch an endpoint, as configured")]
+pub struct AllowOverrides {
+    /// `GetAuthorizationHeader`.
+    pub authorization_header: bool,
+    /// `GetAuthorizationHeaderUnauthenticated`.
+    pub authorization_header_unauthenticated: bool,
+    /// `CallDownstreamApi`.
+    pub downstream_api: bool,
+    /// `CallDownstreamApiUnauthenticated`.
+    pub downstream_api_unauthenticated: bool,
+}
+
+/// `Sidecar:PopValidation`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
+pub struct PopValidation {
+    /// `ValidateM` (true): the method.
+    pub method: bool,
+    /// `ValidateU` (true): the host.
+    pub host: bool,
+    /// `ValidateP` (true): the path.
+    pub path: bool,
+    /// `ValidateQ` (false): the query.
+    pub query: bool,
+    /// `AcceptUnsignedQueryParameters` (true).
+    pub accept_unsigned_query: bool,
+    /// `ValidatePresentClaims` (false).
+    pub present_claims: bool,
+    /// `ClaimsToValidateWhenPresent` (`m`, `p`).
+    pub claims_when_present: Vec<String>,
+    /// `SignedHttpRequestLifetime` (5 minutes).
+    pub lifetime: Duration,
+    /// `RejectReplays` (false).
+    pub reject_replays: bool,
+}
+
+/// `Sidecar:Limits`: contract section 9.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Worker threads.
+    pub workers: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Bytes of a request head.
+    pub request_head_bytes: usize,
+    /// Header fields of a request.
+    pub request_headers: usize,
+    /// For a whole head, from its first byte.
+    pub head_timeout: Duration,
+    /// Without progress of a body.
+    pub body_timeout: Duration,
+    /// Without progress of an answer.
+    pub write_timeout: Duration,
+    /// Between requests.
+    pub idle_timeout: Duration,
+    /// Bytes of a request body.
+    pub request_body_bytes: usize,
+    /// Bytes of an inbound token.
+    pub token_bytes: usize,
+    /// Of an upstream connection.
+    pub connect_timeout: Duration,
+    /// Of a token request.
+    pub token_request_timeout: Duration,
+    /// Of a downstream call.
+    pub downstream_timeout: Duration,
+    /// Bytes of a downstream answer's body.
+    pub downstream_body_bytes: usize,
+    /// Cached tokens.
+    pub token_cache_entries: usize,
+    /// Bytes of cached tokens.
+    pub token_cache_bytes: usize,
+    /// Remembered validations.
+    pub validated_tokens: usize,
+    /// Long-running sessions.
+    pub sessions: usize,
+    /// For requests in flight at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// The section `Logging`.
+#[derive(Clone, Debug)]
+pub struct Logging {
+    /// `LogLevel:Default`.
+    pub default: log::LevelFilter,
+    /// `LogLevel:<category>`, categories as written.
+    pub categories: Vec<(String, log::LevelFilter)>,
+    /// `Format` = `json`.
+    pub json: bool,
+}

@@ -1,0 +1,3 @@
+//! The program `entra-sidecar`.
+
+fn main() {}

@@ -1,0 +1,79 @@
+//! A value that must not be seen: it prints as `[redacted]`, is compared in constant time and is
+//! wiped from memory when it is dropped.
+
+use std::fmt;
+
+use zeroize::Zeroize;
+
+/// A secret string, key or token. The content is reached by [`Secret::expose`] alone, so that every
+/// use of it can be found by name.
+#[derive(Clone)]
+pub struct Secret<T: Zeroize>(T);
+
+impl<T: Zeroize> Secret<T> {
+    /// Takes the value over.
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself. Never pass it to a formatter.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Zeroize + AsRef<[u8]>> Secret<T> {
+    /// Whether `other` is the same bytes, in a time that depends on the lengths alone.
+    pub fn matches(&self, other: &[u8]) -> bool {
+        let own = self.0.as_ref();
+        let mut difference = u8::from(own.len() != other.len());
+        for (index, byte) in other.iter().enumerate() {
+            difference |= byte ^ own.get(index).copied().unwrap_or(0);
+        }
+        std::hint::black_box(difference) == 0
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl<T: Zeroize> fmt::Display for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl<T: Zeroize> From<T> for Secret<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formatting_never_shows_the_value() {
+        let secret = Secret::new(String::from("hunter2"));
+        assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "[redacted] [redacted] Some([redacted])");
+    }
+
+    #[test]
+    fn only_the_same_bytes_match() {
+        let secret = Secret::new(String::from("abc"));
+        assert!(secret.matches(b"abc"));
+        for other in ["", "ab", "abd", "abcd", "abc\0"] {
+            assert!(!secret.matches(other.as_bytes()), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The URLs that an operator configures, parsed once and strictly: `http` or `https`, an ASCII host,
+//! no user info, no fragment. What a caller may change of a URL is decided elsewhere, on these parts.
+
+use std::fmt;
+
+/// Scheme, host and port: what a token may be sent to (RFC 6454 §4). Compared in normal form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Whether the scheme is `https`.
+    pub https: bool,
+    /// Lower case; an IPv6 address keeps its brackets.
+    pub host: String,
+    /// The port, the scheme's own when none was written.
+    pub port: u16,
+}
+
+impl Origin {
+    /// Whether the host is this machine by name or number: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback_host(&self.host)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, own) = if self.https { ("https", 443) } else { ("http", 80) };
+        write!(f, "{scheme}://{}", self.host)?;
+        if self.port == own { Ok(()) } else { write!(f, ":{}", self.port) }
+    }
+}
+
+/// Whether a host, in lower case and without port, names this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3).
+pub fn is_loopback_host(host: &str) -> bool {
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host == "[::1]"
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// An absolute URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Url {
+    /// Scheme, host, port.
+    pub origin: Origin,
+    /// Starts with `/`, percent-encoded as written.
+    pub path: String,
+    /// Without the `?`.
+    pub query: Option<String>,
+}
+
+impl Url {
+    /// Parses an absolute `http` or `https` URL.
+    ///
+    /// # Errors
+    /// What was expected, in words that follow "expected".
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const EXPECTED: &str = "an absolute http:// or https:// URL";
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a URL of visible ASCII characters (an international host name in its xn-- form)");
+        }
+        if text.contains(['\\', '"', '<', '>', '`', '{', '}', '|', '^']) {
+            return Err("a URL without backslashes, quotes, braces or angle brackets (percent-encode them)");
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(EXPECTED),
+        };
+        if rest.contains('#') {
+            return Err("a URL without a fragment");
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (target, None),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { origin: parse_authority(https, authority)?, path: path.to_owned(), query })
+    }
+
+    /// The URL with another path and no query. `path` starts with `/` and is percent-encoded.
+    #[must_use]
+    pub fn with_path(&self, path: &str) -> Self {
+        Self { origin: self.origin.clone(), path: path.to_owned(), query: None }
+    }
+
+    /// The path without trailing slashes; empty for the root.
+    pub fn base_path(&self) -> &str {
+        self.path.trim_end_matches('/')
+    }
+}
+
+fn parse_authority(https: bool, authority: &str) -> Result<Origin, &'static str> {
+    if authority.contains('@') {
+        return Err("a URL without user name or password");
+    }
+    let (host, port) = if authority.starts_with('[') {
+        let end = authority.find(']').ok_or("a closing bracket after the IPv6 address")?;
+        let (host, port) = authority.split_at(end + 1);
+        host[1..end].parse::<std::net::Ipv6Addr>().map_err(|_| "an IPv6 address between the brackets")?;
+        (host, port.strip_prefix(':').or(if port.is_empty() { None } else { Some("?") }))
+    } else {
+        match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        }
+    };
+    let named = !host.is_empty()
+        && (host.starts_with('[')
+            || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
+    if !named {
+        return Err("a host name or address");
+    }
+    let port = match port {
+        None | Some("") => {
+            if https {
+                443
+            } else {
+                80
+            }
+        }
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|port| *port != 0).ok_or("a port from 1 to 65535")?
+        }
+        Some(_) => return Err("a port from 1 to 65535"),
+    };
+    Ok(Origin { https, host: host.to_ascii_lowercase(), port })
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)?;
+        self.query.as_ref().map_or(Ok(()), |query| write!(f, "?{query}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_normalised() {
+        let url = Url::parse("HTTPS://Graph.Microsoft.COM:443/v1.0/me?$top=3").unwrap();
+        assert_eq!(url.to_string(), "https://graph.microsoft.com/v1.0/me?$top=3");
+        assert_eq!(url.query.as_deref(), Some("$top=3"));
+        assert_eq!(Url::parse("http://[::1]:8080").unwrap().to_string(), "http://[::1]:8080/");
+    }
+
+    #[test]
+    fn what_is_no_plain_absolute_url_is_refused() {
+        for text in [
+            "",
+            "graph.microsoft.com",
+            "/v1.0",
+            "//host/",
+            "ftp://host/",
+            "https://",
+            "https:///path",
+            "https://user@host/",
+            "https://user:pw@host/",
+            "https://host:0/",
+            "https://host:65536/",
+            "https://host:x/",
+            "https://host/#f",
+            "https://ho st/",
+            "https://h\u{f6}st/",
+            "https://host\\evil/",
+            "https://[::1/",
+            "https://[::1]x/",
+            "https://[zz]/",
+            "https://host/\r\nX: y",
+            "https://host:+80/",
+        ] {
+            assert!(Url::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_known_by_name_and_number() {
+        for host in ["localhost", "api.localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in ["localhost.example", "128.0.0.1", "notlocalhost", "[::2]", "0.0.0.0"] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+}
