@@ -10,6 +10,8 @@ pub trait Clock: Send + Sync {
     fn unix(&self) -> u64;
     /// A moment that never runs backwards: what deadlines and durations are measured with.
     fn instant(&self) -> Instant;
+    /// Waits. A clock that stands still moves on instead.
+    fn sleep(&self, duration: Duration);
 }
 
 /// The machine's clock.
@@ -24,6 +26,10 @@ impl Clock for SystemClock {
 
     fn instant(&self) -> Instant {
         Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }
 
@@ -57,5 +63,9 @@ impl Clock for ManualClock {
 
     fn instant(&self) -> Instant {
         self.start.1 + self.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
     }
 }

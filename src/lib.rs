@@ -12,7 +12,11 @@
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
+pub mod guid;
 pub mod http;
+pub mod lru;
 pub mod outbound;
 pub mod secret;
+pub mod token;
 pub mod url;

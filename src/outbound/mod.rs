@@ -42,7 +42,7 @@ pub struct OutRequest {
 }
 
 /// A whole answer, whatever its status.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OutResponse {
     /// The final status, never 1xx.
     pub status: u16,

@@ -1,0 +1,181 @@
+//! As much DER (X.690) and X.509 (RFC 5280) as is needed to know a certificate's dates, subject and RSA key.
+
+/// A tag's content and what follows it.
+type Element<'a> = (u8, &'a [u8], &'a [u8]);
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const VERSION: u8 = 0xa0;
+
+/// 1.2.840.113549.1.1.1
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// An RSA public key, big-endian without leading zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RsaPublicKey {
+    /// The modulus.
+    pub n: Vec<u8>,
+    /// The exponent.
+    pub e: Vec<u8>,
+}
+
+/// What is read of a certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Unix seconds.
+    pub not_before: u64,
+    /// Unix seconds.
+    pub not_after: u64,
+    /// The subject's name, DER.
+    pub subject: Vec<u8>,
+    /// `None` for other kinds of key.
+    pub rsa_key: Option<RsaPublicKey>,
+}
+
+/// Splits off one element with a definite length (X.690 §10.1).
+fn element(input: &[u8]) -> Option<Element<'_>> {
+    let (&tag, rest) = input.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let count = usize::from(first & 0x7f);
+        if count == 0 || count > 4 {
+            return None;
+        }
+        let (bytes, rest) = rest.split_at_checked(count)?;
+        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+fn expect(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
+    element(input).filter(|(own, ..)| *own == tag).map(|(_, content, rest)| (content, rest))
+}
+
+/// The whole encoding of the first element, tag and length included.
+fn raw(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, _, rest) = element(input)?;
+    Some((&input[..input.len() - rest.len()], rest))
+}
+
+impl Certificate {
+    /// Reads a certificate (RFC 5280 §4.1).
+    pub fn parse(der: &[u8]) -> Option<Self> {
+        let (certificate, _) = expect(SEQUENCE, der)?;
+        let (tbs, _) = expect(SEQUENCE, certificate)?;
+        let tbs = expect(VERSION, tbs).map_or(tbs, |(_, rest)| rest);
+        let (_serial, tbs) = expect(INTEGER, tbs)?;
+        let (_algorithm, tbs) = expect(SEQUENCE, tbs)?;
+        let (_issuer, tbs) = expect(SEQUENCE, tbs)?;
+        let (validity, tbs) = expect(SEQUENCE, tbs)?;
+        let (subject, tbs) = raw(tbs)?;
+        let (spki, _) = raw(tbs)?;
+        let (tag, not_before, rest) = element(validity)?;
+        let not_before = time(tag, not_before)?;
+        let (tag, not_after, _) = element(rest)?;
+        Some(Self {
+            not_before,
+            not_after: time(tag, not_after)?,
+            subject: subject.to_vec(),
+            rsa_key: rsa_from_spki(spki),
+        })
+    }
+}
+
+/// The key in a `SubjectPublicKeyInfo`, where it is an RSA key (RFC 3279 §2.3.1).
+pub fn rsa_from_spki(spki: &[u8]) -> Option<RsaPublicKey> {
+    let (spki, _) = expect(SEQUENCE, spki)?;
+    let (algorithm, rest) = expect(SEQUENCE, spki)?;
+    let (oid, _) = expect(OBJECT_IDENTIFIER, algorithm)?;
+    let (bits, _) = expect(BIT_STRING, rest)?;
+    let (&unused, key) = bits.split_first()?;
+    if oid != RSA_ENCRYPTION || unused != 0 {
+        return None;
+    }
+    rsa_from_pkcs1(key)
+}
+
+/// An `RSAPublicKey` (RFC 8017 §A.1.1).
+pub fn rsa_from_pkcs1(key: &[u8]) -> Option<RsaPublicKey> {
+    let (key, _) = expect(SEQUENCE, key)?;
+    let (n, rest) = expect(INTEGER, key)?;
+    let (e, _) = expect(INTEGER, rest)?;
+    Some(RsaPublicKey { n: unsigned(n)?, e: unsigned(e)? })
+}
+
+fn unsigned(integer: &[u8]) -> Option<Vec<u8>> {
+    if integer.first().is_none_or(|first| *first >= 0x80) {
+        return None;
+    }
+    let zeros = integer.iter().take_while(|byte| **byte == 0).count();
+    Some(integer[zeros..].to_vec())
+}
+
+/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5) as unix seconds; before 1970 counts as 1970.
+fn time(tag: u8, text: &[u8]) -> Option<u64> {
+    let digits = text.strip_suffix(b"Z")?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = |part: &[u8]| part.iter().fold(0i64, |number, digit| number * 10 + i64::from(digit - b'0'));
+    let (year, rest) = match (tag, digits.len()) {
+        (UTC_TIME, 12) => {
+            let year = number(&digits[..2]);
+            (if year < 50 { 2000 + year } else { 1900 + year }, &digits[2..])
+        }
+        (GENERALIZED_TIME, 14) => (number(&digits[..4]), &digits[4..]),
+        _ => return None,
+    };
+    let field = |at: usize| number(&rest[at..at + 2]);
+    let (month, day) = (field(0), field(2));
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let seconds = days_since_1970(year, month, day) * 86_400 + field(4) * 3600 + field(6) * 60 + field(8);
+    Some(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// The proleptic Gregorian calendar: years are counted from March, so that the leap day is the last one.
+const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_both_forms_are_read() {
+        assert_eq!(time(UTC_TIME, b"700101000000Z"), Some(0));
+        assert_eq!(time(UTC_TIME, b"000229120000Z"), Some(951_825_600));
+        assert_eq!(time(UTC_TIME, b"491231235959Z"), Some(2_524_607_999));
+        assert_eq!(time(GENERALIZED_TIME, b"20500101000000Z"), Some(2_524_608_000));
+        assert_eq!(time(UTC_TIME, b"500101000000Z"), Some(0), "1950 counts as 1970");
+        for (tag, text) in [
+            (UTC_TIME, &b"7001010000Z"[..]),
+            (UTC_TIME, b"701301000000Z"),
+            (UTC_TIME, b"70010100000aZ"),
+            (UTC_TIME, b"700101000000+0100"),
+            (GENERALIZED_TIME, b"700101000000Z"),
+        ] {
+            assert_eq!(time(tag, text), None);
+        }
+    }
+
+    #[test]
+    fn truncated_input_is_nothing_rather_than_a_panic() {
+        let der = [SEQUENCE, 0x82, 0xff, 0xff, 1, 2, 3];
+        for end in 0..der.len() {
+            assert!(Certificate::parse(&der[..end]).is_none());
+            assert!(rsa_from_spki(&der[..end]).is_none());
+        }
+    }
+}

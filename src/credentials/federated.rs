@@ -1,0 +1,110 @@
+//! A token that somebody else issued for this workload, in a file that is renewed under us: the
+//! projected service account token of Kubernetes (protocol page, section 1.4).
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use super::watched::Watched;
+use super::{ClientAuth, Context, Failure, Source};
+use crate::secret::Secret;
+
+/// The file and what it holds.
+pub struct FederatedToken {
+    path: PathBuf,
+    file: Watched<Token>,
+}
+
+struct Token {
+    text: Secret<String>,
+    /// Unix seconds.
+    expires_at: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: Option<f64>,
+}
+
+impl FederatedToken {
+    /// Nothing is read yet.
+    pub fn new(path: PathBuf) -> Self {
+        let file = Watched::new(vec![path.clone()], |contents| parse(contents.first().map_or(&[][..], |bytes| bytes)));
+        Self { path, file }
+    }
+
+    fn valid(&self, now: u64) -> Result<(Secret<String>, Option<u64>), String> {
+        let token = self.file.current()?;
+        match token.expires_at {
+            Some(at) if at <= now => {
+                Err(format!("{}: the token in it expired {} s ago and was not renewed", self.path.display(), now - at))
+            }
+            expires_at => Ok((token.text.clone(), expires_at)),
+        }
+    }
+}
+
+impl Source for FederatedToken {
+    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
+        let (text, _) = self.valid(context.clock.unix()).map_err(Failure::Unusable)?;
+        Ok(ClientAuth::Assertion(text))
+    }
+
+    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
+        // Its expiry is no date to warn about: the file is renewed long before.
+        self.valid(now).map(|_| None)
+    }
+
+    fn reload(&self) {
+        self.file.forget();
+    }
+}
+
+/// Trims the line end that some writers add; what is left must have the form of a compact JWS.
+fn parse(content: &[u8]) -> Result<Token, String> {
+    let text = std::str::from_utf8(content).map_err(|_| "no text")?.trim();
+    let mut parts = text.split('.');
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err("no compact JWT (three parts separated by dots)".into());
+    };
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "a JWT whose payload is no base64url")?;
+    let claims: Claims = serde_json::from_slice(&payload).map_err(|_| "a JWT whose payload is no JSON object")?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; what is absurd is expired")]
+    let expires_at = claims.exp.map(|exp| exp as u64);
+    Ok(Token { text: Secret::new(text.to_owned()), expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jwt(payload: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    #[test]
+    fn white_space_around_the_token_is_not_part_of_it() {
+        let token = parse(format!("\n{}\r\n", jwt(r#"{"exp":100}"#)).as_bytes()).unwrap();
+        assert_eq!(token.text.expose(), &jwt(r#"{"exp":100}"#));
+        assert_eq!(token.expires_at, Some(100));
+    }
+
+    #[test]
+    fn what_is_no_jwt_is_refused() {
+        for text in ["", "a.b", "a.b.c.d", "e30.!!.c", &jwt("[]"), &jwt(r#"{"exp":"soon"}"#)] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expired_token_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, jwt(r#"{"exp":100}"#)).unwrap();
+        let token = FederatedToken::new(path);
+        assert!(token.inspect(99).is_ok());
+        assert!(token.inspect(100).unwrap_err().contains("expired 0 s ago"));
+    }
+}

@@ -1,0 +1,239 @@
+//! How the application proves who it is: an ordered list of credentials, of which the first that
+//! yields something is used. A failure moves on to the next and is kept, so that when none is left the
+//! operator reads what is wrong with each.
+
+pub mod assertion;
+pub mod certificate;
+pub mod der;
+pub mod federated;
+pub mod watched;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{CredentialDescription, CredentialSource, Registration};
+use crate::outbound::Exchange;
+use crate::secret::Secret;
+
+/// What goes into a token request: protocol page, sections 1.2 to 1.5.
+#[derive(Debug)]
+pub enum ClientAuth {
+    /// `client_secret`.
+    Secret(Secret<String>),
+    /// `client_assertion`, a compact JWS (RFC 7523 §2.2).
+    Assertion(Secret<String>),
+}
+
+/// Why one credential yields nothing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A local reason that the operator can mend: file, format, date.
+    Unusable(String),
+    /// An upstream that the credential depends on does not answer.
+    Unavailable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(reason) | Self::Unavailable(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// A failure and the credential that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialFailure {
+    /// Its place in `ClientCredentials`.
+    pub index: usize,
+    /// Its `SourceType`.
+    pub source_type: &'static str,
+    /// What is wrong.
+    pub failure: Failure,
+}
+
+impl fmt::Display for CredentialFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "credential {} ({}): {}", self.index, self.source_type, self.failure)
+    }
+}
+
+/// What a credential needs to know of the token request that it is for, and what it may use.
+pub struct Context<'a> {
+    /// The token endpoint that the request goes to: the assertion's audience.
+    pub audience: &'a str,
+    /// The registration that authenticates.
+    pub registration: &'a Registration,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// The way out, for credentials that live elsewhere.
+    pub exchange: &'a dyn Exchange,
+    /// Tokens of the machine's own identity.
+    pub identities: &'a dyn Identities,
+    /// Sent along, so that one id follows the whole request.
+    pub correlation_id: &'a str,
+}
+
+/// Tokens that stand for the machine or workload, for credentials that need one.
+pub trait Identities {
+    /// A managed identity's token for a resource.
+    fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure>;
+}
+
+/// One way to authenticate.
+pub trait Source: Send + Sync {
+    /// What goes into the request at hand.
+    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
+
+    /// Judges what can be judged without the network: unix seconds at which it expires, where it does.
+    fn inspect(&self, now: u64) -> Result<Option<u64>, String>;
+
+    /// Forgets what it has read, since the token service did not like it.
+    fn reload(&self) {}
+}
+
+/// A credential as configured.
+pub struct Credential {
+    index: usize,
+    source_type: &'static str,
+    source: Box<dyn Source>,
+}
+
+/// The credentials of one registration, in order.
+pub struct Credentials {
+    list: Vec<Credential>,
+}
+
+/// What [`Credentials::inspect`] says of one of them.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Its place in the configuration.
+    pub index: usize,
+    /// Its `SourceType`.
+    pub source_type: &'static str,
+    /// Unix seconds at which it expires, or why it cannot be used.
+    pub result: Result<Option<u64>, String>,
+}
+
+impl Credentials {
+    /// From the configuration. `federated_token_file` is `AZURE_FEDERATED_TOKEN_FILE`, which also serves
+    /// where no credential is configured at all (workload identity).
+    pub fn new(descriptions: &[CredentialDescription], federated_token_file: Option<&str>) -> Self {
+        let mut list: Vec<Credential> = descriptions
+            .iter()
+            .enumerate()
+            .map(|(index, description)| Credential {
+                index,
+                source_type: description.source.source_type(),
+                source: source(&description.source, federated_token_file),
+            })
+            .collect();
+        if let (true, Some(path)) = (list.is_empty(), federated_token_file) {
+            let source = Box::new(federated::FederatedToken::new(path.into()));
+            list.push(Credential { index: 0, source_type: "SignedAssertionFilePath", source });
+        }
+        Self { list }
+    }
+
+    /// Whether there is none, which is enough to validate tokens.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first that yields something.
+    pub fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Vec<CredentialFailure>> {
+        let mut failures = Vec::new();
+        for Credential { index, source_type, source } in &self.list {
+            match source.authenticate(context) {
+                Ok(auth) => return Ok(auth),
+                Err(failure) => {
+                    let failure = CredentialFailure { index: *index, source_type, failure };
+                    log::warn!("{}: {failure}", context.registration.section);
+                    failures.push(failure);
+                }
+            }
+        }
+        Err(failures)
+    }
+
+    /// Judges each without the network.
+    pub fn inspect(&self, now: u64) -> Vec<Inspection> {
+        let inspect = |credential: &Credential| Inspection {
+            index: credential.index,
+            source_type: credential.source_type,
+            result: credential.source.inspect(now),
+        };
+        self.list.iter().map(inspect).collect()
+    }
+
+    /// Whether at least one can be used as far as this machine can tell; `true` where none is configured.
+    pub fn is_usable(&self, now: u64) -> bool {
+        self.list.is_empty() || self.list.iter().any(|credential| credential.source.inspect(now).is_ok())
+    }
+
+    /// Lets all read their files again.
+    pub fn reload(&self) {
+        for credential in &self.list {
+            credential.source.reload();
+        }
+    }
+}
+
+fn source(source: &CredentialSource, federated_token_file: Option<&str>) -> Box<dyn Source> {
+    match source {
+        CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
+        CredentialSource::Path { certificate, key, password } => {
+            Box::new(certificate::FileCertificate::new(certificate.clone(), key.clone(), password.clone()))
+        }
+        CredentialSource::SignedAssertionFilePath { path } => {
+            match path.clone().or(federated_token_file.map(Into::into)) {
+                Some(path) => Box::new(federated::FederatedToken::new(path)),
+                None => Box::new(Unconfigured(
+                    "neither SignedAssertionFileDiskPath nor the environment's AZURE_FEDERATED_TOKEN_FILE names a file",
+                )),
+            }
+        }
+        _ => Box::new(Unconfigured("this source type is not supported yet")),
+    }
+}
+
+/// A shared secret.
+struct SharedSecret(Secret<String>);
+
+impl Source for SharedSecret {
+    fn authenticate(&self, _: &Context<'_>) -> Result<ClientAuth, Failure> {
+        Ok(ClientAuth::Secret(self.0.clone()))
+    }
+
+    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
+        Ok(None)
+    }
+}
+
+/// An entry that can never yield anything, and why.
+struct Unconfigured(&'static str);
+
+impl Source for Unconfigured {
+    fn authenticate(&self, _: &Context<'_>) -> Result<ClientAuth, Failure> {
+        Err(Failure::Unusable(self.0.to_owned()))
+    }
+
+    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
+        Err(self.0.to_owned())
+    }
+}
+
+/// The credentials together with the registration that they belong to.
+pub struct Client {
+    /// As configured.
+    pub registration: Arc<Registration>,
+    /// Its credentials.
+    pub credentials: Credentials,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.registration.section).finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! A file that may change under us: it is read again when its metadata says so, and a file that cannot
+//! be read or parsed for a moment (half written, being swapped) leaves the last good content in place.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+/// No certificate, key or token is longer; a larger file is a mistake in the path.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Turns the contents of the files into what they stand for.
+type Parse<T> = Box<dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync>;
+
+/// Files that are read together, and what they were parsed into.
+pub struct Watched<T> {
+    paths: Vec<PathBuf>,
+    parse: Parse<T>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// Of the last attempt, successful or not.
+    stamps: Option<Vec<Stamp>>,
+    good: Option<Arc<T>>,
+    error: String,
+}
+
+/// What changes when a file does. A swapped symlink changes the inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+impl<T> Watched<T> {
+    /// Nothing is read yet.
+    pub fn new(
+        paths: Vec<PathBuf>,
+        parse: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        let state = Mutex::new(State { stamps: None, good: None, error: String::new() });
+        Self { paths, parse: Box::new(parse), state }
+    }
+
+    /// The content as of now, or the last good one.
+    ///
+    /// # Errors
+    /// Which file is wrong and why, where there has never been a good one.
+    pub fn current(&self) -> Result<Arc<T>, String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps: Result<Vec<Stamp>, String> = self.paths.iter().map(|path| stamp(path)).collect();
+        let unchanged = matches!((&stamps, &state.stamps), (Ok(now), Some(then)) if now == then);
+        if !unchanged {
+            let content = stamps.as_ref().map_err(Clone::clone).and_then(|_| {
+                let contents: Result<Vec<_>, String> = self.paths.iter().map(|path| read(path)).collect();
+                (self.parse)(&contents?).map_err(|reason| format!("{}: {reason}", self.names()))
+            });
+            match content {
+                Ok(content) => state.good = Some(Arc::new(content)),
+                Err(error) => {
+                    if state.good.is_some() && state.error != error {
+                        log::warn!("{error}; going on with what was read before");
+                    }
+                    state.error = error;
+                }
+            }
+            state.stamps = stamps.ok();
+        }
+        state.good.clone().ok_or_else(|| state.error.clone())
+    }
+
+    /// Reads again at the next use, whatever the metadata says.
+    pub fn forget(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stamps = None;
+    }
+
+    fn names(&self) -> String {
+        self.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+fn stamp(path: &Path) -> Result<Stamp, String> {
+    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if !metadata.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(format!("{}: larger than {MAX_BYTES} bytes", path.display()));
+    }
+    Ok(Stamp { modified: (metadata.mtime(), metadata.mtime_nsec()), size: metadata.len(), inode: metadata.ino() })
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    fs::read(path).map(Zeroizing::new).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(path: &Path) -> Watched<u32> {
+        Watched::new(vec![path.to_owned()], |contents| {
+            let text = std::str::from_utf8(&contents[0]).map_err(|_| "no text")?;
+            text.trim().parse().map_err(|_| "no number".to_owned())
+        })
+    }
+
+    #[test]
+    fn a_changed_file_is_read_again_and_a_broken_one_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        let watched = number(&path);
+        assert!(watched.current().unwrap_err().contains("No such file"));
+        fs::write(&path, "1").unwrap();
+        assert_eq!(*watched.current().unwrap(), 1);
+        fs::write(&path, "22").unwrap();
+        assert_eq!(*watched.current().unwrap(), 22);
+        fs::write(&path, "broken").unwrap();
+        assert_eq!(*watched.current().unwrap(), 22);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(*watched.current().unwrap(), 22);
+        fs::write(&path, "333").unwrap();
+        assert_eq!(*watched.current().unwrap(), 333);
+    }
+
+    #[test]
+    fn size_is_bounded_at_and_above_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        for (size, fits) in [(MAX_BYTES, true), (MAX_BYTES + 1, false)] {
+            fs::write(&path, vec![b'1'; usize::try_from(size).unwrap()]).unwrap();
+            let read = Watched::new(vec![path.clone()], |contents| Ok(contents[0].len()));
+            assert_eq!(read.current().is_ok(), fits, "{size}");
+        }
+    }
+}

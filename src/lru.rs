@@ -1,0 +1,217 @@
+//! A map that forgets: bounded by a number of entries and by their weight, the least recently used
+//! entry leaves first. Every operation costs the same whatever the map holds.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The end of the list.
+const NIL: usize = usize::MAX;
+
+/// A bounded map. Indices in `slots` form a doubly linked list from the most to the least recently used.
+#[derive(Debug)]
+pub struct Lru<K, V> {
+    index: HashMap<K, usize>,
+    slots: Vec<Slot<K, V>>,
+    free: Vec<usize>,
+    newest: usize,
+    oldest: usize,
+    weight: usize,
+    max_entries: usize,
+    max_weight: usize,
+}
+
+#[derive(Debug)]
+struct Slot<K, V> {
+    /// `None` while the slot is in `free`.
+    content: Option<(K, V)>,
+    weight: usize,
+    newer: usize,
+    older: usize,
+}
+
+impl<K: Hash + Eq + Clone, V> Lru<K, V> {
+    /// An empty map that holds at most so many entries of at most so much weight together.
+    pub fn new(max_entries: usize, max_weight: usize) -> Self {
+        Self {
+            index: HashMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            newest: NIL,
+            oldest: NIL,
+            weight: 0,
+            max_entries,
+            max_weight,
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// What they weigh together.
+    pub const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The value, which counts as a use of it.
+    pub fn get(&mut self, key: &K) -> Option<&mut V> {
+        let at = *self.index.get(key)?;
+        self.unlink(at);
+        self.link_newest(at);
+        self.slots[at].content.as_mut().map(|(_, value)| value)
+    }
+
+    /// The value, without counting as a use.
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        let at = *self.index.get(key)?;
+        self.slots[at].content.as_ref().map(|(_, value)| value)
+    }
+
+    /// Adds or replaces, and returns how many other entries had to leave. An entry that is heavier than
+    /// the whole map is not kept; it counts as one that left.
+    pub fn insert(&mut self, key: K, value: V, weight: usize) -> usize {
+        self.remove(&key);
+        if weight > self.max_weight || self.max_entries == 0 {
+            return 1;
+        }
+        let mut evicted = 0;
+        while self.index.len() >= self.max_entries || self.weight + weight > self.max_weight {
+            if !self.remove_oldest() {
+                break;
+            }
+            evicted += 1;
+        }
+        let slot = Slot { content: Some((key.clone(), value)), weight, newer: NIL, older: NIL };
+        let at = if let Some(at) = self.free.pop() {
+            self.slots[at] = slot;
+            at
+        } else {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        };
+        self.index.insert(key, at);
+        self.weight += weight;
+        self.link_newest(at);
+        evicted
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let at = self.index.remove(key)?;
+        self.unlink(at);
+        self.weight -= self.slots[at].weight;
+        self.free.push(at);
+        self.slots[at].content.take().map(|(_, value)| value)
+    }
+
+    /// Takes everything out.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.max_entries, self.max_weight);
+    }
+
+    fn remove_oldest(&mut self) -> bool {
+        let Some(slot) = self.slots.get(self.oldest) else { return false };
+        let Some((key, _)) = &slot.content else { return false };
+        let key = key.clone();
+        self.remove(&key).is_some()
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let (newer, older) = (self.slots[at].newer, self.slots[at].older);
+        match self.slots.get_mut(newer) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+        match self.slots.get_mut(older) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn link_newest(&mut self, at: usize) {
+        let second = self.newest;
+        self.slots[at].newer = NIL;
+        self.slots[at].older = second;
+        match self.slots.get_mut(second) {
+            Some(slot) => slot.newer = at,
+            None => self.oldest = at,
+        }
+        self.newest = at;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_entry_leaves_first() {
+        let mut map = Lru::new(2, 100);
+        map.insert("a", 1, 1);
+        map.insert("b", 2, 1);
+        assert_eq!(map.get(&"a"), Some(&mut 1));
+        assert_eq!(map.insert("c", 3, 1), 1);
+        assert_eq!((map.peek(&"a"), map.peek(&"b"), map.peek(&"c")), (Some(&1), None, Some(&3)));
+    }
+
+    #[test]
+    fn weight_is_bounded_just_below_at_and_above_the_limit() {
+        for (weight, kept) in [(9, true), (10, true), (11, false)] {
+            let mut map = Lru::new(10, 10);
+            map.insert("only", (), weight);
+            assert_eq!(map.peek(&"only").is_some(), kept, "{weight}");
+        }
+        let mut map = Lru::new(10, 10);
+        map.insert("a", (), 6);
+        assert_eq!(map.insert("b", (), 4), 0);
+        assert_eq!(map.insert("c", (), 1), 1);
+        assert_eq!((map.len(), map.weight()), (2, 5));
+    }
+
+    proptest! {
+        /// Against a list that is searched and reordered by hand.
+        #[test]
+        fn it_holds_what_a_plain_list_would(operations in prop::collection::vec((0u8..12, 0usize..5, 0u8..3), 0..200)) {
+            let mut map = Lru::new(5, 12);
+            let mut list: Vec<(u8, usize)> = Vec::new();
+            for (key, weight, operation) in operations {
+                match operation {
+                    0 => {
+                        map.insert(key, weight, weight);
+                        list.retain(|(own, _)| *own != key);
+                        while list.len() >= 5 || list.iter().map(|(_, w)| w).sum::<usize>() + weight > 12 {
+                            list.remove(0);
+                        }
+                        list.push((key, weight));
+                    }
+                    1 => {
+                        let found = map.get(&key).copied();
+                        let at = list.iter().position(|(own, _)| *own == key);
+                        prop_assert_eq!(found, at.map(|at| list[at].1));
+                        if let Some(at) = at {
+                            let entry = list.remove(at);
+                            list.push(entry);
+                        }
+                    }
+                    _ => {
+                        let expected = list.iter().position(|(own, _)| *own == key).map(|at| list.remove(at).1);
+                        prop_assert_eq!(map.remove(&key), expected);
+                    }
+                }
+                prop_assert_eq!(map.len(), list.len());
+                prop_assert_eq!(map.weight(), list.iter().map(|(_, w)| w).sum::<usize>());
+                for (key, weight) in &list {
+                    prop_assert_eq!(map.peek(key), Some(weight));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! One exchange with a token endpoint: the request, one retry where that is safe, and the answer read
+//! with suspicion.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::error::{Error, OAuthRefusal, Unavailable};
+use super::form::Form;
+use crate::clock::Clock;
+use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
+use crate::secret::Secret;
+
+/// The longest answer that is read: protocol page, section 1.1.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The longest `Retry-After` that is waited for, in seconds (contract, section 9).
+const MAX_WAIT: u64 = 5;
+
+/// Before a retry without advice.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest `error_description` that is passed on, in characters.
+const MAX_DESCRIPTION: usize = 2000;
+
+/// What a request needs beside its form.
+pub struct Post<'a> {
+    /// The token endpoint, with the extra query parameters.
+    pub url: String,
+    /// Its host, for messages.
+    pub host: &'a str,
+    /// `client-request-id`.
+    pub correlation_id: &'a str,
+    /// Further headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Of each attempt.
+    pub timeout: Duration,
+}
+
+/// A token as it came.
+pub struct TokenAnswer {
+    /// `access_token`: visible ASCII, fit for a header.
+    pub access_token: Secret<String>,
+    /// `token_type` as sent.
+    pub token_type: String,
+    /// Seconds; 0 where the answer does not say.
+    pub expires_in: u64,
+    /// Seconds.
+    pub refresh_in: Option<u64>,
+}
+
+/// Sends the form; retries once after a failed connection, 408 or 5xx, never after a timeout.
+pub fn request_token(
+    exchange: &dyn Exchange,
+    clock: &dyn Clock,
+    post: &Post<'_>,
+    form: &Form,
+) -> Result<TokenAnswer, Error> {
+    match attempt(exchange, post, form) {
+        Attempt::Done(outcome) => outcome,
+        Attempt::Again(failure) => {
+            let pause = match failure.retry_after {
+                Some(seconds) if seconds > MAX_WAIT => return Err(Error::Unavailable(Arc::new(failure))),
+                Some(seconds) => Duration::from_secs(seconds),
+                None => PAUSE,
+            };
+            log::info!("{}; trying once more", failure.cause);
+            clock.sleep(pause);
+            match attempt(exchange, post, form) {
+                Attempt::Done(outcome) => outcome,
+                Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Done(Result<TokenAnswer, Error>),
+    Again(Unavailable),
+}
+
+fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
+    let fixed = [
+        ("accept", "application/json"),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("client-request-id", post.correlation_id),
+        ("return-client-request-id", "true"),
+        // Tells the service that this client honours Retry-After: protocol page, section 1.1.
+        ("x-ms-lib-capability", "retry-after, h429"),
+    ];
+    let headers = fixed.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned())));
+    let extra = post.headers.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.clone())));
+    let request = OutRequest {
+        upstream: Upstream::Token,
+        method: "POST".to_owned(),
+        url: post.url.clone(),
+        headers: headers.chain(extra).collect(),
+        body: Some(form.encode()),
+        timeout: post.timeout,
+        max_body: MAX_ANSWER,
+    };
+    let failed = |what: &str, retry_after| Unavailable {
+        cause: format!("the token endpoint at {} {what}", post.host),
+        retry_after,
+    };
+    match exchange.send(request) {
+        Ok(response) => judge(&response, form, failed),
+        Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
+            Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
+        }
+        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_))) => {
+            Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
+        }
+    }
+}
+
+fn judge(response: &OutResponse, form: &Form, failed: impl Fn(&str, Option<u64>) -> Unavailable) -> Attempt {
+    let status = response.status;
+    let unavailable = |what: &str| failed(what, retry_after(response));
+    match status {
+        200 => {
+            Attempt::Done(read_token(&response.body).map_err(|what| Error::Unavailable(Arc::new(unavailable(what)))))
+        }
+        408 | 500..=599 => Attempt::Again(unavailable(&format!("answered {status}"))),
+        429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429: it throttles"))))),
+        400..=499 => Attempt::Done(Err(match read_refusal(&response.body, form) {
+            Some(refusal) => Error::Refused(Arc::new(refusal)),
+            None => Error::Unavailable(Arc::new(unavailable(&format!("answered {status} without an OAuth error")))),
+        })),
+        _ => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable(&format!("answered {status}")))))),
+    }
+}
+
+/// Seconds (RFC 9110 §10.2.3); a date, which Entra does not send, counts as no advice.
+fn retry_after(response: &OutResponse) -> Option<u64> {
+    response.header("retry-after")?.trim().parse().ok()
+}
+
+/// A number that may come as a string: protocol page, section 1.1.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(u64),
+    Text(String),
+}
+
+impl Seconds {
+    fn value(&self) -> Option<u64> {
+        match self {
+            Self::Number(seconds) => Some(*seconds),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawToken {
+    access_token: Option<Zeroizing<String>>,
+    token_type: Option<String>,
+    expires_in: Option<Seconds>,
+    refresh_in: Option<Seconds>,
+}
+
+/// What is wrong with the answer comes in words that follow the endpoint's name.
+fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
+    let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
+    let access_token = raw.access_token.ok_or("sent an answer without access_token")?;
+    if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("sent an access_token that cannot stand in a header");
+    }
+    let token_type = raw.token_type.ok_or("sent an answer without token_type")?;
+    let seconds = |field: &Option<Seconds>| match field {
+        None => Ok(None),
+        Some(field) => field.value().map(Some).ok_or("sent a lifetime that is no number of seconds"),
+    };
+    Ok(TokenAnswer {
+        expires_in: seconds(&raw.expires_in)?.unwrap_or(0),
+        refresh_in: seconds(&raw.refresh_in)?,
+        access_token: Secret::new(access_token.to_string()),
+        token_type,
+    })
+}
+
+#[derive(Deserialize)]
+struct RawRefusal {
+    error: String,
+    error_description: Option<String>,
+    error_codes: Option<Vec<u64>>,
+    suberror: Option<String>,
+    claims: Option<String>,
+    correlation_id: Option<String>,
+    trace_id: Option<String>,
+    timestamp: Option<String>,
+}
+
+fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
+    let raw: RawRefusal = serde_json::from_slice(body).ok().filter(|raw: &RawRefusal| !raw.error.is_empty())?;
+    let clean = |text: String| form.redact(&text);
+    let description = clean(raw.error_description.unwrap_or_default());
+    let first_line = description.lines().next().unwrap_or_default();
+    Some(OAuthRefusal {
+        code: clean(raw.error),
+        description: first_line.chars().take(MAX_DESCRIPTION).collect(),
+        error_codes: raw.error_codes.unwrap_or_default(),
+        suberror: raw.suberror.filter(|text| !text.is_empty()).map(clean),
+        claims: raw.claims.filter(|text| !text.is_empty()).map(clean),
+        correlation_id: raw.correlation_id.map(clean),
+        trace_id: raw.trace_id.map(clean),
+        timestamp: raw.timestamp.map(clean),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    /// Answers in order, and counts.
+    struct Script(Mutex<Vec<Result<OutResponse, OutError>>>);
+
+    impl Script {
+        fn new(mut answers: Vec<Result<OutResponse, OutError>>) -> Self {
+            answers.reverse();
+            Self(Mutex::new(answers))
+        }
+
+        fn left(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    impl Exchange for Script {
+        fn send(&self, _: OutRequest) -> Result<OutResponse, OutError> {
+            self.0.lock().unwrap().pop().unwrap()
+        }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
+    fn answer(status: u16, body: &str) -> Result<OutResponse, OutError> {
+        Ok(OutResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec() })
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
+    fn advised(status: u16, seconds: &str) -> Result<OutResponse, OutError> {
+        let headers = vec![("retry-after".to_owned(), seconds.as_bytes().to_vec())];
+        Ok(OutResponse { status, headers, body: Vec::new() })
+    }
+
+    fn run(script: &Script) -> (Result<TokenAnswer, Error>, u64) {
+        let clock = ManualClock::at(0);
+        let post = Post {
+            url: "https://login.example/token".into(),
+            host: "login.example",
+            correlation_id: "id",
+            headers: Vec::new(),
+            timeout: Duration::from_secs(15),
+        };
+        let form = Form::default().field("client_secret", "hunter2");
+        (request_token(script, &clock, &post, &form), clock.unix())
+    }
+
+    const GOOD: &str = r#"{"token_type":"Bearer","expires_in":"3599","refresh_in":43199,"access_token":"AT1"}"#;
+
+    #[test]
+    fn numbers_may_be_strings() {
+        let (token, _) = run(&Script::new(vec![answer(200, GOOD)]));
+        let token = token.ok().unwrap();
+        assert_eq!((token.expires_in, token.refresh_in), (3599, Some(43199)));
+        assert_eq!(token.access_token.expose(), "AT1");
+    }
+
+    #[test]
+    fn failures_that_pass_are_retried_once() {
+        for failure in [
+            answer(503, ""),
+            answer(500, ""),
+            answer(408, ""),
+            Err(OutError::Connect("refused".into())),
+            Err(OutError::Broken("reset".into())),
+        ] {
+            let script = Script::new(vec![failure.clone(), answer(200, GOOD)]);
+            assert!(run(&script).0.is_ok(), "{failure:?}");
+            let script = Script::new(vec![failure.clone(), failure.clone(), answer(200, GOOD)]);
+            assert!(matches!(run(&script).0, Err(Error::Unavailable(_))), "{failure:?}");
+            assert_eq!(script.left(), 1, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_throttling_and_timeouts_are_not_retried() {
+        for failure in [
+            answer(400, r#"{"error":"invalid_grant"}"#),
+            answer(429, ""),
+            Err(OutError::Timeout("15 s".into())),
+            answer(302, ""),
+        ] {
+            let script = Script::new(vec![failure.clone(), answer(200, GOOD)]);
+            assert!(run(&script).0.is_err(), "{failure:?}");
+            assert_eq!(script.left(), 1, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_waited_for_up_to_five_seconds() {
+        let (outcome, waited) = run(&Script::new(vec![advised(503, "5"), answer(200, GOOD)]));
+        assert!(outcome.is_ok());
+        assert_eq!(waited, 5);
+        let (outcome, waited) = run(&Script::new(vec![advised(503, "6")]));
+        assert!(matches!(outcome, Err(Error::Unavailable(failure)) if failure.retry_after == Some(6)));
+        assert_eq!(waited, 0);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_token_response_is_a_failure_of_the_service() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"access_token":"AT1","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":""}"#,
+            r#"{"token_type":"Bearer","access_token":"a\r\nX: y"}"#,
+            r#"{"token_type":"Bearer","access_token":7}"#,
+            r#"{"token_type":"Bearer","access_token":"AT1","expires_in":"soon"}"#,
+            r#"{"token_type":"Bearer","access_token":"AT1","expires_in":-1}"#,
+            &GOOD[..40],
+        ] {
+            assert!(matches!(run(&Script::new(vec![answer(200, body)])).0, Err(Error::Unavailable(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_first_line_and_loses_our_secrets() {
+        let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: not hunter2\r\nTrace ID: x","error_codes":[7000215],"trace_id":"t","suberror":""}"#;
+        let Err(Error::Refused(refusal)) = run(&Script::new(vec![answer(401, body)])).0 else { panic!("refused") };
+        assert_eq!(refusal.description, "AADSTS7000215: not [redacted]");
+        assert_eq!((refusal.error_codes.as_slice(), refusal.suberror.as_deref()), (&[7_000_215][..], None));
+    }
+}

@@ -1,0 +1,100 @@
+//! Why there is no token, grouped by whose fault it is. `routes::problem` alone turns this into HTTP.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::credentials::CredentialFailure;
+
+/// Why a token could not be had. Cheap to clone: every caller who waited for the same request gets it.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// The token service refused the request for good.
+    Refused(Arc<OAuthRefusal>),
+    /// The token service, a managed identity endpoint or a vault cannot be reached, fails or throttles.
+    Unavailable(Arc<Unavailable>),
+    /// None of the registration's credentials can be used, for local reasons.
+    Credential(Arc<Vec<CredentialFailure>>),
+    /// Every worker that may wait for an upstream does so already.
+    NoWorker,
+    /// The configuration lacks something that this request needs; which key, and what for.
+    Configuration(Arc<str>),
+    /// The token service sent a token of another type than was asked for (RFC 6749 §7.1).
+    TokenType {
+        /// `Bearer` or `PoP`.
+        expected: &'static str,
+    },
+    /// The leader of a shared request was lost to a defect of this program.
+    Abandoned,
+}
+
+/// An OAuth error (RFC 6749 §5.2) with Entra's additions: protocol page, section 9.1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OAuthRefusal {
+    /// `error`, e.g. `invalid_grant`.
+    pub code: String,
+    /// The first line of `error_description`, with nothing of the request's secrets in it.
+    pub description: String,
+    /// `error_codes`, e.g. 65001.
+    pub error_codes: Vec<u64>,
+    /// `suberror`.
+    pub suberror: Option<String>,
+    /// `claims`: the challenge that the user has to meet, JSON text.
+    pub claims: Option<String>,
+    /// `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// `trace_id`.
+    pub trace_id: Option<String>,
+    /// `timestamp`.
+    pub timestamp: Option<String>,
+}
+
+/// An upstream that did not answer as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// What happened, without any part of the request.
+    pub cause: String,
+    /// Seconds after which a new attempt makes sense, where the upstream said so.
+    pub retry_after: Option<u64>,
+}
+
+impl Error {
+    /// An upstream failure without advice on when to come back.
+    pub fn unavailable(cause: impl Into<String>) -> Self {
+        Self::Unavailable(Arc::new(Unavailable { cause: cause.into(), retry_after: None }))
+    }
+
+    /// A stable name for logs and metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+            Self::Credential(_) => "invalid_client_credential",
+            Self::NoWorker => "no_worker",
+            Self::Configuration(_) => "configuration",
+            Self::TokenType { .. } => "token_type_mismatch",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => write!(f, "the token service refused: {}: {}", refusal.code, refusal.description),
+            Self::Unavailable(unavailable) => f.write_str(&unavailable.cause),
+            Self::Credential(failures) => {
+                f.write_str("no usable client credential")?;
+                for failure in failures.iter() {
+                    write!(f, "; {failure}")?;
+                }
+                Ok(())
+            }
+            Self::NoWorker => f.write_str("no worker may wait for another upstream call"),
+            Self::Configuration(text) => f.write_str(text),
+            Self::TokenType { expected } => write!(f, "the token service sent another token type than {expected}"),
+            Self::Abandoned => f.write_str("the request for the token was abandoned"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

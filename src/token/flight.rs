@@ -1,0 +1,88 @@
+//! One request under way and everyone who waits for it.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::cache::AccessToken;
+use super::error::Error;
+
+/// Called once when the flight has landed.
+pub type Wake = Box<dyn FnOnce() + Send>;
+
+/// How a flight ended.
+pub type Outcome = Result<Arc<AccessToken>, Error>;
+
+/// A request under way.
+pub struct Flight {
+    claims: Option<[u8; 32]>,
+    state: Mutex<State>,
+    landed: Condvar,
+}
+
+struct State {
+    outcome: Option<Outcome>,
+    waiting: Vec<Wake>,
+}
+
+impl Flight {
+    /// One for a request with these claims.
+    pub(super) const fn new(claims: Option<[u8; 32]>) -> Self {
+        Self { claims, state: Mutex::new(State { outcome: None, waiting: Vec::new() }), landed: Condvar::new() }
+    }
+
+    pub(super) const fn claims(&self) -> Option<[u8; 32]> {
+        self.claims
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `wake` when the flight lands, at once where it has.
+    pub(super) fn subscribe(&self, wake: Wake) {
+        let mut state = self.lock();
+        if state.outcome.is_none() {
+            state.waiting.push(wake);
+        } else {
+            drop(state);
+            wake();
+        }
+    }
+
+    pub(super) fn finish(&self, outcome: Outcome) {
+        let waiting = {
+            let mut state = self.lock();
+            state.outcome = Some(outcome);
+            std::mem::take(&mut state.waiting)
+        };
+        self.landed.notify_all();
+        for wake in waiting {
+            wake();
+        }
+    }
+
+    /// How it ended, where it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.lock().outcome.clone()
+    }
+
+    /// Blocks until it has ended, for nested legs alone: at most `limit`.
+    pub(super) fn wait(&self, limit: Duration) -> Option<Outcome> {
+        let deadline = Instant::now() + limit;
+        let mut state = self.lock();
+        loop {
+            if let Some(outcome) = &state.outcome {
+                return Some(outcome.clone());
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            state = self.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl fmt::Debug for Flight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight").field("landed", &self.lock().outcome.is_some()).finish_non_exhaustive()
+    }
+}

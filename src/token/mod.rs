@@ -1,0 +1,336 @@
+//! Token acquisition: from the cache, else from whoever is asking already, else from the token service.
+//!
+//! [`Acquirer::acquire`] never blocks on another caller's request: it returns a [`Ticket`], with which
+//! the caller comes back when it has been woken. Only the legs inside one acquisition wait in place.
+
+pub mod authority;
+pub mod cache;
+pub mod claims;
+mod endpoint;
+mod error;
+mod flight;
+mod form;
+pub mod key;
+mod leg;
+mod permits;
+mod refresh;
+mod wanted;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use cache::AccessToken;
+pub use error::{Error, OAuthRefusal, Unavailable};
+pub use flight::Wake;
+pub use leg::exchange_audience;
+pub use permits::{Permit, Permits};
+pub use wanted::{AgentUser, BoundKey, Subject, UserAssertion, Wanted};
+
+use crate::clock::Clock;
+use crate::credentials::{ClientAuth, Context, Failure, Identities};
+use crate::outbound::Exchange;
+use crate::secret::Secret;
+use crate::url::escape;
+use cache::{Cache, CacheFigures, Lead, Lookup};
+use endpoint::{Post, TokenAnswer, request_token};
+use flight::Flight;
+use leg::{Grant, Leg, Proof};
+
+/// What the acquirer is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Of each token request.
+    pub timeout: Duration,
+    /// Cached tokens.
+    pub entries: usize,
+    /// Bytes of cached tokens.
+    pub bytes: usize,
+}
+
+/// Where to come back with.
+#[derive(Debug)]
+pub struct Ticket {
+    flight: Arc<Flight>,
+    shared: bool,
+}
+
+/// How far an acquisition has come.
+#[derive(Debug)]
+pub enum Step {
+    /// Here it is.
+    Done(Arc<AccessToken>),
+    /// Somebody is asking for the same: come back with the ticket when `wake` was called.
+    Wait(Ticket),
+}
+
+/// How look-ups ended, since the start.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// Served from the cache.
+    pub hit: AtomicU64,
+    /// Asked of the token service.
+    pub miss: AtomicU64,
+    /// Answered from another caller's request.
+    pub shared: AtomicU64,
+    /// Renewed in the background.
+    pub refreshed: AtomicU64,
+}
+
+/// AADSTS numbers that tell that the certificate or assertion, not the application, is wrong: a freshly
+/// loaded one may do (protocol page, section 1.3).
+const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000_274, 7_000_277];
+
+/// How long a leg waits for another caller's request for the same exchange token, at most: two attempts
+/// and the longest pause between them.
+const NESTED_WAIT: Duration = Duration::from_secs(40);
+
+/// Acquires tokens.
+pub struct Acquirer {
+    settings: Settings,
+    cache: Arc<Cache>,
+    exchange: Arc<dyn Exchange>,
+    clock: Arc<dyn Clock>,
+    permits: Arc<Permits>,
+    refresher: refresh::Refresher,
+    /// For the metrics.
+    pub results: Results,
+}
+
+impl Acquirer {
+    /// An acquirer with an empty cache.
+    pub fn new(
+        settings: Settings,
+        exchange: Arc<dyn Exchange>,
+        clock: Arc<dyn Clock>,
+        permits: Arc<Permits>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            settings,
+            cache: Cache::new(settings.entries, settings.bytes),
+            exchange,
+            clock,
+            permits,
+            refresher: refresh::Refresher::start(own),
+            results: Results::default(),
+        })
+    }
+
+    /// The token, or when to come back. `ticket` is what an earlier call returned; `wake` is made and kept
+    /// only where the caller has to wait.
+    pub fn acquire(
+        &self,
+        wanted: &Wanted<'_>,
+        ticket: Option<Ticket>,
+        wake: impl FnOnce() -> Wake,
+    ) -> Result<Step, Error> {
+        if let Some(outcome) = ticket.filter(|ticket| ticket.shared).and_then(|ticket| ticket.flight.outcome()) {
+            count(&self.results.shared);
+            return outcome.map(Step::Done);
+        }
+        let mut permit = None;
+        let ask = || {
+            permit = self.permits.acquire();
+            permit.is_some()
+        };
+        match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), ask, wake) {
+            Lookup::Hit(token) => {
+                count(&self.results.hit);
+                Ok(Step::Done(token))
+            }
+            Lookup::HitAndRefresh(token, lead) => {
+                count(&self.results.hit);
+                self.refresher.enqueue(wanted.leg(), lead);
+                Ok(Step::Done(token))
+            }
+            Lookup::Blocked(error) => Err(error),
+            Lookup::Follow(flight, shared) => Ok(Step::Wait(Ticket { flight, shared })),
+            Lookup::NoPermit => Err(Error::NoWorker),
+            Lookup::Lead(lead) => {
+                count(&self.results.miss);
+                self.fly(&wanted.leg(), lead).map(Step::Done)
+            }
+        }
+    }
+
+    /// Like [`Acquirer::acquire`], but waits in place: for the legs of one acquisition, which hold a permit already.
+    fn acquire_nested(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+        match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), || true, || Box::new(|| {})) {
+            Lookup::Hit(token) => Ok(token),
+            Lookup::HitAndRefresh(token, lead) => {
+                self.refresher.enqueue(wanted.leg(), lead);
+                Ok(token)
+            }
+            Lookup::Blocked(error) => Err(error),
+            Lookup::NoPermit => Err(Error::NoWorker),
+            Lookup::Follow(flight, _) => flight
+                .wait(NESTED_WAIT)
+                .unwrap_or_else(|| Err(Error::unavailable("another request for the same exchange token did not end"))),
+            Lookup::Lead(lead) => {
+                count(&self.results.miss);
+                self.fly(&wanted.leg(), lead)
+            }
+        }
+    }
+
+    /// Makes the request and ends its flight.
+    fn fly(&self, leg: &Leg, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+        let outcome = self.request(leg);
+        if let Err(error) = &outcome {
+            log::warn!("{}: no token ({}): {error}", leg.client.registration.section, error.code());
+        }
+        lead.land(self.clock.unix(), outcome)
+    }
+
+    fn request(&self, leg: &Leg) -> Result<Arc<AccessToken>, Error> {
+        let outcome = self.attempt(leg);
+        let stale = matches!(&outcome, Err(Error::Refused(refusal)) if refusal.code == "invalid_client"
+            && refusal.error_codes.iter().any(|code| STALE_CREDENTIAL.contains(code)));
+        let answer = if stale {
+            log::warn!("{}: the credential was refused; reading it again", leg.client.registration.section);
+            leg.client.credentials.reload();
+            self.attempt(leg)?
+        } else {
+            outcome?
+        };
+        self.accept(leg, &answer)
+    }
+
+    /// One request with its retry.
+    fn attempt(&self, leg: &Leg) -> Result<TokenAnswer, Error> {
+        let registration = &leg.client.registration;
+        if registration.client_id.is_empty() {
+            return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
+        }
+        let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
+        let mut url = authority::token_endpoint(registration, &leg.tenant, region);
+        // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
+        let audience = url.to_string();
+        let mut query = registration.extra_query.clone();
+        query.extend(leg.extra_query.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if !query.is_empty() {
+            url.query = Some(
+                query
+                    .iter()
+                    .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+                    .collect::<Vec<_>>()
+                    .join("&"),
+            );
+        }
+        let (auth, exchange) = match &leg.proof {
+            Proof::Credentials => (self.authenticate(leg, &audience)?, None),
+            Proof::Agent(agent) => {
+                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
+                let exchange = match &leg.grant {
+                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
+                    Grant::ClientCredentials | Grant::OnBehalfOf { .. } => None,
+                };
+                (proof, exchange)
+            }
+        };
+        let post = Post {
+            url: url.to_string(),
+            host: &url.origin.host,
+            correlation_id: &leg.correlation_id,
+            headers: leg.headers(),
+            timeout: self.settings.timeout,
+        };
+        let form = leg.form(&auth, exchange.as_ref());
+        request_token(&*self.exchange, &*self.clock, &post, &form)
+    }
+
+    fn authenticate(&self, leg: &Leg, audience: &str) -> Result<ClientAuth, Error> {
+        let registration = &leg.client.registration;
+        if leg.client.credentials.is_empty() {
+            return Err(Error::Credential(Arc::new(Vec::new())));
+        }
+        let context = Context {
+            audience,
+            registration,
+            clock: &*self.clock,
+            exchange: &*self.exchange,
+            identities: self,
+            correlation_id: &leg.correlation_id,
+        };
+        leg.client.credentials.authenticate(&context).map_err(|failures| {
+            let waiting = failures.iter().find(|failure| matches!(failure.failure, Failure::Unavailable(_)));
+            // A credential that may come back by itself decides: the caller is told to try again.
+            match waiting {
+                Some(failure) => Error::unavailable(failure.to_string()),
+                None => Error::Credential(Arc::new(failures)),
+            }
+        })
+    }
+
+    /// The tokens that agents prove themselves with: protocol page, section 4.
+    fn exchange_token(&self, leg: &Leg, agent: &str, which: ExchangeToken) -> Result<Secret<String>, Error> {
+        let host = &leg.client.registration.instance.origin.host;
+        let scopes = [format!("{}/.default", exchange_audience(host))];
+        let (subject, fmi_path) = match which {
+            ExchangeToken::OfBlueprint => (Subject::Application, Some(agent)),
+            ExchangeToken::OfAgent => (Subject::Agent(agent), None),
+        };
+        let wanted = Wanted {
+            client: &leg.client,
+            subject,
+            tenant: Some(&leg.tenant),
+            scopes: &scopes,
+            claims: None,
+            force_refresh: false,
+            correlation_id: &leg.correlation_id,
+            bound_key: None,
+            fmi_path,
+            extra_query: &BTreeMap::new(),
+            extra_headers: &BTreeMap::new(),
+        };
+        let token = self.acquire_nested(&wanted)?;
+        Ok(Secret::new(token.token().to_owned()))
+    }
+
+    /// A token that is not of the type asked for would pass as bound to a key that it is not bound to.
+    fn accept(&self, leg: &Leg, answer: &TokenAnswer) -> Result<Arc<AccessToken>, Error> {
+        let expected = if leg.bound_key.is_some() { "PoP" } else { "Bearer" };
+        if !answer.token_type.eq_ignore_ascii_case(expected) {
+            return Err(Error::TokenType { expected });
+        }
+        let now = self.clock.unix();
+        Ok(Arc::new(AccessToken {
+            header: Secret::new(format!("{expected} {}", answer.access_token.expose())),
+            expires_at: now.saturating_add(answer.expires_in),
+            refresh_at: answer.refresh_in.map(|seconds| now.saturating_add(seconds)),
+        }))
+    }
+
+    /// What the cache holds.
+    pub fn figures(&self) -> CacheFigures {
+        self.cache.figures()
+    }
+
+    /// Forgets every cached token.
+    pub fn clear(&self) {
+        self.cache.clear();
+    }
+}
+
+/// Whose exchange token.
+#[derive(Clone, Copy)]
+enum ExchangeToken {
+    /// Of the registration for the agent: the agent's client assertion.
+    OfBlueprint,
+    /// Of the agent itself: the `user_fic` grant's credential.
+    OfAgent,
+}
+
+impl Identities for Acquirer {
+    fn managed_identity(&self, _client_id: Option<&str>, _resource: &str) -> Result<Secret<String>, Failure> {
+        Err(Failure::Unusable("managed identities are not supported yet".into()))
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;

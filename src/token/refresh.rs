@@ -1,0 +1,52 @@
+//! Renewal in the background: a few threads of their own, so that no worker and no caller waits for it.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+
+use super::cache::Lead;
+use super::leg::Leg;
+use super::{Acquirer, count};
+
+const THREADS: usize = 2;
+
+/// Renewals that may wait; one more is left to a later caller.
+const QUEUE: usize = 1024;
+
+/// Takes renewals.
+pub struct Refresher {
+    queue: SyncSender<(Leg, Lead)>,
+}
+
+impl Refresher {
+    /// Starts the threads, which end with the acquirer.
+    pub fn start(acquirer: &Weak<Acquirer>) -> Self {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..THREADS {
+            let (acquirer, jobs) = (Weak::clone(acquirer), Arc::clone(&jobs));
+            let name = format!("refresh-{number}");
+            if let Err(error) = thread::Builder::new().name(name).spawn(move || work(&acquirer, &jobs)) {
+                log::error!("no thread for renewals: {error}");
+            }
+        }
+        Self { queue }
+    }
+
+    /// Renews soon. With a full queue the lead is dropped, which lets the next caller try again.
+    pub fn enqueue(&self, leg: Leg, lead: Lead) {
+        if self.queue.try_send((leg, lead)).is_err() {
+            log::warn!("too many tokens to renew at once; one is left for later");
+        }
+    }
+}
+
+fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Leg, Lead)>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let (Ok((leg, lead)), Some(acquirer)) = (job, acquirer.upgrade()) else { return };
+        if acquirer.fly(&leg, lead).is_ok() {
+            count(&acquirer.results.refreshed);
+        }
+    }
+}

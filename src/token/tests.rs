@@ -1,0 +1,347 @@
+//! Acquisition against a token service in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::{CredentialDescription, CredentialSource, Registration};
+use crate::credentials::{Client, Credentials};
+use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::url::Url;
+
+/// A registration of tenant `t1` and client `c1` with a secret.
+pub fn registration() -> Registration {
+    Registration {
+        section: "AzureAd".into(),
+        instance: Url::parse("https://login.microsoftonline.com/").unwrap(),
+        tenant: "t1".into(),
+        client_id: "c1".into(),
+        authority: None,
+        metadata_address: None,
+        audiences: Vec::new(),
+        valid_issuers: Vec::new(),
+        clock_skew: Duration::from_mins(5),
+        scopes: Vec::new(),
+        allow_acl: true,
+        client_capabilities: Vec::new(),
+        azure_region: None,
+        send_x5c: false,
+        extra_query: BTreeMap::new(),
+        app_home_tenant: None,
+        domain: None,
+        policy: None,
+        managed_identity_client_id: None,
+        credentials: vec![CredentialDescription {
+            key: "AzureAd:ClientCredentials:0".into(),
+            source: CredentialSource::ClientSecret(Secret::new("s=cret".into())),
+        }],
+        decryption_credentials: Vec::new(),
+    }
+}
+
+fn client(registration: Registration) -> Arc<Client> {
+    let credentials = Credentials::new(&registration.credentials, None);
+    Arc::new(Client { registration: Arc::new(registration), credentials })
+}
+
+type Answer = Box<dyn Fn(&str, &BTreeMap<String, String>) -> Result<OutResponse, OutError> + Send + Sync>;
+
+/// Keeps every request and answers as told.
+struct Service {
+    requests: Mutex<Vec<(String, BTreeMap<String, String>)>>,
+    answer: Answer,
+}
+
+impl Service {
+    fn new(
+        answer: impl Fn(&str, &BTreeMap<String, String>) -> Result<OutResponse, OutError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { requests: Mutex::default(), answer: Box::new(answer) })
+    }
+
+    /// Tokens that say for whom and for what they are.
+    fn telling() -> Arc<Self> {
+        Self::new(|url, form| {
+            let field = |name: &str| form.get(name).map_or("-", String::as_str);
+            let token = [
+                url,
+                field("client_id"),
+                field("scope"),
+                field("assertion"),
+                field("username"),
+                field("user_id"),
+                field("fmi_path"),
+                field("client_assertion"),
+                field("req_cnf"),
+            ]
+            .join("~")
+            .replace(' ', "+");
+            let kind = if form.contains_key("req_cnf") { "pop" } else { "Bearer" };
+            ok(&format!(r#"{{"token_type":"{kind}","expires_in":3600,"refresh_in":1800,"access_token":"{token}"}}"#))
+        })
+    }
+
+    fn requests(&self) -> Vec<(String, BTreeMap<String, String>)> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
+fn ok(body: &str) -> Result<OutResponse, OutError> {
+    Ok(OutResponse { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() })
+}
+
+impl Exchange for Service {
+    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        let body = String::from_utf8(request.body.unwrap().to_vec()).unwrap();
+        let decode = |text: &str| {
+            let mut bytes = Vec::new();
+            let mut rest = text.bytes();
+            while let Some(byte) = rest.next() {
+                bytes.push(match byte {
+                    b'+' => b' ',
+                    b'%' => {
+                        let hex = [rest.next().unwrap(), rest.next().unwrap()];
+                        u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap()
+                    }
+                    other => other,
+                });
+            }
+            String::from_utf8(bytes).unwrap()
+        };
+        let form: BTreeMap<String, String> = body
+            .split('&')
+            .map(|field| field.split_once('=').map(|(name, value)| (decode(name), decode(value))).unwrap())
+            .collect();
+        self.requests.lock().unwrap().push((request.url.clone(), form.clone()));
+        (self.answer)(&request.url, &form)
+    }
+}
+
+struct Bench {
+    service: Arc<Service>,
+    clock: Arc<ManualClock>,
+    acquirer: Arc<Acquirer>,
+}
+
+fn bench(service: Arc<Service>) -> Bench {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20 };
+    let acquirer = Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, Permits::new(14));
+    Bench { service, clock, acquirer }
+}
+
+static NONE: BTreeMap<String, String> = BTreeMap::new();
+
+fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String]) -> Wanted<'a> {
+    Wanted {
+        client,
+        subject,
+        tenant: None,
+        scopes,
+        claims: None,
+        force_refresh: false,
+        correlation_id: "11111111-2222-4333-8444-555555555555",
+        bound_key: None,
+        fmi_path: None,
+        extra_query: &NONE,
+        extra_headers: &NONE,
+    }
+}
+
+impl Bench {
+    fn get(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+        match self.acquirer.acquire(wanted, None, || Box::new(|| {}))? {
+            Step::Done(token) => Ok(token),
+            Step::Wait(_) => panic!("nobody else asks"),
+        }
+    }
+}
+
+fn user<'a>(token: &'a str, tenant: &'a str) -> UserAssertion<'a> {
+    UserAssertion { token, digest: key::sha256(token.as_bytes()), tenant: Some(tenant), object_id: Some("o1") }
+}
+
+fn scopes(list: &[&str]) -> Vec<String> {
+    list.iter().map(|scope| (*scope).to_owned()).collect()
+}
+
+#[test]
+fn an_application_token_is_asked_for_once_with_exactly_these_fields() {
+    let bench = bench(Service::telling());
+    let (client, scopes) = (client(registration()), scopes(&["https://graph.microsoft.com/.default"]));
+    let wanted = wanted(&client, Subject::Application, &scopes);
+    let first = bench.get(&wanted).unwrap();
+    assert!(Arc::ptr_eq(&first, &bench.get(&wanted).unwrap()));
+    let requests = bench.service.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].0, "https://login.microsoftonline.com/t1/oauth2/v2.0/token");
+    let expected = [
+        ("client_id", "c1"),
+        ("client_secret", "s=cret"),
+        ("scope", "https://graph.microsoft.com/.default"),
+        ("client_info", "2"),
+        ("grant_type", "client_credentials"),
+    ];
+    assert_eq!(requests[0].1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn on_behalf_of_presents_the_users_token_at_the_users_tenant() {
+    let bench = bench(Service::telling());
+    let (client, scopes) = (client(registration()), scopes(&["User.Read", "openid"]));
+    bench.get(&wanted(&client, Subject::User(user("h.p.s", "home")), &scopes)).unwrap();
+    let (url, form) = &bench.service.requests()[0];
+    assert_eq!(url, "https://login.microsoftonline.com/home/oauth2/v2.0/token");
+    let expected = [
+        ("client_id", "c1"),
+        ("client_secret", "s=cret"),
+        ("scope", "offline_access openid profile User.Read"),
+        ("client_info", "1"),
+        ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+        ("assertion", "h.p.s"),
+        ("requested_token_use", "on_behalf_of"),
+    ];
+    assert_eq!(*form, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn the_legs_of_an_agents_user_are_three_and_cached_each() {
+    let bench = bench(Service::telling());
+    let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
+    let account = AgentUser::Name("agent@contoso.com".into());
+    let mut wanted = wanted(&client, Subject::AgentUser("a1", &account), &scopes);
+    bench.get(&wanted).unwrap();
+    let requests = bench.service.requests();
+    assert_eq!(requests.len(), 3);
+    let field = |leg: usize, name: &str| requests[leg].1.get(name).map(String::as_str);
+    assert_eq!((field(0, "client_id"), field(0, "fmi_path")), (Some("c1"), Some("a1")));
+    assert_eq!((field(1, "client_id"), field(1, "fmi_path")), (Some("a1"), None));
+    assert_eq!(field(1, "scope"), Some("api://AzureADTokenExchange/.default"));
+    assert_eq!((field(2, "client_id"), field(2, "grant_type")), (Some("a1"), Some("user_fic")));
+    assert_eq!(field(2, "username"), Some("agent@contoso.com"));
+    assert_eq!(field(1, "client_assertion"), field(2, "client_assertion"));
+    assert_ne!(field(2, "client_assertion"), field(2, "user_federated_identity_credential"));
+    assert_eq!((field(2, "requested_token_use"), field(2, "client_info")), (None, Some("1")));
+    wanted.force_refresh = true;
+    bench.get(&wanted).unwrap();
+    assert_eq!(bench.service.requests().len(), 4, "the exchange tokens are cached");
+    wanted.tenant = Some("t2");
+    bench.get(&wanted).unwrap();
+    assert_eq!(bench.service.requests().len(), 7, "every leg belongs to its tenant");
+}
+
+#[test]
+fn everything_that_distinguishes_tokens_distinguishes_cache_entries() {
+    let (own, other) = (client(registration()), client(Registration { section: "Other".into(), ..registration() }));
+    let (a, b) = (scopes(&["a"]), scopes(&["b"]));
+    let keys =
+        [BoundKey { kid: "k1".into(), req_cnf: "r1".into() }, BoundKey { kid: "k2".into(), req_cnf: "r2".into() }];
+    let names = [AgentUser::Name("u1".into()), AgentUser::Name("u2".into()), AgentUser::ObjectId("u1".into())];
+    let mut seen = std::collections::HashSet::new();
+    let mut total = 0;
+    for client in [&own, &other] {
+        for tenant in [None, Some("t2"), Some("t3")] {
+            for scopes in [&a, &b] {
+                for bound_key in [None, Some(&keys[0]), Some(&keys[1])] {
+                    for fmi_path in [None, Some("f")] {
+                        let subjects = [
+                            Subject::Application,
+                            Subject::User(user("x", "h")),
+                            Subject::User(user("y", "h")),
+                            Subject::Agent("a1"),
+                            Subject::Agent("a2"),
+                            Subject::AgentOnBehalfOf("a1", user("x", "h")),
+                            Subject::AgentOnBehalfOf("a2", user("x", "h")),
+                            Subject::AgentOnBehalfOf("a1", user("y", "h")),
+                            Subject::AgentUser("a1", &names[0]),
+                            Subject::AgentUser("a1", &names[1]),
+                            Subject::AgentUser("a1", &names[2]),
+                            Subject::AgentUser("a2", &names[0]),
+                        ];
+                        for subject in subjects {
+                            let wanted = Wanted { tenant, bound_key, fmi_path, ..wanted(client, subject, scopes) };
+                            total += 1;
+                            seen.insert(wanted.key());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), total);
+}
+
+#[test]
+fn a_token_that_is_not_bound_as_asked_is_never_passed_on() {
+    let bench = bench(Service::new(|_, _| ok(r#"{"token_type":"Bearer","expires_in":3600,"access_token":"AT"}"#)));
+    let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
+    let key = BoundKey { kid: "k".into(), req_cnf: "r".into() };
+    let wanted = Wanted { bound_key: Some(&key), ..wanted(&client, Subject::Application, &scopes) };
+    assert!(matches!(bench.get(&wanted), Err(Error::TokenType { expected: "PoP" })));
+}
+
+#[test]
+fn a_token_is_renewed_in_the_background_from_its_refresh_time_on() {
+    let bench = bench(Service::telling());
+    let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
+    let wanted = wanted(&client, Subject::Application, &scopes);
+    bench.get(&wanted).unwrap();
+    bench.clock.advance(Duration::from_mins(30));
+    bench.get(&wanted).unwrap();
+    while bench.acquirer.results.refreshed.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.service.requests().len(), 2);
+    bench.clock.advance(Duration::from_secs(1799));
+    bench.get(&wanted).unwrap();
+    assert_eq!(bench.service.requests().len(), 2, "the renewed token is fresh again");
+}
+
+#[test]
+fn whoever_asks_meanwhile_waits_for_the_one_answer() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let bench = bench(Service::new(move |_, _| {
+        wait.lock().unwrap().recv().unwrap();
+        ok(r#"{"token_type":"Bearer","expires_in":100,"access_token":"AT"}"#)
+    }));
+    let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
+    let wanted = wanted(&client, Subject::Application, &scopes);
+    std::thread::scope(|threads| {
+        let leader = threads.spawn(|| bench.get(&wanted).unwrap());
+        while bench.service.requests().is_empty() {
+            std::thread::yield_now();
+        }
+        let (woken, woke) = std::sync::mpsc::channel();
+        let mut tickets = Vec::new();
+        for _ in 0..1000 {
+            let woken = woken.clone();
+            let step = bench.acquirer.acquire(&wanted, None, || Box::new(move || woken.send(()).unwrap()));
+            let Ok(Step::Wait(ticket)) = step else { panic!("expected to wait") };
+            tickets.push(ticket);
+        }
+        go.send(()).unwrap();
+        let token = leader.join().unwrap();
+        assert_eq!(woke.iter().take(1000).count(), 1000);
+        for ticket in tickets {
+            // The token lives shorter than the margin, so the cache would not serve it.
+            let Ok(Step::Done(own)) = bench.acquirer.acquire(&wanted, Some(ticket), || Box::new(|| {})) else {
+                panic!("expected the token")
+            };
+            assert!(Arc::ptr_eq(&own, &token));
+        }
+    });
+    assert_eq!(bench.service.requests().len(), 1);
+}
+
+#[test]
+fn no_credential_is_named_as_such() {
+    let bench = bench(Service::telling());
+    let client = client(Registration { credentials: Vec::new(), ..registration() });
+    let scopes = scopes(&["x/.default"]);
+    let error = bench.get(&wanted(&client, Subject::Application, &scopes)).unwrap_err();
+    assert!(matches!(error, Error::Credential(_)), "{error}");
+    assert!(bench.service.requests().is_empty());
+}

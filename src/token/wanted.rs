@@ -1,0 +1,165 @@
+//! What token is wanted: for whom, of which tenant, for what, bound to which key. From it follow the
+//! cache's key and, where the cache has nothing, the leg that asks the token service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::authority;
+use super::cache::Mode;
+use super::key::{CacheKey, KeyBuilder, sha256};
+use super::leg::{Grant, Leg, Proof};
+use crate::credentials::Client;
+use crate::secret::Secret;
+
+/// The token of a user who called us: what on-behalf-of presents (RFC 7523 §2.1).
+#[derive(Clone, Copy)]
+pub struct UserAssertion<'a> {
+    /// The compact JWS.
+    pub token: &'a str,
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+    /// `tid`.
+    pub tenant: Option<&'a str>,
+    /// `oid`.
+    pub object_id: Option<&'a str>,
+}
+
+/// The user account of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AgentUser {
+    /// By user principal name.
+    Name(String),
+    /// By object id, in lower case with dashes.
+    ObjectId(String),
+}
+
+/// Whose token is wanted.
+#[derive(Clone, Copy)]
+pub enum Subject<'a> {
+    /// The application's own.
+    Application,
+    /// The calling user's.
+    User(UserAssertion<'a>),
+    /// The agent identity's own.
+    Agent(&'a str),
+    /// The calling user's, through the agent.
+    AgentOnBehalfOf(&'a str, UserAssertion<'a>),
+    /// The agent's user account's.
+    AgentUser(&'a str, &'a AgentUser),
+}
+
+/// A public key that the token is to be bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundKey {
+    /// The key's thumbprint (RFC 7638), which distinguishes cached tokens.
+    pub kid: String,
+    /// The form field's value.
+    pub req_cnf: String,
+}
+
+/// One token that is wanted.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whose registration acquires.
+    pub client: &'a Arc<Client>,
+    /// For whom.
+    pub subject: Subject<'a>,
+    /// Asked for by name; `None` follows from the subject and the registration.
+    pub tenant: Option<&'a str>,
+    /// For what.
+    pub scopes: &'a [String],
+    /// JSON text of an object.
+    pub claims: Option<&'a str>,
+    /// Skips what is cached.
+    pub force_refresh: bool,
+    /// Follows the request to Entra.
+    pub correlation_id: &'a str,
+    /// Binds the token.
+    pub bound_key: Option<&'a BoundKey>,
+    /// `fmi_path` of an application's token.
+    pub fmi_path: Option<&'a str>,
+    /// Added to the endpoint's URL, over those of the registration.
+    pub extra_query: &'a BTreeMap<String, String>,
+    /// Headers of the token request.
+    pub extra_headers: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The tenant whose endpoint is asked.
+    pub fn tenant(&self) -> &'a str {
+        let registration = &self.client.registration;
+        match self.subject {
+            Subject::Application | Subject::Agent(_) | Subject::AgentUser(..) => {
+                authority::app_tenant(registration, self.tenant)
+            }
+            Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => {
+                authority::user_tenant(registration, self.tenant, user.tenant)
+            }
+        }
+    }
+
+    /// How the cache is to be used.
+    pub fn mode(&self) -> Mode {
+        Mode { force: self.force_refresh, claims: self.claims.map(|claims| sha256(claims.as_bytes())) }
+    }
+
+    /// What distinguishes this token from all others (contract, section 6, "Caching").
+    pub fn key(&self) -> CacheKey {
+        let registration = &self.client.registration;
+        let origin = &registration.authority.as_ref().unwrap_or(&registration.instance).origin;
+        let key = KeyBuilder::new("token")
+            .text(&registration.section)
+            .text(&origin.host)
+            .bytes(&origin.port.to_le_bytes())
+            .text(&registration.client_id)
+            .folded(self.tenant())
+            .scopes(self.scopes)
+            .option(self.bound_key.map(|key| key.kid.as_str()))
+            .option(self.fmi_path);
+        let key = self.extra_query.iter().fold(key, |key, (name, value)| key.text(name).text(value));
+        match self.subject {
+            Subject::Application => key.text("application"),
+            Subject::User(user) => key.text("user").bytes(&user.digest),
+            Subject::Agent(agent) => key.text("agent").folded(agent),
+            Subject::AgentOnBehalfOf(agent, user) => key.text("agent user").folded(agent).bytes(&user.digest),
+            Subject::AgentUser(agent, AgentUser::Name(name)) => {
+                key.text("agent account by name").folded(agent).folded(name)
+            }
+            Subject::AgentUser(agent, AgentUser::ObjectId(id)) => {
+                key.text("agent account by id").folded(agent).folded(id)
+            }
+        }
+        .finish()
+    }
+
+    /// The request that asks for it, with everything that it needs to outlive the caller.
+    pub fn leg(&self) -> Leg {
+        let proof = match self.subject {
+            Subject::Application | Subject::User(_) => Proof::Credentials,
+            Subject::Agent(agent) | Subject::AgentOnBehalfOf(agent, _) | Subject::AgentUser(agent, _) => {
+                Proof::Agent(agent.to_owned())
+            }
+        };
+        let grant = match self.subject {
+            Subject::Application | Subject::Agent(_) => Grant::ClientCredentials,
+            Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => Grant::OnBehalfOf {
+                assertion: Secret::new(user.token.to_owned()),
+                mailbox: Option::zip(user.object_id, user.tenant).map(|(oid, tid)| format!("oid:{oid}@{tid}")),
+            },
+            Subject::AgentUser(_, account) => Grant::AgentUser(account.clone()),
+        };
+        Leg {
+            client: Arc::clone(self.client),
+            tenant: self.tenant().to_owned(),
+            proof,
+            grant,
+            scopes: self.scopes.to_vec(),
+            claims: self.claims.map(str::to_owned),
+            correlation_id: self.correlation_id.to_owned(),
+            bound_key: self.bound_key.cloned(),
+            fmi_path: self.fmi_path.map(str::to_owned),
+            extra_query: self.extra_query.clone(),
+            extra_headers: self.extra_headers.clone(),
+        }
+    }
+}
