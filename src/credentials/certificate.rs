@@ -10,9 +10,9 @@ use ring::signature::{KeyPair, RsaKeyPair};
 use rustls::pki_types::pem::{self, SectionKind};
 use zeroize::Zeroizing;
 
-use super::watched::Watched;
 use super::{ClientAuth, Context, Failure, Source, assertion, der};
 use crate::secret::Secret;
+use crate::watched::Watched;
 
 /// A certificate and its key.
 pub struct Certificate {

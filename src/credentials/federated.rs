@@ -7,9 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use super::watched::Watched;
 use super::{ClientAuth, Context, Failure, Source};
 use crate::secret::Secret;
+use crate::watched::Watched;
 
 /// The file and what it holds.
 pub struct FederatedToken {

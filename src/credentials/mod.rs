@@ -6,7 +6,6 @@ pub mod assertion;
 pub mod certificate;
 pub mod der;
 pub mod federated;
-pub mod watched;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,271 @@
+//! Counters and histograms, and their text for Prometheus (exposition format 0.0.4). Labels come from
+//! closed sets alone, so nothing that a caller sends can make a new series.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::http::Method;
+use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
+
+/// Upper bounds of the histograms' buckets, in seconds.
+const BUCKETS: [f64; 12] = [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Statuses that the program answers; any other is counted as the last one.
+const STATUSES: [u16; 18] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 0];
+
+const METHODS: [Method; 7] =
+    [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Other];
+
+const KINDS: [(Upstream, &str); 5] = [
+    (Upstream::Token, "token"),
+    (Upstream::Metadata, "metadata"),
+    (Upstream::ManagedIdentity, "managed_identity"),
+    (Upstream::KeyVault, "key_vault"),
+    (Upstream::Downstream, "downstream"),
+];
+
+const OUTCOMES: [&str; 7] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken"];
+
+/// Durations by bucket.
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Histogram {
+    fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        add(&self.buckets[bucket]);
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a sum of durations that is shown in seconds")]
+    fn render(&self, name: &str, label: &str, text: &mut String) {
+        let mut total = 0;
+        for (at, count) in self.buckets.iter().enumerate() {
+            total += get(count);
+            let bound = BUCKETS.get(at).map_or("+Inf".to_owned(), f64::to_string);
+            let _ = writeln!(text, "{name}_bucket{{{label},le=\"{bound}\"}} {total}");
+        }
+        let _ = writeln!(text, "{name}_sum{{{label}}} {}", get(&self.nanoseconds) as f64 / 1e9);
+        let _ = writeln!(text, "{name}_count{{{label}}} {total}");
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// What is counted here rather than where it happens.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Endpoint × method × status. The last endpoint stands for unknown paths.
+    requests: Vec<AtomicU64>,
+    request_seconds: Vec<Histogram>,
+    endpoints: Vec<&'static str>,
+    upstream: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
+    upstream_seconds: [Histogram; KINDS.len()],
+    validations: Vec<(&'static str, AtomicU64)>,
+}
+
+impl Metrics {
+    /// With the closed sets of endpoints and of ways in which a validation may end.
+    pub fn new(endpoints: &[&'static str], validations: &[&'static str]) -> Self {
+        let mut endpoints = endpoints.to_vec();
+        endpoints.push("unknown");
+        let series = endpoints.len() * METHODS.len() * STATUSES.len();
+        Self {
+            requests: (0..series).map(|_| AtomicU64::default()).collect(),
+            request_seconds: endpoints.iter().map(|_| Histogram::default()).collect(),
+            endpoints,
+            upstream: Default::default(),
+            upstream_seconds: Default::default(),
+            validations: validations.iter().map(|outcome| (*outcome, AtomicU64::default())).collect(),
+        }
+    }
+
+    /// One answered request. `endpoint` is the place in the list given at the start; none: an unknown path.
+    pub fn request(&self, endpoint: Option<usize>, method: Method, status: u16, duration: Duration) {
+        let unknown = self.endpoints.len() - 1;
+        let endpoint = endpoint.unwrap_or(unknown).min(unknown);
+        let method = METHODS.iter().position(|own| *own == method).unwrap_or(METHODS.len() - 1);
+        let status = STATUSES.iter().position(|own| *own == status).unwrap_or(STATUSES.len() - 1);
+        add(&self.requests[(endpoint * METHODS.len() + method) * STATUSES.len() + status]);
+        self.request_seconds[endpoint].observe(duration);
+    }
+
+    /// One validated token.
+    pub fn validation(&self, outcome: &str) {
+        if let Some((_, counter)) = self.validations.iter().find(|(own, _)| *own == outcome) {
+            add(counter);
+        }
+    }
+
+    fn upstream(&self, kind: Upstream, outcome: &Result<OutResponse, OutError>, duration: Duration) {
+        let kind = KINDS.iter().position(|(own, _)| *own == kind).unwrap_or(0);
+        let outcome = match outcome {
+            Ok(response) => usize::from(response.status / 100).clamp(2, 5) - 2,
+            Err(OutError::Connect(_)) => 4,
+            Err(OutError::Timeout(_)) => 5,
+            Err(OutError::Broken(_) | OutError::TooLarge(_)) => 6,
+        };
+        add(&self.upstream[kind][outcome]);
+        self.upstream_seconds[kind].observe(duration);
+    }
+
+    /// All of it, followed by the figures that others keep.
+    pub fn render(&self, others: &[Figure]) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        head(&mut text, "http_requests_total", "counter", "Answered requests.");
+        for (at, counter) in self.requests.iter().enumerate().filter(|(_, counter)| get(counter) > 0) {
+            let (rest, status) = (at / STATUSES.len(), STATUSES[at % STATUSES.len()]);
+            let (endpoint, method) = (self.endpoints[rest / METHODS.len()], METHODS[rest % METHODS.len()].as_str());
+            let status = if status == 0 { "other".to_owned() } else { status.to_string() };
+            let count = get(counter);
+            let _ = writeln!(
+                text,
+                "entra_sidecar_http_requests_total{{endpoint=\"{endpoint}\",method=\"{method}\",status=\"{status}\"}} {count}"
+            );
+        }
+        head(&mut text, "http_request_duration_seconds", "histogram", "From a request's first byte to its answer.");
+        for (endpoint, histogram) in self.endpoints.iter().zip(&self.request_seconds) {
+            let label = format!("endpoint=\"{endpoint}\"");
+            histogram.render("entra_sidecar_http_request_duration_seconds", &label, &mut text);
+        }
+        head(&mut text, "upstream_requests_total", "counter", "Requests to upstreams.");
+        for ((_, kind), outcomes) in KINDS.iter().zip(&self.upstream) {
+            for (outcome, counter) in OUTCOMES.iter().zip(outcomes) {
+                let count = get(counter);
+                let _ = writeln!(
+                    text,
+                    "entra_sidecar_upstream_requests_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} {count}"
+                );
+            }
+        }
+        head(&mut text, "upstream_request_duration_seconds", "histogram", "Of requests to upstreams.");
+        for ((_, kind), histogram) in KINDS.iter().zip(&self.upstream_seconds) {
+            let label = format!("kind=\"{kind}\"");
+            histogram.render("entra_sidecar_upstream_request_duration_seconds", &label, &mut text);
+        }
+        head(&mut text, "token_validations_total", "counter", "Validations of inbound tokens by their outcome.");
+        for (outcome, counter) in &self.validations {
+            let count = get(counter);
+            let _ = writeln!(text, "entra_sidecar_token_validations_total{{outcome=\"{outcome}\"}} {count}");
+        }
+        for figure in others {
+            figure.render(&mut text);
+        }
+        text
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP entra_sidecar_{name} {help}\n# TYPE entra_sidecar_{name} {kind}");
+}
+
+/// A figure that somebody else keeps.
+#[derive(Debug)]
+pub struct Figure {
+    /// Without the prefix; the usual `process_*` ones have none.
+    pub name: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Label sets (`name="value"`, or nothing) and values.
+    pub values: Vec<(String, f64)>,
+}
+
+impl Figure {
+    /// A figure without labels.
+    pub fn plain(name: &'static str, kind: &'static str, help: &'static str, value: f64) -> Self {
+        Self { name, kind, help, values: vec![(String::new(), value)] }
+    }
+
+    fn render(&self, text: &mut String) {
+        let prefix = if self.name.starts_with("process_") { "" } else { "entra_sidecar_" };
+        let Self { name, kind, help, .. } = self;
+        let _ = writeln!(text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
+        for (labels, value) in &self.values {
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+            let _ = writeln!(text, "{prefix}{name}{labels} {value}");
+        }
+    }
+}
+
+/// The process's own figures, as far as `/proc` tells (proc(5)).
+pub fn process() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    if let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()) {
+        #[expect(clippy::cast_precision_loss, reason = "a page size is small")]
+        let bytes = pages * rustix::param::page_size() as f64;
+        figures.push(Figure::plain("process_resident_memory_bytes", "gauge", "Resident memory.", bytes));
+    }
+    if let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") {
+        #[expect(clippy::cast_precision_loss, reason = "descriptors are few")]
+        let count = descriptors.count() as f64;
+        figures.push(Figure::plain("process_open_fds", "gauge", "Open file descriptors.", count));
+    }
+    figures
+}
+
+/// An [`Exchange`] whose requests are counted.
+pub struct Measured {
+    inner: Box<dyn Exchange>,
+    metrics: Arc<Metrics>,
+}
+
+impl Measured {
+    /// Counts what goes through `inner`.
+    pub fn new(inner: Box<dyn Exchange>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+impl Exchange for Measured {
+    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        let (kind, start) = (request.upstream, Instant::now());
+        let outcome = self.inner.send(request);
+        self.metrics.upstream(kind, &outcome, start.elapsed());
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_appear_with_their_labels_and_buckets_add_up() {
+        let metrics = Metrics::new(&["/Validate"], &["valid", "expired"]);
+        metrics.request(Some(0), Method::Get, 200, Duration::from_millis(2));
+        metrics.request(None, Method::Other, 299, Duration::from_mins(1));
+        metrics.validation("expired");
+        metrics.validation("of no known kind");
+        let figure = Figure { name: "x", kind: "gauge", help: "X.", values: vec![("a=\"b\"".into(), 1.5)] };
+        let text = metrics.render(&[figure]);
+        for line in [
+            r#"entra_sidecar_http_requests_total{endpoint="/Validate",method="GET",status="200"} 1"#,
+            r#"entra_sidecar_http_requests_total{endpoint="unknown",method="OTHER",status="other"} 1"#,
+            r#"entra_sidecar_http_request_duration_seconds_bucket{endpoint="/Validate",le="0.001"} 0"#,
+            r#"entra_sidecar_http_request_duration_seconds_bucket{endpoint="/Validate",le="0.0025"} 1"#,
+            r#"entra_sidecar_http_request_duration_seconds_bucket{endpoint="/Validate",le="+Inf"} 1"#,
+            r#"entra_sidecar_http_request_duration_seconds_sum{endpoint="unknown"} 60"#,
+            r#"entra_sidecar_token_validations_total{outcome="valid"} 0"#,
+            r#"entra_sidecar_token_validations_total{outcome="expired"} 1"#,
+            r#"entra_sidecar_x{a="b"} 1.5"#,
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Who may call (contract, section 8): a ladder of rules from the cheapest to the dearest. Nothing here
+//! believes `X-Forwarded-*`.
+
+use std::net::IpAddr;
+
+use crate::config::{AllowedCallers, Network};
+use crate::http::{Headers, Peer};
+use crate::secret::Secret;
+use crate::url::is_loopback_host;
+use crate::watched::Watched;
+
+/// The rules.
+pub struct Admission {
+    callers: AllowedCallers,
+    /// Lower case, without ports.
+    hosts: Vec<String>,
+    token: Option<Watched<Secret<Vec<u8>>>>,
+}
+
+/// The rule that a caller does not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// By address.
+    Peer,
+    /// By `Host`.
+    Host,
+    /// By `Origin`.
+    Origin,
+    /// By `Sec-Fetch-Site`.
+    FetchSite,
+    /// By `X-Sidecar-Token`.
+    Token,
+    /// The file of that token cannot be read.
+    TokenFile,
+}
+
+impl Refusal {
+    /// What the caller is told.
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Peer => "Callers must come from loopback, a unix socket or a network in Sidecar:AllowedCallers",
+            Self::Host => "The Host header must be a loopback name or stand in AllowedHosts",
+            Self::Origin => "Requests with an Origin header are refused: no web page may use the sidecar",
+            Self::FetchSite => "Requests with this Sec-Fetch-Site are refused: no web page may use the sidecar",
+            Self::Token => "The X-Sidecar-Token header must hold the content of Sidecar:CallerTokenFile",
+            Self::TokenFile => "The file that Sidecar:CallerTokenFile names cannot be read",
+        }
+    }
+}
+
+impl Admission {
+    /// From the configuration.
+    pub fn new(callers: AllowedCallers, hosts: Vec<String>, token_file: Option<std::path::PathBuf>) -> Self {
+        let token = token_file.map(|path| {
+            Watched::new(vec![path], |contents| {
+                let content = contents.first().map_or(&[][..], |bytes| bytes);
+                let content = content.strip_suffix(b"\n").unwrap_or(content);
+                let content = content.strip_suffix(b"\r").unwrap_or(content);
+                // An empty file would admit an empty header, which is no secret.
+                if content.is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(content.to_vec())) }
+            })
+        });
+        Self { callers, hosts, token }
+    }
+
+    /// Whether the caller may pass.
+    pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
+        if !self.admits_peer(peer) {
+            return Err(Refusal::Peer);
+        }
+        if !headers.text("host").is_some_and(|host| self.admits_host(host)) {
+            return Err(Refusal::Host);
+        }
+        if headers.first("origin").is_some() {
+            return Err(Refusal::Origin);
+        }
+        // Browsers send it with every request and no page can forge it (Fetch Metadata, section 2.3).
+        if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
+            return Err(Refusal::FetchSite);
+        }
+        let Some(file) = &self.token else { return Ok(()) };
+        let token = file.current().map_err(|error| {
+            log::error!("Sidecar:CallerTokenFile: {error}");
+            Refusal::TokenFile
+        })?;
+        let mut sent = headers.all("x-sidecar-token");
+        match (sent.next(), sent.next()) {
+            (Some(sent), None) if token.matches(sent) => Ok(()),
+            _ => Err(Refusal::Token),
+        }
+    }
+
+    fn admits_peer(&self, peer: Peer) -> bool {
+        match (peer, &self.callers) {
+            (Peer::Unix, _) | (_, AllowedCallers::Any) => true,
+            (Peer::Ip(address), AllowedCallers::Networks(networks)) => {
+                address.is_loopback() || networks.iter().any(|network| contains(network, address))
+            }
+        }
+    }
+
+    fn admits_host(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        if is_loopback_host(&name) {
+            return true;
+        }
+        self.hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
+            Some(suffix) => name.strip_suffix(suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            None => allowed == "*" || *allowed == name,
+        })
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(at) if !host[at..].contains(']') => &host[..at],
+        _ => host,
+    }
+}
+
+fn contains(network: &Network, address: IpAddr) -> bool {
+    let shifted = |bits: u128, width: u32| {
+        let drop = width - u32::from(network.prefix).min(width);
+        if drop == 128 { 0 } else { bits >> drop }
+    };
+    match (network.address, address) {
+        (IpAddr::V4(own), IpAddr::V4(other)) => {
+            shifted(u128::from(own.to_bits()), 32) == shifted(u128::from(other.to_bits()), 32)
+        }
+        (IpAddr::V6(own), IpAddr::V6(other)) => shifted(own.to_bits(), 128) == shifted(other.to_bits(), 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(admission: &Admission, peer: &str, fields: &[(&str, &str)]) -> Result<(), Refusal> {
+        let fields: Vec<_> =
+            fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
+        let peer = if peer == "unix" { Peer::Unix } else { Peer::Ip(peer.parse().unwrap()) };
+        admission.admit(peer, Headers(&fields))
+    }
+
+    fn network(address: &str, prefix: u8) -> Network {
+        Network { address: address.parse().unwrap(), prefix }
+    }
+
+    const LOCAL: (&str, &str) = ("Host", "127.0.0.1:5000");
+
+    #[test]
+    fn callers_come_from_loopback_the_socket_or_a_named_network() {
+        let networks = vec![network("10.1.0.0", 16), network("fd00::", 8)];
+        let admission = Admission::new(AllowedCallers::Networks(networks), Vec::new(), None);
+        for peer in ["127.0.0.1", "127.3.2.1", "::1", "unix", "10.1.255.255", "fdff::1"] {
+            assert_eq!(admit(&admission, peer, &[LOCAL]), Ok(()), "{peer}");
+        }
+        for peer in ["10.2.0.0", "10.0.255.255", "192.168.0.1", "fe80::1", "::2"] {
+            assert_eq!(admit(&admission, peer, &[LOCAL]), Err(Refusal::Peer), "{peer}");
+        }
+        let forwarded = ("X-Forwarded-For", "127.0.0.1");
+        assert_eq!(admit(&admission, "192.168.0.1", &[LOCAL, forwarded]), Err(Refusal::Peer));
+        let any = Admission::new(AllowedCallers::Any, Vec::new(), None);
+        assert_eq!(admit(&any, "192.168.0.1", &[LOCAL]), Ok(()));
+        let everyone = Admission::new(AllowedCallers::Networks(vec![network("0.0.0.0", 0)]), Vec::new(), None);
+        assert_eq!(admit(&everyone, "192.168.0.1", &[LOCAL]), Ok(()));
+    }
+
+    #[test]
+    fn the_host_is_a_loopback_name_or_listed() {
+        let hosts = vec!["sidecar".to_owned(), "*.svc.local".to_owned()];
+        let admission = Admission::new(AllowedCallers::Any, hosts, None);
+        for host in ["localhost", "LOCALHOST:80", "[::1]:5000", "[::1]", "127.0.0.1", "Sidecar:5000", "a.svc.local"] {
+            assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "svc.local", ".svc.local", "10.0.0.1:5000", "xsvc.local"]
+        {
+            assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
+        }
+        assert_eq!(admit(&admission, "::1", &[]), Err(Refusal::Host));
+        let any = Admission::new(AllowedCallers::Any, vec!["*".to_owned()], None);
+        assert_eq!(admit(&any, "::1", &[("Host", "evil.example")]), Ok(()));
+    }
+
+    #[test]
+    fn web_pages_are_refused() {
+        let admission = Admission::new(AllowedCallers::Networks(Vec::new()), Vec::new(), None);
+        assert_eq!(admit(&admission, "::1", &[LOCAL, ("Origin", "null")]), Err(Refusal::Origin));
+        for (site, expected) in [
+            ("none", Ok(())),
+            ("same-origin", Ok(())),
+            ("same-site", Err(Refusal::FetchSite)),
+            ("cross-site", Err(Refusal::FetchSite)),
+        ] {
+            assert_eq!(admit(&admission, "::1", &[LOCAL, ("Sec-Fetch-Site", site)]), expected, "{site}");
+        }
+    }
+
+    #[test]
+    fn the_callers_token_is_the_files_content_as_of_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let admission = Admission::new(AllowedCallers::Any, Vec::new(), Some(path.clone()));
+        let with = |token: &str| admit(&admission, "::1", &[LOCAL, ("X-Sidecar-Token", token)]);
+        assert_eq!(with(""), Err(Refusal::TokenFile));
+        std::fs::write(&path, "\n").unwrap();
+        assert_eq!(with(""), Err(Refusal::TokenFile), "an empty secret admits nobody");
+        std::fs::write(&path, "open sesame\n").unwrap();
+        assert_eq!(with("open sesame"), Ok(()));
+        for wrong in ["", "open", "open sesame\n", "Open sesame"] {
+            assert_eq!(with(wrong), Err(Refusal::Token), "{wrong:?}");
+        }
+        assert_eq!(admit(&admission, "::1", &[LOCAL]), Err(Refusal::Token));
+        std::fs::write(&path, "changed").unwrap();
+        assert_eq!((with("open sesame"), with("changed")), (Err(Refusal::Token), Ok(())));
+    }
+}

@@ -1,0 +1,70 @@
+//! The id that follows a request through every log on its way (contract, section 10).
+
+use crate::guid;
+use crate::http::Headers;
+
+/// Longer ids are not taken over.
+const MAX_LENGTH: usize = 128;
+
+/// The caller's id, else the trace of `traceparent`, else a new GUID.
+pub fn id(headers: Headers<'_>) -> String {
+    let own = ["x-ms-client-request-id", "client-request-id"].into_iter().find_map(|name| {
+        let text = headers.text(name)?.trim();
+        is_harmless(text).then(|| text.to_owned())
+    });
+    own.or_else(|| trace_id(headers.text("traceparent")?)).unwrap_or_else(guid::random)
+}
+
+/// What may stand in a log line and a header without a second thought.
+fn is_harmless(text: &str) -> bool {
+    (1..=MAX_LENGTH).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+}
+
+/// The trace id of `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2.2) in the form of a GUID.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let mut parts = traceparent.trim().split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    let zero = trace.bytes().all(|byte| byte == b'0');
+    (valid && !zero).then(|| [&trace[..8], &trace[8..12], &trace[12..16], &trace[16..20], &trace[20..]].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &[(&str, &str)]) -> String {
+        let fields: Vec<_> =
+            fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
+        id(Headers(&fields))
+    }
+
+    #[test]
+    fn the_callers_id_is_taken_over_in_this_order() {
+        let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_eq!(of(&[trace, ("client-request-id", "b"), ("x-ms-client-request-id", "a")]), "a");
+        assert_eq!(of(&[trace, ("Client-Request-Id", "b")]), "b");
+        assert_eq!(of(&[trace]), "0af76519-16cd-43dd-8448-eb211c80319c");
+    }
+
+    #[test]
+    fn what_is_no_id_is_replaced_by_a_new_one() {
+        let long = "a".repeat(MAX_LENGTH + 1);
+        for text in ["", "a b", "a\tb", "a\"b", "\u{e9}", &long] {
+            assert!(guid::is_guid(&of(&[("client-request-id", text)])), "{text:?}");
+        }
+        for text in [
+            "00-0-0-0",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        ] {
+            assert_ne!(of(&[("traceparent", text)]), "0af76519-16cd-43dd-8448-eb211c80319c", "{text:?}");
+        }
+        assert_eq!(of(&[("client-request-id", &"a".repeat(MAX_LENGTH))]).len(), MAX_LENGTH);
+    }
+}

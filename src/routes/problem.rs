@@ -1,0 +1,278 @@
+//! Failures as HTTP: the one place that gives a failure its status, its words and its headers
+//! (contract, section 4; RFC 9457 for the form, RFC 7231 for the types).
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::admit;
+use super::route::NoRoute;
+use crate::http;
+use crate::http::Reply;
+use crate::token::{self, OAuthRefusal};
+
+/// A failure on its way to the caller.
+#[derive(Debug)]
+pub struct Problem {
+    /// From 400 to 599.
+    pub status: u16,
+    detail: Option<Cow<'static, str>>,
+    extensions: Option<Extensions>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+/// What a program can act on.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Extensions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    error_codes: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suberror: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claims: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    credentials: Vec<CredentialName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retryable: Option<bool>,
+}
+
+/// Which credential, so that the operator finds it; why it cannot be used is in the log.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CredentialName {
+    index: usize,
+    source_type: &'static str,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<&'a Extensions>,
+}
+
+/// The section that defines the status, and its phrase. 401 has the section of 400, as the original's
+/// documents have it.
+const fn status_line(status: u16) -> (&'static str, &'static str) {
+    match status {
+        400 => ("7231#section-6.5.1", "Bad Request"),
+        401 => ("7231#section-6.5.1", "Unauthorized"),
+        403 => ("7231#section-6.5.3", "Forbidden"),
+        404 => ("7231#section-6.5.4", "Not Found"),
+        405 => ("7231#section-6.5.5", "Method Not Allowed"),
+        408 => ("7231#section-6.5.7", "Request Timeout"),
+        413 => ("7231#section-6.5.11", "Payload Too Large"),
+        414 => ("7231#section-6.5.12", "URI Too Long"),
+        417 => ("7231#section-6.5.14", "Expectation Failed"),
+        431 => ("6585#section-5", "Request Header Fields Too Large"),
+        501 => ("7231#section-6.6.2", "Not Implemented"),
+        502 => ("7231#section-6.6.3", "Bad Gateway"),
+        503 => ("7231#section-6.6.4", "Service Unavailable"),
+        504 => ("7231#section-6.6.5", "Gateway Timeout"),
+        505 => ("7231#section-6.6.6", "HTTP Version Not Supported"),
+        _ => ("7231#section-6.6.1", "Internal Server Error"),
+    }
+}
+
+/// What is said of every failure to acquire a token that is not Entra's refusal.
+const NO_TOKEN: &str = "Failed to acquire token for downstream API";
+
+/// Seconds, where an upstream gives no advice.
+const RETRY_AFTER: u64 = 5;
+
+impl Problem {
+    /// A failure with nothing but its status.
+    pub const fn new(status: u16) -> Self {
+        Self { status, detail: None, extensions: None, headers: Vec::new() }
+    }
+
+    /// A failure that says what is wrong.
+    pub fn with(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { detail: Some(detail.into()), ..Self::new(status) }
+    }
+
+    /// With a header field.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn extended(self, extensions: Extensions) -> Self {
+        Self { extensions: Some(extensions), ..self }
+    }
+
+    /// 401 for a request without a token (RFC 6750 §3): the challenge alone.
+    pub fn token_required() -> Self {
+        Self::new(401).header("WWW-Authenticate", "Bearer")
+    }
+
+    /// 401 for a token that failed a check. `description` holds nothing of the token that is not harmless.
+    pub fn invalid_token(description: &str) -> Self {
+        let challenge = if description.is_empty() {
+            "Bearer error=\"invalid_token\"".to_owned()
+        } else {
+            // A quotation mark would end the quoted string (RFC 9110 §5.6.4).
+            let description = description.replace(['"', '\\'], "'");
+            format!("Bearer error=\"invalid_token\", error_description=\"{description}\"")
+        };
+        Self::new(401).header("WWW-Authenticate", challenge)
+    }
+
+    /// 503 with advice on when to come back.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
+        Self::with(503, detail).header("Retry-After", seconds.to_string())
+    }
+
+    /// The answer.
+    pub fn into_reply(self) -> Reply {
+        let (section, title) = status_line(self.status);
+        let body = Body {
+            r#type: &format!("https://tools.ietf.org/html/rfc{section}"),
+            title,
+            status: self.status,
+            detail: self.detail.as_deref(),
+            extensions: self.extensions.as_ref(),
+        };
+        // Strings and numbers alone cannot fail to serialise.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let reply =
+            Reply::new(self.status).with_body("application/problem+json", body).header("Cache-Control", "no-store");
+        self.headers.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value))
+    }
+}
+
+impl From<admit::Refusal> for Problem {
+    fn from(refusal: admit::Refusal) -> Self {
+        Self::with(403, refusal.detail())
+    }
+}
+
+impl From<NoRoute> for Problem {
+    fn from(no_route: NoRoute) -> Self {
+        match no_route {
+            NoRoute::Unknown => Self::new(404),
+            NoRoute::Method(_, allow) => Self::new(405).header("Allow", allow),
+            NoRoute::NameMissing(_) => Self::with(400, "Service name is required"),
+        }
+    }
+}
+
+impl From<token::Error> for Problem {
+    fn from(error: token::Error) -> Self {
+        match error {
+            token::Error::Refused(refusal) => refused(&refusal),
+            token::Error::Unavailable(unavailable) => {
+                Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER))
+                    .extended(Extensions { retryable: Some(true), ..Extensions::default() })
+            }
+            token::Error::NoWorker => Self::unavailable("Too many requests wait for upstreams", 1)
+                .extended(Extensions { retryable: Some(true), ..Extensions::default() }),
+            token::Error::Credential(failures) => Self::with(500, NO_TOKEN).extended(Extensions {
+                error_code: Some("invalid_client_credential".to_owned()),
+                credentials: failures
+                    .iter()
+                    .map(|failure| CredentialName { index: failure.index, source_type: failure.source_type })
+                    .collect(),
+                retryable: Some(false),
+                ..Extensions::default()
+            }),
+            token::Error::Configuration(_) | token::Error::TokenType { .. } | token::Error::Abandoned => {
+                Self::with(500, format!("{NO_TOKEN}: {error}")).extended(Extensions {
+                    error_code: Some(error.code().to_owned()),
+                    retryable: Some(false),
+                    ..Extensions::default()
+                })
+            }
+        }
+    }
+}
+
+/// The original's wording, since callers match on it.
+fn refused(refusal: &OAuthRefusal) -> Problem {
+    let known = |text: &Option<String>| text.clone();
+    Problem::with(500, format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description)).extended(Extensions {
+        error_code: Some(refusal.code.clone()),
+        correlation_id: known(&refusal.correlation_id),
+        trace_id: known(&refusal.trace_id),
+        timestamp: known(&refusal.timestamp),
+        error_codes: refusal.error_codes.clone(),
+        suberror: known(&refusal.suberror),
+        claims: known(&refusal.claims),
+        retryable: Some(false),
+        ..Extensions::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::credentials::{CredentialFailure, Failure};
+
+    fn body(problem: Problem) -> String {
+        String::from_utf8(problem.into_reply().body).unwrap()
+    }
+
+    #[test]
+    fn members_come_in_this_order_and_only_where_there_is_something() {
+        assert_eq!(
+            body(Problem::with(400, "No token found")),
+            r#"{"type":"https://tools.ietf.org/html/rfc7231#section-6.5.1","title":"Bad Request","status":400,"detail":"No token found"}"#
+        );
+        assert_eq!(
+            body(Problem::token_required()),
+            r#"{"type":"https://tools.ietf.org/html/rfc7231#section-6.5.1","title":"Unauthorized","status":401}"#
+        );
+    }
+
+    #[test]
+    fn a_refusal_of_entra_keeps_the_originals_words() {
+        let refusal = OAuthRefusal {
+            code: "invalid_grant".into(),
+            description: "AADSTS65001: no consent".into(),
+            error_codes: vec![65001],
+            suberror: Some("consent_required".into()),
+            ..OAuthRefusal::default()
+        };
+        assert_eq!(
+            body(token::Error::Refused(Arc::new(refusal)).into()),
+            r#"{"type":"https://tools.ietf.org/html/rfc7231#section-6.6.1","title":"Internal Server Error","status":500,"detail":"MSAL.NetCore.invalid_grant: AADSTS65001: no consent","extensions":{"errorCode":"invalid_grant","errorCodes":[65001],"suberror":"consent_required","retryable":false}}"#
+        );
+    }
+
+    #[test]
+    fn unusable_credentials_are_named_without_their_reasons() {
+        let failure = CredentialFailure {
+            index: 0,
+            source_type: "Path",
+            failure: Failure::Unusable("/run/secrets/cert.pem: No such file".into()),
+        };
+        let body = body(token::Error::Credential(Arc::new(vec![failure])).into());
+        assert!(body.contains(r#""detail":"Failed to acquire token for downstream API","extensions""#), "{body}");
+        assert!(body.contains(r#""errorCode":"invalid_client_credential""#), "{body}");
+        assert!(body.contains(r#""credentials":[{"index":0,"sourceType":"Path"}]"#), "{body}");
+        assert!(!body.contains("/run/secrets"), "{body}");
+    }
+
+    #[test]
+    fn a_description_cannot_leave_its_quotes() {
+        let reply = Problem::invalid_token("The audience 'a\"b\\' is\r\ninvalid").into_reply();
+        let (_, value) = reply.headers().iter().find(|(name, _)| *name == "WWW-Authenticate").unwrap();
+        assert_eq!(value, "Bearer error=\"invalid_token\", error_description=\"The audience 'a'b'' is??invalid\"");
+    }
+}

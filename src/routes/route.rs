@@ -1,0 +1,255 @@
+//! Method and path to route: what is called, before anything is known of the caller.
+
+use std::borrow::Cow;
+
+use crate::http::Method;
+
+/// What the program answers at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// The claims of the caller's token.
+    Validate,
+    /// A header for an API, for the calling user.
+    AuthorizationHeader,
+    /// A header for an API, for the application or an agent.
+    AuthorizationHeaderUnauthenticated,
+    /// An API's answer, for the calling user.
+    DownstreamApi,
+    /// An API's answer, for the application or an agent.
+    DownstreamApiUnauthenticated,
+    /// Whether the program works.
+    Health,
+    /// Figures for Prometheus.
+    Metrics,
+    /// The description of all this.
+    OpenApi,
+}
+
+const READ: &str = "GET, HEAD";
+const GET: &str = "GET";
+const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
+
+impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 8] = [
+        Self::Validate,
+        Self::AuthorizationHeader,
+        Self::AuthorizationHeaderUnauthenticated,
+        Self::DownstreamApi,
+        Self::DownstreamApiUnauthenticated,
+        Self::Health,
+        Self::Metrics,
+        Self::OpenApi,
+    ];
+
+    /// Its path, as it stands in logs and labels.
+    pub const fn pattern(self) -> &'static str {
+        match self {
+            Self::Validate => "/Validate",
+            Self::AuthorizationHeader => "/AuthorizationHeader/{serviceName}",
+            Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
+            Self::DownstreamApi => "/DownstreamApi/{serviceName}",
+            Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
+            Self::Health => "/healthz",
+            Self::Metrics => "/metrics",
+            Self::OpenApi => "/openapi/v1.json",
+        }
+    }
+
+    /// Whether every caller that can connect may call it.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Health | Self::Metrics)
+    }
+
+    /// Whether the caller's own token decides.
+    pub const fn is_authenticated(self) -> bool {
+        matches!(self, Self::Validate | Self::AuthorizationHeader | Self::DownstreamApi)
+    }
+
+    /// Whether it calls the API rather than telling how to.
+    pub const fn calls_api(self) -> bool {
+        matches!(self, Self::DownstreamApi | Self::DownstreamApiUnauthenticated)
+    }
+
+    const fn allow(self) -> &'static str {
+        match self {
+            Self::Validate | Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => GET,
+            Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
+            Self::Health | Self::Metrics | Self::OpenApi => READ,
+        }
+    }
+
+    fn allows(self, method: Method) -> bool {
+        method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
+    }
+}
+
+/// Where a path leads. Paths with a name have it as sent.
+fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    let path = path.strip_prefix('/')?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let (first, rest) = match path.split_once('/') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (path, None),
+    };
+    let is = |name: &str| first.eq_ignore_ascii_case(name);
+    let plain = match rest {
+        None if is("Validate") => Some(Endpoint::Validate),
+        None if is("healthz") || is("health") => Some(Endpoint::Health),
+        None if is("metrics") => Some(Endpoint::Metrics),
+        Some(rest) if is("openapi") && rest.eq_ignore_ascii_case("v1.json") => Some(Endpoint::OpenApi),
+        _ => None,
+    };
+    if let Some(endpoint) = plain {
+        return Some((endpoint, None));
+    }
+    let named = [
+        ("AuthorizationHeader", Endpoint::AuthorizationHeader),
+        ("AuthorizationHeaderUnauthenticated", Endpoint::AuthorizationHeaderUnauthenticated),
+        ("DownstreamApi", Endpoint::DownstreamApi),
+        ("DownstreamApiUnauthenticated", Endpoint::DownstreamApiUnauthenticated),
+    ];
+    let (_, endpoint) = named.into_iter().find(|(name, _)| is(name))?;
+    match rest {
+        Some(name) if name.contains('/') || name.is_empty() => None,
+        name => Some((endpoint, name)),
+    }
+}
+
+/// What a request calls.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// The API's name, percent-decoded; empty for endpoints that have none.
+    pub name: Cow<'a, str>,
+}
+
+/// Why a request calls nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// No such path.
+    Unknown,
+    /// The path does not know the method; these it does.
+    Method(Endpoint, &'static str),
+    /// The API's name is missing.
+    NameMissing(Endpoint),
+}
+
+impl NoRoute {
+    /// The endpoint, where the path has one.
+    pub const fn endpoint(self) -> Option<Endpoint> {
+        match self {
+            Self::Unknown => None,
+            Self::Method(endpoint, _) | Self::NameMissing(endpoint) => Some(endpoint),
+        }
+    }
+}
+
+/// Finds the route.
+pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
+    let (endpoint, name) = find(path).ok_or(NoRoute::Unknown)?;
+    if !endpoint.allows(method) {
+        return Err(NoRoute::Method(endpoint, endpoint.allow()));
+    }
+    let named = endpoint.calls_api()
+        || matches!(endpoint, Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated);
+    match name {
+        None if named => Err(NoRoute::NameMissing(endpoint)),
+        name => Ok(Route { endpoint, name: decode(name.unwrap_or_default()) }),
+    }
+}
+
+/// Percent-decodes once (RFC 3986 §2.1). What is no escape stays as it is; what is no UTF-8 then names no API.
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        rest = match (first, tail) {
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    bytes.push(high << 4 | low);
+                    after
+                }
+                _ => {
+                    bytes.push(b'%');
+                    tail
+                }
+            },
+            _ => {
+                bytes.push(*first);
+                tail
+            }
+        };
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str) -> Option<(Endpoint, String)> {
+        route(Method::Get, path).ok().map(|route| (route.endpoint, route.name.into_owned()))
+    }
+
+    #[test]
+    fn paths_are_matched_without_regard_to_case_and_to_one_slash_at_the_end() {
+        for (path, endpoint, name) in [
+            ("/Validate", Endpoint::Validate, ""),
+            ("/validate/", Endpoint::Validate, ""),
+            ("/HEALTHZ", Endpoint::Health, ""),
+            ("/health", Endpoint::Health, ""),
+            ("/metrics", Endpoint::Metrics, ""),
+            ("/OpenApi/V1.JSON", Endpoint::OpenApi, ""),
+            ("/authorizationheader/Graph", Endpoint::AuthorizationHeader, "Graph"),
+            ("/AuthorizationHeaderUnauthenticated/my%20api/", Endpoint::AuthorizationHeaderUnauthenticated, "my api"),
+            ("/DownstreamApi/a+b%2Fc", Endpoint::DownstreamApi, "a+b/c"),
+            ("/DownstreamApiUnauthenticated/%zz%4", Endpoint::DownstreamApiUnauthenticated, "%zz%4"),
+        ] {
+            assert_eq!(found(path), Some((endpoint, name.to_owned())), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_paths_lead_nowhere() {
+        for path in [
+            "/",
+            "//",
+            "/Validate//",
+            "/Validate/x",
+            "/DownstreamApi/a/b",
+            "/AuthorizationHeader//",
+            "/nothing",
+            "/openapi",
+        ] {
+            assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_known_path_says_which_methods_it_takes() {
+        for (method, path, allow) in [
+            (Method::Post, "/Validate", "GET"),
+            (Method::Head, "/Validate", "GET"),
+            (Method::Post, "/AuthorizationHeader", "GET"),
+            (Method::Other, "/DownstreamApi/x", "GET, POST, PUT, PATCH, DELETE"),
+            (Method::Delete, "/healthz", "GET, HEAD"),
+        ] {
+            let no_route = route(method, path).unwrap_err();
+            assert!(matches!(no_route, NoRoute::Method(_, own) if own == allow), "{path}: {no_route:?}");
+        }
+        assert!(route(Method::Head, "/healthz").is_ok());
+    }
+
+    #[test]
+    fn a_missing_name_is_told_from_an_unknown_path() {
+        for path in ["/AuthorizationHeader", "/AuthorizationHeader/", "/downstreamapi"] {
+            assert!(matches!(route(Method::Get, path), Err(NoRoute::NameMissing(_))), "{path}");
+        }
+    }
+}
