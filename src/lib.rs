@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod options;
 pub mod outbound;
 pub mod secret;
 pub mod url;
