@@ -17,6 +17,7 @@ pub mod guid;
 pub mod http;
 pub mod lru;
 pub mod metrics;
+pub mod options;
 pub mod outbound;
 pub mod routes;
 pub mod secret;

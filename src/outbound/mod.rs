@@ -3,6 +3,8 @@
 //! [`Exchange`] is the seam behind which the network lies. Token acquisition, key fetching and
 //! credentials see this trait alone, so their tests answer from memory.
 
+pub mod header;
+
 use std::time::Duration;
 
 use zeroize::Zeroizing;

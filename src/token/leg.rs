@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::claims;
 use super::form::Form;
-use super::wanted::{AgentUser, BoundKey};
+use super::wanted::BoundKey;
 use crate::credentials::{Client, ClientAuth};
+use crate::options::AgentUser;
 use crate::secret::Secret;
 
 /// The scope of tokens that are exchanged for others, without its suffix; per cloud (protocol page, section 1.5).
@@ -119,8 +120,8 @@ impl Leg {
                     .field("grant_type", "user_fic")
                     .option("user_federated_identity_credential", exchange.map(|token| token.expose().as_str()));
                 match account {
-                    AgentUser::Name(name) => form.field("username", name),
-                    AgentUser::ObjectId(id) => form.field("user_id", id),
+                    AgentUser::Username(name) => form.field("username", name),
+                    AgentUser::Id(id) => form.field("user_id", id),
                 }
             }
         };
@@ -149,8 +150,8 @@ impl Leg {
         let mailbox = match &self.grant {
             Grant::ClientCredentials => None,
             Grant::OnBehalfOf { mailbox, .. } => mailbox.clone(),
-            Grant::AgentUser(AgentUser::Name(name)) => Some(format!("upn:{name}")),
-            Grant::AgentUser(AgentUser::ObjectId(id)) => Some(format!("oid:{id}@{}", self.tenant)),
+            Grant::AgentUser(AgentUser::Username(name)) => Some(format!("upn:{name}")),
+            Grant::AgentUser(AgentUser::Id(id)) => Some(format!("oid:{id}@{}", self.tenant)),
         };
         // A name that is no visible ASCII cannot stand in a header, and routing works without it.
         let mailbox = mailbox.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));

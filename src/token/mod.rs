@@ -26,7 +26,7 @@ pub use error::{Error, OAuthRefusal, Unavailable};
 pub use flight::Wake;
 pub use leg::exchange_audience;
 pub use permits::{Permit, Permits};
-pub use wanted::{AgentUser, BoundKey, Subject, UserAssertion, Wanted};
+pub use wanted::{BoundKey, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
 use crate::credentials::{ClientAuth, Context, Failure, Identities};

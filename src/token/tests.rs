@@ -7,6 +7,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::{CredentialDescription, CredentialSource, Registration};
 use crate::credentials::{Client, Credentials};
+use crate::options::AgentUser;
 use crate::outbound::{OutError, OutRequest, OutResponse};
 use crate::url::Url;
 
@@ -210,7 +211,7 @@ fn on_behalf_of_presents_the_users_token_at_the_users_tenant() {
 fn the_legs_of_an_agents_user_are_three_and_cached_each() {
     let bench = bench(Service::telling());
     let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
-    let account = AgentUser::Name("agent@contoso.com".into());
+    let account = AgentUser::Username("agent@contoso.com".into());
     let mut wanted = wanted(&client, Subject::AgentUser("a1", &account), &scopes);
     bench.get(&wanted).unwrap();
     let requests = bench.service.requests();
@@ -238,7 +239,7 @@ fn everything_that_distinguishes_tokens_distinguishes_cache_entries() {
     let (a, b) = (scopes(&["a"]), scopes(&["b"]));
     let keys =
         [BoundKey { kid: "k1".into(), req_cnf: "r1".into() }, BoundKey { kid: "k2".into(), req_cnf: "r2".into() }];
-    let names = [AgentUser::Name("u1".into()), AgentUser::Name("u2".into()), AgentUser::ObjectId("u1".into())];
+    let names = [AgentUser::Username("u1".into()), AgentUser::Username("u2".into()), AgentUser::Id("u1".into())];
     let mut seen = std::collections::HashSet::new();
     let mut total = 0;
     for client in [&own, &other] {

@@ -9,6 +9,7 @@ use super::cache::Mode;
 use super::key::{CacheKey, KeyBuilder, sha256};
 use super::leg::{Grant, Leg, Proof};
 use crate::credentials::Client;
+use crate::options::AgentUser;
 use crate::secret::Secret;
 
 /// The token of a user who called us: what on-behalf-of presents (RFC 7523 §2.1).
@@ -22,15 +23,6 @@ pub struct UserAssertion<'a> {
     pub tenant: Option<&'a str>,
     /// `oid`.
     pub object_id: Option<&'a str>,
-}
-
-/// The user account of an agent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum AgentUser {
-    /// By user principal name.
-    Name(String),
-    /// By object id, in lower case with dashes.
-    ObjectId(String),
 }
 
 /// Whose token is wanted.
@@ -122,12 +114,10 @@ impl<'a> Wanted<'a> {
             Subject::User(user) => key.text("user").bytes(&user.digest),
             Subject::Agent(agent) => key.text("agent").folded(agent),
             Subject::AgentOnBehalfOf(agent, user) => key.text("agent user").folded(agent).bytes(&user.digest),
-            Subject::AgentUser(agent, AgentUser::Name(name)) => {
+            Subject::AgentUser(agent, AgentUser::Username(name)) => {
                 key.text("agent account by name").folded(agent).folded(name)
             }
-            Subject::AgentUser(agent, AgentUser::ObjectId(id)) => {
-                key.text("agent account by id").folded(agent).folded(id)
-            }
+            Subject::AgentUser(agent, AgentUser::Id(id)) => key.text("agent account by id").folded(agent).folded(id),
         }
         .finish()
     }

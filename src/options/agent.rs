@@ -1,0 +1,82 @@
+//! Which identity a request asks for. A request that names a user must never run as the agent itself, so
+//! every combination that leaves a doubt is refused.
+
+use super::Invalid;
+use super::syntax;
+
+/// The agent that a request names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Agent {
+    /// `AgentIdentity`: the agent's client id.
+    pub identity: String,
+    /// The agent's user account, where the token is to be that user's.
+    pub user: Option<AgentUser>,
+}
+
+/// How a request names the agent's user account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AgentUser {
+    /// `AgentUsername`: a user principal name, as given.
+    Username(String),
+    /// `AgentUserId`: an object id, lower case with dashes.
+    Id(String),
+}
+
+impl Agent {
+    /// The agent that the three parameters name together, each absent or not empty.
+    pub(super) fn select(
+        identity: Option<String>,
+        username: Option<String>,
+        user_id: Option<String>,
+    ) -> Result<Option<Self>, Invalid> {
+        let user = match (&identity, username, user_id) {
+            (_, None, None) => None,
+            (None, Some(_), _) => return Err(Invalid::UserWithoutAgent { key: "AgentUsername" }),
+            (None, None, Some(_)) => return Err(Invalid::UserWithoutAgent { key: "AgentUserId" }),
+            (Some(_), Some(_), Some(_)) => return Err(Invalid::UsernameAndUserId),
+            (Some(_), Some(username), None) => Some(AgentUser::Username(named("AgentUsername", username)?)),
+            (Some(_), None, Some(id)) => Some(AgentUser::Id(syntax::guid(&id).ok_or(Invalid::UserIdNotGuid)?)),
+        };
+        let Some(identity) = identity else { return Ok(None) };
+        Ok(Some(Self { identity: named("AgentIdentity", identity)?, user }))
+    }
+}
+
+fn named(key: &'static str, text: String) -> Result<String, Invalid> {
+    syntax::plain(&text).map(|()| text).map_err(|expected| Invalid::AgentParameter { key, expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "5F0A5B1C-8A3E-4D0B-9B1E-0123456789AB";
+
+    fn select(identity: &str, username: &str, user_id: &str) -> Result<Option<Agent>, String> {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Agent::select(given(identity), given(username), given(user_id)).map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn every_combination_names_one_identity_or_is_refused() {
+        let agent = |user| Ok(Some(Agent { identity: "a".into(), user }));
+        let needs = |key: &str| Err(format!("{key} requires AgentIdentity to be specified"));
+        let exclusive = Err("AgentUsername and AgentUserId are mutually exclusive".to_owned());
+        assert_eq!(select("", "", ""), Ok(None));
+        assert_eq!(select("a", "", ""), agent(None));
+        assert_eq!(select("a", "u@x", ""), agent(Some(AgentUser::Username("u@x".into()))));
+        assert_eq!(select("a", "", ID), agent(Some(AgentUser::Id(ID.to_lowercase()))));
+        assert_eq!(select("a", "u@x", ID), exclusive);
+        assert_eq!(select("a", "u@x", "no guid"), exclusive);
+        assert_eq!(select("", "u@x", ""), needs("AgentUsername"));
+        assert_eq!(select("", "", ID), needs("AgentUserId"));
+        assert_eq!(select("", "u@x", ID), needs("AgentUsername"));
+    }
+
+    #[test]
+    fn a_user_id_that_is_no_guid_never_becomes_the_agent_itself() {
+        for id in ["x", "5f0a5b1c-8a3e-4d0b-9b1e-0123456789a", "5f0a5b1c-8a3e-4d0b-9b1e-0123456789abc", " ", "u@x"] {
+            assert_eq!(select("a", "", id), Err("AgentUserId must be a valid GUID".to_owned()), "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use super::super::Overrides;
+use super::*;
+use crate::config::Api;
+
+/// The flow's name for a configured `RequestAppToken`, a query, an endpoint and an inbound user.
+fn flow(configured: bool, query: &str, authenticated: bool, inbound: Inbound) -> String {
+    let api = Api { scopes: vec!["s".into()], request_app_token: configured, ..Api::default() };
+    let overrides = Overrides::parse(Some(query)).unwrap();
+    let options = Effective::merge(&api, &overrides).unwrap();
+    let name = format!("{:?}", Flow::select(&options, authenticated, inbound));
+    name.split([' ', '(']).next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn every_row_of_the_flow_table() {
+    use Inbound::{AppOnly, None, User};
+    let app = "optionsOverride.RequestAppToken=true";
+    let user = "AgentIdentity=a&AgentUsername=u@x";
+    let identity = "optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=m";
+    let key = "optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=k";
+    let agent_app = &format!("AgentIdentity=a&{app}");
+    let agent_key = &format!("AgentIdentity=a&{key}");
+    let app_key = &format!("{app}&{key}");
+    let identity_agent = &format!("{user}&{identity}");
+    let user_key = &format!("{user}&{key}");
+    for (configured, query, authenticated, inbound, expected) in [
+        (false, "", true, User, "OnBehalfOf"),
+        (false, "", true, AppOnly, "OnBehalfOf"),
+        (false, "", true, None, "ClientCredentials"),
+        (false, "", false, None, "ClientCredentials"),
+        (false, "", false, User, "ClientCredentials"),
+        (true, "", true, User, "ClientCredentials"),
+        (true, "", true, AppOnly, "ClientCredentials"),
+        (true, "optionsOverride.RequestAppToken=false", true, User, "OnBehalfOf"),
+        (false, app, true, User, "ClientCredentials"),
+        (false, "AgentIdentity=a", true, User, "AgentOnBehalfOf"),
+        (false, "AgentIdentity=a", true, AppOnly, "AgentAutonomous"),
+        (false, "AgentIdentity=a", true, None, "AgentAutonomous"),
+        (false, "AgentIdentity=a", false, User, "AgentAutonomous"),
+        (true, "AgentIdentity=a", true, User, "AgentAutonomous"),
+        (false, agent_app, true, User, "AgentAutonomous"),
+        (false, user, true, User, "AgentUser"),
+        (false, user, true, AppOnly, "AgentUser"),
+        (false, user, false, None, "AgentUser"),
+        (true, user, false, None, "AgentUser"),
+        (false, identity, true, User, "ManagedIdentity"),
+        (false, identity, false, None, "ManagedIdentity"),
+        (false, identity_agent, true, User, "ManagedIdentity"),
+        (false, key, true, User, "SessionOnBehalfOf"),
+        (false, key, true, None, "Session"),
+        (false, key, false, None, "Session"),
+        (false, key, false, User, "Session"),
+        (false, key, true, AppOnly, "OnBehalfOf"),
+        (false, agent_key, true, User, "SessionOnBehalfOf"),
+        (false, agent_key, false, None, "Session"),
+        (false, agent_key, true, AppOnly, "AgentAutonomous"),
+        (false, user_key, true, User, "AgentUser"),
+        (false, app_key, true, User, "ClientCredentials"),
+        (false, app_key, false, None, "ClientCredentials"),
+        (true, key, false, None, "ClientCredentials"),
+    ] {
+        let case = format!("{configured} {query} {authenticated} {inbound:?}");
+        assert_eq!(flow(configured, query, authenticated, inbound), expected, "{case}");
+    }
+}
+
+#[test]
+fn an_app_token_is_for_one_default_scope() {
+    let guid = "00000003-0000-0000-c000-000000000000";
+    let asked = |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let api = Api { name: "Graph".into(), scopes, ..Api::default() };
+        let none = Overrides::default();
+        let options = Effective::merge(&api, &none).unwrap();
+        Flow::ClientCredentials.scopes(&options).map(Cow::into_owned)
+    };
+    for (scope, expected) in [
+        ("https://graph.microsoft.com/.default", "https://graph.microsoft.com/.default"),
+        ("https://graph.microsoft.com/.Default", "https://graph.microsoft.com/.Default"),
+        ("api://app/.default", "api://app/.default"),
+        ("https://management.azure.com//.default", "https://management.azure.com//.default"),
+        ("https://graph.microsoft.com", "https://graph.microsoft.com/.default"),
+        ("api://AzureADTokenExchange", "api://AzureADTokenExchange/.default"),
+        (guid, &format!("{guid}/.default")),
+    ] {
+        assert_eq!(asked(&[scope]), Ok(vec![expected.to_owned()]));
+    }
+    for scopes in [
+        &["User.Read"][..],
+        &["/.default"],
+        &[".default"],
+        &["https://graph.microsoft.com/User.Read"],
+        &["https://graph.microsoft.com/"],
+        &["https://"],
+        &["://x"],
+        &["graph.microsoft.com"],
+        &["https://a/.default", "https://b/.default"],
+        &["https://a/.default", "User.Read"],
+        &["https://a/.defaultx"],
+        &["\u{e9}/.defaul\u{e9}"],
+    ] {
+        let refused = asked(scopes).unwrap_err().to_string();
+        let text = "An app token for the API 'Graph' needs a single scope that ends in '/.default'";
+        assert_eq!(refused, text, "{scopes:?}");
+    }
+}
+
+#[test]
+fn an_app_token_is_issued_by_one_tenant() {
+    let refused = |tenant: &str, user: bool| {
+        let mut api = Api { scopes: vec!["https://a/.default".into()], ..Api::default() };
+        api.acquire.tenant = Some(tenant.into());
+        let none = Overrides::default();
+        let options = Effective::merge(&api, &none).unwrap();
+        let flow = if user { Flow::OnBehalfOf } else { Flow::ClientCredentials };
+        flow.scopes(&options).is_err()
+    };
+    for tenant in ["common", "Organizations"] {
+        assert!(refused(tenant, false), "{tenant}");
+        assert!(!refused(tenant, true), "{tenant}");
+    }
+    assert!(!refused("contoso.com", false));
+}
+
+#[test]
+fn a_users_token_takes_the_scopes_as_they_are() {
+    let api = Api { scopes: vec!["User.Read".into(), "Mail.Read".into()], ..Api::default() };
+    let none = Overrides::default();
+    let options = Effective::merge(&api, &none).unwrap();
+    assert_eq!(Flow::OnBehalfOf.scopes(&options).unwrap().as_ref(), ["User.Read", "Mail.Read"]);
+}

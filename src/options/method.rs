@@ -1,0 +1,69 @@
+//! The method and the body of the downstream request.
+
+/// The downstream method: the caller's override; else an inbound PUT, PATCH or DELETE; else the configured one;
+/// else GET for a GET and for a POST without a body, since clients of the C# sidecar can only POST. Upper case.
+pub fn downstream_method<'a>(
+    asked: Option<&'a str>,
+    inbound: &'a str,
+    configured: Option<&'a str>,
+    has_body: bool,
+) -> &'a str {
+    let deliberate = matches!(inbound, "PUT" | "PATCH" | "DELETE").then_some(inbound);
+    let implied = if inbound == "POST" && has_body { "POST" } else { "GET" };
+    asked.or(deliberate).or(configured).unwrap_or(implied)
+}
+
+/// Whether the body goes along: content has no meaning in a GET or HEAD, and servers refuse it (RFC 9110 §9.3.1).
+pub fn sends_body(method: &str) -> bool {
+    !matches!(method, "GET" | "HEAD")
+}
+
+/// The body's type: the caller's override; else what came with the body; else the configured one.
+pub fn downstream_content_type<'a>(
+    asked: Option<&'a str>,
+    inbound: Option<&'a str>,
+    configured: Option<&'a str>,
+) -> Option<&'a str> {
+    asked.or(inbound.filter(|text| !text.trim().is_empty())).or(configured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_method_follows_the_order_of_precedence() {
+        for (asked, inbound, configured, has_body, method) in [
+            (Some("PATCH"), "PUT", Some("POST"), true, "PATCH"),
+            (Some("GET"), "POST", Some("POST"), true, "GET"),
+            (None, "PUT", Some("POST"), true, "PUT"),
+            (None, "PATCH", Some("GET"), false, "PATCH"),
+            (None, "DELETE", Some("POST"), false, "DELETE"),
+            (None, "GET", Some("POST"), false, "POST"),
+            (None, "POST", Some("GET"), true, "GET"),
+            (None, "POST", Some("DELETE"), false, "DELETE"),
+            (None, "GET", None, false, "GET"),
+            (None, "GET", None, true, "GET"),
+            (None, "POST", None, false, "GET"),
+            (None, "POST", None, true, "POST"),
+        ] {
+            let case = (asked, inbound, configured, has_body);
+            assert_eq!(downstream_method(asked, inbound, configured, has_body), method, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_get_has_no_body() {
+        assert!(!sends_body("GET") && !sends_body("HEAD"));
+        assert!(["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "REPORT"].iter().all(|method| sends_body(method)));
+    }
+
+    #[test]
+    fn the_bodys_type_is_the_callers_first() {
+        assert_eq!(downstream_content_type(Some("a/a"), Some("b/b"), Some("c/c")), Some("a/a"));
+        assert_eq!(downstream_content_type(None, Some("b/b"), Some("c/c")), Some("b/b"));
+        assert_eq!(downstream_content_type(None, None, Some("c/c")), Some("c/c"));
+        assert_eq!(downstream_content_type(None, Some(" "), Some("c/c")), Some("c/c"));
+        assert_eq!(downstream_content_type(None, None, None), None);
+    }
+}

@@ -1,0 +1,113 @@
+//! Which header fields may be sent on and which are the connection's own or the program's own.
+
+/// Whether this is a field name, a method or a scheme: `token` of RFC 9110 §5.6.2.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                )
+        })
+}
+
+/// Whether this can be the value of a field that the program sends: visible ASCII, blanks and tabs
+/// between them (RFC 9110 §5.5). Anything that could end the field is out.
+pub fn is_value(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) && text.trim_matches([' ', '\t']).len() == text.len()
+}
+
+/// Whether a field, named in lower case, belongs to one connection and not to the message (RFC 9110 §7.6.1).
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(name, "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
+        || name.starts_with("proxy-")
+}
+
+/// Whether a field, named in any case, is not the caller's or the operator's to set: it carries the token,
+/// frames the message, names the host, or is what proxies and gateways vouch for a caller with.
+pub fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    is_hop_by_hop(&name)
+        || matches!(
+            name.as_str(),
+            "authorization"
+                | "host"
+                | "content-length"
+                | "accept-encoding"
+                | "expect"
+                | "cookie"
+                | "forwarded"
+                | "http2-settings"
+                | "x-original-url"
+        )
+        || ["x-forwarded-", "x-ms-client-principal", "x-ms-token-", "sec-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_the_rfc_lists() {
+        for token in ["X-Custom", "x", "PATCH", "!#$%&'*+-.^_`|~09azAZ"] {
+            assert!(is_token(token), "{token:?}");
+        }
+        for text in ["", "X Custom", "X:", "X\r\n", "X\0", "(x)", "\u{e9}", "a/b", "\"a\"", "a,b", "a@b", "a=b"] {
+            assert!(!is_token(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_ends_no_field() {
+        for value in ["", "a", "a b", "a\tb", "text/plain; charset=\"utf-8\""] {
+            assert!(is_value(value), "{value:?}");
+        }
+        for value in ["a\r", "a\nb", "a\r\nX: y", "\0", "\u{7f}", "\u{e9}", " a", "a ", "\ta"] {
+            assert!(!is_value(value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn reserved_names_are_known_in_any_case() {
+        for name in [
+            "Authorization",
+            "HOST",
+            "content-length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Proxy-Authorization",
+            "Proxy-Anything",
+            "Cookie",
+            "X-Forwarded-For",
+            "X-MS-CLIENT-PRINCIPAL",
+            "x-ms-client-principal-id",
+            "X-MS-TOKEN-AAD-ACCESS-TOKEN",
+            "Sec-Fetch-Site",
+        ] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["X-Custom", "Accept", "Content-Type", "Prefer", "If-Match", "x-ms-client-request-id", "Hostess"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+}
