@@ -34,8 +34,7 @@ impl Certificate {
         }
         let own = |certificate: &Vec<u8>| {
             let parsed = der::Certificate::parse(certificate)?;
-            let public = parsed.rsa_key.as_ref()?;
-            (der::rsa_from_pkcs1(key.public_key().as_ref())? == *public).then_some(parsed)
+            (der::rsa_from_pkcs1(key.public_key().as_ref())? == der::rsa_from_spki(&parsed.spki)?).then_some(parsed)
         };
         let found = certificates.iter().enumerate().find_map(|(at, certificate)| Some((at, own(certificate)?)));
         let (at, parsed) = found.ok_or("the private key belongs to none of the certificates")?;

@@ -14,6 +14,13 @@ const VERSION: u8 = 0xa0;
 /// 1.2.840.113549.1.1.1
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
+/// 1.2.840.10045.2.1
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// 1.2.840.10045.3.1.7
+const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// 1.3.132.0.34
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+
 /// An RSA public key, big-endian without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RsaPublicKey {
@@ -32,8 +39,8 @@ pub struct Certificate {
     pub not_after: u64,
     /// The subject's name, DER.
     pub subject: Vec<u8>,
-    /// `None` for other kinds of key.
-    pub rsa_key: Option<RsaPublicKey>,
+    /// The public key, DER.
+    pub spki: Vec<u8>,
 }
 
 /// Splits off one element with a definite length (X.690 §10.1).
@@ -79,12 +86,7 @@ impl Certificate {
         let (tag, not_before, rest) = element(validity)?;
         let not_before = time(tag, not_before)?;
         let (tag, not_after, _) = element(rest)?;
-        Some(Self {
-            not_before,
-            not_after: time(tag, not_after)?,
-            subject: subject.to_vec(),
-            rsa_key: rsa_from_spki(spki),
-        })
+        Some(Self { not_before, not_after: time(tag, not_after)?, subject: subject.to_vec(), spki: spki.to_vec() })
     }
 }
 
@@ -99,6 +101,22 @@ pub fn rsa_from_spki(spki: &[u8]) -> Option<RsaPublicKey> {
         return None;
     }
     rsa_from_pkcs1(key)
+}
+
+/// The curve's name and the encoded point of a `SubjectPublicKeyInfo` on P-256 or P-384 (RFC 5480 §2).
+pub fn ec_point_from_spki(spki: &[u8]) -> Option<(&'static str, &[u8])> {
+    let (spki, _) = expect(SEQUENCE, spki)?;
+    let (algorithm, rest) = expect(SEQUENCE, spki)?;
+    let (oid, parameters) = expect(OBJECT_IDENTIFIER, algorithm)?;
+    let (curve, _) = expect(OBJECT_IDENTIFIER, parameters)?;
+    let (bits, _) = expect(BIT_STRING, rest)?;
+    let (&unused, point) = bits.split_first()?;
+    let (name, length) = match curve {
+        P256 => ("P-256", 65),
+        P384 => ("P-384", 97),
+        _ => return None,
+    };
+    (oid == EC_PUBLIC_KEY && unused == 0 && point.len() == length).then_some((name, point))
 }
 
 /// An `RSAPublicKey` (RFC 8017 §A.1.1).

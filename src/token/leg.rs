@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::bound_key::BoundKey;
 use super::claims;
 use super::form::Form;
-use super::wanted::BoundKey;
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;

@@ -4,6 +4,7 @@
 //! the caller comes back when it has been woken. Only the legs inside one acquisition wait in place.
 
 pub mod authority;
+mod bound_key;
 pub mod cache;
 pub mod claims;
 mod endpoint;
@@ -21,12 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use bound_key::BoundKey;
 pub use cache::AccessToken;
 pub use error::{Error, OAuthRefusal, Unavailable};
 pub use flight::Wake;
 pub use leg::exchange_audience;
 pub use permits::{Permit, Permits};
-pub use wanted::{BoundKey, Subject, UserAssertion, Wanted};
+pub use wanted::{Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
 use crate::credentials::{ClientAuth, Context, Failure, Identities};

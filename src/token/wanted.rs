@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::authority;
+use super::bound_key::BoundKey;
 use super::cache::Mode;
 use super::key::{CacheKey, KeyBuilder, sha256};
 use super::leg::{Grant, Leg, Proof};
@@ -38,15 +39,6 @@ pub enum Subject<'a> {
     AgentOnBehalfOf(&'a str, UserAssertion<'a>),
     /// The agent's user account's.
     AgentUser(&'a str, &'a AgentUser),
-}
-
-/// A public key that the token is to be bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoundKey {
-    /// The key's thumbprint (RFC 7638), which distinguishes cached tokens.
-    pub kid: String,
-    /// The form field's value.
-    pub req_cnf: String,
 }
 
 /// One token that is wanted.
