@@ -112,9 +112,11 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
 /// Whether the request line ends in `HTTP/` digit `.` digit, as RFC 9112 §2.3 has it.
 fn names_other_version(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_start().split(|&byte| byte == b'\r').next().unwrap_or_default();
-    line.iter().filter(|&&byte| byte == b' ').count() == 2
-        && matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut words = line.split(|&byte| byte == b' ');
+    let version = words.nth(2).unwrap_or_default();
+    words.next().is_none()
+        && matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// What the fields say about the message itself.

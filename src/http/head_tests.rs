@@ -7,7 +7,9 @@ fn with_head<R>(text: &str, check: impl FnOnce(Result<Head<'_>, Refusal>) -> R) 
 }
 
 fn refusal(text: &str) -> Option<Refusal> {
-    with_head(text, |head| head.err())
+    let mut refusal = None;
+    with_head(text, |head| refusal = head.map(drop).err());
+    refusal
 }
 
 /// A GET with `Host: localhost` and further lines, each with its CRLF.
@@ -29,8 +31,7 @@ fn a_head_says_method_target_and_fields() {
 #[test]
 fn more_fields_than_fit_the_stack_are_kept() {
     for count in [31, 32, 33, 100] {
-        let lines: String = (1..count).map(|n| format!("X-{n}: {n}\r\n")).collect();
-        with_head(&get(&lines), |head| assert_eq!(head.unwrap().headers.0.len(), count));
+        with_head(&get(&"X: y\r\n".repeat(count - 1)), |head| assert_eq!(head.unwrap().headers.0.len(), count));
     }
 }
 

@@ -61,7 +61,7 @@ fn push_number(out: &mut Vec<u8>, mut number: usize) {
     out[start..].reverse();
 }
 
-/// The reason phrase of a status that the sidecar sends (RFC 9110 §15, RFC 6585); of any other, its class.
+/// The reason phrase of a status that the sidecar sends (RFC 9110 §15, RFC 6585) and none of another.
 pub const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -85,10 +85,7 @@ pub const fn phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        0..300 => "Success",
-        300..400 => "Redirection",
-        400..500 => "Client Error",
-        _ => "Server Error",
+        _ => "Unassigned",
     }
 }
 

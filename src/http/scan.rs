@@ -80,7 +80,7 @@ fn next_control(bytes: &[u8], from: usize) -> usize {
     const CHUNK: usize = 32;
     let mut at = from;
     for chunk in bytes[from..].chunks_exact(CHUNK) {
-        if chunk.iter().fold(false, |any, &byte| any | (byte < b' ')) {
+        if chunk.iter().fold(u8::MAX, |least, &byte| least.min(byte)) < b' ' {
             break;
         }
         at += CHUNK;
