@@ -126,8 +126,9 @@ fn a_refused_caller_that_sends_without_end_is_cut() {
     let server = start(&Limits { body_bytes: 1024, ..limits() });
     let mut client = server.client();
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n");
+    let endless = vec![0; 64 * 1024];
     let error = loop {
-        if let Err(error) = client.stream.write_all(&[0; 64 * 1024]) {
+        if let Err(error) = client.stream.write_all(&endless) {
             break error;
         }
     };
