@@ -1,0 +1,247 @@
+//! The chunked transfer coding (RFC 9112 §7.1), undone as the bytes arrive. Strict: what two readers could
+//! take for different lengths is refused. Extensions and trailers are checked, bounded and dropped.
+
+use super::limits::Limits;
+use super::refusal::Refusal;
+
+/// Of all chunk extensions of one body. Nobody sends any; a recipient should bound them (RFC 9112 §7.1.1).
+const EXTENSION_BYTES: usize = 4096;
+/// More hexadecimal digits than any length needs, so that leading zeros are no endless stream.
+const SIZE_DIGITS: u8 = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    Extension,
+    SizeEnd,
+    Data,
+    DataEnd,
+    DataEndLf,
+    LineStart,
+    Name,
+    Value,
+    ValueEnd,
+    LastEnd,
+    Done,
+}
+
+/// How far a body has been decoded.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    state: State,
+    /// Of the chunk: announced while its size is read, still to come while its data is.
+    size: usize,
+    digits: u8,
+    decoded: usize,
+    extensions: usize,
+    trailers: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { state: State::Size, size: 0, digits: 0, decoded: 0, extensions: 0, trailers: 0 }
+    }
+}
+
+impl Decoder {
+    /// Whether the body is complete.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Appends to `out` what `input` holds of the body, and returns how many bytes of `input` belong to it:
+    /// all of them unless the body is done.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
+        let mut at = 0;
+        while at < input.len() && self.state != State::Done {
+            if self.state == State::Data {
+                let piece = &input[at..input.len().min(at.saturating_add(self.size))];
+                out.extend_from_slice(piece);
+                at += piece.len();
+                self.size -= piece.len();
+                if self.size == 0 {
+                    self.state = State::DataEnd;
+                }
+            } else {
+                self.state = self.step(input[at], limits)?;
+                at += 1;
+            }
+        }
+        Ok(at)
+    }
+
+    /// One byte of what is not data.
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {
+        Ok(match (self.state, byte) {
+            (State::Size, b'\r') if self.digits > 0 => State::SizeEnd,
+            (State::Size, b';') if self.digits > 0 => State::Extension,
+            (State::Size, _) => self.size_digit(byte)?,
+            (State::Extension, b'\r') => State::SizeEnd,
+            (State::Extension, _) => self.extension(byte)?,
+            (State::SizeEnd, b'\n') => self.begin_chunk(limits)?,
+            (State::DataEnd, b'\r') => State::DataEndLf,
+            (State::DataEndLf, b'\n') => State::Size,
+            (State::LineStart, b'\r') => State::LastEnd,
+            (State::Name, b':') => self.trailer(State::Value, limits)?,
+            (State::LineStart | State::Name, _) if is_token(byte) => self.trailer(State::Name, limits)?,
+            (State::Value, b'\r') => State::ValueEnd,
+            (State::Value, _) if is_text(byte) => self.trailer(State::Value, limits)?,
+            (State::ValueEnd, b'\n') => State::LineStart,
+            (State::LastEnd, b'\n') => State::Done,
+            (State::LineStart | State::Name | State::Value | State::ValueEnd | State::LastEnd, _) => {
+                return Err(Refusal::Malformed("a trailer line is malformed"));
+            }
+            _ => return Err(Refusal::Malformed("a chunk does not end where its size says")),
+        })
+    }
+
+    fn size_digit(&mut self, byte: u8) -> Result<State, Refusal> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => return Err(Refusal::Malformed("a chunk size is no hexadecimal number")),
+        };
+        self.digits += 1;
+        if self.digits > SIZE_DIGITS {
+            return Err(Refusal::Malformed("a chunk size has too many digits"));
+        }
+        // A size that does not fit is over every limit, which the end of its line will tell.
+        self.size = self.size.saturating_mul(16).saturating_add(usize::from(digit));
+        Ok(State::Size)
+    }
+
+    fn extension(&mut self, byte: u8) -> Result<State, Refusal> {
+        self.extensions += 1;
+        if !is_text(byte) {
+            return Err(Refusal::Malformed("a chunk extension holds a forbidden character"));
+        }
+        if self.extensions > EXTENSION_BYTES {
+            return Err(Refusal::Malformed("the chunk extensions are too long"));
+        }
+        Ok(State::Extension)
+    }
+
+    fn begin_chunk(&mut self, limits: &Limits) -> Result<State, Refusal> {
+        self.digits = 0;
+        self.decoded = self.decoded.saturating_add(self.size);
+        if self.decoded > limits.body_bytes {
+            return Err(Refusal::BodyTooLarge { limit: limits.body_bytes });
+        }
+        Ok(if self.size == 0 { State::LineStart } else { State::Data })
+    }
+
+    fn trailer(&mut self, next: State, limits: &Limits) -> Result<State, Refusal> {
+        self.trailers += 1;
+        if self.trailers > limits.head_bytes {
+            return Err(Refusal::HeadTooLarge { limit: limits.head_bytes });
+        }
+        Ok(next)
+    }
+}
+
+/// `tchar` (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Anything a field value may hold (RFC 9110 §5.5).
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_limits;
+    use super::*;
+
+    /// The body and how much of the input it took.
+    fn decode(input: &[u8], limits: &Limits) -> Result<(Vec<u8>, Option<usize>), Refusal> {
+        let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+        let used = decoder.decode(input, &mut out, limits)?;
+        Ok((out, decoder.is_done().then_some(used)))
+    }
+
+    #[test]
+    fn chunks_are_joined_and_the_rest_is_left() {
+        let input = b"5\r\nhello\r\n6;a=\"b\"\r\n world\r\n000\r\nX-Sum: 1\r\n\r\n";
+        let done = (b"hello world".to_vec(), Some(input.len()));
+        assert_eq!(decode(input, &test_limits()), Ok(done.clone()));
+        assert_eq!(decode(&[input, &b"GET"[..]].concat(), &test_limits()), Ok(done));
+        for len in 0..input.len() {
+            assert_eq!(decode(&input[..len], &test_limits()).unwrap().1, None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn single_bytes_give_the_same_body() {
+        let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+        for byte in b"1\r\na\r\nB\r\nbcdefghijkl\r\n0\r\nT: v\r\n\r\n" {
+            assert!(!decoder.is_done());
+            assert_eq!(decoder.decode(&[*byte], &mut out, &test_limits()), Ok(1));
+        }
+        assert!(decoder.is_done());
+        assert_eq!(out, b"abcdefghijkl");
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_is_malformed() {
+        for input in [
+            &b"\r\n"[..],
+            b" 1\r\n",
+            b"1 \r\n",
+            b"+1\r\n",
+            b"-1\r\n",
+            b"0x1\r\n",
+            b"g\r\n",
+            b";a\r\n",
+            b"1\n",
+            b"1\r\r",
+            b"1\ra",
+            b"1;a\n",
+            b"1;\0",
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"1\r\na\rb",
+            b"00000000000000001\r\n",
+            b"0\r\nX\r\n",
+            b"0\r\n: v\r\n",
+            b"0\r\n X: v\r\n",
+            b"0\r\nX : v\r\n",
+            b"0\r\nX: v\n",
+            b"0\r\nX: \0",
+            b"0\r\n\n",
+            b"0\r\n\r\r",
+        ] {
+            let refused = decode(input, &test_limits());
+            assert!(matches!(refused, Err(Refusal::Malformed(_))), "{:?}: {refused:?}", String::from_utf8_lossy(input));
+        }
+    }
+
+    #[test]
+    fn a_body_may_be_as_long_as_the_limit() {
+        let limits = Limits { body_bytes: 5, ..test_limits() };
+        let too_large = Err(Refusal::BodyTooLarge { limit: 5 });
+        assert_eq!(decode(b"4\r\nabcd\r\n0\r\n\r\n", &limits).unwrap().0, b"abcd");
+        assert_eq!(decode(b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n", &limits).unwrap().0, b"abcde");
+        assert_eq!(decode(b"6\r\n", &limits), too_large, "refused before it is read");
+        assert_eq!(decode(b"2\r\nab\r\n4\r\n", &limits), too_large);
+        assert_eq!(decode(b"ffffffffffffffff\r\n", &limits), too_large);
+        assert_eq!(decode(b"2\r\nab\r\nffffffffffffffff\r\n", &limits), too_large);
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_bounded() {
+        let body = |bytes: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(bytes));
+        assert!(decode(body(EXTENSION_BYTES - 1).as_bytes(), &test_limits()).is_ok());
+        assert!(decode(body(EXTENSION_BYTES).as_bytes(), &test_limits()).is_ok());
+        assert!(decode(body(EXTENSION_BYTES + 1).as_bytes(), &test_limits()).is_err());
+        let many = "1;xx\r\na\r\n".repeat(EXTENSION_BYTES / 2 + 1);
+        assert!(decode(many.as_bytes(), &test_limits()).is_err(), "all chunks together");
+
+        let limits = Limits { head_bytes: 10, ..test_limits() };
+        assert!(decode(b"0\r\nTrail: 89\r\n\r\n", &limits).is_ok());
+        assert!(decode(b"0\r\nTrail: 890\r\n\r\n", &limits).is_ok());
+        assert_eq!(decode(b"0\r\nTrail: 8901\r\n\r\n", &limits), Err(Refusal::HeadTooLarge { limit: 10 }));
+    }
+}

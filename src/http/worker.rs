@@ -1,0 +1,354 @@
+//! A worker: waits on the epoll, takes the connection that is ready, moves it on as far as it goes without
+//! blocking, and puts it back. Only the handler may block it.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::board::{Phase, State};
+use super::conn::{After, Conn, LINGER, LINGER_BYTES, Stage, Unsent, Wait};
+use super::date;
+use super::gate::Shared;
+use super::handler::{Handler, Outcome, Resumed, Waker};
+use super::head::{Head, Terms};
+use super::intake::{Fed, Progress};
+use super::message::Reply;
+use super::poller::Ready;
+use super::refusal::Refusal;
+use super::reply;
+use crate::clock::{Clock, SystemClock};
+
+/// Read at once; a request that fits is handled where it lies.
+const INPUT_BYTES: usize = 64 * 1024;
+/// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
+const COPIED_BODY: usize = 16 * 1024;
+/// Requests and reads of one connection before the others have their turn.
+const STEPS: u32 = 32;
+
+/// What comes next for a connection that a worker has.
+enum Next {
+    /// What its stage says.
+    Step,
+    /// Nothing until this.
+    Wait(Wait),
+    Close,
+}
+
+pub(super) struct Worker<H: Handler> {
+    shared: Arc<Shared<H>>,
+    number: usize,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    date: date::Cached,
+    waker: Waker,
+    steps: u32,
+}
+
+impl<H: Handler> Worker<H> {
+    pub fn new(shared: Arc<Shared<H>>, number: usize) -> Self {
+        let waker = shared.waker();
+        Self {
+            shared,
+            number,
+            input: Vec::with_capacity(INPUT_BYTES),
+            output: Vec::new(),
+            date: date::Cached::default(),
+            waker,
+            steps: 0,
+        }
+    }
+
+    pub fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut events = Vec::with_capacity(1);
+        while shared.board.phase() != Phase::Stopped {
+            let ready = shared.poller.wait(&mut events);
+            shared.board.set_busy(self.number, true);
+            match ready {
+                Ready::Connection(token) => {
+                    if let Some((conn, woken)) = shared.table.take(token) {
+                        self.visit(conn, woken);
+                    }
+                }
+                Ready::Listener(number) => shared.accept(number),
+                Ready::Nothing => {}
+            }
+            shared.board.set_busy(self.number, false);
+        }
+        // The bell woke this one alone.
+        shared.poller.ring();
+        shared.worker_ended();
+    }
+
+    fn visit(&mut self, mut conn: Box<Conn<H::Parked>>, woken: bool) {
+        self.steps = STEPS;
+        let wait = loop {
+            let next = match mem::replace(&mut conn.stage, Stage::Receiving) {
+                Stage::Receiving => self.receive(&mut conn),
+                Stage::Parked(on) => self.resume(&mut conn, on, woken),
+                Stage::Sending(unsent, after) => self.send_more(&mut conn, unsent, after),
+                Stage::Lingering(left) => self.linger(&mut conn, left),
+            };
+            match next {
+                Next::Step => {}
+                Next::Wait(wait) => break wait,
+                Next::Close => return self.shared.table.close(conn),
+            }
+        };
+        self.shared.table.put(conn, wait);
+    }
+
+    /// Takes one of the connection's steps: whether there was one left.
+    fn has_step(&mut self) -> bool {
+        self.steps = self.steps.saturating_sub(1);
+        self.steps > 0
+    }
+
+    /// Reads, and handles what is complete, until the socket has no more.
+    fn receive(&mut self, conn: &mut Conn<H::Parked>) -> Next {
+        let mut input = mem::take(&mut self.input);
+        input.clear();
+        if !conn.ahead.is_empty() {
+            input.extend_from_slice(&mem::take(&mut conn.ahead));
+        }
+        let mut at = 0;
+        let next = loop {
+            if at == input.len() {
+                input.clear();
+                at = 0;
+                match conn.socket.receive(&mut input) {
+                    Ok(Some(1..)) => {}
+                    Ok(None) => break self.await_bytes(conn),
+                    // What is incomplete now stays so, and nobody waits for an answer to it.
+                    Ok(Some(0)) | Err(_) => break Next::Close,
+                }
+            }
+            match self.take_in(conn, &input[at..]) {
+                (used, Next::Step) if matches!(conn.stage, Stage::Receiving) => at += used,
+                (used, next) => {
+                    at += used;
+                    break next;
+                }
+            }
+            if !self.has_step() {
+                break Next::Wait(Wait::Turn);
+            }
+        };
+        if at < input.len() {
+            conn.ahead.extend_from_slice(&input[at..]);
+        }
+        self.input = input;
+        next
+    }
+
+    /// Takes in what has arrived, up to the end of one request: how much that was.
+    fn take_in(&mut self, conn: &mut Conn<H::Parked>, input: &[u8]) -> (usize, Next) {
+        let now = Instant::now();
+        if conn.intake.progress() == Progress::Nothing {
+            conn.first_byte = now;
+        }
+        conn.call += 1;
+        self.shared.board.working(conn.token, State::Handling);
+        let Conn { intake, peer, first_byte, token, call, .. } = conn;
+        self.waker.token = *token;
+        self.waker.call = *call;
+        let (shared, waker) = (&self.shared, &self.waker);
+        let fed = intake.feed(input, &shared.limits, |head, body| {
+            handle(shared, head, waker, None, |head| head.request(body, *peer, *first_byte))
+        });
+        match fed {
+            Err(refusal) => (input.len(), self.refuse(conn, refusal)),
+            Ok(Fed::Request { used, head, result }) => {
+                if matches!(result.0, Outcome::Park { .. }) {
+                    conn.intake.keep(&input[..used], head);
+                }
+                (used, self.conclude(conn, result, used < input.len()))
+            }
+            Ok(Fed::More { continue_expected }) => {
+                if continue_expected && conn.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[]).is_err() {
+                    return (input.len(), Next::Close);
+                }
+                conn.deadline = match conn.intake.progress() {
+                    Progress::Body => now + self.shared.limits.body_timeout,
+                    _ => conn.first_byte + self.shared.limits.head_timeout,
+                };
+                (input.len(), if now >= conn.deadline { self.overdue(conn) } else { Next::Step })
+            }
+        }
+    }
+
+    /// The socket has nothing more for now.
+    fn await_bytes(&mut self, conn: &mut Conn<H::Parked>) -> Next {
+        if conn.intake.progress() == Progress::Nothing {
+            conn.deadline = conn.waiting_since + self.shared.limits.idle_timeout;
+            if self.shared.board.phase() >= Phase::Finishing {
+                return Next::Close;
+            }
+        }
+        if Instant::now() >= conn.deadline { self.overdue(conn) } else { Next::Wait(Wait::Readable) }
+    }
+
+    fn overdue(&mut self, conn: &mut Conn<H::Parked>) -> Next {
+        match conn.intake.progress() {
+            Progress::Nothing => Next::Close,
+            Progress::Head => self.refuse(conn, Refusal::HeadTimeout),
+            Progress::Body => self.refuse(conn, Refusal::BodyTimeout),
+        }
+    }
+
+    /// Handles a parked request again, if its time has come.
+    fn resume(&mut self, conn: &mut Conn<H::Parked>, on: H::Parked, woken: bool) -> Next {
+        if !woken && Instant::now() < conn.deadline {
+            conn.stage = Stage::Parked(on);
+            return Next::Wait(Wait::Wake);
+        }
+        let resumed = Resumed { on, overdue: !woken };
+        conn.call += 1;
+        self.shared.board.working(conn.token, State::Handling);
+        self.waker.token = conn.token;
+        self.waker.call = conn.call;
+        let (shared, waker) = (&self.shared, &self.waker);
+        let result = conn.intake.replay(|head, body| {
+            handle(shared, head, waker, Some(resumed), |head| head.request(body, conn.peer, conn.first_byte))
+        });
+        match result {
+            Ok(result) => {
+                let more = !conn.ahead.is_empty();
+                self.conclude(conn, result, more)
+            }
+            Err(refusal) => self.refuse(conn, refusal),
+        }
+    }
+
+    /// Does what the handler said. `more`: bytes of a further request are here already.
+    fn conclude(&mut self, conn: &mut Conn<H::Parked>, result: (Outcome<H::Parked>, Terms), more: bool) -> Next {
+        match result {
+            (Outcome::Park { on, until }, _) => {
+                conn.stage = Stage::Parked(on);
+                conn.deadline = until;
+                Next::Wait(Wait::Wake)
+            }
+            (Outcome::Reply(reply), terms) => {
+                conn.intake.finish();
+                let after = if !terms.keep_alive && !more {
+                    After::Close
+                } else if reply.close || !terms.keep_alive || self.shared.board.phase() >= Phase::Draining {
+                    After::Linger
+                } else {
+                    After::Next
+                };
+                self.send(conn, reply, terms, after)
+            }
+        }
+    }
+
+    /// Answers what is no request. What follows it on this connection is never looked at.
+    fn refuse(&mut self, conn: &mut Conn<H::Parked>, refusal: Refusal) -> Next {
+        conn.intake.finish();
+        conn.ahead = Vec::new();
+        let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
+        let refused = catch_unwind(AssertUnwindSafe(|| self.shared.handler.refuse(&refusal)));
+        let reply = refused.unwrap_or_else(|_| {
+            self.shared.board.panics.fetch_add(1, Ordering::Relaxed);
+            Reply::new(refusal.status())
+        });
+        self.send(conn, reply, terms, After::Linger)
+    }
+
+    fn send(&mut self, conn: &mut Conn<H::Parked>, reply: Reply, terms: Terms, after: After) -> Next {
+        let date = self.date.at(SystemClock.unix());
+        self.output.clear();
+        reply::write_head(&mut self.output, &reply, terms, after != After::Next, date);
+        let mut body = if reply::sends_body(reply.status, terms) { reply.body } else { Vec::new() };
+        if body.len() <= COPIED_BODY {
+            self.output.append(&mut body);
+        }
+        match conn.socket.send(&self.output, &body) {
+            Err(_) => Next::Close,
+            Ok(sent) if sent == self.output.len() + body.len() => self.sent(conn, after),
+            Ok(sent) => {
+                conn.deadline = Instant::now() + self.shared.limits.write_timeout;
+                conn.stage = Stage::Sending(Unsent { head: self.output.clone(), body, sent }, after);
+                Next::Wait(Wait::Writable)
+            }
+        }
+    }
+
+    fn send_more(&mut self, conn: &mut Conn<H::Parked>, mut unsent: Unsent, after: After) -> Next {
+        let before = unsent.sent;
+        match unsent.send(&conn.socket) {
+            Err(_) => Next::Close,
+            Ok(true) => self.sent(conn, after),
+            Ok(false) => {
+                let now = Instant::now();
+                if unsent.sent > before {
+                    conn.deadline = now + self.shared.limits.write_timeout;
+                } else if now >= conn.deadline {
+                    return Next::Close;
+                }
+                conn.stage = Stage::Sending(unsent, after);
+                Next::Wait(Wait::Writable)
+            }
+        }
+    }
+
+    /// A whole answer has left.
+    fn sent(&mut self, conn: &mut Conn<H::Parked>, after: After) -> Next {
+        let now = Instant::now();
+        conn.waiting_since = now;
+        match after {
+            After::Next => Next::Step,
+            After::Close => Next::Close,
+            After::Linger => {
+                conn.socket.finish_sending();
+                conn.ahead = Vec::new();
+                conn.deadline = now + LINGER;
+                conn.stage = Stage::Lingering(self.shared.limits.body_bytes.saturating_add(LINGER_BYTES));
+                Next::Step
+            }
+        }
+    }
+
+    /// Drops what still arrives until the other end has had its chance to read the last answer.
+    fn linger(&mut self, conn: &mut Conn<H::Parked>, mut left: usize) -> Next {
+        loop {
+            self.input.clear();
+            match conn.socket.receive(&mut self.input) {
+                Ok(None) if self.shared.board.phase() >= Phase::Finishing || Instant::now() >= conn.deadline => {
+                    return Next::Close;
+                }
+                Ok(None) => {
+                    conn.stage = Stage::Lingering(left);
+                    return Next::Wait(Wait::Readable);
+                }
+                Ok(Some(bytes)) if 0 < bytes && bytes <= left && Instant::now() < conn.deadline => left -= bytes,
+                Ok(Some(_)) | Err(_) => return Next::Close,
+            }
+            if !self.has_step() {
+                conn.stage = Stage::Lingering(left);
+                return Next::Wait(Wait::Turn);
+            }
+        }
+    }
+}
+
+/// Calls the handler. A panic in it is counted and answered, and costs the connection, not the worker.
+fn handle<'a, H: Handler>(
+    shared: &Shared<H>,
+    head: &Head<'a>,
+    waker: &Waker,
+    resumed: Option<Resumed<H::Parked>>,
+    request: impl FnOnce(&Head<'a>) -> super::message::Request<'a>,
+) -> (Outcome<H::Parked>, Terms) {
+    let request = request(head);
+    let outcome = catch_unwind(AssertUnwindSafe(|| shared.handler.handle(&request, waker, resumed)));
+    let outcome = outcome.unwrap_or_else(|_| {
+        shared.board.panics.fetch_add(1, Ordering::Relaxed);
+        let mut reply = catch_unwind(AssertUnwindSafe(|| shared.handler.panicked())).unwrap_or(Reply::new(500));
+        reply.close = true;
+        Outcome::Reply(reply)
+    });
+    (outcome, head.terms)
+}

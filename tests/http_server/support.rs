@@ -1,0 +1,266 @@
+//! A server with a handler that does what the path says, and a client that sees every byte.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use entra_sidecar::config::Listen;
+use entra_sidecar::http::{
+    Handler, Limits, Monitor, Outcome, Peer, Refusal, Reply, Request, Resumed, Running, Server, Waker,
+};
+
+/// Longer than anything takes; reached by failing tests alone.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn limits() -> Limits {
+    Limits {
+        workers: 4,
+        connections: 4096,
+        head_bytes: 32 * 1024,
+        headers: 100,
+        head_timeout: PATIENCE,
+        body_timeout: PATIENCE,
+        write_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
+        body_bytes: 1024 * 1024,
+        shutdown_timeout: PATIENCE,
+    }
+}
+
+/// Does what the path says:
+/// `/big/N` answers N bytes, `/park` parks until woken, `/park/overdue` parks with a deadline that has passed,
+/// `/park/woken` wakes itself before it parks, `/block` holds its worker until [`Script::release`],
+/// `/panic` panics, `/close` closes; everything else is told back.
+#[derive(Default)]
+pub struct Script {
+    wakers: Mutex<BTreeMap<String, Waker>>,
+    calls: AtomicUsize,
+    blocked: Mutex<(usize, bool)>,
+    released: Condvar,
+}
+
+impl Script {
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub fn parked(&self) -> usize {
+        self.wakers.lock().unwrap().len()
+    }
+
+    /// Wakers by the query of their requests.
+    pub fn take_wakers(&self) -> Vec<Waker> {
+        std::mem::take(&mut *self.wakers.lock().unwrap()).into_values().collect()
+    }
+
+    pub fn blocked(&self) -> usize {
+        self.blocked.lock().unwrap().0
+    }
+
+    pub fn release(&self) {
+        self.blocked.lock().unwrap().1 = true;
+        self.released.notify_all();
+    }
+
+    fn block(&self) {
+        let mut blocked = self.blocked.lock().unwrap();
+        blocked.0 += 1;
+        while !blocked.1 {
+            blocked = self.released.wait(blocked).unwrap();
+        }
+        blocked.0 -= 1;
+    }
+}
+
+pub fn text(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+    Reply::new(status).with_body("text/plain", body.into())
+}
+
+impl Handler for Script {
+    type Parked = String;
+
+    fn handle(&self, request: &Request<'_>, waker: &Waker, resumed: Option<Resumed<String>>) -> Outcome<String> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let query = request.query.unwrap_or_default().to_owned();
+        if let Some(resumed) = resumed {
+            let how = if resumed.overdue { "overdue" } else { "woken" };
+            return Outcome::Reply(text(200, format!("{how} {}", resumed.on)));
+        }
+        match request.path {
+            "/panic" => panic!("as asked"),
+            "/park" => {
+                self.wakers.lock().unwrap().insert(query.clone(), waker.clone());
+                return Outcome::Park { on: query, until: Instant::now() + PATIENCE };
+            }
+            "/park/overdue" => return Outcome::Park { on: query, until: Instant::now() },
+            "/park/woken" => {
+                waker.wake();
+                return Outcome::Park { on: query, until: Instant::now() + PATIENCE };
+            }
+            "/block" => self.block(),
+            "/close" => {
+                let mut reply = text(200, "closing");
+                reply.close = true;
+                return Outcome::Reply(reply);
+            }
+            _ => {}
+        }
+        if let Some(bytes) = request.path.strip_prefix("/big/") {
+            return Outcome::Reply(text(200, vec![b'x'; bytes.parse().unwrap()]));
+        }
+        let peer = match request.peer {
+            Peer::Ip(address) => address.to_string(),
+            Peer::Unix => "unix".to_owned(),
+        };
+        let mut told = format!("{} {} {query} {peer} ", request.method.as_str(), request.path).into_bytes();
+        told.extend_from_slice(request.body);
+        Outcome::Reply(text(200, told))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        text(refusal.status(), refusal.to_string())
+    }
+
+    fn panicked(&self) -> Reply {
+        text(500, "panicked")
+    }
+}
+
+pub struct Fixture {
+    pub script: Arc<Script>,
+    pub address: SocketAddr,
+    pub monitor: Monitor,
+    pub running: Running,
+}
+
+pub fn start(limits: &Limits) -> Fixture {
+    start_on(&[Listen::Tcp("127.0.0.1:0".parse().unwrap())], limits)
+}
+
+pub fn start_on(listen: &[Listen], limits: &Limits) -> Fixture {
+    let server = Server::bind(listen, limits).unwrap();
+    let (script, monitor) = (Arc::new(Script::default()), server.monitor());
+    let address = server.local_addrs()[0];
+    let running = server.start(Arc::clone(&script)).unwrap();
+    Fixture { script, address, monitor, running }
+}
+
+impl Fixture {
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Ends the server: whether all of it ended in time.
+    pub fn end(self) -> bool {
+        self.running.shutdown();
+        self.running.join()
+    }
+}
+
+/// Both ends of every connection are in this process.
+pub fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+    ahead: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.split("\r\n").skip(1).find_map(|line| {
+            let (own, value) = line.split_once(": ")?;
+            own.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, ahead: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    pub fn get(&mut self, target: &str) -> &mut Self {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    /// One more piece of what arrives: whether there was one before the end.
+    fn more(&mut self) -> bool {
+        let mut piece = [0; 16 * 1024];
+        match self.stream.read(&mut piece) {
+            Ok(0) => false,
+            Ok(bytes) => {
+                self.ahead.extend_from_slice(&piece[..bytes]);
+                true
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset) => false,
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    /// The head of an answer, its empty line removed.
+    pub fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = self.ahead.drain(..end + 4).collect::<Vec<_>>();
+                return String::from_utf8(head[..end].to_vec()).unwrap();
+            }
+            assert!(self.more(), "the connection ended with {:?}", String::from_utf8_lossy(&self.ahead));
+        }
+    }
+
+    pub fn answer(&mut self) -> Answer {
+        let mut answer = self.answer_to_head();
+        let length: usize = answer.field("Content-Length").map_or(0, |length| length.parse().unwrap());
+        while self.ahead.len() < length {
+            assert!(self.more(), "the body ended after {} of {length} bytes", self.ahead.len());
+        }
+        answer.body = String::from_utf8(self.ahead.drain(..length).collect()).unwrap();
+        answer
+    }
+
+    /// An answer that comes without the body that it announces.
+    pub fn answer_to_head(&mut self) -> Answer {
+        let head = self.head();
+        let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+        Answer { status, head, body: String::new() }
+    }
+
+    /// Whether the connection ends and nothing comes before that.
+    pub fn ends(&mut self) -> bool {
+        while self.more() {}
+        self.ahead.is_empty()
+    }
+}
