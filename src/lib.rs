@@ -10,9 +10,14 @@
 //! config feeds app only; app hands each module its own settings; clock, secret and url lie below all
 //! ```
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod healthcheck;
 pub mod http;
+pub mod log;
 pub mod outbound;
 pub mod secret;
+pub mod text;
 pub mod url;
