@@ -10,17 +10,22 @@
 //! config feeds app only; app hands each module its own settings; clock, secret and url lie below all
 //! ```
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod guid;
+pub mod healthcheck;
 pub mod http;
+pub mod log;
 pub mod lru;
 pub mod metrics;
 pub mod options;
 pub mod outbound;
 pub mod routes;
 pub mod secret;
+pub mod text;
 pub mod token;
 pub mod url;
 pub mod watched;

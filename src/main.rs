@@ -1,3 +1,7 @@
 //! The program `entra-sidecar`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    entra_sidecar::cli::run(std::env::args_os().skip(1), std::env::vars_os())
+}

@@ -1,7 +1,33 @@
 //! The configuration as the program uses it: complete, typed, validated. It is built once from all
 //! sources and never edited; a reload builds another one.
+//!
+//! ```text
+//! files, variables, words ─source─▶ Settings ─check─▶ problems, warnings
+//!                                      └──────load──▶ Config
+//! ```
+
+mod api;
+mod check;
+mod credential;
+mod describe;
+mod json;
+mod keys;
+mod listen;
+mod load;
+mod parse;
+mod registration;
+mod sidecar;
+mod source;
+mod table;
+
+pub use describe::{describe, documentation};
+pub use keys::find as find_key;
+pub use load::{Loaded, load};
+pub use parse::is_reserved_header;
+pub use source::Invocation;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +67,39 @@ impl Config {
     }
 }
 
+/// One thing that is wrong with what the program was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, or the file with line and column.
+    pub key: String,
+    /// The value, unless it is secret, and what was expected. One line.
+    pub message: String,
+}
+
+/// The same for something that works, though perhaps not as meant.
+pub type Warning = Problem;
+
+impl Problem {
+    /// About a key as a whole.
+    pub fn new(key: &str, message: &str) -> Self {
+        let mut clean = Self { key: String::new(), message: String::new() };
+        crate::text::escape(key, &mut clean.key);
+        crate::text::escape(message, &mut clean.message);
+        clean
+    }
+
+    /// About a value, which is shown: never for a secret.
+    pub fn value(key: &str, value: &str, expected: &str) -> Self {
+        Self::new(key, &format!("{}: expected {expected}", crate::text::quote(value)))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -51,7 +110,8 @@ pub enum Listen {
 }
 
 /// A section of the shape of `AzureAd`: one app registration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct Registration {
     /// The section's name as written, for messages.
     pub section: String,
@@ -61,7 +121,7 @@ pub struct Registration {
     pub tenant: String,
     /// `ClientId`. Empty: not configured.
     pub client_id: String,
-    /// `Authority` as given, without trailing slash and `/v2.0`, when it is not of the form Instance + TenantId (CIAM, B2C, other OIDC).
+    /// `Authority` as given, without trailing slash and `/v2.0`, when it is not of the form `Instance` + `TenantId` (CIAM, B2C, other OIDC).
     pub authority: Option<Url>,
     /// `MetadataAddress`: the OpenID document where it does not follow from the authority.
     pub metadata_address: Option<Url>,
@@ -69,8 +129,24 @@ pub struct Registration {
     pub audiences: Vec<String>,
     /// `TokenValidationParameters:ValidIssuer(s)`. Empty: what the metadata says.
     pub valid_issuers: Vec<String>,
+    /// `TokenValidationParameters:ValidateIssuer` (true).
+    pub validate_issuer: bool,
+    /// `TokenValidationParameters:RequireExpirationTime` (true).
+    pub require_expiration: bool,
+    /// `TokenValidationParameters:RoleClaimType` (`roles`).
+    pub role_claim: String,
     /// `TokenValidationParameters:ClockSkew`, 5 minutes.
     pub clock_skew: Duration,
+    /// `IncludeErrorDetails` (true): `error_description` in 401 challenges.
+    pub include_error_details: bool,
+    /// `Challenge` (`Bearer`): the scheme word of `WWW-Authenticate`.
+    pub challenge: String,
+    /// `AutomaticRefreshInterval`: between planned fetches of signing keys, 12 hours.
+    pub key_refresh: Duration,
+    /// `RefreshInterval`: least time between fetches for unknown keys, 30 seconds.
+    pub key_refresh_minimum: Duration,
+    /// `BackchannelTimeout`: for one fetch of metadata or keys.
+    pub metadata_timeout: Duration,
     /// `Scopes` that an inbound token must have one of. Empty: none required.
     pub scopes: Vec<String>,
     /// `AllowWebApiToBeAuthorizedByACL` (true): whether an app token without scopes and roles is accepted.
@@ -143,6 +219,13 @@ pub enum CredentialSource {
         /// `CertificateDistinguishedName`, e.g. `CN=app`.
         name: String,
     },
+    /// .NET's store of the user, by a part of the subject.
+    StoreWithSubjectName {
+        /// `CertificateStorePath`.
+        store: String,
+        /// `CertificateSubjectName`.
+        name: String,
+    },
     /// A managed identity's token as client assertion.
     SignedAssertionFromManagedIdentity {
         /// `ManagedIdentityClientId`; `None` is the system-assigned one.
@@ -169,6 +252,7 @@ impl CredentialSource {
             Self::KeyVault(_) => "KeyVault",
             Self::StoreWithThumbprint { .. } => "StoreWithThumbprint",
             Self::StoreWithDistinguishedName { .. } => "StoreWithDistinguishedName",
+            Self::StoreWithSubjectName { .. } => "StoreWithSubjectName",
             Self::SignedAssertionFromManagedIdentity { .. } => "SignedAssertionFromManagedIdentity",
             Self::SignedAssertionFilePath { .. } => "SignedAssertionFilePath",
             Self::SignedAssertionFromVault(_) => "SignedAssertionFromVault",
@@ -241,6 +325,8 @@ pub struct AcquireOptions {
     pub session_key: Option<String>,
     /// Present: a managed identity's token.
     pub managed_identity: Option<ManagedIdentity>,
+    /// `UserFlow`: the B2C policy of token requests.
+    pub user_flow: Option<String>,
     /// Added to the token endpoint's URL.
     pub extra_query: BTreeMap<String, String>,
     /// `ExtraHeadersParameters`: headers of token requests.
@@ -274,8 +360,8 @@ pub struct Sidecar {
     pub header_values_as_arrays: bool,
     /// `/metrics`.
     pub metrics: bool,
-    /// `TrustedCertificates`: a PEM file instead of the built-in roots.
-    pub trusted_certificates: Option<PathBuf>,
+    /// `TrustedCertificates`, else `SSL_CERT_FILE` and `SSL_CERT_DIR`: PEM files and folders of them. Empty: the built-in roots.
+    pub trusted_certificates: Vec<PathBuf>,
     /// Tenants that a multi-tenant authority accepts. Empty: every one.
     pub allowed_tenants: Vec<String>,
     /// `SignedHttpRequests:KeyFile`.
@@ -388,7 +474,9 @@ pub struct Limits {
 pub struct Logging {
     /// `LogLevel:Default`.
     pub default: log::LevelFilter,
-    /// `LogLevel:<category>`, categories as written.
+    /// `LogLevel:Access`: Warning, in Development Information, unless it is configured.
+    pub access: log::LevelFilter,
+    /// `LogLevel:<category>`, categories as written, those of the console last.
     pub categories: Vec<(String, log::LevelFilter)>,
     /// `Format` = `json`.
     pub json: bool,

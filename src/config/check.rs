@@ -1,0 +1,72 @@
+//! What can be judged of every setting by the table alone: its type, and whether it is known at all.
+
+use super::Problem;
+use super::keys::{self, Kind};
+use super::load::Reader;
+use super::source::Setting;
+use crate::url::Url;
+
+/// Every value is of its key's type, and no upstream is called without TLS by accident.
+pub fn types(reader: &mut Reader<'_>) {
+    let insecure = reader.flag("Sidecar:AllowInsecureUpstream");
+    let mut problems = Vec::new();
+    for setting in reader.settings.iter() {
+        let (Some(key), Some(value)) = (reader.key(&setting.key), &setting.value) else { continue };
+        let name = setting.key.rsplit(':').next().unwrap_or_default();
+        let items: Vec<&str> = match key.list {
+            Some(split) => value.split(split.divides()).map(str::trim).filter(|item| !item.is_empty()).collect(),
+            // Outer blanks mean something in text only.
+            None if value.trim().is_empty() => Vec::new(),
+            None => vec![value.trim()],
+        };
+        for item in items {
+            match key.kind.check(name, item) {
+                Err(expected) if key.secret => {
+                    problems.push(Problem::new(&setting.key, &format!("expected {expected}")));
+                }
+                Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
+                Ok(()) if matches!(key.kind, Kind::Url) && !insecure => problems.extend(without_tls(setting, item)),
+                Ok(()) => {}
+            }
+        }
+    }
+    reader.problems.extend(problems);
+}
+
+fn without_tls(setting: &Setting, value: &str) -> Option<Problem> {
+    let url = Url::parse(value).ok()?;
+    let exposed = !url.origin.https && !url.origin.is_loopback();
+    exposed.then(|| {
+        let expected =
+            "https://, since http:// is for loopback hosts only unless Sidecar:AllowInsecureUpstream is true";
+        Problem::value(&setting.key, value, expected)
+    })
+}
+
+/// Keys in sections of ours that nobody reads, and sections whose name looks like one of ours.
+pub fn unknown(reader: &mut Reader<'_>) {
+    let mut warnings = Vec::new();
+    for setting in reader.settings.iter() {
+        let key = &setting.key;
+        let first = key.split(':').next().unwrap_or_default();
+        let ours = keys::is_ours(key)
+            || reader.registrations.iter().any(|name| key.to_lowercase().starts_with(&format!("{name}:")))
+            || (first.eq_ignore_ascii_case("Logging") && key.split(':').count() == 2);
+        let empty = setting.value.as_ref().is_some_and(|value| value.is_empty());
+        if reader.key(key).is_some() || (empty && keys::is_section(key, reader.registrations)) {
+            continue;
+        }
+        if ours {
+            let nearest = keys::nearest(key, reader.registrations);
+            warnings.push(Problem::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
+        } else if let Some(section) = misspelt_section(key, first) {
+            warnings.push(Problem::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
+        }
+    }
+    reader.warnings.extend(warnings);
+}
+
+fn misspelt_section(key: &str, first: &str) -> Option<&'static str> {
+    let close = |section: &&&str| keys::distance(&first.to_lowercase(), &section.to_lowercase()) <= 2;
+    if key.contains(':') { keys::SECTIONS.iter().find(close).copied() } else { None }
+}

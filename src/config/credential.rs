@@ -1,0 +1,235 @@
+//! Lists of credentials. Which kind an entry is must follow from it without doubt; a file or vault is not
+//! touched here.
+
+use super::load::Reader;
+use super::source::Origin;
+use super::{CredentialDescription, CredentialSource, VaultCertificate, parse};
+use crate::secret::Secret;
+
+/// The fields by which an entry without `SourceType` is known, in order.
+const TELLING: [(&str, &str); 8] = [
+    ("ClientSecret", "ClientSecret"),
+    ("CertificateDiskPath", "Path"),
+    ("Base64EncodedValue", "Base64Encoded"),
+    ("KeyVaultUrl", "KeyVault"),
+    ("SignedAssertionFileDiskPath", "SignedAssertionFilePath"),
+    ("SignedAssertionFilePath", "SignedAssertionFilePath"),
+    ("CertificateThumbprint", "StoreWithThumbprint"),
+    ("CertificateDistinguishedName", "StoreWithDistinguishedName"),
+];
+
+/// Which fields each kind uses. A field of another kind in the same entry contradicts it.
+const FIELDS: [(&str, &[&str]); 10] = [
+    ("ClientSecret", &["ClientSecret"]),
+    ("Path", &["CertificateDiskPath", "CertificateKeyDiskPath", "CertificatePassword"]),
+    ("Base64Encoded", &["Base64EncodedValue", "CertificatePassword"]),
+    ("KeyVault", &["KeyVaultUrl", "KeyVaultCertificateName", "ManagedIdentityClientId"]),
+    ("StoreWithThumbprint", &["CertificateStorePath", "CertificateThumbprint"]),
+    ("StoreWithDistinguishedName", &["CertificateStorePath", "CertificateDistinguishedName"]),
+    ("StoreWithSubjectName", &["CertificateStorePath", "CertificateSubjectName"]),
+    ("SignedAssertionFromManagedIdentity", &["ManagedIdentityClientId", "TokenExchangeUrl"]),
+    ("SignedAssertionFilePath", &["SignedAssertionFileDiskPath", "SignedAssertionFilePath"]),
+    ("SignedAssertionFromVault", &["KeyVaultUrl", "KeyVaultCertificateName", "ManagedIdentityClientId"]),
+];
+
+/// The original's numbers of the kinds.
+const NUMBERS: [&str; 14] = [
+    "Certificate",
+    "KeyVault",
+    "Base64Encoded",
+    "Path",
+    "StoreWithThumbprint",
+    "StoreWithDistinguishedName",
+    "ClientSecret",
+    "SignedAssertionFromManagedIdentity",
+    "SignedAssertionFilePath",
+    "SignedAssertionFromVault",
+    "AutoDecryptKeys",
+    "CustomSignedAssertion",
+    "ManagedCertificate",
+    "StoreWithSubjectName",
+];
+
+/// The credentials of a registration, older spellings last. None at all and a federated token file in the
+/// environment: workload identity.
+pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescription> {
+    let mut credentials = list(reader, section, "ClientCredentials");
+    credentials.extend(list(reader, section, "ClientCertificates"));
+    let secret = format!("{section}:ClientSecret");
+    if let Some(value) = reader.said(&secret).map(str::to_owned) {
+        let listed = ["ClientCredentials", "ClientCertificates"].map(|name| format!("{section}:{name}"));
+        if let Some(other) = listed.iter().find(|list| !reader.settings.children(list).is_empty()) {
+            reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
+        }
+        credentials
+            .push(CredentialDescription { key: secret, source: CredentialSource::ClientSecret(Secret::new(value)) });
+    }
+    let legacy = format!("{section}:ClientCredentialsUsingManagedIdentity");
+    if reader.flag(&format!("{legacy}:IsEnabled")) {
+        let client_id = reader.guid(&format!("{legacy}:ManagedIdentityClientId"));
+        let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
+        credentials.push(CredentialDescription { key: legacy, source });
+    }
+    let none = credentials.is_empty() && reader.settings.children(&format!("{section}:ClientCredentials")).is_empty();
+    if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
+        let source = CredentialSource::SignedAssertionFilePath { path: Some(path) };
+        credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
+    }
+    credentials
+}
+
+/// The keys that encrypted tokens are decrypted with. Only certificates can.
+pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescription> {
+    let mut credentials = list(reader, section, "TokenDecryptionCredentials");
+    credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
+    for credential in &credentials {
+        use CredentialSource as Source;
+        let certificate = !matches!(
+            credential.source,
+            Source::ClientSecret(_)
+                | Source::SignedAssertionFromManagedIdentity { .. }
+                | Source::SignedAssertionFilePath { .. }
+                | Source::SignedAssertionFromVault(_)
+        );
+        if !certificate {
+            let key = format!("{}:SourceType", credential.key);
+            let kind = credential.source.source_type();
+            reader.problem(&key, &format!("{kind} cannot decrypt: expected a kind of certificate"));
+        }
+    }
+    credentials
+}
+
+fn list(reader: &mut Reader<'_>, section: &str, name: &str) -> Vec<CredentialDescription> {
+    let list = format!("{section}:{name}");
+    let entries = reader.settings.children(&list);
+    entries.iter().filter_map(|index| entry(reader, format!("{list}:{index}"))).collect()
+}
+
+fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> {
+    let at = |name: &str| format!("{key}:{name}");
+    if reader.flag(&at("Skip")) {
+        return None;
+    }
+    if reader.flag(&at("UseBoundCredential")) {
+        reader.problem(&at("UseBoundCredential"), "true: expected false, since mutual TLS is not supported");
+    }
+    let kind = kind(reader, &key)?;
+    contradictions(reader, &key, kind);
+    let source = source(reader, &key, kind)?;
+    Some(CredentialDescription { key, source })
+}
+
+/// The kind as said, or as the fields tell. `Certificate` is what the original takes a missing one for.
+fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
+    let type_key = format!("{key}:SourceType");
+    let said = reader.said(&type_key).map(|text| text.trim().to_owned());
+    if let Some(text) = &said {
+        let name = text.parse().ok().and_then(|number: usize| NUMBERS.get(number).copied()).unwrap_or(text);
+        let known = NUMBERS.iter().find(|known| known.eq_ignore_ascii_case(name))?;
+        if FIELDS.iter().any(|(kind, _)| kind == known) {
+            return Some(known);
+        }
+        if *known != "Certificate" {
+            reader.problem(
+                &type_key,
+                &format!("{known} is not supported: expected {}", FIELDS.map(|(kind, _)| kind).join(", ")),
+            );
+            return None;
+        }
+    }
+    let told = TELLING.iter().find(|(field, _)| reader.said(&format!("{key}:{field}")).is_some());
+    if let Some((field, kind)) = told {
+        reader.warn(&type_key, &format!("not given; {kind} follows from {field}"));
+        return Some(kind);
+    }
+    let kinds = FIELDS.map(|(kind, _)| kind).join(", ");
+    reader.problem(&type_key, &format!("required: expected one of {kinds}"));
+    None
+}
+
+fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
+    let own = FIELDS.iter().find(|(name, _)| *name == kind).map_or::<&[&str], _>(&[], |(_, fields)| fields);
+    let all: std::collections::BTreeSet<&str> = FIELDS.iter().flat_map(|(_, fields)| fields.iter().copied()).collect();
+    // A file in the common settings and a variable in the deployment often meet in one entry: say which is which.
+    let surplus = all.into_iter().filter(|field| !own.contains(field));
+    let surplus: Vec<&str> = surplus.filter(|field| reader.said(&format!("{key}:{field}")).is_some()).collect();
+    for field in surplus {
+        let from = reader.origin(&format!("{key}:{field}")).map_or(String::new(), Origin::to_string);
+        let message = format!("given ({from}) beside SourceType {kind}: expected only {}", own.join(", "));
+        reader.problem(&format!("{key}:{field}"), &message);
+    }
+}
+
+fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSource> {
+    use CredentialSource as Source;
+    let at = |name: &str| format!("{key}:{name}");
+    let password = |reader: &Reader<'_>| reader.text(&at("CertificatePassword")).map(Secret::new);
+    let store = |reader: &Reader<'_>| reader.text(&at("CertificateStorePath")).unwrap_or_default();
+    Some(match kind {
+        "ClientSecret" => {
+            let secret = required(reader, &at("ClientSecret"))?;
+            if secret.trim() != secret {
+                reader.warn(&at("ClientSecret"), "begins or ends with white space, which counts");
+            }
+            Source::ClientSecret(Secret::new(secret))
+        }
+        "Path" => Source::Path {
+            certificate: required(reader, &at("CertificateDiskPath"))?.into(),
+            key: reader.path(&at("CertificateKeyDiskPath")),
+            password: password(reader),
+        },
+        "Base64Encoded" => Source::Base64Encoded {
+            value: Secret::new(required(reader, &at("Base64EncodedValue"))?),
+            password: password(reader),
+        },
+        "KeyVault" => Source::KeyVault(vault(reader, key)?),
+        "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, key)?),
+        "StoreWithThumbprint" => {
+            let thumbprint = parse::thumbprint(&required(reader, &at("CertificateThumbprint"))?).ok()?;
+            Source::StoreWithThumbprint { store: store(reader), thumbprint }
+        }
+        "StoreWithDistinguishedName" => {
+            let name = required(reader, &at("CertificateDistinguishedName"))?;
+            Source::StoreWithDistinguishedName { store: store(reader), name }
+        }
+        "StoreWithSubjectName" => {
+            let name = required(reader, &at("CertificateSubjectName"))?;
+            Source::StoreWithSubjectName { store: store(reader), name }
+        }
+        "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
+            client_id: reader.guid(&at("ManagedIdentityClientId")),
+            token_exchange_url: reader.text(&at("TokenExchangeUrl")),
+        },
+        _ => {
+            let path =
+                reader.path(&at("SignedAssertionFileDiskPath")).or_else(|| reader.path(&at("SignedAssertionFilePath")));
+            let path = path.or_else(|| reader.variable("AZURE_FEDERATED_TOKEN_FILE"));
+            if path.is_none() {
+                reader.problem(
+                    &at("SignedAssertionFileDiskPath"),
+                    "required: expected a file, here or in AZURE_FEDERATED_TOKEN_FILE",
+                );
+            }
+            Source::SignedAssertionFilePath { path }
+        }
+    })
+}
+
+fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
+    let url = required(reader, &format!("{key}:KeyVaultUrl"));
+    let name = required(reader, &format!("{key}:KeyVaultCertificateName"));
+    Some(VaultCertificate {
+        vault: crate::url::Url::parse(url?.trim()).ok()?,
+        name: name?.trim().to_owned(),
+        managed_identity_client_id: reader.guid(&format!("{key}:ManagedIdentityClientId")),
+    })
+}
+
+fn required(reader: &mut Reader<'_>, key: &str) -> Option<String> {
+    let said = reader.said(key).map(str::to_owned);
+    if said.is_none() {
+        reader.problem(key, "required by the entry's SourceType");
+    }
+    said
+}

@@ -1,0 +1,99 @@
+//! The configuration for people: what `check` prints, and the reference in `docs/configuration.md`.
+
+use std::fmt::Write;
+
+use super::source::{self, Invocation};
+use super::{keys, registration, table};
+use crate::text::quote;
+
+/// Every setting that is known here with its value and source, secrets redacted, and every default that holds.
+pub fn describe(invocation: &Invocation) -> String {
+    let gathered = source::gather(invocation);
+    let registrations = registration::named(&gathered.settings);
+    let mut lines = Vec::new();
+    for setting in gathered.settings.iter() {
+        let (Some(key), Some(value)) = (keys::find(&setting.key, &registrations), &setting.value) else { continue };
+        let shown = if key.secret && !value.is_empty() { "[redacted]".to_owned() } else { quote(value) };
+        let mut name = String::new();
+        crate::text::escape(&setting.key, &mut name);
+        lines.push(format!("{name} = {shown} ({})", setting.origin));
+    }
+    for key in table::KEYS.iter().filter(|key| !key.pattern.contains('*')) {
+        if let Some(default) = key.default.filter(|_| !gathered.settings.has_section(key.pattern)) {
+            lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
+        }
+    }
+    lines.sort_by_key(|line| line.to_lowercase());
+    lines.into_iter().fold(String::new(), |mut text, line| {
+        text.push_str(&line);
+        text.push('\n');
+        text
+    })
+}
+
+/// The reference of all settings, in Markdown.
+pub fn documentation() -> String {
+    let mut out = String::from(INTRODUCTION);
+    let mut section = "";
+    for key in table::KEYS {
+        let own = key.pattern.split(':').next().filter(|_| key.pattern.contains(':')).unwrap_or("Host");
+        let own = if key.pattern.starts_with("Sidecar:Limits:") { "Sidecar:Limits" } else { own };
+        if own != section {
+            section = own;
+            let _ = write!(out, "\n## {own}\n\n| key | type | default | |\n|---|---|---|---|\n");
+        }
+        let default = key.default.map_or(String::new(), |default| format!("`{default}`"));
+        let kind = match key.list {
+            Some(_) => format!("list of {}", key.kind.describe()),
+            None => key.kind.describe(),
+        };
+        let secret = if key.secret { " Never shown." } else { "" };
+        let _ = writeln!(out, "| `{}` | {kind} | {default} | {}{secret} |", key.pattern, key.help);
+    }
+    out
+}
+
+const INTRODUCTION: &str = "\
+<!-- Made by scripts/gen-docs.sh from src/config/table.rs. -->
+# Configuration
+
+Later sources win: defaults; `DOTNET_*` and `ASPNETCORE_*` variables of the host; `appsettings.json` (or the file of
+`--config`); `appsettings.{Environment}.json` beside it; environment variables, with `__` for `:`; the command line
+(`--set KEY=VALUE`, `--KEY=VALUE`, `--KEY VALUE`). Keys are compared without regard to case. A `*` below stands for an index or a name.
+
+JSON may hold comments and trailing commas. Lists are written as JSON arrays, by index (`Scopes__0`), or as one text: scopes divided
+by spaces, hosts and networks by semicolons, the others by either. Items merge by index over the sources; where one source says the
+list as one text and another by index, the higher source wins as a whole. An empty value is as if absent, but hides lower sources.
+
+Durations are seconds (`2`, `0.5`) or `hh:mm:ss`; sizes are bytes, or carry `KiB` or `MiB`. A malformed value stops the start with one
+line for each; an unknown key in one of these sections is a warning. `entra-sidecar check` shows what holds and where it comes from.
+
+A section that some `AcquireTokenOptions:AuthenticationOptionsName` names has the shape of `AzureAd`.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn secrets_are_redacted_and_sources_named() {
+        let set = |key: &str, value: &str| (key.to_owned(), Zeroizing::new(value.to_owned()));
+        let invocation = Invocation {
+            settings: vec![
+                set("AzureAd:ClientSecret", "s3cret"),
+                set("azuread:clientcredentials:0:certificatepassword", "s3cret"),
+                set("DownstreamApis:X:ExtraHeaderParameters:Api-Key", "s3cret"),
+                set("DownstreamApis:X:BaseUrl", "https://user:s3cret@host/"),
+                set("AzureAd:ClientSecrets", "s3cret"),
+                set("AzureAd:TenantId", "a\nb"),
+            ],
+            ..Invocation::default()
+        };
+        let text = describe(&invocation);
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(text.contains("AzureAd:ClientSecret = [redacted] (command line)\n"), "{text}");
+        assert!(text.contains("AzureAd:TenantId = \"a\\nb\" (command line)\n"), "{text}");
+        assert!(text.contains("Sidecar:Metrics = \"true\" (default)\n"), "{text}");
+    }
+}

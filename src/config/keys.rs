@@ -1,0 +1,324 @@
+//! What a row of the table of settings says, and how a path finds its row. The rows are in [`super::table`].
+
+use std::ops::RangeInclusive;
+
+use super::parse;
+use super::table::KEYS;
+use crate::url::Url;
+
+/// A setting that the program knows.
+#[derive(Debug)]
+pub struct Key {
+    /// Its path; `*` stands for any one segment: an index or a name.
+    pub pattern: &'static str,
+    /// What its value must be.
+    pub kind: Kind,
+    /// What holds when nothing is said, as one would write it.
+    pub default: Option<&'static str>,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+    /// Where its value may be a list: what divides a single text into items.
+    pub list: Option<Split>,
+    /// One line for the reader of the documentation.
+    pub help: &'static str,
+}
+
+/// The type of a value.
+#[derive(Debug)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// See [`parse::boolean`].
+    Bool,
+    /// `http` or `https`, and what the sidecar calls: see [`crate::config::check`] for the rule about `http`.
+    Url,
+    /// See [`parse::guid`].
+    Guid,
+    /// See [`parse::tenant`].
+    Tenant,
+    /// A whole number.
+    Count(RangeInclusive<u64>),
+    /// Bytes.
+    Size(RangeInclusive<u64>),
+    /// Milliseconds.
+    Duration(RangeInclusive<u64>),
+    /// One of these, in any case.
+    Choice(&'static [&'static str]),
+    /// A method for downstream requests.
+    Method,
+    /// The value of a header whose name is the key's last segment.
+    Header,
+    /// The value of a header field.
+    HeaderValue,
+    /// Text of a JSON object.
+    Json,
+    /// A path below a base URL.
+    RelativePath,
+    /// A word of `token` characters.
+    Token,
+    /// Letters and digits.
+    Alphanumeric,
+    /// See [`parse::thumbprint`].
+    Thumbprint,
+    /// See [`parse::network`], or `*`.
+    Network,
+    /// See [`parse::host`].
+    Host,
+    /// See [`parse::level`].
+    Level,
+    /// Known, but without effect here.
+    Unused,
+}
+
+/// What divides the items of a list that is written as one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// White space.
+    Space,
+    /// `;`
+    Semicolon,
+    /// Either.
+    Either,
+}
+
+impl Split {
+    /// Whether a character divides.
+    pub fn divides(self) -> fn(char) -> bool {
+        match self {
+            Self::Space => char::is_whitespace,
+            Self::Semicolon => |c| c == ';',
+            Self::Either => |c: char| c == ';' || c.is_whitespace(),
+        }
+    }
+}
+
+impl Kind {
+    /// Whether a value, not empty and without outer blanks, is of this type; else what was expected.
+    pub fn check(&self, name: &str, value: &str) -> Result<(), String> {
+        match self {
+            Self::Text | Self::Unused => Ok(()),
+            Self::Bool => parse::boolean(value).map(drop),
+            Self::Url => Url::parse(value).map(drop).map_err(str::to_owned),
+            Self::Guid => parse::guid(value).map(drop),
+            Self::Tenant => parse::tenant(value).map(drop),
+            Self::Count(range) => parse::count(value, range).map(drop),
+            Self::Size(range) => parse::size(value, range).map(drop),
+            Self::Duration(range) => parse::duration(value, range).map(drop),
+            Self::Choice(choices) if choices.iter().any(|choice| choice.eq_ignore_ascii_case(value)) => Ok(()),
+            Self::Choice(choices) => Err(format!("one of {}", choices.join(", "))),
+            Self::Method => parse::method(value).map(drop),
+            Self::Header => parse::header_name(name).and_then(|()| parse::header_value(value)),
+            Self::HeaderValue => parse::header_value(value),
+            Self::Json => parse::json_object(value),
+            Self::RelativePath => parse::relative_path(value),
+            Self::Token if parse::is_token(value) => Ok(()),
+            Self::Token => Err("one word".to_owned()),
+            Self::Alphanumeric if value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
+            Self::Alphanumeric => Err("letters and digits".to_owned()),
+            Self::Thumbprint => parse::thumbprint(value).map(drop),
+            Self::Network if value == "*" => Ok(()),
+            Self::Network => parse::network(value).map(drop),
+            Self::Host => parse::host(value).map(drop),
+            Self::Level => parse::level(value).map(drop),
+        }
+    }
+
+    /// Its name in the documentation.
+    pub fn describe(&self) -> String {
+        let bound = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
+        match self {
+            Self::Text | Self::Unused => "text".to_owned(),
+            Self::Bool => "bool".to_owned(),
+            Self::Url => "URL".to_owned(),
+            Self::Guid => "GUID".to_owned(),
+            Self::Tenant => "tenant".to_owned(),
+            Self::Count(range) => format!("number, {} to {}", range.start(), range.end()),
+            Self::Size(range) => format!("size, {} to {} bytes", range.start(), range.end()),
+            Self::Duration(range) => format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
+            Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
+            Self::Method => "HTTP method".to_owned(),
+            Self::Header | Self::HeaderValue => "header value".to_owned(),
+            Self::Json => "JSON object".to_owned(),
+            Self::RelativePath => "path".to_owned(),
+            Self::Token => "word".to_owned(),
+            Self::Alphanumeric => "letters, digits".to_owned(),
+            Self::Thumbprint => "thumbprint".to_owned(),
+            Self::Network => "network".to_owned(),
+            Self::Host => "host".to_owned(),
+            Self::Level => "level".to_owned(),
+        }
+    }
+}
+
+/// A row; [`Key::or`], [`Key::secret`] and [`Key::list`] say more about it.
+pub(super) const fn key(pattern: &'static str, kind: Kind, help: &'static str) -> Key {
+    Key { pattern, kind, default: None, secret: false, list: None, help }
+}
+
+impl Key {
+    /// With a default.
+    pub(super) const fn or(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// Never shown.
+    pub(super) const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// A list, or one text that is divided.
+    pub(super) const fn list(mut self, split: Split) -> Self {
+        self.list = Some(split);
+        self
+    }
+
+    /// Whether a path in canonical form is this key, or an item of it where it is a list.
+    fn matches(&self, path: &[&str]) -> bool {
+        let length = self.pattern.split(':').count();
+        let item = path.len() == length + 1 && self.list.is_some();
+        (path.len() == length || item)
+            && self.pattern.split(':').zip(path).all(|(own, part)| own == "*" || own.eq_ignore_ascii_case(part))
+    }
+}
+
+/// Sections whose shape is that of another one, which the table holds.
+const SAME_SHAPE: [(&str, &str); 3] = [
+    ("ClientCertificates", "ClientCredentials"),
+    ("TokenDecryptionCredentials", "ClientCredentials"),
+    ("TokenDecryptionCertificates", "ClientCredentials"),
+];
+
+/// The path's segments as the table writes them: registrations as `AzureAd`, lists of credentials as one.
+fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
+    let named = registrations.iter().find_map(|name| {
+        let rest = path.get(name.len()..)?;
+        (path[..name.len()].eq_ignore_ascii_case(name) && (rest.is_empty() || rest.starts_with(':'))).then_some(rest)
+    });
+    let mut segments: Vec<&str> = match named {
+        Some(rest) => std::iter::once("AzureAd").chain(rest.split(':').skip(1)).collect(),
+        None => path.split(':').collect(),
+    };
+    if let [section, list, ..] = segments.as_mut_slice()
+        && section.eq_ignore_ascii_case("AzureAd")
+        && let Some((_, shape)) = SAME_SHAPE.iter().find(|(name, _)| name.eq_ignore_ascii_case(list))
+    {
+        *list = shape;
+    }
+    segments
+}
+
+/// The table's row for a path.
+pub fn find(path: &str, registrations: &[String]) -> Option<&'static Key> {
+    let segments = canonical(path, registrations);
+    KEYS.iter().find(|key| key.matches(&segments))
+}
+
+/// Whether a path has only keys below it.
+pub fn is_section(path: &str, registrations: &[String]) -> bool {
+    let segments = canonical(path, registrations);
+    KEYS.iter().any(|key| {
+        let mut own = key.pattern.split(':');
+        let above =
+            segments.iter().all(|part| own.next().is_some_and(|own| own == "*" || own.eq_ignore_ascii_case(part)));
+        above && own.next().is_some()
+    })
+}
+
+/// Whether a path lies in a section that nobody else uses.
+pub fn is_ours(path: &str) -> bool {
+    let first = path.split(':').next().unwrap_or_default();
+    path.contains(':') && SECTIONS.iter().any(|own| own.eq_ignore_ascii_case(first))
+}
+
+/// The sections that nobody else uses. Unknown keys in them are worth a warning.
+pub const SECTIONS: [&str; 3] = ["AzureAd", "DownstreamApis", "Sidecar"];
+
+/// The known key that looks most like this path, with the path's own names and indices.
+pub fn nearest(path: &str, registrations: &[String]) -> String {
+    let segments = canonical(path, registrations);
+    let written: Vec<&str> = path.split(':').collect();
+    let joined = segments.join(":").to_lowercase();
+    let candidate = |key: &Key| {
+        let fill =
+            |(at, own): (usize, &'static str)| if own == "*" { segments.get(at).copied().unwrap_or("0") } else { own };
+        key.pattern.split(':').enumerate().map(fill).collect::<Vec<_>>()
+    };
+    let best = KEYS.iter().map(candidate).min_by_key(|parts| distance(&joined, &parts.join(":").to_lowercase()));
+    let mut best = best.unwrap_or_default();
+    // What was translated for the table is translated back.
+    for at in 0..best.len().min(written.len()) {
+        if segments.len() == written.len() && best[at] == segments[at] {
+            best[at] = written[at];
+        }
+    }
+    best.join(":")
+}
+
+/// Levenshtein's distance.
+pub fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (at, own) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (other, &char) in right.iter().enumerate() {
+            let above = row[other + 1];
+            row[other + 1] = (diagonal + usize::from(own != char)).min(above + 1).min(row[other] + 1);
+            diagonal = above;
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(!key.help.is_empty(), "{}", key.pattern);
+            assert!(
+                KEYS[..at].iter().all(|other| !other.pattern.eq_ignore_ascii_case(key.pattern)),
+                "{} stands here twice",
+                key.pattern
+            );
+            for item in key.default.iter().flat_map(|text| text.split(key.list.map_or(|_| false, Split::divides))) {
+                assert_eq!(key.kind.check("x", item), Ok(()), "{}", key.pattern);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_find_their_row_whatever_the_case_and_the_section() {
+        let other = ["Other:App".to_lowercase()];
+        for (path, pattern) in [
+            ("AZUREAD:tenantid", "AzureAd:TenantId"),
+            ("Other:App:TenantId", "AzureAd:TenantId"),
+            ("AzureAd:TokenDecryptionCertificates:3:sourceType", "AzureAd:ClientCredentials:*:SourceType"),
+            ("DownstreamApis:Graph:Scopes:7", "DownstreamApis:*:Scopes"),
+            ("Logging:LogLevel:Microsoft.AspNetCore", "Logging:LogLevel:*"),
+        ] {
+            assert_eq!(find(path, &other).map(|key| key.pattern), Some(pattern), "{path}");
+        }
+        for path in ["AzureAd", "AzureAd:TenantId:0", "Other:TenantId", "DownstreamApis:Graph", "Sidecar:Metric"] {
+            assert!(find(path, &other).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_keeps_names_and_indices() {
+        let other = ["second".to_owned()];
+        for (path, known) in [
+            ("AzureAd:TenentId", "AzureAd:TenantId"),
+            ("Second:ClientID2", "Second:ClientId"),
+            ("AzureAd:TokenDecryptionCredentials:1:SourceTyp", "AzureAd:TokenDecryptionCredentials:1:SourceType"),
+            ("AzureAd:ClientCredential:0:ClientSecret", "AzureAd:ClientCredentials:0:ClientSecret"),
+            ("DownstreamApis:Graph:Scope", "DownstreamApis:Graph:Scopes"),
+            ("Sidecar:Limits:Worker", "Sidecar:Limits:Workers"),
+        ] {
+            assert_eq!(nearest(path, &other), known);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A section of the shape of `AzureAd`: which tenant, which application, which tokens are accepted.
+
+use super::load::Reader;
+use super::source::Settings;
+use super::{Registration, credential, parse};
+use crate::url::Url;
+
+/// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
+pub fn named(settings: &Settings) -> Vec<String> {
+    let mut sections: Vec<String> = settings
+        .children("DownstreamApis")
+        .iter()
+        .filter_map(|api| name_of(settings, api))
+        .map(|(_, section)| section.to_lowercase())
+        .filter(|section| section != "azuread" && !is_reserved(section))
+        .collect();
+    sections.sort();
+    sections.dedup();
+    sections
+}
+
+/// Which section an API names, and with which key.
+pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
+    let said = |name: &str| {
+        let key = format!("DownstreamApis:{api}:AcquireTokenOptions:{name}");
+        let value = settings.value(&key)?.trim().to_owned();
+        (!value.is_empty()).then_some((key, value))
+    };
+    // `AuthenticationScheme` names a protocol or, as the original's documents have it, a section.
+    said("AuthenticationOptionsName").or_else(|| said("AuthenticationScheme").filter(|(_, value)| !is_protocol(value)))
+}
+
+/// Whether a value of `AuthenticationScheme` chooses a protocol.
+pub fn is_protocol(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("PoP")
+}
+
+/// Whether a section has another meaning.
+pub fn is_reserved(section: &str) -> bool {
+    let first = section.split(':').next().unwrap_or_default();
+    ["DownstreamApis", "Sidecar", "Logging", "Kestrel"].iter().any(|own| own.eq_ignore_ascii_case(first))
+}
+
+/// Reads a section. What is missing or contradicts itself is a problem.
+pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
+    let at = |name: &str| format!("{section}:{name}");
+    let validation = |name: &str| format!("{section}:TokenValidationParameters:{name}");
+    let authority = authority(reader, section);
+    let client_id = client_id(reader, section, &authority);
+    cannot_be_switched_off(reader, section);
+
+    let list = |names: &[String]| -> Vec<String> {
+        let mut items: Vec<String> = names.iter().flat_map(|key| reader.items(key)).map(str::to_owned).collect();
+        let mut seen = std::collections::HashSet::new();
+        items.retain(|item| seen.insert(item.clone()));
+        items
+    };
+    let audiences = list(&[at("Audience"), at("Audiences"), validation("ValidAudience"), validation("ValidAudiences")]);
+    let valid_issuers = list(&[validation("ValidIssuer"), validation("ValidIssuers")]);
+    let mut extra_query = authority.query.clone();
+    extra_query.extend(reader.map(&at("ExtraQueryParameters")));
+
+    Registration {
+        section: section_as_written(reader.settings, section),
+        instance: authority.instance,
+        tenant: authority.tenant,
+        client_id,
+        authority: authority.other,
+        metadata_address: reader.url(&at("MetadataAddress")),
+        audiences,
+        valid_issuers,
+        validate_issuer: reader.flag(&validation("ValidateIssuer")),
+        require_expiration: reader.flag(&validation("RequireExpirationTime")),
+        role_claim: reader.word(&validation("RoleClaimType")).unwrap_or_default(),
+        clock_skew: reader.duration(&validation("ClockSkew")).unwrap_or_default(),
+        include_error_details: reader.flag(&at("IncludeErrorDetails")),
+        challenge: reader.word(&at("Challenge")).unwrap_or_default(),
+        key_refresh: reader.duration(&at("AutomaticRefreshInterval")).unwrap_or_default(),
+        key_refresh_minimum: reader.duration(&at("RefreshInterval")).unwrap_or_default(),
+        metadata_timeout: reader.duration(&at("BackchannelTimeout")).unwrap_or_default(),
+        scopes: list(&[at("Scopes")]),
+        allow_acl: reader.flag(&at("AllowWebApiToBeAuthorizedByACL")),
+        client_capabilities: list(&[at("ClientCapabilities")]),
+        azure_region: reader.word(&at("AzureRegion")),
+        send_x5c: reader.flag(&at("SendX5C")),
+        extra_query,
+        app_home_tenant: reader.tenant(&at("AppHomeTenantId")),
+        domain: reader.word(&at("Domain")).or(authority.domain),
+        policy: reader.word(&at("SignUpSignInPolicyId")).or(authority.policy),
+        managed_identity_client_id: reader.guid(&at("UserAssignedManagedIdentityClientId")),
+        credentials: credential::read_all(reader, section),
+        decryption_credentials: credential::read_decryption(reader, section),
+    }
+}
+
+/// What `Instance`, `TenantId` and `Authority` say together.
+struct Authority {
+    instance: Url,
+    tenant: String,
+    /// An authority that is more than instance and tenant.
+    other: Option<Url>,
+    /// From its query part, which belongs to the requests (protocol page 6.1).
+    query: std::collections::BTreeMap<String, String>,
+    domain: Option<String>,
+    policy: Option<String>,
+}
+
+fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
+    let at = |name: &str| format!("{section}:{name}");
+    let instance = reader.url(&at("Instance"));
+    let mut found = Authority {
+        // The default of the table parses, and an unparsable one is a problem already.
+        instance: with_slash(&instance.unwrap_or_else(public_cloud)),
+        tenant: reader.tenant(&at("TenantId")).unwrap_or_default(),
+        other: None,
+        query: std::collections::BTreeMap::new(),
+        domain: None,
+        policy: None,
+    };
+    let is_b2c = reader.said(&at("SignUpSignInPolicyId")).is_some();
+    let Some(authority) = reader.said(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
+        if is_b2c && reader.said(&at("Domain")).is_none() {
+            reader.problem(&at("Domain"), "required with SignUpSignInPolicyId: expected the B2C tenant's domain");
+        }
+        if found.tenant.is_empty() {
+            found.tenant = ciam_tenant(&found.instance).unwrap_or_default();
+        }
+        let malformed = reader.said(&at("TenantId")).is_some() || reader.said(&at("Authority")).is_some();
+        if found.tenant.is_empty() && !malformed && !is_b2c {
+            reader.problem(
+                &at("TenantId"),
+                "required: expected a GUID, a domain name, common, organizations or consumers",
+            );
+        }
+        return found;
+    };
+
+    if reader.origin(&at("Instance")).is_some() && found.instance.origin != authority.origin {
+        reader.warn(&at("Instance"), "not used, since Authority names another host");
+    }
+    found.query = authority
+        .query
+        .as_deref()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        })
+        .collect();
+    let path = authority.base_path();
+    let path = path.strip_suffix("/v2.0").unwrap_or(path);
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    found.instance = authority.with_path("/");
+    match segments.as_slice() {
+        [] => match ciam_tenant(&authority) {
+            Some(tenant) => {
+                found.other = Some(authority.with_path(&format!("/{tenant}")));
+                if found.tenant.is_empty() {
+                    found.tenant = tenant;
+                }
+            }
+            None if found.tenant.is_empty() => found.other = Some(authority.with_path("/")),
+            None => {}
+        },
+        [tenant] if parse::tenant(tenant).is_ok() && !is_ciam(&authority) => {
+            let tenant = parse::tenant(tenant).unwrap_or_default();
+            if !found.tenant.is_empty() && found.tenant != tenant {
+                reader.problem(
+                    &at("TenantId"),
+                    "contradicts Authority, which names another tenant: expected one of them",
+                );
+            }
+            found.tenant = tenant;
+        }
+        rest => {
+            let b2c = rest.strip_prefix(&["tfp"]).unwrap_or(rest);
+            if let [domain, policy] = b2c {
+                found.domain = Some((*domain).to_owned());
+                found.policy = Some((*policy).to_owned());
+            }
+            if found.tenant.is_empty() {
+                found.tenant = b2c.first().and_then(|tenant| parse::tenant(tenant).ok()).unwrap_or_default();
+            }
+            found.other = Some(authority.with_path(path));
+        }
+    }
+    found
+}
+
+/// Entra's own identifiers are GUIDs; another OpenID provider calls its clients what it likes.
+fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> String {
+    let key = format!("{section}:ClientId");
+    let Some(said) = reader.said(&key).map(|text| text.trim().to_owned()) else {
+        reader.problem(&key, "required: expected the application's (client) id, a GUID");
+        return String::new();
+    };
+    match parse::guid(&said) {
+        Ok(guid) => guid,
+        Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
+        Err(expected) => {
+            reader.problems.push(super::Problem::value(&key, &said, &expected));
+            said
+        }
+    }
+}
+
+/// A validating sidecar that does not validate would be a trap.
+fn cannot_be_switched_off(reader: &mut Reader<'_>, section: &str) {
+    for name in ["ValidateAudience", "ValidateLifetime", "RequireSignedTokens"] {
+        let key = format!("{section}:TokenValidationParameters:{name}");
+        if !reader.flag(&key) {
+            reader.problem(&key, "false: expected true, since this check cannot be switched off");
+        }
+    }
+    for name in ["ValidateIssuer", "RequireExpirationTime"] {
+        let key = format!("{section}:TokenValidationParameters:{name}");
+        if !reader.flag(&key) {
+            reader.warn(&key, "false weakens the validation of tokens");
+        }
+    }
+}
+
+/// `https://contoso.ciamlogin.com/` implies `contoso.onmicrosoft.com` (protocol page 6.1).
+fn ciam_tenant(url: &Url) -> Option<String> {
+    let name = url.origin.host.strip_suffix(".ciamlogin.com")?;
+    Some(format!("{name}.onmicrosoft.com"))
+}
+
+fn is_ciam(url: &Url) -> bool {
+    url.origin.host.ends_with(".ciamlogin.com")
+}
+
+fn with_slash(url: &Url) -> Url {
+    let path = url.base_path();
+    let path = path.strip_suffix("/tfp").unwrap_or(path);
+    url.with_path(&format!("{path}/"))
+}
+
+fn public_cloud() -> Url {
+    let origin = crate::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
+    Url { origin, path: "/".to_owned(), query: None }
+}
+
+fn section_as_written(settings: &Settings, section: &str) -> String {
+    let names = settings.iter().map(|setting| setting.key.as_str());
+    let written = names.filter_map(|key| key.get(..section.len())).find(|start| start.eq_ignore_ascii_case(section));
+    if section == "AzureAd" { section.to_owned() } else { written.unwrap_or(section).to_owned() }
+}

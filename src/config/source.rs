@@ -1,0 +1,335 @@
+//! Where settings come from, and one flat map of them in which later sources have won.
+//!
+//! Keys are paths with `:`, compared without regard to case. Lists lie by index, so that a later source replaces
+//! single items, as .NET's configuration does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Problem, json};
+
+/// What the program was started with: enough to read the configuration now and again on a reload.
+#[derive(Clone, Default)]
+pub struct Invocation {
+    /// `--config`: must exist. `None`: `appsettings.json` in the content root, which may be absent.
+    pub config_file: Option<PathBuf>,
+    /// `--environment`.
+    pub environment: Option<String>,
+    /// `--urls`.
+    pub urls: Option<String>,
+    /// `--set KEY=VALUE` and its other spellings, in their order.
+    pub settings: Vec<(String, Zeroizing<String>)>,
+    /// The process's environment.
+    pub variables: Vec<(OsString, OsString)>,
+}
+
+/// The source of a setting, in ascending order of precedence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A variable with the prefix `DOTNET_`.
+    DotnetHost,
+    /// A variable with the prefix `ASPNETCORE_`.
+    AspNetHost,
+    /// `appsettings.json`, or the file of `--config`.
+    File(String),
+    /// `appsettings.{Environment}.json`.
+    EnvironmentFile(String),
+    /// A variable without prefix.
+    Variable,
+    /// A word of the command line.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DotnetHost | Self::AspNetHost | Self::Variable => f.write_str("environment"),
+            Self::File(name) | Self::EnvironmentFile(name) => f.write_str(name),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// One value and where it came from.
+#[derive(Clone)]
+pub struct Setting {
+    /// The key as its first source wrote it.
+    pub key: String,
+    /// `None` is JSON's `null`: as if nothing had been said, lower sources included.
+    pub value: Option<Zeroizing<String>>,
+    /// The source that won.
+    pub origin: Arc<Origin>,
+    /// How it was first written decides about the spelling of names.
+    first: Arc<Origin>,
+}
+
+/// All settings by their keys in lower case.
+#[derive(Clone, Default)]
+pub struct Settings(BTreeMap<String, Setting>);
+
+impl Settings {
+    /// Sets a value over what lower sources said.
+    pub fn set(&mut self, key: &str, value: Option<Zeroizing<String>>, origin: &Arc<Origin>) {
+        let entry = self.0.entry(key.to_lowercase()).or_insert_with(|| Setting {
+            key: key.to_owned(),
+            value: None,
+            origin: Arc::clone(origin),
+            first: Arc::clone(origin),
+        });
+        entry.value = value;
+        entry.origin = Arc::clone(origin);
+    }
+
+    /// The setting under a key, where it is not `null`.
+    pub fn setting(&self, key: &str) -> Option<&Setting> {
+        self.0.get(&key.to_lowercase()).filter(|setting| setting.value.is_some())
+    }
+
+    /// The value under a key; an empty one is a value.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.setting(key)?.value.as_ref().map(|value| value.as_str())
+    }
+
+    /// Every setting that is not `null`, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+        self.0.values().filter(|setting| setting.value.is_some())
+    }
+
+    /// Whether anything is said under a key or below it.
+    pub fn has_section(&self, key: &str) -> bool {
+        self.setting(key).is_some() || !self.children(key).is_empty()
+    }
+
+    /// The names one level below a key: numbers first and in their order, each name in its first spelling.
+    pub fn children(&self, key: &str) -> Vec<String> {
+        let prefix = format!("{}:", key.to_lowercase());
+        let depth = key.split(':').count();
+        let mut names: BTreeMap<(u64, String), (&Origin, &str)> = BTreeMap::new();
+        for (path, setting) in self.0.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix)) {
+            let (Some(lower), Some(written)) = (path.split(':').nth(depth), setting.key.split(':').nth(depth)) else {
+                continue;
+            };
+            if setting.value.is_none() || lower.is_empty() {
+                continue;
+            }
+            let order = (lower.parse().unwrap_or(u64::MAX), lower.to_owned());
+            let first = names.entry(order).or_insert((&setting.first, written));
+            if *setting.first < *first.0 {
+                *first = (&setting.first, written);
+            }
+        }
+        names.into_values().map(|(_, written)| written.to_owned()).collect()
+    }
+
+    /// The values of a list in order, given by index or as one text that `split` divides. Where both forms are
+    /// present, the higher source wins as a whole, and within one source the indices.
+    pub fn list(&self, key: &str, split: fn(char) -> bool) -> Vec<&str> {
+        let indexed: Vec<&Setting> =
+            self.children(key).iter().filter_map(|index| self.setting(&format!("{key}:{index}"))).collect();
+        let highest = indexed.iter().map(|setting| &*setting.origin).max();
+        let chosen = match self.setting(key) {
+            Some(scalar) if highest.is_none_or(|origin| *scalar.origin > *origin) => vec![scalar],
+            _ => indexed,
+        };
+        let texts = chosen.into_iter().filter_map(|setting| setting.value.as_ref());
+        texts.flat_map(|text| text.split(split)).map(str::trim).filter(|item| !item.is_empty()).collect()
+    }
+}
+
+/// Everything that was said, and what could not be read of it.
+pub struct Gathered {
+    /// The settings, merged.
+    pub settings: Settings,
+    /// `Production` when nothing is said.
+    pub environment: String,
+    /// Unreadable files and variables.
+    pub problems: Vec<Problem>,
+}
+
+/// A configuration beyond this size is none.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads all sources.
+pub fn gather(invocation: &Invocation) -> Gathered {
+    let mut settings = Settings::default();
+    let mut problems = Vec::new();
+    for (prefix, origin) in [("DOTNET_", Origin::DotnetHost), ("ASPNETCORE_", Origin::AspNetHost)] {
+        add_variables(&mut settings, &mut problems, &invocation.variables, prefix, &Arc::new(origin));
+    }
+
+    // The host's settings decide which files there are.
+    let said = |key: &str| {
+        let words = invocation.settings.iter().rev().find(|(own, _)| own.eq_ignore_ascii_case(key));
+        words.map(|(_, value)| value.as_str()).or_else(|| settings.value(key)).filter(|value| !value.is_empty())
+    };
+    let environment = invocation
+        .environment
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .or_else(|| said("environment"))
+        .unwrap_or("Production")
+        .to_owned();
+    let root = said("contentRoot").map(PathBuf::from).unwrap_or_default();
+    if environment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        let (file, must_exist) = match &invocation.config_file {
+            Some(file) => (file.clone(), true),
+            None => (root.join("appsettings.json"), false),
+        };
+        let overlay = overlay_of(&file, &environment);
+        add_file(&mut settings, &mut problems, &file, must_exist, Origin::File);
+        add_file(&mut settings, &mut problems, &overlay, false, Origin::EnvironmentFile);
+    } else {
+        // It becomes part of a file's name.
+        problems.push(Problem::value("ASPNETCORE_ENVIRONMENT", &environment, "letters, digits, '.', '_' and '-'"));
+    }
+
+    add_variables(&mut settings, &mut problems, &invocation.variables, "", &Arc::new(Origin::Variable));
+    let words = Arc::new(Origin::CommandLine);
+    for (key, value) in &invocation.settings {
+        settings.set(&key.replace("__", ":"), Some(value.clone()), &words);
+    }
+    if let Some(urls) = &invocation.urls {
+        settings.set("urls", Some(Zeroizing::new(urls.clone())), &words);
+    }
+    Gathered { settings, environment, problems }
+}
+
+/// `sidecar.Production.json` beside `sidecar.json` where that exists, else `appsettings.Production.json` beside it.
+fn overlay_of(file: &Path, environment: &str) -> PathBuf {
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".{environment}.json"));
+    let own = file.with_file_name(name);
+    if own.exists() { own } else { file.with_file_name(format!("appsettings.{environment}.json")) }
+}
+
+fn add_file(
+    settings: &mut Settings,
+    problems: &mut Vec<Problem>,
+    path: &Path,
+    must_exist: bool,
+    origin: fn(String) -> Origin,
+) {
+    let name = path.display().to_string();
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    let result = match read {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return,
+        Err(error) => Err(error.to_string()),
+        Ok(_) if bytes.len() as u64 > MAX_FILE => Err(format!("longer than {MAX_FILE} bytes")),
+        Ok(_) => match std::str::from_utf8(&bytes) {
+            Err(error) => Err(format!("not UTF-8 after byte {}", error.valid_up_to())),
+            Ok(text) => json::flatten(text),
+        },
+    };
+    match result {
+        Ok(flat) => {
+            let origin = Arc::new(origin(name));
+            for (key, value) in flat {
+                settings.set(&key, value, &origin);
+            }
+        }
+        // A position continues the name, as compilers write it.
+        Err(cause) if cause.starts_with(|c: char| c.is_ascii_digit()) => {
+            let (position, cause) = cause.split_once(": ").unwrap_or(("", &cause));
+            problems.push(Problem::new(&format!("{name}:{position}"), cause));
+        }
+        Err(cause) => problems.push(Problem::new(&name, &cause)),
+    }
+}
+
+fn add_variables(
+    settings: &mut Settings,
+    problems: &mut Vec<Problem>,
+    variables: &[(OsString, OsString)],
+    prefix: &str,
+    origin: &Arc<Origin>,
+) {
+    for (name, value) in variables {
+        let Some(name) = name.to_str() else { continue };
+        let Some(key) = name.get(prefix.len()..).filter(|_| name[..prefix.len()].eq_ignore_ascii_case(prefix)) else {
+            continue;
+        };
+        let key = key.replace("__", ":");
+        match value.to_str() {
+            Some(value) => settings.set(&key, Some(Zeroizing::new(value.to_owned())), origin),
+            // Other programs' variables may hold what they like.
+            None if super::keys::is_ours(&key) => problems.push(Problem::new(&key, "the variable is not valid UTF-8")),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(entries: &[(&str, &str, Origin)]) -> Settings {
+        let mut settings = Settings::default();
+        for (key, value, origin) in entries {
+            settings.set(key, Some(Zeroizing::new((*value).to_owned())), &Arc::new(origin.clone()));
+        }
+        settings
+    }
+
+    fn file() -> Origin {
+        Origin::File("appsettings.json".to_owned())
+    }
+
+    #[test]
+    fn lists_merge_by_index_and_the_higher_form_wins() {
+        let both = |scalar: Origin, item: Origin| {
+            let all = settings(&[("S", "a b", scalar), ("s:0", "c", file()), ("S:1", "d", item)]);
+            all.list("S", char::is_whitespace).join(",")
+        };
+        assert_eq!(both(Origin::Variable, file()), "a,b");
+        assert_eq!(both(Origin::Variable, Origin::Variable), "c,d");
+        assert_eq!(both(file(), Origin::Variable), "c,d");
+        assert_eq!(
+            settings(&[("s", "", Origin::Variable), ("s:0", "c", file())]).list("S", char::is_whitespace),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn indices_are_ordered_as_numbers_and_names_follow_them() {
+        let all = settings(&[("L:10", "c", file()), ("L:9", "b", file()), ("L:x", "d", file()), ("L:0", "a", file())]);
+        assert_eq!(all.list("l", |_| false), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_name_keeps_its_spelling_from_the_lowest_source() {
+        let all = settings(&[
+            ("DownstreamApis:Graph:Scopes", "a", file()),
+            ("DOWNSTREAMAPIS:GRAPH:BASEURL", "b", Origin::Variable),
+        ]);
+        assert_eq!(all.children("downstreamApis"), ["Graph"]);
+    }
+
+    #[test]
+    fn null_hides_what_lower_sources_said() {
+        let mut all = settings(&[("A:B", "x", file())]);
+        all.set("a:b", None, &Arc::new(Origin::EnvironmentFile(String::new())));
+        assert_eq!((all.value("A:B"), all.has_section("A")), (None, false));
+    }
+
+    #[test]
+    fn host_variables_lie_below_files_and_plain_ones_above() {
+        let variables = [("DOTNET_Urls", "1"), ("aspnetcore_URLS", "2"), ("URLS", "3"), ("A__B__C", "4")];
+        let invocation = Invocation {
+            variables: variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect(),
+            settings: vec![("A:b__C".to_owned(), Zeroizing::new("5".to_owned()))],
+            ..Invocation::default()
+        };
+        let gathered = gather(&invocation);
+        assert_eq!(gathered.settings.value("urls"), Some("3"));
+        assert_eq!(gathered.settings.value("a:b:c"), Some("5"));
+        assert_eq!(gathered.environment, "Production");
+        assert!(Origin::DotnetHost < Origin::AspNetHost && Origin::AspNetHost < file() && file() < Origin::Variable);
+    }
+}

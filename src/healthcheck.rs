@@ -1,0 +1,85 @@
+//! Asks the running sidecar whether it is well: for `HEALTHCHECK` in an image without a shell.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::config::{Config, Listen};
+
+/// Connecting, and each step of the exchange.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The answer is two words; more than this is none of ours.
+const LONGEST: u64 = 16 * 1024;
+
+/// `GET /healthz` at the first address that is listened on.
+///
+/// # Errors
+/// Why the sidecar is not healthy, on one line.
+pub fn healthcheck(config: &Config) -> Result<(), String> {
+    let first = config.listen.first().ok_or("no address is listened on")?;
+    let answer = match first {
+        Listen::Unix(path) => {
+            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            stream
+                .set_read_timeout(Some(PATIENCE))
+                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+                .map_err(|error| error.to_string())?;
+            ask(stream).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        Listen::Tcp(address) if address.port() == 0 => return Err("port 0 is chosen anew at each start".to_owned()),
+        Listen::Tcp(address) => {
+            let stream = connect(*address).map_err(|error| format!("{address}: {error}"))?;
+            stream
+                .set_read_timeout(Some(PATIENCE))
+                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+                .map_err(|error| error.to_string())?;
+            ask(stream).map_err(|error| format!("{address}: {error}"))?
+        }
+    };
+    judge(&answer)
+}
+
+/// The unspecified address is reached over loopback, where IPv6 may be switched off.
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let at = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), PATIENCE);
+    if address.ip().is_unspecified() {
+        at(Ipv4Addr::LOCALHOST.into()).or_else(|_| at(Ipv6Addr::LOCALHOST.into()))
+    } else {
+        at(address.ip())
+    }
+}
+
+fn ask(mut stream: impl Read + Write) -> std::io::Result<Vec<u8>> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+fn judge(answer: &[u8]) -> Result<(), String> {
+    let answer = String::from_utf8_lossy(answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or("the answer is no HTTP")?;
+    if status == "200" {
+        return Ok(());
+    }
+    let mut shown = String::new();
+    crate::text::escape(&body.lines().collect::<Vec<_>>().join("; "), &mut shown);
+    Err(format!("{status} {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_200_is_healthy() {
+        assert_eq!(judge(b"HTTP/1.1 200 OK\r\nDate: x\r\n\r\nHealthy"), Ok(()));
+        let unhealthy = judge(b"HTTP/1.1 503 Service Unavailable\r\n\r\nUnhealthy\nshutting down");
+        assert_eq!(unhealthy, Err("503 Unhealthy; shutting down".to_owned()));
+        for answer in ["", "HTTP/1.1 200", "HTTP/1.1 \r\n\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 2000 OK"] {
+            assert!(judge(answer.as_bytes()).is_err(), "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One record, one line, whatever the record's text holds.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::Record;
+
+use super::CRATE;
+use crate::text;
+
+/// A message beyond this many bytes is cut.
+const LONGEST: usize = 8 * 1024;
+
+/// `2026-01-31T12:34:56.789Z INFO  token: message`
+pub fn text(record: &Record<'_>) -> String {
+    let mut line = format!("{} {:5} ", timestamp(now()), record.level());
+    text::escape(target(record), &mut line);
+    line.push_str(": ");
+    text::escape(&message(record), &mut line);
+    line.push('\n');
+    line
+}
+
+/// `{"time":"…","level":"INFO","target":"token","message":"…"}`
+pub fn json(record: &Record<'_>) -> String {
+    let mut line = format!("{{\"time\":\"{}\",\"level\":\"{}\",\"target\":", timestamp(now()), record.level());
+    json_string(target(record), &mut line);
+    line.push_str(",\"message\":");
+    json_string(&message(record), &mut line);
+    line.push_str("}\n");
+    line
+}
+
+fn target<'a>(record: &'a Record<'_>) -> &'a str {
+    let target = record.target();
+    target.strip_prefix(CRATE).map_or(target, |rest| rest.strip_prefix("::").unwrap_or(target))
+}
+
+fn message(record: &Record<'_>) -> String {
+    let mut message = record.args().to_string();
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+    message
+}
+
+/// RFC 8259 §7, and everything else escaped that does not show as itself.
+fn json_string(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if text::is_harmless(c) => out.push(c),
+            c => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn timestamp(since: Duration) -> String {
+    let seconds = since.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// The date that many days after 1970-01-01. Years begin in March here, so that a leap day comes last.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (year + era * 400 + carry, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000Z"),
+            (1_709_164_800, "2024-02-29T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(timestamp(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    fn with(message: &str, format: fn(&Record<'_>) -> String) -> String {
+        let mut record = Record::builder();
+        record.target("entra_sidecar::token").level(log::Level::Info);
+        format(&record.args(format_args!("{message}")).build())
+    }
+
+    #[test]
+    fn no_message_makes_a_second_line() {
+        let line = with("a\r\n2026 ERROR b\u{2028}\u{202e}", text);
+        assert!(line.ends_with(" INFO  token: a\\r\\n2026 ERROR b\\u{2028}\\u{202e}\n"), "{line}");
+        assert_eq!(line.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn json_lines_are_json_and_escape_as_much() {
+        let message = "a\"\\\n\u{1}\u{2028}\u{e0001}ü";
+        let line = with(message, json);
+        assert!(line.is_char_boundary(line.len() - 1) && line.matches('\n').count() == 1 && !line.contains('\u{2028}'));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&value["message"], &value["target"]), (&message.into(), &"token".into()));
+    }
+
+    #[test]
+    fn long_messages_are_cut() {
+        for (length, cut) in [(LONGEST, false), (LONGEST + 1, true)] {
+            assert_eq!(with(&"x".repeat(length), text).contains('…'), cut, "{length}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Text that came from elsewhere, made safe to show on one line.
+
+/// Appends `text` with everything escaped that could end the line, move the cursor or reorder what is seen:
+/// control characters, Unicode's line separators, bidirectional marks and invisible characters.
+pub fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        if is_harmless(c) { out.push(c) } else { out.extend(c.escape_default()) }
+    }
+}
+
+/// Whether a character shows as itself and nothing else.
+pub fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A value in quotes for a message: escaped, cut to 100 characters, without the password of a URL.
+pub fn quote(text: &str) -> String {
+    const LONGEST: usize = 100;
+    let mut out = String::from("\"");
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
+    let shown = match rest.rsplit_once('@') {
+        Some((_, host)) if !scheme.is_empty() => format!("{scheme}[redacted]@{host}"),
+        _ => text.to_owned(),
+    };
+    escape(&shown.chars().take(LONGEST).collect::<String>(), &mut out);
+    if shown.chars().count() > LONGEST {
+        out.push('…');
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_escapes_its_line() {
+        let mut out = String::new();
+        escape("a\r\nb\t\u{1b}[31m\u{2028}\u{202e}\u{85}ü€😀", &mut out);
+        assert_eq!(out, "a\\r\\nb\\t\\u{1b}[31m\\u{2028}\\u{202e}\\u{85}ü€😀");
+    }
+
+    #[test]
+    fn quoted_values_are_short_and_hold_no_password() {
+        assert_eq!(quote("https://user:pw@host/"), "\"https://[redacted]@host/\"");
+        assert_eq!(quote(&"x".repeat(100)).len(), 102);
+        assert_eq!(quote(&"x".repeat(101)), format!("\"{}…\"", "x".repeat(100)));
+    }
+}
