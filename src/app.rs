@@ -1,23 +1,201 @@
-//! Builds everything from the configuration and runs it.
+//! Builds everything from the configuration, runs it, and ends it: the only file that knows all parts.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
 
-use crate::config::{Loaded, Problem};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Loaded, Problem};
+use crate::http::{self, Server};
+use crate::jwks::{self, Keys};
+use crate::jwt::Rejection;
+use crate::metrics::{Measured, Metrics};
+use crate::outbound::{self, Exchange};
+use crate::routes::route::Endpoint;
+use crate::routes::{Routes, Service, Shared};
+use crate::token::{self, Acquirer, Permits};
 
 /// Reads the configuration again.
 pub type Reload = Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>;
 
-/// Serves until SIGTERM or SIGINT.
-pub fn serve(_loaded: Loaded, _reload: Reload) -> ExitCode {
+/// Workers that never wait for an upstream, so that health, cached tokens and validation are answered
+/// however slow Entra is (contract, section 9).
+const RESERVED_WORKERS: usize = 2;
+
+/// Serves until SIGTERM or SIGINT. A second one ends the process at once.
+pub fn serve(loaded: Loaded, reload: Reload) -> ExitCode {
+    match start(loaded.config) {
+        Ok(running) => run(running, &reload),
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Running {
+    routes: Arc<Routes>,
+    server: http::Running,
+    signals: Signals,
+}
+
+fn start(config: Config) -> Result<Running, String> {
+    // Before any thread is there: a signal that comes early must not end the process half built.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+    let limits = &config.limits;
+    let server = Server::bind(&config.listen, &http_limits(&config)).map_err(|error| error.to_string())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = metrics();
+    let exchange = exchange(&config, &metrics)?;
+    let permits = Permits::new(limits.workers.saturating_sub(RESERVED_WORKERS));
+    let settings = token::Settings {
+        timeout: limits.token_request_timeout,
+        entries: limits.token_cache_entries,
+        bytes: limits.token_cache_bytes,
+        sessions: limits.sessions,
+    };
+    let acquirer = Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), Arc::clone(&permits));
+    let keys = keys(&config, &exchange, &clock);
+    let shared = Shared { exchange, clock, permits, acquirer, metrics, monitor: server.monitor() };
+    for address in server.local_addrs() {
+        log::info!("listening on http://{address}");
+    }
+    let routes = Arc::new(Routes::new(shared, Service::new(config, keys, federated_token_file().as_deref())));
+    let server = server.start(Arc::clone(&routes)).map_err(|error| format!("threads: {error}"))?;
+    Ok(Running { routes, server, signals })
+}
+
+fn run(running: Running, reload: &Reload) -> ExitCode {
+    let Running { routes, server, mut signals } = running;
+    log::info!("entra-sidecar {} is ready", env!("CARGO_PKG_VERSION"));
+    for signal in &mut signals {
+        if signal == SIGHUP {
+            reload_into(&routes, reload);
+        } else {
+            break;
+        }
+    }
+    log::info!("shutting down; requests in flight finish");
+    server.shutdown();
+    let handle = signals.handle();
+    // The second signal: nobody wants to wait any more.
+    let second = thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
+        if signals.forever().any(|signal| signal != SIGHUP) {
+            log::warn!("ended by a second signal");
+            std::process::exit(1);
+        }
+    });
+    let finished = server.join();
+    handle.close();
+    if let Ok(second) = second {
+        let _ = second.join();
+    }
+    routes.service().keys.stop();
+    if !finished {
+        log::warn!("requests were cut, since they did not finish within Sidecar:Limits:ShutdownTimeout");
+    }
     ExitCode::SUCCESS
 }
 
+/// Puts a configuration in force that is read anew. A bad one is reported and changes nothing.
+fn reload_into(routes: &Routes, reload: &Reload) {
+    let loaded = match reload() {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems {
+                log::error!("not reloaded: {problem}");
+            }
+            return;
+        }
+    };
+    let (shared, old) = (routes.shared(), routes.service());
+    let same_keys = jwks::Settings::new(&loaded.config) == jwks::Settings::new(&old.config);
+    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&loaded.config, &shared.exchange, &shared.clock) };
+    if loaded.config.listen != old.config.listen {
+        log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
+    }
+    routes.replace(Service::new(loaded.config, keys, federated_token_file().as_deref()));
+    if !same_keys {
+        old.keys.stop();
+    }
+    log::info!("configuration reloaded");
+}
+
+fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Keys> {
+    Keys::start(jwks::Settings::new(config), Arc::clone(exchange), Arc::clone(clock))
+}
+
+fn metrics() -> Arc<Metrics> {
+    let endpoints = Endpoint::ALL.map(Endpoint::pattern);
+    let mut outcomes = vec!["valid"];
+    outcomes.extend(Rejection::CODES);
+    Arc::new(Metrics::new(&endpoints, &outcomes))
+}
+
+fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
+    let settings = outbound::Settings {
+        connect_timeout: config.limits.connect_timeout,
+        trusted_certificates: config.sidecar.trusted_certificates.clone(),
+    };
+    let inner = outbound::UreqExchange::new(&settings).map_err(|error| error.to_string())?;
+    Ok(Arc::new(Measured::new(Box::new(inner), Arc::clone(metrics))))
+}
+
+fn http_limits(config: &Config) -> http::Limits {
+    let limits = &config.limits;
+    http::Limits {
+        workers: limits.workers,
+        connections: limits.connections,
+        head_bytes: limits.request_head_bytes,
+        headers: limits.request_headers,
+        head_timeout: limits.head_timeout,
+        body_timeout: limits.body_timeout,
+        write_timeout: limits.write_timeout,
+        idle_timeout: limits.idle_timeout,
+        body_bytes: limits.request_body_bytes,
+        shutdown_timeout: limits.shutdown_timeout,
+    }
+}
+
+fn federated_token_file() -> Option<String> {
+    std::env::var("AZURE_FEDERATED_TOKEN_FILE").ok().filter(|path| !path.is_empty())
+}
+
 /// Tries every credential, and with `online` the metadata and a token per API.
-pub fn check(_loaded: &Loaded, _online: bool) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn check(loaded: &Loaded, _online: bool) -> ExitCode {
+    let now = SystemClock.unix();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = metrics();
+    let exchange = match exchange(&loaded.config, &metrics) {
+        Ok(exchange) => exchange,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let _ = (&clock, &exchange);
+    let mut good = true;
+    for registration in std::iter::once(&loaded.config.azure_ad).chain(loaded.config.registrations.values()) {
+        let credentials =
+            crate::credentials::Credentials::new(&registration.credentials, federated_token_file().as_deref());
+        for inspection in credentials.inspect(now) {
+            let key = format!("{}:ClientCredentials:{}", registration.section, inspection.index);
+            match inspection.result {
+                Ok(_) => println!("{key} ({}): usable", inspection.source_type),
+                Err(reason) => {
+                    eprintln!("{key} ({}): {reason}", inspection.source_type);
+                    good = false;
+                }
+            }
+        }
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The OpenAPI document.
 pub fn openapi() -> String {
-    String::new()
+    crate::openapi::document()
 }

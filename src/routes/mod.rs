@@ -1,6 +1,189 @@
-//! What the program answers: the ladder from a request to its reply.
+//! What the program answers: the ladder from a request to its reply, told in [`Routes::answer`].
 
+mod acquire;
 pub mod admit;
+mod authenticate;
+mod authorization_header;
 mod correlation;
+mod downstream_api;
+mod health;
 pub mod problem;
+mod reply;
 pub mod route;
+mod service;
+mod validate;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use problem::Problem;
+use route::{Endpoint, route};
+pub use service::Service;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{Handler, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
+use crate::metrics::Metrics;
+use crate::outbound::Exchange;
+use crate::token::{Acquirer, Permits, Ticket};
+
+/// What a parked request waits for.
+#[derive(Debug)]
+pub enum Parked {
+    /// Another caller's request for the same token.
+    Token(Ticket),
+    /// Signing keys.
+    Keys,
+}
+
+/// Why the ladder ends before its top.
+#[derive(Debug)]
+enum Halt {
+    /// With this answer.
+    Problem(Problem),
+    /// For now.
+    Park(Parked, Instant),
+}
+
+impl<P: Into<Problem>> From<P> for Halt {
+    fn from(problem: P) -> Self {
+        Self::Problem(problem.into())
+    }
+}
+
+/// What lives as long as the process, whatever the configuration becomes.
+pub struct Shared {
+    /// The way out.
+    pub exchange: Arc<dyn Exchange>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who may wait for upstreams.
+    pub permits: Arc<Permits>,
+    /// Tokens.
+    pub acquirer: Arc<Acquirer>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The front door's state.
+    pub monitor: Monitor,
+}
+
+/// The handler behind the front door.
+pub struct Routes {
+    shared: Shared,
+    service: RwLock<Arc<Service>>,
+    started: Instant,
+}
+
+/// One request on its way up the ladder.
+struct Call<'a> {
+    service: &'a Service,
+    shared: &'a Shared,
+    request: &'a Request<'a>,
+    correlation_id: &'a str,
+    waker: &'a Waker,
+}
+
+impl Call<'_> {
+    /// Something that has this request handled again.
+    fn wake(&self) -> Box<dyn FnOnce() + Send> {
+        let waker = self.waker.clone();
+        Box::new(move || waker.wake())
+    }
+}
+
+impl Routes {
+    /// Answers with this configuration.
+    pub fn new(shared: Shared, service: Service) -> Self {
+        Self { shared, service: RwLock::new(Arc::new(service)), started: Instant::now() }
+    }
+
+    /// The configuration in force.
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Answers with another configuration from now on; requests under way keep theirs.
+    pub fn replace(&self, service: Service) -> Arc<Service> {
+        let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, Arc::new(service))
+    }
+
+    /// What lives as long as the process.
+    pub const fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The ladder (contract, section 4, "Order"): caller, route, query, token, API, everything else.
+    fn answer(&self, call: &Call<'_>, endpoint: &mut Option<Endpoint>, parked: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
+        let request = call.request;
+        let found = route(request.method, request.path);
+        *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));
+        if !endpoint.is_some_and(Endpoint::is_open) {
+            call.service.admission.admit(request.peer, request.headers)?;
+        }
+        let route = found?;
+        match route.endpoint {
+            Endpoint::Health => Ok(health::health(call)),
+            Endpoint::Metrics if call.service.config.sidecar.metrics => Ok(health::metrics(call, self.started)),
+            Endpoint::OpenApi if call.service.config.is_development() => Ok(health::openapi()),
+            Endpoint::Metrics | Endpoint::OpenApi => Err(Problem::new(404).into()),
+            Endpoint::Validate => validate::validate(call, parked),
+            Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated => {
+                authorization_header::authorization_header(call, &route, parked)
+            }
+            Endpoint::DownstreamApi | Endpoint::DownstreamApiUnauthenticated => {
+                downstream_api::downstream_api(call, &route, parked)
+            }
+        }
+    }
+
+    /// Counts and logs an answer.
+    fn finish(&self, method: Method, endpoint: Option<Endpoint>, reply: Reply, received: Instant, id: &str) -> Reply {
+        let duration = received.elapsed();
+        let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
+        self.shared.metrics.request(place, method, reply.status, duration);
+        log_access(method, endpoint, reply.status, duration, id);
+        reply
+    }
+}
+
+/// One line a request: never the query, which may hold what is nobody's business.
+fn log_access(method: Method, endpoint: Option<Endpoint>, status: u16, duration: Duration, id: &str) {
+    let level = if status < 400 { log::Level::Info } else { log::Level::Warn };
+    log::log!(
+        target: "access",
+        level,
+        "{} {} {status} {:.3} ms {id}",
+        method.as_str(),
+        endpoint.map_or("unknown", Endpoint::pattern),
+        duration.as_secs_f64() * 1e3,
+    );
+}
+
+impl Handler for Routes {
+    type Parked = Parked;
+
+    fn handle(&self, request: &Request<'_>, waker: &Waker, resumed: Option<Resumed<Parked>>) -> Outcome<Parked> {
+        let service = self.service();
+        let id = correlation::id(request.headers);
+        let call = Call { service: &service, shared: &self.shared, request, correlation_id: &id, waker };
+        let mut endpoint = None;
+        let reply = match self.answer(&call, &mut endpoint, resumed) {
+            Ok(reply) => reply,
+            Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
+            Err(Halt::Problem(problem)) => problem.into_reply(),
+        };
+        let reply = self.finish(request.method, endpoint, reply, request.received, &id);
+        Outcome::Reply(reply.header("x-ms-client-request-id", id))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        let reply = Problem::from(refusal).into_reply();
+        self.finish(Method::Other, None, reply, Instant::now(), "-")
+    }
+
+    fn panicked(&self) -> Reply {
+        let reply = Problem::new(500).into_reply();
+        self.finish(Method::Other, None, reply, Instant::now(), "-")
+    }
+}

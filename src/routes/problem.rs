@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::admit;
 use super::route::NoRoute;
-use crate::http;
-use crate::http::Reply;
+use crate::config::Registration;
+use crate::http::{self, Reply};
+use crate::jwt::Rejection;
+use crate::options::Invalid;
 use crate::token::{self, OAuthRefusal};
 
 /// A failure on its way to the caller.
@@ -116,20 +118,33 @@ impl Problem {
     }
 
     /// 401 for a request without a token (RFC 6750 §3): the challenge alone.
-    pub fn token_required() -> Self {
-        Self::new(401).header("WWW-Authenticate", "Bearer")
+    pub fn token_required(challenge: &str) -> Self {
+        Self::new(401).header("WWW-Authenticate", challenge.to_owned())
     }
 
-    /// 401 for a token that failed a check. `description` holds nothing of the token that is not harmless.
-    pub fn invalid_token(description: &str) -> Self {
+    /// 401 for a token that failed a check. `description` says which, and is empty where nobody is to know.
+    pub fn invalid_token(challenge: &str, description: &str) -> Self {
         let challenge = if description.is_empty() {
-            "Bearer error=\"invalid_token\"".to_owned()
+            format!("{challenge} error=\"invalid_token\"")
         } else {
             // A quotation mark would end the quoted string (RFC 9110 §5.6.4).
             let description = description.replace(['"', '\\'], "'");
-            format!("Bearer error=\"invalid_token\", error_description=\"{description}\"")
+            format!("{challenge} error=\"invalid_token\", error_description=\"{description}\"")
         };
         Self::new(401).header("WWW-Authenticate", challenge)
+    }
+
+    /// What is wrong with the caller's token: 403 where it is good but not good for this, else 401.
+    pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
+        if let Rejection::ScopeMissing { required } = rejection {
+            let names: Vec<String> = required.iter().map(|scope| format!("'{scope}'")).collect();
+            return Self::with(403, match names.as_slice() {
+                [only] => format!("The scope {only} is required"),
+                _ => format!("One of the scopes {} is required", names.join(", ")),
+            });
+        }
+        let description = if registration.include_error_details { rejection.description() } else { String::new() };
+        Self::invalid_token(&registration.challenge, &description)
     }
 
     /// 503 with advice on when to come back.
@@ -168,6 +183,25 @@ impl From<NoRoute> for Problem {
             NoRoute::Method(_, allow) => Self::new(405).header("Allow", allow),
             NoRoute::NameMissing(_) => Self::with(400, "Service name is required"),
         }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let status = match invalid {
+            Invalid::NoBaseUrl { .. } => 500,
+            _ => 400,
+        };
+        Self::with(status, invalid.to_string())
+    }
+}
+
+impl From<&http::Refusal> for Problem {
+    fn from(refusal: &http::Refusal) -> Self {
+        let text = refusal.to_string();
+        let mut letters = text.chars();
+        let sentence = letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>());
+        Self::with(refusal.status(), sentence.unwrap_or_default())
     }
 }
 
@@ -235,7 +269,7 @@ mod tests {
             r#"{"type":"https://tools.ietf.org/html/rfc7231#section-6.5.1","title":"Bad Request","status":400,"detail":"No token found"}"#
         );
         assert_eq!(
-            body(Problem::token_required()),
+            body(Problem::token_required("Bearer")),
             r#"{"type":"https://tools.ietf.org/html/rfc7231#section-6.5.1","title":"Unauthorized","status":401}"#
         );
     }
@@ -271,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_description_cannot_leave_its_quotes() {
-        let reply = Problem::invalid_token("The audience 'a\"b\\' is\r\ninvalid").into_reply();
+        let reply = Problem::invalid_token("Bearer", "The audience 'a\"b\\' is\r\ninvalid").into_reply();
         let (_, value) = reply.headers().iter().find(|(name, _)| *name == "WWW-Authenticate").unwrap();
         assert_eq!(value, "Bearer error=\"invalid_token\", error_description=\"The audience 'a'b'' is??invalid\"");
     }

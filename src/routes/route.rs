@@ -169,22 +169,15 @@ fn decode(text: &str) -> Cow<'_, str> {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        rest = match (first, tail) {
-            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    bytes.push(high << 4 | low);
-                    after
-                }
-                _ => {
-                    bytes.push(b'%');
-                    tail
-                }
-            },
-            _ => {
-                bytes.push(*first);
-                tail
-            }
-        };
+        if let (b'%', [high, low, after @ ..]) = (first, tail)
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            bytes.push(high << 4 | low);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }

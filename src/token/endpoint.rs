@@ -49,6 +49,8 @@ pub struct TokenAnswer {
     pub expires_in: u64,
     /// Seconds.
     pub refresh_in: Option<u64>,
+    /// Kept for long-running sessions alone.
+    pub refresh_token: Option<Secret<String>>,
 }
 
 /// Sends the form; retries once after a failed connection, 408 or 5xx, never after a timeout.
@@ -161,6 +163,7 @@ struct RawToken {
     token_type: Option<String>,
     expires_in: Option<Seconds>,
     refresh_in: Option<Seconds>,
+    refresh_token: Option<Zeroizing<String>>,
 }
 
 /// What is wrong with the answer comes in words that follow the endpoint's name.
@@ -180,6 +183,7 @@ fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
         refresh_in: seconds(&raw.refresh_in)?,
         access_token: Secret::new(access_token.to_string()),
         token_type,
+        refresh_token: raw.refresh_token.map(|token| Secret::new(token.to_string())),
     })
 }
 

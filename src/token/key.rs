@@ -7,6 +7,13 @@ use ring::digest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey([u8; 32]);
 
+impl CacheKey {
+    /// The hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// Folds the parts in. Every part is preceded by its length, so that no two lists of parts read alike.
 pub struct KeyBuilder(digest::Context);
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bound_key::BoundKey;
 use super::claims;
 use super::form::Form;
+use super::session::{Owner, SessionId};
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
@@ -44,6 +45,8 @@ pub enum Grant {
     },
     /// `user_fic`: protocol page, section 4.3.
     AgentUser(AgentUser),
+    /// RFC 6749 §6.
+    RefreshToken(Secret<String>),
 }
 
 /// One request.
@@ -57,6 +60,8 @@ pub struct Leg {
     pub proof: Proof,
     /// What it asks for.
     pub grant: Grant,
+    /// The long-running session that keeps the refresh token.
+    pub session: Option<(SessionId, Owner)>,
     /// For what.
     pub scopes: Vec<String>,
     /// JSON text.
@@ -114,6 +119,10 @@ impl Leg {
                 .field("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
                 .field("assertion", assertion.expose())
                 .field("requested_token_use", "on_behalf_of"),
+            Grant::RefreshToken(token) => form
+                .field("client_info", "1")
+                .field("grant_type", "refresh_token")
+                .field("refresh_token", token.expose()),
             Grant::AgentUser(account) => {
                 let form = form
                     .field("client_info", "1")
@@ -148,7 +157,7 @@ impl Leg {
     /// Headers beside the usual ones.
     pub fn headers(&self) -> Vec<(String, String)> {
         let mailbox = match &self.grant {
-            Grant::ClientCredentials => None,
+            Grant::ClientCredentials | Grant::RefreshToken(_) => None,
             Grant::OnBehalfOf { mailbox, .. } => mailbox.clone(),
             Grant::AgentUser(AgentUser::Username(name)) => Some(format!("upn:{name}")),
             Grant::AgentUser(AgentUser::Id(id)) => Some(format!("oid:{id}@{}", self.tenant)),

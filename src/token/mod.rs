@@ -15,6 +15,7 @@ pub mod key;
 mod leg;
 mod permits;
 mod refresh;
+pub mod session;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ pub use error::{Error, OAuthRefusal, Unavailable};
 pub use flight::Wake;
 pub use leg::exchange_audience;
 pub use permits::{Permit, Permits};
-pub use wanted::{Subject, UserAssertion, Wanted};
+pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
 use crate::credentials::{ClientAuth, Context, Failure, Identities};
@@ -38,6 +39,7 @@ use crate::url::escape;
 use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
+use session::Sessions;
 use leg::{Grant, Leg, Proof};
 
 /// What the acquirer is told.
@@ -49,6 +51,8 @@ pub struct Settings {
     pub entries: usize,
     /// Bytes of cached tokens.
     pub bytes: usize,
+    /// Long-running sessions.
+    pub sessions: usize,
 }
 
 /// Where to come back with.
@@ -92,6 +96,7 @@ const NESTED_WAIT: Duration = Duration::from_secs(40);
 pub struct Acquirer {
     settings: Settings,
     cache: Arc<Cache>,
+    sessions: Sessions,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
@@ -111,6 +116,7 @@ impl Acquirer {
         Arc::new_cyclic(|own| Self {
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
+            sessions: Sessions::new(settings.sessions),
             exchange,
             clock,
             permits,
@@ -156,8 +162,9 @@ impl Acquirer {
         }
     }
 
-    /// Like [`Acquirer::acquire`], but waits in place: for the legs of one acquisition, which hold a permit already.
-    fn acquire_nested(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+    /// Like [`Acquirer::acquire`], but waits in place: for callers who hold a permit already and have done
+    /// something that must not be done twice.
+    pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
         match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), || true, || Box::new(|| {})) {
             Lookup::Hit(token) => Ok(token),
             Lookup::HitAndRefresh(token, lead) => {
@@ -196,7 +203,11 @@ impl Acquirer {
         } else {
             outcome?
         };
-        self.accept(leg, &answer)
+        let token = self.accept(leg, &answer)?;
+        if let Some((id, owner)) = &leg.session {
+            self.sessions.renew(id, owner, answer.refresh_token, self.clock.unix());
+        }
+        Ok(token)
     }
 
     /// One request with its retry.
@@ -226,7 +237,7 @@ impl Acquirer {
                 let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
                 let exchange = match &leg.grant {
                     Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
-                    Grant::ClientCredentials | Grant::OnBehalfOf { .. } => None,
+                    _ => None,
                 };
                 (proof, exchange)
             }
@@ -286,7 +297,7 @@ impl Acquirer {
             extra_query: &BTreeMap::new(),
             extra_headers: &BTreeMap::new(),
         };
-        let token = self.acquire_nested(&wanted)?;
+        let token = self.acquire_in_place(&wanted)?;
         Ok(Secret::new(token.token().to_owned()))
     }
 
@@ -302,6 +313,11 @@ impl Acquirer {
             expires_at: now.saturating_add(answer.expires_in),
             refresh_at: answer.refresh_in.map(|seconds| now.saturating_add(seconds)),
         }))
+    }
+
+    /// The long-running sessions.
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// What the cache holds.

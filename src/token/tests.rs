@@ -22,6 +22,14 @@ pub fn registration() -> Registration {
         metadata_address: None,
         audiences: Vec::new(),
         valid_issuers: Vec::new(),
+        validate_issuer: true,
+        require_expiration: true,
+        role_claim: "roles".into(),
+        include_error_details: true,
+        challenge: "Bearer".into(),
+        key_refresh: Duration::from_hours(12),
+        key_refresh_minimum: Duration::from_secs(30),
+        metadata_timeout: Duration::from_mins(1),
         clock_skew: Duration::from_mins(5),
         scopes: Vec::new(),
         allow_acl: true,
@@ -128,7 +136,7 @@ struct Bench {
 
 fn bench(service: Arc<Service>) -> Bench {
     let clock = Arc::new(ManualClock::at(1_000_000));
-    let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20 };
+    let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
     let acquirer = Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, Permits::new(14));
     Bench { service, clock, acquirer }
 }
@@ -345,4 +353,32 @@ fn no_credential_is_named_as_such() {
     let error = bench.get(&wanted(&client, Subject::Application, &scopes)).unwrap_err();
     assert!(matches!(error, Error::Credential(_)), "{error}");
     assert!(bench.service.requests().is_empty());
+}
+
+#[test]
+fn a_session_renews_its_token_with_the_users_token_or_with_what_it_kept() {
+    let bench = bench(Service::new(|_, form| {
+        let grant = form["grant_type"].as_str();
+        let next = if grant == "refresh_token" { "rt2" } else { "rt1" };
+        ok(&format!(r#"{{"token_type":"Bearer","expires_in":3600,"access_token":"AT","refresh_token":"{next}"}}"#))
+    }));
+    let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
+    let id = session::SessionId::new("AzureAd", None, "k");
+    let owner = session::Owner { tenant: "home".into(), user: "o1".into() };
+    let subject = |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal });
+    let first = user("h.p.s", "home");
+    bench.get(&wanted(&client, subject(Renewal::User(first)), &scopes)).unwrap();
+    let other = user("another.token.ofthesameuser", "home");
+    bench.get(&wanted(&client, subject(Renewal::User(other)), &scopes)).unwrap();
+    let kept = bench.acquirer.sessions().find(&id, bench.clock.unix()).unwrap().refresh_token.unwrap();
+    assert_eq!(kept.expose(), "rt1");
+    bench.get(&wanted(&client, subject(Renewal::RefreshToken(&kept)), &scopes)).unwrap();
+    assert_eq!(bench.service.requests().len(), 1, "the session's token serves all of them");
+    bench.clock.advance(Duration::from_hours(1));
+    bench.get(&wanted(&client, subject(Renewal::RefreshToken(&kept)), &scopes)).unwrap();
+    let (url, form) = &bench.service.requests()[1];
+    assert_eq!(url, "https://login.microsoftonline.com/home/oauth2/v2.0/token");
+    assert_eq!((form["grant_type"].as_str(), form["refresh_token"].as_str()), ("refresh_token", "rt1"));
+    let kept = bench.acquirer.sessions().find(&id, bench.clock.unix()).unwrap().refresh_token.unwrap();
+    assert_eq!(kept.expose(), "rt2");
 }

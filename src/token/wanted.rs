@@ -9,6 +9,7 @@ use super::bound_key::BoundKey;
 use super::cache::Mode;
 use super::key::{CacheKey, KeyBuilder, sha256};
 use super::leg::{Grant, Leg, Proof};
+use super::session::{Owner, SessionId};
 use crate::credentials::Client;
 use crate::options::AgentUser;
 use crate::secret::Secret;
@@ -39,6 +40,30 @@ pub enum Subject<'a> {
     AgentOnBehalfOf(&'a str, UserAssertion<'a>),
     /// The agent's user account's.
     AgentUser(&'a str, &'a AgentUser),
+    /// A long-running session's.
+    Session(SessionSubject<'a>),
+}
+
+/// A long-running session and what can renew its token.
+#[derive(Clone, Copy)]
+pub struct SessionSubject<'a> {
+    /// Which.
+    pub id: &'a SessionId,
+    /// Whose.
+    pub owner: &'a Owner,
+    /// The agent that it goes through.
+    pub agent: Option<&'a str>,
+    /// What the user presents, or else what the session has kept.
+    pub renewal: Renewal<'a>,
+}
+
+/// What a session's token is had with.
+#[derive(Clone, Copy)]
+pub enum Renewal<'a> {
+    /// The user's own token.
+    User(UserAssertion<'a>),
+    /// The session's refresh token.
+    RefreshToken(&'a Secret<String>),
 }
 
 /// One token that is wanted.
@@ -79,6 +104,9 @@ impl<'a> Wanted<'a> {
             Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => {
                 authority::user_tenant(registration, self.tenant, user.tenant)
             }
+            Subject::Session(session) => {
+                authority::user_tenant(registration, self.tenant, Some(&session.owner.tenant))
+            }
         }
     }
 
@@ -116,25 +144,31 @@ impl<'a> Wanted<'a> {
 
     /// The request that asks for it, with everything that it needs to outlive the caller.
     pub fn leg(&self) -> Leg {
-        let proof = match self.subject {
-            Subject::Application | Subject::User(_) => Proof::Credentials,
-            Subject::Agent(agent) | Subject::AgentOnBehalfOf(agent, _) | Subject::AgentUser(agent, _) => {
-                Proof::Agent(agent.to_owned())
+        let on_behalf_of = |user: UserAssertion<'_>| Grant::OnBehalfOf {
+            assertion: Secret::new(user.token.to_owned()),
+            mailbox: Option::zip(user.object_id, user.tenant).map(|(oid, tid)| format!("oid:{oid}@{tid}")),
+        };
+        let (agent, grant) = match self.subject {
+            Subject::Application => (None, Grant::ClientCredentials),
+            Subject::User(user) => (None, on_behalf_of(user)),
+            Subject::Agent(agent) => (Some(agent), Grant::ClientCredentials),
+            Subject::AgentOnBehalfOf(agent, user) => (Some(agent), on_behalf_of(user)),
+            Subject::AgentUser(agent, account) => (Some(agent), Grant::AgentUser(account.clone())),
+            Subject::Session(SessionSubject { agent, renewal: Renewal::User(user), .. }) => (agent, on_behalf_of(user)),
+            Subject::Session(SessionSubject { agent, renewal: Renewal::RefreshToken(token), .. }) => {
+                (agent, Grant::RefreshToken(token.clone()))
             }
         };
-        let grant = match self.subject {
-            Subject::Application | Subject::Agent(_) => Grant::ClientCredentials,
-            Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => Grant::OnBehalfOf {
-                assertion: Secret::new(user.token.to_owned()),
-                mailbox: Option::zip(user.object_id, user.tenant).map(|(oid, tid)| format!("oid:{oid}@{tid}")),
-            },
-            Subject::AgentUser(_, account) => Grant::AgentUser(account.clone()),
+        let session = match self.subject {
+            Subject::Session(session) => Some((*session.id, session.owner.clone())),
+            _ => None,
         };
         Leg {
             client: Arc::clone(self.client),
             tenant: self.tenant().to_owned(),
-            proof,
+            proof: agent.map_or(Proof::Credentials, |agent| Proof::Agent(agent.to_owned())),
             grant,
+            session,
             scopes: self.scopes.to_vec(),
             claims: self.claims.map(str::to_owned),
             correlation_id: self.correlation_id.to_owned(),

@@ -1,0 +1,25 @@
+//! `/AuthorizationHeader*`: the header that the caller sends to the API itself.
+
+use super::acquire::{Acquisition, ask};
+use super::route::Route;
+use super::{Call, Halt, Parked, reply};
+use crate::http::{Reply, Resumed};
+use crate::options::Effective;
+
+/// `{"authorizationHeader"}`.
+pub fn authorization_header(
+    call: &Call<'_>,
+    route: &Route<'_>,
+    resumed: Option<Resumed<Parked>>,
+) -> Result<Reply, Halt> {
+    let asked = ask(call, route, resumed.as_ref())?;
+    let effective = Effective::merge(asked.api, &asked.overrides)?;
+    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated())?;
+    let token = acquisition.token(call, resumed)?;
+    let header = token.authorization();
+    let mut body = Vec::with_capacity(header.len() + 32);
+    body.extend_from_slice(br#"{"authorizationHeader":"#);
+    reply::push_string(&mut body, header);
+    body.push(b'}');
+    Ok(reply::json(body))
+}

@@ -1,0 +1,93 @@
+//! What the operator's machinery asks: is it well, how much does it do, what does it answer.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use super::{Call, reply};
+use crate::http::Reply;
+use crate::metrics::{Figure, process};
+use crate::openapi;
+
+/// `200 Healthy`, or `503 Unhealthy` with a line for each failing check. Nothing here asks the network:
+/// an upstream that is down is no reason to restart this process and lose its cache.
+pub fn health(call: &Call<'_>) -> Reply {
+    let now = call.shared.clock.unix();
+    let mut text = String::new();
+    if call.shared.monitor.draining() {
+        text.push_str("\nshutting down");
+    }
+    for client in call.service.clients().filter(|client| !client.credentials.is_usable(now)) {
+        let _ = write!(text, "\nno usable credential in {}", client.registration.section);
+    }
+    if text.is_empty() {
+        return reply::uncached("text/plain", b"Healthy".to_vec());
+    }
+    Reply::new(503)
+        .with_body("text/plain", format!("Unhealthy{text}\n").into_bytes())
+        .header("Cache-Control", "no-store")
+}
+
+/// Prometheus' text.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
+    let shared = call.shared;
+    let (cache, stats, results) = (shared.acquirer.figures(), shared.monitor.stats(), &shared.acquirer.results);
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed) as f64;
+    let labelled = |name, kind, help, label: &str, values: &[(&str, f64)]| {
+        let values = values.iter().map(|(name, value)| (format!("{label}=\"{name}\""), *value)).collect();
+        Figure { name, kind, help, values }
+    };
+    let mut figures = vec![
+        labelled("token_cache_requests_total", "counter", "Look-ups in the token cache by how they ended.", "result", &[
+            ("hit", count(&results.hit)),
+            ("miss", count(&results.miss)),
+            ("shared", count(&results.shared)),
+            ("refreshed", count(&results.refreshed)),
+        ]),
+        Figure::plain("token_cache_entries", "gauge", "Tokens in the cache.", cache.entries as f64),
+        Figure::plain("token_cache_bytes", "gauge", "Bytes of the tokens in the cache.", cache.bytes as f64),
+        Figure::plain("token_cache_evictions_total", "counter", "Tokens that had to leave.", cache.evicted as f64),
+        labelled("workers", "gauge", "Worker threads.", "state", &[
+            ("busy", stats.workers_busy as f64),
+            ("idle", stats.workers_idle as f64),
+        ]),
+        labelled("connections", "gauge", "Open connections.", "state", &[
+            ("idle", stats.idle as f64),
+            ("reading", stats.reading as f64),
+            ("handling", stats.handling as f64),
+            ("parked", stats.parked as f64),
+            ("writing", stats.writing as f64),
+        ]),
+        Figure::plain("panics_total", "counter", "Requests that met a defect.", stats.panics as f64),
+        labelled("build_info", "gauge", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
+    ];
+    if let Some(age) = call.service.keys.age_seconds() {
+        figures.push(Figure::plain("jwks_age_seconds", "gauge", "Since signing keys were fetched.", age as f64));
+    }
+    figures.push(expiries(call));
+    let start = call.shared.clock.unix() as f64 - started.elapsed().as_secs_f64();
+    figures.push(Figure::plain("process_start_time_seconds", "gauge", "When the process started.", start));
+    figures.extend(process());
+    reply::uncached("text/plain; version=0.0.4; charset=utf-8", shared.metrics.render(&figures).into_bytes())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn expiries(call: &Call<'_>) -> Figure {
+    let now = call.shared.clock.unix();
+    let mut values = Vec::new();
+    for client in call.service.clients() {
+        for inspection in client.credentials.inspect(now) {
+            if let Ok(Some(expiry)) = inspection.result {
+                let section = &client.registration.section;
+                let label = format!("credential=\"{section}:ClientCredentials:{}\"", inspection.index);
+                values.push((label, expiry as f64));
+            }
+        }
+    }
+    Figure { name: "certificate_expiry_timestamp_seconds", kind: "gauge", help: "When a certificate expires.", values }
+}
+
+/// The description of the endpoints.
+pub fn openapi() -> Reply {
+    reply::json(openapi::document().into_bytes())
+}

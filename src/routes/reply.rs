@@ -1,0 +1,44 @@
+//! Successful answers: JSON that nobody may keep.
+
+use crate::http::Reply;
+
+/// A 200 with these headers on every one of them (contract, section 3).
+pub fn uncached(content_type: &'static str, body: Vec<u8>) -> Reply {
+    Reply::new(200)
+        .with_body(content_type, body)
+        .header("Cache-Control", "no-cache, no-store, must-revalidate")
+        .header("Pragma", "no-cache")
+        .header("Expires", "0")
+}
+
+/// A JSON document.
+pub fn json(body: Vec<u8>) -> Reply {
+    uncached("application/json; charset=utf-8", body)
+}
+
+/// Appends a JSON string.
+pub fn push_string(body: &mut Vec<u8>, text: &str) {
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        body.push(b'"');
+        body.extend_from_slice(text.as_bytes());
+        body.push(b'"');
+    } else {
+        // Writing text into memory does not fail.
+        let _ = serde_json::to_writer(body, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped_where_they_have_to_be() {
+        for text in ["", "Bearer abc.def", "a\"b\\c\n\u{1}\u{e9}"] {
+            let mut body = Vec::new();
+            push_string(&mut body, text);
+            assert_eq!(serde_json::from_slice::<String>(&body).unwrap(), text);
+        }
+    }
+}

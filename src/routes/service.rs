@@ -1,0 +1,69 @@
+//! One configuration, made ready to answer with. Immutable but for what it remembers; a reload makes another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::admit::Admission;
+use crate::config::{Api, Config};
+use crate::credentials::{Client, Credentials};
+use crate::jwks::Keys;
+use crate::jwt;
+
+/// A configuration and what was built from it.
+pub struct Service {
+    /// As loaded.
+    pub config: Config,
+    /// Who may call.
+    pub admission: Admission,
+    /// Which tokens are accepted.
+    pub policy: jwt::Policy,
+    /// Tokens that were.
+    pub memory: jwt::Memory,
+    /// What they are verified with.
+    pub keys: Arc<Keys>,
+    /// `AzureAd`.
+    client: Arc<Client>,
+    /// Other registrations by their sections' names in lower case.
+    clients: BTreeMap<String, Arc<Client>>,
+}
+
+impl Service {
+    /// From the configuration. `keys` may outlive it.
+    pub fn new(config: Config, keys: Arc<Keys>, federated_token_file: Option<&str>) -> Self {
+        let client = |registration: &Arc<_>| -> Arc<Client> {
+            let registration: &Arc<crate::config::Registration> = registration;
+            let credentials = Credentials::new(&registration.credentials, federated_token_file);
+            Arc::new(Client { registration: Arc::clone(registration), credentials })
+        };
+        let admission = Admission::new(
+            config.sidecar.allowed_callers.clone(),
+            config.allowed_hosts.clone(),
+            config.sidecar.caller_token_file.clone(),
+        );
+        Self {
+            admission,
+            policy: jwt::Policy::new(&config),
+            memory: jwt::Memory::new(config.limits.validated_tokens),
+            keys,
+            client: client(&config.azure_ad),
+            clients: config.registrations.iter().map(|(name, own)| (name.clone(), client(own))).collect(),
+            config,
+        }
+    }
+
+    /// The API of this name: exactly so, else the only one without regard to case.
+    pub fn api(&self, name: &str) -> Option<&Arc<Api>> {
+        let apis = &self.config.apis;
+        apis.iter().find(|api| api.name == name).or_else(|| apis.iter().find(|api| api.name.eq_ignore_ascii_case(name)))
+    }
+
+    /// The registration that acquires for an API.
+    pub fn client(&self, api: &Api) -> &Arc<Client> {
+        api.acquire.registration.as_ref().and_then(|name| self.clients.get(name)).unwrap_or(&self.client)
+    }
+
+    /// Every registration.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
+        std::iter::once(&self.client).chain(self.clients.values())
+    }
+}

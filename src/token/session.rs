@@ -1,0 +1,160 @@
+//! Long-running sessions: a user's work that goes on when the user's token is gone, with the refresh
+//! token that on-behalf-of brought. A session belongs to the user who started it.
+
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::key::{CacheKey, KeyBuilder};
+use crate::lru::Lru;
+use crate::secret::Secret;
+
+/// The key that asks for a random one.
+pub const ALLOCATE: &str = "AllocateForMe";
+
+/// A refresh token that has not been used for so long is forgotten, in seconds: 14 days, as the original
+/// keeps it (protocol page, section 8.4).
+const LIFETIME: u64 = 14 * 24 * 3600;
+
+/// A new random key: 256 bits, since whoever knows it gets the user's tokens.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub fn allocate() -> Result<String, ring::error::Unspecified> {
+    let mut bytes = [0u8; 32];
+    SystemRandom::new().fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Whose session it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `tid`.
+    pub tenant: String,
+    /// `oid`, or `sub` of a token without one.
+    pub user: String,
+}
+
+/// Which session: the caller's key, the agent and the registration that it goes through, none of them kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(CacheKey);
+
+impl SessionId {
+    /// The session of this key.
+    pub fn new(section: &str, agent: Option<&str>, key: &str) -> Self {
+        let agent = agent.map(str::to_ascii_lowercase);
+        Self(KeyBuilder::new("session").text(section).option(agent.as_deref()).text(key).finish())
+    }
+
+    pub(super) const fn key(&self) -> &CacheKey {
+        &self.0
+    }
+}
+
+/// A session as found.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Who started it.
+    pub owner: Owner,
+    /// What renews its tokens.
+    pub refresh_token: Option<Secret<String>>,
+    /// Unix seconds.
+    expires_at: u64,
+}
+
+/// All sessions; the least recently used one leaves first.
+#[derive(Debug)]
+pub struct Sessions(Mutex<Lru<CacheKey, Session>>);
+
+impl Sessions {
+    /// At most so many.
+    pub fn new(limit: usize) -> Self {
+        Self(Mutex::new(Lru::new(limit, usize::MAX)))
+    }
+
+    /// The session, where there is one.
+    pub fn find(&self, id: &SessionId, now: u64) -> Option<Session> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.get(&id.0)?.expires_at <= now {
+            sessions.remove(&id.0);
+            return None;
+        }
+        sessions.get(&id.0).cloned()
+    }
+
+    /// Starts or renews a session. An answer without a refresh token leaves the old one (RFC 6749 §6). A
+    /// session that somebody else has started meanwhile stays theirs.
+    pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = sessions.remove(&id.0).filter(|old| old.expires_at > now);
+        let session = match old {
+            Some(old) if old.owner != *owner => old,
+            old => Session {
+                owner: owner.clone(),
+                refresh_token: refresh_token.or_else(|| old.and_then(|old| old.refresh_token)),
+                expires_at: now.saturating_add(LIFETIME),
+            },
+        };
+        sessions.insert(id.0, session, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(user: &str) -> Owner {
+        Owner { tenant: "t".into(), user: user.into() }
+    }
+
+    fn secret(text: &str) -> Option<Secret<String>> {
+        Some(Secret::new(text.to_owned()))
+    }
+
+    #[test]
+    fn a_session_is_found_by_key_agent_and_registration_together() {
+        let sessions = Sessions::new(10);
+        let id = SessionId::new("AzureAd", Some("A1"), "k");
+        sessions.renew(&id, &owner("u"), secret("r"), 0);
+        assert!(sessions.find(&SessionId::new("AzureAd", Some("a1"), "k"), 0).is_some());
+        for other in [
+            SessionId::new("AzureAd", None, "k"),
+            SessionId::new("AzureAd", Some("a2"), "k"),
+            SessionId::new("Other", Some("a1"), "k"),
+            SessionId::new("AzureAd", Some("a1"), "K"),
+        ] {
+            assert!(sessions.find(&other, 0).is_none());
+        }
+    }
+
+    #[test]
+    fn a_session_ends_after_its_lifetime_and_its_bound() {
+        let sessions = Sessions::new(1);
+        let (first, second) = (SessionId::new("s", None, "1"), SessionId::new("s", None, "2"));
+        sessions.renew(&first, &owner("u"), secret("r"), 0);
+        assert!(sessions.find(&first, LIFETIME - 1).is_some());
+        assert!(sessions.find(&first, LIFETIME).is_none());
+        sessions.renew(&first, &owner("u"), secret("r"), 0);
+        sessions.renew(&second, &owner("u"), secret("r"), 0);
+        assert!(sessions.find(&first, 0).is_none() && sessions.find(&second, 0).is_some());
+    }
+
+    #[test]
+    fn a_session_keeps_its_owner_and_its_refresh_token() {
+        let sessions = Sessions::new(1);
+        let id = SessionId::new("s", None, "k");
+        sessions.renew(&id, &owner("u"), secret("r1"), 0);
+        sessions.renew(&id, &owner("u"), None, 0);
+        sessions.renew(&id, &owner("thief"), secret("r2"), 0);
+        let session = sessions.find(&id, 0).unwrap();
+        assert_eq!((session.owner, session.refresh_token.unwrap().expose().as_str()), (owner("u"), "r1"));
+    }
+
+    #[test]
+    fn allocated_keys_are_long_and_differ() {
+        let (a, b) = (allocate().unwrap(), allocate().unwrap());
+        assert!(a.len() == 43 && a != b);
+    }
+}
