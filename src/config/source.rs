@@ -65,8 +65,8 @@ pub struct Setting {
     pub value: Option<Zeroizing<String>>,
     /// The source that won.
     pub origin: Arc<Origin>,
-    /// How it was first written decides about the spelling of names.
-    first: Arc<Origin>,
+    /// When it was first written: that spelling of a name counts.
+    first: usize,
 }
 
 /// All settings by their keys in lower case.
@@ -76,11 +76,12 @@ pub struct Settings(BTreeMap<String, Setting>);
 impl Settings {
     /// Sets a value over what lower sources said.
     pub fn set(&mut self, key: &str, value: Option<Zeroizing<String>>, origin: &Arc<Origin>) {
+        let first = self.0.len();
         let entry = self.0.entry(key.to_lowercase()).or_insert_with(|| Setting {
             key: key.to_owned(),
             value: None,
             origin: Arc::clone(origin),
-            first: Arc::clone(origin),
+            first,
         });
         entry.value = value;
         entry.origin = Arc::clone(origin);
@@ -110,7 +111,7 @@ impl Settings {
     pub fn children(&self, key: &str) -> Vec<String> {
         let prefix = format!("{}:", key.to_lowercase());
         let depth = key.split(':').count();
-        let mut names: BTreeMap<(u64, String), (&Origin, &str)> = BTreeMap::new();
+        let mut names: BTreeMap<(u64, String), (usize, &str)> = BTreeMap::new();
         for (path, setting) in self.0.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix)) {
             let (Some(lower), Some(written)) = (path.split(':').nth(depth), setting.key.split(':').nth(depth)) else {
                 continue;
@@ -119,10 +120,8 @@ impl Settings {
                 continue;
             }
             let order = (lower.parse().unwrap_or(u64::MAX), lower.to_owned());
-            let first = names.entry(order).or_insert((&setting.first, written));
-            if *setting.first < *first.0 {
-                *first = (&setting.first, written);
-            }
+            let first = names.entry(order).or_insert((setting.first, written));
+            *first = (*first).min((setting.first, written));
         }
         names.into_values().map(|(_, written)| written.to_owned()).collect()
     }
