@@ -1,5 +1,7 @@
 //! The program's command line and configuration, driven from outside: what it says and how it exits.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -163,17 +163,15 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     }
 
     // The host's settings decide which files there are.
-    let said = |key: &str| {
-        let words = invocation.settings.iter().rev().find(|(own, _)| own.eq_ignore_ascii_case(key));
-        words.map(|(_, value)| value.as_str()).or_else(|| settings.value(key)).filter(|value| !value.is_empty())
-    };
-    let environment = invocation
-        .environment
-        .as_deref()
-        .filter(|name| !name.is_empty())
-        .or_else(|| said("environment"))
-        .unwrap_or("Production")
-        .to_owned();
+    let words = Arc::new(Origin::CommandLine);
+    for (key, value) in invocation.settings.iter().filter(|(key, _)| is_host_key(key)) {
+        settings.set(key, Some(value.clone()), &words);
+    }
+    if let Some(environment) = &invocation.environment {
+        settings.set("environment", Some(Zeroizing::new(environment.clone())), &words);
+    }
+    let said = |key: &str| settings.value(key).filter(|value| !value.is_empty());
+    let environment = said("environment").unwrap_or("Production").to_owned();
     let root = said("contentRoot").map(PathBuf::from).unwrap_or_default();
     if environment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         let (file, must_exist) = match &invocation.config_file {
@@ -189,7 +187,6 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     }
 
     add_variables(&mut settings, &mut problems, &invocation.variables, "", &Arc::new(Origin::Variable));
-    let words = Arc::new(Origin::CommandLine);
     for (key, value) in &invocation.settings {
         settings.set(&key.replace("__", ":"), Some(value.clone()), &words);
     }
@@ -197,6 +194,11 @@ pub fn gather(invocation: &Invocation) -> Gathered {
         settings.set("urls", Some(Zeroizing::new(urls.clone())), &words);
     }
     Gathered { settings, environment, problems }
+}
+
+/// Keys that decide which files are read; no file and no variable without prefix can change them.
+fn is_host_key(key: &str) -> bool {
+    ["environment", "contentRoot"].iter().any(|own| own.eq_ignore_ascii_case(key))
 }
 
 /// `sidecar.Production.json` beside `sidecar.json` where that exists, else `appsettings.Production.json` beside it.
@@ -229,7 +231,7 @@ fn add_file(
     match result {
         Ok(flat) => {
             let origin = Arc::new(origin(name));
-            for (key, value) in flat {
+            for (key, value) in flat.into_iter().filter(|(key, _)| !is_host_key(key)) {
                 settings.set(&key, value, &origin);
             }
         }
@@ -255,6 +257,9 @@ fn add_variables(
             continue;
         };
         let key = key.replace("__", ":");
+        if prefix.is_empty() && is_host_key(&key) {
+            continue;
+        }
         match value.to_str() {
             Some(value) => settings.set(&key, Some(Zeroizing::new(value.to_owned())), origin),
             // Other programs' variables may hold what they like.
