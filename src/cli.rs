@@ -138,9 +138,10 @@ fn warn(loaded: &Loaded) {
 }
 
 fn check(invocation: &Invocation, online: bool) -> ExitCode {
-    print(&config::describe(invocation));
-    match load(invocation) {
-        Err(code) => code,
+    let loaded = config::load(invocation);
+    print(&config::describe(invocation, loaded.as_ref().ok().map(|loaded| &loaded.config)));
+    match loaded {
+        Err(problems) => report(&problems),
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(&format!("warning: {warning}"));
@@ -150,14 +151,16 @@ fn check(invocation: &Invocation, online: bool) -> ExitCode {
     }
 }
 
-/// Reports every problem, a line each.
 fn load(invocation: &Invocation) -> Result<Loaded, ExitCode> {
-    config::load(invocation).map_err(|problems: Vec<Problem>| {
-        for problem in problems {
-            complain(&problem.to_string());
-        }
-        ExitCode::FAILURE
-    })
+    config::load(invocation).map_err(|problems| report(&problems))
+}
+
+/// Reports every problem, a line each.
+fn report(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        complain(&problem.to_string());
+    }
+    ExitCode::FAILURE
 }
 
 /// Output that nobody reads is no failure.

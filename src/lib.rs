@@ -7,7 +7,7 @@
 //! http ──Request──▶ routes ──Overrides──▶ options ──Effective──▶ token ──AccessToken──▶ outbound ──▶ Reply
 //!                     │                                           │ ▲
 //!                     └─ jwt ◀── jwks                credentials ─┘ └─ cache
-//! config feeds app only; app hands each module its own settings; clock, secret and url lie below all
+//! config feeds app only; app hands each module its own settings; clock, secret, text and url lie below all
 //! ```
 
 pub mod app;

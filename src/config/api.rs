@@ -29,7 +29,7 @@ fn read(reader: &mut Reader<'_>, name: String) -> Api {
         request_app_token: reader.flag(&at("RequestAppToken")),
         accept,
         content_type: reader.word(&at("ContentType")),
-        extra_headers: reader.map(&at("ExtraHeaderParameters")),
+        extra_headers: reader.headers(&at("ExtraHeaderParameters")),
         extra_query: reader.map(&at("ExtraQueryParameters")),
         acquire,
         name,
@@ -57,7 +57,7 @@ fn acquire(reader: &mut Reader<'_>, section: &str, name: &str) -> AcquireOptions
         managed_identity,
         user_flow: reader.word(&at("UserFlow")),
         extra_query: reader.map(&at("ExtraQueryParameters")),
-        extra_headers: reader.map(&at("ExtraHeadersParameters")),
+        extra_headers: reader.headers(&at("ExtraHeadersParameters")),
     }
 }
 

@@ -144,7 +144,7 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
         return Some(kind);
     }
     let kinds = FIELDS.map(|(kind, _)| kind).join(", ");
-    reader.problem(&type_key, &format!("required: expected one of {kinds}"));
+    reader.problem(&type_key, &format!("is required: expected one of {kinds}"));
     None
 }
 
@@ -208,7 +208,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
             if path.is_none() {
                 reader.problem(
                     &at("SignedAssertionFileDiskPath"),
-                    "required: expected a file, here or in AZURE_FEDERATED_TOKEN_FILE",
+                    "is required: expected a file, here or in AZURE_FEDERATED_TOKEN_FILE",
                 );
             }
             Source::SignedAssertionFilePath { path }
@@ -229,7 +229,7 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
 fn required(reader: &mut Reader<'_>, key: &str) -> Option<String> {
     let said = reader.said(key).map(str::to_owned);
     if said.is_none() {
-        reader.problem(key, "required by the entry's SourceType");
+        reader.problem(key, "is required by the entry's SourceType");
     }
     said
 }

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use super::source::{self, Invocation};
-use super::{keys, registration, table};
+use super::{AllowedCallers, Config, keys, registration, table};
 use crate::text::quote;
 
 /// Every setting that is known here with its value and source, secrets redacted, and every default that holds.
-pub fn describe(invocation: &Invocation) -> String {
+/// With a configuration, what follows from others too.
+pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
     let gathered = source::gather(invocation);
     let registrations = registration::named(&gathered.settings);
     let mut lines = Vec::new();
@@ -18,17 +19,37 @@ pub fn describe(invocation: &Invocation) -> String {
         crate::text::escape(&setting.key, &mut name);
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
-    for key in table::KEYS.iter().filter(|key| !key.pattern.contains('*')) {
-        if let Some(default) = key.default.filter(|_| !gathered.settings.has_section(key.pattern)) {
+    let computed = config.map(computed).unwrap_or_default();
+    for key in table::KEYS.iter().filter(|key| !gathered.settings.has_section(key.pattern)) {
+        let follows = computed.iter().find(|(name, _)| *name == key.pattern).map(|(_, value)| value.as_str());
+        if let Some(default) = follows.or(key.default).filter(|_| !key.pattern.contains('*')) {
             lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
         }
     }
     lines.sort_by_key(|line| line.to_lowercase());
-    lines.into_iter().fold(String::new(), |mut text, line| {
-        text.push_str(&line);
-        text.push('\n');
-        text
-    })
+    lines.into_iter().fold(String::new(), |text, line| text + &line + "\n")
+}
+
+/// Defaults that depend on the machine or on other settings.
+fn computed(config: &Config) -> Vec<(&'static str, String)> {
+    let overrides = &config.sidecar.allow_overrides;
+    let callers = match config.sidecar.allowed_callers {
+        AllowedCallers::Any => "*",
+        AllowedCallers::Networks(_) => "127.0.0.0/8;::1",
+    };
+    vec![
+        ("Sidecar:AllowedCallers", callers.to_owned()),
+        (
+            "Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated",
+            overrides.authorization_header_unauthenticated.to_string(),
+        ),
+        (
+            "Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated",
+            overrides.downstream_api_unauthenticated.to_string(),
+        ),
+        ("Sidecar:Limits:Workers", config.limits.workers.to_string()),
+        ("Logging:LogLevel:Access", config.logging.access.to_string()),
+    ]
 }
 
 /// The reference of all settings, in Markdown.
@@ -90,7 +111,7 @@ mod tests {
             ],
             ..Invocation::default()
         };
-        let text = describe(&invocation);
+        let text = describe(&invocation, None);
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("AzureAd:ClientSecret = [redacted] (command line)\n"), "{text}");
         assert!(text.contains("AzureAd:TenantId = \"a\\nb\" (command line)\n"), "{text}");

@@ -1,5 +1,6 @@
 //! From settings to [`Config`]. Every problem is collected, so that one start reports them all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub struct Loaded {
 /// Reads every source and judges every value.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the keys.
+/// Everything that is wrong.
 pub fn load(invocation: &Invocation) -> Result<Loaded, Vec<Problem>> {
     let gathered = source::gather(invocation);
     let registrations = registration::named(&gathered.settings);
@@ -39,7 +40,10 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Vec<Problem>> {
     let others = registrations
         .iter()
         .filter(|name| reader.settings.has_section(name))
-        .map(|name| (name.clone(), registration::read(&mut reader, name).into()))
+        .map(|name| {
+            let section = registration::as_written(reader.settings, name);
+            (name.clone(), registration::read(&mut reader, &section).into())
+        })
         .collect();
     let config = Config {
         environment: gathered.environment.clone(),
@@ -163,12 +167,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Name and value of everything below a key; names as written.
-    pub fn map(&self, path: &str) -> std::collections::BTreeMap<String, String> {
+    /// Name and value of everything below a key that is not empty; names as written.
+    pub fn map(&self, path: &str) -> BTreeMap<String, String> {
+        let value = |name: &String| self.said(&format!("{path}:{name}")).map(str::to_owned);
         let names = self.settings.children(path).into_iter();
-        names
-            .filter_map(|name| Some((name.clone(), self.settings.value(&format!("{path}:{name}"))?.to_owned())))
-            .collect()
+        names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
+    }
+
+    /// The same for header fields, whose outer blanks mean nothing (RFC 9110 §5.5).
+    pub fn headers(&self, path: &str) -> BTreeMap<String, String> {
+        self.map(path).into_iter().map(|(name, value)| (name, value.trim().to_owned())).collect()
     }
 
     /// The source of a key.

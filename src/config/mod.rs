@@ -19,6 +19,8 @@ mod registration;
 mod sidecar;
 mod source;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use describe::{describe, documentation};
 pub use keys::find as find_key;

@@ -1,5 +1,7 @@
 //! A section of the shape of `AzureAd`: which tenant, which application, which tokens are accepted.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::load::Reader;
 use super::source::Settings;
 use super::{Registration, credential, parse};
@@ -51,7 +53,7 @@ pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
 
     let list = |names: &[String]| -> Vec<String> {
         let mut items: Vec<String> = names.iter().flat_map(|key| reader.items(key)).map(str::to_owned).collect();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         items.retain(|item| seen.insert(item.clone()));
         items
     };
@@ -61,7 +63,7 @@ pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
     extra_query.extend(reader.map(&at("ExtraQueryParameters")));
 
     Registration {
-        section: section_as_written(reader.settings, section),
+        section: section.to_owned(),
         instance: authority.instance,
         tenant: authority.tenant,
         client_id,
@@ -100,7 +102,7 @@ struct Authority {
     /// An authority that is more than instance and tenant.
     other: Option<Url>,
     /// From its query part, which belongs to the requests (protocol page 6.1).
-    query: std::collections::BTreeMap<String, String>,
+    query: BTreeMap<String, String>,
     domain: Option<String>,
     policy: Option<String>,
 }
@@ -113,14 +115,14 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         instance: with_slash(&instance.unwrap_or_else(public_cloud)),
         tenant: reader.tenant(&at("TenantId")).unwrap_or_default(),
         other: None,
-        query: std::collections::BTreeMap::new(),
+        query: BTreeMap::new(),
         domain: None,
         policy: None,
     };
     let is_b2c = reader.said(&at("SignUpSignInPolicyId")).is_some();
     let Some(authority) = reader.said(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
         if is_b2c && reader.said(&at("Domain")).is_none() {
-            reader.problem(&at("Domain"), "required with SignUpSignInPolicyId: expected the B2C tenant's domain");
+            reader.problem(&at("Domain"), "is required with SignUpSignInPolicyId: expected the B2C tenant's domain");
         }
         if found.tenant.is_empty() {
             found.tenant = ciam_tenant(&found.instance).unwrap_or_default();
@@ -129,7 +131,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         if found.tenant.is_empty() && !malformed && !is_b2c {
             reader.problem(
                 &at("TenantId"),
-                "required: expected a GUID, a domain name, common, organizations or consumers",
+                "is required: expected a GUID, a domain name, common, organizations or consumers",
             );
         }
         return found;
@@ -175,7 +177,9 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         }
         rest => {
             let b2c = rest.strip_prefix(&["tfp"]).unwrap_or(rest);
-            if let [domain, policy] = b2c {
+            if let [domain, policy] = b2c
+                && (b2c.len() < rest.len() || policy.to_ascii_lowercase().starts_with("b2c_"))
+            {
                 found.domain = Some((*domain).to_owned());
                 found.policy = Some((*policy).to_owned());
             }
@@ -192,7 +196,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
 fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> String {
     let key = format!("{section}:ClientId");
     let Some(said) = reader.said(&key).map(|text| text.trim().to_owned()) else {
-        reader.problem(&key, "required: expected the application's (client) id, a GUID");
+        reader.problem(&key, "is required: expected the application's (client) id, a GUID");
         return String::new();
     };
     match parse::guid(&said) {
@@ -242,8 +246,9 @@ fn public_cloud() -> Url {
     Url { origin, path: "/".to_owned(), query: None }
 }
 
-fn section_as_written(settings: &Settings, section: &str) -> String {
+/// A section's name in the spelling of its keys, for messages.
+pub fn as_written(settings: &Settings, section: &str) -> String {
     let names = settings.iter().map(|setting| setting.key.as_str());
     let written = names.filter_map(|key| key.get(..section.len())).find(|start| start.eq_ignore_ascii_case(section));
-    if section == "AzureAd" { section.to_owned() } else { written.unwrap_or(section).to_owned() }
+    written.unwrap_or(section).to_owned()
 }

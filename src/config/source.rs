@@ -65,8 +65,8 @@ pub struct Setting {
     pub value: Option<Zeroizing<String>>,
     /// The source that won.
     pub origin: Arc<Origin>,
-    /// How it was first written decides about the spelling of names.
-    first: Arc<Origin>,
+    /// When it was first written: that spelling of a name counts.
+    first: usize,
 }
 
 /// All settings by their keys in lower case.
@@ -76,11 +76,12 @@ pub struct Settings(BTreeMap<String, Setting>);
 impl Settings {
     /// Sets a value over what lower sources said.
     pub fn set(&mut self, key: &str, value: Option<Zeroizing<String>>, origin: &Arc<Origin>) {
+        let first = self.0.len();
         let entry = self.0.entry(key.to_lowercase()).or_insert_with(|| Setting {
             key: key.to_owned(),
             value: None,
             origin: Arc::clone(origin),
-            first: Arc::clone(origin),
+            first,
         });
         entry.value = value;
         entry.origin = Arc::clone(origin);
@@ -110,7 +111,7 @@ impl Settings {
     pub fn children(&self, key: &str) -> Vec<String> {
         let prefix = format!("{}:", key.to_lowercase());
         let depth = key.split(':').count();
-        let mut names: BTreeMap<(u64, String), (&Origin, &str)> = BTreeMap::new();
+        let mut names: BTreeMap<(u64, String), (usize, &str)> = BTreeMap::new();
         for (path, setting) in self.0.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix)) {
             let (Some(lower), Some(written)) = (path.split(':').nth(depth), setting.key.split(':').nth(depth)) else {
                 continue;
@@ -119,10 +120,8 @@ impl Settings {
                 continue;
             }
             let order = (lower.parse().unwrap_or(u64::MAX), lower.to_owned());
-            let first = names.entry(order).or_insert((&setting.first, written));
-            if *setting.first < *first.0 {
-                *first = (&setting.first, written);
-            }
+            let first = names.entry(order).or_insert((setting.first, written));
+            *first = (*first).min((setting.first, written));
         }
         names.into_values().map(|(_, written)| written.to_owned()).collect()
     }
@@ -164,17 +163,15 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     }
 
     // The host's settings decide which files there are.
-    let said = |key: &str| {
-        let words = invocation.settings.iter().rev().find(|(own, _)| own.eq_ignore_ascii_case(key));
-        words.map(|(_, value)| value.as_str()).or_else(|| settings.value(key)).filter(|value| !value.is_empty())
-    };
-    let environment = invocation
-        .environment
-        .as_deref()
-        .filter(|name| !name.is_empty())
-        .or_else(|| said("environment"))
-        .unwrap_or("Production")
-        .to_owned();
+    let words = Arc::new(Origin::CommandLine);
+    for (key, value) in invocation.settings.iter().filter(|(key, _)| is_host_key(key)) {
+        settings.set(key, Some(value.clone()), &words);
+    }
+    if let Some(environment) = &invocation.environment {
+        settings.set("environment", Some(Zeroizing::new(environment.clone())), &words);
+    }
+    let said = |key: &str| settings.value(key).filter(|value| !value.is_empty());
+    let environment = said("environment").unwrap_or("Production").to_owned();
     let root = said("contentRoot").map(PathBuf::from).unwrap_or_default();
     if environment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         let (file, must_exist) = match &invocation.config_file {
@@ -190,7 +187,6 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     }
 
     add_variables(&mut settings, &mut problems, &invocation.variables, "", &Arc::new(Origin::Variable));
-    let words = Arc::new(Origin::CommandLine);
     for (key, value) in &invocation.settings {
         settings.set(&key.replace("__", ":"), Some(value.clone()), &words);
     }
@@ -198,6 +194,11 @@ pub fn gather(invocation: &Invocation) -> Gathered {
         settings.set("urls", Some(Zeroizing::new(urls.clone())), &words);
     }
     Gathered { settings, environment, problems }
+}
+
+/// Keys that decide which files are read; no file and no variable without prefix can change them.
+fn is_host_key(key: &str) -> bool {
+    ["environment", "contentRoot"].iter().any(|own| own.eq_ignore_ascii_case(key))
 }
 
 /// `sidecar.Production.json` beside `sidecar.json` where that exists, else `appsettings.Production.json` beside it.
@@ -230,7 +231,7 @@ fn add_file(
     match result {
         Ok(flat) => {
             let origin = Arc::new(origin(name));
-            for (key, value) in flat {
+            for (key, value) in flat.into_iter().filter(|(key, _)| !is_host_key(key)) {
                 settings.set(&key, value, &origin);
             }
         }
@@ -256,6 +257,9 @@ fn add_variables(
             continue;
         };
         let key = key.replace("__", ":");
+        if prefix.is_empty() && is_host_key(&key) {
+            continue;
+        }
         match value.to_str() {
             Some(value) => settings.set(&key, Some(Zeroizing::new(value.to_owned())), origin),
             // Other programs' variables may hold what they like.

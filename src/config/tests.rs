@@ -1,0 +1,471 @@
+//! The rules that a whole configuration obeys, told as settings and what becomes of them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::*;
+
+const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
+
+/// An environment with a tenant and a client, and these variables.
+fn read(variables: &[(&str, &str)]) -> Result<Loaded, Vec<Problem>> {
+    let base = [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT)];
+    let variables = base.iter().chain(variables).map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    // The folder holds no appsettings.json.
+    let empty = ("DOTNET_CONTENTROOT".into(), "/nonexistent".into());
+    load(&Invocation { variables: variables.chain([empty]).collect(), ..Invocation::default() })
+}
+
+fn good(variables: &[(&str, &str)]) -> Config {
+    read(variables).unwrap_or_else(|problems| panic!("{problems:?}")).config
+}
+
+/// The only problem's key and message.
+fn problem(variables: &[(&str, &str)]) -> (String, String) {
+    match read(variables) {
+        Err(problems) if problems.len() == 1 => (problems[0].key.clone(), problems[0].message.clone()),
+        other => panic!("{variables:?}: {:?}", other.map(|loaded| loaded.warnings)),
+    }
+}
+
+fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
+    read(variables).unwrap().warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = good(&[]);
+    let mebibyte = 1 << 20;
+    assert_eq!(config.environment, "Production");
+    assert_eq!(config.listen, [Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000)))]);
+    assert_eq!(config.azure_ad.instance.to_string(), "https://login.microsoftonline.com/");
+    assert!(config.azure_ad.allow_acl && config.azure_ad.credentials.is_empty() && config.apis.is_empty());
+    assert_eq!(config.azure_ad.clock_skew, Duration::from_mins(5));
+    assert_eq!(config.sidecar.allowed_callers, AllowedCallers::Networks(Vec::new()));
+    assert!(config.sidecar.metrics && !config.sidecar.allow_insecure_upstream);
+    assert!(config.sidecar.allow_overrides.downstream_api_unauthenticated);
+    let limits = &config.limits;
+    assert!(limits.workers >= 16);
+    assert_eq!((limits.connections, limits.request_head_bytes, limits.request_headers), (4096, 32 << 10, 100));
+    assert_eq!((limits.head_timeout, limits.idle_timeout), (Duration::from_secs(10), Duration::from_mins(2)));
+    assert_eq!((limits.request_body_bytes, limits.token_bytes), (30 * mebibyte, 64 << 10));
+    assert_eq!(
+        (limits.connect_timeout, limits.token_request_timeout),
+        (Duration::from_secs(5), Duration::from_secs(15))
+    );
+    assert_eq!((limits.downstream_timeout, limits.downstream_body_bytes), (Duration::from_secs(100), 30 * mebibyte));
+    assert_eq!((limits.token_cache_entries, limits.token_cache_bytes), (10_000, 64 * mebibyte));
+    assert_eq!((limits.validated_tokens, limits.sessions), (10_000, 10_000));
+    assert_eq!(limits.shutdown_timeout, Duration::from_secs(30));
+    assert_eq!(
+        (config.logging.default, config.logging.access, config.logging.json),
+        (LevelFilter::Info, LevelFilter::Warn, false)
+    );
+}
+
+#[test]
+fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
+    for (key, value, expected) in [
+        ("AzureAd:TenantId", "my tenant", "a tenant"),
+        ("AzureAd:ClientId", "my-app", "a GUID"),
+        ("AzureAd:Instance", "login.microsoftonline.com", "URL"),
+        ("AzureAd:SendX5C", "yes", "true or false"),
+        ("AzureAd:AzureRegion", "west europe", "letters and digits"),
+        ("AzureAd:TokenValidationParameters:ClockSkew", "5 min", "a duration"),
+        ("AzureAd:UserAssignedManagedIdentityClientId", "x", "a GUID"),
+        ("DownstreamApis:Graph:BaseUrl", "ftp://x", "URL"),
+        ("DownstreamApis:Graph:AllowedBaseUrls:1", "nothing", "URL"),
+        ("DownstreamApis:Graph:HttpMethod", "TRACE", "an HTTP method"),
+        ("DownstreamApis:Graph:RelativePath", "../x", "a path"),
+        ("DownstreamApis:Graph:RequestAppToken", "1", "true or false"),
+        ("DownstreamApis:Graph:ProtocolScheme", "MTLS", "mutual TLS"),
+        ("DownstreamApis:Graph:ExtraHeaderParameters:Authorization", "x", ""),
+        ("DownstreamApis:Graph:ExtraHeaderParameters:X Y", "x", "a header name"),
+        ("DownstreamApis:Graph:AcquireTokenOptions:Claims", "[]", "a JSON object"),
+        ("DownstreamApis:Graph:AcquireTokenOptions:CorrelationId", "x", "a GUID"),
+        ("DownstreamApis:Graph:AcquireTokenOptions:Tenant", "a/b", "a tenant"),
+        ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationOptionsName", "Missing", "the name of a section"),
+        ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationScheme", "Missing", "Bearer, PoP"),
+        ("Sidecar:AllowedCallers", "10.0.0.0/33", "a network"),
+        ("Sidecar:DownstreamHeaderValues", "List", "String, Array"),
+        ("Sidecar:Limits:Workers", "2", "from 3"),
+        ("Sidecar:Limits:HeadTimeout", "0", "a duration"),
+        ("Sidecar:Limits:RequestBodyBytes", "30MB", "a size"),
+        ("Logging:LogLevel:Default", "Verbose", "a level"),
+        ("Logging:Format", "xml", "text, json"),
+        ("AllowedHosts", "http://x", "a host name"),
+        ("urls", "https://localhost:5001", "https is not served"),
+        ("http_ports", "0", "from 1"),
+    ] {
+        let (named, message) = problem(&[(&key.replace(':', "__"), value)]);
+        assert_eq!(named, key);
+        assert!(message.contains(expected), "{key}: {message}");
+        assert!(message.contains(value) || key.contains("ExtraHeader"), "{key}: {message}");
+        assert!(message.contains("expected "), "{key}: {message}");
+    }
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let problems =
+        read(&[("AzureAd__SendX5C", "x"), ("Sidecar__Metrics", "y"), ("urls", "z"), ("AzureAd__ClientId", "")])
+            .unwrap_err();
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["AzureAd:SendX5C", "Sidecar:Metrics", "AzureAd:ClientId", "urls"]);
+}
+
+#[test]
+fn http_is_for_loopback_unless_insecure_upstreams_are_allowed() {
+    for key in [
+        "AzureAd__Instance",
+        "AzureAd__MetadataAddress",
+        "DownstreamApis__X__BaseUrl",
+        "DownstreamApis__X__AllowedBaseUrls__0",
+    ] {
+        good(&[(key, "http://127.0.0.1:8080/")]);
+        good(&[(key, "http://localhost/")]);
+        good(&[(key, "http://api.example/"), ("Sidecar__AllowInsecureUpstream", "True")]);
+        let (_, message) = problem(&[(key, "http://api.example/")]);
+        assert!(message.contains("Sidecar:AllowInsecureUpstream"), "{message}");
+    }
+}
+
+#[test]
+fn authorities_are_told_apart() {
+    let read = |authority| {
+        let registration = good(&[("AzureAd__TenantId", ""), ("AzureAd__Authority", authority)]).azure_ad;
+        let other = registration.authority.as_ref().map(ToString::to_string);
+        (registration.instance.to_string(), registration.tenant.clone(), other)
+    };
+    let known = |instance: &str, tenant: &str, other: Option<&str>| {
+        (instance.to_owned(), tenant.to_owned(), other.map(str::to_owned))
+    };
+    for (authority, expected) in [
+        (
+            "https://login.microsoftonline.us/Contoso.com/v2.0/",
+            known("https://login.microsoftonline.us/", "contoso.com", None),
+        ),
+        ("https://login.microsoftonline.com/common", known("https://login.microsoftonline.com/", "common", None)),
+        (
+            "https://contoso.ciamlogin.com/",
+            known(
+                "https://contoso.ciamlogin.com/",
+                "contoso.onmicrosoft.com",
+                Some("https://contoso.ciamlogin.com/contoso.onmicrosoft.com"),
+            ),
+        ),
+        (
+            "https://contoso.b2clogin.com/tfp/contoso.onmicrosoft.com/B2C_1_x/v2.0",
+            known(
+                "https://contoso.b2clogin.com/",
+                "contoso.onmicrosoft.com",
+                Some("https://contoso.b2clogin.com/tfp/contoso.onmicrosoft.com/B2C_1_x"),
+            ),
+        ),
+        ("https://idp.example/realms/x", known("https://idp.example/", "", Some("https://idp.example/realms/x"))),
+    ] {
+        assert_eq!(read(authority), expected, "{authority}");
+    }
+    let policy = |authority| good(&[("AzureAd__Authority", authority)]).azure_ad.policy.clone();
+    assert_eq!(policy("https://x.b2clogin.com/x.onmicrosoft.com/b2c_1_in").as_deref(), Some("b2c_1_in"));
+    assert_eq!(policy("https://idp.example/realms/x"), None);
+    let (key, _) = problem(&[("AzureAd__Authority", "https://login.microsoftonline.com/contoso.com")]);
+    assert_eq!(key, "AzureAd:TenantId");
+}
+
+#[test]
+fn the_query_of_an_authority_belongs_to_its_requests() {
+    let config = good(&[
+        ("AzureAd__Authority", "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111?dc=x&slice=y"),
+        ("AzureAd__ExtraQueryParameters__slice", "z"),
+    ]);
+    assert_eq!(
+        config.azure_ad.extra_query,
+        BTreeMap::from([("dc".to_owned(), "x".to_owned()), ("slice".to_owned(), "z".to_owned())])
+    );
+}
+
+fn credential(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+    fields
+        .iter()
+        .map(|(field, value)| (format!("AzureAd__ClientCredentials__0__{field}"), (*value).to_owned()))
+        .collect()
+}
+
+fn as_pairs(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+#[test]
+fn credentials_are_known_by_name_by_number_or_by_their_fields() {
+    for (fields, kind, warned) in [
+        (&[("SourceType", "clientsecret"), ("ClientSecret", "x")][..], "ClientSecret", 0),
+        (&[("SourceType", "6"), ("ClientSecret", "x")], "ClientSecret", 0),
+        (&[("ClientSecret", "x")], "ClientSecret", 1),
+        (&[("SourceType", "Certificate"), ("ClientSecret", "x")], "ClientSecret", 1),
+        (&[("CertificateDiskPath", "x.pem"), ("CertificatePassword", "x")], "Path", 1),
+        (&[("Base64EncodedValue", "x")], "Base64Encoded", 1),
+        (&[("KeyVaultUrl", "https://v.vault.azure.net"), ("KeyVaultCertificateName", "c")], "KeyVault", 1),
+        (&[("SignedAssertionFilePath", "x")], "SignedAssertionFilePath", 1),
+        (
+            &[("SourceType", "4"), ("CertificateThumbprint", "00:11 22:33445566778899aabbccddeeff00112233")],
+            "StoreWithThumbprint",
+            0,
+        ),
+        (&[("SourceType", "13"), ("CertificateSubjectName", "app")], "StoreWithSubjectName", 0),
+        (&[("SourceType", "SignedAssertionFromManagedIdentity")], "SignedAssertionFromManagedIdentity", 0),
+    ] {
+        let fields = credential(fields);
+        let loaded = read(&as_pairs(&fields)).unwrap();
+        assert_eq!(loaded.config.azure_ad.credentials[0].source.source_type(), kind);
+        assert_eq!(loaded.warnings.len(), warned, "{:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn a_credential_that_cannot_be_meant_is_a_problem() {
+    for (fields, key) in [
+        (&[("SourceType", "ClientSecret")][..], "ClientSecret"),
+        (&[("SourceType", "Secret"), ("ClientSecret", "hunter2")], "SourceType"),
+        (&[("SourceType", "14")], "SourceType"),
+        (&[("SourceType", "CustomSignedAssertion")], "SourceType"),
+        (&[("CertificatePassword", "hunter2")], "SourceType"),
+        (
+            &[("SourceType", "Path"), ("CertificateDiskPath", "x"), ("CertificateDistinguishedName", "CN=x")],
+            "CertificateDistinguishedName",
+        ),
+        (&[("SourceType", "Path"), ("CertificateDiskPath", "x"), ("ClientSecret", "hunter2")], "ClientSecret"),
+        (&[("SourceType", "KeyVault"), ("KeyVaultUrl", "https://v")], "KeyVaultCertificateName"),
+        (&[("SourceType", "SignedAssertionFilePath")], "SignedAssertionFileDiskPath"),
+        (&[("SourceType", "4"), ("CertificateThumbprint", "12")], "CertificateThumbprint"),
+        (
+            &[("SourceType", "ClientSecret"), ("ClientSecret", "hunter2"), ("UseBoundCredential", "true")],
+            "UseBoundCredential",
+        ),
+    ] {
+        let fields = credential(fields);
+        let (named, message) = problem(&as_pairs(&fields));
+        assert_eq!(named, format!("AzureAd:ClientCredentials:0:{key}"));
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn older_spellings_of_credentials_work() {
+    let kinds = |variables: &[(&str, &str)]| -> Vec<String> {
+        good(variables)
+            .azure_ad
+            .credentials
+            .iter()
+            .map(|one| format!("{} {}", one.key, one.source.source_type()))
+            .collect()
+    };
+    assert_eq!(kinds(&[("AzureAd__ClientSecret", "x")]), ["AzureAd:ClientSecret ClientSecret"]);
+    assert_eq!(
+        kinds(&[
+            ("AzureAd__ClientCertificates__0__SourceType", "Path"),
+            ("AzureAd__ClientCertificates__0__CertificateDiskPath", "x")
+        ]),
+        ["AzureAd:ClientCertificates:0 Path"]
+    );
+    assert_eq!(
+        kinds(&[("AzureAd__ClientCredentialsUsingManagedIdentity__IsEnabled", "true")]),
+        ["AzureAd:ClientCredentialsUsingManagedIdentity SignedAssertionFromManagedIdentity"]
+    );
+    assert_eq!(kinds(&[("AZURE_FEDERATED_TOKEN_FILE", "/t")]), ["AZURE_FEDERATED_TOKEN_FILE SignedAssertionFilePath"]);
+    let (key, message) = problem(&[
+        ("AzureAd__ClientSecret", "x"),
+        ("AzureAd__ClientCredentials__0__SourceType", "SignedAssertionFromManagedIdentity"),
+    ]);
+    assert_eq!(key, "AzureAd:ClientSecret");
+    assert!(message.contains("IDW10110"), "{message}");
+}
+
+#[test]
+fn entries_that_are_skipped_are_left_out() {
+    let fields =
+        [("AzureAd__ClientCredentials__0__Skip", "true"), ("AzureAd__ClientCredentials__1__ClientSecret", "x")];
+    let config = good(&fields);
+    assert_eq!(config.azure_ad.credentials[0].key, "AzureAd:ClientCredentials:1");
+    assert_eq!(config.azure_ad.credentials.len(), 1);
+}
+
+#[test]
+fn only_certificates_decrypt() {
+    let (key, _) = problem(&[
+        ("AzureAd__TokenDecryptionCredentials__0__SourceType", "6"),
+        ("AzureAd__TokenDecryptionCredentials__0__ClientSecret", "x"),
+    ]);
+    assert_eq!(key, "AzureAd:TokenDecryptionCredentials:0:SourceType");
+    let config = good(&[
+        ("AzureAd__TokenDecryptionCertificates__0__SourceType", "3"),
+        ("AzureAd__TokenDecryptionCertificates__0__CertificateDiskPath", "x"),
+    ]);
+    assert_eq!(config.azure_ad.decryption_credentials.len(), 1);
+}
+
+#[test]
+fn apis_keep_their_names_and_split_their_scopes() {
+    let config = good(&[
+        ("DownstreamApis__Graph__Scopes", "User.Read  Mail.Read"),
+        ("downstreamapis__GRAPH__HttpMethod", "post"),
+        ("DownstreamApis__Files__Scopes__0", "a b"),
+        ("DownstreamApis__Files__Scopes__1", "c"),
+        ("DownstreamApis__Files__AcceptHeader", ""),
+        ("DownstreamApis__Files__AcquireTokenOptions__ManagedIdentity__UserAssignedClientId", ""),
+    ]);
+    let [files, graph] = config.apis.as_slice() else { panic!("{:?}", config.apis) };
+    assert_eq!((files.name.as_str(), graph.name.as_str()), ("Files", "Graph"));
+    assert_eq!(graph.scopes, ["User.Read", "Mail.Read"]);
+    assert_eq!(files.scopes, ["a", "b", "c"]);
+    assert_eq!((graph.http_method.as_deref(), files.http_method.as_deref()), (Some("POST"), None));
+    assert_eq!((graph.accept.as_str(), files.accept.as_str()), ("application/json", ""));
+    assert_eq!(
+        (&graph.acquire.managed_identity, &files.acquire.managed_identity),
+        (&None, &Some(ManagedIdentity { client_id: None }))
+    );
+}
+
+#[test]
+fn an_api_may_acquire_with_another_registration() {
+    for name in ["AuthenticationOptionsName", "AuthenticationScheme"] {
+        let key = format!("DownstreamApis__X__AcquireTokenOptions__{name}");
+        let config = good(&[
+            (&key, "Second"),
+            ("Second__TenantId", "common"),
+            ("Second__ClientId", CLIENT),
+            ("Second__TenentId", "x"),
+        ]);
+        assert_eq!(config.apis[0].acquire.registration.as_deref(), Some("second"));
+        assert_eq!(
+            (config.registrations["second"].tenant.as_str(), config.registrations["second"].section.as_str()),
+            ("common", "Second")
+        );
+        let (named, _) = problem(&[(&key, "Second"), ("Second__TenantId", "common")]);
+        assert_eq!(named, "Second:ClientId");
+        problem(&[(&key, "Sidecar"), ("Sidecar__Metrics", "true")]);
+    }
+    for (scheme, pop) in [("bearer", false), ("PoP", true), ("pop", true)] {
+        let config = good(&[("DownstreamApis__X__AcquireTokenOptions__AuthenticationScheme", scheme)]);
+        assert_eq!(
+            (config.apis[0].acquire.pop, config.apis[0].acquire.registration.as_deref()),
+            (pop, None),
+            "{scheme}"
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_of_ours_are_warnings_that_name_the_nearest_one() {
+    for (key, nearest) in [
+        ("AzureAd__TenentId", "AzureAd:TenantId"),
+        ("DownstreamApis__Graph__Scope", "DownstreamApis:Graph:Scopes"),
+        ("Sidecar__Limits__Conections", "Sidecar:Limits:Connections"),
+        ("Logging__Fromat", "Logging:Format"),
+        ("DownstreamApi__Graph__Scopes", "DownstreamApis"),
+    ] {
+        let warnings = warnings(&[(key, "hunter2")]);
+        assert!(
+            warnings.len() == 1 && warnings[0].ends_with(nearest) && !warnings[0].contains("hunter2"),
+            "{warnings:?}"
+        );
+    }
+    assert!(
+        warnings(&[
+            ("SIDECAR_URL", "x"),
+            ("Logging__Debug__LogLevel__Default", "x"),
+            ("Foo__Bar", "x"),
+            ("AzureAd__ClientName", "x")
+        ])
+        .is_empty()
+    );
+}
+
+#[test]
+fn wider_callers_take_overrides_from_unauthenticated_endpoints() {
+    let unauthenticated = |variables: &[(&str, &str)]| {
+        let sidecar = good(variables).sidecar;
+        (
+            sidecar.allow_overrides.authorization_header_unauthenticated,
+            sidecar.allow_overrides.downstream_api_unauthenticated,
+        )
+    };
+    let development = ("ASPNETCORE_ENVIRONMENT", "development");
+    assert_eq!(unauthenticated(&[]), (true, true));
+    assert_eq!(unauthenticated(&[("Sidecar__AllowedCallers", "127.0.0.1")]), (true, true));
+    assert_eq!(unauthenticated(&[("Sidecar__AllowedCallers", "*")]), (false, false));
+    assert_eq!(unauthenticated(&[("Sidecar__AllowedCallers__0", "10.0.0.0/8")]), (false, false));
+    assert_eq!(unauthenticated(&[development, ("Sidecar__AllowedCallers", "*")]), (true, true));
+    let said = ("Sidecar__AllowOverrides__CallDownstreamApiUnauthenticated", "true");
+    assert_eq!(unauthenticated(&[("Sidecar__AllowedCallers", "*"), said]), (false, true));
+    assert_eq!(good(&[development]).sidecar.allowed_callers, AllowedCallers::Any);
+}
+
+#[test]
+fn listening_follows_the_precedence_of_asp_net_core() {
+    let ports = |variables: &[(&str, &str)]| -> Vec<u16> {
+        let port = |listen: &Listen| if let Listen::Tcp(address) = listen { address.port() } else { 0 };
+        good(variables).listen.iter().map(port).collect()
+    };
+    let (http_ports, urls) = (("ASPNETCORE_HTTP_PORTS", "1;2"), ("ASPNETCORE_URLS", "http://127.0.0.1:3;http://+:4"));
+    let kestrel = ("Kestrel__Endpoints__Http__Url", "http://127.0.0.1:5");
+    assert_eq!(ports(&[http_ports]), [1, 2]);
+    assert_eq!(ports(&[http_ports, urls]), [3, 4]);
+    assert_eq!(ports(&[http_ports, urls, ("URLS", "http://127.0.0.1:6")]), [6]);
+    assert_eq!(ports(&[http_ports, urls, kestrel]), [5]);
+    let variables = [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT), kestrel];
+    let invocation = Invocation {
+        variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        urls: Some("http://127.0.0.1:7".to_owned()),
+        ..Invocation::default()
+    };
+    assert_eq!(load(&invocation).unwrap().config.listen, [Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7)))]);
+}
+
+#[test]
+fn checks_of_tokens_cannot_be_switched_off() {
+    for name in ["ValidateAudience", "ValidateLifetime", "RequireSignedTokens"] {
+        problem(&[(&format!("AzureAd__TokenValidationParameters__{name}"), "false")]);
+    }
+    assert_eq!(warnings(&[("AzureAd__TokenValidationParameters__ValidateIssuer", "false")]).len(), 1);
+}
+
+#[test]
+fn levels_come_from_logging_and_the_console_wins() {
+    let config = good(&[
+        ("Logging__LogLevel__Default", "warning"),
+        ("Logging__LogLevel__Microsoft.AspNetCore", "Debug"),
+        ("Logging__Console__LogLevel__Default", "Error"),
+        ("Logging__Console__FormatterName", "json"),
+    ]);
+    assert_eq!(
+        (config.logging.default, config.logging.access, config.logging.json),
+        (LevelFilter::Error, LevelFilter::Warn, true)
+    );
+    assert!(config.logging.categories.contains(&("Microsoft.AspNetCore".to_owned(), LevelFilter::Debug)));
+    let config = good(&[
+        ("DOTNET_ENVIRONMENT", "Development"),
+        ("Logging__Format", "text"),
+        ("Logging__Console__FormatterName", "json"),
+    ]);
+    assert_eq!((config.logging.access, config.logging.json), (LevelFilter::Info, false));
+    assert_eq!(good(&[("Logging__LogLevel__access", "Trace")]).logging.access, LevelFilter::Trace);
+}
+
+#[test]
+fn forwarded_headers_are_never_believed_and_the_log_says_so() {
+    let warnings = warnings(&[("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "true")]);
+    assert!(warnings.len() == 1 && warnings[0].contains("never believed"), "{warnings:?}");
+}
+
+#[test]
+fn values_in_messages_can_neither_break_the_line_nor_show_a_password() {
+    let (_, message) = problem(&[("Sidecar__Metrics", "a\nERROR\u{1b}[31m")]);
+    assert!(message.starts_with("\"a\\nERROR\\u{1b}[31m\""), "{message}");
+    let (_, message) = problem(&[("DownstreamApis__X__BaseUrl", "https://user:hunter2@host/")]);
+    assert!(!message.contains("hunter2"), "{message}");
+}

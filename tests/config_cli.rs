@@ -1,0 +1,272 @@
+//! The program's command line and configuration, driven from outside: what it says and how it exits.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
+
+/// A working directory with these files, and the program in it with these variables and nothing else.
+struct Sidecar {
+    folder: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Sidecar {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), variables: Vec::new() }
+    }
+
+    /// With a tenant and a client in the environment.
+    fn configured() -> Self {
+        Self::new().variable("AzureAd__TenantId", TENANT).variable("AzureAd__ClientId", CLIENT)
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn run(&self, words: &[&str]) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entra-sidecar"));
+        command.args(words).current_dir(self.folder.path()).env_clear();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        Answer::from(command.output().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Answer {
+    /// The line of `check` for a key, without it.
+    fn shows(&self, key: &str) -> &str {
+        let line = self.out.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        line.unwrap_or_else(|| panic!("{key} is not shown:\n{}{}", self.out, self.err))
+    }
+}
+
+#[test]
+fn a_good_configuration_exits_with_0() {
+    let answer = Sidecar::configured().run(&["check"]);
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_one_line() {
+    for words in [
+        &["launch"][..],
+        &["--bogus"],
+        &["check", "serve"],
+        &["--config"],
+        &["--set", "x"],
+        &["-a=b"],
+        &["serve", "--online"],
+    ] {
+        let answer = Sidecar::configured().run(words);
+        assert_eq!(
+            (answer.code, answer.err.lines().count(), answer.out.as_str()),
+            (2, 1, ""),
+            "{words:?} {}",
+            answer.err
+        );
+    }
+}
+
+#[test]
+fn help_and_version_need_no_configuration() {
+    for words in [["--help"], ["--version"]] {
+        let answer = Sidecar::new().run(&words);
+        assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{words:?}");
+        assert!(answer.out.contains("entra-sidecar"), "{}", answer.out);
+    }
+}
+
+#[test]
+fn a_missing_file_is_an_error_only_when_it_was_named() {
+    let sidecar = Sidecar::configured();
+    assert_eq!(sidecar.run(&["check"]).code, 0);
+    let answer = sidecar.run(&["check", "--config", "absent.json"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.starts_with("entra-sidecar: absent.json: "), "{}", answer.err);
+}
+
+#[test]
+fn every_problem_is_reported_at_once_on_a_line_of_its_own() {
+    for command in ["serve", "check", "healthcheck"] {
+        let sidecar = Sidecar::new()
+            .variable("AzureAd__Instance", "not a url")
+            .variable("AzureAd__SendX5C", "maybe")
+            .variable("AzureAd__ClientCredentials__0__SourceType", "Magic")
+            .variable("DownstreamApis__Graph__BaseUrl", "http://graph.example/")
+            .variable("Sidecar__Limits__Workers", "1");
+        let answer = sidecar.run(&[command]);
+        assert_eq!(answer.code, 1);
+        for key in [
+            "AzureAd:TenantId",
+            "AzureAd:ClientId",
+            "AzureAd:Instance",
+            "AzureAd:SendX5C",
+            "AzureAd:ClientCredentials:0:SourceType",
+            "DownstreamApis:Graph:BaseUrl",
+            "Sidecar:Limits:Workers",
+        ] {
+            let start = format!("entra-sidecar: {key}: ");
+            assert_eq!(answer.err.lines().filter(|line| line.starts_with(&start)).count(), 1, "{key}\n{}", answer.err);
+        }
+        assert_eq!(answer.err.lines().count(), 7, "{}", answer.err);
+    }
+}
+
+#[test]
+fn later_sources_win() {
+    let key = "Sidecar:Limits:Connections";
+    let json = |number: u32| format!("{{\"Sidecar\": {{\"Limits\": {{\"Connections\": {number}}}}}}}");
+    let mut sidecar = Sidecar::configured();
+    assert_eq!(sidecar.run(&["check"]).shows(key), "\"4096\" (default)");
+    sidecar = sidecar.variable("ASPNETCORE_Sidecar__Limits__Connections", "1");
+    assert_eq!(sidecar.run(&["check"]).shows(key), "\"1\" (environment)");
+    sidecar = sidecar.file("appsettings.json", &json(2));
+    assert_eq!(sidecar.run(&["check"]).shows(key), "\"2\" (appsettings.json)");
+    sidecar = sidecar.file("appsettings.Staging.json", &json(3));
+    assert_eq!(sidecar.run(&["check"]).shows(key), "\"2\" (appsettings.json)");
+    sidecar = sidecar.variable("ASPNETCORE_ENVIRONMENT", "Staging");
+    assert_eq!(sidecar.run(&["check"]).shows(key), "\"3\" (appsettings.Staging.json)");
+    assert_eq!(sidecar.run(&["check", "--environment=Other"]).shows(key), "\"2\" (appsettings.json)");
+    sidecar = sidecar.variable("SIDECAR__LIMITS__CONNECTIONS", "4");
+    assert_eq!(sidecar.run(&["check"]).shows(key), "\"4\" (environment)");
+    assert_eq!(sidecar.run(&["check", "--sidecar:limits:connections=5"]).shows(key), "\"5\" (command line)");
+    assert_eq!(
+        sidecar
+            .run(&["--set", "Sidecar:Limits:Connections=5", "check", "--Sidecar__Limits__Connections", "6"])
+            .shows(key),
+        "\"6\" (command line)"
+    );
+}
+
+#[test]
+fn the_shipped_style_of_appsettings_is_read() {
+    let sidecar = Sidecar::new().file(
+        "appsettings.json",
+        &format!(
+            "\u{feff}{{\n  /* the tenant */ \"azuread\": {{\n    \"TENANTID\": \"{TENANT}\", // a comment\n    \"ClientId\": \"{CLIENT}\",\n  }},\n  \
+             \"DownstreamApis\": {{ \"Graph\": {{ \"Scopes\": [\"User.Read\",], \"RequestAppToken\": false, }}, }},\n}}\n"
+        ),
+    );
+    let answer = sidecar.run(&["check"]);
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""));
+    assert_eq!(answer.shows("DownstreamApis:Graph:Scopes:0"), "\"User.Read\" (appsettings.json)");
+}
+
+#[test]
+fn errors_in_a_file_name_file_line_and_column() {
+    for (text, position) in
+        [("{\n  \"A\": }", "2:8"), ("{\n  \"A\": 1,\n  \"a\": 2\n}", "3:"), ("[]", "1:"), ("{ /*", "1:3")]
+    {
+        let answer = Sidecar::configured().file("appsettings.json", text).run(&["check"]);
+        assert_eq!(answer.code, 1, "{text}");
+        assert!(
+            answer.err.starts_with(&format!("entra-sidecar: appsettings.json:{position}")),
+            "{text}: {}",
+            answer.err
+        );
+    }
+}
+
+#[test]
+fn a_named_file_has_its_overlay_beside_it() {
+    let sidecar = Sidecar::configured();
+    let folder = sidecar.path().join("etc");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("appsettings.json"), "{}").unwrap();
+    std::fs::write(folder.join("appsettings.Production.json"), "{\"Sidecar\": {\"Metrics\": false}}").unwrap();
+    let answer = sidecar.run(&["check", "--config", "etc/appsettings.json"]);
+    assert!(answer.shows("Sidecar:Metrics").starts_with("\"False\""), "{}", answer.out);
+}
+
+#[test]
+fn a_secret_is_shown_nowhere() {
+    let secret = "hunter2-hunter2";
+    let shown = |sidecar: &Sidecar, words: &[&str]| {
+        let answer = sidecar.run(words);
+        assert!(
+            !answer.out.contains(secret) && !answer.err.contains(secret),
+            "{words:?}\n{}{}",
+            answer.out,
+            answer.err
+        );
+        answer.code
+    };
+    let sidecar = Sidecar::configured()
+        .variable("AzureAd__ClientCredentials__0__SourceType", "ClientSecret")
+        .variable("AzureAd__ClientCredentials__0__ClientSecret", secret)
+        .variable("AzureAd__ClientCredentials__0__ClientSecrt", secret)
+        .variable("DownstreamApis__X__ExtraHeaderParameters__Api-Key", secret);
+    assert_eq!(shown(&sidecar, &["check"]), 0);
+    let both = Sidecar::configured()
+        .variable("AzureAd__ClientSecret", secret)
+        .variable("AzureAd__ClientCredentials__0__ClientSecret", secret)
+        .variable("AzureAd__ClientCredentials__0__CertificateDiskPath", "x")
+        .variable("DownstreamApis__X__ExtraHeaderParameters__Bad Name", secret)
+        .variable("DownstreamApis__X__ExtraHeaderParameters__Line", &format!("{secret}\n{secret}"));
+    assert_eq!(shown(&both, &["check"]), 1);
+    let set = format!("AzureAd:ClientSecret={secret}");
+    assert_eq!(shown(&Sidecar::configured(), &["check", "--set", &set]), 0);
+    for words in [&["--set", secret][..], &[secret], &["check", secret], &["-x=hunter2-hunter2"]] {
+        assert_eq!(shown(&Sidecar::configured(), words), 2);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
+    let answer = Sidecar::configured().variable("AzureAd__TenentId", "x").run(&["check"]);
+    assert_eq!(answer.code, 0);
+    assert_eq!(
+        answer.err,
+        "entra-sidecar: warning: AzureAd:TenentId: unknown key, ignored; the nearest known one is AzureAd:TenantId\n"
+    );
+}
+
+#[test]
+fn nobody_reading_the_output_is_no_failure() {
+    let sidecar = Sidecar::configured();
+    let mut command = Command::new("/bin/sh");
+    let line = format!("'{}' check 2>&- | true; '{0}' --help >&-", env!("CARGO_BIN_EXE_entra-sidecar"));
+    command.args(["-c", &line]).current_dir(sidecar.path()).env_clear();
+    command.envs(sidecar.variables.iter().map(|(name, value)| (name, value)));
+    assert!(command.status().unwrap().success());
+}
+
+#[test]
+fn the_healthcheck_of_a_sidecar_that_does_not_run_fails() {
+    let sidecar = Sidecar::configured();
+    let socket = format!("unix:{}", sidecar.path().join("s.sock").display());
+    let answer = sidecar.run(&["healthcheck", "--urls", &socket]);
+    assert_eq!((answer.code, answer.err.lines().count()), (1, 1), "{}", answer.err);
+}
