@@ -51,7 +51,7 @@ impl Kind {
             Self::Downstream
         } else if starts("/metadata/i") || starts("/managed-identity/") {
             Self::ManagedIdentity
-        } else if starts("/vault/") {
+        } else if starts("/certificates/") || starts("/secrets/") || starts("/keys/") {
             Self::Vault
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token

@@ -17,7 +17,7 @@
 //! | `/{tenant}/oauth2/v2.0/token` | token endpoint |
 //! | `/api/…` | downstream API |
 //! | `/metadata/identity/oauth2/token`, `/managed-identity/{app-service,arc,…}` | managed identity |
-//! | `/vault/…` | Key Vault |
+//! | `/certificates/…`, `/secrets/…`, `/keys/…` | Key Vault |
 //! | `/_control/…` | control |
 
 pub mod agents;

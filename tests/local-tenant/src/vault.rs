@@ -1,4 +1,4 @@
-//! Key Vault under `/vault` (protocol 1.6): a request without a token is challenged; then certificates, the
+//! Key Vault, whose URL is the tenant's own (protocol 1.6): a request without a token is challenged; then certificates, the
 //! secrets behind them, and signatures by keys that never leave.
 
 use base64::Engine as _;
@@ -89,12 +89,12 @@ pub fn answer(state: &State, request: &Request) -> Answer {
         items.iter().find(|item| item.name == name && version.is_none_or(|version| item.version == version))
     };
     match (request.method.as_str(), segments.as_slice()) {
-        ("GET", ["vault", "certificates", name, rest @ ..]) if rest.len() < 2 => find(name, rest.first().copied())
+        ("GET", ["certificates", name, rest @ ..]) if rest.len() < 2 => find(name, rest.first().copied())
             .map_or_else(|| not_found("Certificate", name), |item| Answer::json(200, &certificate(state, item))),
-        ("GET", ["vault", "secrets", name, rest @ ..]) if rest.len() < 2 => {
+        ("GET", ["secrets", name, rest @ ..]) if rest.len() < 2 => {
             find(name, rest.first().copied()).map_or_else(|| not_found("Secret", name), |item| secret(state, item))
         }
-        ("POST", ["vault", "keys", name, version, "sign"]) => {
+        ("POST", ["keys", name, version, "sign"]) => {
             find(name, Some(version)).map_or_else(|| not_found("Key", name), |item| sign(state, item, request))
         }
         _ => refusal(405, "MethodNotAllowed", "No such operation."),
@@ -124,7 +124,7 @@ fn not_found(what: &str, name: &str) -> Answer {
 }
 
 fn id(state: &State, kind: &str, item: &Item) -> String {
-    format!("{}/vault/{kind}/{}/{}", state.base, item.name, item.version)
+    format!("{}/{kind}/{}/{}", state.base, item.name, item.version)
 }
 
 fn certificate(state: &State, item: &Item) -> Value {

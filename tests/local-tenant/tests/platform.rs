@@ -135,7 +135,7 @@ fn a_managed_identity_s_token_is_a_trusted_assertion() {
 #[test]
 fn the_vault_challenges_and_then_hands_out_what_may_leave() {
     let tenant = start();
-    let challenge = get(&tenant, "/vault/certificates/client-pfx/?api-version=7.5", &[]);
+    let challenge = get(&tenant, "/certificates/client-pfx/?api-version=7.5", &[]);
     let expected = format!(
         "Bearer authorization=\"{}/{}\", resource=\"https://vault.azure.net\"",
         tenant.base_url(),
@@ -145,11 +145,12 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
     let body = imds(&tenant, &resource(VAULT)).json();
     let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
     let authorization = [("Authorization", bearer.as_str())];
-    let read = |path: &str| get(&tenant, &format!("/vault/{path}?api-version=7.5"), &authorization);
+    let read = |path: &str| get(&tenant, &format!("/{path}?api-version=7.5"), &authorization);
     let certificate = read("certificates/client-pfx/").json();
     assert_eq!(certificate["cer"], STANDARD.encode(CLIENT_1.certificate().der));
     assert_eq!(certificate["policy"]["key_props"]["exportable"], true);
-    let secret_path = certificate["sid"].as_str().unwrap().split("/vault/").nth(1).unwrap().to_owned();
+    let secret_path =
+        certificate["sid"].as_str().unwrap().strip_prefix(&format!("{}/", tenant.base_url())).unwrap().to_owned();
     let secret = read(&secret_path).json();
     assert_eq!(secret["contentType"], "application/x-pkcs12");
     assert_eq!(secret["value"], STANDARD.encode(CLIENT_1_PFX));
@@ -158,10 +159,10 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
     assert_eq!(read("secrets/client-disabled").status, 403);
     assert_eq!(read("certificates/none").json()["error"]["code"], "CertificateNotFound");
     assert!(read("certificates/client-expired").json()["attributes"]["exp"].as_i64().unwrap() < now());
-    assert_eq!(get(&tenant, "/vault/secrets/client-pem", &authorization).status, 400, "no api-version");
+    assert_eq!(get(&tenant, "/secrets/client-pem", &authorization).status, 400, "no api-version");
     let for_graph = imds(&tenant, &resource(GRAPH)).json();
     let wrong = format!("Bearer {}", for_graph["access_token"].as_str().unwrap());
-    assert_eq!(get(&tenant, "/vault/secrets/client-pem?api-version=7.5", &[("Authorization", &wrong)]).status, 401);
+    assert_eq!(get(&tenant, "/secrets/client-pem?api-version=7.5", &[("Authorization", &wrong)]).status, 401);
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn the_vault_signs_with_a_key_that_stays() {
     let tenant = start();
     let body = imds(&tenant, &resource(VAULT)).json();
     let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
-    let target = "/vault/keys/client-sealed/0123456789abcdef0123456789abcdef/sign?api-version=7.5";
+    let target = "/keys/client-sealed/0123456789abcdef0123456789abcdef/sign?api-version=7.5";
     let sign = |alg: &str, value: &str| {
         let body = json!({"alg": alg, "value": value}).to_string();
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
