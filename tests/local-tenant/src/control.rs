@@ -9,7 +9,7 @@
 //! | `POST /_control/faults?kind=token&times=2&status=503&retry_after=1&body=…` | a fault; or `delay_ms`, `hold`, `cut=body`, `answer`, `work`, `truncate=N` in place of `status`; `path`, `field=name:value` narrow it |
 //! | `DELETE /_control/faults`, `POST /_control/release` | forget faults; let held requests go |
 //! | `POST /_control/keys/rotate`, `/add-unusable`, `/remove?kid=`, `/hide?kid=`, `/show?kid=`, `/members?kid=` (JSON body) | change the key set |
-//! | `POST /_control/settings?expires_in=&refresh_in=&numbers_as_strings=&error_lines=&ignores_pop=&issuer=&vault_resource=` | change settings |
+//! | `POST /_control/settings?expires_in=&refresh_in=&numbers_as_strings=&error_lines=&ignores_pop=&issuer=&vault_resource=&managed_identity_expires_in=&system_identity=&arc_key_path=` | change settings |
 //! | `POST /_control/refresh-tokens/revoke` | revoke every refresh token |
 
 use std::sync::Arc;
@@ -165,6 +165,9 @@ fn settings(state: &State, request: &Request) -> Result<Answer, String> {
             "ignores_pop" => settings.ignores_pop = flag()?,
             "issuer" => settings.issuer = Some(value).filter(|issuer| !issuer.is_empty()),
             "vault_resource" => settings.vault_resource = value,
+            "managed_identity_expires_in" => settings.managed_identity_expires_in = number()?,
+            "system_identity" => settings.system_identity = flag()?,
+            "arc_key_path" => settings.arc_key_path = value,
             _ => return Err(format!("unknown setting {key}")),
         }
     }

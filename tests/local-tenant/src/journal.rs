@@ -1,7 +1,8 @@
 //! What came in and what became of it, for tests to ask afterwards.
 
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -48,9 +49,9 @@ impl Kind {
             Self::Control
         } else if starts("/api/") || path == "/api" {
             Self::Downstream
-        } else if starts("/metadata/identity") || starts("/managed-identity/") {
+        } else if starts("/metadata/i") || starts("/managed-identity/") {
             Self::ManagedIdentity
-        } else if starts("/vault/") {
+        } else if starts("/certificates/") || starts("/secrets/") || starts("/keys/") {
             Self::Vault
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
@@ -116,28 +117,41 @@ impl Record {
     }
 }
 
+/// How many requests the journal remembers; the counts go on.
+const REMEMBERED: usize = 20_000;
+/// How much of a body it remembers.
+const BODY: usize = 1024 * 1024;
+
 /// The journal.
 #[derive(Default)]
 pub struct Journal {
-    records: Mutex<(usize, Vec<Record>)>,
+    entries: Mutex<Entries>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct Entries {
+    arrived: usize,
+    counts: [usize; Kind::NAMES.len()],
+    records: VecDeque<Record>,
 }
 
 impl Journal {
     /// Notes a request's arrival; gives its number.
     pub fn arrived(&self, request: &Request) -> usize {
-        let mut records = self.records.lock().unwrap();
-        records.0 += 1;
-        let number = records.0;
-        records.1.push(Record {
-            number,
-            kind: Kind::of_path(&request.path),
-            request: request.clone(),
-            form: request.form(),
-            status: None,
-            note: None,
-        });
-        drop(records);
+        let kind = Kind::of_path(&request.path);
+        let form = if kind == Kind::Downstream { Vec::new() } else { request.form() };
+        let mut request = request.clone();
+        request.body.truncate(BODY);
+        let mut entries = self.entries.lock().unwrap();
+        entries.arrived += 1;
+        entries.counts[kind as usize] += 1;
+        let number = entries.arrived;
+        if entries.records.len() == REMEMBERED {
+            entries.records.pop_front();
+        }
+        entries.records.push_back(Record { number, kind, request, form, status: None, note: None });
+        drop(entries);
         self.changed.notify_all();
         number
     }
@@ -153,18 +167,18 @@ impl Journal {
     }
 
     fn change(&self, number: usize, change: impl FnOnce(&mut Record)) {
-        let mut records = self.records.lock().unwrap();
+        let mut entries = self.entries.lock().unwrap();
         // Newest first: the record is near the end. It is gone when the journal was cleared meanwhile.
-        if let Some(record) = records.1.iter_mut().rev().find(|record| record.number == number) {
+        if let Some(record) = entries.records.iter_mut().rev().find(|record| record.number == number) {
             change(record);
         }
-        drop(records);
+        drop(entries);
         self.changed.notify_all();
     }
 
-    /// Everything so far.
+    /// Everything that is remembered.
     pub fn all(&self) -> Vec<Record> {
-        self.records.lock().unwrap().1.clone()
+        self.entries.lock().unwrap().records.iter().cloned().collect()
     }
 
     /// Everything of one kind.
@@ -174,22 +188,20 @@ impl Journal {
 
     /// How many requests of one kind have arrived.
     pub fn count(&self, kind: Kind) -> usize {
-        self.records.lock().unwrap().1.iter().filter(|record| record.kind == kind).count()
+        self.entries.lock().unwrap().counts[kind as usize]
     }
 
     /// Waits until this many requests of a kind have arrived; false when `patience` ends first.
     pub fn wait_for(&self, kind: Kind, count: usize, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
-        let mut records = self.records.lock().unwrap();
-        while records.1.iter().filter(|record| record.kind == kind).count() < count {
-            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
-            records = self.changed.wait_timeout(records, left).unwrap().0;
-        }
-        true
+        let entries = self.entries.lock().unwrap();
+        let waited =
+            self.changed.wait_timeout_while(entries, patience, |entries| entries.counts[kind as usize] < count);
+        waited.unwrap().0.counts[kind as usize] >= count
     }
 
     /// Forgets everything; numbers go on.
     pub fn clear(&self) {
-        self.records.lock().unwrap().1.clear();
+        let mut entries = self.entries.lock().unwrap();
+        *entries = Entries { arrived: entries.arrived, ..Entries::default() };
     }
 }

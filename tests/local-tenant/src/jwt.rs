@@ -36,6 +36,13 @@ impl Claims {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
+    /// Sets every member of another object.
+    pub fn extend(&mut self, other: &Self) {
+        for (name, value) in &other.0 {
+            self.set(name, value.clone());
+        }
+    }
+
     /// The JSON text.
     pub fn text(&self) -> String {
         let members: Vec<String> =

@@ -17,7 +17,7 @@
 //! | `/{tenant}/oauth2/v2.0/token` | token endpoint |
 //! | `/api/…` | downstream API |
 //! | `/metadata/identity/oauth2/token`, `/managed-identity/{app-service,arc,…}` | managed identity |
-//! | `/vault/…` | Key Vault |
+//! | `/certificates/…`, `/secrets/…`, `/keys/…` | Key Vault |
 //! | `/_control/…` | control |
 
 pub mod agents;
@@ -29,9 +29,11 @@ pub mod downstream;
 pub mod faults;
 pub mod form;
 pub mod journal;
+pub mod jwe;
 pub mod jwt;
 pub mod keyring;
 pub mod keys;
+pub mod managed_identity;
 pub mod message;
 pub mod metadata;
 pub mod mint;
@@ -43,6 +45,7 @@ pub mod shr;
 pub mod state;
 pub mod time;
 pub mod token_endpoint;
+pub mod vault;
 pub mod verify;
 
 use std::net::{SocketAddr, TcpListener};
@@ -56,7 +59,7 @@ pub use faults::{Action, Fault};
 pub use journal::{Kind, Record};
 pub use message::{Answer, Ending, Framing, Request};
 pub use mint::Mint;
-pub use state::Settings;
+pub use state::{ExpiresOn, Settings};
 
 use directory::Directory;
 use keys::SigningKey;
@@ -152,6 +155,20 @@ impl LocalTenant {
     pub fn add_key(&self, key: SigningKey, published: bool, members: &Value) {
         let members = members.as_object().cloned().unwrap_or_default();
         self.state.keys.write().unwrap().add(Arc::new(key), published, members);
+    }
+
+    /// Writes the key file that the Azure Arc challenge names.
+    pub fn write_arc_key(&self) -> std::io::Result<()> {
+        let path = std::path::PathBuf::from(self.state.settings().arc_key_path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, managed_identity::ARC_KEY)
+    }
+
+    /// Changes what the vault holds.
+    pub fn vault(&self, change: impl FnOnce(&mut Vec<vault::Item>)) {
+        change(&mut self.state.vault.write().unwrap());
     }
 
     /// Revokes every refresh token.
@@ -252,6 +269,11 @@ impl Router {
                 answer
             }
             Kind::Downstream => downstream::answer(state, request),
+            Kind::ManagedIdentity if request.path.starts_with("/metadata/instance") => {
+                managed_identity::instance(request)
+            }
+            Kind::ManagedIdentity => managed_identity::answer(state, request),
+            Kind::Vault => vault::answer(state, request),
             _ => metadata::answer(state, request).unwrap_or_else(|| Answer::text(404, "nothing here")),
         }
     }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         ("DOWNSTREAM_URL", &format!("{}/api/", tenant.base_url())),
         ("DOWNSTREAM_SCOPE", "api://downstream/read"),
         ("DOWNSTREAM_APP_SCOPE", "api://downstream/.default"),
-        ("VAULT_URL", &format!("{}/vault", tenant.base_url())),
+        ("VAULT_URL", tenant.base_url()),
         ("USER_IDENTITY_CLIENT_ID", known::USER_IDENTITY_CLIENT_ID),
     ] {
         println!("{key}={}", quoted(value));

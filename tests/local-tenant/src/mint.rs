@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::directory::{APP_ID, App, CALLER_ID, TENANT_ID, User};
+use crate::jwe;
 use crate::jwt::{self, Claims};
-use crate::keys::SigningKey;
+use crate::keys::{PublicKey, SigningKey};
 use crate::random;
 use crate::state::State;
 use crate::time::now;
@@ -185,6 +186,19 @@ impl Mint {
     /// The signed token.
     pub fn token(&self) -> String {
         jwt::sign(&self.header, self.payload.text().as_bytes(), &self.key)
+    }
+
+    /// The signed token, encrypted for an RSA key whose id goes into the header as `kid`.
+    pub fn encrypted(&self, key: &PublicKey, kid: &str, alg: &str, enc: &str) -> String {
+        let mut members = Claims::default();
+        members.set("kid", kid);
+        jwe::encrypt(&self.token(), key, alg, enc, &members)
+    }
+
+    /// A token bound to this key: with `cnf` and the key's thumbprint.
+    #[must_use]
+    pub fn bound_to(self, key: &SigningKey) -> Self {
+        self.claim("cnf", json!({"kid": key.public().thumbprint()}))
     }
 
     /// A token with this payload in place of the claims: any bytes.

@@ -1,17 +1,38 @@
 //! Signed HTTP requests as a resource sees them (protocol 5.2): a JWS of type `pop`, signed with the key whose
 //! thumbprint the access token inside confirms.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::jwt::Decoded;
-use crate::keys::PublicKey;
+use crate::jwt::{self, Claims, Decoded};
+use crate::keys::{PublicKey, SigningKey};
 use crate::message::Request;
+use crate::random;
 use crate::state::State;
 use crate::time::now;
 use crate::verify;
 
 /// How old or new a signed request may be, in seconds.
 const LIFETIME: i64 = 300;
+
+/// A signed request as a key holder makes it: bound to method, host and path. The changes come last.
+pub fn sign(key: &SigningKey, token: &str, request: (&str, &str, &str), changes: &Claims) -> String {
+    let (method, host, path) = request;
+    let public = key.public();
+    let mut header = Claims::default();
+    header.set("alg", if key.algorithm() == "RS256" { "PS256" } else { key.algorithm() });
+    header.set("typ", "pop");
+    header.set("kid", public.thumbprint());
+    let mut payload = Claims::default();
+    payload.set("at", token);
+    payload.set("ts", now());
+    payload.set("m", method);
+    payload.set("u", host);
+    payload.set("p", path);
+    payload.set("nonce", random::text());
+    payload.set("cnf", json!({"jwk": public.jwk()}));
+    payload.extend(changes);
+    jwt::sign(&header, payload.text().as_bytes(), key)
+}
 
 /// Checks a signed request against the request that carries it; gives the access token inside.
 pub fn verify(state: &State, request: &Request, signed: &str) -> Result<Decoded, String> {

@@ -9,9 +9,11 @@ use crate::faults::Faults;
 use crate::journal::Journal;
 use crate::keyring::KeyRing;
 use crate::keys::{SigningKey, embedded};
+use crate::vault::Item;
 
 /// What a test may change while the tenant runs.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Settings {
     /// `expires_in` of every token, in seconds.
     pub expires_in: i64,
@@ -27,8 +29,14 @@ pub struct Settings {
     pub issuer: Option<String>,
     /// What the vault's challenge names as `resource`.
     pub vault_resource: String,
+    /// How long a managed identity's token lives, in seconds.
+    pub managed_identity_expires_in: i64,
     /// How managed identity endpoints spell `expires_on`.
     pub expires_on: ExpiresOn,
+    /// Whether the host has an identity of its own.
+    pub system_identity: bool,
+    /// What the Azure Arc challenge names as the key file, whatever follows `realm=`.
+    pub arc_key_path: String,
 }
 
 impl Default for Settings {
@@ -41,7 +49,10 @@ impl Default for Settings {
             ignores_pop: false,
             issuer: None,
             vault_resource: crate::directory::VAULT.into(),
+            managed_identity_expires_in: 86_399,
             expires_on: ExpiresOn::default(),
+            system_identity: true,
+            arc_key_path: "/var/opt/azcmagent/tokens/local-tenant.key".into(),
         }
     }
 }
@@ -89,8 +100,8 @@ pub struct State {
     pub refresh_tokens: Mutex<HashMap<String, Refresh>>,
     /// Every `jti` of a client assertion that was accepted.
     pub assertion_ids: Mutex<HashSet<String>>,
-    /// The file that the Azure Arc challenge names.
-    pub arc_key_file: Mutex<Option<std::path::PathBuf>>,
+    /// What the vault holds.
+    pub vault: RwLock<Vec<Item>>,
     issued: AtomicU64,
 }
 
@@ -107,7 +118,7 @@ impl State {
             journal: Journal::default(),
             refresh_tokens: Mutex::default(),
             assertion_ids: Mutex::default(),
-            arc_key_file: Mutex::default(),
+            vault: RwLock::new(Item::ready_made()),
             issued: AtomicU64::new(0),
         }
     }

@@ -22,7 +22,9 @@ use crate::verify;
 
 /// Answers a token request; gives the reason when it refuses.
 pub fn answer(state: &Arc<State>, request: &Request, tenant: &str) -> (Answer, Option<String>) {
-    let correlation = request.header("client-request-id").map_or_else(random::guid, str::to_owned);
+    // Entra makes an id of its own where the client's is no GUID.
+    let correlation = request.header("client-request-id").filter(|id| random::is_guid(&id.to_ascii_lowercase()));
+    let correlation = correlation.map_or_else(random::guid, str::to_owned);
     let (answer, reason) = match issue(state, request, tenant) {
         Ok(body) => (Answer::json(200, &body), None),
         Err(refusal) => {
@@ -42,9 +44,6 @@ pub fn answer(state: &Arc<State>, request: &Request, tenant: &str) -> (Answer, O
 
 fn issue(state: &Arc<State>, request: &Request, tenant: &str) -> Result<Value, Refusal> {
     let form = Form::of(request)?;
-    if request.header("client-request-id").is_some_and(|id| !random::is_guid(&id.to_ascii_lowercase())) {
-        return Err(Refusal::malformed("client-request-id", "a GUID"));
-    }
     let grant = form.required("grant_type")?;
     let own: &[&str] = match grant {
         "client_credentials" => &["fmi_path"],

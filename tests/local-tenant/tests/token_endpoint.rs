@@ -219,6 +219,27 @@ fn every_defect_of_a_certificate_s_assertion_is_refused() {
 }
 
 #[test]
+fn a_regional_host_is_the_audience_of_its_own_requests() {
+    let tenant = start();
+    let host = "westeurope.login.microsoft.com";
+    let url = format!("http://{host}/{TENANT_ID}/oauth2/v2.0/token");
+    let ask = |audience: &str| {
+        let assertion = Assertion::new(&tenant, CLIENT_1).claim("aud", audience);
+        let assertion = sign(&assertion.header, assertion.payload.text().as_bytes(), &CLIENT_1.signing_key());
+        let changes = [
+            ("client_secret", ""),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", assertion.as_str()),
+        ];
+        let headers = [("Host", host), ("Content-Type", "application/x-www-form-urlencoded")];
+        let target = format!("/{TENANT_ID}/oauth2/v2.0/token");
+        call(&tenant, "POST", &target, &headers, form(&app_fields(&changes)).as_bytes())
+    };
+    assert_eq!(ask(&url).status, 200);
+    assert_eq!(ask(&tenant.token_url(TENANT_ID)).code(), 700_023);
+}
+
+#[test]
 fn trust_by_name_wants_the_certificate_itself() {
     let tenant = start();
     tenant.directory(|directory| {
