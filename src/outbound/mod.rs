@@ -4,6 +4,10 @@
 //! credentials see this trait alone, so their tests answer from memory.
 
 pub mod header;
+pub mod proxy;
+pub mod resolver;
+pub mod roots;
+pub mod ureq;
 
 use std::time::Duration;
 

@@ -1,0 +1,358 @@
+//! [`Exchange`] over the network. The only file that names the HTTP client crate: what it does by default is all
+//! said here instead, from timeouts to redirects.
+
+use std::cell::Cell;
+use std::error::Error as _;
+use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration as Limit;
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+};
+use ureq::{Agent, Error, Proxy, ProxyProtocol, Timeout};
+
+use super::proxy::{Proxies, ProxyUrl};
+use super::resolver::{self, Resolve};
+use super::roots::Roots;
+use super::{Exchange, OutError, OutRequest, OutResponse, Upstream};
+use crate::url::{Origin, Url};
+
+/// What Entra and its logs know the program by.
+const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
+/// Large enough for any head in the field; an answer's buffer must hold the whole of it.
+const MAX_ANSWER_HEAD: usize = 64 * 1024;
+/// One worker holds one connection at most, so that more than these are rarely of use to one host.
+const IDLE_PER_HOST: usize = 32;
+const IDLE: usize = 128;
+/// Below the idle limits in the field (Azure's load balancers: 4 minutes); a closed one is noticed anyway.
+const IDLE_AGE: Duration = Duration::from_secs(60);
+
+/// As many as the client has room for.
+const MAX_ADDRESSES: usize = 16;
+
+/// What the exchange needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// For name, connection and TLS together.
+    pub connect_timeout: Duration,
+    /// Whom to trust.
+    pub roots: Roots,
+    /// What goes through which proxy.
+    pub proxies: Proxies,
+    /// Who knows names.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+/// A proxy variable holds no URL of an HTTP proxy. Its value may hold a password and is not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyError {
+    /// The variable.
+    pub variable: &'static str,
+}
+
+impl std::fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: expected the http:// or https:// URL of a proxy", self.variable)
+    }
+}
+
+impl std::error::Error for ProxyError {}
+
+/// Sends requests with pooled connections.
+#[derive(Debug)]
+pub struct UreqExchange {
+    agent: Agent,
+    connect_timeout: Duration,
+    proxies: Proxies,
+    https_proxy: Option<Proxy>,
+    http_proxy: Option<Proxy>,
+}
+
+impl UreqExchange {
+    /// Builds the client; connects to nothing yet.
+    pub fn new(settings: Settings) -> Result<Self, ProxyError> {
+        let Settings { connect_timeout, roots, proxies, resolver } = settings;
+        let roots = match roots {
+            Roots::BuiltIn => RootCerts::WebPki,
+            Roots::Own(own) => {
+                let own: Vec<_> = own.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+                RootCerts::new_with_certs(&own)
+            }
+        };
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(roots)
+            .build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .allow_non_standard_methods(true)
+            .user_agent(USER_AGENT)
+            .accept("")
+            .accept_encoding("")
+            .max_response_header_size(MAX_ANSWER_HEAD)
+            .input_buffer_size(MAX_ANSWER_HEAD)
+            .output_buffer_size(16 * 1024)
+            .max_idle_connections(IDLE)
+            .max_idle_connections_per_host(IDLE_PER_HOST)
+            .max_idle_age(IDLE_AGE)
+            .build();
+        let connector = ConnectProxyConnector::default()
+            .chain(Dial { resolver, tcp: TcpConnector::default() })
+            .chain(Tls(RustlsConnector::default()));
+        Ok(Self {
+            agent: Agent::with_parts(config, connector, NoLookup),
+            connect_timeout,
+            https_proxy: proxies.https.as_ref().map(parse_proxy).transpose()?,
+            http_proxy: proxies.http.as_ref().map(parse_proxy).transpose()?,
+            proxies,
+        })
+    }
+
+    fn proxy(&self, upstream: Upstream, origin: &Origin) -> Option<Proxy> {
+        let proxy = if origin.https { &self.https_proxy } else { &self.http_proxy };
+        proxy.clone().filter(|_| !self.proxies.bypassed(upstream, origin))
+    }
+
+    /// One try, up to the head of the answer.
+    fn attempt(&self, request: &OutRequest, origin: &Origin, limit: Duration, pooled: bool) -> Result<Answer, Error> {
+        let mut head = http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
+        for (name, value) in &request.headers {
+            let mut value = http::HeaderValue::from_str(value).map_err(http::Error::from)?;
+            // Keeps it out of the client's own debug output.
+            value.set_sensitive(true);
+            head = head.header(name.as_str(), value);
+        }
+        match &request.body {
+            Some(body) => self.run(head.body(body.as_slice())?, request.upstream, origin, limit, pooled),
+            None => self.run(head.body(())?, request.upstream, origin, limit, pooled),
+        }
+    }
+
+    fn run(
+        &self,
+        request: http::Request<impl ureq::AsSendBody>,
+        upstream: Upstream,
+        origin: &Origin,
+        limit: Duration,
+        pooled: bool,
+    ) -> Result<Answer, Error> {
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_global(Some(limit))
+            .timeout_connect(Some(self.connect_timeout.min(limit)))
+            .proxy(self.proxy(upstream, origin))
+            // Nothing in the pool is younger than no age at all.
+            .max_idle_age(if pooled { IDLE_AGE } else { Duration::ZERO })
+            .build();
+        self.agent.run(request)
+    }
+}
+
+type Answer = http::Response<ureq::Body>;
+
+impl Exchange for UreqExchange {
+    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        let start = Instant::now();
+        let origin = Url::parse(&request.url)
+            .map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))?
+            .origin;
+        let explain = |error: Error| self.explain(&origin, request.timeout, &error);
+        Phase::Pooled.enter();
+        let answer = match self.attempt(&request, &origin, request.timeout, true) {
+            Err(error) if may_repeat(&request, &error) => {
+                let left = request.timeout.saturating_sub(start.elapsed());
+                self.attempt(&request, &origin, left, false).map_err(explain)?
+            }
+            first => first.map_err(explain)?,
+        };
+        let status = answer.status().as_u16();
+        if status < 200 {
+            return Err(OutError::Broken(format!(
+                "{origin}: answered {status} to a request that asked for no upgrade"
+            )));
+        }
+        let (head, body) = answer.into_parts();
+        let length = body.content_length();
+        let too_large = |length: u64| usize::try_from(length).is_ok_and(|length| length > request.max_body);
+        if length.is_some_and(too_large) && request.method != "HEAD" {
+            return Err(OutError::TooLarge(request.max_body));
+        }
+        let expected = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(request.max_body);
+        let mut content = Vec::with_capacity(expected);
+        let cap = u64::try_from(request.max_body).unwrap_or(u64::MAX).saturating_add(1);
+        body.into_reader().take(cap).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
+        if content.len() > request.max_body {
+            return Err(OutError::TooLarge(request.max_body));
+        }
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+        Ok(OutResponse { status, headers: headers.collect(), body: content })
+    }
+}
+
+/// Whether a request goes out again on a connection of its own: it met a pooled connection that the server had just
+/// closed, and either means the same twice (RFC 9110 §9.2.2) or is for a token, of which a second one does no harm.
+fn may_repeat(request: &OutRequest, error: &Error) -> bool {
+    let idempotent = matches!(request.method.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
+    let closed = matches!(error, Error::Io(cause) if matches!(
+        cause.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    ));
+    Phase::current() == Phase::Pooled && closed && (idempotent || request.upstream != Upstream::Downstream)
+}
+
+impl UreqExchange {
+    /// The error in words that name the host and the cause, and nothing of the request.
+    fn explain(&self, origin: &Origin, limit: Duration, error: &Error) -> OutError {
+        let host = origin.to_string();
+        let connecting = Phase::current() == Phase::Connecting;
+        match error {
+            Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
+                OutError::Timeout(format!("{host}: no connection within {:?}", self.connect_timeout.min(limit)))
+            }
+            Error::Timeout(_) => OutError::Timeout(format!("{host}: no answer within {limit:?}")),
+            Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
+            Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
+            Error::ConnectProxyFailed(cause) => OutError::Connect(format!("{host}: proxy: {cause}")),
+            Error::Io(cause) => match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
+                None if connecting => OutError::Connect(format!("{host}: {cause}")),
+                None => OutError::Broken(format!("{host}: {cause}")),
+            },
+            _ if connecting => OutError::Connect(format!("{host}: {error}")),
+            _ => {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                OutError::Broken(format!("{host}: {error}{cause}"))
+            }
+        }
+    }
+}
+
+fn parse_proxy(proxy: &ProxyUrl) -> Result<Proxy, ProxyError> {
+    let error = ProxyError { variable: proxy.variable };
+    let parsed = Proxy::new(proxy.url.expose().trim()).map_err(|_| error)?;
+    match parsed.protocol() {
+        ProxyProtocol::Http | ProxyProtocol::Https => Ok(parsed),
+        _ => Err(error),
+    }
+}
+
+/// How far the request on this thread has come; the client's errors do not tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No connection was opened: one from the pool is in use.
+    Pooled,
+    /// A connection is being opened.
+    Connecting,
+    /// It is open.
+    Connected,
+}
+
+impl Phase {
+    fn enter(self) {
+        PHASE.set(self);
+    }
+
+    fn current() -> Self {
+        PHASE.get()
+    }
+}
+
+thread_local! {
+    // The client runs a whole request, connectors included, on the thread that called it.
+    static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
+}
+
+/// The client resolves names before it looks into its pool; [`Dial`] does it when a connection is needed.
+#[derive(Debug)]
+struct NoLookup;
+
+impl Resolver for NoLookup {
+    fn resolve(&self, _: &http::Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
+    }
+}
+
+/// Resolves the host's name and opens a TCP connection.
+#[derive(Debug)]
+struct Dial {
+    resolver: Arc<dyn Resolve>,
+    tcp: TcpConnector,
+}
+
+impl<In: Transport> Connector<In> for Dial {
+    type Out = <TcpConnector as Connector<In>>::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
+        Phase::Connecting.enter();
+        if tunnel.is_some() {
+            return self.tcp.connect(details, tunnel);
+        }
+        let start = Instant::now();
+        let uri = details.uri;
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let port = uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
+        let found = resolver::addresses(&self.resolver, host, port, *details.timeout.after);
+        let found = found.map_err(|cause| match cause.kind() {
+            io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
+            _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
+        })?;
+        let mut addrs = details.resolver.empty();
+        found.into_iter().take(MAX_ADDRESSES).for_each(|address| addrs.push(address));
+        let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));
+        let details = ConnectionDetails {
+            addrs,
+            now: (details.current_time)(),
+            timeout: NextTimeout { after, ..details.timeout },
+            ..copy(details)
+        };
+        self.tcp.connect(&details, None)
+    }
+}
+
+/// TLS with the one configuration that all requests share. The client keeps it, and with it the sessions that can
+/// be resumed, only for connections that it takes for configured by the agent.
+#[derive(Debug)]
+struct Tls(RustlsConnector);
+
+impl<In: Transport> Connector<In> for Tls {
+    type Out = <RustlsConnector as Connector<In>>::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let shared = ConnectionDetails { request_level: false, ..copy(details) };
+        let connected = self.0.connect(&shared, tcp)?;
+        Phase::Connected.enter();
+        Ok(connected)
+    }
+}
+
+fn copy<'a>(details: &ConnectionDetails<'a>) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        uri: details.uri,
+        addrs: details.addrs.clone(),
+        config: details.config,
+        request_level: details.request_level,
+        resolver: details.resolver,
+        now: details.now,
+        timeout: details.timeout,
+        current_time: Arc::clone(&details.current_time),
+        run_connector: Arc::clone(&details.run_connector),
+        register_shutdown: Arc::clone(&details.register_shutdown),
+    }
+}
+
+#[cfg(test)]
+mod tests;

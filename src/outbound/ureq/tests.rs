@@ -1,0 +1,394 @@
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use zeroize::Zeroizing;
+
+use super::super::resolver::SystemResolver;
+use super::*;
+
+/// A server whose every connection runs `serve` on a thread of its own; it counts them.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    fn start(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, serve) = (Arc::clone(&connections), Arc::new(serve));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (number, serve) = (count.fetch_add(1, Ordering::SeqCst), Arc::clone(&serve));
+                thread::spawn(move || serve(number, stream));
+            }
+        });
+        Self { address, connections }
+    }
+
+    /// Answers every request of every connection with the same bytes.
+    fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        Self::start(
+            move |_, mut stream| while read_request(&mut stream).is_some() && stream.write_all(&answer).is_ok() {},
+        )
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Head and body of the next request as text; `None` when the client has closed.
+fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut reader = BufReader::new(stream);
+    let (mut text, mut length) = (String::new(), 0);
+    loop {
+        let start = text.len();
+        if reader.read_line(&mut text).ok()? == 0 {
+            return None;
+        }
+        let line = text[start..].to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    text.push_str(&String::from_utf8_lossy(&body));
+    Some(text)
+}
+
+fn exchange() -> UreqExchange {
+    exchange_with(Proxies::default(), Roots::BuiltIn)
+}
+
+fn exchange_with(proxies: Proxies, roots: Roots) -> UreqExchange {
+    let connect_timeout = Duration::from_secs(30);
+    UreqExchange::new(Settings { connect_timeout, roots, proxies, resolver: Arc::new(SystemResolver) }).unwrap()
+}
+
+fn get(url: String) -> OutRequest {
+    OutRequest {
+        upstream: Upstream::Downstream,
+        method: "GET".into(),
+        url,
+        headers: Vec::new(),
+        body: None,
+        timeout: Duration::from_secs(30),
+        max_body: 1024,
+    }
+}
+
+fn post(url: String, body: &str) -> OutRequest {
+    OutRequest { method: "POST".into(), body: Some(Zeroizing::new(body.into())), ..get(url) }
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn one_connection_serves_many_requests() {
+    let server = Server::answering(ok("hello"));
+    let exchange = exchange();
+    for _ in 0..5 {
+        assert_eq!(exchange.send(get(server.url("/"))).unwrap().body, b"hello");
+        assert_eq!(exchange.send(post(server.url("/"), "x")).unwrap().body, b"hello");
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_request_says_what_it_was_given_and_no_more() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let journal = Arc::clone(&seen);
+    let server = Server::start(move |_, mut stream| {
+        while let Some(request) = read_request(&mut stream) {
+            journal.lock().unwrap().push(request);
+            stream.write_all(ok("").as_bytes()).unwrap();
+        }
+    });
+    let exchange = exchange();
+    let mut request = get(server.url("/a%20b?c=d"));
+    request.headers = vec![("authorization".into(), Zeroizing::new("Bearer t".into()))];
+    exchange.send(request).unwrap();
+    let with_body = |method: &str, body: &str| {
+        let request = OutRequest { method: method.into(), ..post(server.url("/"), body) };
+        exchange.send(request).unwrap();
+    };
+    with_body("DELETE", "x");
+    with_body("PROPFIND", "y");
+    with_body("POST", "");
+    let version = env!("CARGO_PKG_VERSION");
+    let common = |length: &str| format!("{length}user-agent: entra-sidecar/{version}\r\nhost: {}\r\n", server.address);
+    let sorted = |request: &str| {
+        let mut lines: Vec<_> = request.lines().map(str::to_owned).collect();
+        lines[1..].sort();
+        lines.join("\r\n")
+    };
+    let expected = [
+        format!("GET /a%20b?c=d HTTP/1.1\r\nauthorization: Bearer t\r\n{}\r\n", common("")),
+        format!("DELETE / HTTP/1.1\r\n{}\r\nx", common("content-length: 1\r\n")),
+        format!("PROPFIND / HTTP/1.1\r\n{}\r\ny", common("content-length: 1\r\n")),
+        format!("POST / HTTP/1.1\r\n{}\r\n", common("content-length: 0\r\n")),
+    ];
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        seen.iter().map(|request| sorted(request)).collect::<Vec<_>>(),
+        expected.map(|request| sorted(&request))
+    );
+}
+
+#[test]
+fn a_pooled_connection_that_the_server_closed_is_replaced() {
+    let server = Server::start(|_, mut stream| {
+        read_request(&mut stream);
+        stream.write_all(ok("once").as_bytes()).unwrap();
+    });
+    let exchange = exchange();
+    for number in 1..=3 {
+        let request = if number % 2 == 0 { post(server.url("/"), "x") } else { get(server.url("/")) };
+        // The close may arrive while the next request is on its way; a POST that is lost then is not repeated.
+        let request = OutRequest { upstream: Upstream::Token, ..request };
+        assert_eq!(exchange.send(request).unwrap().body, b"once");
+        assert_eq!(server.connections(), number);
+    }
+}
+
+/// Serves one request of each connection and closes on the second without an answer, counting what it has read.
+fn closing_on_the_second() -> (Server, Arc<AtomicUsize>) {
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let server = Server::start(move |_, mut stream| {
+        for answer in [ok("first"), String::new()] {
+            if read_request(&mut stream).is_some() {
+                count.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    (server, read)
+}
+
+#[test]
+fn a_request_lost_on_a_pooled_connection_is_repeated_where_that_does_no_harm() {
+    for (upstream, method, repeated) in [
+        (Upstream::Downstream, "GET", true),
+        (Upstream::Downstream, "PUT", true),
+        (Upstream::Token, "POST", true),
+        (Upstream::KeyVault, "POST", true),
+        (Upstream::Downstream, "POST", false),
+        (Upstream::Downstream, "PATCH", false),
+    ] {
+        let (server, read) = closing_on_the_second();
+        let exchange = exchange();
+        exchange.send(get(server.url("/"))).unwrap();
+        let body = (method != "GET").then(|| Zeroizing::new(b"x".to_vec()));
+        let request = OutRequest { upstream, method: method.into(), body, ..get(server.url("/")) };
+        let answer = exchange.send(request);
+        if repeated {
+            assert_eq!(answer.unwrap().body, b"first", "{method}");
+            assert_eq!(read.load(Ordering::SeqCst), 3, "{method}");
+        } else {
+            assert!(matches!(answer, Err(OutError::Broken(_))), "{method}");
+            assert_eq!(read.load(Ordering::SeqCst), 2, "{method}");
+        }
+    }
+}
+
+#[test]
+fn a_new_connection_that_breaks_is_not_tried_again() {
+    let server = Server::start(|_, mut stream| {
+        read_request(&mut stream);
+    });
+    assert!(matches!(exchange().send(get(server.url("/"))), Err(OutError::Broken(_))));
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_without_path_or_query() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = exchange().send(get(format!("http://{address}/path?secret=1"))).unwrap_err();
+    assert_eq!(refused, OutError::Connect(format!("http://{address}: Connection refused (os error 111)")));
+}
+
+#[test]
+fn a_server_that_never_answers_times_out() {
+    let server = Server::start(|_, mut stream| {
+        read_request(&mut stream);
+        read_request(&mut stream);
+    });
+    let request = OutRequest { timeout: Duration::from_millis(50), ..get(server.url("/path")) };
+    let expected = format!("http://{}: no answer within 50ms", server.address);
+    assert_eq!(exchange().send(request).unwrap_err(), OutError::Timeout(expected));
+    // A body that stalls counts as well.
+    let server = Server::start(|_, mut stream| {
+        read_request(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
+        read_request(&mut stream);
+    });
+    let request = OutRequest { timeout: Duration::from_millis(50), ..get(server.url("/path")) };
+    assert!(matches!(exchange().send(request), Err(OutError::Timeout(_))));
+}
+
+#[test]
+fn a_body_has_a_limit_however_it_is_framed() {
+    for length in [1023, 1024, 1025] {
+        let body = "b".repeat(length);
+        for answer in [
+            ok(&body),
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"),
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}"),
+        ] {
+            let close = answer.contains("close");
+            let server = Server::start(move |_, mut stream| {
+                while read_request(&mut stream).is_some() && stream.write_all(answer.as_bytes()).is_ok() && !close {}
+            });
+            match exchange().send(get(server.url("/"))) {
+                Ok(answer) => assert!(length <= 1024 && answer.body.len() == length, "{length}"),
+                Err(error) => assert!(length > 1024 && error == OutError::TooLarge(1024), "{length}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_truncated_body_is_an_error() {
+    let server = Server::start(|_, mut stream| {
+        read_request(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
+    });
+    assert!(matches!(exchange().send(get(server.url("/"))), Err(OutError::Broken(_))));
+}
+
+#[test]
+fn an_answer_is_passed_on_whole_whatever_its_status() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    let server = Server::answering(format!(
+        "{interim}HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nX-Two: a\r\nX-Two: b\r\nX-Latin: \u{e9}\r\n\
+         Set-Cookie: c=1\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nno"
+    ));
+    let exchange = exchange();
+    for _ in 0..2 {
+        let answer = exchange.send(get(server.url("/"))).unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (302, &b"no"[..]));
+        assert_eq!(answer.header("location"), Some("http://127.0.0.1:1/"));
+        let two: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "x-two").map(|(_, value)| value).collect();
+        assert_eq!(two, [b"a", b"b"]);
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn what_is_no_http_is_broken() {
+    for answer in
+        ["SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 200 OK\r\nbad header\r\n\r\n"]
+    {
+        let server = Server::answering(answer);
+        assert!(matches!(exchange().send(get(server.url("/"))), Err(OutError::Broken(_))), "{answer}");
+    }
+}
+
+#[test]
+fn localhost_is_resolved_without_a_name_server() {
+    let server = Server::answering(ok("here"));
+    let answer = exchange().send(get(format!("http://api.localhost:{}/", server.address.port())));
+    assert_eq!(answer.unwrap().body, b"here");
+}
+
+#[test]
+fn a_proxy_is_asked_for_a_tunnel_and_managed_identities_avoid_it() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let journal = Arc::clone(&seen);
+    let proxy = Server::start(move |_, mut stream| {
+        let request = read_request(&mut stream).unwrap_or_default();
+        journal.lock().unwrap().push(request.lines().next().unwrap_or_default().to_owned());
+        stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let url = format!("http://user:hunter2@{}", proxy.address);
+    let proxies = Proxies::from_environment(|name| (name == "HTTPS_PROXY").then(|| url.clone()));
+    let exchange = exchange_with(proxies, Roots::BuiltIn);
+    let refused = exchange.send(get("https://api.invalid/path".into())).unwrap_err().to_string();
+    assert!(refused.starts_with("https://api.invalid: proxy: ") && !refused.contains("hunter2"), "{refused}");
+    assert_eq!(*seen.lock().unwrap(), ["CONNECT api.invalid:443 HTTP/1.1"]);
+    // An address that no router knows (RFC 5737): what matters is that the proxy is not asked.
+    let identity = OutRequest {
+        upstream: Upstream::ManagedIdentity,
+        timeout: Duration::from_millis(20),
+        ..get("https://192.0.2.1/".into())
+    };
+    assert!(exchange.send(identity).is_err());
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[test]
+fn a_proxy_variable_that_is_no_url_stops_the_start() {
+    for text in ["http://", "socks5://user:hunter2@proxy", "ftp://proxy"] {
+        let proxies = Proxies::from_environment(|name| (name == "https_proxy").then(|| text.into()));
+        let connect_timeout = Duration::from_secs(1);
+        let settings = Settings { connect_timeout, roots: Roots::BuiltIn, proxies, resolver: Arc::new(SystemResolver) };
+        let refused = UreqExchange::new(settings).unwrap_err().to_string();
+        assert_eq!(refused, "https_proxy: expected the http:// or https:// URL of a proxy", "{text}");
+    }
+}
+
+/// A TLS server with a certificate for `localhost` from the test root; it tells which handshakes were resumed.
+fn tls_server() -> (Server, Arc<Mutex<Vec<rustls::HandshakeKind>>>) {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../testdata/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../testdata/server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let (config, handshakes) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
+    let journal = Arc::clone(&handshakes);
+    let server = Server::start(move |_, mut stream| {
+        let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut stream);
+        let mut head = [0; 2048];
+        if stream.read(&mut head).is_ok_and(|read| read > 0) {
+            journal.lock().unwrap().extend(stream.conn.handshake_kind());
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecret").unwrap();
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    (server, handshakes)
+}
+
+fn test_root() -> Roots {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");
+    Roots::load(Some(std::path::Path::new(path)), |_| None).unwrap()
+}
+
+#[test]
+fn a_certificate_is_checked_against_the_roots_and_the_name() {
+    let (server, handshakes) = tls_server();
+    let port = server.address.port();
+    let trusting = exchange_with(Proxies::default(), test_root());
+    for _ in 0..2 {
+        assert_eq!(trusting.send(get(format!("https://localhost:{port}/"))).unwrap().body, b"secret");
+    }
+    assert_eq!(*handshakes.lock().unwrap(), [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
+    let wrong_name = trusting.send(get(format!("https://127.0.0.1:{port}/"))).unwrap_err();
+    assert!(matches!(&wrong_name, OutError::Connect(text) if text.contains("TLS: ")), "{wrong_name}");
+    let unknown_root = exchange().send(get(format!("https://localhost:{port}/path"))).unwrap_err().to_string();
+    assert_eq!(unknown_root, format!("https://localhost:{port}: TLS: invalid peer certificate: UnknownIssuer"));
+}
