@@ -25,6 +25,7 @@ pub mod options;
 pub mod outbound;
 pub mod routes;
 pub mod secret;
+pub mod shr;
 pub mod text;
 pub mod token;
 pub mod url;

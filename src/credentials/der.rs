@@ -9,7 +9,9 @@ const BIT_STRING: u8 = 0x03;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+const OCTET_STRING: u8 = 0x04;
 const VERSION: u8 = 0xa0;
+const PUBLIC_KEY: u8 = 0xa1;
 
 /// 1.2.840.113549.1.1.1
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -117,6 +119,21 @@ pub fn ec_point_from_spki(spki: &[u8]) -> Option<(&'static str, &[u8])> {
         _ => return None,
     };
     (oid == EC_PUBLIC_KEY && unused == 0 && point.len() == length).then_some((name, point))
+}
+
+/// The private number and the public point of a SEC1 key that holds both (RFC 5915 §3).
+pub fn ec_private_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, _) = expect(SEQUENCE, der)?;
+    let (_version, rest) = expect(INTEGER, key)?;
+    let (private, mut rest) = expect(OCTET_STRING, rest)?;
+    loop {
+        let (tag, content, after) = element(rest)?;
+        if tag == PUBLIC_KEY {
+            let (bits, _) = expect(BIT_STRING, content)?;
+            return Some((private, bits.strip_prefix(&[0])?));
+        }
+        rest = after;
+    }
 }
 
 /// An `RSAPublicKey` (RFC 8017 §A.1.1).

@@ -1,0 +1,209 @@
+//! Signed HTTP requests: the sidecar as the holder of the key that a token is bound to. Each is a JWS over
+//! the token and the request that it is for (draft-ietf-oauth-signed-http-request-03; protocol page, section 5.2).
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair,
+};
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::credentials::der;
+use crate::token::BoundKey;
+use crate::url::Url;
+
+/// A private key and what it is known by.
+pub struct RequestSigner {
+    key: Key,
+    /// Its public half (RFC 7517).
+    jwk: Value,
+    bound: BoundKey,
+}
+
+enum Key {
+    P256(EcdsaKeyPair),
+    Rsa(Box<RsaKeyPair>),
+}
+
+/// Why there is no signer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignerError(String);
+
+impl std::fmt::Display for SignerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sidecar:SignedHttpRequests:KeyFile: {}", self.0)
+    }
+}
+
+impl std::error::Error for SignerError {}
+
+impl RequestSigner {
+    /// With a new P-256 key that ends with the process.
+    ///
+    /// # Errors
+    /// The kernel gives no random numbers.
+    pub fn generate() -> Result<Self, SignerError> {
+        let failed = |_| SignerError("a key cannot be generated".to_owned());
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
+        Self::from_section(SectionKind::PrivateKey, document.as_ref())
+    }
+
+    /// With the key of a PEM file: RSA or P-256, PKCS#8, PKCS#1 or SEC1.
+    pub fn from_file(path: &Path) -> Result<Self, SignerError> {
+        let failed = |what: String| SignerError(format!("{}: {what}", path.display()));
+        let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| failed(error.to_string()))?;
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&content) {
+            let (kind, der) = section.map_err(|error| failed(format!("no valid PEM: {error}")))?;
+            let der = Zeroizing::new(der);
+            if matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey) {
+                return Self::from_section(kind, &der).map_err(|error| failed(error.0));
+            }
+        }
+        Err(failed("holds no unencrypted private key in PEM".to_owned()))
+    }
+
+    fn from_section(kind: SectionKind, der: &[u8]) -> Result<Self, SignerError> {
+        let unusable = || SignerError("expected an RSA key of 2048 to 4096 bits or a P-256 key".to_owned());
+        let random = SystemRandom::new();
+        let ec = match kind {
+            SectionKind::PrivateKey => {
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok()
+            }
+            SectionKind::EcPrivateKey => der::ec_private_key(der).and_then(|(private, public)| {
+                let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
+                EcdsaKeyPair::from_private_key_and_public_key(signing, private, public, &random).ok()
+            }),
+            _ => None,
+        };
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (key, jwk) = if let Some(pair) = ec {
+            // Uncompressed: 4, x, y (SEC 1 §2.3.3).
+            let (x, y) = pair.public_key().as_ref().get(1..65).map(|point| point.split_at(32)).ok_or_else(unusable)?;
+            let jwk = json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) });
+            (Key::P256(pair), jwk)
+        } else {
+            let pair = match kind {
+                SectionKind::PrivateKey => RsaKeyPair::from_pkcs8(der),
+                _ => RsaKeyPair::from_der(der),
+            };
+            let pair = pair.map_err(|_| unusable())?;
+            let public = der::rsa_from_pkcs1(pair.public_key().as_ref()).ok_or_else(unusable)?;
+            let jwk = json!({ "kty": "RSA", "n": encode(&public.n), "e": encode(&public.e) });
+            (Key::Rsa(Box::new(pair)), jwk)
+        };
+        let bound = BoundKey::parse(&jwk.to_string()).map_err(|_| unusable())?;
+        Ok(Self { key, jwk, bound })
+    }
+
+    /// What tokens are bound to.
+    pub const fn bound_key(&self) -> &BoundKey {
+        &self.bound
+    }
+
+    /// Signs one request. `claims` are further members, none of them one that is written here; they may
+    /// replace the random `nonce`.
+    ///
+    /// # Errors
+    /// The key or the kernel's random numbers failed.
+    pub fn sign(
+        &self,
+        token: &str,
+        method: &str,
+        url: &Url,
+        claims: Option<&Map<String, Value>>,
+        now: u64,
+    ) -> Result<String, ring::error::Unspecified> {
+        let random = SystemRandom::new();
+        let mut nonce = [0u8; 16];
+        random.fill(&mut nonce)?;
+        let (algorithm, kid) = match &self.key {
+            Key::P256(_) => ("ES256", &self.bound.kid),
+            Key::Rsa(_) => ("PS256", &self.bound.kid),
+        };
+        let header = json!({ "alg": algorithm, "kid": kid, "typ": "pop" });
+        let origin = &url.origin;
+        let host = match (origin.https, origin.port) {
+            (true, 443) | (false, 80) => origin.host.clone(),
+            (_, port) => format!("{}:{port}", origin.host),
+        };
+        let mut payload = json!({ "nonce": URL_SAFE_NO_PAD.encode(nonce) });
+        let own = json!({
+            "at": token, "ts": now, "m": method, "u": host, "p": url.path, "cnf": { "jwk": self.jwk },
+        });
+        let own = own.as_object().into_iter().flatten();
+        for (name, value) in claims.into_iter().flatten().chain(own) {
+            payload[name] = value.clone();
+        }
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let mut text = format!("{}.{}", encode(&header), encode(&payload));
+        let signature = match &self.key {
+            Key::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
+            Key::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PSS_SHA256, &random, text.as_bytes(), &mut signature)?;
+                signature
+            }
+        };
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+    use super::*;
+
+    fn parts(text: &str) -> (Value, Value, Vec<u8>) {
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+        let parts: Vec<&str> = text.split('.').collect();
+        let json = |part: &str| serde_json::from_slice(&decode(part)).unwrap();
+        (json(parts[0]), json(parts[1]), decode(parts[2]))
+    }
+
+    #[test]
+    fn a_request_is_signed_with_everything_that_binds_it() {
+        let signer = RequestSigner::generate().unwrap();
+        let url = Url::parse("https://api.example:8443/v1/me?x=1").unwrap();
+        let claims = json!({ "extra": 1 });
+        let text = signer.sign("AT", "POST", &url, claims.as_object(), 1_000).unwrap();
+        let (header, payload, signature) = parts(&text);
+        assert_eq!(header, json!({ "alg": "ES256", "kid": signer.bound_key().kid, "typ": "pop" }));
+        for (name, value) in [
+            ("at", json!("AT")),
+            ("ts", json!(1_000)),
+            ("m", json!("POST")),
+            ("u", json!("api.example:8443")),
+            ("p", json!("/v1/me")),
+            ("extra", json!(1)),
+        ] {
+            assert_eq!(payload[name], value, "{name}");
+        }
+        let jwk = &payload["cnf"]["jwk"];
+        assert_eq!(BoundKey::parse(&jwk.to_string()).unwrap(), *signer.bound_key());
+        let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+        let point = [vec![4], coordinate("x"), coordinate("y")].concat();
+        let signed = text.rsplit_once('.').unwrap().0;
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &signature).unwrap();
+    }
+
+    #[test]
+    fn every_request_has_its_own_nonce_unless_it_is_given() {
+        let signer = RequestSigner::generate().unwrap();
+        let url = Url::parse("https://api.example/").unwrap();
+        let nonce = |claims: Option<Value>| {
+            let text = signer.sign("AT", "GET", &url, claims.as_ref().and_then(Value::as_object), 1).unwrap();
+            parts(&text).1["nonce"].clone()
+        };
+        assert_ne!(nonce(None), nonce(None));
+        assert_eq!(nonce(Some(json!({ "nonce": "mine" }))), json!("mine"));
+    }
+}
