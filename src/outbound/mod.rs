@@ -3,8 +3,13 @@
 //! [`Exchange`] is the seam behind which the network lies. Token acquisition, key fetching and
 //! credentials see this trait alone, so their tests answer from memory.
 
+pub mod answer;
+pub mod challenge;
+mod charset;
 pub mod header;
 pub mod proxy;
+pub mod redirect;
+pub mod relay;
 pub mod resolver;
 pub mod roots;
 pub mod ureq;

@@ -1,0 +1,305 @@
+//! Following redirects of a downstream API, where the operator allows it. A token stays with the origin that it was
+//! meant for; so do the request's further headers and its body.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Exchange, OutError, OutRequest, OutResponse};
+use crate::clock::Clock;
+use crate::url::Url;
+
+/// Redirects after which the last answer is the result.
+pub const MAX_REDIRECTS: usize = 5;
+/// As much as servers take for a request line.
+const MAX_LOCATION: usize = 8 * 1024;
+/// What goes along to another origin: nothing of it identifies or authorizes anybody.
+const HARMLESS: [&str; 3] = ["accept", "accept-encoding", "x-ms-client-request-id"];
+
+/// What to do about an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// It is the result.
+    Stay,
+    /// Send the request there, as it is but for the method and body.
+    Same {
+        /// On the same origin.
+        url: Url,
+        /// Whether it becomes a GET without a body.
+        get: bool,
+    },
+    /// Send it there without token, further headers and body.
+    Foreign {
+        /// On another origin.
+        url: Url,
+    },
+}
+
+/// What an answer to `method` at `url` asks for (RFC 9110 §15.4).
+pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
+    let rewritten = match (answer.status, method) {
+        (303, "HEAD") => false,
+        (303, _) | (301 | 302, "POST") => true,
+        (301 | 302 | 307 | 308, _) => false,
+        _ => return Hop::Stay,
+    };
+    let mut locations = answer.headers.iter().filter(|(name, _)| name == "location");
+    let (Some((_, location)), None) = (locations.next(), locations.next()) else { return Hop::Stay };
+    let Some(target) = std::str::from_utf8(location).ok().and_then(|location| resolve(url, location)) else {
+        return Hop::Stay;
+    };
+    let get = rewritten && method != "GET";
+    if target.origin == url.origin {
+        return Hop::Same { url: target, get };
+    }
+    // What another origin may see of a request is that it wants to read something, and never in the clear.
+    let reads = get || matches!(method, "GET" | "HEAD");
+    if reads && (target.origin.https || !url.origin.https) { Hop::Foreign { url: target } } else { Hop::Stay }
+}
+
+/// Sends a request and follows where the answers point, within the request's own timeout.
+pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<OutResponse, OutError> {
+    let deadline = clock.instant() + request.timeout;
+    for _ in 0..MAX_REDIRECTS {
+        let Ok(url) = Url::parse(&request.url) else { break };
+        let again = copy(&request);
+        let answer = exchange.send(request)?;
+        request = match next_hop(&again.method, &url, &answer) {
+            Hop::Stay => return Ok(answer),
+            Hop::Same { url, get } => moved(again, &url, get),
+            Hop::Foreign { url } => {
+                let get = again.method != "HEAD";
+                let mut bare = moved(again, &url, get);
+                bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
+                bare
+            }
+        };
+        request.timeout = deadline.saturating_duration_since(clock.instant());
+        if request.timeout == Duration::ZERO {
+            return Err(OutError::Timeout(format!("{}: no answer in time after a redirect", url.origin)));
+        }
+    }
+    exchange.send(request)
+}
+
+fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
+    request.url = url.to_string();
+    if get {
+        "GET".clone_into(&mut request.method);
+        request.body = None;
+        request.headers.retain(|(name, _)| !name.starts_with("content-"));
+    }
+    request
+}
+
+fn copy(request: &OutRequest) -> OutRequest {
+    OutRequest {
+        upstream: request.upstream,
+        method: request.method.clone(),
+        url: request.url.clone(),
+        headers: request.headers.clone(),
+        body: request.body.as_ref().map(|body| Zeroizing::new(body.to_vec())),
+        timeout: request.timeout,
+        max_body: request.max_body,
+    }
+}
+
+/// The absolute URL that a reference means at `base`, without its fragment (RFC 3986 §5.2).
+fn resolve(base: &Url, reference: &str) -> Option<Url> {
+    if reference.len() > MAX_LOCATION {
+        return None;
+    }
+    let reference = reference.split('#').next().unwrap_or_default();
+    let has_scheme = reference.split(['/', '?']).next().is_some_and(|start| start.contains(':'));
+    if has_scheme {
+        return Url::parse(reference).ok();
+    }
+    if let Some(authority) = reference.strip_prefix("//") {
+        return Url::parse(&format!("{}://{authority}", if base.origin.https { "https" } else { "http" })).ok();
+    }
+    let (path, query) = reference.split_once('?').map_or((reference, None), |(path, query)| (path, Some(query)));
+    let path = match path {
+        "" => base.path.clone(),
+        absolute if absolute.starts_with('/') => without_dots(absolute),
+        relative => {
+            let folder = base.path.rfind('/').map_or("/", |end| &base.path[..=end]);
+            without_dots(&format!("{folder}{relative}"))
+        }
+    };
+    let query = query.or(base.query.as_deref().filter(|_| reference.is_empty()));
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    Url::parse(&format!("{}{path}{query}", base.origin)).ok()
+}
+
+/// The path with its dot segments taken out (RFC 3986 §5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." if last => kept.push(""),
+            "." => {}
+            ".." => {
+                kept.pop();
+                if last {
+                    kept.push("");
+                }
+            }
+            name => kept.push(name),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::Upstream;
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn answer(status: u16, location: &str) -> OutResponse {
+        let headers = vec![("location".to_owned(), location.as_bytes().to_vec())];
+        OutResponse { status, headers, body: Vec::new() }
+    }
+
+    fn hop(method: &str, status: u16, location: &str) -> String {
+        let url = Url::parse("https://api.example/a/b/c?q=1").unwrap();
+        match next_hop(method, &url, &answer(status, location)) {
+            Hop::Stay => "stay".to_owned(),
+            Hop::Same { url, get } => format!("same {} {url}", if get { "GET" } else { method }),
+            Hop::Foreign { url } => format!("foreign {url}"),
+        }
+    }
+
+    #[test]
+    fn the_method_follows_the_status() {
+        for (method, status, expected) in [
+            ("GET", 301, "same GET"),
+            ("POST", 301, "same GET"),
+            ("POST", 302, "same GET"),
+            ("PUT", 302, "same PUT"),
+            ("POST", 303, "same GET"),
+            ("PUT", 303, "same GET"),
+            ("HEAD", 303, "same HEAD"),
+            ("POST", 307, "same POST"),
+            ("PATCH", 308, "same PATCH"),
+            ("GET", 300, "stay"),
+            ("GET", 304, "stay"),
+            ("GET", 200, "stay"),
+            ("GET", 401, "stay"),
+        ] {
+            let hop = hop(method, status, "/x");
+            assert_eq!(hop.replace(" https://api.example/x", ""), expected, "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_resolved_as_the_rfc_says() {
+        for (location, url) in [
+            ("/x", "https://api.example/x"),
+            ("x", "https://api.example/a/b/x"),
+            ("./x", "https://api.example/a/b/x"),
+            ("../x", "https://api.example/a/x"),
+            ("../../../x", "https://api.example/x"),
+            ("..", "https://api.example/a/"),
+            (".", "https://api.example/a/b/"),
+            ("x/", "https://api.example/a/b/x/"),
+            ("?y=2", "https://api.example/a/b/c?y=2"),
+            ("", "https://api.example/a/b/c?q=1"),
+            ("#f", "https://api.example/a/b/c?q=1"),
+            ("x?y=/../z#f", "https://api.example/a/b/x?y=/../z"),
+            ("//api.example/x", "https://api.example/x"),
+            ("https://API.example:443/x", "https://api.example/x"),
+        ] {
+            assert_eq!(hop("GET", 302, location), format!("same GET {url}"), "{location}");
+        }
+    }
+
+    #[test]
+    fn another_origin_sees_a_bare_read_or_nothing() {
+        for location in ["https://other.example/x", "//other.example/x", "https://api.example:8443/x"] {
+            let url = if location.starts_with("//") { format!("https:{location}") } else { location.to_owned() };
+            assert_eq!(hop("GET", 302, location), format!("foreign {url}"));
+            assert_eq!(hop("POST", 303, location), format!("foreign {url}"));
+            assert_eq!(hop("POST", 307, location), "stay");
+            assert_eq!(hop("PUT", 302, location), "stay");
+            assert_eq!(hop("DELETE", 308, location), "stay");
+        }
+        for location in
+            ["http://api.example/x", "ftp://api.example/x", "javascript:x", "https://u@api.example/", "/a b", "/\\x"]
+        {
+            assert_eq!(hop("GET", 302, location), "stay", "{location}");
+        }
+    }
+
+    #[test]
+    fn a_location_that_is_absent_doubled_or_endless_is_not_followed() {
+        let url = Url::parse("https://api.example/").unwrap();
+        let mut twice = answer(302, "/x");
+        twice.headers.push(twice.headers[0].clone());
+        assert_eq!(next_hop("GET", &url, &twice), Hop::Stay);
+        twice.headers.clear();
+        assert_eq!(next_hop("GET", &url, &twice), Hop::Stay);
+        let long = |length: usize| format!("/{}", "x".repeat(length - 1));
+        assert_ne!(next_hop("GET", &url, &answer(302, &long(MAX_LOCATION))), Hop::Stay);
+        assert_eq!(next_hop("GET", &url, &answer(302, &long(MAX_LOCATION + 1))), Hop::Stay);
+    }
+
+    /// Answers from a list of locations and keeps what it was asked.
+    struct Script {
+        locations: Vec<&'static str>,
+        asked: Mutex<Vec<OutRequest>>,
+    }
+
+    impl Exchange for Script {
+        fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(request);
+            Ok(self.locations.get(asked.len() - 1).map_or_else(|| answer(200, ""), |location| answer(302, location)))
+        }
+    }
+
+    fn followed(locations: &[&'static str]) -> (u16, Vec<String>) {
+        let script = Script { locations: locations.to_vec(), asked: Mutex::default() };
+        let header = |name: &str| (name.to_owned(), Zeroizing::new("v".to_owned()));
+        let request = OutRequest {
+            upstream: Upstream::Downstream,
+            method: "POST".into(),
+            url: "https://api.example/".into(),
+            headers: ["authorization", "accept", "content-type", "x-key"].map(header).into(),
+            body: Some(Zeroizing::new(b"b".to_vec())),
+            timeout: Duration::from_secs(1),
+            max_body: 1,
+        };
+        let answer = follow(&script, &ManualClock::at(0), request).unwrap();
+        let show = |request: &OutRequest| {
+            let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{} {} {} {}", request.method, request.url, names.join(","), request.body.is_some())
+        };
+        (answer.status, script.asked.lock().unwrap().iter().map(show).collect())
+    }
+
+    #[test]
+    fn the_token_goes_no_further_than_its_origin() {
+        let first = "POST https://api.example/ authorization,accept,content-type,x-key true";
+        let (_, asked) = followed(&["/a", "https://other.example/b", "https://api.example/c"]);
+        let expected = [
+            first,
+            "GET https://api.example/a authorization,accept,x-key false",
+            "GET https://other.example/b accept false",
+            // Once given up, the token does not come back.
+            "GET https://api.example/c accept false",
+        ];
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn redirects_end_after_five() {
+        assert_eq!(followed(&["/x"; 5]).0, 200);
+        let (status, asked) = followed(&["/x"; 6]);
+        assert_eq!((status, asked.len()), (302, 6));
+    }
+}

@@ -1,0 +1,133 @@
+//! The call of a downstream API: what goes out of it, told apart from what came in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{OutRequest, Upstream, header};
+use crate::url::Url;
+
+/// A downstream request but for its token. Nothing of the inbound request is in it but the body and its type.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Upper case.
+    pub method: &'a str,
+    /// Its origin is one that the operator named.
+    pub url: &'a Url,
+    /// Empty sends none.
+    pub accept: &'a str,
+    /// Sent with a body alone.
+    pub content_type: Option<&'a str>,
+    /// Further fields, names in any case; reserved ones are left out.
+    pub headers: &'a BTreeMap<String, String>,
+    /// Empty: none.
+    pub body: &'a [u8],
+}
+
+/// What a downstream call may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// For the whole exchange.
+    pub timeout: Duration,
+    /// Of the answer's body.
+    pub max_body: usize,
+}
+
+impl Call<'_> {
+    /// The request with this `Authorization` value and correlation id.
+    pub fn request(&self, authorization: &str, correlation_id: &str, limits: CallLimits) -> OutRequest {
+        let mut headers = vec![field("authorization", authorization), field("accept-encoding", "identity")];
+        for (name, value) in self.headers {
+            let name = name.to_ascii_lowercase();
+            let usable = header::is_token(&name) && header::is_value(value) && !header::is_reserved(&name);
+            if usable && (name != "content-type" || !self.body.is_empty()) {
+                headers.push(field(&name, value));
+            }
+        }
+        // A field that is set by name beats what its own option says.
+        let mut add = |name: &str, value: &str| {
+            if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| own == name) {
+                headers.push(field(name, value));
+            }
+        };
+        add("accept", self.accept);
+        add("x-ms-client-request-id", correlation_id);
+        if !self.body.is_empty() {
+            add("content-type", self.content_type.unwrap_or_default());
+        }
+        // A method that has content says so even of none (RFC 9110 §8.6).
+        let says_length = matches!(self.method, "POST" | "PUT" | "PATCH");
+        let body = (!self.body.is_empty() || says_length).then(|| Zeroizing::new(self.body.to_vec()));
+        OutRequest {
+            upstream: Upstream::Downstream,
+            method: self.method.to_owned(),
+            url: self.url.to_string(),
+            headers,
+            body,
+            timeout: limits.timeout,
+            max_body: limits.max_body,
+        }
+    }
+}
+
+fn field(name: &str, value: &str) -> (String, Zeroizing<String>) {
+    (name.to_owned(), Zeroizing::new(value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, body: &str, headers: &[(&str, &str)]) -> Vec<String> {
+        let url = Url::parse("https://api.example/me?x=1").unwrap();
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let accept = "application/json";
+        let call = Call {
+            method,
+            url: &url,
+            accept,
+            content_type: Some("text/csv"),
+            headers: &headers,
+            body: body.as_bytes(),
+        };
+        let limits = CallLimits { timeout: Duration::from_secs(1), max_body: 1 };
+        let request = call.request("Bearer t", "id", limits);
+        assert_eq!((request.method.as_str(), request.url.as_str()), (method, "https://api.example/me?x=1"));
+        let mut lines: Vec<_> =
+            request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();
+        lines.sort();
+        lines.extend(request.body.map(|body| String::from_utf8(body.to_vec()).unwrap()));
+        lines
+    }
+
+    #[test]
+    fn a_call_carries_its_own_headers_alone() {
+        let common = ["accept-encoding: identity", "accept: application/json", "authorization: Bearer t"];
+        let id = "x-ms-client-request-id: id";
+        assert_eq!(request("GET", "", &[]), [&common[..], &[id]].concat());
+        assert_eq!(request("DELETE", "", &[]), [&common[..], &[id]].concat());
+        assert_eq!(request("POST", "", &[]), [&common[..], &[id, ""]].concat());
+        assert_eq!(request("POST", "a,b", &[]), [&common[..], &["content-type: text/csv", id, "a,b"]].concat());
+        assert_eq!(request("DELETE", "a", &[]), [&common[..], &["content-type: text/csv", id, "a"]].concat());
+    }
+
+    #[test]
+    fn a_further_header_replaces_the_option_and_never_what_is_reserved() {
+        let further = [
+            ("Accept", "text/csv"),
+            ("Authorization", "Bearer evil"),
+            ("Content-Type", "text/plain"),
+            ("Host", "evil"),
+            ("Prefer", "x"),
+            ("X Bad", "x"),
+            ("X-Bad", "a\r\nb"),
+            ("X-Forwarded-For", "1"),
+        ];
+        let expected = ["accept-encoding: identity", "accept: text/csv", "authorization: Bearer t"];
+        let rest = ["prefer: x", "x-ms-client-request-id: id"];
+        assert_eq!(request("GET", "", &further), [&expected[..], &rest].concat());
+        let with_body = ["content-type: text/plain", "prefer: x", "x-ms-client-request-id: id", "b"];
+        assert_eq!(request("PATCH", "b", &further), [&expected[..], &with_body].concat());
+    }
+}
