@@ -13,7 +13,7 @@ use crate::http::{self, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
 use crate::metrics::{Measured, Metrics};
-use crate::outbound::{self, Exchange};
+use crate::outbound::{self, Exchange, Proxies, Roots, SystemResolver, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Routes, Service, Shared};
 use crate::token::{self, Acquirer, Permits};
@@ -63,7 +63,8 @@ fn start(config: Config) -> Result<Running, String> {
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
-    let routes = Arc::new(Routes::new(shared, Service::new(config, keys, federated_token_file().as_deref())));
+    let service = Service::new(config, keys, federated_token_file().as_deref()).map_err(|error| error.to_string())?;
+    let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes)).map_err(|error| format!("threads: {error}"))?;
     Ok(Running { routes, server, signals })
 }
@@ -117,7 +118,13 @@ fn reload_into(routes: &Routes, reload: &Reload) {
     if loaded.config.listen != old.config.listen {
         log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
     }
-    routes.replace(Service::new(loaded.config, keys, federated_token_file().as_deref()));
+    match Service::new(loaded.config, keys, federated_token_file().as_deref()) {
+        Ok(service) => drop(routes.replace(service)),
+        Err(problem) => {
+            log::error!("not reloaded: {problem}");
+            return;
+        }
+    }
     if !same_keys {
         old.keys.stop();
     }
@@ -136,11 +143,14 @@ fn metrics() -> Arc<Metrics> {
 }
 
 fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
+    let variable = |name: &str| std::env::var(name).ok();
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
-        trusted_certificates: config.sidecar.trusted_certificates.clone(),
+        roots: Roots::load(&config.sidecar.trusted_certificates).map_err(|error| error.to_string())?,
+        proxies: Proxies::from_environment(variable),
+        resolver: Arc::new(SystemResolver),
     };
-    let inner = outbound::UreqExchange::new(&settings).map_err(|error| error.to_string())?;
+    let inner = UreqExchange::new(settings).map_err(|error| error.to_string())?;
     Ok(Arc::new(Measured::new(Box::new(inner), Arc::clone(metrics))))
 }
 

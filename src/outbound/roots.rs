@@ -22,8 +22,6 @@ pub enum Roots {
 /// Why the operator's roots cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootsError {
-    /// The setting or variable that named them.
-    pub key: &'static str,
     /// The file or folder.
     pub path: PathBuf,
     /// What is wrong with it.
@@ -32,33 +30,30 @@ pub struct RootsError {
 
 impl fmt::Display for RootsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.key, self.path.display(), self.cause)
+        write!(
+            f,
+            "Sidecar:TrustedCertificates (or SSL_CERT_FILE, SSL_CERT_DIR): {}: {}",
+            self.path.display(),
+            self.cause
+        )
     }
 }
 
 impl std::error::Error for RootsError {}
 
 impl Roots {
-    /// The file that is configured; else those of `SSL_CERT_FILE` and `SSL_CERT_DIR` together; else what is built in.
-    pub fn load(configured: Option<&Path>, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, RootsError> {
-        let variable = |name| lookup(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+    /// The certificates of these files and folders; without any, what is built in.
+    pub fn load(paths: &[PathBuf]) -> Result<Self, RootsError> {
         let mut certificates = Vec::new();
-        if let Some(path) = configured {
-            certificates.extend(file("Sidecar:TrustedCertificates", path)?);
-        } else {
-            if let Some(path) = variable("SSL_CERT_FILE") {
-                certificates.extend(file("SSL_CERT_FILE", &path)?);
-            }
-            if let Some(path) = variable("SSL_CERT_DIR") {
-                certificates.extend(folder("SSL_CERT_DIR", &path)?);
-            }
+        for path in paths {
+            certificates.extend(if path.is_dir() { folder(path)? } else { file(path)? });
         }
-        Ok(if certificates.is_empty() { Self::BuiltIn } else { Self::Own(certificates) })
+        Ok(if paths.is_empty() { Self::BuiltIn } else { Self::Own(certificates) })
     }
 }
 
-fn file(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let error = |cause: String| RootsError { key, path: path.to_owned(), cause };
+fn file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let error = |cause: String| RootsError { path: path.to_owned(), cause };
     let length = std::fs::metadata(path).map_err(|cause| error(cause.to_string()))?.len();
     if length > MAX_BUNDLE {
         return Err(error(format!("larger than {MAX_BUNDLE} bytes")));
@@ -70,12 +65,12 @@ fn file(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// Every file of a folder that holds certificates; others are passed over, as OpenSSL does.
-fn folder(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let error = |cause: String| RootsError { key, path: path.to_owned(), cause };
+fn folder(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let error = |cause: String| RootsError { path: path.to_owned(), cause };
     let entries = std::fs::read_dir(path).map_err(|cause| error(cause.to_string()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     files.sort();
-    let mut certificates: Vec<_> = files.iter().filter_map(|path| file(key, path).ok()).flatten().collect();
+    let mut certificates: Vec<_> = files.iter().filter_map(|path| file(path).ok()).flatten().collect();
     // A folder prepared for OpenSSL holds each certificate twice, once by its hash.
     certificates.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
     certificates.dedup();
@@ -99,12 +94,9 @@ mod tests {
     /// A self-signed P-256 certificate.
     const PEM: &str = include_str!("testdata/root.pem");
 
-    fn load(configured: Option<&Path>, file: &str, folder: &str) -> Result<usize, String> {
-        let roots = Roots::load(configured, |name| {
-            let value = if name == "SSL_CERT_FILE" { file } else { folder };
-            Some(value.to_owned())
-        });
-        match roots {
+    fn load(paths: &[&Path]) -> Result<usize, String> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| (*path).to_owned()).collect();
+        match Roots::load(&paths) {
             Ok(Roots::BuiltIn) => Ok(0),
             Ok(Roots::Own(certificates)) => Ok(certificates.len()),
             Err(error) => Err(error.to_string()),
@@ -118,13 +110,11 @@ mod tests {
         std::fs::write(&one, PEM).unwrap();
         std::fs::write(&two, format!("a comment\n{PEM}\n{PEM}")).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "no certificate").unwrap();
-        let (one, two, folder) = (one.to_str().unwrap(), two.to_str().unwrap(), folder.path().to_str().unwrap());
-        assert_eq!(load(None, "", ""), Ok(0));
-        assert_eq!(load(None, one, ""), Ok(1));
-        assert_eq!(load(None, two, ""), Ok(2));
-        assert_eq!(load(None, "", folder), Ok(1));
-        assert_eq!(load(None, one, folder), Ok(2));
-        assert_eq!(load(Some(Path::new(one)), "/absent", "/absent"), Ok(1));
+        assert_eq!(load(&[]), Ok(0));
+        assert_eq!(load(&[&one]), Ok(1));
+        assert_eq!(load(&[&two]), Ok(2));
+        assert_eq!(load(&[folder.path()]), Ok(1));
+        assert_eq!(load(&[&one, folder.path()]), Ok(2));
     }
 
     #[test]
@@ -132,12 +122,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("empty.pem");
         std::fs::write(&path, "").unwrap();
-        let text = path.to_str().unwrap();
-        let refused = load(Some(&path), "", "").unwrap_err();
-        assert_eq!(refused, format!("Sidecar:TrustedCertificates: {text}: expected at least one PEM certificate"));
-        assert!(load(None, "/absent/roots.pem", "").unwrap_err().starts_with("SSL_CERT_FILE: /absent/roots.pem: "));
-        assert!(load(None, "", folder.path().to_str().unwrap()).unwrap_err().starts_with("SSL_CERT_DIR: "));
+        assert!(load(&[&path]).unwrap_err().ends_with("empty.pem: expected at least one PEM certificate"));
+        assert!(load(&[Path::new("/absent/roots.pem")]).unwrap_err().contains("/absent/roots.pem: "));
+        assert!(load(&[folder.path()]).is_err());
         std::fs::write(&path, PEM.replace("MII", "AAA")).unwrap();
-        assert!(load(None, text, "").is_err());
+        assert!(load(&[&path]).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! From a request to a token: the caller's proof, the options in force, the flow, the acquisition.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,14 @@ use super::route::{Endpoint, Route};
 use super::{Call, Halt, Parked};
 use crate::config::Api;
 use crate::credentials::Client;
-use crate::http::Resumed;
+use crate::http::{Reply, Resumed};
 use crate::jwt::Verified;
-use crate::options::{Effective, Flow, Inbound, Overrides};
-use crate::token::{self, AccessToken, BoundKey, Step, Subject, Ticket, UserAssertion, Wanted};
+use crate::options::{Effective, Flow, Inbound, Overrides, Target, downstream_method};
+use crate::secret::Secret;
+use crate::token::session::{self, Owner, SessionId};
+use crate::token::{
+    self, AccessToken, BoundKey, Renewal, SessionSubject, Step, Subject, Ticket, UserAssertion, Wanted,
+};
 
 /// Beyond what the request that is waited for may take at most.
 const PARK_GRACE: Duration = Duration::from_secs(10);
@@ -66,15 +71,40 @@ pub struct Acquisition<'a> {
     client: &'a Arc<Client>,
     effective: &'a Effective<'a>,
     flow: Flow<'a>,
-    scopes: std::borrow::Cow<'a, [String]>,
-    bound_key: Option<BoundKey>,
+    scopes: Cow<'a, [String]>,
+    bound_key: Option<Cow<'a, BoundKey>>,
     caller: Option<&'a Verified>,
     correlation_id: &'a str,
+    session: Option<Session<'a>>,
+}
+
+/// A long-running session that the request starts or uses.
+struct Session<'a> {
+    id: SessionId,
+    owner: Owner,
+    agent: Option<&'a str>,
+    /// What the session has kept, where the user presents nothing.
+    refresh_token: Option<Secret<String>>,
+    /// The key that was made for the caller.
+    allocated: Option<String>,
+}
+
+/// Where the downstream call goes.
+pub struct Destination {
+    /// Upper case.
+    pub method: Cow<'static, str>,
+    /// Its URL.
+    pub target: Target,
 }
 
 impl<'a> Acquisition<'a> {
     /// Chooses the flow and checks what only the flow can tell.
-    pub fn new(call: &'a Call<'_>, asked: &'a Asked<'_>, effective: &'a Effective<'a>, authenticated: bool) -> Result<Self, Halt> {
+    pub fn new(
+        call: &'a Call<'_>,
+        asked: &'a Asked<'_>,
+        effective: &'a Effective<'a>,
+        authenticated: bool,
+    ) -> Result<Self, Halt> {
         let inbound = match &asked.caller {
             None => Inbound::None,
             Some(caller) if caller.is_app_only() => Inbound::AppOnly,
@@ -82,25 +112,41 @@ impl<'a> Acquisition<'a> {
         };
         let flow = Flow::select(effective, authenticated, inbound);
         let bound_key = match effective.pop_public_key {
-            Some(text) => Some(BoundKey::parse(text).map_err(|expected| {
+            Some(text) => Some(Cow::Owned(BoundKey::parse(text).map_err(|expected| {
                 Problem::with(400, format!("optionsOverride.AcquireTokenOptions.PopPublicKey: expected {expected}"))
-            })?),
+            })?)),
+            None if effective.pop => Some(Cow::Borrowed(call.service.signer.bound_key())),
             None => None,
         };
+        let client = call.service.client(asked.api);
+        let caller = asked.caller.as_deref();
         Ok(Self {
-            client: call.service.client(asked.api),
+            client,
             effective,
             flow,
             scopes: flow.scopes(effective)?,
             bound_key,
-            caller: asked.caller.as_deref(),
+            caller,
             correlation_id: effective.correlation_id.unwrap_or(call.correlation_id),
+            session: session(call, client, flow, caller)?,
         })
     }
 
     /// The id that goes to Entra and to the API.
     pub const fn correlation_id(&self) -> &str {
         self.correlation_id
+    }
+
+    /// Where the downstream call goes, for which a signed request is made too.
+    pub fn target(&self, call: &Call<'_>) -> Result<Destination, Halt> {
+        let (request, options) = (call.request, self.effective);
+        let method = downstream_method(
+            options.http_method,
+            request.method.as_str(),
+            options.api.http_method.as_deref(),
+            !request.body.is_empty(),
+        );
+        Ok(Destination { method: Cow::Owned(method.to_owned()), target: Target::new(options)? })
     }
 
     /// The token, or the reason to come back later.
@@ -126,6 +172,28 @@ impl<'a> Acquisition<'a> {
         Ok(call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?)?)
     }
 
+    /// The header's value: the token itself, or a request signed with the sidecar's own key.
+    pub fn authorization<'t>(&self, call: &Call<'_>, token: &'t AccessToken) -> Result<Cow<'t, str>, Halt> {
+        if !self.effective.pop || self.effective.pop_public_key.is_some() {
+            return Ok(Cow::Borrowed(token.authorization()));
+        }
+        let destination = self.target(call)?;
+        let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok());
+        let (method, url) = (&destination.method, destination.target.url());
+        let signed =
+            call.service.signer.sign(token.token(), method, url, claims.as_ref(), call.shared.clock.unix());
+        let signed = signed.map_err(|_| Problem::with(500, "The request cannot be signed"))?;
+        Ok(Cow::Owned(format!("PoP {signed}")))
+    }
+
+    /// Tells the caller the key of a session that was allocated.
+    pub fn announce(&self, reply: Reply) -> Reply {
+        match self.session.as_ref().and_then(|session| session.allocated.clone()) {
+            Some(key) => reply.header("X-Long-Running-Session-Key", key),
+            None => reply,
+        }
+    }
+
     fn wanted<'b>(&'b self, claims: Option<&'b str>) -> Result<Wanted<'b>, Halt> {
         Ok(Wanted {
             client: self.client,
@@ -135,7 +203,8 @@ impl<'a> Acquisition<'a> {
             claims: claims.or(self.effective.claims),
             force_refresh: self.effective.force_refresh,
             correlation_id: self.correlation_id,
-            bound_key: self.bound_key.as_ref(),
+            bound_key: self.bound_key.as_deref(),
+            // It belongs to the application's own token: protocol page, section 11, 35.
             fmi_path: self.effective.fmi_path.filter(|_| matches!(self.flow, Flow::ClientCredentials)),
             extra_query: &self.effective.token_query,
             extra_headers: self.effective.token_headers,
@@ -150,9 +219,60 @@ impl<'a> Acquisition<'a> {
             Flow::AgentAutonomous { agent } => Subject::Agent(agent),
             Flow::AgentOnBehalfOf { agent } => Subject::AgentOnBehalfOf(agent, user()?),
             Flow::AgentUser { agent, user } => Subject::AgentUser(agent, user),
-            Flow::ManagedIdentity(_) | Flow::SessionOnBehalfOf { .. } | Flow::Session { .. } => {
-                return Err(Problem::with(501, "This flow is not supported yet").into());
+            Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity),
+            Flow::SessionOnBehalfOf { .. } | Flow::Session { .. } => {
+                let session = self.session.as_ref().ok_or_else(no_session)?;
+                let renewal = match (self.caller, &session.refresh_token) {
+                    (Some(caller), _) => Renewal::User(UserAssertion::from(caller)),
+                    (None, Some(token)) => Renewal::RefreshToken(token),
+                    (None, None) => return Err(no_session().into()),
+                };
+                Subject::Session(SessionSubject {
+                    id: &session.id,
+                    owner: &session.owner,
+                    agent: session.agent,
+                    renewal,
+                })
             }
         })
+    }
+}
+
+fn no_session() -> Problem {
+    Problem::with(401, "No long-running session for this key")
+}
+
+/// Finds the session that the flow names, and checks whose it is.
+fn session<'a>(
+    call: &Call<'_>,
+    client: &Client,
+    flow: Flow<'a>,
+    caller: Option<&Verified>,
+) -> Result<Option<Session<'a>>, Halt> {
+    let sessions = call.shared.acquirer.sessions();
+    let now = call.shared.clock.unix();
+    let section = &client.registration.section;
+    match (flow, caller) {
+        (Flow::SessionOnBehalfOf { key, agent }, Some(caller)) => {
+            let allocated = match key {
+                session::ALLOCATE => Some(session::allocate().map_err(|_| Problem::new(500))?),
+                _ => None,
+            };
+            let id = SessionId::new(section, agent, allocated.as_deref().unwrap_or(key));
+            let owner = Owner {
+                tenant: caller.tenant().unwrap_or_default().to_owned(),
+                user: caller.object_id().or(caller.subject()).unwrap_or_default().to_owned(),
+            };
+            if sessions.find(&id, now).is_some_and(|session| session.owner != owner) {
+                return Err(Problem::with(403, "This long-running session belongs to another user").into());
+            }
+            Ok(Some(Session { id, owner, agent, refresh_token: None, allocated }))
+        }
+        (Flow::Session { key, agent }, _) => {
+            let id = SessionId::new(section, agent, key);
+            let found = sessions.find(&id, now).ok_or_else(no_session)?;
+            Ok(Some(Session { id, owner: found.owner, agent, refresh_token: found.refresh_token, allocated: None }))
+        }
+        _ => Ok(None),
     }
 }

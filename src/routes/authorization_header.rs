@@ -16,10 +16,10 @@ pub fn authorization_header(
     let effective = Effective::merge(asked.api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated())?;
     let token = acquisition.token(call, resumed)?;
-    let header = token.authorization();
+    let header = acquisition.authorization(call, &token)?;
     let mut body = Vec::with_capacity(header.len() + 32);
     body.extend_from_slice(br#"{"authorizationHeader":"#);
-    reply::push_string(&mut body, header);
+    reply::push_string(&mut body, &header);
     body.push(b'}');
-    Ok(reply::json(body))
+    Ok(acquisition.announce(reply::json(body)))
 }

@@ -8,6 +8,7 @@ use crate::config::{Api, Config};
 use crate::credentials::{Client, Credentials};
 use crate::jwks::Keys;
 use crate::jwt;
+use crate::shr::{RequestSigner, SignerError};
 
 /// A configuration and what was built from it.
 pub struct Service {
@@ -21,6 +22,8 @@ pub struct Service {
     pub memory: jwt::Memory,
     /// What they are verified with.
     pub keys: Arc<Keys>,
+    /// Holds the key that tokens are bound to where the caller has none.
+    pub signer: RequestSigner,
     /// `AzureAd`.
     client: Arc<Client>,
     /// Other registrations by their sections' names in lower case.
@@ -29,7 +32,7 @@ pub struct Service {
 
 impl Service {
     /// From the configuration. `keys` may outlive it.
-    pub fn new(config: Config, keys: Arc<Keys>, federated_token_file: Option<&str>) -> Self {
+    pub fn new(config: Config, keys: Arc<Keys>, federated_token_file: Option<&str>) -> Result<Self, SignerError> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
             let credentials = Credentials::new(&registration.credentials, federated_token_file);
@@ -40,15 +43,20 @@ impl Service {
             config.allowed_hosts.clone(),
             config.sidecar.caller_token_file.clone(),
         );
-        Self {
+        let signer = match &config.sidecar.signed_http_request_key {
+            Some(path) => RequestSigner::from_file(path)?,
+            None => RequestSigner::generate()?,
+        };
+        Ok(Self {
             admission,
+            signer,
             policy: jwt::Policy::new(&config),
             memory: jwt::Memory::new(config.limits.validated_tokens),
             keys,
             client: client(&config.azure_ad),
             clients: config.registrations.iter().map(|(name, own)| (name.clone(), client(own))).collect(),
             config,
-        }
+        })
     }
 
     /// The API of this name: exactly so, else the only one without regard to case.

@@ -1,0 +1,82 @@
+//! `/DownstreamApi*`: the API is called for the caller, and its answer told.
+
+use super::acquire::{Acquisition, ask};
+use super::problem::Problem;
+use super::route::Route;
+use super::{Call, Halt, Parked, reply};
+use crate::http::{Reply, Resumed};
+use crate::options::{Effective, downstream_content_type, sends_body};
+use crate::outbound::{CallLimits, HeaderValues, OutError, OutResponse, claims_challenge, follow, relay, render};
+use crate::token;
+
+/// `{"statusCode","headers","content"}`, whatever the API's status was.
+pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
+    let asked = ask(call, route, resumed.as_ref())?;
+    let effective = Effective::merge(asked.api, &asked.overrides)?;
+    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated())?;
+    let target = acquisition.target(call)?;
+    let body = if sends_body(&target.method) { call.request.body } else { &[] };
+    let request = relay::Call {
+        method: &target.method,
+        url: target.target.url(),
+        accept: effective.accept,
+        content_type: downstream_content_type(
+            effective.content_type,
+            call.request.headers.text("content-type"),
+            asked.api.content_type.as_deref(),
+        ),
+        headers: &effective.extra_headers,
+        body,
+    };
+    let token = acquisition.token(call, resumed)?;
+    let permit = call.shared.permits.acquire().ok_or(token::Error::NoWorker)?;
+    let send = |authorization: &str| send(call, &request, authorization, acquisition.correlation_id(), &asked.api.name);
+    let mut answer = send(&acquisition.authorization(call, &token)?)?;
+    // Continuous access evaluation: the API wants claims that the token does not have. Once.
+    if let Some(claims) = Some(&answer).filter(|answer| answer.status == 401).and_then(claims_challenge) {
+        log::info!("the API '{}' wants further claims; asking for a token with them", asked.api.name);
+        let token = acquisition.token_with_claims(call, &claims)?;
+        answer = send(&acquisition.authorization(call, &token)?)?;
+    }
+    drop(permit);
+    let values = if call.service.config.sidecar.header_values_as_arrays {
+        HeaderValues::Arrays
+    } else {
+        HeaderValues::Joined
+    };
+    let reply = reply::json(render(&answer, values));
+    Ok(acquisition.announce(reply))
+}
+
+fn send(
+    call: &Call<'_>,
+    request: &relay::Call<'_>,
+    authorization: &str,
+    correlation_id: &str,
+    api: &str,
+) -> Result<OutResponse, Halt> {
+    let limits = &call.service.config.limits;
+    let limits = CallLimits { timeout: limits.downstream_timeout, max_body: limits.downstream_body_bytes };
+    let request = request.request(authorization, correlation_id, limits);
+    let exchange = &*call.shared.exchange;
+    let answer = if call.service.config.sidecar.allow_outbound_redirects {
+        follow(exchange, &*call.shared.clock, request)
+    } else {
+        exchange.send(request)
+    };
+    answer.map_err(|error| {
+        log::warn!("the API '{api}' did not answer: {error}");
+        unanswered(api, &error).into()
+    })
+}
+
+/// Names the API and the host, never the URL.
+fn unanswered(api: &str, error: &OutError) -> Problem {
+    match error {
+        OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
+        OutError::TooLarge(_) => Problem::with(502, format!("The downstream API '{api}' answered too much: {error}")),
+        OutError::Connect(_) | OutError::Broken(_) => {
+            Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
+    }
+}
