@@ -57,7 +57,7 @@ pub(super) fn decode<'a>(content_type: &str, body: &'a [u8]) -> Option<Text<'a>>
 }
 
 fn utf16(body: &[u8], endian: Endian) -> Option<Text<'_>> {
-    let whole = body.len() % 2 == 0;
+    let whole = body.len().is_multiple_of(2);
     let well_formed = || char::decode_utf16(units(body, endian)).all(|unit| unit.is_ok());
     (whole && well_formed()).then_some(Text::Utf16(body, endian))
 }

@@ -30,7 +30,7 @@ const MAX_ANSWER_HEAD: usize = 64 * 1024;
 const IDLE_PER_HOST: usize = 32;
 const IDLE: usize = 128;
 /// Below the idle limits in the field (Azure's load balancers: 4 minutes); a closed one is noticed anyway.
-const IDLE_AGE: Duration = Duration::from_secs(60);
+const IDLE_AGE: Duration = Duration::from_mins(1);
 
 /// As many as the client has room for.
 const MAX_ADDRESSES: usize = 16;

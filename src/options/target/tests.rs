@@ -302,3 +302,17 @@ fn an_api_without_base_url_has_no_target() {
     let options = Effective::merge(&api, &none).unwrap();
     assert_eq!(Target::new(&options), Err(Invalid::NoBaseUrl { api: "Graph".into() }));
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_accepted_stays_below_the_base(path in "[a./\\\\%25efcEFC;:?#@ \u{e9}-]{0,16}") {
+        if let Ok(url) = join(BASE, &relative(&path)) {
+            let below = url.strip_prefix(BASE).expect("the origin and base path");
+            proptest::prop_assert!(below.is_empty() || below.starts_with(['/', '?']), "{url}");
+            let path = below.split('?').next().unwrap_or_default();
+            let seen = percent::decode(path).expect("a path that decodes").replace('\\', "/");
+            proptest::prop_assert!(!seen.contains("//") && !seen.split('/').any(|part| part == "." || part == ".."), "{url}");
+            proptest::prop_assert_eq!(Url::parse(&url).map(|url| url.to_string()), Ok(url));
+        }
+    }
+}

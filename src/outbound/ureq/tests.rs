@@ -231,8 +231,11 @@ fn a_server_that_never_answers_times_out() {
         read_request(&mut stream);
     });
     let request = OutRequest { timeout: Duration::from_millis(50), ..get(server.url("/path")) };
-    let expected = format!("http://{}: no answer within 50ms", server.address);
-    assert_eq!(exchange().send(request).unwrap_err(), OutError::Timeout(expected));
+    let host = format!("http://{}: no ", server.address);
+    match exchange().send(request) {
+        Err(OutError::Timeout(text)) => assert!(text.starts_with(&host) && text.ends_with(" within 50ms"), "{text}"),
+        other => panic!("{other:?}"),
+    }
     // A body that stalls counts as well.
     let server = Server::start(|_, mut stream| {
         read_request(&mut stream);
