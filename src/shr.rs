@@ -6,9 +6,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair,
-};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -72,9 +70,7 @@ impl RequestSigner {
         let unusable = || SignerError("expected an RSA key of 2048 to 4096 bits or a P-256 key".to_owned());
         let random = SystemRandom::new();
         let ec = match kind {
-            SectionKind::PrivateKey => {
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok()
-            }
+            SectionKind::PrivateKey => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok(),
             SectionKind::EcPrivateKey => der::ec_private_key(der).and_then(|(private, public)| {
                 let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
                 EcdsaKeyPair::from_private_key_and_public_key(signing, private, public, &random).ok()

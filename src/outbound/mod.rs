@@ -14,6 +14,15 @@ pub mod resolver;
 pub mod roots;
 pub mod ureq;
 
+pub use answer::{HeaderValues, render};
+pub use challenge::claims_challenge;
+pub use proxy::Proxies;
+pub use redirect::follow;
+pub use relay::CallLimits;
+pub use resolver::SystemResolver;
+pub use roots::Roots;
+pub use ureq::{Settings, UreqExchange};
+
 use std::time::Duration;
 
 use zeroize::Zeroizing;

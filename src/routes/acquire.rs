@@ -35,13 +35,14 @@ pub struct Asked<'a> {
 /// Reads query, token and name, in this order, and checks that overrides are allowed here.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
     let overrides = Overrides::parse(call.request.query)?;
-    let caller =
-        if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
+    let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
     if !overrides.is_empty() {
         let (allowed, setting) = override_rule(call, route.endpoint);
         if !allowed {
-            let detail = format!("Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false");
+            let detail = format!(
+                "Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false"
+            );
             return Err(Problem::with(403, detail).into());
         }
     }
@@ -180,8 +181,7 @@ impl<'a> Acquisition<'a> {
         let destination = self.target(call)?;
         let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok());
         let (method, url) = (&destination.method, destination.target.url());
-        let signed =
-            call.service.signer.sign(token.token(), method, url, claims.as_ref(), call.shared.clock.unix());
+        let signed = call.service.signer.sign(token.token(), method, url, claims.as_ref(), call.shared.clock.unix());
         let signed = signed.map_err(|_| Problem::with(500, "The request cannot be signed"))?;
         Ok(Cow::Owned(format!("PoP {signed}")))
     }
@@ -219,7 +219,9 @@ impl<'a> Acquisition<'a> {
             Flow::AgentAutonomous { agent } => Subject::Agent(agent),
             Flow::AgentOnBehalfOf { agent } => Subject::AgentOnBehalfOf(agent, user()?),
             Flow::AgentUser { agent, user } => Subject::AgentUser(agent, user),
-            Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity),
+            Flow::ManagedIdentity(_) => {
+                return Err(Problem::with(501, "Managed identities are not supported yet").into());
+            }
             Flow::SessionOnBehalfOf { .. } | Flow::Session { .. } => {
                 let session = self.session.as_ref().ok_or_else(no_session)?;
                 let renewal = match (self.caller, &session.refresh_token) {

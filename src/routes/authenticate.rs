@@ -85,7 +85,7 @@ pub fn verify(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -
     match outcome {
         Ok(verified) => {
             let verified = Arc::new(verified);
-            service.memory.put(&verified, &keys, now);
+            service.memory.put(&verified, now);
             Ok(verified)
         }
         Err(rejection) => {

@@ -39,11 +39,8 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         answer = send(&acquisition.authorization(call, &token)?)?;
     }
     drop(permit);
-    let values = if call.service.config.sidecar.header_values_as_arrays {
-        HeaderValues::Arrays
-    } else {
-        HeaderValues::Joined
-    };
+    let values =
+        if call.service.config.sidecar.header_values_as_arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
     let reply = reply::json(render(&answer, values));
     Ok(acquisition.announce(reply))
 }

@@ -38,26 +38,41 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         Figure { name, kind, help, values }
     };
     let mut figures = vec![
-        labelled("token_cache_requests_total", "counter", "Look-ups in the token cache by how they ended.", "result", &[
-            ("hit", count(&results.hit)),
-            ("miss", count(&results.miss)),
-            ("shared", count(&results.shared)),
-            ("refreshed", count(&results.refreshed)),
-        ]),
+        labelled(
+            "token_cache_requests_total",
+            "counter",
+            "Look-ups in the token cache by how they ended.",
+            "result",
+            &[
+                ("hit", count(&results.hit)),
+                ("miss", count(&results.miss)),
+                ("shared", count(&results.shared)),
+                ("refreshed", count(&results.refreshed)),
+            ],
+        ),
         Figure::plain("token_cache_entries", "gauge", "Tokens in the cache.", cache.entries as f64),
         Figure::plain("token_cache_bytes", "gauge", "Bytes of the tokens in the cache.", cache.bytes as f64),
         Figure::plain("token_cache_evictions_total", "counter", "Tokens that had to leave.", cache.evicted as f64),
-        labelled("workers", "gauge", "Worker threads.", "state", &[
-            ("busy", stats.workers_busy as f64),
-            ("idle", stats.workers_idle as f64),
-        ]),
-        labelled("connections", "gauge", "Open connections.", "state", &[
-            ("idle", stats.idle as f64),
-            ("reading", stats.reading as f64),
-            ("handling", stats.handling as f64),
-            ("parked", stats.parked as f64),
-            ("writing", stats.writing as f64),
-        ]),
+        labelled(
+            "workers",
+            "gauge",
+            "Worker threads.",
+            "state",
+            &[("busy", stats.workers_busy as f64), ("idle", stats.workers_idle as f64)],
+        ),
+        labelled(
+            "connections",
+            "gauge",
+            "Open connections.",
+            "state",
+            &[
+                ("idle", stats.idle as f64),
+                ("reading", stats.reading as f64),
+                ("handling", stats.handling as f64),
+                ("parked", stats.parked as f64),
+                ("writing", stats.writing as f64),
+            ],
+        ),
         Figure::plain("panics_total", "counter", "Requests that met a defect.", stats.panics as f64),
         labelled("build_info", "gauge", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
     ];

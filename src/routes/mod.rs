@@ -21,7 +21,6 @@ use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::http::{Handler, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
 use crate::metrics::Metrics;
 use crate::outbound::Exchange;
@@ -114,7 +113,12 @@ impl Routes {
     }
 
     /// The ladder (contract, section 4, "Order"): caller, route, query, token, API, everything else.
-    fn answer(&self, call: &Call<'_>, endpoint: &mut Option<Endpoint>, parked: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
+    fn answer(
+        &self,
+        call: &Call<'_>,
+        endpoint: &mut Option<Endpoint>,
+        parked: Option<Resumed<Parked>>,
+    ) -> Result<Reply, Halt> {
         let request = call.request;
         let found = route(request.method, request.path);
         *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));

@@ -138,10 +138,13 @@ impl Problem {
     pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
         if let Rejection::ScopeMissing { required } = rejection {
             let names: Vec<String> = required.iter().map(|scope| format!("'{scope}'")).collect();
-            return Self::with(403, match names.as_slice() {
-                [only] => format!("The scope {only} is required"),
-                _ => format!("One of the scopes {} is required", names.join(", ")),
-            });
+            return Self::with(
+                403,
+                match names.as_slice() {
+                    [only] => format!("The scope {only} is required"),
+                    _ => format!("One of the scopes {} is required", names.join(", ")),
+                },
+            );
         }
         let description = if registration.include_error_details { rejection.description() } else { String::new() };
         Self::invalid_token(&registration.challenge, &description)

@@ -39,8 +39,8 @@ use crate::url::escape;
 use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
-use session::Sessions;
 use leg::{Grant, Leg, Proof};
+use session::Sessions;
 
 /// What the acquirer is told.
 #[derive(Clone, Copy, Debug)]
@@ -351,4 +351,4 @@ fn count(counter: &AtomicU64) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -169,7 +169,7 @@ impl Bench {
 }
 
 fn user<'a>(token: &'a str, tenant: &'a str) -> UserAssertion<'a> {
-    UserAssertion { token, digest: key::sha256(token.as_bytes()), tenant: Some(tenant), object_id: Some("o1") }
+    UserAssertion::unverified(token, tenant)
 }
 
 fn scopes(list: &[&str]) -> Vec<String> {

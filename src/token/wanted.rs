@@ -11,20 +11,36 @@ use super::key::{CacheKey, KeyBuilder, sha256};
 use super::leg::{Grant, Leg, Proof};
 use super::session::{Owner, SessionId};
 use crate::credentials::Client;
+use crate::jwt::Verified;
 use crate::options::AgentUser;
 use crate::secret::Secret;
 
-/// The token of a user who called us: what on-behalf-of presents (RFC 7523 §2.1).
+/// The token of a user who called us: what on-behalf-of presents (RFC 7523 §2.1). Only a verified one can be it.
 #[derive(Clone, Copy)]
 pub struct UserAssertion<'a> {
-    /// The compact JWS.
-    pub token: &'a str,
-    /// Its SHA-256.
-    pub digest: [u8; 32],
-    /// `tid`.
-    pub tenant: Option<&'a str>,
-    /// `oid`.
-    pub object_id: Option<&'a str>,
+    token: &'a str,
+    digest: [u8; 32],
+    tenant: Option<&'a str>,
+    object_id: Option<&'a str>,
+}
+
+impl<'a> From<&'a Verified> for UserAssertion<'a> {
+    fn from(verified: &'a Verified) -> Self {
+        Self {
+            token: verified.assertion(),
+            digest: *verified.digest(),
+            tenant: verified.tenant(),
+            object_id: verified.object_id(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<'a> UserAssertion<'a> {
+    /// For tests of what comes after the verification.
+    pub fn unverified(token: &'a str, tenant: &'a str) -> Self {
+        Self { token, digest: super::key::sha256(token.as_bytes()), tenant: Some(tenant), object_id: Some("o1") }
+    }
 }
 
 /// Whose token is wanted.
@@ -104,9 +120,7 @@ impl<'a> Wanted<'a> {
             Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => {
                 authority::user_tenant(registration, self.tenant, user.tenant)
             }
-            Subject::Session(session) => {
-                authority::user_tenant(registration, self.tenant, Some(&session.owner.tenant))
-            }
+            Subject::Session(session) => authority::user_tenant(registration, self.tenant, Some(&session.owner.tenant)),
         }
     }
 
@@ -128,6 +142,7 @@ impl<'a> Wanted<'a> {
             .scopes(self.scopes)
             .option(self.bound_key.map(|key| key.kid.as_str()))
             .option(self.fmi_path);
+        let key = key.bytes(&self.extra_query.len().to_le_bytes());
         let key = self.extra_query.iter().fold(key, |key, (name, value)| key.text(name).text(value));
         match self.subject {
             Subject::Application => key.text("application"),
@@ -138,6 +153,10 @@ impl<'a> Wanted<'a> {
                 key.text("agent account by name").folded(agent).folded(name)
             }
             Subject::AgentUser(agent, AgentUser::Id(id)) => key.text("agent account by id").folded(agent).folded(id),
+            // With its owner, since the session may be forgotten before its token is.
+            Subject::Session(SessionSubject { id, owner, .. }) => {
+                key.text("session").bytes(id.key().as_bytes()).text(&owner.tenant).text(&owner.user)
+            }
         }
         .finish()
     }
