@@ -26,9 +26,9 @@ pub type Reload = Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>;
 const RESERVED_WORKERS: usize = 2;
 
 /// Serves until SIGTERM or SIGINT. A second one ends the process at once.
-pub fn serve(loaded: Loaded, reload: Reload) -> ExitCode {
+pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
     match start(loaded.config) {
-        Ok(running) => run(running, &reload),
+        Ok(running) => run(running, reload),
         Err(problem) => {
             eprintln!("{problem}");
             ExitCode::FAILURE

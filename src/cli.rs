@@ -120,12 +120,12 @@ fn serve(invocation: Invocation) -> ExitCode {
     let reloaded = Arc::clone(&log);
     let code = app::serve(
         loaded,
-        Box::new(move || {
+        &(Box::new(move || {
             let loaded = config::load(&invocation)?;
             reloaded.apply(&loaded.config.logging);
             warn(&loaded);
             Ok(loaded)
-        }),
+        }) as app::Reload),
     );
     log.flush();
     code

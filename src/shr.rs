@@ -24,7 +24,7 @@ pub struct RequestSigner {
 }
 
 enum Key {
-    P256(EcdsaKeyPair),
+    P256(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -82,7 +82,7 @@ impl RequestSigner {
             // Uncompressed: 4, x, y (SEC 1 §2.3.3).
             let (x, y) = pair.public_key().as_ref().get(1..65).map(|point| point.split_at(32)).ok_or_else(unusable)?;
             let jwk = json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) });
-            (Key::P256(pair), jwk)
+            (Key::P256(Box::new(pair)), jwk)
         } else {
             let pair = match kind {
                 SectionKind::PrivateKey => RsaKeyPair::from_pkcs8(der),
@@ -187,8 +187,8 @@ mod tests {
         assert_eq!(BoundKey::parse(&jwk.to_string()).unwrap(), *signer.bound_key());
         let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
         let point = [vec![4], coordinate("x"), coordinate("y")].concat();
-        let signed = text.rsplit_once('.').unwrap().0;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &signature).unwrap();
+        let content = text.rsplit_once('.').unwrap().0;
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(content.as_bytes(), &signature).unwrap();
     }
 
     #[test]

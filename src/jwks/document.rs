@@ -46,8 +46,10 @@ pub fn metadata(body: &[u8], address: &Url, allow_insecure: bool) -> Result<Meta
     if !jwks_uri.origin.https && !jwks_uri.origin.is_loopback() && !allow_insecure {
         return Err(format!("jwks_uri is at {}: expected https", jwks_uri.origin));
     }
-    if jwks_uri.origin != address.origin && !same_cloud(&jwks_uri.origin.host, &address.origin.host) {
-        return Err(format!("jwks_uri is at {}, which is not where the metadata is", jwks_uri.origin));
+    let (own, named) = (&jwks_uri.origin, &address.origin);
+    let answers_for = own.https == named.https && own.port == named.port && same_cloud(&own.host, &named.host);
+    if own != named && !answers_for {
+        return Err(format!("jwks_uri is at {own}, which is not where the metadata is"));
     }
     Ok(Metadata { issuer: raw.issuer, jwks_uri })
 }

@@ -13,7 +13,7 @@ use crate::outbound::{Exchange, OutRequest, Upstream};
 use crate::url::Url;
 
 /// The thread looks at the clock at least so often, which may have been set.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// Called once when a fetch has ended.
 type Wake = Box<dyn FnOnce() + Send>;

@@ -131,7 +131,7 @@ impl Routes {
             Endpoint::Metrics if call.service.config.sidecar.metrics => Ok(health::metrics(call, self.started)),
             Endpoint::OpenApi if call.service.config.is_development() => Ok(health::openapi()),
             Endpoint::Metrics | Endpoint::OpenApi => Err(Problem::new(404).into()),
-            Endpoint::Validate => validate::validate(call, parked),
+            Endpoint::Validate => validate::validate(call, parked.as_ref()),
             Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated => {
                 authorization_header::authorization_header(call, &route, parked)
             }

@@ -19,7 +19,7 @@ pub struct Problem {
     /// From 400 to 599.
     pub status: u16,
     detail: Option<Cow<'static, str>>,
-    extensions: Option<Extensions>,
+    extensions: Option<Box<Extensions>>,
     headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
@@ -114,7 +114,7 @@ impl Problem {
     }
 
     fn extended(self, extensions: Extensions) -> Self {
-        Self { extensions: Some(extensions), ..self }
+        Self { extensions: Some(Box::new(extensions)), ..self }
     }
 
     /// 401 for a request without a token (RFC 6750 §3): the challenge alone.
@@ -163,7 +163,7 @@ impl Problem {
             title,
             status: self.status,
             detail: self.detail.as_deref(),
-            extensions: self.extensions.as_ref(),
+            extensions: self.extensions.as_deref(),
         };
         // Strings and numbers alone cannot fail to serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();

@@ -6,13 +6,13 @@ use super::{Call, Halt, Parked, reply};
 use crate::http::{Reply, Resumed};
 
 /// `{"protocol","token","claims"}`.
-pub fn validate(call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
+pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Reply, Halt> {
     let token = match Presented::of(call) {
         Presented::Bearer(token) => token,
         Presented::Nothing => return Err(Problem::with(400, "No token found").into()),
         Presented::Unusable | Presented::Pop(_) => return Err(challenge(call).into()),
     };
-    let verified = verify(call, token, resumed.as_ref())?;
+    let verified = verify(call, token, resumed)?;
     let claims = verified.claims_json();
     let mut body = Vec::with_capacity(token.len() + claims.len() + 48);
     body.extend_from_slice(br#"{"protocol":"Bearer","token":"#);

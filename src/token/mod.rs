@@ -351,4 +351,4 @@ fn count(counter: &AtomicU64) {
 }
 
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;

@@ -109,15 +109,15 @@ mod tests {
         Owner { tenant: "t".into(), user: user.into() }
     }
 
-    fn secret(text: &str) -> Option<Secret<String>> {
-        Some(Secret::new(text.to_owned()))
+    fn secret(text: &str) -> Secret<String> {
+        Secret::new(text.to_owned())
     }
 
     #[test]
     fn a_session_is_found_by_key_agent_and_registration_together() {
         let sessions = Sessions::new(10);
         let id = SessionId::new("AzureAd", Some("A1"), "k");
-        sessions.renew(&id, &owner("u"), secret("r"), 0);
+        sessions.renew(&id, &owner("u"), Some(secret("r")), 0);
         assert!(sessions.find(&SessionId::new("AzureAd", Some("a1"), "k"), 0).is_some());
         for other in [
             SessionId::new("AzureAd", None, "k"),
@@ -133,11 +133,11 @@ mod tests {
     fn a_session_ends_after_its_lifetime_and_its_bound() {
         let sessions = Sessions::new(1);
         let (first, second) = (SessionId::new("s", None, "1"), SessionId::new("s", None, "2"));
-        sessions.renew(&first, &owner("u"), secret("r"), 0);
+        sessions.renew(&first, &owner("u"), Some(secret("r")), 0);
         assert!(sessions.find(&first, LIFETIME - 1).is_some());
         assert!(sessions.find(&first, LIFETIME).is_none());
-        sessions.renew(&first, &owner("u"), secret("r"), 0);
-        sessions.renew(&second, &owner("u"), secret("r"), 0);
+        sessions.renew(&first, &owner("u"), Some(secret("r")), 0);
+        sessions.renew(&second, &owner("u"), Some(secret("r")), 0);
         assert!(sessions.find(&first, 0).is_none() && sessions.find(&second, 0).is_some());
     }
 
@@ -145,9 +145,9 @@ mod tests {
     fn a_session_keeps_its_owner_and_its_refresh_token() {
         let sessions = Sessions::new(1);
         let id = SessionId::new("s", None, "k");
-        sessions.renew(&id, &owner("u"), secret("r1"), 0);
+        sessions.renew(&id, &owner("u"), Some(secret("r1")), 0);
         sessions.renew(&id, &owner("u"), None, 0);
-        sessions.renew(&id, &owner("thief"), secret("r2"), 0);
+        sessions.renew(&id, &owner("thief"), Some(secret("r2")), 0);
         let session = sessions.find(&id, 0).unwrap();
         assert_eq!((session.owner, session.refresh_token.unwrap().expose().as_str()), (owner("u"), "r1"));
     }

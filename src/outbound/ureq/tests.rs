@@ -378,7 +378,7 @@ fn tls_server() -> (Server, Arc<Mutex<Vec<rustls::HandshakeKind>>>) {
 
 fn test_root() -> Roots {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");
-    Roots::load(Some(std::path::Path::new(path)), |_| None).unwrap()
+    Roots::load(&[path.into()]).unwrap()
 }
 
 #[test]
