@@ -3,9 +3,10 @@
 //! eviction, the drain and the metrics only look. So nothing on the way of a request counts up and down.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
+use super::crew::Crew;
 use super::handler::Token;
 
 /// What a connection is doing.
@@ -96,18 +97,13 @@ struct Line {
     since: AtomicU64,
 }
 
-/// On a cache line of its own: each worker writes its own all the time.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Busy(AtomicBool);
-
 const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(super) struct Board {
     started: Instant,
     lines: Box<[Line]>,
-    busy: Box<[Busy]>,
+    pub crew: Crew,
     phase: AtomicU8,
     pub panics: AtomicU64,
     pub evictions: AtomicU64,
@@ -116,7 +112,7 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub fn new(connections: usize, workers: usize) -> Self {
+    pub fn new(connections: usize, crew: Crew) -> Self {
         let line = |_| Line {
             generation: AtomicU32::new(0),
             state: AtomicU8::new(State::Free as u8),
@@ -126,7 +122,7 @@ impl Board {
         Self {
             started: Instant::now(),
             lines: (0..connections).map(line).collect(),
-            busy: (0..workers).map(|_| Busy::default()).collect(),
+            crew,
             phase: AtomicU8::new(Phase::Serving as u8),
             panics: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -146,10 +142,6 @@ impl Board {
     /// Life moves on, never back.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
-    }
-
-    pub fn set_busy(&self, worker: usize, busy: bool) {
-        self.busy[worker].0.store(busy, Ordering::Relaxed);
     }
 
     /// The token of whoever uses this place now.
@@ -215,10 +207,10 @@ impl Board {
     }
 
     fn stats(&self) -> Stats {
-        let workers_busy = self.busy.iter().filter(|busy| busy.0.load(Ordering::Relaxed)).count();
+        let workers_busy = self.crew.busy();
         let mut stats = Stats {
             workers_busy,
-            workers_idle: self.busy.len() - workers_busy,
+            workers_idle: self.crew.workers() - workers_busy,
             panics: self.panics.load(Ordering::Relaxed),
             evictions: self.evictions.load(Ordering::Relaxed),
             ..Stats::default()
@@ -241,17 +233,14 @@ fn state(line: &Line) -> State {
     State::ALL.get(usize::from(line.state.load(Ordering::Relaxed))).copied().unwrap_or(State::Free)
 }
 
-/// How often deadlines are looked at: often enough that the shortest of them is kept within an eighth.
-pub(super) fn sweep_period(shortest: Duration) -> Duration {
-    (shortest / 8).clamp(Duration::from_millis(5), Duration::from_millis(100))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn board() -> (Board, Vec<Token>) {
-        let board = Board::new(4, 1);
+        let board = Board::new(4, Crew::new(1, 1));
         let tokens = (0..4).map(|index| board.token(index)).collect();
         (board, tokens)
     }

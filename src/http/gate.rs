@@ -162,7 +162,8 @@ impl<H: Handler> Shared<H> {
         let _ = self.keeper.set(std::thread::current());
     }
 
-    fn wake_keeper(&self) {
+    /// Has the keeper look at once.
+    pub fn wake_keeper(&self) {
         if let Some(keeper) = self.keeper.get() {
             keeper.unpark();
         }

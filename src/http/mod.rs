@@ -1,23 +1,25 @@
 //! The front door: a fixed pool of workers on one shared epoll. It knows HTTP/1.1 and no route.
 //!
-//! A connection is armed for one event, so exactly one worker owns a ready one. The worker reads what is there;
+//! A connection is armed for one event, so exactly one worker owns a ready one. It reads what is there;
 //! only a complete request is handled, on that worker, and an incomplete, idle or parked connection costs no thread.
 //!
 //! ```text
 //! listen ─▶ gate ─▶ table ◀──▶ worker ──Request──▶ Handler
 //!                     ▲          │ scan ▶ head ▶ chunked (intake)      ▲ Reply, Park
 //!                     └─ poller ─┘ reply ◀──────────────────────────────┘
-//! server starts and ends all; its keeper watches the deadlines on the board
+//! server starts all; the keeper watches the deadlines on the board, the crew and the end
 //! ```
 
 mod board;
 pub mod chunked;
 mod conn;
+mod crew;
 pub mod date;
 mod gate;
 mod handler;
 pub mod head;
 pub mod intake;
+mod keeper;
 mod limits;
 mod listen;
 pub mod message;

@@ -1,23 +1,21 @@
-//! A server's life: bind, start, drain, end. The keeper is the thread that watches the clock for all connections.
+//! A server's life: bind, start, drain, end.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-use super::board::{Board, Monitor, Phase, State, Stats, sweep_period};
+use super::board::{Board, Monitor, Phase, Stats};
+use super::crew::Crew;
 use super::gate::Shared;
 use super::handler::Handler;
+use super::keeper::keep;
 use super::limits::Limits;
 use super::listen::{BindError, Listener};
 use super::poller::Poller;
 use super::worker::Worker;
 use crate::config::Listen;
-
-/// How often the end looks whether something is still in flight.
-const DRAIN_PERIOD: Duration = Duration::from_millis(5);
 
 /// A server that has its addresses and serves nobody yet.
 #[derive(Debug)]
@@ -34,7 +32,8 @@ impl Server {
         let poller = Poller::new().map_err(|error| BindError::Poller(error.into()))?;
         let limits =
             Limits { workers: limits.workers.max(1), connections: limits.connections.max(1), ..limits.clone() };
-        let monitor = Monitor(Arc::new(Board::new(limits.connections, limits.workers)));
+        let crew = Crew::new(limits.workers, thread::available_parallelism().map_or(1, usize::from));
+        let monitor = Monitor(Arc::new(Board::new(limits.connections, crew)));
         Ok(Self { listeners: Listener::open_all(listen)?, limits, poller, monitor })
     }
 
@@ -61,7 +60,9 @@ impl Server {
             Ok((keeper, workers)) => Ok(Running { monitor, keeper, workers }),
             Err(error) => {
                 monitor.0.advance(Phase::Stopped);
+                monitor.0.crew.dismiss();
                 shared.poller.ring();
+                shared.wake_keeper();
                 Err(error)
             }
         }
@@ -112,47 +113,4 @@ impl Running {
         let ended = self.monitor.0.workers_alive.load(Ordering::SeqCst) == 0;
         ended && kept && self.workers.into_iter().all(|worker| worker.join().is_ok())
     }
-}
-
-/// The keeper: has overdue connections visited, listeners without descriptors tried again, and the end brought about.
-fn keep<H: Handler>(shared: &Shared<H>) {
-    let (limits, board) = (&shared.limits, &shared.board);
-    let shortest = limits.head_timeout.min(limits.body_timeout).min(limits.write_timeout).min(limits.idle_timeout);
-    let period = sweep_period(shortest);
-    shared.become_keeper();
-    while board.phase() == Phase::Serving {
-        if shared.table.open() == 0 && !shared.any_paused() {
-            thread::park();
-        } else {
-            thread::park_timeout(period);
-        }
-        visit_due(shared);
-        shared.rearm_paused();
-    }
-    let end = Instant::now() + limits.shutdown_timeout;
-    shared.close_gates();
-    while shared.table.open() > 0 && Instant::now() < end {
-        if board.all_in(State::is_in_flight).next().is_none() {
-            board.advance(Phase::Finishing);
-        }
-        if board.phase() == Phase::Finishing {
-            // Each is read once more before it is closed.
-            let idle = |state| matches!(state, State::Idle | State::Lingering);
-            board.all_in(idle).for_each(|token| shared.poller.visit(token));
-        }
-        visit_due(shared);
-        thread::park_timeout(DRAIN_PERIOD);
-    }
-    board.advance(Phase::Stopped);
-    shared.table.clear();
-    shared.poller.ring();
-    // Workers that are not in a handler end at once.
-    let end = end.max(Instant::now() + 20 * DRAIN_PERIOD);
-    while board.workers_alive.load(Ordering::SeqCst) > 0 && Instant::now() < end {
-        thread::park_timeout(DRAIN_PERIOD);
-    }
-}
-
-fn visit_due<H: Handler>(shared: &Shared<H>) {
-    shared.board.take_due(Instant::now()).for_each(|token| shared.poller.visit(token));
 }

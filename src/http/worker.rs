@@ -64,8 +64,11 @@ impl<H: Handler> Worker<H> {
         let shared = Arc::clone(&self.shared);
         let mut events = Vec::with_capacity(1);
         while shared.board.phase() != Phase::Stopped {
+            shared.board.crew.report();
             let ready = shared.poller.wait(&mut events);
-            shared.board.set_busy(self.number, true);
+            if shared.board.crew.begin_turn(self.number) {
+                shared.wake_keeper();
+            }
             match ready {
                 Ready::Connection(token) => {
                     if let Some((conn, woken)) = shared.table.take(token) {
@@ -75,7 +78,7 @@ impl<H: Handler> Worker<H> {
                 Ready::Listener(number) => shared.accept(number),
                 Ready::Nothing => {}
             }
-            shared.board.set_busy(self.number, false);
+            shared.board.crew.end_turn(self.number);
         }
         // The bell woke this one alone.
         shared.poller.ring();
