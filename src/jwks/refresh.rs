@@ -52,19 +52,35 @@ struct State {
 impl Keys {
     /// Starts the thread, which fetches at once.
     pub fn start(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let keys = Arc::new(Self {
+        let keys = Arc::new(Self::new(settings, exchange, clock));
+        let own = Arc::clone(&keys);
+        if let Err(error) = thread::Builder::new().name("keys".to_owned()).spawn(move || own.run()) {
+            log::error!("no thread for signing keys: {error}");
+        }
+        keys
+    }
+
+    /// Fetches once, to see whether it can be done.
+    ///
+    /// # Errors
+    /// What went wrong, and where.
+    pub fn probe(
+        settings: Settings,
+        exchange: Arc<dyn Exchange>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<KeySet>, String> {
+        Self::new(settings, exchange, clock).fetch()
+    }
+
+    fn new(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
+        Self {
             settings,
             exchange,
             clock,
             current: RwLock::new(None),
             state: Mutex::new(State { fetching: true, ..State::default() }),
             changed: Condvar::new(),
-        });
-        let own = Arc::clone(&keys);
-        if let Err(error) = thread::Builder::new().name("keys".to_owned()).spawn(move || own.run()) {
-            log::error!("no thread for signing keys: {error}");
         }
-        keys
     }
 
     /// Ends the thread.
