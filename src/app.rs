@@ -56,7 +56,7 @@ fn start(config: Config) -> Result<Running, String> {
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
-    let service = Service::new(config, keys, federated_token_file().as_deref()).map_err(|error| error.to_string())?;
+    let service = Service::new(config, keys).map_err(|error| error.to_string())?;
     let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes)).map_err(|error| format!("threads: {error}"))?;
     Ok(Running { routes, server, signals })
@@ -111,7 +111,7 @@ fn reload_into(routes: &Routes, reload: &Reload) {
     if loaded.config.listen != old.config.listen {
         log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
     }
-    match Service::new(loaded.config, keys, federated_token_file().as_deref()) {
+    match Service::new(loaded.config, keys) {
         Ok(service) => drop(routes.replace(service)),
         Err(problem) => {
             log::error!("not reloaded: {problem}");
@@ -177,8 +177,4 @@ fn http_limits(config: &Config) -> http::Limits {
         body_bytes: limits.request_body_bytes,
         shutdown_timeout: limits.shutdown_timeout,
     }
-}
-
-pub(crate) fn federated_token_file() -> Option<String> {
-    std::env::var("AZURE_FEDERATED_TOKEN_FILE").ok().filter(|path| !path.is_empty())
 }

@@ -62,7 +62,7 @@ fn registrations(config: &Config) -> impl Iterator<Item = &Arc<Registration>> {
 }
 
 fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
-    let credentials = Credentials::new(&registration.credentials, app::federated_token_file().as_deref());
+    let credentials = Credentials::new(&registration.credentials);
     for inspection in credentials.inspect(now) {
         let key = format!("{}:ClientCredentials:{}", registration.section, inspection.index);
         match inspection.result {
@@ -75,7 +75,7 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
 fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
     match Keys::probe(jwks::Settings::new(config), Arc::clone(exchange), Arc::clone(clock)) {
         Ok(set) => {
-            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), set.issuers().join(" or "))),
+            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), set.issuers().join(" or ")));
         }
         Err(error) => findings.bad(&format!("AzureAd:Instance: {error}")),
     }
@@ -111,7 +111,7 @@ fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, 
     };
     let registration =
         api.acquire.registration.as_ref().and_then(|name| config.registrations.get(name)).unwrap_or(&config.azure_ad);
-    let credentials = Credentials::new(&registration.credentials, app::federated_token_file().as_deref());
+    let credentials = Credentials::new(&registration.credentials);
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();
     let wanted = Wanted {
