@@ -11,11 +11,11 @@ use super::board::{Phase, State};
 use super::conn::{After, Conn, LINGER, LINGER_BYTES, Stage, Unsent, Wait};
 use super::date;
 use super::gate::Shared;
-use super::handler::{Handler, Outcome, Resumed, Waker};
+use super::handler::{Handler, Outcome, Resumed, Token, Waker};
 use super::head::{Head, Terms};
 use super::intake::{Fed, Progress};
 use super::message::Reply;
-use super::poller::Ready;
+use super::poller::{Event, Ready};
 use super::refusal::Refusal;
 use super::reply;
 use crate::clock::{Clock, SystemClock};
@@ -70,11 +70,8 @@ impl<H: Handler> Worker<H> {
                 shared.wake_keeper();
             }
             match ready {
-                Ready::Connection(token) => {
-                    if let Some((conn, woken)) = shared.table.take(token) {
-                        self.visit(conn, woken);
-                    }
-                }
+                Ready::Connection(token, event) => self.visit(token, event),
+                Ready::Visit(token) => self.visit(token, Event::Ready),
                 Ready::Listener(number) => shared.accept(number),
                 Ready::Nothing => {}
             }
@@ -85,9 +82,10 @@ impl<H: Handler> Worker<H> {
         shared.worker_ended();
     }
 
-    fn visit(&mut self, mut conn: Box<Conn<H::Parked>>, woken: bool) {
+    fn visit(&mut self, token: Token, event: Event) {
+        let Some((mut conn, woken)) = self.shared.table.take(token, event) else { return };
         self.steps = STEPS;
-        let wait = loop {
+        loop {
             let next = match mem::replace(&mut conn.stage, Stage::Receiving) {
                 Stage::Receiving => self.receive(&mut conn),
                 Stage::Parked(on) => self.resume(&mut conn, on, woken),
@@ -96,11 +94,13 @@ impl<H: Handler> Worker<H> {
             };
             match next {
                 Next::Step => {}
-                Next::Wait(wait) => break wait,
+                Next::Wait(wait) => match self.shared.table.put(conn, wait) {
+                    Some(back) => conn = back,
+                    None => return,
+                },
                 Next::Close => return self.shared.table.close(conn),
             }
-        };
-        self.shared.table.put(conn, wait);
+        }
     }
 
     /// Takes one of the connection's steps: whether there was one left.
@@ -121,9 +121,19 @@ impl<H: Handler> Worker<H> {
             if at == input.len() {
                 input.clear();
                 at = 0;
+                if conn.unread == Event::None {
+                    break self.await_bytes(conn);
+                }
                 match conn.socket.receive(&mut input) {
+                    // What did not fill the buffer was all; what comes later is another event.
+                    Ok(Some(1..)) if input.len() < input.capacity() && conn.unread == Event::Ready => {
+                        conn.unread = Event::None;
+                    }
                     Ok(Some(1..)) => {}
-                    Ok(None) => break self.await_bytes(conn),
+                    Ok(None) => {
+                        conn.unread = Event::None;
+                        continue;
+                    }
                     // What is incomplete now stays so, and nobody waits for an answer to it.
                     Ok(Some(0)) | Err(_) => break Next::Close,
                 }
@@ -190,7 +200,7 @@ impl<H: Handler> Worker<H> {
                 return Next::Close;
             }
         }
-        if Instant::now() >= conn.deadline { self.overdue(conn) } else { Next::Wait(Wait::Readable) }
+        if Instant::now() >= conn.deadline { self.overdue(conn) } else { Next::Wait(Wait::Bytes) }
     }
 
     fn overdue(&mut self, conn: &mut Conn<H::Parked>) -> Next {
@@ -274,7 +284,7 @@ impl<H: Handler> Worker<H> {
             Ok(sent) => {
                 conn.deadline = Instant::now() + self.shared.limits.write_timeout;
                 conn.stage = Stage::Sending(Unsent { head: self.output.clone(), body, sent }, after);
-                Next::Wait(Wait::Writable)
+                Next::Wait(Wait::Room)
             }
         }
     }
@@ -292,7 +302,7 @@ impl<H: Handler> Worker<H> {
                     return Next::Close;
                 }
                 conn.stage = Stage::Sending(unsent, after);
-                Next::Wait(Wait::Writable)
+                Next::Wait(Wait::Room)
             }
         }
     }
@@ -324,7 +334,7 @@ impl<H: Handler> Worker<H> {
                 }
                 Ok(None) => {
                     conn.stage = Stage::Lingering(left);
-                    return Next::Wait(Wait::Readable);
+                    return Next::Wait(Wait::Bytes);
                 }
                 Ok(Some(bytes)) if 0 < bytes && bytes <= left && Instant::now() < conn.deadline => left -= bytes,
                 Ok(Some(_)) | Err(_) => return Next::Close,
