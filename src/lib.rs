@@ -13,6 +13,8 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod jwks;
+pub mod jwt;
 pub mod outbound;
 pub mod secret;
 pub mod url;
