@@ -1,0 +1,196 @@
+//! When keys are fetched: rules over moments, without a clock, a thread or a network.
+
+use std::time::{Duration, Instant};
+
+/// Metadata is good for a day and asked for ahead of need.
+pub const INTERVAL: Duration = Duration::from_secs(12 * 3600);
+/// How long a set is kept while its authority is down.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Between fetches because of an unknown `kid`: whoever sends such tokens must not drive the authority.
+pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
+/// After the first failure; doubles.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Between retries while there is no set.
+const RETRY_WITHOUT_SET: Duration = Duration::from_secs(30);
+/// Between retries while there is one.
+const RETRY_WITH_SET: Duration = Duration::from_secs(300);
+
+/// Why keys are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// At start, ahead of need, or again after a failure.
+    Due,
+    /// A token named an unknown key.
+    UnknownKey,
+}
+
+/// What was fetched when, and what comes next.
+#[derive(Debug)]
+pub struct Schedule {
+    due: Instant,
+    last_success: Option<Instant>,
+    failures: u32,
+    attempts: u64,
+    last_forced: Option<Instant>,
+    forced: bool,
+    running: bool,
+}
+
+impl Schedule {
+    /// The first fetch is due at once.
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            due: now,
+            last_success: None,
+            failures: 0,
+            attempts: 0,
+            last_forced: None,
+            forced: false,
+            running: false,
+        }
+    }
+
+    /// How long until the next fetch is to begin.
+    pub fn wait(&self, now: Instant) -> Duration {
+        if self.forced { Duration::ZERO } else { self.due.saturating_duration_since(now) }
+    }
+
+    /// A fetch begins.
+    pub const fn begin(&mut self) -> Reason {
+        self.running = true;
+        if std::mem::replace(&mut self.forced, false) { Reason::UnknownKey } else { Reason::Due }
+    }
+
+    /// The fetch is over.
+    pub fn end(&mut self, success: bool, now: Instant) {
+        self.running = false;
+        self.attempts += 1;
+        if success {
+            self.last_success = Some(now);
+            self.failures = 0;
+            self.due = now + INTERVAL;
+            return;
+        }
+        // A forced fetch ahead of time leaves the plan as it is, or a stranger's `kid` could start the retries.
+        if self.due <= now {
+            let most = if self.is_usable(now) { RETRY_WITH_SET } else { RETRY_WITHOUT_SET };
+            self.due = now + FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(most);
+            self.failures += 1;
+        }
+    }
+
+    /// Asks for a fetch because of an unknown `kid`. Whether there will be one to wait for: at once, then once in
+    /// [`FORCED_INTERVAL`]. One that runs already is joined and counts for nobody.
+    pub fn force(&mut self, now: Instant) -> bool {
+        if self.running || self.forced {
+            return true;
+        }
+        if self.last_forced.is_some_and(|last| now.saturating_duration_since(last) < FORCED_INTERVAL) {
+            return false;
+        }
+        self.last_forced = Some(now);
+        self.forced = true;
+        true
+    }
+
+    /// Whether the set that was fetched last may still be used.
+    pub fn is_usable(&self, now: Instant) -> bool {
+        self.last_success.is_some_and(|last| now.saturating_duration_since(last) < LIFETIME)
+    }
+
+    /// Whether the fetch at start has not ended yet.
+    pub const fn is_first(&self) -> bool {
+        self.attempts == 0
+    }
+
+    /// How long ago keys were fetched.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        self.last_success.map(|last| now.saturating_duration_since(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fetch(schedule: &mut Schedule, success: bool, now: Instant) {
+        schedule.begin();
+        schedule.end(success, now);
+    }
+
+    #[test]
+    fn keys_are_fetched_at_start_and_every_twelve_hours() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        assert!(schedule.is_first());
+        assert_eq!(schedule.wait(start), Duration::ZERO);
+        fetch(&mut schedule, true, start);
+        assert!(!schedule.is_first());
+        assert_eq!(schedule.wait(start), INTERVAL);
+        assert_eq!(schedule.wait(start + INTERVAL), Duration::ZERO);
+    }
+
+    #[test]
+    fn without_a_set_retries_double_up_to_half_a_minute() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let waits: Vec<_> = (0..8)
+            .map(|_| {
+                let now = schedule.due;
+                fetch(&mut schedule, false, now);
+                schedule.wait(now).as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+        let now = schedule.due;
+        fetch(&mut schedule, true, now);
+        assert_eq!(schedule.wait(now), INTERVAL, "recovered");
+    }
+
+    #[test]
+    fn the_last_set_is_kept_for_a_day() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        assert!(!schedule.is_usable(start));
+        fetch(&mut schedule, true, start);
+        for _ in 0..20 {
+            let now = schedule.due;
+            fetch(&mut schedule, false, now);
+        }
+        assert!(schedule.wait(schedule.due - RETRY_WITH_SET) == RETRY_WITH_SET, "every five minutes in the end");
+        assert!(schedule.is_usable(start + LIFETIME - SECOND));
+        assert!(!schedule.is_usable(start + LIFETIME));
+        assert!(!schedule.is_usable(start + LIFETIME + SECOND));
+    }
+
+    #[test]
+    fn an_unknown_key_is_asked_for_at_once_and_then_once_in_thirty_seconds() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        fetch(&mut schedule, true, start);
+        assert!(schedule.force(start), "the fetch at start does not count");
+        assert!(schedule.force(start), "joins the one to come");
+        assert_eq!(schedule.begin(), Reason::UnknownKey);
+        assert!(schedule.force(start), "joins the one that runs");
+        schedule.end(true, start);
+        assert!(!schedule.force(start));
+        assert!(!schedule.force(start + FORCED_INTERVAL - SECOND));
+        assert!(schedule.force(start + FORCED_INTERVAL));
+        fetch(&mut schedule, true, start + FORCED_INTERVAL);
+        assert!(!schedule.force(start + FORCED_INTERVAL + SECOND));
+    }
+
+    #[test]
+    fn a_forced_fetch_that_fails_starts_no_retries() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        fetch(&mut schedule, true, start);
+        let later = start + SECOND;
+        assert!(schedule.force(later));
+        fetch(&mut schedule, false, later);
+        assert_eq!(schedule.wait(later), INTERVAL - SECOND);
+        assert!(!schedule.force(later + SECOND));
+    }
+}
