@@ -51,7 +51,7 @@ fn start(config: Config) -> Result<Running, String> {
     let exchange = exchange(&config, &metrics)?;
     let permits = Permits::new(config.limits.workers.saturating_sub(RESERVED_WORKERS));
     let acquirer = acquirer(&config, &exchange, &clock, &permits);
-    let keys = keys(&config, &exchange, &clock);
+    let keys = keys(&config, &exchange, &clock)?;
     let shared = Shared { exchange, clock, permits, acquirer, metrics, monitor: server.monitor() };
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
@@ -105,27 +105,28 @@ fn reload_into(routes: &Routes, reload: &Reload) {
             return;
         }
     };
-    let (shared, old) = (routes.shared(), routes.service());
-    let same_keys = jwks::Settings::new(&loaded.config) == jwks::Settings::new(&old.config);
-    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&loaded.config, &shared.exchange, &shared.clock) };
-    if loaded.config.listen != old.config.listen {
-        log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
-    }
-    match Service::new(loaded.config, keys) {
-        Ok(service) => drop(routes.replace(service)),
-        Err(problem) => {
-            log::error!("not reloaded: {problem}");
-            return;
-        }
-    }
-    if !same_keys {
-        old.keys.stop();
+    if let Err(problem) = replace(routes, loaded.config) {
+        log::error!("not reloaded: {problem}");
+        return;
     }
     log::info!("configuration reloaded");
 }
 
-fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Keys> {
-    Keys::start(jwks::Settings::new(config), Arc::clone(exchange), Arc::clone(clock))
+fn replace(routes: &Routes, config: Config) -> Result<(), String> {
+    let (shared, old) = (routes.shared(), routes.service());
+    let same_keys = jwks::Settings::of(&config) == jwks::Settings::of(&old.config);
+    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock)? };
+    if config.listen != old.config.listen {
+        log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
+    }
+    routes.replace(Service::new(config, keys).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Result<Arc<Keys>, String> {
+    let settings = jwks::Settings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
+    let keys = Keys::start(settings, Arc::clone(exchange), Arc::clone(clock));
+    keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
 }
 
 pub(crate) fn acquirer(

@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Api, Config, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::guid;
-use crate::jwks::{self, Keys};
+use crate::jwks::{self, Issuer, Keys};
 use crate::options::{Effective, Flow, Inbound, Overrides};
 use crate::outbound::Exchange;
 use crate::shr::RequestSigner;
@@ -73,11 +73,13 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
 }
 
 fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
-    match Keys::probe(jwks::Settings::new(config), Arc::clone(exchange), Arc::clone(clock)) {
-        Ok(set) => {
-            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), set.issuers().join(" or ")));
+    match jwks::Settings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+        Some(Ok(set)) => {
+            let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
+            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
         }
-        Err(error) => findings.bad(&format!("AzureAd:Instance: {error}")),
+        Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
+        None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
     }
     let acquirer = app::acquirer(config, exchange, clock, &Permits::new(1));
     for api in &config.apis {

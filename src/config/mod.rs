@@ -20,6 +20,8 @@ mod sidecar;
 mod source;
 mod table;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use describe::{describe, documentation};

@@ -7,11 +7,12 @@ use super::authority::{Authority, V1, is_safe};
 use super::document::{self, DocumentError};
 use super::issuer::{self, V1Issuer};
 use super::{Issuer, KeySet};
+use crate::config::Config;
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
 use crate::url::Url;
 
 /// Where keys come from, and how long one document may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whose keys.
     pub authority: Authority,
@@ -19,6 +20,24 @@ pub struct Settings {
     pub allow_insecure: bool,
     /// For each document.
     pub timeout: Duration,
+    /// Between planned fetches.
+    pub refresh: Duration,
+    /// Between fetches because of an unknown `kid`: whoever sends such tokens must not drive the authority.
+    pub minimum: Duration,
+}
+
+impl Settings {
+    /// Those of the section `AzureAd`. `None` where it names neither a tenant nor an authority.
+    pub fn of(config: &Config) -> Option<Self> {
+        let registration = &config.azure_ad;
+        Some(Self {
+            authority: Authority::of(registration)?,
+            allow_insecure: config.sidecar.allow_insecure_upstream,
+            timeout: registration.metadata_timeout,
+            refresh: registration.key_refresh,
+            minimum: registration.key_refresh_minimum,
+        })
+    }
 }
 
 /// Why there are no new keys.

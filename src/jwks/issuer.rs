@@ -64,14 +64,13 @@ impl Issuer {
     /// Whether a token with this `iss` and `tid` is from here. Equality is exact, the trailing slash included. A
     /// template needs the tenant; a literal issuer that names a tenant must not be contradicted by it.
     pub fn matches(&self, iss: &str, tid: Option<&str>) -> bool {
-        match self.0.split_once(TENANT) {
-            Some((before, after)) => tid.is_some_and(|tid| {
+        if let Some((before, after)) = self.0.split_once(TENANT) {
+            tid.is_some_and(|tid| {
                 is_plain(tid) && iss.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) == Some(tid)
-            }),
-            None => {
-                let agrees = |tid: &str| tenant_in(iss).is_none_or(|tenant| tenant.eq_ignore_ascii_case(tid));
-                iss == self.0 && tid.is_none_or(agrees)
-            }
+            })
+        } else {
+            let agrees = |tid: &str| tenant_in(iss).is_none_or(|tenant| tenant.eq_ignore_ascii_case(tid));
+            iss == self.0 && tid.is_none_or(agrees)
         }
     }
 

@@ -5,7 +5,7 @@ pub mod document;
 mod fetch;
 mod issuer;
 mod key;
-pub mod refresh;
+mod refresh;
 mod schedule;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,8 +13,10 @@ pub(crate) mod testing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use fetch::{FetchError, Settings};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
 pub use key::{Algorithm, Key, Material, Unusable};
+pub use refresh::{Keys, RefreshAnswer};
 
 /// What was fetched at one moment. It never changes; a refresh makes another one.
 #[derive(Debug, Default)]

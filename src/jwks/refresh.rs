@@ -54,9 +54,17 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Fetches once, to see whether it can be done.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn probe(settings: &Settings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
+        super::fetch::fetch(settings, exchange, None, now)
+    }
+
     /// Without a thread: tests fetch by hand.
     fn idle(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
-        let schedule = Schedule::new(clock.instant());
+        let schedule = Schedule::new(clock.instant(), settings.refresh, settings.minimum);
         let state = Mutex::new(State { schedule, set: None, waiting: Vec::new(), stopped: false });
         Self { shared: Arc::new(Shared { settings, exchange, clock, state, changed: Condvar::new() }) }
     }
@@ -113,7 +121,7 @@ impl Keys {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         self.shared.changed.notify_all();
-        waiting.into_iter().for_each(|waker| waker());
+        wake(waiting);
     }
 }
 
@@ -168,12 +176,18 @@ impl Shared {
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        waiting.into_iter().for_each(|waker| waker());
+        wake(waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change of the state is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waiting: Vec<Waker>) {
+    for waker in waiting {
+        waker();
     }
 }
 

@@ -2,12 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Metadata is good for a day and asked for ahead of need.
-pub const INTERVAL: Duration = Duration::from_secs(12 * 3600);
 /// How long a set is kept while its authority is down.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Between fetches because of an unknown `kid`: whoever sends such tokens must not drive the authority.
-pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 /// After the first failure; doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Between retries while there is no set.
@@ -27,6 +23,8 @@ pub enum Reason {
 /// What was fetched when, and what comes next.
 #[derive(Debug)]
 pub struct Schedule {
+    refresh: Duration,
+    minimum: Duration,
     due: Instant,
     last_success: Option<Instant>,
     failures: u32,
@@ -38,8 +36,10 @@ pub struct Schedule {
 
 impl Schedule {
     /// The first fetch is due at once.
-    pub const fn new(now: Instant) -> Self {
+    pub const fn new(now: Instant, refresh: Duration, minimum: Duration) -> Self {
         Self {
+            refresh,
+            minimum,
             due: now,
             last_success: None,
             failures: 0,
@@ -68,7 +68,7 @@ impl Schedule {
         if success {
             self.last_success = Some(now);
             self.failures = 0;
-            self.due = now + INTERVAL;
+            self.due = now + self.refresh;
             return;
         }
         // A forced fetch ahead of time leaves the plan as it is, or a stranger's `kid` could start the retries.
@@ -80,12 +80,12 @@ impl Schedule {
     }
 
     /// Asks for a fetch because of an unknown `kid`. Whether there will be one to wait for: at once, then once in
-    /// [`FORCED_INTERVAL`]. One that runs already is joined and counts for nobody.
+    /// the configured while. One that runs already is joined and counts for nobody.
     pub fn force(&mut self, now: Instant) -> bool {
         if self.running || self.forced {
             return true;
         }
-        if self.last_forced.is_some_and(|last| now.saturating_duration_since(last) < FORCED_INTERVAL) {
+        if self.last_forced.is_some_and(|last| now.saturating_duration_since(last) < self.minimum) {
             return false;
         }
         self.last_forced = Some(now);
@@ -114,6 +114,12 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_hours(12);
+    const FORCED_INTERVAL: Duration = Duration::from_secs(30);
+
+    fn schedule(now: Instant) -> Schedule {
+        Schedule::new(now, INTERVAL, FORCED_INTERVAL)
+    }
 
     fn fetch(schedule: &mut Schedule, success: bool, now: Instant) {
         schedule.begin();
@@ -123,7 +129,7 @@ mod tests {
     #[test]
     fn keys_are_fetched_at_start_and_every_twelve_hours() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(start);
+        let mut schedule = schedule(start);
         assert!(schedule.is_first());
         assert_eq!(schedule.wait(start), Duration::ZERO);
         fetch(&mut schedule, true, start);
@@ -135,7 +141,7 @@ mod tests {
     #[test]
     fn without_a_set_retries_double_up_to_half_a_minute() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(start);
+        let mut schedule = schedule(start);
         let waits: Vec<_> = (0..8)
             .map(|_| {
                 let now = schedule.due;
@@ -152,15 +158,18 @@ mod tests {
     #[test]
     fn the_last_set_is_kept_for_a_day() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(start);
+        let mut schedule = schedule(start);
         assert!(!schedule.is_usable(start));
         fetch(&mut schedule, true, start);
         for _ in 0..20 {
             let now = schedule.due;
             fetch(&mut schedule, false, now);
         }
-        assert!(schedule.wait(schedule.due - RETRY_WITH_SET) == RETRY_WITH_SET, "every five minutes in the end");
-        assert!(schedule.is_usable(start + LIFETIME - SECOND));
+        assert!(
+            schedule.wait(schedule.due.checked_sub(RETRY_WITH_SET).unwrap()) == RETRY_WITH_SET,
+            "every five minutes in the end"
+        );
+        assert!(schedule.is_usable((start + LIFETIME).checked_sub(SECOND).unwrap()));
         assert!(!schedule.is_usable(start + LIFETIME));
         assert!(!schedule.is_usable(start + LIFETIME + SECOND));
     }
@@ -168,7 +177,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_asked_for_at_once_and_then_once_in_thirty_seconds() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(start);
+        let mut schedule = schedule(start);
         fetch(&mut schedule, true, start);
         assert!(schedule.force(start), "the fetch at start does not count");
         assert!(schedule.force(start), "joins the one to come");
@@ -176,7 +185,7 @@ mod tests {
         assert!(schedule.force(start), "joins the one that runs");
         schedule.end(true, start);
         assert!(!schedule.force(start));
-        assert!(!schedule.force(start + FORCED_INTERVAL - SECOND));
+        assert!(!schedule.force((start + FORCED_INTERVAL).checked_sub(SECOND).unwrap()));
         assert!(schedule.force(start + FORCED_INTERVAL));
         fetch(&mut schedule, true, start + FORCED_INTERVAL);
         assert!(!schedule.force(start + FORCED_INTERVAL + SECOND));
@@ -185,12 +194,12 @@ mod tests {
     #[test]
     fn a_forced_fetch_that_fails_starts_no_retries() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(start);
+        let mut schedule = schedule(start);
         fetch(&mut schedule, true, start);
         let later = start + SECOND;
         assert!(schedule.force(later));
         fetch(&mut schedule, false, later);
-        assert_eq!(schedule.wait(later), INTERVAL - SECOND);
+        assert_eq!(schedule.wait(later), INTERVAL.checked_sub(SECOND).unwrap());
         assert!(!schedule.force(later + SECOND));
     }
 }

@@ -1,8 +1,5 @@
 //! Keys to sign with, for the tests of this crate: see `tests/data/keys/README.md`.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
@@ -10,7 +7,6 @@ use ring::signature::{self, EcdsaKeyPair, KeyPair as _, RsaKeyPair};
 
 use super::{Algorithm, Key, KeySet, V1Issuer, accepted_issuers};
 use crate::config::Registration;
-use crate::url::Url;
 
 /// A private key in PKCS#8.
 #[derive(Clone, Copy)]
@@ -94,29 +90,8 @@ pub fn key_set() -> KeySet {
     KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable), 1_000)
 }
 
-/// The least that a section `AzureAd` says.
+/// A registration with a client id that is one.
 pub fn registration(instance: &str, tenant: &str) -> Registration {
-    Registration {
-        section: "AzureAd".into(),
-        instance: Url::parse(instance).unwrap(),
-        tenant: tenant.into(),
-        client_id: "aaaaaaaa-0000-0000-0000-000000000001".into(),
-        authority: None,
-        metadata_address: None,
-        audiences: Vec::new(),
-        valid_issuers: Vec::new(),
-        clock_skew: Duration::from_secs(300),
-        scopes: Vec::new(),
-        allow_acl: true,
-        client_capabilities: Vec::new(),
-        azure_region: None,
-        send_x5c: false,
-        extra_query: BTreeMap::new(),
-        app_home_tenant: None,
-        domain: None,
-        policy: None,
-        managed_identity_client_id: None,
-        credentials: Vec::new(),
-        decryption_credentials: Vec::new(),
-    }
+    let client_id = "aaaaaaaa-0000-0000-0000-000000000001".into();
+    Registration { client_id, ..crate::config::testing::registration(instance, tenant) }
 }

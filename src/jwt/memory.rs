@@ -22,6 +22,11 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// The hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Of these exact bytes.
     pub fn of(token: &str) -> Self {
         let mut bytes = [0; 32];

@@ -31,6 +31,7 @@ pub use validator::Validator;
 pub struct Verified {
     assertion: Zeroizing<String>,
     claims_json: Zeroizing<String>,
+    digest: [u8; 32],
     key: Arc<Key>,
     expires_at: u64,
     tenant: Option<String>,
@@ -52,7 +53,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     policy.check_issuer(&claims, &key, keys)?;
     policy.check_audience(&claims)?;
     let expires_at = policy.check_lifetime(&claims, now)?;
-    let permission = Permission::read(&claims)?;
+    let permission = Permission::read(&claims, &policy.role_claim)?;
     policy.check_permission(&permission)?;
 
     let text = |name| optional(claims.text(name), name).map(|text| text.map(str::to_owned));
@@ -69,6 +70,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     let assertion = Zeroizing::new(token.to_owned());
     Ok(Verified {
         assertion,
+        digest: *memory::Fingerprint::of(token).as_bytes(),
         claims_json,
         key,
         expires_at,
@@ -100,6 +102,11 @@ impl Verified {
     /// The compact JWS that was verified: of an encrypted token, the inner one.
     pub fn assertion(&self) -> &str {
         &self.assertion
+    }
+
+    /// The SHA-256 of the assertion.
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// The payload's text, unchanged.

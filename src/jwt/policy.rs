@@ -23,6 +23,12 @@ pub struct Policy {
     pub required_scopes: Vec<String>,
     /// Whether a token without scopes and roles is accepted.
     pub allow_acl: bool,
+    /// Whether the issuer is checked.
+    pub validate_issuer: bool,
+    /// Whether a token must expire.
+    pub require_expiration: bool,
+    /// The claim that holds an application's roles.
+    pub role_claim: String,
     /// Accepted `tid`. Empty: every one that the issuer allows.
     pub allowed_tenants: Vec<String>,
     /// The longest token.
@@ -45,6 +51,9 @@ impl Policy {
             skew: registration.clock_skew.as_secs(),
             required_scopes: registration.scopes.clone(),
             allow_acl: registration.allow_acl,
+            validate_issuer: registration.validate_issuer,
+            require_expiration: registration.require_expiration,
+            role_claim: registration.role_claim.clone(),
             allowed_tenants: allowed_tenants.to_vec(),
             max_bytes,
         }
@@ -59,7 +68,7 @@ impl Policy {
         };
         let tid = optional(claims.text("tid"), "tid")?;
         let accepted = if self.issuers.is_empty() { keys.issuers() } else { &self.issuers };
-        if !accepted.iter().any(|issuer| issuer.matches(iss, tid)) {
+        if self.validate_issuer && !accepted.iter().any(|issuer| issuer.matches(iss, tid)) {
             return Err(Rejection::IssuerInvalid(Some(harmless(iss))));
         }
         if !key_may_sign(key, iss, tid, keys.metadata_issuer()) {
@@ -91,7 +100,8 @@ impl Policy {
     pub(super) fn check_lifetime(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
         let exp = match claims.time("exp") {
             Claim::Present(exp) => seconds(exp),
-            Claim::Absent => return Err(Rejection::NoExpiration),
+            Claim::Absent if self.require_expiration => return Err(Rejection::NoExpiration),
+            Claim::Absent => u64::MAX,
             Claim::Malformed => return Err(Rejection::ClaimMalformed("exp")),
         };
         let nbf = optional(claims.time("nbf"), "nbf")?.map(seconds);
@@ -136,9 +146,9 @@ pub(super) struct Permission<'a> {
 }
 
 impl<'a> Permission<'a> {
-    pub(super) fn read(claims: &'a Claims<'_>) -> Result<Self, Rejection> {
+    pub(super) fn read(claims: &'a Claims<'_>, role_claim: &str) -> Result<Self, Rejection> {
         let scopes = optional(claims.text("scp"), "scp")?;
-        let roles = optional(claims.texts("roles"), "roles")?.unwrap_or_default();
+        let roles = optional(claims.texts(role_claim), "roles")?.unwrap_or_default();
         let kind = optional(claims.text("idtyp"), "idtyp")?;
         let app_only = scopes.is_none() && kind.is_none_or(|kind| kind == "app");
         Ok(Self { scopes, roles, app_only })

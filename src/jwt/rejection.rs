@@ -106,6 +106,33 @@ impl Rejection {
         }
     }
 
+    /// Every [`Rejection::code`], for labels.
+    pub const CODES: [&'static str; 23] = [
+        "too_large",
+        "malformed",
+        "algorithm_not_allowed",
+        "critical_header",
+        "key_id_missing",
+        "key_not_found",
+        "key_mismatch",
+        "signature_invalid",
+        "claim_malformed",
+        "issuer_invalid",
+        "tenant_not_allowed",
+        "key_issuer_invalid",
+        "audience_invalid",
+        "no_expiration",
+        "lifetime_invalid",
+        "not_yet_valid",
+        "expired",
+        "scope_required",
+        "not_authorized",
+        "decryption_failed",
+        "request_mismatch",
+        "request_expired",
+        "request_replayed",
+    ];
+
     /// A stable name for metrics and logs.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -175,6 +202,12 @@ fn date(unix: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_code_is_among_the_labels() {
+        let some = [Rejection::TooLarge(1), Rejection::KeyNotFound, Rejection::Expired(1), Rejection::RequestReplayed];
+        assert!(some.iter().all(|rejection| Rejection::CODES.contains(&rejection.code())));
+    }
 
     #[test]
     fn dates_are_written_as_the_original_writes_them() {

@@ -13,6 +13,9 @@ pub fn policy() -> Policy {
         skew: DEFAULT_SKEW,
         required_scopes: Vec::new(),
         allow_acl: true,
+        validate_issuer: true,
+        require_expiration: true,
+        role_claim: "roles".into(),
         allowed_tenants: Vec::new(),
         max_bytes: DEFAULT_MAX_BYTES,
     }

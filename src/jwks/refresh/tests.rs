@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::jwks::authority::Authority;
 use crate::jwks::document::DocumentError;
-use crate::jwks::schedule::{FORCED_INTERVAL, LIFETIME};
+use crate::jwks::schedule::LIFETIME;
 use crate::jwks::testing::{RSA_A, RSA_B, registration};
 use crate::outbound::{OutError, OutRequest, OutResponse};
 
@@ -61,9 +61,12 @@ impl Exchange for Entra {
     }
 }
 
+const FORCED_INTERVAL: Duration = Duration::from_secs(30);
+
 fn settings() -> Settings {
     let authority = Authority::of(&registration(&format!("{INSTANCE}/"), "t")).unwrap();
-    Settings { authority, allow_insecure: false, timeout: Duration::from_secs(15) }
+    let (refresh, minimum) = (Duration::from_hours(12), FORCED_INTERVAL);
+    Settings { authority, allow_insecure: false, timeout: Duration::from_secs(15), refresh, minimum }
 }
 
 struct Scene {
@@ -192,7 +195,7 @@ fn the_last_good_set_is_kept_for_a_day() {
     }
     assert_eq!(scene.keys.age_seconds(), Some(23 * 3600));
     assert!(scene.keys.snapshot().is_some());
-    scene.clock.advance(LIFETIME - step * 23);
+    scene.clock.advance(LIFETIME.checked_sub(step * 23).unwrap());
     assert!(scene.keys.snapshot().is_none());
 }
 
