@@ -64,15 +64,12 @@ impl Issuer {
     /// Whether a token with this `iss` and `tid` is from here. Equality is exact, the trailing slash included. A
     /// template needs the tenant; a literal issuer that names a tenant must not be contradicted by it.
     pub fn matches(&self, iss: &str, tid: Option<&str>) -> bool {
-        match self.0.split_once(TENANT) {
-            Some((before, after)) => tid.is_some_and(|tid| {
-                is_plain(tid) && iss.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) == Some(tid)
-            }),
-            None => {
-                let agrees = |tid: &str| tenant_in(iss).is_none_or(|tenant| tenant.eq_ignore_ascii_case(tid));
-                iss == self.0 && tid.is_none_or(agrees)
-            }
-        }
+        let Some((before, after)) = self.0.split_once(TENANT) else {
+            let agrees = |tid: &str| tenant_in(iss).is_none_or(|tenant| tenant.eq_ignore_ascii_case(tid));
+            return iss == self.0 && tid.is_none_or(agrees);
+        };
+        let tenant = iss.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        tid.is_some_and(|tid| is_plain(tid) && tenant == Some(tid))
     }
 
     /// The issuer of one tenant.

@@ -113,7 +113,7 @@ impl Keys {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         self.shared.changed.notify_all();
-        waiting.into_iter().for_each(|waker| waker());
+        wake(waiting);
     }
 }
 
@@ -168,12 +168,18 @@ impl Shared {
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        waiting.into_iter().for_each(|waker| waker());
+        wake(waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change of the state is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waiting: Vec<Waker>) {
+    for waker in waiting {
+        waker();
     }
 }
 

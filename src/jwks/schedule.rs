@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 /// Metadata is good for a day and asked for ahead of need.
-pub const INTERVAL: Duration = Duration::from_secs(12 * 3600);
+pub const INTERVAL: Duration = Duration::from_hours(12);
 /// How long a set is kept while its authority is down.
-pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub const LIFETIME: Duration = Duration::from_hours(24);
 /// Between fetches because of an unknown `kid`: whoever sends such tokens must not drive the authority.
 pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 /// After the first failure; doubles.
@@ -13,7 +13,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Between retries while there is no set.
 const RETRY_WITHOUT_SET: Duration = Duration::from_secs(30);
 /// Between retries while there is one.
-const RETRY_WITH_SET: Duration = Duration::from_secs(300);
+const RETRY_WITH_SET: Duration = Duration::from_mins(5);
 
 /// Why keys are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +159,10 @@ mod tests {
             let now = schedule.due;
             fetch(&mut schedule, false, now);
         }
-        assert!(schedule.wait(schedule.due - RETRY_WITH_SET) == RETRY_WITH_SET, "every five minutes in the end");
-        assert!(schedule.is_usable(start + LIFETIME - SECOND));
+        let now = schedule.due;
+        fetch(&mut schedule, false, now);
+        assert_eq!(schedule.wait(now), RETRY_WITH_SET);
+        assert!(schedule.is_usable(start + LIFETIME.saturating_sub(SECOND)));
         assert!(!schedule.is_usable(start + LIFETIME));
         assert!(!schedule.is_usable(start + LIFETIME + SECOND));
     }
@@ -176,7 +178,7 @@ mod tests {
         assert!(schedule.force(start), "joins the one that runs");
         schedule.end(true, start);
         assert!(!schedule.force(start));
-        assert!(!schedule.force(start + FORCED_INTERVAL - SECOND));
+        assert!(!schedule.force(start + FORCED_INTERVAL.saturating_sub(SECOND)));
         assert!(schedule.force(start + FORCED_INTERVAL));
         fetch(&mut schedule, true, start + FORCED_INTERVAL);
         assert!(!schedule.force(start + FORCED_INTERVAL + SECOND));
@@ -190,7 +192,7 @@ mod tests {
         let later = start + SECOND;
         assert!(schedule.force(later));
         fetch(&mut schedule, false, later);
-        assert_eq!(schedule.wait(later), INTERVAL - SECOND);
+        assert_eq!(schedule.wait(later), INTERVAL.saturating_sub(SECOND));
         assert!(!schedule.force(later + SECOND));
     }
 }

@@ -105,7 +105,7 @@ pub fn registration(instance: &str, tenant: &str) -> Registration {
         metadata_address: None,
         audiences: Vec::new(),
         valid_issuers: Vec::new(),
-        clock_skew: Duration::from_secs(300),
+        clock_skew: Duration::from_mins(5),
         scopes: Vec::new(),
         allow_acl: true,
         client_capabilities: Vec::new(),
