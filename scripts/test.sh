@@ -6,7 +6,10 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 step() { printf '\n== %s (after %d s)\n' "$1" "$((SECONDS - started))"; }
 skip() { echo "skipped: $1"; }
-trap 'code=$?; [ "$code" -eq 0 ] || printf "\ntest: FAILED in the step above, after %d s\n" "$((SECONDS - started))"' EXIT
+finish() {
+  if [ "$1" -ne 0 ]; then printf '\ntest: FAILED in the step above, after %d s\n' "$((SECONDS - started))"; fi
+}
+trap 'finish $?' EXIT
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -50,7 +53,9 @@ for set in "${features[@]}"; do
 done
 
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
+# Private items included: the crate is a program, and its readers are those who work on it.
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+  cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
 for set in "${features[@]}"; do
   step "tests ${set:-with default features}"
