@@ -237,8 +237,8 @@ pub enum CredentialSource {
     },
     /// A projected service account token.
     SignedAssertionFilePath {
-        /// `SignedAssertionFileDiskPath`; `None` reads `AZURE_FEDERATED_TOKEN_FILE`.
-        path: Option<PathBuf>,
+        /// `SignedAssertionFileDiskPath`, else `AZURE_FEDERATED_TOKEN_FILE`.
+        path: PathBuf,
     },
     /// Assertions signed inside the vault.
     SignedAssertionFromVault(VaultCertificate),

@@ -1,51 +1,37 @@
-//! The one place that verifies signatures.
+//! The one place where a signature of a token is verified.
 
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
-    RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
-};
+use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
-use super::compact::Algorithm;
-use super::rejection::Rejection;
-use crate::jwks::{Key, Material};
+use super::Rejection;
+use crate::jwks::{Algorithm, Material};
 
-/// Checks a signature with a key that must be of the algorithm's kind, and be for it if it says what it is for
-/// (RFC 8725 §3.1).
-pub fn verify(algorithm: Algorithm, key: &Key, signed: &[u8], signature: &[u8]) -> Result<(), Rejection> {
-    if key.alg.as_ref().is_some_and(|own| own != algorithm.name()) {
-        return Err(Rejection::KeyMismatch);
-    }
-    let verified = match (&key.material, kind(algorithm)) {
-        (Material::Rsa { n, e }, Kind::Rsa(parameters)) => {
-            RsaPublicKeyComponents { n, e }.verify(parameters, signed, signature)
+/// Verifies with exactly this algorithm. That the key allows it has been asked before; a key of another type fails here too.
+pub fn verify(algorithm: Algorithm, key: &Material, message: &[u8], signature: &[u8]) -> Result<(), Rejection> {
+    let outcome = match (algorithm, key) {
+        (Algorithm::Es256, Material::P256(point)) => {
+            UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
         }
-        (Material::P256(point), Kind::P256) => {
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed, signature)
+        (Algorithm::Es384, Material::P384(point)) => {
+            UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point).verify(message, signature)
         }
-        (Material::P384(point), Kind::P384) => {
-            UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).verify(signed, signature)
+        (_, Material::Rsa { modulus, exponent }) => {
+            let parameters = rsa(algorithm).ok_or(Rejection::KeyMismatch)?;
+            RsaPublicKeyComponents { n: modulus, e: exponent }.verify(parameters, message, signature)
         }
-        (Material::Rsa { .. } | Material::P256(_) | Material::P384(_), _) => return Err(Rejection::KeyMismatch),
+        _ => return Err(Rejection::KeyMismatch),
     };
-    verified.map_err(|_| Rejection::Signature)
+    outcome.map_err(|_| Rejection::SignatureInvalid)
 }
 
-enum Kind {
-    Rsa(&'static RsaParameters),
-    P256,
-    P384,
-}
-
-const fn kind(algorithm: Algorithm) -> Kind {
-    match algorithm {
-        Algorithm::Rs256 => Kind::Rsa(&RSA_PKCS1_2048_8192_SHA256),
-        Algorithm::Rs384 => Kind::Rsa(&RSA_PKCS1_2048_8192_SHA384),
-        Algorithm::Rs512 => Kind::Rsa(&RSA_PKCS1_2048_8192_SHA512),
-        Algorithm::Ps256 => Kind::Rsa(&RSA_PSS_2048_8192_SHA256),
-        Algorithm::Ps384 => Kind::Rsa(&RSA_PSS_2048_8192_SHA384),
-        Algorithm::Ps512 => Kind::Rsa(&RSA_PSS_2048_8192_SHA512),
-        Algorithm::Es256 => Kind::P256,
-        Algorithm::Es384 => Kind::P384,
-    }
+/// PSS with a salt as long as the hash (RFC 7518 §3.5), which is what these demand.
+fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    Some(match algorithm {
+        Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+        Algorithm::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+        Algorithm::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
+        Algorithm::Es256 | Algorithm::Es384 => return None,
+    })
 }

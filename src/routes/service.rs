@@ -32,10 +32,10 @@ pub struct Service {
 
 impl Service {
     /// From the configuration. `keys` may outlive it.
-    pub fn new(config: Config, keys: Arc<Keys>, federated_token_file: Option<&str>) -> Result<Self, SignerError> {
+    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
-            let credentials = Credentials::new(&registration.credentials, federated_token_file);
+            let credentials = Credentials::new(&registration.credentials);
             Arc::new(Client { registration: Arc::clone(registration), credentials })
         };
         let admission = Admission::new(

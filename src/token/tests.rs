@@ -50,7 +50,7 @@ pub fn registration() -> Registration {
 }
 
 fn client(registration: Registration) -> Arc<Client> {
-    let credentials = Credentials::new(&registration.credentials, None);
+    let credentials = Credentials::new(&registration.credentials);
     Arc::new(Client { registration: Arc::new(registration), credentials })
 }
 

@@ -80,6 +80,25 @@ fn spent_wakers_wake_nobody() {
     assert_eq!(second.answer().body, "woken 3");
 }
 
+#[test]
+fn workers_that_are_blocked_are_relieved() {
+    let server = start(&Limits { workers: 8, ..limits() });
+    let mut blocked: Vec<Client> = (0..7).map(|_| server.client()).collect();
+    for (n, client) in (1..).zip(&mut blocked) {
+        client.get("/block");
+        eventually("it blocks a worker", || server.script.blocked() == n);
+    }
+    for _ in 0..10 {
+        assert_eq!(server.client().get("/").answer().status, 200, "the last worker serves");
+    }
+    assert_eq!(server.monitor.stats().handling, 7);
+    server.script.release();
+    for client in &mut blocked {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert!(server.end());
+}
+
 /// Parks every request and hands its waker to another thread at once.
 struct Racing(std::sync::mpsc::SyncSender<Waker>);
 
