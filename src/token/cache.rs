@@ -109,7 +109,7 @@ pub enum Lookup {
     NoPermit,
 }
 
-/// The duty to end a flight. Dropped without [`Cache::land`], it ends as abandoned.
+/// The duty to end a flight. Dropped without [`Lead::land`], it ends as abandoned.
 #[derive(Debug)]
 pub struct Lead {
     key: CacheKey,

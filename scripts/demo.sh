@@ -1,0 +1,244 @@
+#!/usr/bin/env bash
+# Shows every endpoint of the sidecar at work against a local stand-in for Entra and a web API: no Azure tenant is needed.
+#
+#   scripts/demo.sh           shows everything, then stays up for your own application until Ctrl-C
+#   scripts/demo.sh --once    shows everything and ends; fails where an answer is not the expected one
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case ${1:-} in
+  '') once=false ;;
+  --once) once=true ;;
+  *) echo "usage: scripts/demo.sh [--once]" >&2; exit 2 ;;
+esac
+
+for tool in cargo curl; do
+  command -v "$tool" >/dev/null || { echo "demo: $tool is needed and not here" >&2; exit 1; }
+done
+
+work=$(mktemp -d)
+pids=()
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' red='' plain=''; fi
+
+# The debug build: half the time of the release build, and fast enough to look at.
+echo "Building (a minute or two the first time) ..."
+cargo build --locked --quiet --package entra-sidecar --package local-tenant
+bin=${CARGO_TARGET_DIR:-target}/debug
+
+# Waits until a started program has printed what is looked for into a file.
+await() { # pid file pattern
+  local tries=0
+  until grep -q "$3" "$2" 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 200 ] || ! kill -0 "$1" 2>/dev/null; then
+      echo "demo: a program did not start:" >&2
+      cat "$2" >&2
+      exit 1
+    fi
+    sleep 0.05
+  done
+}
+
+"$bin/local-tenant" >"$work/tenant" 2>&1 &
+pids+=($!)
+await $! "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
+# shellcheck source=/dev/null
+source "$work/tenant"
+TENANT=$BASE_URL
+
+# What a user would write for a real tenant too; only the addresses differ.
+cat >"$work/appsettings.json" <<JSON
+{
+  "AzureAd": {
+    "Instance": "$BASE_URL/",
+    "TenantId": "$TENANT_ID",
+    "ClientId": "$CLIENT_ID",
+    "ClientCredentials": [{ "SourceType": "ClientSecret", "ClientSecret": "$CLIENT_SECRET" }]
+  },
+  "DownstreamApis": {
+    // Called as the user whose token comes in.
+    "orders": { "BaseUrl": "$DOWNSTREAM_URL", "RelativePath": "orders", "Scopes": ["$DOWNSTREAM_SCOPE"] },
+    // Called as the application itself.
+    "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
+    // Wants signed requests.
+    "vouchers": { "BaseUrl": "${DOWNSTREAM_URL}pop/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
+                  "AcquireTokenOptions": { "AuthenticationScheme": "PoP" } },
+    // Nobody consented to this one.
+    "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] }
+  }
+}
+JSON
+
+# An empty environment: settings and proxies of this machine are no part of the demo.
+# Development, for then the sidecar also shows its OpenAPI document.
+env -i "$bin/entra-sidecar" serve --config "$work/appsettings.json" --environment Development \
+  --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
+sidecar_pid=$!
+pids+=("$sidecar_pid")
+await "$sidecar_pid" "$work/log" 'is ready'
+SIDECAR=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+
+# Every command of the demo runs through this, so that what is shown is what is run.
+curl() {
+  command curl -q --noproxy '*' --silent --show-error --max-time 30 \
+    --dump-header "$work/head" --output "$work/body" "$@"
+}
+ask() { command curl -q --noproxy '*' --silent --show-error --fail --max-time 30 "$@"; }
+
+# shellcheck disable=SC2034 # the commands below, which `step` evaluates, use them
+{
+  TOKEN=$(ask "$TENANT/_control/mint?user=alice")
+  EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
+  FOREIGN=$(ask "$TENANT/_control/mint?user=alice&aud=api://somebody-else")
+}
+
+# Tokens are long; their first characters are enough for the eye.
+shorten() { sed -E 's/(eyJ[A-Za-z0-9_-]{6})[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+/\1…/g'; }
+
+failures=0
+steps=0
+# Runs a command line, shows it with its answer, and compares status and body (or a header) with what is expected.
+step() { # status pattern command
+  local status pattern=$2 seen
+  steps=$((steps + 1))
+  echo
+  printf '%s$ %s%s\n' "$bold" "$3" "$plain"
+  rm -f "$work/head" "$work/body"
+  eval "$3" || true
+  touch "$work/head" "$work/body"
+  status=$(sed -n '1s/^HTTP[^ ]* \([0-9]*\).*/\1/p' "$work/head")
+  {
+    tr -d '\r' <"$work/head" | grep -iE '^(HTTP/|WWW-Authenticate:|Retry-After:|X-Long-Running-Session-Key:)' || true
+  } | sed "s/^/$dim/; s/\$/$plain/"
+  if [ "$(wc -l <"$work/body")" -gt 10 ]; then
+    grep -F -- "$pattern" "$work/body" | shorten || true
+    echo "${dim}… and the rest of $(wc -l <"$work/body") lines${plain}"
+  else
+    shorten <"$work/body" | cut -c 1-1200
+  fi
+  seen=$(cat "$work/head" "$work/body")
+  if [ "$status" != "$1" ]; then
+    echo "${red}demo: expected status $1, got ${status:-no answer}${plain}"
+    failures=$((failures + 1))
+  elif [[ $seen != *"$pattern"* ]]; then
+    echo "${red}demo: expected to read: $pattern${plain}"
+    failures=$((failures + 1))
+  fi
+}
+chapter() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
+
+echo
+echo "SIDECAR=$SIDECAR   the sidecar"
+echo "TENANT=$TENANT    stands in for Entra and for the web API"
+echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's user would bring them"
+
+# The commands stand in single quotes because `step` shows them as they are and then runs them.
+# shellcheck disable=SC2016
+{
+  chapter "Who is calling? The claims of a valid token"
+  step 200 '"preferred_username":"alice@' 'curl $SIDECAR/Validate -H "Authorization: Bearer $TOKEN"'
+  step 400 'No token found' 'curl $SIDECAR/Validate'
+  step 401 'error="invalid_token"' 'curl $SIDECAR/Validate -H "Authorization: Bearer $EXPIRED"'
+  step 401 'error="invalid_token"' 'curl $SIDECAR/Validate -H "Authorization: Bearer $FOREIGN"'
+
+  chapter "An Authorization header for a web API, on behalf of the user"
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl $SIDECAR/AuthorizationHeader/orders -H "Authorization: Bearer $TOKEN"'
+  step 401 'WWW-Authenticate: Bearer' 'curl $SIDECAR/AuthorizationHeader/orders'
+
+  chapter "The same for the application itself: no user"
+  step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/reports'
+
+  chapter "The sidecar calls the web API, which shows what it received"
+  step 200 '{"statusCode":200,' 'curl $SIDECAR/DownstreamApi/orders -H "Authorization: Bearer $TOKEN"'
+  step 200 '\"body\":\"{\\\"year\\\":2026}\"' \
+    'curl -X POST $SIDECAR/DownstreamApiUnauthenticated/reports -H "Content-Type: application/json" -d "{\"year\":2026}"'
+  step 200 '{"statusCode":404,' \
+    'curl "$SIDECAR/DownstreamApiUnauthenticated/reports?optionsOverride.RelativePath=nothing-here?_status=404"'
+
+  chapter "Signed requests (proof of possession): the sidecar holds the key"
+  step 200 '{"authorizationHeader":"PoP ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/vouchers'
+  step 200 '{"statusCode":200,' 'curl $SIDECAR/DownstreamApiUnauthenticated/vouchers'
+
+  chapter "Agents: the agent itself, and its user account"
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?AgentIdentity=$AGENT_ID"'
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?AgentIdentity=$AGENT_ID&AgentUsername=$AGENT_USERNAME"'
+  step 400 'AgentUsername requires AgentIdentity to be specified' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?AgentUsername=$AGENT_USERNAME"'
+
+  chapter "A long-running session outlives the user's token"
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeader/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=job-17" -H "Authorization: Bearer $TOKEN"'
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=job-17"'
+  step 401 'No long-running session for this key' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=job-18"'
+
+  chapter "Requests that make no sense"
+  step 400 'Service name is required' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/'
+  step 404 "Downstream API 'invoices' not configured" 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/invoices'
+  step 400 'RequestAppToken' 'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.RequestAppTokens=true"'
+  step 400 'BaseUrl' \
+    'curl "$SIDECAR/DownstreamApiUnauthenticated/reports?optionsOverride.BaseUrl=https://attacker.example/"'
+  step 405 'Allow: GET' 'curl -X DELETE $SIDECAR/Validate'
+  step 403 'Forbidden' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/reports -H "Origin: https://web.page.example"'
+
+  chapter "Entra refuses: its own words reach the caller"
+  step 500 '"errorCode":"invalid_grant"' 'curl $SIDECAR/AuthorizationHeader/mail -H "Authorization: Bearer $TOKEN"'
+
+  chapter "Entra is down: cached tokens are still served, others are 503 and may be retried"
+  ask -X POST "$TENANT/_control/faults?kind=token&cut=answer&times=1000000"
+  step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/reports'
+  step 503 'Retry-After:' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.Scopes=https://graph.microsoft.com/.default"'
+  ask -X DELETE "$TENANT/_control/faults"
+
+  chapter "Operating it"
+  step 200 'Healthy' 'curl $SIDECAR/healthz'
+  step 200 'entra_sidecar_token_cache_requests_total' 'curl $SIDECAR/metrics'
+  step 200 '{' 'curl $SIDECAR/openapi/v1.json'
+}
+
+echo
+if [ "$failures" -gt 0 ]; then
+  echo "The sidecar's log:"
+  shorten <"$work/log"
+  echo "${red}demo: $failures of $steps answers were not as expected${plain}"
+  if $once; then exit 1; fi
+else
+  echo "All $steps answers were as expected."
+fi
+if $once; then exit 0; fi
+
+cat <<TEXT
+
+${bold}Both stay up until Ctrl-C. In another terminal:${plain}
+
+  export SIDECAR=$SIDECAR
+  export TENANT=$TENANT
+  TOKEN=\$(curl -s "\$TENANT/_control/mint?user=alice")      # lasts an hour; app tokens: mint?kind=app
+  curl -s \$SIDECAR/Validate -H "Authorization: Bearer \$TOKEN"
+  curl -s \$SIDECAR/AuthorizationHeader/orders -H "Authorization: Bearer \$TOKEN"
+  curl -s \$SIDECAR/AuthorizationHeaderUnauthenticated/reports
+  curl -s \$SIDECAR/DownstreamApi/orders -H "Authorization: Bearer \$TOKEN"
+
+Point your own application at $SIDECAR. What the stand-in can be told besides (faults, keys, a journal
+of what it was asked): tests/local-tenant/src/control.rs. The settings in use: $work/appsettings.json
+The sidecar's log follows.
+
+TEXT
+tail -n +1 -f "$work/log" &
+pids+=($!)
+wait "$sidecar_pid"

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change goes in; CI runs this and nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+started=$SECONDS
+step() { printf '\n== %s (after %d s)\n' "$1" "$((SECONDS - started))"; }
+skip() { echo "skipped: $1"; }
+finish() {
+  if [ "$1" -ne 0 ]; then printf '\ntest: FAILED in the step above, after %d s\n' "$((SECONDS - started))"; fi
+}
+trap 'finish $?' EXIT
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Installs what is missing from the system's packages: as root, or with sudo where it asks nothing.
+install() { # package...
+  local root=()
+  [ "$(id -u)" -eq 0 ] || root=(sudo -n)
+  have apt-get && { [ ${#root[@]} -eq 0 ] || have sudo; } || return 1
+  "${root[@]}" apt-get update -qq && "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
+step "tools"
+if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH=$HOME/.cargo/bin:$PATH; fi
+have cargo || { echo "cargo is missing: https://rustup.rs" >&2; exit 1; }
+# ring compiles some C; the demo asks with curl.
+have cc || install gcc libc6-dev || { echo "a C compiler is missing" >&2; exit 1; }
+have curl || install curl ca-certificates || { echo "curl is missing" >&2; exit 1; }
+have shellcheck || install shellcheck || true
+cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+cargo --version
+# The lock file says what is built; nothing here may change it.
+cargo fetch --locked --quiet
+
+features=("" "--no-default-features" "--all-features")
+
+step "format"
+cargo fmt --all --check
+
+step "shell scripts"
+if have shellcheck; then
+  git ls-files '*.sh' .ci/run | xargs shellcheck
+else
+  skip "shellcheck is not here"
+fi
+
+for set in "${features[@]}"; do
+  step "clippy ${set:-with default features}"
+  # shellcheck disable=SC2086 # an empty set is no argument
+  cargo clippy --locked --quiet --workspace --all-targets $set -- -D warnings
+done
+
+step "documentation"
+# Private items included: the crate is a program, and its readers are those who work on it.
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+  cargo doc --locked --quiet --workspace --no-deps --document-private-items
+
+for set in "${features[@]}"; do
+  step "tests ${set:-with default features}"
+  # nextest runs test binaries side by side, and shows each test that is slow or hangs.
+  # shellcheck disable=SC2086
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --workspace $set --status-level slow --final-status-level fail
+  else
+    cargo test --locked --quiet --workspace --lib --bins --tests $set
+  fi
+done
+step "tests in documentation"
+cargo test --locked --quiet --workspace --doc
+
+step "generated files"
+scripts/gen-docs.sh
+git diff --exit-code -- docs/configuration.md
+
+step "demo"
+scripts/demo.sh --once >"${TMPDIR:-/tmp}/demo.$$" 2>&1 || { cat "${TMPDIR:-/tmp}/demo.$$"; exit 1; }
+tail -1 "${TMPDIR:-/tmp}/demo.$$"
+rm -f "${TMPDIR:-/tmp}/demo.$$"
+
+step "dependencies"
+if [ ! -f deny.toml ]; then
+  skip "there is no deny.toml"
+elif cargo deny --version >/dev/null 2>&1; then
+  cargo deny --locked check
+else
+  skip "cargo-deny is not here"
+fi
+
+step "fuzzing, a few seconds each"
+if [ ! -d fuzz ]; then
+  skip "there is no fuzz/"
+elif cargo fuzz --version >/dev/null 2>&1; then
+  # Without a sanitizer: the crate has no unsafe code, and so a stable toolchain will do.
+  for target in fuzz/fuzz_targets/*.rs; do
+    target=$(basename "$target" .rs)
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" -- -max_total_time="${FUZZ_SECONDS:-5}" -verbosity=0
+  done
+else
+  skip "cargo-fuzz is not here"
+fi
+
+printf '\ntest: everything passed, in %d min %d s\n' "$(((SECONDS - started) / 60))" "$(((SECONDS - started) % 60))"
