@@ -78,6 +78,46 @@ impl Material {
             Algorithm::Es384 => matches!(self, Self::P384(_)),
         }
     }
+
+    /// From the members of a JWK. One that is no string is as if absent. `kid`, `use` and `alg` are not asked for: a key in a
+    /// token's `cnf` has none.
+    pub fn from_members<'a>(member: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Unusable> {
+        match member("kty") {
+            Some("RSA") => {
+                let (modulus, exponent) = (number(member("n"))?, number(member("e"))?);
+                let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+                let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+                let small = exponent.len() > 4 || exponent == [1];
+                if !RSA_BITS.contains(&bits) || !odd(&modulus) || !odd(&exponent) || small {
+                    return Err(Unusable::Weak);
+                }
+                Ok(Self::Rsa { modulus, exponent })
+            }
+            Some("EC") => match member("crv") {
+                Some("P-256") => Ok(Self::P256(point(member("x"), member("y"), 32)?)),
+                Some("P-384") => Ok(Self::P384(point(member("x"), member("y"), 48)?)),
+                _ => Err(Unusable::OtherType),
+            },
+            _ => Err(Unusable::OtherType),
+        }
+    }
+
+    /// The name that these numbers give a key: base64url of the SHA-256 of its canonical JWK (RFC 7638 §3).
+    pub fn thumbprint(&self) -> String {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let curve = |name: &str, point: &[u8]| {
+            let (x, y) = point[1..].split_at(point.len() / 2);
+            format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, text(x), text(y))
+        };
+        let canonical = match self {
+            Self::Rsa { modulus, exponent } => {
+                format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, text(exponent), text(modulus))
+            }
+            Self::P256(point) => curve("P-256", point),
+            Self::P384(point) => curve("P-384", point),
+        };
+        text(ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()).as_ref())
+    }
 }
 
 /// A key that may verify signatures.
@@ -133,7 +173,18 @@ impl Key {
         if jwk.key_ops.as_ref().is_some_and(|all| !all.iter().any(|one| one == "verify" || one == "sign")) {
             return Err(Unusable::OtherUse);
         }
-        let material = material(&jwk)?;
+        let material = Material::from_members(|name| {
+            let member = match name {
+                "kty" => return Some(&jwk.kty),
+                "n" => &jwk.n,
+                "e" => &jwk.e,
+                "crv" => &jwk.crv,
+                "x" => &jwk.x,
+                "y" => &jwk.y,
+                _ => &None,
+            };
+            member.as_deref()
+        })?;
         let algorithm = match &jwk.alg {
             None => None,
             Some(name) => {
@@ -167,29 +218,6 @@ impl Key {
     }
 }
 
-/// The public numbers of a JWK, wherever it comes from: a proof-of-possession key has neither `kid` nor `use`.
-fn material(jwk: &Jwk) -> Result<Material, Unusable> {
-    match jwk.kty.as_str() {
-        "RSA" => {
-            let modulus = number(jwk.n.as_deref())?;
-            let exponent = number(jwk.e.as_deref())?;
-            let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
-            let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
-            let small = exponent.len() > 4 || exponent == [1];
-            if !RSA_BITS.contains(&bits) || !odd(&modulus) || !odd(&exponent) || small {
-                return Err(Unusable::Weak);
-            }
-            Ok(Material::Rsa { modulus, exponent })
-        }
-        "EC" => match jwk.crv.as_deref() {
-            Some("P-256") => Ok(Material::P256(point(jwk, 32)?)),
-            Some("P-384") => Ok(Material::P384(point(jwk, 48)?)),
-            _ => Err(Unusable::OtherType),
-        },
-        _ => Err(Unusable::OtherType),
-    }
-}
-
 /// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, yet harmless, and some writers add one.
 fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
     let mut bytes = URL_SAFE_NO_PAD.decode(text.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
@@ -199,11 +227,10 @@ fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
 }
 
 /// Coordinates have the full length of the field (RFC 7518 §6.2.1.2).
-fn point(jwk: &Jwk, length: usize) -> Result<Vec<u8>, Unusable> {
+fn point(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Vec<u8>, Unusable> {
     let mut point = vec![4];
-    for coordinate in [&jwk.x, &jwk.y] {
-        let text = coordinate.as_deref().ok_or(Unusable::OtherType)?;
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Malformed)?;
+    for coordinate in [x, y] {
+        let bytes = URL_SAFE_NO_PAD.decode(coordinate.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
         if bytes.len() != length {
             return Err(Unusable::Weak);
         }
@@ -280,5 +307,17 @@ mod tests {
         let curve = Key::from_jwk(&P256.jwk("two")).unwrap();
         assert!(curve.allows(Algorithm::Es256) && !curve.allows(Algorithm::Es384) && !curve.allows(Algorithm::Rs256));
         assert_eq!(["none", "HS256", "rs256", "ES512", "RSA-OAEP", ""].map(Algorithm::parse), [None; 6]);
+    }
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc_7638() {
+        let jwk = concat!(
+            r#"{"kid":"2011-04-29","kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86"#,
+            "zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_",
+            "FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr",
+            r#"3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
+        );
+        let thumbprint = Key::from_jwk(jwk).unwrap().material().thumbprint();
+        assert_eq!(thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }

@@ -37,6 +37,11 @@ impl TestKey {
         RsaKeyPair::from_pkcs8(self.pk8).unwrap()
     }
 
+    /// The private key itself.
+    pub const fn pk8(self) -> &'static [u8] {
+        self.pk8
+    }
+
     /// The members of the public JWK without `kid`.
     pub fn public(self) -> String {
         if let Some(curve) = self.curve {

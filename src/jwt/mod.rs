@@ -6,6 +6,8 @@
 pub mod claims;
 pub mod compact;
 mod json;
+#[cfg(feature = "jwe")]
+pub mod jwe;
 pub mod memory;
 mod policy;
 mod rejection;

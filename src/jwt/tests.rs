@@ -250,3 +250,29 @@ fn an_application_needs_a_role_unless_an_access_list_stands_in() {
     assert_eq!(with(false, &[]), Ok(false));
     assert_eq!(with(false, &[("scp", "7")]), Err(Rejection::ClaimMalformed("scp")));
 }
+
+#[test]
+fn any_single_bit_of_a_token_matters() {
+    let rsa = token(&[]);
+    let curve = P256.jws(Algorithm::Es256, r#"{"alg":"ES256","kid":"p256"}"#, &payload(&[]));
+    let (keys, policy) = (key_set(), policy());
+    for token in [rsa, curve] {
+        assert!(verify(&token, &keys, &policy, NOW).is_ok());
+        for bit in 0..token.len() * 8 {
+            let mut bytes = token.clone().into_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let accepted = String::from_utf8(bytes).is_ok_and(|changed| verify(&changed, &keys, &policy, NOW).is_ok());
+            assert!(!accepted, "bit {bit}");
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "[A-Za-z0-9_.=-]{0,64}|.{0,64}", json in r#"[\[\]{}",:0-9a-e\\. -]{0,64}"#) {
+        proptest::prop_assert!(verify(&text, &key_set(), &policy(), NOW).is_err());
+        let _ = Claims::parse(json.as_bytes());
+        let wrapped = format!("{}.{}.AAAA", b64(&json), b64(&text));
+        proptest::prop_assert!(verify(&wrapped, &key_set(), &policy(), NOW).is_err());
+    }
+}
