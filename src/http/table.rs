@@ -169,7 +169,7 @@ impl<P: Send> Wake for Table<P> {
         }
         // Left for `put` to find where the handler has not returned yet.
         place.woken = call;
-        if place.conn.as_ref().is_some_and(|conn| conn.call == call && conn.state() == State::Parked) {
+        if place.conn.as_ref().is_some_and(|conn| conn.state() == State::Parked) {
             self.poller.visit(token);
         }
     }
