@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The check that failed. Texts from the token are held bounded and harmless: see [`harmless`].
+/// The check that failed. Texts from the token are cut and without anything that could leave a quoted string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Longer than the configured limit, in bytes.
