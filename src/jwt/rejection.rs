@@ -113,7 +113,7 @@ impl Rejection {
     }
 
     /// Every [`Rejection::code`], for labels.
-    pub const CODES: [&'static str; 23] = [
+    pub const CODES: [&'static str; 25] = [
         "too_large",
         "malformed",
         "algorithm_not_allowed",
@@ -137,6 +137,8 @@ impl Rejection {
         "request_mismatch",
         "request_expired",
         "request_replayed",
+        "replay_memory_full",
+        "not_app_only",
     ];
 
     /// A stable name for metrics and logs.
