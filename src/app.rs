@@ -45,25 +45,18 @@ struct Running {
 fn start(config: Config) -> Result<Running, String> {
     // Before any thread is there: a signal that comes early must not end the process half built.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
-    let limits = &config.limits;
     let server = Server::bind(&config.listen, &http_limits(&config)).map_err(|error| error.to_string())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
     let exchange = exchange(&config, &metrics)?;
-    let permits = Permits::new(limits.workers.saturating_sub(RESERVED_WORKERS));
-    let settings = token::Settings {
-        timeout: limits.token_request_timeout,
-        entries: limits.token_cache_entries,
-        bytes: limits.token_cache_bytes,
-        sessions: limits.sessions,
-    };
-    let acquirer = Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), Arc::clone(&permits));
-    let keys = keys(&config, &exchange, &clock);
+    let permits = Permits::new(config.limits.workers.saturating_sub(RESERVED_WORKERS));
+    let acquirer = acquirer(&config, &exchange, &clock, &permits);
+    let keys = keys(&config, &exchange, &clock)?;
     let shared = Shared { exchange, clock, permits, acquirer, metrics, monitor: server.monitor() };
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
-    let service = Service::new(config, keys, federated_token_file().as_deref()).map_err(|error| error.to_string())?;
+    let service = Service::new(config, keys).map_err(|error| error.to_string())?;
     let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes)).map_err(|error| format!("threads: {error}"))?;
     Ok(Running { routes, server, signals })
@@ -112,37 +105,54 @@ fn reload_into(routes: &Routes, reload: &Reload) {
             return;
         }
     };
-    let (shared, old) = (routes.shared(), routes.service());
-    let same_keys = jwks::Settings::new(&loaded.config) == jwks::Settings::new(&old.config);
-    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&loaded.config, &shared.exchange, &shared.clock) };
-    if loaded.config.listen != old.config.listen {
-        log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
-    }
-    match Service::new(loaded.config, keys, federated_token_file().as_deref()) {
-        Ok(service) => drop(routes.replace(service)),
-        Err(problem) => {
-            log::error!("not reloaded: {problem}");
-            return;
-        }
-    }
-    if !same_keys {
-        old.keys.stop();
+    if let Err(problem) = replace(routes, loaded.config) {
+        log::error!("not reloaded: {problem}");
+        return;
     }
     log::info!("configuration reloaded");
 }
 
-fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Keys> {
-    Keys::start(jwks::Settings::new(config), Arc::clone(exchange), Arc::clone(clock))
+fn replace(routes: &Routes, config: Config) -> Result<(), String> {
+    let (shared, old) = (routes.shared(), routes.service());
+    let same_keys = jwks::Settings::of(&config) == jwks::Settings::of(&old.config);
+    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock)? };
+    if config.listen != old.config.listen {
+        log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
+    }
+    routes.replace(Service::new(config, keys).map_err(|error| error.to_string())?);
+    Ok(())
 }
 
-fn metrics() -> Arc<Metrics> {
+fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Result<Arc<Keys>, String> {
+    let settings = jwks::Settings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
+    let keys = Keys::start(settings, Arc::clone(exchange), Arc::clone(clock));
+    keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
+}
+
+pub(crate) fn acquirer(
+    config: &Config,
+    exchange: &Arc<dyn Exchange>,
+    clock: &Arc<dyn Clock>,
+    permits: &Arc<Permits>,
+) -> Arc<Acquirer> {
+    let limits = &config.limits;
+    let settings = token::Settings {
+        timeout: limits.token_request_timeout,
+        entries: limits.token_cache_entries,
+        bytes: limits.token_cache_bytes,
+        sessions: limits.sessions,
+    };
+    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), Arc::clone(permits))
+}
+
+pub(crate) fn metrics() -> Arc<Metrics> {
     let endpoints = Endpoint::ALL.map(Endpoint::pattern);
     let mut outcomes = vec!["valid"];
     outcomes.extend(Rejection::CODES);
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
+pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
     let variable = |name: &str| std::env::var(name).ok();
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
@@ -168,44 +178,4 @@ fn http_limits(config: &Config) -> http::Limits {
         body_bytes: limits.request_body_bytes,
         shutdown_timeout: limits.shutdown_timeout,
     }
-}
-
-fn federated_token_file() -> Option<String> {
-    std::env::var("AZURE_FEDERATED_TOKEN_FILE").ok().filter(|path| !path.is_empty())
-}
-
-/// Tries every credential, and with `online` the metadata and a token per API.
-pub fn check(loaded: &Loaded, _online: bool) -> ExitCode {
-    let now = SystemClock.unix();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = metrics();
-    let exchange = match exchange(&loaded.config, &metrics) {
-        Ok(exchange) => exchange,
-        Err(problem) => {
-            eprintln!("{problem}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let _ = (&clock, &exchange);
-    let mut good = true;
-    for registration in std::iter::once(&loaded.config.azure_ad).chain(loaded.config.registrations.values()) {
-        let credentials =
-            crate::credentials::Credentials::new(&registration.credentials, federated_token_file().as_deref());
-        for inspection in credentials.inspect(now) {
-            let key = format!("{}:ClientCredentials:{}", registration.section, inspection.index);
-            match inspection.result {
-                Ok(_) => println!("{key} ({}): usable", inspection.source_type),
-                Err(reason) => {
-                    eprintln!("{key} ({}): {reason}", inspection.source_type);
-                    good = false;
-                }
-            }
-        }
-    }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// The OpenAPI document.
-pub fn openapi() -> String {
-    crate::openapi::document()
 }

@@ -11,7 +11,7 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Invocation, Loaded, Problem};
-use crate::{app, healthcheck, log};
+use crate::{app, check, healthcheck, log, openapi};
 
 /// Exit code of a wrong command line.
 const USAGE: u8 = 2;
@@ -102,7 +102,7 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
             }
         },
         Command::OpenApi => {
-            print(&app::openapi());
+            print(&openapi::document());
             ExitCode::SUCCESS
         }
     }
@@ -146,7 +146,7 @@ fn check(invocation: &Invocation, online: bool) -> ExitCode {
             for warning in &loaded.warnings {
                 complain(&format!("warning: {warning}"));
             }
-            app::check(&loaded, online)
+            check::check(&loaded.config, online)
         }
     }
 }

@@ -1,14 +1,33 @@
 //! GUIDs: recognised, brought to one form, and made (RFC 9562).
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ring::rand::{SecureRandom, SystemRandom};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// A random one, in lower case with dashes (RFC 9562 §5.4).
+/// A random one (RFC 9562 §5.4), which nobody can guess.
 pub fn random() -> String {
     let mut bytes = [0u8; 16];
     // The kernel's generator does not fail once it has been seeded; were it to, an id of zeros harms nothing.
     let _ = SystemRandom::new().fill(&mut bytes);
+    version_4(bytes)
+}
+
+/// One that no other request has, without a system call for it: a keyed hash of a counter. It tells requests
+/// apart and proves nothing.
+pub fn unique() -> String {
+    static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(|| (RandomState::new(), RandomState::new()));
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let (high, low) = (KEYS.0.hash_one(count), KEYS.1.hash_one(count));
+    version_4((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+}
+
+/// In lower case with dashes.
+fn version_4(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let mut text = String::with_capacity(36);
@@ -38,10 +57,11 @@ mod tests {
 
     #[test]
     fn random_ones_are_guids_and_differ() {
-        let (a, b) = (random(), random());
-        assert!(is_guid(&a) && is_guid(&b), "{a} {b}");
-        assert_ne!(a, b);
-        assert_eq!(&a[14..15], "4");
+        for (a, b) in [(random(), random()), (unique(), unique())] {
+            assert!(is_guid(&a) && is_guid(&b), "{a} {b}");
+            assert_ne!(a, b);
+            assert_eq!(&a[14..15], "4");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -37,6 +37,7 @@ fn a_server_without_descriptors_survives() {
     let (mut oldest, mut other) = (server.client(), server.client());
     assert_eq!(oldest.get("/").answer().status, 200);
     assert_eq!(other.get("/").answer().status, 200);
+    eventually("both are idle", || server.monitor.stats().idle == 2);
     let taken = leave_one();
     let mut client = last_client(&server);
     assert_eq!(client.answer().status, 200);

@@ -72,7 +72,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     }
     let none = credentials.is_empty() && reader.settings.children(&format!("{section}:ClientCredentials")).is_empty();
     if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
-        let source = CredentialSource::SignedAssertionFilePath { path: Some(path) };
+        let source = CredentialSource::SignedAssertionFilePath { path };
         credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
     }
     credentials
@@ -205,12 +205,13 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
             let path =
                 reader.path(&at("SignedAssertionFileDiskPath")).or_else(|| reader.path(&at("SignedAssertionFilePath")));
             let path = path.or_else(|| reader.variable("AZURE_FEDERATED_TOKEN_FILE"));
-            if path.is_none() {
+            let Some(path) = path else {
                 reader.problem(
                     &at("SignedAssertionFileDiskPath"),
                     "is required: expected a file, here or in AZURE_FEDERATED_TOKEN_FILE",
                 );
-            }
+                return None;
+            };
             Source::SignedAssertionFilePath { path }
         }
     })

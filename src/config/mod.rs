@@ -20,6 +20,8 @@ mod sidecar;
 mod source;
 mod table;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use describe::{describe, documentation};
@@ -237,8 +239,8 @@ pub enum CredentialSource {
     },
     /// A projected service account token.
     SignedAssertionFilePath {
-        /// `SignedAssertionFileDiskPath`; `None` reads `AZURE_FEDERATED_TOKEN_FILE`.
-        path: Option<PathBuf>,
+        /// `SignedAssertionFileDiskPath`, else `AZURE_FEDERATED_TOKEN_FILE`.
+        path: PathBuf,
     },
     /// Assertions signed inside the vault.
     SignedAssertionFromVault(VaultCertificate),

@@ -116,22 +116,17 @@ pub struct Inspection {
 }
 
 impl Credentials {
-    /// From the configuration. `federated_token_file` is `AZURE_FEDERATED_TOKEN_FILE`, which also serves
-    /// where no credential is configured at all (workload identity).
-    pub fn new(descriptions: &[CredentialDescription], federated_token_file: Option<&str>) -> Self {
-        let mut list: Vec<Credential> = descriptions
+    /// From the configuration.
+    pub fn new(descriptions: &[CredentialDescription]) -> Self {
+        let list = descriptions
             .iter()
             .enumerate()
             .map(|(index, description)| Credential {
                 index,
                 source_type: description.source.source_type(),
-                source: source(&description.source, federated_token_file),
+                source: source(&description.source),
             })
             .collect();
-        if let (true, Some(path)) = (list.is_empty(), federated_token_file) {
-            let source = Box::new(federated::FederatedToken::new(path.into()));
-            list.push(Credential { index: 0, source_type: "SignedAssertionFilePath", source });
-        }
         Self { list }
     }
 
@@ -179,20 +174,13 @@ impl Credentials {
     }
 }
 
-fn source(source: &CredentialSource, federated_token_file: Option<&str>) -> Box<dyn Source> {
+fn source(source: &CredentialSource) -> Box<dyn Source> {
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
         CredentialSource::Path { certificate, key, password } => {
             Box::new(certificate::FileCertificate::new(certificate.clone(), key.clone(), password.clone()))
         }
-        CredentialSource::SignedAssertionFilePath { path } => {
-            match path.clone().or(federated_token_file.map(Into::into)) {
-                Some(path) => Box::new(federated::FederatedToken::new(path)),
-                None => Box::new(Unconfigured(
-                    "neither SignedAssertionFileDiskPath nor the environment's AZURE_FEDERATED_TOKEN_FILE names a file",
-                )),
-            }
-        }
+        CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         _ => Box::new(Unconfigured("this source type is not supported yet")),
     }
 }

@@ -8,6 +8,7 @@ use super::handler::Token;
 use super::intake::{Intake, Progress};
 use super::limits::Limits;
 use super::message::Peer;
+use super::poller::Event;
 use super::socket::Socket;
 
 /// How long a connection that was answered for the last time is read on, so that the other end can read that
@@ -31,6 +32,10 @@ pub(super) struct Conn<P> {
     pub waiting_since: Instant,
     /// When it is looked at though nothing happens.
     pub deadline: Instant,
+    /// Whether the kernel says when there is room to send.
+    pub room_watched: bool,
+    /// What the kernel has said and nobody has read up to.
+    pub unread: Event,
     /// Calls of the handler, to tell wakers apart.
     pub call: u64,
 }
@@ -68,8 +73,10 @@ pub(super) enum After {
 /// What a connection needs before it can move on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    Readable,
-    Writable,
+    /// Bytes to read, or their deadline.
+    Bytes,
+    /// Room to send, or its deadline.
+    Room,
     /// To be woken.
     Wake,
     /// Another turn, after others had theirs.
@@ -88,6 +95,8 @@ impl<P> Conn<P> {
             first_byte: now,
             waiting_since: now,
             deadline: now + limits.idle_timeout,
+            room_watched: false,
+            unread: Event::None,
             call: 0,
         }
     }
@@ -123,11 +132,17 @@ impl<P> Conn<P> {
 }
 
 impl Unsent {
-    /// Sends more of it: whether that was all. `Err`: the connection is broken.
+    /// Sends as much of it as there is room for: whether that was all. `Err`: the connection is broken.
     pub fn send(&mut self, socket: &Socket) -> Result<bool, rustix::io::Errno> {
-        let head = self.head.get(self.sent..).unwrap_or_default();
-        let body = &self.body[self.sent.saturating_sub(self.head.len())..];
-        self.sent += if head.is_empty() { socket.send(body, &[])? } else { socket.send(head, body)? };
-        Ok(self.sent == self.head.len() + self.body.len())
+        while self.sent < self.head.len() + self.body.len() {
+            let head = self.head.get(self.sent..).unwrap_or_default();
+            let body = &self.body[self.sent.saturating_sub(self.head.len())..];
+            let sent = if head.is_empty() { socket.send(body, &[])? } else { socket.send(head, body)? };
+            if sent == 0 {
+                return Ok(false);
+            }
+            self.sent += sent;
+        }
+        Ok(true)
     }
 }

@@ -10,6 +10,7 @@
 //! server starts all; the keeper watches the deadlines on the board, the crew and the end
 //! ```
 
+mod answer;
 mod board;
 pub mod chunked;
 mod conn;

@@ -17,28 +17,28 @@ const BELL: u64 = u64::MAX;
 /// Upper half of a listener's data, with the listener's number below.
 const LISTENER: u64 = 0xffff_fffe;
 
+const ARRIVAL: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
 /// What a worker is to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
-    Connection(Token),
+    Connection(Token, Event),
+    /// Though its socket said nothing.
+    Visit(Token),
     Listener(usize),
     Nothing,
 }
 
-/// What a connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interest {
-    Readable,
-    Writable,
-}
-
-impl Interest {
-    const fn flags(self) -> EventFlags {
-        match self {
-            Self::Readable => EventFlags::IN.union(EventFlags::ONESHOT),
-            Self::Writable => EventFlags::OUT.union(EventFlags::ONESHOT),
-        }
-    }
+/// What the kernel said about a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    /// Nothing.
+    #[default]
+    None,
+    /// There may be bytes, or room for some.
+    Ready,
+    /// The other end will send no more, or the connection is broken: there is an end to be read.
+    End,
 }
 
 #[derive(Debug)]
@@ -64,11 +64,15 @@ impl Poller {
         if retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(events), None)).is_err() {
             return Ready::Nothing;
         }
-        match events.first().map(|event| event.data.u64()) {
-            None => Ready::Nothing,
-            Some(BELL) => self.next_visit().map_or(Ready::Nothing, Ready::Connection),
-            Some(data) if data >> 32 == LISTENER => Ready::Listener(low_half(data) as usize),
-            Some(data) => Ready::Connection(Token { index: low_half(data >> 32), generation: low_half(data) }),
+        let Some(&epoll::Event { data, flags, .. }) = events.first() else { return Ready::Nothing };
+        match data.u64() {
+            BELL => self.next_visit().map_or(Ready::Nothing, Ready::Visit),
+            data if data >> 32 == LISTENER => Ready::Listener(low_half(data) as usize),
+            data => {
+                let token = Token { index: low_half(data >> 32), generation: low_half(data) };
+                let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+                Ready::Connection(token, if ended { Event::End } else { Event::Ready })
+            }
         }
     }
 
@@ -94,21 +98,22 @@ impl Poller {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
+    /// Watches a connection for what arrives. Edge-triggered, so that nothing need be said again after each request.
     pub fn add(&self, socket: impl AsFd, token: Token) -> Result<(), Errno> {
-        epoll::add(&self.epoll, socket, connection_data(token), Interest::Readable.flags())
+        epoll::add(&self.epoll, socket, connection_data(token), ARRIVAL)
     }
 
-    /// Arms a connection for one event.
-    pub fn arm(&self, socket: impl AsFd, token: Token, interest: Interest) -> Result<(), Errno> {
-        epoll::modify(&self.epoll, socket, connection_data(token), interest.flags())
+    /// Watches it for room to send too, and says so if there is some already.
+    pub fn watch_for_room(&self, socket: impl AsFd, token: Token) -> Result<(), Errno> {
+        epoll::modify(&self.epoll, socket, connection_data(token), ARRIVAL | EventFlags::OUT)
     }
 
     pub fn add_listener(&self, socket: impl AsFd, number: usize) -> Result<(), Errno> {
-        epoll::add(&self.epoll, socket, listener_data(number), Interest::Readable.flags())
+        epoll::add(&self.epoll, socket, listener_data(number), EventFlags::IN | EventFlags::ONESHOT)
     }
 
     pub fn arm_listener(&self, socket: impl AsFd, number: usize) -> Result<(), Errno> {
-        epoll::modify(&self.epoll, socket, listener_data(number), Interest::Readable.flags())
+        epoll::modify(&self.epoll, socket, listener_data(number), EventFlags::IN | EventFlags::ONESHOT)
     }
 }
 

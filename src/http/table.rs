@@ -1,6 +1,7 @@
 //! Where connections live while no worker has them. A worker takes one out, so no lock is held while it works;
 //! what happens to the connection meanwhile is left as a note in its place.
 
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ use super::board::{Board, State};
 use super::conn::{Conn, Wait};
 use super::handler::{Token, Wake};
 use super::limits::Limits;
-use super::poller::{Interest, Poller};
+use super::poller::{Event, Poller};
 
 /// How many candidates an eviction looks at before it gives up: each that is passed over has a whole request
 /// waiting to be read, so the workers are behind and a further connection would not be served either.
@@ -23,6 +24,8 @@ pub(super) struct Table<P> {
 
 struct Cell<P> {
     conn: Option<Box<Conn<P>>>,
+    /// What the kernel said while a worker had the connection.
+    missed: Event,
     /// The latest call whose waker was used; calls are counted from 1.
     woken: u64,
 }
@@ -34,7 +37,7 @@ impl<P> Table<P> {
         Self {
             board,
             poller,
-            cells: (0..places).map(|_| Mutex::new(Cell { conn: None, woken: 0 })).collect(),
+            cells: (0..places).map(|_| Mutex::new(Cell { conn: None, missed: Event::None, woken: 0 })).collect(),
             free: Mutex::new((0..places).rev().collect()),
         }
     }
@@ -70,35 +73,48 @@ impl<P> Table<P> {
         }
     }
 
-    /// Takes a connection out, and whether it was woken. `None`: a worker has it, or it is gone.
-    pub fn take(&self, token: Token) -> Option<(Box<Conn<P>>, bool)> {
+    /// Takes a connection out, and whether it was woken. `None`: it is gone, or a worker has it, which will find
+    /// the event when it puts it back.
+    pub fn take(&self, token: Token, event: Event) -> Option<(Box<Conn<P>>, bool)> {
         let mut cell = self.cell(token);
         if !self.board.is_current(token) {
             return None;
         }
-        let conn = cell.conn.take()?;
+        let Some(mut conn) = cell.conn.take() else {
+            cell.missed = cell.missed.max(event);
+            return None;
+        };
+        conn.unread = conn.unread.max(event);
         let woken = cell.woken == conn.call;
         self.board.working(token, conn.state());
         Some((conn, woken))
     }
 
-    /// Puts a connection back until something happens. It is armed under the lock of its place, since a moment
-    /// later it may be another worker's, or closed and its descriptor somebody else's.
-    pub fn put(&self, conn: Box<Conn<P>>, wait: Wait) {
+    /// Puts a connection back until something happens. It comes back if that has happened already.
+    pub fn put(&self, mut conn: Box<Conn<P>>, wait: Wait) -> Option<Box<Conn<P>>> {
         let token = conn.token;
         let mut cell = self.cell(token);
+        let missed = mem::take(&mut cell.missed);
+        conn.unread = conn.unread.max(missed);
+        if missed > Event::None && matches!(wait, Wait::Bytes | Wait::Room) {
+            return Some(conn);
+        }
         self.board.waiting(token, conn.state(), conn.deadline, conn.waiting_since);
         let woken = cell.woken == conn.call;
         let conn = cell.conn.insert(conn);
-        let interest = match wait {
-            Wait::Readable => Interest::Readable,
-            Wait::Writable => Interest::Writable,
-            Wait::Wake if !woken => return,
-            Wait::Wake | Wait::Turn => return self.poller.visit(token),
-        };
-        if self.poller.arm(&conn.socket, token, interest).is_err() {
-            self.vacate(cell, token);
+        match wait {
+            // Said once: it would report what is unread each time.
+            Wait::Room if !conn.room_watched => {
+                conn.room_watched = true;
+                if self.poller.watch_for_room(&conn.socket, token).is_err() {
+                    self.vacate(cell, token);
+                }
+            }
+            Wait::Turn => self.poller.visit(token),
+            Wait::Wake if woken => self.poller.visit(token),
+            Wait::Bytes | Wait::Room | Wait::Wake => {}
         }
+        None
     }
 
     /// Ends a connection that was taken out.
@@ -111,6 +127,7 @@ impl<P> Table<P> {
     /// The descriptor is closed before the place is free, so that there never are more of them than places.
     fn vacate(&self, mut cell: MutexGuard<'_, Cell<P>>, token: Token) {
         cell.conn = None;
+        cell.missed = Event::None;
         cell.woken = 0;
         self.board.retire(token);
         drop(cell);
@@ -152,7 +169,7 @@ impl<P: Send> Wake for Table<P> {
         }
         // Left for `put` to find where the handler has not returned yet.
         place.woken = call;
-        if place.conn.as_ref().is_some_and(|conn| conn.call == call && conn.state() == State::Parked) {
+        if place.conn.as_ref().is_some_and(|conn| conn.state() == State::Parked) {
             self.poller.visit(token);
         }
     }

@@ -8,27 +8,23 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::board::{Phase, State};
-use super::conn::{After, Conn, LINGER, LINGER_BYTES, Stage, Unsent, Wait};
+use super::conn::{After, Conn, Stage, Wait};
 use super::date;
 use super::gate::Shared;
-use super::handler::{Handler, Outcome, Resumed, Waker};
-use super::head::{Head, Terms};
+use super::handler::{Handler, Outcome, Resumed, Token, Waker};
+use super::head::Terms;
 use super::intake::{Fed, Progress};
-use super::message::Reply;
-use super::poller::Ready;
+use super::message::{Reply, Request};
+use super::poller::{Event, Ready};
 use super::refusal::Refusal;
-use super::reply;
-use crate::clock::{Clock, SystemClock};
 
 /// Read at once; a request that fits is handled where it lies.
 const INPUT_BYTES: usize = 64 * 1024;
-/// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
-const COPIED_BODY: usize = 16 * 1024;
 /// Requests and reads of one connection before the others have their turn.
 const STEPS: u32 = 32;
 
 /// What comes next for a connection that a worker has.
-enum Next {
+pub(super) enum Next {
     /// What its stage says.
     Step,
     /// Nothing until this.
@@ -37,11 +33,11 @@ enum Next {
 }
 
 pub(super) struct Worker<H: Handler> {
-    shared: Arc<Shared<H>>,
+    pub shared: Arc<Shared<H>>,
     number: usize,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    date: date::Cached,
+    pub input: Vec<u8>,
+    pub output: Vec<u8>,
+    pub date: date::Cached,
     waker: Waker,
     steps: u32,
 }
@@ -70,11 +66,8 @@ impl<H: Handler> Worker<H> {
                 shared.wake_keeper();
             }
             match ready {
-                Ready::Connection(token) => {
-                    if let Some((conn, woken)) = shared.table.take(token) {
-                        self.visit(conn, woken);
-                    }
-                }
+                Ready::Connection(token, event) => self.visit(token, event),
+                Ready::Visit(token) => self.visit(token, Event::Ready),
                 Ready::Listener(number) => shared.accept(number),
                 Ready::Nothing => {}
             }
@@ -85,9 +78,10 @@ impl<H: Handler> Worker<H> {
         shared.worker_ended();
     }
 
-    fn visit(&mut self, mut conn: Box<Conn<H::Parked>>, woken: bool) {
+    fn visit(&mut self, token: Token, event: Event) {
+        let Some((mut conn, woken)) = self.shared.table.take(token, event) else { return };
         self.steps = STEPS;
-        let wait = loop {
+        loop {
             let next = match mem::replace(&mut conn.stage, Stage::Receiving) {
                 Stage::Receiving => self.receive(&mut conn),
                 Stage::Parked(on) => self.resume(&mut conn, on, woken),
@@ -96,15 +90,17 @@ impl<H: Handler> Worker<H> {
             };
             match next {
                 Next::Step => {}
-                Next::Wait(wait) => break wait,
+                Next::Wait(wait) => match self.shared.table.put(conn, wait) {
+                    Some(back) => conn = back,
+                    None => return,
+                },
                 Next::Close => return self.shared.table.close(conn),
             }
-        };
-        self.shared.table.put(conn, wait);
+        }
     }
 
     /// Takes one of the connection's steps: whether there was one left.
-    fn has_step(&mut self) -> bool {
+    pub fn has_step(&mut self) -> bool {
         self.steps = self.steps.saturating_sub(1);
         self.steps > 0
     }
@@ -121,9 +117,19 @@ impl<H: Handler> Worker<H> {
             if at == input.len() {
                 input.clear();
                 at = 0;
+                if conn.unread == Event::None {
+                    break self.await_bytes(conn);
+                }
                 match conn.socket.receive(&mut input) {
+                    // What did not fill the buffer was all; what comes later is another event.
+                    Ok(Some(1..)) if input.len() < input.capacity() && conn.unread == Event::Ready => {
+                        conn.unread = Event::None;
+                    }
                     Ok(Some(1..)) => {}
-                    Ok(None) => break self.await_bytes(conn),
+                    Ok(None) => {
+                        conn.unread = Event::None;
+                        continue;
+                    }
                     // What is incomplete now stays so, and nobody waits for an answer to it.
                     Ok(Some(0)) | Err(_) => break Next::Close,
                 }
@@ -139,7 +145,7 @@ impl<H: Handler> Worker<H> {
                 break Next::Wait(Wait::Turn);
             }
         };
-        if at < input.len() {
+        if at < input.len() && !matches!(conn.stage, Stage::Lingering(_)) {
             conn.ahead.extend_from_slice(&input[at..]);
         }
         self.input = input;
@@ -159,7 +165,7 @@ impl<H: Handler> Worker<H> {
         self.waker.call = *call;
         let (shared, waker) = (&self.shared, &self.waker);
         let fed = intake.feed(input, &shared.limits, |head, body| {
-            handle(shared, head, waker, None, |head| head.request(body, *peer, *first_byte))
+            (handle(shared, &head.request(body, *peer, *first_byte), waker, None), head.terms)
         });
         match fed {
             Err(refusal) => (input.len(), self.refuse(conn, refusal)),
@@ -190,7 +196,7 @@ impl<H: Handler> Worker<H> {
                 return Next::Close;
             }
         }
-        if Instant::now() >= conn.deadline { self.overdue(conn) } else { Next::Wait(Wait::Readable) }
+        if Instant::now() >= conn.deadline { self.overdue(conn) } else { Next::Wait(Wait::Bytes) }
     }
 
     fn overdue(&mut self, conn: &mut Conn<H::Parked>) -> Next {
@@ -214,7 +220,7 @@ impl<H: Handler> Worker<H> {
         self.waker.call = conn.call;
         let (shared, waker) = (&self.shared, &self.waker);
         let result = conn.intake.replay(|head, body| {
-            handle(shared, head, waker, Some(resumed), |head| head.request(body, conn.peer, conn.first_byte))
+            (handle(shared, &head.request(body, conn.peer, conn.first_byte), waker, Some(resumed)), head.terms)
         });
         match result {
             Ok(result) => {
@@ -235,7 +241,7 @@ impl<H: Handler> Worker<H> {
             }
             (Outcome::Reply(reply), terms) => {
                 conn.intake.finish();
-                let after = if !terms.keep_alive && !more {
+                let after = if !terms.keep_alive && !more && conn.unread == Event::None {
                     After::Close
                 } else if reply.close || !terms.keep_alive || self.shared.board.phase() >= Phase::Draining {
                     After::Linger
@@ -246,112 +252,19 @@ impl<H: Handler> Worker<H> {
             }
         }
     }
-
-    /// Answers what is no request. What follows it on this connection is never looked at.
-    fn refuse(&mut self, conn: &mut Conn<H::Parked>, refusal: Refusal) -> Next {
-        conn.intake.finish();
-        conn.ahead = Vec::new();
-        let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
-        let refused = catch_unwind(AssertUnwindSafe(|| self.shared.handler.refuse(&refusal)));
-        let reply = refused.unwrap_or_else(|_| {
-            self.shared.board.panics.fetch_add(1, Ordering::Relaxed);
-            Reply::new(refusal.status())
-        });
-        self.send(conn, reply, terms, After::Linger)
-    }
-
-    fn send(&mut self, conn: &mut Conn<H::Parked>, reply: Reply, terms: Terms, after: After) -> Next {
-        let date = self.date.at(SystemClock.unix());
-        self.output.clear();
-        reply::write_head(&mut self.output, &reply, terms, after != After::Next, date);
-        let mut body = if reply::sends_body(reply.status, terms) { reply.body } else { Vec::new() };
-        if body.len() <= COPIED_BODY {
-            self.output.append(&mut body);
-        }
-        match conn.socket.send(&self.output, &body) {
-            Err(_) => Next::Close,
-            Ok(sent) if sent == self.output.len() + body.len() => self.sent(conn, after),
-            Ok(sent) => {
-                conn.deadline = Instant::now() + self.shared.limits.write_timeout;
-                conn.stage = Stage::Sending(Unsent { head: self.output.clone(), body, sent }, after);
-                Next::Wait(Wait::Writable)
-            }
-        }
-    }
-
-    fn send_more(&mut self, conn: &mut Conn<H::Parked>, mut unsent: Unsent, after: After) -> Next {
-        let before = unsent.sent;
-        match unsent.send(&conn.socket) {
-            Err(_) => Next::Close,
-            Ok(true) => self.sent(conn, after),
-            Ok(false) => {
-                let now = Instant::now();
-                if unsent.sent > before {
-                    conn.deadline = now + self.shared.limits.write_timeout;
-                } else if now >= conn.deadline {
-                    return Next::Close;
-                }
-                conn.stage = Stage::Sending(unsent, after);
-                Next::Wait(Wait::Writable)
-            }
-        }
-    }
-
-    /// A whole answer has left.
-    fn sent(&mut self, conn: &mut Conn<H::Parked>, after: After) -> Next {
-        let now = Instant::now();
-        conn.waiting_since = now;
-        match after {
-            After::Next => Next::Step,
-            After::Close => Next::Close,
-            After::Linger => {
-                conn.socket.finish_sending();
-                conn.ahead = Vec::new();
-                conn.deadline = now + LINGER;
-                conn.stage = Stage::Lingering(self.shared.limits.body_bytes.saturating_add(LINGER_BYTES));
-                Next::Step
-            }
-        }
-    }
-
-    /// Drops what still arrives until the other end has had its chance to read the last answer.
-    fn linger(&mut self, conn: &mut Conn<H::Parked>, mut left: usize) -> Next {
-        loop {
-            self.input.clear();
-            match conn.socket.receive(&mut self.input) {
-                Ok(None) if self.shared.board.phase() >= Phase::Finishing || Instant::now() >= conn.deadline => {
-                    return Next::Close;
-                }
-                Ok(None) => {
-                    conn.stage = Stage::Lingering(left);
-                    return Next::Wait(Wait::Readable);
-                }
-                Ok(Some(bytes)) if 0 < bytes && bytes <= left && Instant::now() < conn.deadline => left -= bytes,
-                Ok(Some(_)) | Err(_) => return Next::Close,
-            }
-            if !self.has_step() {
-                conn.stage = Stage::Lingering(left);
-                return Next::Wait(Wait::Turn);
-            }
-        }
-    }
 }
 
 /// Calls the handler. A panic in it is counted and answered, and costs the connection, not the worker.
-fn handle<'a, H: Handler>(
+fn handle<H: Handler>(
     shared: &Shared<H>,
-    head: &Head<'a>,
+    request: &Request<'_>,
     waker: &Waker,
     resumed: Option<Resumed<H::Parked>>,
-    request: impl FnOnce(&Head<'a>) -> super::message::Request<'a>,
-) -> (Outcome<H::Parked>, Terms) {
-    let request = request(head);
-    let outcome = catch_unwind(AssertUnwindSafe(|| shared.handler.handle(&request, waker, resumed)));
-    let outcome = outcome.unwrap_or_else(|_| {
+) -> Outcome<H::Parked> {
+    catch_unwind(AssertUnwindSafe(|| shared.handler.handle(request, waker, resumed))).unwrap_or_else(|_| {
         shared.board.panics.fetch_add(1, Ordering::Relaxed);
         let mut reply = catch_unwind(AssertUnwindSafe(|| shared.handler.panicked())).unwrap_or(Reply::new(500));
         reply.close = true;
         Outcome::Reply(reply)
-    });
-    (outcome, head.terms)
+    })
 }

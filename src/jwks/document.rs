@@ -1,28 +1,18 @@
-//! OpenID metadata and JWKS documents to issuers and keys. A key that cannot be used is left out and
-//! counted; it does not take the others with it.
+//! The two documents that an authority publishes, from bytes to values. Pure, so that hostile bytes can be tried on it.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::key_set::{Key, Material};
+use super::key::Key;
 use crate::url::Url;
 
-/// No metadata or key document in the field comes near (Entra's JWKS: some 15 KB).
+/// The longest document. Entra's are below 40 KiB.
 pub const MAX_BYTES: usize = 1024 * 1024;
+/// The most keys in one document. Entra has about ten.
+pub const MAX_KEYS: usize = 256;
 
-/// Entra publishes under ten; more than this is no key set.
-const MAX_KEYS: usize = 256;
-
-/// Shorter RSA keys are ignored (contract, section 7), in bytes.
-const MIN_RSA: usize = 256;
-
-/// Longer ones cost more than a token may cost, in bytes.
-const MAX_RSA: usize = 1024;
-
-/// What the metadata is read for.
-#[derive(Debug)]
+/// What the OpenID document says (OpenID Connect Discovery 1.0 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// May hold `{tenantid}`.
     pub issuer: String,
@@ -30,202 +20,144 @@ pub struct Metadata {
     pub jwks_uri: Url,
 }
 
-#[derive(Deserialize)]
-struct RawMetadata {
-    issuer: String,
-    jwks_uri: String,
+/// Why a document is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentError {
+    /// Longer than [`MAX_BYTES`].
+    TooLarge,
+    /// No JSON of the expected members.
+    Malformed,
+    /// `jwks_uri` is not an absolute URL.
+    KeyAddress,
+    /// More than [`MAX_KEYS`].
+    TooManyKeys,
+    /// Not one key that could be used.
+    NoUsableKey,
 }
 
-/// Reads metadata. The keys must be at an origin that the operator named, or at one of the same cloud.
-pub fn metadata(body: &[u8], address: &Url, allow_insecure: bool) -> Result<Metadata, String> {
-    let raw: RawMetadata = serde_json::from_slice(body).map_err(|_| "the metadata is no OpenID configuration")?;
-    if raw.issuer.is_empty() || raw.issuer.len() > 1024 {
-        return Err("the metadata's issuer is no URL".into());
+impl std::fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "it is longer than 1 MiB",
+            Self::Malformed => "it is not of the expected form",
+            Self::KeyAddress => "its jwks_uri is not an absolute URL",
+            Self::TooManyKeys => "it holds more than 256 keys",
+            Self::NoUsableKey => "it holds no usable key",
+        })
     }
-    let jwks_uri = Url::parse(&raw.jwks_uri).map_err(|expected| format!("jwks_uri: expected {expected}"))?;
-    if !jwks_uri.origin.https && !jwks_uri.origin.is_loopback() && !allow_insecure {
-        return Err(format!("jwks_uri is at {}: expected https", jwks_uri.origin));
-    }
-    let (own, named) = (&jwks_uri.origin, &address.origin);
-    let answers_for = own.https == named.https && own.port == named.port && same_cloud(&own.host, &named.host);
-    if own != named && !answers_for {
-        return Err(format!("jwks_uri is at {own}, which is not where the metadata is"));
-    }
-    Ok(Metadata { issuer: raw.issuer, jwks_uri })
 }
 
-/// The issuer that the document of version 1 names.
-pub fn issuer(body: &[u8]) -> Option<String> {
+/// Reads the OpenID document. Its other members are of no concern here.
+pub fn metadata(bytes: &[u8]) -> Result<Metadata, DocumentError> {
     #[derive(Deserialize)]
-    struct Raw {
+    struct Document {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let Document { issuer, jwks_uri } = parse(bytes)?;
+    if issuer.trim().is_empty() {
+        return Err(DocumentError::Malformed);
+    }
+    let jwks_uri = Url::parse(&jwks_uri).map_err(|_| DocumentError::KeyAddress)?;
+    Ok(Metadata { issuer, jwks_uri })
+}
+
+/// Reads the `issuer` of the v1 document, of which nothing else is used.
+pub fn issuer(bytes: &[u8]) -> Result<String, DocumentError> {
+    #[derive(Deserialize)]
+    struct Document {
         issuer: String,
     }
-    let raw: Raw = serde_json::from_slice(body).ok()?;
-    (!raw.issuer.is_empty() && raw.issuer.len() <= 1024).then_some(raw.issuer)
+    let Document { issuer } = parse(bytes)?;
+    if issuer.trim().is_empty() { Err(DocumentError::Malformed) } else { Ok(issuer) }
 }
 
-/// Hosts of one cloud, which answer for each other: protocol page, section 10.
-fn same_cloud(one: &str, other: &str) -> bool {
-    const CLOUDS: &[&[&str]] = &[
-        &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"],
-        &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"],
-        &["login.microsoftonline.us", "login.usgovcloudapi.net"],
-    ];
-    CLOUDS.iter().any(|cloud| cloud.contains(&one) && cloud.contains(&other))
-}
-
-#[derive(Deserialize)]
-struct RawKeys {
-    keys: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-struct RawKey {
-    kty: String,
-    kid: Option<String>,
-    r#use: Option<String>,
-    key_ops: Option<Vec<String>>,
-    alg: Option<String>,
-    issuer: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    crv: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-}
-
-/// Reads a key set (RFC 7517 §5): the keys that can be used, and how many cannot.
-pub fn keys(body: &[u8]) -> Result<(Vec<Key>, usize), String> {
-    let raw: RawKeys = serde_json::from_slice(body).map_err(|_| "the key document is no JWK set")?;
-    if raw.keys.len() > MAX_KEYS {
-        return Err(format!("the key document holds more than {MAX_KEYS} keys"));
+/// Reads a JWKS (RFC 7517 §5): the usable keys, and how many others there were. One odd key does not spoil the rest.
+pub fn keys(bytes: &[u8]) -> Result<(Vec<Key>, usize), DocumentError> {
+    #[derive(Deserialize)]
+    struct Document<'a> {
+        #[serde(borrow)]
+        keys: Vec<&'a RawValue>,
     }
-    let total = raw.keys.len();
-    let keys: Vec<Key> = raw.keys.into_iter().filter_map(key).collect();
-    let skipped = total - keys.len();
+    let Document { keys: all } = parse(bytes)?;
+    if all.len() > MAX_KEYS {
+        return Err(DocumentError::TooManyKeys);
+    }
+    let keys: Vec<Key> = all.iter().filter_map(|jwk| Key::from_jwk(jwk.get()).ok()).collect();
+    if keys.is_empty() {
+        return Err(DocumentError::NoUsableKey);
+    }
+    let skipped = all.len() - keys.len();
     Ok((keys, skipped))
 }
 
-fn key(value: Value) -> Option<Key> {
-    let raw: RawKey = serde_json::from_value(value).ok()?;
-    let kid = raw.kid.filter(|kid| !kid.is_empty())?;
-    // Keys for anything else than signatures are left out (RFC 7517 §4.2, §4.3).
-    let for_signing = raw.r#use.is_none_or(|purpose| purpose == "sig")
-        && raw.key_ops.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
-    if !for_signing {
-        return None;
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DocumentError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(DocumentError::TooLarge);
     }
-    let bytes = |text: Option<String>| URL_SAFE_NO_PAD.decode(text?).ok();
-    let material = match (raw.kty.as_str(), raw.crv.as_deref()) {
-        ("RSA", _) => {
-            let strip = |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
-            let (n, e) = (strip(bytes(raw.n)?), strip(bytes(raw.e)?));
-            if !(MIN_RSA..=MAX_RSA).contains(&n.len()) || n[0] < 0x80 && n.len() == MIN_RSA || e.is_empty() {
-                return None;
-            }
-            Material::Rsa { n, e }
-        }
-        ("EC", Some("P-256")) => Material::P256(point(32, &bytes(raw.x)?, &bytes(raw.y)?)?),
-        ("EC", Some("P-384")) => Material::P384(point(48, &bytes(raw.x)?, &bytes(raw.y)?)?),
-        _ => return None,
-    };
-    Some(Key {
-        kid,
-        material,
-        alg: raw.alg.filter(|alg| !alg.is_empty()),
-        issuer: raw.issuer.filter(|text| !text.trim().is_empty()),
-    })
-}
-
-fn point(length: usize, x: &[u8], y: &[u8]) -> Option<Vec<u8>> {
-    (x.len() == length && y.len() == length).then(|| [&[4], x, y].concat())
+    serde_json::from_slice(bytes).map_err(|_| DocumentError::Malformed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jwks::testing::{P256, RSA_A};
 
-    fn address() -> Url {
-        Url::parse("https://login.microsoftonline.com/t/v2.0/.well-known/openid-configuration").unwrap()
-    }
-
-    fn meta(jwks_uri: &str, insecure: bool) -> Result<Metadata, String> {
-        metadata(format!(r#"{{"issuer":"https://i","jwks_uri":"{jwks_uri}"}}"#).as_bytes(), &address(), insecure)
+    #[test]
+    fn the_openid_document_names_issuer_and_keys() {
+        let text = br#"{"x":[1],"issuer":"https://i.example/{tenantid}/v2.0","jwks_uri":"https://i.example/keys"}"#;
+        let document = metadata(text).unwrap();
+        assert_eq!(document.issuer, "https://i.example/{tenantid}/v2.0");
+        assert_eq!(document.jwks_uri.to_string(), "https://i.example/keys");
+        assert_eq!(issuer(text).unwrap(), document.issuer);
     }
 
     #[test]
-    fn keys_come_from_where_the_metadata_is_or_from_its_cloud() {
-        assert!(meta("https://login.microsoftonline.com/t/discovery/v2.0/keys", false).is_ok());
-        assert!(meta("https://login.windows.net/t/keys", false).is_ok());
-        for uri in [
-            "https://evil.example/keys",
-            "https://login.microsoftonline.us/t/keys",
-            "https://login.microsoftonline.com:8443/keys",
-            "http://login.microsoftonline.com/keys",
-            "https://login.microsoftonline.com.evil.example/keys",
-            "/keys",
-            "file:///etc/passwd",
+    fn another_document_is_refused() {
+        for text in [
+            "",
+            "[]",
+            "<html>",
+            r#"{"issuer":"i"}"#,
+            r#"{"issuer":"i","issuer":"j","jwks_uri":"https://i.example/"}"#,
+            r#"{"issuer":7,"jwks_uri":"https://i.example/"}"#,
+            r#"{"issuer":" ","jwks_uri":"https://i.example/"}"#,
+            r#"{"issuer":"i","jwks_uri":"https://i.example/"}x"#,
         ] {
-            assert!(meta(uri, false).is_err(), "{uri}");
+            assert_eq!(metadata(text.as_bytes()), Err(DocumentError::Malformed), "{text}");
         }
-        assert!(meta("http://login.microsoftonline.com/keys", true).is_err(), "another origin in any case");
+        for uri in ["/keys", "file:///etc/passwd", "https://user@i.example/", ""] {
+            let text = format!(r#"{{"issuer":"i","jwks_uri":"{uri}"}}"#);
+            assert_eq!(metadata(text.as_bytes()), Err(DocumentError::KeyAddress), "{uri}");
+        }
     }
 
     #[test]
-    fn what_is_no_metadata_is_refused() {
-        for body in
-            ["", "{}", "[]", r#"{"issuer":"x"}"#, r#"{"issuer":"","jwks_uri":"https://login.microsoftonline.com/k"}"#]
-        {
-            assert!(metadata(body.as_bytes(), &address(), false).is_err(), "{body}");
-        }
-    }
-
-    fn rsa(bytes: usize, first: u8) -> String {
-        let mut n = vec![0xff; bytes];
-        n[0] = first;
-        URL_SAFE_NO_PAD.encode(n)
-    }
-
-    fn read(members: &str) -> (usize, usize) {
-        let (keys, skipped) = keys(format!(r#"{{"keys":[{{"kid":"k",{members}}}]}}"#).as_bytes()).unwrap();
-        (keys.len(), skipped)
+    fn odd_keys_are_left_out_and_counted() {
+        let text = format!(r#"{{"keys":[{},7,null,{{"kty":"oct","kid":"o"}},{}]}}"#, RSA_A.jwk("one"), P256.jwk("two"));
+        let (found, skipped) = keys(text.as_bytes()).unwrap();
+        assert_eq!((found.len(), skipped), (2, 3));
+        assert_eq!(keys(br#"{"keys":[]}"#), Err(DocumentError::NoUsableKey));
+        assert_eq!(keys(br#"{"keys":{}}"#), Err(DocumentError::Malformed));
+        assert_eq!(keys(b"{}"), Err(DocumentError::Malformed));
     }
 
     #[test]
-    fn only_keys_that_can_verify_are_kept() {
-        let good = format!(r#""kty":"RSA","e":"AQAB","n":"{}""#, rsa(256, 0x80));
-        for members in [
-            good.clone(),
-            format!(r#"{good},"use":"sig""#),
-            format!(r#"{good},"key_ops":["verify"]"#),
-            format!(r#""kty":"RSA","e":"AQAB","n":"{}""#, rsa(1024, 0x80)),
-            format!(r#""kty":"EC","crv":"P-256","x":"{0}","y":"{0}""#, URL_SAFE_NO_PAD.encode([1; 32])),
-            format!(r#""kty":"EC","crv":"P-384","x":"{0}","y":"{0}""#, URL_SAFE_NO_PAD.encode([1; 48])),
-        ] {
-            assert_eq!(read(&members), (1, 0), "{members}");
-        }
-        for members in [
-            format!(r#"{good},"use":"enc""#),
-            format!(r#"{good},"key_ops":["encrypt"]"#),
-            format!(r#""kty":"RSA","e":"AQAB","n":"{}""#, rsa(256, 0x7f)),
-            format!(r#""kty":"RSA","e":"AQAB","n":"{}""#, rsa(255, 0xff)),
-            format!(r#""kty":"RSA","e":"AQAB","n":"{}""#, rsa(1025, 0x80)),
-            format!(r#""kty":"RSA","n":"{}""#, rsa(256, 0x80)),
-            r#""kty":"RSA","e":"AQAB","n":"!""#.to_owned(),
-            r#""kty":"oct","k":"AA""#.to_owned(),
-            format!(r#""kty":"EC","crv":"P-521","x":"{0}","y":"{0}""#, URL_SAFE_NO_PAD.encode([1; 66])),
-            format!(r#""kty":"EC","crv":"P-256","x":"{0}","y":"AA""#, URL_SAFE_NO_PAD.encode([1; 32])),
-            r#""kty":7"#.to_owned(),
-        ] {
-            assert_eq!(read(&members), (0, 1), "{members}");
-        }
-        assert!(keys(b"{}").is_err() && keys(b"[]").is_err() && keys(b"").is_err());
-    }
-
-    #[test]
-    fn the_number_of_keys_is_bounded_at_and_above_the_limit() {
-        let list = |count: usize| format!(r#"{{"keys":[{}]}}"#, vec!["{}"; count].join(","));
-        assert!(keys(list(MAX_KEYS).as_bytes()).is_ok());
-        assert!(keys(list(MAX_KEYS + 1).as_bytes()).is_err());
+    fn documents_have_a_budget() {
+        let with = |count| {
+            let all = vec![P256.jwk("one"); count].join(",");
+            keys(format!(r#"{{"keys":[{all}]}}"#).as_bytes()).map(|(keys, _)| keys.len())
+        };
+        assert_eq!(with(MAX_KEYS - 1), Ok(MAX_KEYS - 1));
+        assert_eq!(with(MAX_KEYS), Ok(MAX_KEYS));
+        assert_eq!(with(MAX_KEYS + 1), Err(DocumentError::TooManyKeys));
+        let padded = |length: usize| {
+            let mut text = br#"{"issuer":"i"}"#.to_vec();
+            text.resize(length, b' ');
+            issuer(&text)
+        };
+        assert_eq!(padded(MAX_BYTES - 1), Ok("i".into()));
+        assert_eq!(padded(MAX_BYTES), Ok("i".into()));
+        assert_eq!(padded(MAX_BYTES + 1), Err(DocumentError::TooLarge));
     }
 }

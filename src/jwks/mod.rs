@@ -1,11 +1,113 @@
-//! Signing keys: where they come from, what they are, and when they are fetched again.
+//! The keys that a tenant signs its tokens with, and who it says it is: fetched, judged, kept fresh.
 
-mod document;
-mod key_set;
+pub mod authority;
+pub mod document;
+mod fetch;
+mod issuer;
+mod key;
 mod refresh;
 mod schedule;
-mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 
-pub use key_set::{Key, KeySet, Material};
-pub use refresh::{Answer, Keys};
-pub use settings::Settings;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use fetch::{FetchError, Settings};
+pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
+pub use key::{Algorithm, Key, Material, Unusable};
+pub use refresh::{Keys, RefreshAnswer};
+
+/// What was fetched at one moment. It never changes; a refresh makes another one.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    by_kid: HashMap<String, Vec<Arc<Key>>>,
+    issuers: Vec<Issuer>,
+    metadata_issuer: Option<Issuer>,
+    fetched_at: u64,
+    skipped: usize,
+}
+
+impl KeySet {
+    /// From the usable keys of a JWKS, the `issuer` of the metadata and [every issuer](accepted_issuers) that it stands for.
+    ///
+    /// A `kid` may stand for one RSA key and one key of each curve (RFC 7517 §4.5). Of several keys of one `kid` and
+    /// type the first counts, as it would for a verifier that tries them in order; the others are counted as skipped.
+    pub fn new(keys: Vec<Key>, metadata_issuer: &str, issuers: Vec<Issuer>, fetched_at: u64) -> Self {
+        let metadata_issuer = Some(Issuer::new(metadata_issuer));
+        let mut set = Self { issuers, metadata_issuer, fetched_at, ..Self::default() };
+        for key in keys {
+            let own = set.by_kid.entry(key.kid().to_owned()).or_default();
+            let kind = std::mem::discriminant(key.material());
+            if own.iter().any(|other| std::mem::discriminant(other.material()) == kind) {
+                set.skipped += 1;
+            } else {
+                own.push(Arc::new(key));
+            }
+        }
+        set
+    }
+
+    /// With this many keys of the document left out before.
+    #[must_use]
+    pub const fn skipping(mut self, more: usize) -> Self {
+        self.skipped += more;
+        self
+    }
+
+    /// The keys of exactly this `kid`, at most one of each type. Empty: unknown.
+    pub fn find(&self, kid: &str) -> &[Arc<Key>] {
+        self.by_kid.get(kid).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether this very key is still one of the set.
+    pub fn holds(&self, key: &Arc<Key>) -> bool {
+        self.find(key.kid()).iter().any(|own| Arc::ptr_eq(own, key) || own == key)
+    }
+
+    /// Who may issue tokens, where the configuration does not say it.
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    /// The `issuer` of the v2 document.
+    pub const fn metadata_issuer(&self) -> Option<&Issuer> {
+        self.metadata_issuer.as_ref()
+    }
+
+    /// When, in seconds since 1970.
+    pub const fn fetched_at(&self) -> u64 {
+        self.fetched_at
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.by_kid.values().map(Vec::len).sum()
+    }
+
+    /// Whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_kid.is_empty()
+    }
+
+    /// How many keys of the document were of no use.
+    pub const fn skipped(&self) -> usize {
+        self.skipped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwks::testing::{P256, RSA_A, RSA_B};
+
+    #[test]
+    fn of_one_kid_the_first_key_of_each_type_counts() {
+        let keys = [RSA_A.jwk("k"), RSA_B.jwk("k"), P256.jwk("k")].map(|jwk| Key::from_jwk(&jwk).unwrap());
+        let set = KeySet::new(keys.to_vec(), "https://issuer.example/", Vec::new(), 0);
+        assert_eq!((set.len(), set.skipped()), (2, 1));
+        assert!(set.holds(&Arc::new(keys[0].clone())) && set.holds(&Arc::new(keys[2].clone())));
+        assert!(!set.holds(&Arc::new(keys[1].clone())));
+        assert!(set.find("K").is_empty(), "exact");
+    }
+}

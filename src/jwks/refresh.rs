@@ -1,221 +1,195 @@
-//! Keeps the key set fresh on a thread of its own. Nobody waits here but by being called back.
+//! Keeps an authority's keys at hand. One thread of its own fetches them, so that no request ever waits on the network with a worker:
+//! whoever needs keys that are about to come leaves a waker and is called back.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
-use super::document::{self, MAX_BYTES};
-use super::key_set::KeySet;
-use super::schedule::History;
-use super::settings::Settings;
+use super::KeySet;
+pub use super::fetch::{FetchError, Settings};
+use super::schedule::{Reason, Schedule};
 use crate::clock::Clock;
-use crate::outbound::{Exchange, OutRequest, Upstream};
-use crate::url::Url;
+use crate::outbound::Exchange;
 
-/// The thread looks at the clock at least so often, which may have been set.
-const LOOK: Duration = Duration::from_mins(1);
+/// Called once, on the fetching thread or, where there is nothing to wait for any more, on the caller's before the call returns.
+pub type Waker = Box<dyn FnOnce() + Send>;
 
-/// Called once when a fetch has ended.
-type Wake = Box<dyn FnOnce() + Send>;
-
-/// Whether it helps to wait for keys.
+/// Whether waiting helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A fetch is under way, or about to be; the caller will be called back.
+pub enum RefreshAnswer {
+    /// The waker is called when a fetch has ended, well or not. Then look again.
     Wait,
-    /// None is.
-    NotNow {
-        /// Seconds until the next one is planned.
-        retry_after: u64,
-    },
+    /// No fetch is to be expected soon: the waker was dropped. What is known is all there is.
+    NotNow,
 }
 
 /// The keys of one authority.
 pub struct Keys {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     settings: Settings,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
-    current: RwLock<Option<Arc<KeySet>>>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    history: History,
-    fetching: bool,
-    demanded: bool,
+    schedule: Schedule,
+    set: Option<Arc<KeySet>>,
+    waiting: Vec<Waker>,
     stopped: bool,
-    waiting: Vec<Wake>,
 }
 
 impl Keys {
-    /// Starts the thread, which fetches at once.
-    pub fn start(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let keys = Arc::new(Self {
-            settings,
-            exchange,
-            clock,
-            current: RwLock::new(None),
-            state: Mutex::new(State { fetching: true, ..State::default() }),
-            changed: Condvar::new(),
-        });
-        let own = Arc::clone(&keys);
-        if let Err(error) = thread::Builder::new().name("keys".to_owned()).spawn(move || own.run()) {
-            log::error!("no thread for signing keys: {error}");
-        }
-        keys
+    /// Starts to fetch in the background.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let keys = Self::idle(settings, exchange, clock);
+        let shared = Arc::clone(&keys.shared);
+        thread::Builder::new().name("keys".to_owned()).spawn(move || shared.run())?;
+        Ok(keys)
     }
 
-    /// Ends the thread.
-    pub fn stop(&self) {
-        self.lock().stopped = true;
-        self.changed.notify_all();
+    /// Fetches once, to see whether it can be done.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn probe(settings: &Settings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
+        super::fetch::fetch(settings, exchange, None, now)
     }
 
-    /// The keys to verify with, where there are any that still count.
+    /// Without a thread: tests fetch by hand.
+    fn idle(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
+        let schedule = Schedule::new(clock.instant(), settings.refresh, settings.minimum);
+        let state = Mutex::new(State { schedule, set: None, waiting: Vec::new(), stopped: false });
+        Self { shared: Arc::new(Shared { settings, exchange, clock, state, changed: Condvar::new() }) }
+    }
+
+    /// The keys as of now. `None`: there are none yet, or the last ones are more than a day old.
     pub fn snapshot(&self) -> Option<Arc<KeySet>> {
-        let set = self.current.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let history = History { fetched_at: Some(set.fetched_at()), ..History::default() };
-        history.is_current(self.clock.unix()).then_some(set)
+        let state = self.shared.lock();
+        state.usable(&*self.shared.clock)
     }
 
-    /// For a token whose key is unknown: a fetch at once, then at most one in the configured while.
-    pub fn on_unknown_kid(&self, wake: Wake) -> Answer {
-        let now = self.clock.unix();
-        let mut state = self.lock();
-        // A fetch that began before the token came may end without its key; it was not for this token.
-        let begun = state.fetching && state.demanded;
-        if !begun && !state.history.may_demand(now, self.settings.minimum.as_secs()) {
-            return self.not_now(&state, now);
+    /// A token names a key that is not in `seen`. Its keys may have been changed: they are fetched at once, but then at most every
+    /// 30 seconds.
+    pub fn on_unknown_kid(&self, seen: &Arc<KeySet>, waker: Waker) -> RefreshAnswer {
+        let mut state = self.shared.lock();
+        if state.set.as_ref().is_some_and(|set| !Arc::ptr_eq(set, seen)) {
+            drop(state);
+            waker();
+            return RefreshAnswer::Wait;
         }
-        if !begun {
-            state.history.demanded_at = Some(now);
-            state.demanded = true;
-            self.changed.notify_all();
+        if state.stopped || !state.schedule.force(self.shared.clock.instant()) {
+            return RefreshAnswer::NotNow;
         }
-        state.waiting.push(wake);
-        Answer::Wait
+        state.waiting.push(waker);
+        drop(state);
+        self.shared.changed.notify_all();
+        RefreshAnswer::Wait
     }
 
-    /// For a token that comes before there are keys: waits for the first fetch, while that is under way.
-    pub fn on_missing(&self, wake: Wake) -> Answer {
-        let now = self.clock.unix();
-        let mut state = self.lock();
-        if !state.fetching || state.history.failures > 0 {
-            return self.not_now(&state, now);
+    /// There is no [snapshot](Keys::snapshot). Waiting helps while the fetch at start is under way, not while the authority is down.
+    pub fn on_missing(&self, waker: Waker) -> RefreshAnswer {
+        let mut state = self.shared.lock();
+        if state.usable(&*self.shared.clock).is_some() {
+            drop(state);
+            waker();
+            return RefreshAnswer::Wait;
         }
-        state.waiting.push(wake);
-        Answer::Wait
+        if state.stopped || !state.schedule.is_first() {
+            return RefreshAnswer::NotNow;
+        }
+        state.waiting.push(waker);
+        RefreshAnswer::Wait
     }
 
-    fn not_now(&self, state: &State, now: u64) -> Answer {
-        let due = state.history.due_at(self.settings.refresh.as_secs());
-        Answer::NotNow { retry_after: due.saturating_sub(now).clamp(1, 30) }
-    }
-
-    /// Seconds since the keys were fetched.
+    /// How long ago the keys were fetched. `None`: never.
     pub fn age_seconds(&self) -> Option<u64> {
-        let set = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        set.as_ref().map(|set| self.clock.unix().saturating_sub(set.fetched_at()))
+        let now = self.shared.clock.instant();
+        self.shared.lock().schedule.age(now).map(|age| age.as_secs())
+    }
+
+    /// Fetches no more and calls all wakers. A fetch under way ends unheard.
+    pub fn stop(&self) {
+        let mut state = self.shared.lock();
+        state.stopped = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.shared.changed.notify_all();
+        wake(waiting);
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl State {
+    fn usable(&self, clock: &dyn Clock) -> Option<Arc<KeySet>> {
+        self.set.clone().filter(|_| self.schedule.is_usable(clock.instant()))
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some((reason, known)) = self.next() {
+            self.fetch(reason, known.as_deref());
+        }
+    }
+
+    /// Sleeps until a fetch is to begin. `None`: stopped.
+    fn next(&self) -> Option<(Reason, Option<Arc<KeySet>>)> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let wait = state.schedule.wait(self.clock.instant());
+            if wait.is_zero() {
+                return Some((state.schedule.begin(), state.set.clone()));
+            }
+            (state, _) = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Only the outcome is entered under the lock.
+    fn fetch(&self, reason: Reason, known: Option<&KeySet>) {
+        // Ahead of need everything is asked for anew, the issuer of v1 tokens too.
+        let known = known.filter(|_| reason == Reason::UnknownKey);
+        let outcome = super::fetch::fetch(&self.settings, &*self.exchange, known, self.clock.unix());
+        let authority = &self.settings.authority.metadata.origin;
+        match &outcome {
+            Ok(set) => log::info!("{} signing keys from {authority}, {} skipped", set.len(), set.skipped()),
+            Err(error) => log::warn!("no signing keys from {authority}: {error}"),
+        }
+        let mut state = self.lock();
+        state.schedule.end(outcome.is_ok(), self.clock.instant());
+        if let Ok(set) = outcome {
+            state.set = Some(Arc::new(set));
+        }
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        wake(waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn run(&self) {
-        loop {
-            let mut state = self.lock();
-            loop {
-                if state.stopped {
-                    return;
-                }
-                let now = self.clock.unix();
-                let due = state.history.due_at(self.settings.refresh.as_secs());
-                if state.demanded || now >= due {
-                    break;
-                }
-                state.fetching = false;
-                let pause = LOOK.min(Duration::from_secs(due - now));
-                state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            state.fetching = true;
-            state.demanded = false;
-            drop(state);
-            self.fetch_once();
-        }
-    }
-
-    fn fetch_once(&self) {
-        let outcome = self.fetch();
-        let now = self.clock.unix();
-        match &outcome {
-            Ok(set) => {
-                log::info!("fetched {} signing keys ({} unusable)", set.len(), set.skipped());
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(set));
-            }
-            Err(error) => log::warn!("signing keys cannot be fetched: {error}"),
-        }
-        let waiting = {
-            let mut state = self.lock();
-            state.history.attempted_at = Some(now);
-            if outcome.is_ok() {
-                state.history.fetched_at = Some(now);
-                state.history.failures = 0;
-            } else {
-                state.history.failures = state.history.failures.saturating_add(1);
-            }
-            state.fetching = state.demanded;
-            // Who demanded a fetch while this one was under way waits for theirs.
-            if state.demanded { Vec::new() } else { std::mem::take(&mut state.waiting) }
-        };
-        for wake in waiting {
-            wake();
-        }
-    }
-
-    fn fetch(&self) -> Result<Arc<KeySet>, String> {
-        let settings = &self.settings;
-        let body = self.get(&settings.metadata)?;
-        let metadata = document::metadata(&body, &settings.metadata, settings.allow_insecure)?;
-        let (keys, skipped) = document::keys(&self.get(&metadata.jwks_uri)?)?;
-        let mut issuers = vec![metadata.issuer];
-        if let Some(address) = &settings.metadata_v1 {
-            match self.get(address).map(|body| document::issuer(&body)) {
-                Ok(Some(issuer)) => issuers.push(issuer),
-                // Tokens of version 2 do not need it, and the next fetch may have it.
-                Ok(None) | Err(_) => log::info!("no issuer of version 1 tokens at {}", address.origin),
-            }
-        }
-        issuers.dedup();
-        if keys.is_empty() {
-            return Err(format!("{} holds no usable key", metadata.jwks_uri.origin));
-        }
-        Ok(Arc::new(KeySet::new(keys, issuers, skipped, self.clock.unix())))
-    }
-
-    /// One retry after what passes: protocol page, section 6.1.
-    fn get(&self, url: &Url) -> Result<Vec<u8>, String> {
-        let request = || OutRequest {
-            upstream: Upstream::Metadata,
-            method: "GET".to_owned(),
-            url: url.to_string(),
-            headers: vec![("accept".to_owned(), String::from("application/json").into())],
-            body: None,
-            timeout: self.settings.timeout,
-            max_body: MAX_BYTES,
-        };
-        let mut answer = self.exchange.send(request());
-        if let Ok(response) = &answer
-            && matches!(response.status, 408 | 503)
-        {
-            answer = self.exchange.send(request());
-        }
-        match answer {
-            Ok(response) if response.status == 200 => Ok(response.body),
-            Ok(response) => Err(format!("{} answered {}", url.origin, response.status)),
-            Err(error) => Err(error.to_string()),
-        }
+fn wake(waiting: Vec<Waker>) {
+    for waker in waiting {
+        waker();
     }
 }
+
+#[cfg(test)]
+mod tests;

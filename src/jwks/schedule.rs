@@ -1,43 +1,111 @@
-//! When keys are fetched: pure rules over unix seconds.
+//! When keys are fetched: rules over moments, without a clock, a thread or a network.
 
-/// A set is used for so long after it was fetched, while no newer one can be had (contract, section 7).
-pub const LAST_GOOD: u64 = 24 * 3600;
+use std::time::{Duration, Instant};
 
-/// Between attempts while they fail: doubled each time, up to the last.
-const BACKOFF: (u64, u64) = (1, 30);
+/// How long a set is kept while its authority is down.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// After the first failure; doubles.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Between retries while there is no set.
+const RETRY_WITHOUT_SET: Duration = Duration::from_secs(30);
+/// Between retries while there is one.
+const RETRY_WITH_SET: Duration = Duration::from_secs(300);
 
-/// What has happened so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// The last good fetch.
-    pub fetched_at: Option<u64>,
-    /// Failures since.
-    pub failures: u32,
-    /// The last attempt.
-    pub attempted_at: Option<u64>,
-    /// The last fetch that an unknown key caused.
-    pub demanded_at: Option<u64>,
+/// Why keys are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// At start, ahead of need, or again after a failure.
+    Due,
+    /// A token named an unknown key.
+    UnknownKey,
 }
 
-impl History {
-    /// When the next planned fetch is due. `refresh` is the life of a set in seconds.
-    pub fn due_at(&self, refresh: u64) -> u64 {
-        let planned = self.fetched_at.map_or(0, |at| at.saturating_add(refresh));
-        if self.failures == 0 {
-            return planned;
+/// What was fetched when, and what comes next.
+#[derive(Debug)]
+pub struct Schedule {
+    refresh: Duration,
+    minimum: Duration,
+    due: Instant,
+    last_success: Option<Instant>,
+    failures: u32,
+    attempts: u64,
+    last_forced: Option<Instant>,
+    forced: bool,
+    running: bool,
+}
+
+impl Schedule {
+    /// The first fetch is due at once.
+    pub const fn new(now: Instant, refresh: Duration, minimum: Duration) -> Self {
+        Self {
+            refresh,
+            minimum,
+            due: now,
+            last_success: None,
+            failures: 0,
+            attempts: 0,
+            last_forced: None,
+            forced: false,
+            running: false,
         }
-        let pause = BACKOFF.0.checked_shl(self.failures - 1).unwrap_or(BACKOFF.1).min(BACKOFF.1);
-        planned.max(self.attempted_at.unwrap_or(0).saturating_add(pause))
     }
 
-    /// Whether an unknown key may cause a fetch now. The fetch at the start does not count.
-    pub fn may_demand(&self, now: u64, minimum: u64) -> bool {
-        self.demanded_at.is_none_or(|at| now >= at.saturating_add(minimum))
+    /// How long until the next fetch is to begin.
+    pub fn wait(&self, now: Instant) -> Duration {
+        if self.forced { Duration::ZERO } else { self.due.saturating_duration_since(now) }
     }
 
-    /// Whether the last good set still counts.
-    pub fn is_current(&self, now: u64) -> bool {
-        self.fetched_at.is_some_and(|at| now < at.saturating_add(LAST_GOOD))
+    /// A fetch begins.
+    pub const fn begin(&mut self) -> Reason {
+        self.running = true;
+        if std::mem::replace(&mut self.forced, false) { Reason::UnknownKey } else { Reason::Due }
+    }
+
+    /// The fetch is over.
+    pub fn end(&mut self, success: bool, now: Instant) {
+        self.running = false;
+        self.attempts += 1;
+        if success {
+            self.last_success = Some(now);
+            self.failures = 0;
+            self.due = now + self.refresh;
+            return;
+        }
+        // A forced fetch ahead of time leaves the plan as it is, or a stranger's `kid` could start the retries.
+        if self.due <= now {
+            let most = if self.is_usable(now) { RETRY_WITH_SET } else { RETRY_WITHOUT_SET };
+            self.due = now + FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(most);
+            self.failures += 1;
+        }
+    }
+
+    /// Asks for a fetch because of an unknown `kid`. Whether there will be one to wait for: at once, then once in
+    /// the configured while. One that runs already is joined and counts for nobody.
+    pub fn force(&mut self, now: Instant) -> bool {
+        if self.running || self.forced {
+            return true;
+        }
+        if self.last_forced.is_some_and(|last| now.saturating_duration_since(last) < self.minimum) {
+            return false;
+        }
+        self.last_forced = Some(now);
+        self.forced = true;
+        true
+    }
+
+    /// Whether the set that was fetched last may still be used.
+    pub fn is_usable(&self, now: Instant) -> bool {
+        self.last_success.is_some_and(|last| now.saturating_duration_since(last) < LIFETIME)
+    }
+
+    /// Whether the fetch at start has not ended yet.
+    pub const fn is_first(&self) -> bool {
+        self.attempts == 0
+    }
+
+    /// How long ago keys were fetched.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        self.last_success.map(|last| now.saturating_duration_since(last))
     }
 }
 
@@ -45,27 +113,93 @@ impl History {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_good_set_is_renewed_after_its_life_and_used_for_a_day() {
-        let history = History { fetched_at: Some(100), attempted_at: Some(100), ..History::default() };
-        assert_eq!(history.due_at(43_200), 43_300);
-        assert!(history.is_current(100 + LAST_GOOD - 1));
-        assert!(!history.is_current(100 + LAST_GOOD));
+    const SECOND: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_hours(12);
+    const FORCED_INTERVAL: Duration = Duration::from_secs(30);
+
+    fn schedule(now: Instant) -> Schedule {
+        Schedule::new(now, INTERVAL, FORCED_INTERVAL)
+    }
+
+    fn fetch(schedule: &mut Schedule, success: bool, now: Instant) {
+        schedule.begin();
+        schedule.end(success, now);
     }
 
     #[test]
-    fn failures_are_repeated_at_growing_intervals() {
-        let due = |failures| History { failures, attempted_at: Some(1000), ..History::default() }.due_at(43_200);
-        assert_eq!([1, 2, 3, 5, 6, 7, 40, 100].map(due), [1001, 1002, 1004, 1016, 1030, 1030, 1030, 1030]);
-        assert_eq!(History::default().due_at(43_200), 0, "the first fetch is due at once");
+    fn keys_are_fetched_at_start_and_every_twelve_hours() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        assert!(schedule.is_first());
+        assert_eq!(schedule.wait(start), Duration::ZERO);
+        fetch(&mut schedule, true, start);
+        assert!(!schedule.is_first());
+        assert_eq!(schedule.wait(start), INTERVAL);
+        assert_eq!(schedule.wait(start + INTERVAL), Duration::ZERO);
     }
 
     #[test]
-    fn unknown_keys_cause_a_fetch_at_once_and_then_not_for_a_while() {
-        let mut history = History { fetched_at: Some(100), attempted_at: Some(100), ..History::default() };
-        assert!(history.may_demand(100, 30));
-        history.demanded_at = Some(100);
-        assert!(!history.may_demand(129, 30));
-        assert!(history.may_demand(130, 30));
+    fn without_a_set_retries_double_up_to_half_a_minute() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        let waits: Vec<_> = (0..8)
+            .map(|_| {
+                let now = schedule.due;
+                fetch(&mut schedule, false, now);
+                schedule.wait(now).as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+        let now = schedule.due;
+        fetch(&mut schedule, true, now);
+        assert_eq!(schedule.wait(now), INTERVAL, "recovered");
+    }
+
+    #[test]
+    fn the_last_set_is_kept_for_a_day() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        assert!(!schedule.is_usable(start));
+        fetch(&mut schedule, true, start);
+        for _ in 0..20 {
+            let now = schedule.due;
+            fetch(&mut schedule, false, now);
+        }
+        assert!(
+            schedule.wait(schedule.due.checked_sub(RETRY_WITH_SET).unwrap()) == RETRY_WITH_SET,
+            "every five minutes in the end"
+        );
+        assert!(schedule.is_usable((start + LIFETIME).checked_sub(SECOND).unwrap()));
+        assert!(!schedule.is_usable(start + LIFETIME));
+        assert!(!schedule.is_usable(start + LIFETIME + SECOND));
+    }
+
+    #[test]
+    fn an_unknown_key_is_asked_for_at_once_and_then_once_in_thirty_seconds() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        fetch(&mut schedule, true, start);
+        assert!(schedule.force(start), "the fetch at start does not count");
+        assert!(schedule.force(start), "joins the one to come");
+        assert_eq!(schedule.begin(), Reason::UnknownKey);
+        assert!(schedule.force(start), "joins the one that runs");
+        schedule.end(true, start);
+        assert!(!schedule.force(start));
+        assert!(!schedule.force((start + FORCED_INTERVAL).checked_sub(SECOND).unwrap()));
+        assert!(schedule.force(start + FORCED_INTERVAL));
+        fetch(&mut schedule, true, start + FORCED_INTERVAL);
+        assert!(!schedule.force(start + FORCED_INTERVAL + SECOND));
+    }
+
+    #[test]
+    fn a_forced_fetch_that_fails_starts_no_retries() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        fetch(&mut schedule, true, start);
+        let later = start + SECOND;
+        assert!(schedule.force(later));
+        fetch(&mut schedule, false, later);
+        assert_eq!(schedule.wait(later), INTERVAL.checked_sub(SECOND).unwrap());
+        assert!(!schedule.force(later + SECOND));
     }
 }

@@ -1,84 +1,110 @@
-//! The claims of a token whose signature is good. Absent, malformed and present are three cases everywhere.
+//! Claims by type. Absent, malformed and present are three cases, and whoever reads a claim has to say what each means.
 
-use serde_json::{Map, Value};
+use super::json::{self, Object, Value};
 
-use super::json;
-use super::rejection::Rejection;
+/// What a token says about one thing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claim<T> {
+    /// There is no such member.
+    Absent,
+    /// There is one, of another type. `null` is of another type.
+    Malformed,
+    /// There is one.
+    Present(T),
+}
 
-/// A payload.
+/// The members of a header or a payload.
 #[derive(Debug)]
-pub struct Claims(Map<String, Value>);
+pub struct Claims<'a>(Object<'a>);
 
-/// The long names that older tokens and libraries use.
-const SCOPE_URI: &str = "http://schemas.microsoft.com/identity/claims/scope";
-const ROLE_URI: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role";
-
-impl Claims {
-    /// Reads a payload, which is one JSON object.
-    pub fn parse(payload: &str) -> Result<Self, Rejection> {
-        json::object(payload).map(Self).ok_or(Rejection::Malformed)
+impl<'a> Claims<'a> {
+    /// `None`: not one JSON object, or not a strict one.
+    pub fn parse(text: &'a [u8]) -> Option<Self> {
+        json::object(text).map(Self)
     }
 
-    /// A text.
-    pub fn text(&self, name: &'static str) -> Result<Option<String>, Rejection> {
+    /// Whether there is a member of this name, whatever its value.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A string.
+    pub fn text(&self, name: &str) -> Claim<&str> {
         match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(Rejection::Claim { name }),
+            None => Claim::Absent,
+            Some(Value::Text(text)) => Claim::Present(text),
+            Some(_) => Claim::Malformed,
         }
     }
 
-    /// A text or a list of texts.
-    pub fn texts(&self, name: &'static str) -> Result<Vec<String>, Rejection> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::String(text)) => Ok(vec![text.clone()]),
-            Some(Value::Array(items)) => {
-                items.iter().map(|item| item.as_str().map(str::to_owned).ok_or(Rejection::Claim { name })).collect()
-            }
-            Some(_) => Err(Rejection::Claim { name }),
-        }
-    }
-
-    /// A moment: unix seconds, fractions cut off (RFC 7519 §2, `NumericDate`).
-    pub fn time(&self, name: &'static str) -> Result<Option<u64>, Rejection> {
-        let malformed = Rejection::Claim { name };
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(Value::Number(number)) => match (number.as_u64(), number.as_f64()) {
-                (Some(seconds), _) => Ok(Some(seconds)),
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to fit")]
-                (None, Some(seconds)) if (0.0..1e15).contains(&seconds) => Ok(Some(seconds as u64)),
-                _ => Err(malformed),
-            },
-            Some(_) => Err(malformed),
-        }
-    }
-
-    /// `scp`, else `scope`, else its long name: separated by blanks, or a list.
-    pub fn scopes(&self) -> Result<Vec<String>, Rejection> {
-        for name in ["scp", "scope", SCOPE_URI] {
-            let found = self.texts(name)?;
-            if !found.is_empty() {
-                return Ok(found.iter().flat_map(|text| text.split_ascii_whitespace()).map(str::to_owned).collect());
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// Whether there is a role, under the configured name or the usual ones.
-    pub fn has_role(&self, role_claim: &str) -> bool {
-        let filled = |value: &Value| match value {
-            Value::String(text) => !text.is_empty(),
-            Value::Array(items) => !items.is_empty(),
-            _ => false,
+    /// A string, or an array of strings (RFC 7519 §4.1.3).
+    pub fn texts(&self, name: &str) -> Claim<Vec<&str>> {
+        let texts = match self.0.get(name) {
+            None => return Claim::Absent,
+            Some(Value::Text(text)) => Some(vec![text.as_ref()]),
+            Some(Value::Array(items)) => items
+                .iter()
+                .map(|item| match item {
+                    Value::Text(text) => Some(text.as_ref()),
+                    _ => None,
+                })
+                .collect(),
+            Some(_) => None,
         };
-        [role_claim, "roles", "role", ROLE_URI].iter().any(|name| self.0.get(*name).is_some_and(filled))
+        texts.map_or(Claim::Malformed, Claim::Present)
     }
 
-    /// Whether it is an application's own token: surface page, B.5.
-    pub fn is_app_only(&self) -> Result<bool, Rejection> {
-        let no_scopes = self.scopes()?.is_empty();
-        Ok(no_scopes && self.text("idtyp")?.is_none_or(|kind| kind == "app"))
+    /// A `NumericDate`: seconds since 1970, which may have a fraction (RFC 7519 §2). Always finite.
+    pub fn time(&self, name: &str) -> Claim<f64> {
+        match self.0.get(name) {
+            None => Claim::Absent,
+            Some(Value::Number(seconds)) => Claim::Present(*seconds),
+            Some(_) => Claim::Malformed,
+        }
+    }
+
+    /// An object.
+    pub fn object(&self, name: &str) -> Claim<&Object<'a>> {
+        match self.0.get(name) {
+            None => Claim::Absent,
+            Some(Value::Object(object)) => Claim::Present(object),
+            Some(_) => Claim::Malformed,
+        }
+    }
+
+    /// An array of any two values, as the signed lists of a signed HTTP request are.
+    pub fn array(&self, name: &str) -> Claim<&[Value<'a>]> {
+        match self.0.get(name) {
+            None => Claim::Absent,
+            Some(Value::Array(items)) => Claim::Present(items),
+            Some(_) => Claim::Malformed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_malformed_and_present_are_told_apart() {
+        let claims = Claims::parse(br#"{"s":"x","n":1.5,"a":["x","y"],"m":["x",1],"z":null,"e":[]}"#).unwrap();
+        assert_eq!(
+            (claims.text("s"), claims.text("n"), claims.text("z")),
+            (Claim::Present("x"), Claim::Malformed, Claim::Malformed)
+        );
+        assert_eq!(claims.text("S"), Claim::Absent);
+        assert_eq!(
+            (claims.time("n"), claims.time("s"), claims.time("z")),
+            (Claim::Present(1.5), Claim::Malformed, Claim::Malformed)
+        );
+        assert_eq!(claims.time("exp"), Claim::Absent);
+        assert_eq!(claims.texts("s"), Claim::Present(vec!["x"]));
+        assert_eq!(claims.texts("a"), Claim::Present(vec!["x", "y"]));
+        assert_eq!(claims.texts("e"), Claim::Present(vec![]));
+        assert_eq!(
+            (claims.texts("m"), claims.texts("n"), claims.texts("none")),
+            (Claim::Malformed, Claim::Malformed, Claim::Absent)
+        );
     }
 }

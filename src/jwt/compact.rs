@@ -1,120 +1,136 @@
-//! The form of a compact JWS (RFC 7515 §7.1): three parts, each in the only base64url that it may have.
-//! Nothing in here is trusted yet.
+//! The compact form of a JWS (RFC 7515 §3.1): three parts in canonical base64url, and a header that names key and
+//! algorithm. Nothing here is trusted yet.
 
-use base64::Engine;
+use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use zeroize::Zeroizing;
 
-use super::json;
-use super::rejection::Rejection;
+use super::Rejection;
+use super::claims::{Claim, Claims};
+use crate::jwks::Algorithm;
 
-/// Signature algorithms (RFC 7518 §3.1) that are accepted; there is no other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256, SHA-384, SHA-512.
-    Rs256,
-    /// See above.
-    Rs384,
-    /// See above.
-    Rs512,
-    /// RSASSA-PSS with SHA-256, SHA-384, SHA-512.
-    Ps256,
-    /// See above.
-    Ps384,
-    /// See above.
-    Ps512,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// ECDSA on P-384 with SHA-384.
-    Es384,
-}
-
-impl Algorithm {
-    const ALL: [(&'static str, Self); 8] = [
-        ("RS256", Self::Rs256),
-        ("RS384", Self::Rs384),
-        ("RS512", Self::Rs512),
-        ("PS256", Self::Ps256),
-        ("PS384", Self::Ps384),
-        ("PS512", Self::Ps512),
-        ("ES256", Self::Es256),
-        ("ES384", Self::Es384),
-    ];
-
-    /// By its exact name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, algorithm)| *algorithm)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, own)| *own == self).map_or("", |(name, _)| name)
-    }
-}
-
-/// What is used of a header. `jku`, `x5u`, `jwk` and `x5c` are not read: a token does not say what it is verified with.
+/// Parts of a token that says in its header how it is to be verified.
 #[derive(Debug)]
-pub struct Header {
-    /// `alg`.
-    pub alg: Algorithm,
-    /// `kid`.
-    pub kid: String,
-}
-
-/// A token taken apart.
-#[derive(Debug)]
-pub struct Compact<'a> {
-    /// What was signed.
-    pub signed: &'a [u8],
-    /// The decoded header.
-    pub header: Header,
-    /// The decoded payload.
-    pub payload: String,
-    /// The decoded signature.
+pub struct Jws<'a> {
+    /// The header's `alg`.
+    pub algorithm: Algorithm,
+    /// The header's `kid`. `None`: absent.
+    pub kid: Option<String>,
+    /// What is signed (RFC 7515 §5.2): the first two parts as they came.
+    pub signing_input: &'a str,
+    /// Decoded.
+    pub payload: Zeroizing<Vec<u8>>,
+    /// Decoded.
     pub signature: Vec<u8>,
 }
 
-impl<'a> Compact<'a> {
-    /// Takes a token apart that is not longer than `max_bytes`.
-    pub fn parse(token: &'a str, max_bytes: usize) -> Result<Self, Rejection> {
-        if token.len() > max_bytes {
-            return Err(Rejection::TooLong);
+/// Splits and decodes. The caller has bounded the length.
+pub fn parse(token: &str) -> Result<Jws<'_>, Rejection> {
+    let mut parts = token.split('.');
+    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Rejection::Malformed("it has not the three parts of a JWS"));
+    };
+    let signing_input = &token[..header.len() + 1 + payload.len()];
+    let header = decode(header)?;
+    let payload = Zeroizing::new(decode(payload)?);
+    let signature = decode(signature)?;
+    let header = Claims::parse(&header).ok_or(Rejection::Malformed("its header is not strict JSON"))?;
+    let (algorithm, kid) = read_header(&header)?;
+    Ok(Jws { algorithm, kid, signing_input, payload, signature })
+}
+
+/// Base64url without padding, and with unused bits zero, so that no two texts mean the same bytes (RFC 4648 §3.5).
+pub fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed("it is not canonical base64url"))
+}
+
+/// `typ` is not judged, since Entra and others write what they like there. `jku`, `jwk`, `x5u` and `x5c` are not even read: a token does
+/// not choose its own key (RFC 8725 §3.10).
+fn read_header(header: &Claims<'_>) -> Result<(Algorithm, Option<String>), Rejection> {
+    if header.has("crit") {
+        // RFC 7515 §4.1.11: what is critical must be understood, and we understand no extension.
+        return Err(Rejection::CriticalHeader);
+    }
+    if header.has("b64") {
+        // RFC 7797 §6 wants it in `crit`; without that it is a trap.
+        return Err(Rejection::CriticalHeader);
+    }
+    let algorithm = match header.text("alg") {
+        Claim::Present(name) => Algorithm::parse(name).ok_or(Rejection::AlgorithmNotAllowed)?,
+        Claim::Absent | Claim::Malformed => return Err(Rejection::AlgorithmNotAllowed),
+    };
+    match header.text("kid") {
+        Claim::Present(kid) => Ok((algorithm, Some(kid.to_owned()))),
+        Claim::Absent => Ok((algorithm, None)),
+        Claim::Malformed => Err(Rejection::Malformed("its key id is not a text")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwks::testing::b64;
+
+    fn with_header(header: &str) -> Result<(Algorithm, Option<String>), Rejection> {
+        let token = format!("{}.{}.{}", b64(header), b64("{}"), b64("s"));
+        parse(&token).map(|jws| (jws.algorithm, jws.kid))
+    }
+
+    #[test]
+    fn a_header_names_algorithm_and_key() {
+        let header =
+            r#"{"typ":"at+jwt","alg":"RS256","kid":"k","jku":"https://evil.example/","jwk":{"kty":"oct"},"x5c":[1]}"#;
+        assert_eq!(with_header(header), Ok((Algorithm::Rs256, Some("k".into()))));
+        assert_eq!(with_header(r#"{"alg":"ES384"}"#), Ok((Algorithm::Es384, None)));
+    }
+
+    #[test]
+    fn a_header_that_asks_for_anything_else_is_refused() {
+        for alg in ["none", "NONE", "HS256", "rs256", "RS1", "ES512", "ES256K", "EdDSA", "RSA-OAEP", "dir", ""] {
+            assert_eq!(
+                with_header(&format!(r#"{{"alg":"{alg}","kid":"k"}}"#)),
+                Err(Rejection::AlgorithmNotAllowed),
+                "{alg}"
+            );
         }
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Rejection::Malformed);
-        };
-        let signed = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let header = read_header(&decode_text(header)?)?;
-        Ok(Self { signed, header, payload: decode_text(payload)?, signature: decode(signature)? })
+        for header in [r#"{"kid":"k"}"#, r#"{"alg":null}"#, r#"{"alg":["RS256"]}"#, r#"{"ALG":"RS256"}"#] {
+            assert_eq!(with_header(header), Err(Rejection::AlgorithmNotAllowed), "{header}");
+        }
+        for header in [
+            r#"{"alg":"RS256","kid":"k","crit":["exp"]}"#,
+            r#"{"alg":"RS256","kid":"k","crit":[]}"#,
+            r#"{"alg":"RS256","kid":"k","b64":true}"#,
+        ] {
+            assert_eq!(with_header(header), Err(Rejection::CriticalHeader), "{header}");
+        }
+        for header in [r#"{"alg":"RS256","kid":7}"#, r#"{"alg":"RS256","alg":"none"}"#, "[]", "{}x", ""] {
+            assert!(matches!(with_header(header), Err(Rejection::Malformed(_))), "{header}");
+        }
     }
-}
 
-/// Without padding, white space and bits that mean nothing (RFC 7515 §2): the engine refuses all three.
-fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed)
-}
-
-fn decode_text(part: &str) -> Result<String, Rejection> {
-    String::from_utf8(decode(part)?).map_err(|_| Rejection::Malformed)
-}
-
-fn read_header(text: &str) -> Result<Header, Rejection> {
-    let header = json::object(text).ok_or(Rejection::Malformed)?;
-    // No extension is understood, so a token that insists on one is refused (RFC 7515 §4.1.11); the same goes
-    // for an unencoded payload (RFC 7797), which `crit` has to announce.
-    if header.contains_key("crit") || header.contains_key("b64") {
-        return Err(Rejection::Critical);
+    #[test]
+    fn there_are_exactly_three_parts() {
+        let header = b64(r#"{"alg":"RS256","kid":"k"}"#);
+        for token in [
+            "",
+            ".",
+            "..",
+            "...",
+            &header,
+            &format!("{header}.e30"),
+            &format!("{header}.e30.AA."),
+            &format!("{header}.e30.AA.AA.AA"),
+        ] {
+            assert!(matches!(parse(token), Err(Rejection::Malformed(_))), "{token}");
+        }
     }
-    let alg = match header.get("alg") {
-        Some(Value::String(name)) => Algorithm::parse(name).ok_or(Rejection::Algorithm)?,
-        Some(_) | None => return Err(Rejection::Algorithm),
-    };
-    let kid = match header.get("kid") {
-        Some(Value::String(kid)) if !kid.is_empty() => kid.clone(),
-        Some(_) | None => return Err(Rejection::KeyNotNamed),
-    };
-    Ok(Header { alg, kid })
+
+    #[test]
+    fn only_canonical_base64url_is_decoded() {
+        assert_eq!(decode("-_8").unwrap(), [0xfb, 0xff]);
+        for part in ["-_9", "-_8=", "+/8", "-_8 ", " -_8", "-\n_8", "A", "-_8\u{e9}"] {
+            assert!(decode(part).is_err(), "{part:?}");
+        }
+    }
 }

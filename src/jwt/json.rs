@@ -1,94 +1,149 @@
-//! JSON as a token may hold it: no member twice at any depth (RFC 7519 §4), no depth without end, nothing
-//! after the end. Two parsers that read a token differently are how checks are passed by.
+//! JSON as a verifier must read it: a member name that comes twice is an error wherever it stands, since two readers may
+//! choose differently (RFC 7519 §4, RFC 8725 §2.4), nesting has a limit, and nothing may follow the value.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
 
-/// Claims are a few levels deep.
-const MAX_DEPTH: usize = 16;
+/// Claims of real tokens nest three deep at most.
+const MAX_DEPTH: u8 = 16;
 
-/// Reads one object that is the whole text.
-pub fn object(text: &str) -> Option<Map<String, Value>> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict { depth: 0 }.deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok()?;
+/// The members of an object.
+pub type Object<'a> = BTreeMap<Cow<'a, str>, Value<'a>>;
+
+/// A value that borrows from its text where it can.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// Always finite: a number beyond the range of a double is no JSON here.
+    Number(f64),
+    /// A string
+    Text(Cow<'a, str>),
+    /// An array
+    Array(Vec<Value<'a>>),
+    /// An object
+    Object(Object<'a>),
+}
+
+/// Parses a text that is one object.
+pub fn object(text: &[u8]) -> Option<Object<'_>> {
+    // Whole first: serde checks strings for UTF-8 one by one, and claims are handed out as text.
+    let text = std::str::from_utf8(text).ok()?;
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let value = Level(MAX_DEPTH).deserialize(&mut parser).ok()?;
+    parser.end().ok()?;
     match value {
         Value::Object(object) => Some(object),
         _ => None,
     }
 }
 
+/// How many more levels may be entered.
 #[derive(Clone, Copy)]
-struct Strict {
-    depth: usize,
-}
+struct Level(u8);
 
-impl Strict {
+impl Level {
     fn deeper<E: Error>(self) -> Result<Self, E> {
-        if self.depth == MAX_DEPTH { Err(E::custom("too deep")) } else { Ok(Self { depth: self.depth + 1 }) }
+        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("too deep"))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = Value<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
+impl<'de> Visitor<'de> for Level {
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without repeated members")
+        f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not finite"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
         Ok(Value::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
-        let mut list = Vec::new();
-        while let Some(value) = items.next_element_seed(inner)? {
-            list.push(value);
-        }
-        Ok(Value::Array(list))
+    fn visit_bool<E>(self, value: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Bool(value))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(inner)?;
+    #[expect(clippy::cast_precision_loss, reason = "JSON's numbers are doubles to most readers (RFC 8259 §6)")]
+    fn visit_u64<E>(self, value: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "JSON's numbers are doubles to most readers (RFC 8259 §6)")]
+    fn visit_i64<E>(self, value: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value<'de>, E> {
+        if value.is_finite() { Ok(Value::Number(value)) } else { Err(E::custom("not finite")) }
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value<'de>, A::Error> {
+        let level = self.deeper()?;
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(level)? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value<'de>, A::Error> {
+        let level = self.deeper()?;
+        let mut object = Object::new();
+        while let Some(name) = members.next_key_seed(Name)? {
+            let value = members.next_value_seed(level)?;
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(object))
+    }
+}
+
+/// A member's name.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
     }
 }
 
@@ -97,30 +152,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_unique_at_every_depth() {
-        for text in
-            [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":{"a":1,"a":2}}"#, r#"{"x":[{"a":1,"b":2,"a":3}]}"#]
-        {
-            assert_eq!(object(text), None, "{text}");
-        }
-        assert!(object(r#"{"a":{"a":1},"b":[{"a":1},{"a":2}],"A":0}"#).is_some());
+    fn every_kind_of_value_is_read() {
+        let object = object(br#" {"a":null,"b":true,"c":-1.5e3,"d":"\u0041","e":[1,{}]} "#).unwrap();
+        assert_eq!(object["c"], Value::Number(-1500.0));
+        assert_eq!(object["d"], Value::Text("A".into()));
+        assert_eq!(object["e"], Value::Array(vec![Value::Number(1.0), Value::Object(Object::new())]));
     }
 
     #[test]
-    fn one_object_is_the_whole_text() {
-        for text in
-            ["", "[]", "1", "null", "{}x", "{}{}", "{", r#"{"a":1e999}"#, r#"{"a":NaN}"#, "{'a':1}", r#"{"a":01}"#]
-        {
-            assert_eq!(object(text), None, "{text}");
+    fn what_two_readers_could_read_differently_is_refused() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"a":2}}"#,
+            r#"{"x":[{"a":1,"a":2}]}"#,
+            r#"{"a":1}{}"#,
+            r#"{"a":1}x"#,
+            r#"{"a":1,}"#,
+            r#"{"a":1e999}"#,
+            r#"{"a":NaN}"#,
+            r#"{"a":01}"#,
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":\"\n\"}",
+            "\u{feff}{}",
+            "{a:1}",
+            "[]",
+            "null",
+            "\"a\"",
+            "",
+        ] {
+            assert_eq!(object(text.as_bytes()), None, "{text:?}");
         }
-        assert!(object(" {} ").is_some());
+        assert_eq!(object(b"{\"a\":\"\xff\"}"), None, "no UTF-8");
     }
 
     #[test]
-    fn depth_is_bounded_at_and_above_the_limit() {
-        let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        assert!(object(&nested(MAX_DEPTH)).is_some());
-        assert!(object(&nested(MAX_DEPTH + 1)).is_none());
-        assert!(object(&nested(100_000)).is_none());
+    fn nesting_has_a_limit() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(object(nested(15).as_bytes()).is_some());
+        assert!(object(nested(16).as_bytes()).is_some());
+        assert!(object(nested(17).as_bytes()).is_none());
     }
 }

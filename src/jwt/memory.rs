@@ -1,55 +1,216 @@
-//! Tokens that passed, so that the next request of the same user costs a hash instead of a signature. A token
-//! is remembered for one policy alone; its key must still be in the set, and five minutes end it in any case.
+//! Tokens that passed, remembered by the SHA-256 of their exact bytes: the next request with the same token costs a hash and a
+//! look-up, not an RSA operation.
+//!
+//! What is remembered is a fact about these bytes under one policy, so a memory belongs to one policy and goes with it. A token is
+//! forgotten when it expires, when its key leaves the set, after five minutes in any case, and when others are used more recently.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Verified, digest};
+use ring::digest::{SHA256, digest};
+
+use super::Verified;
 use crate::jwks::KeySet;
-use crate::lru::Lru;
 
-/// Seconds.
-const LIFETIME: u64 = 300;
+/// The longest that a token is believed without being verified again, in seconds.
+const MAX_AGE: u64 = 300;
+/// All remembered tokens together: long tokens must not multiply the count's worth of memory.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The memory, which belongs to one policy and ends with it.
-#[derive(Debug)]
-pub struct Memory {
-    entries: Mutex<Lru<[u8; 32], Entry>>,
+/// The SHA-256 of a token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Of these exact bytes.
+    pub fn of(token: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        Self(bytes)
+    }
 }
 
-#[derive(Debug)]
+/// A bounded memory of verified tokens.
+pub struct Memory {
+    capacity: usize,
+    skew: u64,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_fingerprint: HashMap<Fingerprint, Entry>,
+    /// From the least recently used on. Every entry has its `used` here, and nothing else is here.
+    by_use: BTreeMap<u64, Fingerprint>,
+    next_use: u64,
+    bytes: usize,
+}
+
 struct Entry {
-    verified: Arc<Verified>,
-    until: u64,
+    token: Arc<Verified>,
+    remembered_at: u64,
+    used: u64,
 }
 
 impl Memory {
-    /// For so many tokens.
-    pub fn new(limit: usize) -> Self {
-        Self { entries: Mutex::new(Lru::new(limit, usize::MAX)) }
+    /// For this many tokens; they expire `skew` seconds after their `exp`. A capacity of 0 remembers nothing.
+    pub fn new(capacity: usize, skew: u64) -> Self {
+        Self { capacity, skew, entries: Mutex::default() }
     }
 
-    /// The proof of a token that passed before, where it still counts.
-    pub fn get(&self, token: &str, keys: &KeySet, now: u64) -> Option<Arc<Verified>> {
-        let digest = digest(token);
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(&digest)?;
-        // The same name may stand for another key after a rotation.
-        let key = entry.verified.key();
-        let current = keys.get(&key.kid).is_some_and(|own| Arc::ptr_eq(own, key) || own == key);
-        if now < entry.until && current {
-            return Some(Arc::clone(&entry.verified));
+    /// The token, if it is known to be good now and with these keys.
+    pub fn find(&self, fingerprint: &Fingerprint, keys: &KeySet, now: u64) -> Option<Arc<Verified>> {
+        let mut entries = self.lock();
+        let entry = entries.by_fingerprint.get(fingerprint)?;
+        let good = now <= entry.token.expires_at().saturating_add(self.skew)
+            // A clock that was set back ends an entry as well.
+            && now.abs_diff(entry.remembered_at) < MAX_AGE
+            && keys.holds(entry.token.key());
+        if !good {
+            entries.remove(fingerprint);
+            return None;
         }
-        entries.remove(&digest);
-        None
+        entries.touch(fingerprint)
     }
 
-    /// Remembers a token that passed now.
-    pub fn put(&self, verified: &Arc<Verified>, now: u64) {
-        // Without the skew: near its end a token is judged anew each time.
-        let until = verified.expires_at().min(now + LIFETIME);
-        if until > now {
-            let entry = Entry { verified: Arc::clone(verified), until };
-            self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(*verified.digest(), entry, 0);
+    /// Remembers a token that was verified just now.
+    pub fn insert(&self, fingerprint: Fingerprint, token: Arc<Verified>, now: u64) {
+        let size = size(&token);
+        if self.capacity == 0 || size > MAX_BYTES {
+            return;
         }
+        let mut entries = self.lock();
+        entries.remove(&fingerprint);
+        while entries.by_fingerprint.len() >= self.capacity || entries.bytes + size > MAX_BYTES {
+            let Some((_, oldest)) = entries.by_use.pop_first() else { break };
+            entries.remove(&oldest);
+        }
+        let used = entries.next_use;
+        entries.next_use += 1;
+        entries.bytes += size;
+        entries.by_use.insert(used, fingerprint);
+        entries.by_fingerprint.insert(fingerprint, Entry { token, remembered_at: now, used });
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.lock() = Entries::default();
+    }
+
+    /// How many tokens are remembered.
+    pub fn len(&self) -> usize {
+        self.lock().by_fingerprint.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    fn touch(&mut self, fingerprint: &Fingerprint) -> Option<Arc<Verified>> {
+        let entry = self.by_fingerprint.get_mut(fingerprint)?;
+        // The latest needs no move: one user's burst costs one look-up each.
+        if entry.used + 1 != self.next_use {
+            self.by_use.remove(&entry.used);
+            entry.used = self.next_use;
+            self.next_use += 1;
+            self.by_use.insert(entry.used, *fingerprint);
+        }
+        Some(Arc::clone(&entry.token))
+    }
+
+    fn remove(&mut self, fingerprint: &Fingerprint) {
+        if let Some(entry) = self.by_fingerprint.remove(fingerprint) {
+            self.by_use.remove(&entry.used);
+            self.bytes -= size(&entry.token);
+        }
+    }
+}
+
+/// The texts of a token, which is nearly all of it.
+fn size(token: &Verified) -> usize {
+    token.assertion().len() + token.claims_json().len() + size_of::<Verified>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwks::testing::{RSA_A, key_set};
+    use crate::jwks::{Algorithm, Key};
+    use crate::jwt::testing::{NOW, payload, policy};
+    use crate::jwt::verify;
+
+    fn verified(name: &str) -> (Fingerprint, Arc<Verified>) {
+        let text = payload(&[("jti", &format!("\"{name}\""))]);
+        let token = RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &text);
+        (Fingerprint::of(&token), Arc::new(verify(&token, &key_set(), &policy(), NOW).unwrap()))
+    }
+
+    #[test]
+    fn the_same_bytes_are_found_until_five_minutes_have_passed() {
+        let memory = Memory::new(10, 300);
+        let (fingerprint, token) = verified("a");
+        assert!(memory.find(&fingerprint, &key_set(), NOW).is_none());
+        memory.insert(fingerprint, Arc::clone(&token), NOW);
+        assert!(memory.find(&Fingerprint::of("other"), &key_set(), NOW).is_none());
+        assert!(Arc::ptr_eq(&memory.find(&fingerprint, &key_set(), NOW + 299).unwrap(), &token));
+        assert!(memory.find(&fingerprint, &key_set(), NOW + 300).is_none());
+        assert!(memory.is_empty(), "and forgotten");
+    }
+
+    #[test]
+    fn a_token_is_forgotten_when_it_expires() {
+        let memory = Memory::new(10, 300);
+        let (fingerprint, token) = verified("a");
+        let expired = token.expires_at() + 300;
+        memory.insert(fingerprint, token, expired - 1);
+        assert!(memory.find(&fingerprint, &key_set(), expired - 1).is_some());
+        assert!(memory.find(&fingerprint, &key_set(), expired).is_some());
+        assert!(memory.find(&fingerprint, &key_set(), expired + 1).is_none());
+    }
+
+    #[test]
+    fn a_token_is_forgotten_when_its_key_leaves_the_set() {
+        let memory = Memory::new(10, 300);
+        let (fingerprint, token) = verified("a");
+        let with = |jwk: &str| KeySet::new(vec![Key::from_jwk(jwk).unwrap()], "i", Vec::new(), 0);
+        memory.insert(fingerprint, token, NOW);
+        assert!(memory.find(&fingerprint, &with(&RSA_A.jwk("rsa-a")), NOW).is_some(), "the same key fetched again");
+        let of_another = crate::jwks::testing::RSA_B.jwk("rsa-a");
+        assert!(memory.find(&fingerprint, &with(&of_another), NOW).is_none(), "another key of the same name");
+        assert!(memory.find(&fingerprint, &key_set(), NOW).is_none(), "forgotten for good");
+    }
+
+    #[test]
+    fn the_least_recently_used_leaves() {
+        let memory = Memory::new(2, 300);
+        let [(a, token_a), (b, token_b), (c, token_c)] = ["a", "b", "c"].map(verified);
+        memory.insert(a, token_a, NOW);
+        memory.insert(b, token_b, NOW);
+        assert!(memory.find(&a, &key_set(), NOW).is_some());
+        memory.insert(c, token_c, NOW);
+        let found = [a, b, c].map(|it| memory.find(&it, &key_set(), NOW).is_some());
+        assert_eq!((found, memory.len()), ([true, false, true], 2));
+        memory.clear();
+        assert!(memory.is_empty());
+    }
+
+    #[test]
+    fn a_memory_of_none_remembers_nothing() {
+        let memory = Memory::new(0, 300);
+        let (fingerprint, token) = verified("a");
+        memory.insert(fingerprint, token, NOW);
+        assert!(memory.is_empty());
     }
 }

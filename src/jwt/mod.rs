@@ -1,117 +1,179 @@
-//! Inbound validation: from the text of a token to [`Verified`], the proof that it passed every check.
+//! Validation of inbound tokens: text in, [`Verified`] or [`Rejection`] out.
 //!
-//! The checks come in the contract's order: size, structure, header, signature, issuer, audience, times,
-//! then scopes or roles. The first that fails decides.
+//! The checks come in one order: size, structure, header, signature, issuer, audience, times, permission. Claims are not parsed
+//! before the signature is good, so what a stranger sends reaches little code.
 
-mod claims;
-mod compact;
+pub mod claims;
+pub mod compact;
 mod json;
-mod memory;
+#[cfg(feature = "jwe")]
+pub mod jwe;
+pub mod memory;
 mod policy;
 mod rejection;
 mod signature;
+#[cfg(test)]
+pub(crate) mod testing;
+mod validator;
 
-pub use memory::Memory;
-pub use policy::Policy;
-pub use rejection::Rejection;
-
+use std::fmt;
 use std::sync::Arc;
 
-use ring::digest;
+use zeroize::Zeroizing;
 
 use crate::jwks::{Key, KeySet};
-use crate::secret::Secret;
 use claims::Claims;
-use compact::Compact;
+use policy::{Permission, optional};
 
-/// A token that passed. Only [`verify`] makes one.
-#[derive(Debug)]
+pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+pub use rejection::Rejection;
+pub use validator::Validator;
+
+/// A token that passed every check. Only [`verify`] makes one, so whoever holds it need not ask again.
 pub struct Verified {
-    /// The compact JWS as it came.
-    assertion: Secret<String>,
-    /// SHA-256 of it.
+    assertion: Zeroizing<String>,
+    claims_json: Zeroizing<String>,
     digest: [u8; 32],
     key: Arc<Key>,
-    payload: String,
+    expires_at: u64,
     tenant: Option<String>,
     object_id: Option<String>,
     subject: Option<String>,
-    expires_at: u64,
+    client: Option<String>,
+    scopes: Option<String>,
+    roles: Vec<String>,
     app_only: bool,
 }
 
+/// Verifies a compact JWS at the moment `now`, in seconds since 1970.
+pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
+    if token.len() > policy.max_bytes {
+        return Err(Rejection::TooLarge(policy.max_bytes));
+    }
+    let (payload, key) = verify_signature(token, keys)?;
+    let claims = Claims::parse(&payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
+    policy.check_issuer(&claims, &key, keys)?;
+    policy.check_audience(&claims)?;
+    let expires_at = policy.check_lifetime(&claims, now)?;
+    let permission = Permission::read(&claims, &policy.role_claim)?;
+    policy.check_permission(&permission)?;
+
+    let text = |name| optional(claims.text(name), name).map(|text| text.map(str::to_owned));
+    let client = match text("azp")? {
+        Some(v2) => Some(v2),
+        None => text("appid")?,
+    };
+    let (tenant, object_id, subject) = (text("tid")?, text("oid")?, text("sub")?);
+    let Permission { scopes, roles, app_only } = permission;
+    let (scopes, roles) = (scopes.map(str::to_owned), roles.into_iter().map(str::to_owned).collect());
+    drop(claims);
+    // Strict JSON was UTF-8; the copy is what lives as long as the token is remembered.
+    let claims_json = Zeroizing::new(String::from_utf8_lossy(&payload).into_owned());
+    let assertion = Zeroizing::new(token.to_owned());
+    Ok(Verified {
+        assertion,
+        digest: *memory::Fingerprint::of(token).as_bytes(),
+        claims_json,
+        key,
+        expires_at,
+        tenant,
+        object_id,
+        subject,
+        client,
+        scopes,
+        roles,
+        app_only,
+    })
+}
+
+/// The first half of [`verify`]: structure, header and signature of a token within its size. Yields the payload, whatever it is, and
+/// the key that signed it.
+pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Zeroizing<Vec<u8>>, Arc<Key>), Rejection> {
+    let jws = compact::parse(token)?;
+    let kid = jws.kid.as_deref().ok_or(Rejection::KeyIdMissing)?;
+    let named = keys.find(kid);
+    if named.is_empty() {
+        return Err(Rejection::KeyNotFound);
+    }
+    let key = named.iter().find(|key| key.allows(jws.algorithm)).ok_or(Rejection::KeyMismatch)?;
+    signature::verify(jws.algorithm, key.material(), jws.signing_input.as_bytes(), &jws.signature)?;
+    Ok((jws.payload, Arc::clone(key)))
+}
+
 impl Verified {
-    /// The compact JWS: what on-behalf-of presents.
+    /// The compact JWS that was verified: of an encrypted token, the inner one.
     pub fn assertion(&self) -> &str {
-        self.assertion.expose()
+        &self.assertion
     }
 
-    /// SHA-256 of what the caller presented.
+    /// The SHA-256 of the assertion.
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
-    /// The payload's JSON, unchanged.
+    /// The payload's text, unchanged.
     pub fn claims_json(&self) -> &str {
-        &self.payload
+        &self.claims_json
     }
 
-    /// `tid`.
-    pub fn tenant(&self) -> Option<&str> {
-        self.tenant.as_deref()
-    }
-
-    /// `oid`.
-    pub fn object_id(&self) -> Option<&str> {
-        self.object_id.as_deref()
-    }
-
-    /// `sub`.
-    pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
-    }
-
-    /// `exp`, unix seconds.
+    /// `exp`, in seconds since 1970.
     pub const fn expires_at(&self) -> u64 {
         self.expires_at
     }
 
-    /// Whether it is an application's own token: no scopes, and `idtyp` does not say otherwise.
+    /// `tid`
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// `oid`
+    pub fn object_id(&self) -> Option<&str> {
+        self.object_id.as_deref()
+    }
+
+    /// `sub`
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// The application that got the token: `azp`, in v1 tokens `appid`.
+    pub fn client(&self) -> Option<&str> {
+        self.client.as_deref()
+    }
+
+    /// `scp`, one by one.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scopes.as_deref().unwrap_or_default().split(' ').filter(|scope| !scope.is_empty())
+    }
+
+    /// `roles`
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// Whether an application got the token for itself: no `scp`, and `idtyp` absent or `app`. There is no user to act on behalf of.
     pub const fn is_app_only(&self) -> bool {
         self.app_only
     }
 
-    /// The key that signed it.
-    pub const fn key(&self) -> &Arc<Key> {
+    /// The `kid` of the key that signed.
+    pub fn kid(&self) -> &str {
+        self.key.kid()
+    }
+
+    /// The key that signed.
+    pub(crate) const fn key(&self) -> &Arc<Key> {
         &self.key
     }
 }
 
-/// SHA-256 of a token's text, by which it is remembered.
-pub fn digest(token: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-    hash
-}
-
-/// Checks a token against the keys and the policy at a moment (unix seconds).
-pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
-    let compact = Compact::parse(token, policy.max_bytes)?;
-    let key = keys.get(&compact.header.kid).ok_or_else(|| Rejection::UnknownKey { kid: compact.header.kid.clone() })?;
-    signature::verify(compact.header.alg, key, compact.signed, &compact.signature)?;
-    let claims = Claims::parse(&compact.payload)?;
-    policy.check(&claims, key, keys, now)?;
-    Ok(Verified {
-        assertion: Secret::new(token.to_owned()),
-        digest: digest(token),
-        key: Arc::clone(key),
-        tenant: claims.text("tid")?,
-        object_id: claims.text("oid")?,
-        subject: claims.text("sub")?,
-        expires_at: claims.time("exp")?.unwrap_or(u64::MAX),
-        app_only: claims.is_app_only()?,
-        payload: compact.payload,
-    })
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("kid", &self.kid())
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -1,154 +1,184 @@
-//! Which tokens are accepted: allow-lists only.
+//! What a token must say to be accepted: issuer, audience, times, and what allows it to call at all. Allow lists only.
 
-use super::claims::Claims;
-use super::rejection::Rejection;
-use crate::config::Config;
-use crate::jwks::{Key, KeySet};
+use super::claims::{Claim, Claims};
+use super::rejection::{Rejection, harmless};
+use crate::config::Registration;
+use crate::jwks::{Issuer, Key, KeySet};
 
-/// Stands for the token's `tid` in issuers.
-const TENANT: &str = "{tenantid}";
+/// Five minutes: what the original and most of the field allow clocks to differ.
+pub const DEFAULT_SKEW: u64 = 300;
+/// The limit `Sidecar:Limits:TokenBytes`.
+pub const DEFAULT_MAX_BYTES: usize = 64 * 1024;
 
 /// The rules of one registration.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Compared exactly but for one slash at the end.
+    /// Accepted `aud`, each with or without one trailing slash. Empty: no token is accepted.
     pub audiences: Vec<String>,
-    /// Instead of the metadata's, where not empty; may hold `{tenantid}`.
-    pub issuers: Vec<String>,
-    /// Whether the issuer is checked at all.
-    pub validate_issuer: bool,
-    /// Tenants. Empty: every one that the issuers allow.
-    pub tenants: Vec<String>,
-    /// Seconds that clocks may differ by.
+    /// Accepted `iss`, in place of those that the metadata names. Empty: those.
+    pub issuers: Vec<Issuer>,
+    /// How far the clocks may differ, in seconds.
     pub skew: u64,
-    /// Whether `exp` must be there.
-    pub require_expiration: bool,
-    /// One of them is required, where there are any.
-    pub scopes: Vec<String>,
+    /// A user's token must have one of these scopes. Empty: none is required.
+    pub required_scopes: Vec<String>,
     /// Whether a token without scopes and roles is accepted.
     pub allow_acl: bool,
-    /// The claim that holds roles.
+    /// Whether the issuer is checked.
+    pub validate_issuer: bool,
+    /// Whether a token must expire.
+    pub require_expiration: bool,
+    /// The claim that holds an application's roles.
     pub role_claim: String,
-    /// Of a token.
+    /// Accepted `tid`. Empty: every one that the issuer allows.
+    pub allowed_tenants: Vec<String>,
+    /// The longest token.
     pub max_bytes: usize,
 }
 
 impl Policy {
-    /// The policy of the section `AzureAd`.
-    pub fn new(config: &Config) -> Self {
-        let registration = &config.azure_ad;
-        let audiences = if registration.audiences.is_empty() {
-            vec![registration.client_id.clone(), format!("api://{}", registration.client_id)]
-        } else {
-            registration.audiences.clone()
+    /// The rules that a registration configures.
+    pub fn of(registration: &Registration, allowed_tenants: &[String], max_bytes: usize) -> Self {
+        let client = &registration.client_id;
+        let audiences = match registration.audiences.as_slice() {
+            [] if client.is_empty() => Vec::new(),
+            // Both name the same registration, whichever version of token it asks for.
+            [] => vec![client.clone(), format!("api://{client}")],
+            configured => configured.to_vec(),
         };
         Self {
             audiences,
-            issuers: registration.valid_issuers.clone(),
-            validate_issuer: registration.validate_issuer,
-            tenants: config.sidecar.allowed_tenants.clone(),
+            issuers: registration.valid_issuers.iter().map(Issuer::new).collect(),
             skew: registration.clock_skew.as_secs(),
-            require_expiration: registration.require_expiration,
-            scopes: registration.scopes.clone(),
+            required_scopes: registration.scopes.clone(),
             allow_acl: registration.allow_acl,
+            validate_issuer: registration.validate_issuer,
+            require_expiration: registration.require_expiration,
             role_claim: registration.role_claim.clone(),
-            max_bytes: config.limits.token_bytes,
+            allowed_tenants: allowed_tenants.to_vec(),
+            max_bytes,
         }
     }
 
-    /// Judges the claims of a token that `key` signed.
-    pub fn check(&self, claims: &Claims, key: &Key, keys: &KeySet, now: u64) -> Result<(), Rejection> {
-        self.check_issuer(claims, key, keys)?;
-        self.check_audience(claims)?;
-        self.check_times(claims, now)?;
-        self.check_permissions(claims)
-    }
-
-    /// The issuer is one of the templates with the token's own tenant in it, and the key is for that issuer:
-    /// protocol page, sections 6.4 and 6.5.
-    fn check_issuer(&self, claims: &Claims, key: &Key, keys: &KeySet) -> Result<(), Rejection> {
-        let issuer = claims.text("iss")?;
-        let tenant = claims.text("tid")?.or_else(|| issuer.as_deref().and_then(tenant_of).map(str::to_owned));
-        let invalid = || Rejection::Issuer { issuer: issuer.clone() };
-        let Some(issuer) = issuer.as_deref() else { return Err(invalid()) };
-        let matches = |template: &str| match (template.contains(TENANT), tenant.as_deref()) {
-            (true, Some(tenant)) => is_tenant(tenant) && template.replace(TENANT, tenant) == *issuer,
-            (true, None) => false,
-            (false, _) => template == issuer,
+    /// `iss`, and that `tid` and the key that signed agree with it.
+    pub(super) fn check_issuer(&self, claims: &Claims<'_>, key: &Key, keys: &KeySet) -> Result<(), Rejection> {
+        let iss = match claims.text("iss") {
+            Claim::Present(iss) => iss,
+            Claim::Absent => return Err(Rejection::IssuerInvalid(None)),
+            Claim::Malformed => return Err(Rejection::ClaimMalformed("iss")),
         };
+        let tid = optional(claims.text("tid"), "tid")?;
         let accepted = if self.issuers.is_empty() { keys.issuers() } else { &self.issuers };
-        if self.validate_issuer && !accepted.iter().any(|template| matches(template)) {
-            return Err(invalid());
+        if self.validate_issuer && !accepted.iter().any(|issuer| issuer.matches(iss, tid)) {
+            return Err(Rejection::IssuerInvalid(Some(harmless(iss))));
         }
-        if let Some(own) = &key.issuer {
-            // A token of version 1 has another issuer than its key, which belongs to the same tenant.
-            let of_set = keys.issuers().first().zip(tenant.as_deref());
-            let same_tenant = of_set
-                .is_some_and(|(template, tenant)| own.replace(TENANT, tenant) == template.replace(TENANT, tenant));
-            if !matches(own) && !same_tenant {
-                return Err(invalid());
-            }
+        if !key_may_sign(key, iss, tid, keys.metadata_issuer()) {
+            return Err(Rejection::KeyIssuerInvalid(harmless(iss)));
         }
-        let allowed = |own: &String| tenant.as_deref().is_some_and(|tenant| own.eq_ignore_ascii_case(tenant));
-        if !self.tenants.is_empty() && !self.tenants.iter().any(allowed) {
-            return Err(Rejection::Tenant);
+        let allowed = |tid: &str| self.allowed_tenants.iter().any(|allowed| allowed.eq_ignore_ascii_case(tid));
+        if !self.allowed_tenants.is_empty() && !tid.is_some_and(allowed) {
+            return Err(Rejection::TenantNotAllowed(tid.map(harmless)));
         }
         Ok(())
     }
 
-    fn check_audience(&self, claims: &Claims) -> Result<(), Rejection> {
-        let presented = claims.texts("aud")?;
-        let bare = |text: &str| text.strip_suffix('/').unwrap_or(text).to_owned();
-        let matches = |audience: &String| self.audiences.iter().any(|own| bare(own) == bare(audience));
-        if presented.iter().any(matches) {
+    /// `aud`: any one of ours (RFC 7519 §4.1.3).
+    pub(super) fn check_audience(&self, claims: &Claims<'_>) -> Result<(), Rejection> {
+        let audiences = match claims.texts("aud") {
+            Claim::Present(audiences) => audiences,
+            Claim::Absent => return Err(Rejection::AudienceInvalid(None)),
+            Claim::Malformed => return Err(Rejection::ClaimMalformed("aud")),
+        };
+        let ours =
+            |aud: &&str| !aud.is_empty() && self.audiences.iter().any(|own| without_slash(own) == without_slash(aud));
+        if audiences.iter().any(ours) {
             return Ok(());
         }
-        let audience = (!presented.is_empty()).then(|| presented.join(", "));
-        Err(Rejection::Audience { audience })
+        Err(Rejection::AudienceInvalid(Some(harmless(&audiences.join(", ")))))
     }
 
-    fn check_times(&self, claims: &Claims, now: u64) -> Result<(), Rejection> {
-        let (expires, not_before) = (claims.time("exp")?, claims.time("nbf")?);
-        if expires.is_none() && self.require_expiration {
-            return Err(Rejection::NoExpiration);
-        }
-        if let (Some(not_before), Some(expires)) = (not_before, expires)
-            && not_before > expires
-        {
-            return Err(Rejection::Lifetime { not_before, expires });
-        }
-        if let Some(not_before) = not_before.filter(|at| *at > now.saturating_add(self.skew)) {
-            return Err(Rejection::NotYetValid { not_before });
-        }
-        match expires {
-            Some(expires) if expires.saturating_add(self.skew) <= now => Err(Rejection::Expired { expires }),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_permissions(&self, claims: &Claims) -> Result<(), Rejection> {
-        let scopes = claims.scopes()?;
-        if !self.scopes.is_empty() && !scopes.iter().any(|own| self.scopes.contains(own)) {
-            // An app token has no scopes; its roles are what it is allowed to do.
-            if !(claims.is_app_only()? && (claims.has_role(&self.role_claim) || self.allow_acl)) {
-                return Err(Rejection::ScopeMissing { required: self.scopes.clone() });
+    /// `exp`, `nbf` (RFC 7519 §4.1.4, §4.1.5). Yields `exp`.
+    pub(super) fn check_lifetime(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
+        let exp = match claims.time("exp") {
+            Claim::Present(exp) => seconds(exp),
+            Claim::Absent if self.require_expiration => return Err(Rejection::NoExpiration),
+            Claim::Absent => u64::MAX,
+            Claim::Malformed => return Err(Rejection::ClaimMalformed("exp")),
+        };
+        let nbf = optional(claims.time("nbf"), "nbf")?.map(seconds);
+        optional(claims.time("iat"), "iat")?;
+        if let Some(nbf) = nbf {
+            if nbf > exp {
+                return Err(Rejection::LifetimeInvalid { not_before: nbf, expires: exp });
+            }
+            if nbf > now.saturating_add(self.skew) {
+                return Err(Rejection::NotYetValid(nbf));
             }
         }
-        if scopes.is_empty() && !self.allow_acl && !claims.has_role(&self.role_claim) {
-            return Err(Rejection::NoScopeNorRole);
+        if exp < now.saturating_sub(self.skew) {
+            return Err(Rejection::Expired(exp));
         }
-        Ok(())
+        Ok(exp)
+    }
+
+    /// `scp` for a user's token; roles or the access list for an application's.
+    pub(super) fn check_permission(&self, permission: &Permission<'_>) -> Result<(), Rejection> {
+        let Permission { scopes, roles, app_only } = permission;
+        let has = |required: &String| scopes.is_some_and(|scopes| scopes.split(' ').any(|scope| scope == required));
+        if !app_only && !self.required_scopes.is_empty() {
+            if self.required_scopes.iter().any(has) {
+                return Ok(());
+            }
+            return Err(Rejection::ScopeRequired(self.required_scopes.clone()));
+        }
+        let named = scopes.is_some_and(|scopes| !scopes.trim().is_empty()) || roles.iter().any(|role| !role.is_empty());
+        if named || self.allow_acl { Ok(()) } else { Err(Rejection::NotAuthorized) }
     }
 }
 
-/// The tenant in an issuer's path: the last segment but `v2.0`.
-fn tenant_of(issuer: &str) -> Option<&str> {
-    let issuer = issuer.trim_end_matches('/');
-    let issuer = issuer.strip_suffix("/v2.0").unwrap_or(issuer);
-    issuer.rsplit('/').next().filter(|tenant| is_tenant(tenant))
+/// What a token allows its bearer.
+pub(super) struct Permission<'a> {
+    /// `scp`, blank-separated. `None`: absent.
+    pub scopes: Option<&'a str>,
+    /// `roles`
+    pub roles: Vec<&'a str>,
+    /// No `scp`, and `idtyp` absent or `app`.
+    pub app_only: bool,
 }
 
-/// What may stand in a template's place without changing its meaning.
-fn is_tenant(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+impl<'a> Permission<'a> {
+    pub(super) fn read(claims: &'a Claims<'_>, role_claim: &str) -> Result<Self, Rejection> {
+        let scopes = optional(claims.text("scp"), "scp")?;
+        let roles = optional(claims.texts(role_claim), "roles")?.unwrap_or_default();
+        let kind = optional(claims.text("idtyp"), "idtyp")?;
+        let app_only = scopes.is_none() && kind.is_none_or(|kind| kind == "app");
+        Ok(Self { scopes, roles, app_only })
+    }
+}
+
+/// A claim that need not be there, but if it is, must be right.
+pub(super) fn optional<T>(claim: Claim<T>, name: &'static str) -> Result<Option<T>, Rejection> {
+    match claim {
+        Claim::Absent => Ok(None),
+        Claim::Malformed => Err(Rejection::ClaimMalformed(name)),
+        Claim::Present(value) => Ok(Some(value)),
+    }
+}
+
+/// Entra's keys may name the issuer that they sign for. Without this check the keys of personal accounts, which the multi-tenant
+/// documents hold too, could sign for every tenant. A key for the metadata's own issuer signs the v1 form as well.
+fn key_may_sign(key: &Key, iss: &str, tid: Option<&str>, metadata: Option<&Issuer>) -> bool {
+    let Some(template) = key.issuer() else { return true };
+    let Some(tid) = tid.filter(|tid| !tid.is_empty() && iss.contains(tid)) else { return false };
+    let own = Issuer::new(template).of_tenant(tid);
+    own == iss || metadata.is_some_and(|metadata| own == metadata.of_tenant(tid))
+}
+
+fn without_slash(audience: &str) -> &str {
+    audience.strip_suffix('/').unwrap_or(audience)
+}
+
+/// Whole seconds; before 1970 is 1970, which is as expired.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is wanted")]
+const fn seconds(time: f64) -> u64 {
+    time as u64
 }

@@ -1,171 +1,202 @@
-//! Why a token was refused. Its words go into a header, so they hold little of the token, and that harmless.
+//! Why a token is refused, in the words of a `WWW-Authenticate` challenge.
 
-/// The check that failed.
+use std::borrow::Cow;
+
+/// The check that failed. Texts from the token are held bounded and harmless: see [`harmless`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// Longer than `TokenBytes`.
-    TooLong,
-    /// No compact JWS of base64url and strict JSON (RFC 7515 §7.1).
-    Malformed,
-    /// `alg` is absent or not one of the accepted ones (RFC 8725 §3.1).
-    Algorithm,
-    /// It insists on an extension (RFC 7515 §4.1.11).
-    Critical,
-    /// `kid` is absent.
-    KeyNotNamed,
-    /// No key of this name: fetching the keys again may help.
-    UnknownKey {
-        /// As the token has it.
-        kid: String,
-    },
-    /// The key is not for this algorithm.
+    /// Longer than the configured limit, in bytes.
+    TooLarge(usize),
+    /// Not a token at all; the text continues "the token is malformed:".
+    Malformed(&'static str),
+    /// `alg` is absent or not on the list.
+    AlgorithmNotAllowed,
+    /// `crit`: the token wants something understood that is not (RFC 7515 §4.1.11).
+    CriticalHeader,
+    /// No `kid`.
+    KeyIdMissing,
+    /// No key of this `kid` is known: keys fetched now may hold it.
+    KeyNotFound,
+    /// The key of this `kid` is not for this `alg`.
     KeyMismatch,
-    /// The signature is wrong.
-    Signature,
-    /// A claim is not of the type that it must be.
-    Claim {
-        /// Its name.
-        name: &'static str,
-    },
-    /// `iss` is no issuer that is accepted, or not with this `tid` or this key.
-    Issuer {
-        /// As the token has it.
-        issuer: Option<String>,
-    },
-    /// The tenant is not among `Sidecar:AllowedTenants`.
-    Tenant,
-    /// `aud` names somebody else.
-    Audience {
-        /// As the token has it.
-        audience: Option<String>,
-    },
+    /// The signature is not by that key.
+    SignatureInvalid,
+    /// A claim is there and of the wrong type.
+    ClaimMalformed(&'static str),
+    /// `iss` is absent, foreign, or contradicts `tid`.
+    IssuerInvalid(Option<String>),
+    /// The tenant is not one of those allowed.
+    TenantNotAllowed(Option<String>),
+    /// The key may sign for another issuer only.
+    KeyIssuerInvalid(String),
+    /// `aud` is absent or someone else.
+    AudienceInvalid(Option<String>),
     /// No `exp`.
     NoExpiration,
-    /// `nbf` is later than `exp`.
-    Lifetime {
-        /// Unix seconds.
+    /// `nbf` is after `exp`: both in seconds since 1970.
+    LifetimeInvalid {
+        /// `nbf`
         not_before: u64,
-        /// Unix seconds.
+        /// `exp`
         expires: u64,
     },
     /// `nbf` is to come.
-    NotYetValid {
-        /// Unix seconds.
-        not_before: u64,
-    },
+    NotYetValid(u64),
     /// `exp` is past.
-    Expired {
-        /// Unix seconds.
-        expires: u64,
-    },
-    /// None of the scopes that one of is required.
-    ScopeMissing {
-        /// Those.
-        required: Vec<String>,
-    },
-    /// Neither scopes nor roles, where the ACL setting demands them.
-    NoScopeNorRole,
+    Expired(u64),
+    /// None of the required scopes: any of them would do. The one rejection that is a 403.
+    ScopeRequired(Vec<String>),
+    /// Neither scopes nor roles, and no access list stands in for them.
+    NotAuthorized,
+    /// An encrypted token that cannot be decrypted, for whatever reason: saying which would be an oracle.
+    DecryptionFailed,
+    /// A signed HTTP request that does not fit the request it came with.
+    RequestMismatch(&'static str),
+    /// A signed HTTP request beyond its lifetime, or from the future.
+    RequestExpired,
+    /// A signed HTTP request that was seen before.
+    RequestReplayed,
 }
 
 impl Rejection {
-    /// Every [`Rejection::code`].
-    pub const CODES: [&'static str; 18] = [
-        "too_long",
-        "malformed",
-        "algorithm",
-        "critical",
-        "key_not_named",
-        "unknown_key",
-        "key_mismatch",
-        "signature",
-        "claim",
-        "issuer",
-        "tenant",
-        "audience",
-        "no_expiration",
-        "lifetime",
-        "not_yet_valid",
-        "expired",
-        "scope_missing",
-        "no_scope_nor_role",
-    ];
-
-    /// A stable name for logs and metrics.
-    pub const fn code(&self) -> &'static str {
-        Self::CODES[match self {
-            Self::TooLong => 0,
-            Self::Malformed => 1,
-            Self::Algorithm => 2,
-            Self::Critical => 3,
-            Self::KeyNotNamed => 4,
-            Self::UnknownKey { .. } => 5,
-            Self::KeyMismatch => 6,
-            Self::Signature => 7,
-            Self::Claim { .. } => 8,
-            Self::Issuer { .. } => 9,
-            Self::Tenant => 10,
-            Self::Audience { .. } => 11,
-            Self::NoExpiration => 12,
-            Self::Lifetime { .. } => 13,
-            Self::NotYetValid { .. } => 14,
-            Self::Expired { .. } => 15,
-            Self::ScopeMissing { .. } => 16,
-            Self::NoScopeNorRole => 17,
-        }]
-    }
-
-    /// The challenge's `error_description`: the original's words where it has some (surface page, B.8).
-    pub fn description(&self) -> String {
-        match self {
-            Self::TooLong => "The token is too long".to_owned(),
-            Self::Malformed => "The token is malformed".to_owned(),
-            Self::Algorithm => "The signature algorithm is not accepted".to_owned(),
-            Self::Critical => "The token requires an extension that is not supported".to_owned(),
-            Self::KeyNotNamed | Self::UnknownKey { .. } => "The signature key was not found".to_owned(),
-            Self::KeyMismatch => "The signature key is not for this algorithm".to_owned(),
-            Self::Signature => "The signature is invalid".to_owned(),
-            Self::Claim { name } => format!("The claim '{name}' is malformed"),
-            Self::Issuer { issuer } => format!("The issuer '{}' is invalid", shown(issuer.as_deref())),
-            Self::Tenant => "The tenant is not allowed".to_owned(),
-            Self::Audience { audience } => format!("The audience '{}' is invalid", shown(audience.as_deref())),
-            Self::NoExpiration => "The token has no expiration".to_owned(),
-            Self::Lifetime { not_before, expires } => format!(
+    /// The `error_description` of the challenge: never part of the token but `aud`, `iss` and times. It is safe within
+    /// a quoted string of a header.
+    pub fn description(&self) -> Cow<'static, str> {
+        let or_null = |value: &Option<String>| value.clone().unwrap_or_else(|| "(null)".to_owned());
+        Cow::Owned(match self {
+            Self::TooLarge(limit) => format!("The token is longer than {limit} bytes"),
+            Self::Malformed(why) => format!("The token is malformed: {why}"),
+            Self::ClaimMalformed(name) => format!("The claim '{name}' is malformed"),
+            Self::IssuerInvalid(issuer) => format!("The issuer '{}' is invalid", or_null(issuer)),
+            Self::TenantNotAllowed(tenant) => format!("The tenant '{}' is not allowed", or_null(tenant)),
+            Self::KeyIssuerInvalid(issuer) => {
+                format!("The issuer '{issuer}' is invalid: the signature key belongs to another")
+            }
+            Self::AudienceInvalid(audience) => format!("The audience '{}' is invalid", or_null(audience)),
+            Self::LifetimeInvalid { not_before, expires } => format!(
                 "The token lifetime is invalid; NotBefore: '{}', Expires: '{}'",
                 date(*not_before),
                 date(*expires)
             ),
-            Self::NotYetValid { not_before } => format!("The token is not valid before '{}'", date(*not_before)),
-            Self::Expired { expires } => format!("The token expired at '{}'", date(*expires)),
-            Self::ScopeMissing { required } => format!("The scope '{}' is required", required.join("' or '")),
-            Self::NoScopeNorRole => "The token has neither scopes nor roles".to_owned(),
+            Self::NotYetValid(time) => format!("The token is not valid before '{}'", date(*time)),
+            Self::Expired(time) => format!("The token expired at '{}'", date(*time)),
+            Self::ScopeRequired(scopes) => match scopes.as_slice() {
+                [one] => format!("The scope '{one}' is required"),
+                several => format!("One of the scopes '{}' is required", several.join("', '")),
+            },
+            Self::RequestMismatch(what) => format!("The signed request is invalid: {what}"),
+            fixed => return Cow::Borrowed(fixed.fixed()),
+        })
+    }
+
+    const fn fixed(&self) -> &'static str {
+        match self {
+            Self::AlgorithmNotAllowed => "The signature algorithm is not allowed",
+            Self::CriticalHeader => "The token has a critical header that is not understood",
+            Self::KeyIdMissing => "The token names no signature key",
+            Self::KeyNotFound => "The signature key was not found",
+            Self::KeyMismatch => "The signature key is not for this algorithm",
+            Self::SignatureInvalid => "The signature is invalid",
+            Self::NoExpiration => "The token has no expiration",
+            Self::NotAuthorized => "The token has neither scopes nor roles",
+            Self::DecryptionFailed => "The token cannot be decrypted",
+            Self::RequestExpired => "The signed request is not within its lifetime",
+            Self::RequestReplayed => "The signed request was used before",
+            _ => "The token is invalid",
+        }
+    }
+
+    /// Every [`Rejection::code`], for labels.
+    pub const CODES: [&'static str; 23] = [
+        "too_large",
+        "malformed",
+        "algorithm_not_allowed",
+        "critical_header",
+        "key_id_missing",
+        "key_not_found",
+        "key_mismatch",
+        "signature_invalid",
+        "claim_malformed",
+        "issuer_invalid",
+        "tenant_not_allowed",
+        "key_issuer_invalid",
+        "audience_invalid",
+        "no_expiration",
+        "lifetime_invalid",
+        "not_yet_valid",
+        "expired",
+        "scope_required",
+        "not_authorized",
+        "decryption_failed",
+        "request_mismatch",
+        "request_expired",
+        "request_replayed",
+    ];
+
+    /// A stable name for metrics and logs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "too_large",
+            Self::Malformed(_) => "malformed",
+            Self::AlgorithmNotAllowed => "algorithm_not_allowed",
+            Self::CriticalHeader => "critical_header",
+            Self::KeyIdMissing => "key_id_missing",
+            Self::KeyNotFound => "key_not_found",
+            Self::KeyMismatch => "key_mismatch",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::ClaimMalformed(_) => "claim_malformed",
+            Self::IssuerInvalid(_) => "issuer_invalid",
+            Self::TenantNotAllowed(_) => "tenant_not_allowed",
+            Self::KeyIssuerInvalid(_) => "key_issuer_invalid",
+            Self::AudienceInvalid(_) => "audience_invalid",
+            Self::NoExpiration => "no_expiration",
+            Self::LifetimeInvalid { .. } => "lifetime_invalid",
+            Self::NotYetValid(_) => "not_yet_valid",
+            Self::Expired(_) => "expired",
+            Self::ScopeRequired(_) => "scope_required",
+            Self::NotAuthorized => "not_authorized",
+            Self::DecryptionFailed => "decryption_failed",
+            Self::RequestMismatch(_) => "request_mismatch",
+            Self::RequestExpired => "request_expired",
+            Self::RequestReplayed => "request_replayed",
         }
     }
 }
 
-/// A claim's text, short and without what could leave a quoted string (RFC 9110 §5.6.4).
-fn shown(text: Option<&str>) -> String {
-    const MAX_SHOWN: usize = 200;
-    let Some(text) = text else { return "(null)".to_owned() };
-    let clean = |c: char| if (' '..='~').contains(&c) && !matches!(c, '"' | '\\' | '\'') { c } else { '?' };
-    text.chars().take(MAX_SHOWN).map(clean).collect()
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.description())
+    }
 }
 
-/// `MM/dd/yyyy HH:mm:ss` in UTC.
+impl std::error::Error for Rejection {}
+
+/// Cut to 128 characters, and without anything that could end a quoted string of a header (RFC 9110 §5.6.4) or a line of a log.
+pub(super) fn harmless(text: &str) -> String {
+    const MAX: usize = 128;
+    let clean = |c: char| if (' '..='~').contains(&c) && !matches!(c, '"' | '\'' | '\\') { c } else { '?' };
+    let mut harmless: String = text.chars().take(MAX).map(clean).collect();
+    if text.chars().nth(MAX).is_some() {
+        harmless.push_str("...");
+    }
+    harmless
+}
+
+/// `MM/dd/yyyy HH:mm:ss`, UTC, as .NET's invariant culture writes it; its calendar ends with the year 9999.
 fn date(unix: u64) -> String {
-    // Beyond the year 9999 the exact moment is of no interest.
-    let unix = unix.min(253_402_300_799);
+    const LAST: u64 = 253_402_300_799;
+    let unix = unix.min(LAST);
     let (days, seconds) = (unix / 86_400, unix % 86_400);
-    // Civil from days, with years that begin in March (the calendar repeats every 146,097 days).
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    // Days from 0000-03-01, so that the leap day ends a year, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{month:02}/{day:02}/{year:04} {hour:02}:{minute:02}:{second:02}")
+    format!("{month:02}/{day:02}/{year:04} {:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
 #[cfg(test)]
@@ -173,11 +204,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_written_as_the_original_does() {
+    fn every_code_is_among_the_labels() {
+        let some = [Rejection::TooLarge(1), Rejection::KeyNotFound, Rejection::Expired(1), Rejection::RequestReplayed];
+        assert!(some.iter().all(|rejection| Rejection::CODES.contains(&rejection.code())));
+    }
+
+    #[test]
+    fn dates_are_written_as_the_original_writes_them() {
         for (unix, text) in [
             (0, "01/01/1970 00:00:00"),
             (951_782_400, "02/29/2000 00:00:00"),
-            (1_767_225_599, "12/31/2025 23:59:59"),
+            (951_868_799, "02/29/2000 23:59:59"),
+            (1_709_251_199, "02/29/2024 23:59:59"),
+            (1_735_689_599, "12/31/2024 23:59:59"),
+            (1_735_689_600, "01/01/2025 00:00:00"),
+            (4_107_542_400, "03/01/2100 00:00:00"),
+            (253_402_300_799, "12/31/9999 23:59:59"),
             (u64::MAX, "12/31/9999 23:59:59"),
         ] {
             assert_eq!(date(unix), text);
@@ -185,9 +227,32 @@ mod tests {
     }
 
     #[test]
-    fn what_the_token_says_is_shown_short_and_harmless() {
-        let text = Rejection::Issuer { issuer: Some("https://a\"\r\n'b\\".repeat(50)) }.description();
-        assert!(text.len() < 240 && text.is_ascii() && !text.contains(['"', '\\', '\r', '\n']), "{text}");
-        assert_eq!(Rejection::Audience { audience: None }.description(), "The audience '(null)' is invalid");
+    fn a_value_of_the_token_cannot_leave_its_quotes() {
+        assert_eq!(harmless("api://a"), "api://a");
+        assert_eq!(harmless("a\"b'c\\d\r\ne\u{f6}\0"), "a?b?c?d??e??");
+        assert_eq!(harmless(&"x".repeat(128)), "x".repeat(128));
+        assert_eq!(harmless(&"x".repeat(129)), format!("{}...", "x".repeat(128)));
+    }
+
+    #[test]
+    fn the_texts_are_those_of_the_original() {
+        for (rejection, text) in [
+            (Rejection::AudienceInvalid(None), "The audience '(null)' is invalid"),
+            (Rejection::AudienceInvalid(Some("x".into())), "The audience 'x' is invalid"),
+            (Rejection::IssuerInvalid(Some("y".into())), "The issuer 'y' is invalid"),
+            (Rejection::NoExpiration, "The token has no expiration"),
+            (
+                Rejection::LifetimeInvalid { not_before: 1, expires: 0 },
+                "The token lifetime is invalid; NotBefore: '01/01/1970 00:00:01', Expires: '01/01/1970 00:00:00'",
+            ),
+            (Rejection::NotYetValid(0), "The token is not valid before '01/01/1970 00:00:00'"),
+            (Rejection::Expired(0), "The token expired at '01/01/1970 00:00:00'"),
+            (Rejection::KeyNotFound, "The signature key was not found"),
+            (Rejection::SignatureInvalid, "The signature is invalid"),
+            (Rejection::ScopeRequired(vec!["a".into()]), "The scope 'a' is required"),
+            (Rejection::ScopeRequired(vec!["a".into(), "b".into()]), "One of the scopes 'a', 'b' is required"),
+        ] {
+            assert_eq!(rejection.description(), text);
+        }
     }
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::{Call, Halt, Parked};
 use crate::http::Resumed;
-use crate::jwks::Answer;
-use crate::jwt::{self, Rejection, Verified};
+use crate::jwks::RefreshAnswer;
+use crate::jwt::{Rejection, Verified};
 
 /// How long a request waits for signing keys that are being fetched.
 const KEY_WAIT: Duration = Duration::from_secs(2);
+
+/// After which a caller who came without keys may try again, in seconds.
+const KEY_RETRY: u64 = 5;
 
 /// What the `Authorization` header holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,44 +64,28 @@ pub fn challenge(call: &Call<'_>) -> Problem {
 /// The token's proof: from the memory, else by verifying it, once more if the keys were behind.
 pub fn verify(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -> Result<Arc<Verified>, Halt> {
     let service = call.service;
-    let now = call.shared.clock.unix();
-    let keys = service.keys.snapshot();
-    let Some(keys) = keys else {
-        return Err(match (resumed, service.keys.on_missing(call.wake())) {
-            (None, Answer::Wait) => park(call),
-            (_, Answer::NotNow { retry_after }) => no_keys(retry_after),
-            (Some(_), Answer::Wait) => no_keys(1),
+    let waited = resumed.is_some_and(|resumed| matches!(resumed.on, Parked::Keys));
+    let Some(keys) = service.keys.snapshot() else {
+        return Err(if !waited && service.keys.on_missing(call.wake()) == RefreshAnswer::Wait {
+            park(call)
+        } else {
+            Problem::unavailable("Signing keys are not available", KEY_RETRY).into()
         });
     };
-    if let Some(verified) = service.memory.get(token, &keys, now) {
-        return Ok(verified);
-    }
-    let outcome = jwt::verify(token, &keys, &service.policy, now);
-    let waited = resumed.is_some_and(|resumed| matches!(resumed.on, Parked::Keys));
-    if let Err(Rejection::UnknownKey { .. }) = &outcome
+    let outcome = service.validator.validate(token, &keys, call.shared.clock.unix());
+    if let Err(Rejection::KeyNotFound) = &outcome
         && !waited
-        && let Answer::Wait = service.keys.on_unknown_kid(call.wake())
+        && service.keys.on_unknown_kid(&keys, call.wake()) == RefreshAnswer::Wait
     {
         return Err(park(call));
     }
     call.shared.metrics.validation(outcome.as_ref().map_or_else(Rejection::code, |_| "valid"));
-    match outcome {
-        Ok(verified) => {
-            let verified = Arc::new(verified);
-            service.memory.put(&verified, now);
-            Ok(verified)
-        }
-        Err(rejection) => {
-            log::info!("inbound token refused: {}", rejection.code());
-            Err(Problem::from_rejection(&rejection, &service.config.azure_ad).into())
-        }
-    }
+    outcome.map_err(|rejection| {
+        log::info!("inbound token refused: {}", rejection.code());
+        Problem::from_rejection(&rejection, &service.config.azure_ad).into()
+    })
 }
 
 fn park(call: &Call<'_>) -> Halt {
     Halt::Park(Parked::Keys, call.shared.clock.instant() + KEY_WAIT)
-}
-
-fn no_keys(retry_after: u64) -> Halt {
-    Problem::unavailable("Signing keys are not available", retry_after.max(1)).into()
 }

@@ -12,7 +12,7 @@ pub fn id(headers: Headers<'_>) -> String {
         let text = headers.text(name)?.trim();
         is_harmless(text).then(|| text.to_owned())
     });
-    own.or_else(|| trace_id(headers.text("traceparent")?)).unwrap_or_else(guid::random)
+    own.or_else(|| trace_id(headers.text("traceparent")?)).unwrap_or_else(guid::unique)
 }
 
 /// What may stand in a log line and a header without a second thought.

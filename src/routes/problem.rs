@@ -136,17 +136,10 @@ impl Problem {
 
     /// What is wrong with the caller's token: 403 where it is good but not good for this, else 401.
     pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
-        if let Rejection::ScopeMissing { required } = rejection {
-            let names: Vec<String> = required.iter().map(|scope| format!("'{scope}'")).collect();
-            return Self::with(
-                403,
-                match names.as_slice() {
-                    [only] => format!("The scope {only} is required"),
-                    _ => format!("One of the scopes {} is required", names.join(", ")),
-                },
-            );
+        if let Rejection::ScopeRequired(required) = rejection {
+            return Self::with(403, format!("The scope '{}' is required", required.join("' or '")));
         }
-        let description = if registration.include_error_details { rejection.description() } else { String::new() };
+        let description = if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") };
         Self::invalid_token(&registration.challenge, &description)
     }
 

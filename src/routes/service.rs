@@ -7,7 +7,7 @@ use super::admit::Admission;
 use crate::config::{Api, Config};
 use crate::credentials::{Client, Credentials};
 use crate::jwks::Keys;
-use crate::jwt;
+use crate::jwt::{Policy, Validator};
 use crate::shr::{RequestSigner, SignerError};
 
 /// A configuration and what was built from it.
@@ -17,9 +17,7 @@ pub struct Service {
     /// Who may call.
     pub admission: Admission,
     /// Which tokens are accepted.
-    pub policy: jwt::Policy,
-    /// Tokens that were.
-    pub memory: jwt::Memory,
+    pub validator: Validator,
     /// What they are verified with.
     pub keys: Arc<Keys>,
     /// Holds the key that tokens are bound to where the caller has none.
@@ -32,10 +30,10 @@ pub struct Service {
 
 impl Service {
     /// From the configuration. `keys` may outlive it.
-    pub fn new(config: Config, keys: Arc<Keys>, federated_token_file: Option<&str>) -> Result<Self, SignerError> {
+    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
-            let credentials = Credentials::new(&registration.credentials, federated_token_file);
+            let credentials = Credentials::new(&registration.credentials);
             Arc::new(Client { registration: Arc::clone(registration), credentials })
         };
         let admission = Admission::new(
@@ -50,8 +48,10 @@ impl Service {
         Ok(Self {
             admission,
             signer,
-            policy: jwt::Policy::new(&config),
-            memory: jwt::Memory::new(config.limits.validated_tokens),
+            validator: Validator::new(
+                Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes),
+                config.limits.validated_tokens,
+            ),
             keys,
             client: client(&config.azure_ad),
             clients: config.registrations.iter().map(|(name, own)| (name.clone(), client(own))).collect(),

@@ -9,48 +9,18 @@ use crate::config::{CredentialDescription, CredentialSource, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::options::AgentUser;
 use crate::outbound::{OutError, OutRequest, OutResponse};
-use crate::url::Url;
 
 /// A registration of tenant `t1` and client `c1` with a secret.
 pub fn registration() -> Registration {
+    let secret = CredentialSource::ClientSecret(Secret::new("s=cret".into()));
     Registration {
-        section: "AzureAd".into(),
-        instance: Url::parse("https://login.microsoftonline.com/").unwrap(),
-        tenant: "t1".into(),
-        client_id: "c1".into(),
-        authority: None,
-        metadata_address: None,
-        audiences: Vec::new(),
-        valid_issuers: Vec::new(),
-        validate_issuer: true,
-        require_expiration: true,
-        role_claim: "roles".into(),
-        include_error_details: true,
-        challenge: "Bearer".into(),
-        key_refresh: Duration::from_hours(12),
-        key_refresh_minimum: Duration::from_secs(30),
-        metadata_timeout: Duration::from_mins(1),
-        clock_skew: Duration::from_mins(5),
-        scopes: Vec::new(),
-        allow_acl: true,
-        client_capabilities: Vec::new(),
-        azure_region: None,
-        send_x5c: false,
-        extra_query: BTreeMap::new(),
-        app_home_tenant: None,
-        domain: None,
-        policy: None,
-        managed_identity_client_id: None,
-        credentials: vec![CredentialDescription {
-            key: "AzureAd:ClientCredentials:0".into(),
-            source: CredentialSource::ClientSecret(Secret::new("s=cret".into())),
-        }],
-        decryption_credentials: Vec::new(),
+        credentials: vec![CredentialDescription { key: "AzureAd:ClientCredentials:0".into(), source: secret }],
+        ..crate::config::testing::registration("https://login.microsoftonline.com/", "t1")
     }
 }
 
 fn client(registration: Registration) -> Arc<Client> {
-    let credentials = Credentials::new(&registration.credentials, None);
+    let credentials = Credentials::new(&registration.credentials);
     Arc::new(Client { registration: Arc::new(registration), credentials })
 }
 

@@ -77,8 +77,22 @@ fn idle_connections_do_not_hold_up_the_end() {
     let server = start(&limits());
     let mut clients: Vec<_> = (0..100).map(|_| server.client()).collect();
     assert_eq!(clients[0].get("/").answer().status, 200);
+    let begun = Instant::now();
     assert!(server.end());
+    assert!(begun.elapsed() < PATIENCE / 2);
     assert!(clients.iter_mut().all(crate::support::Client::ends));
+}
+
+#[test]
+fn deadlines_hold_until_the_end() {
+    let server = start(&Limits { head_timeout: Duration::from_millis(200), ..limits() });
+    let mut partial = server.client();
+    partial.send("GET / HT");
+    eventually("it is arriving", || server.monitor.stats().reading == 1);
+    let begun = Instant::now();
+    assert!(server.end());
+    assert!(begun.elapsed() < PATIENCE / 2);
+    assert_eq!(partial.answer().status, 408);
 }
 
 #[test]

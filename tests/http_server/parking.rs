@@ -80,6 +80,62 @@ fn spent_wakers_wake_nobody() {
     assert_eq!(second.answer().body, "woken 3");
 }
 
+#[test]
+fn workers_that_are_blocked_are_relieved() {
+    let server = start(&Limits { workers: 8, ..limits() });
+    let mut blocked: Vec<Client> = (0..7).map(|_| server.client()).collect();
+    for (n, client) in (1..).zip(&mut blocked) {
+        client.get("/block");
+        eventually("it blocks a worker", || server.script.blocked() == n);
+    }
+    for _ in 0..10 {
+        assert_eq!(server.client().get("/").answer().status, 200, "the last worker serves");
+    }
+    server.script.release();
+    for client in &mut blocked {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert!(server.end());
+}
+
+#[test]
+fn what_arrives_while_a_worker_has_the_connection_is_found() {
+    let server = start(&limits());
+    let mut client = server.client();
+    client.get("/block");
+    eventually("a worker has it", || server.script.blocked() == 1);
+    client.get("/2");
+    // By now the event was somebody's: events are taken in order.
+    assert_eq!(server.client().get("/").answer().status, 200);
+    server.script.release();
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(client.answer().body, "GET /2  127.0.0.1 ");
+}
+
+#[test]
+fn the_waker_of_a_closed_connection_does_not_wake_its_successor() {
+    let server = start(&limits());
+    let mut probe = server.client();
+    assert_eq!(probe.get("/").answer().status, 200);
+    let mut client = server.client();
+    client.get("/park");
+    eventually("it is parked", || server.script.parked() == 1);
+    let spent = server.script.take_wakers();
+    spent[0].wake();
+    assert_eq!(client.answer().body, "woken ");
+    drop(client);
+    eventually("it is gone", || server.monitor.stats().idle == 1);
+
+    let mut successor = server.client();
+    successor.get("/park?s");
+    eventually("the one in its place is parked", || server.monitor.stats().parked == 1);
+    spent[0].wake();
+    assert_eq!(probe.get("/").answer().status, 200);
+    assert_eq!(server.monitor.stats().parked, 1);
+    server.script.take_wakers()[0].wake();
+    assert_eq!(successor.answer().body, "woken s");
+}
+
 /// Parks every request and hands its waker to another thread at once.
 struct Racing(std::sync::mpsc::SyncSender<Waker>);
 

@@ -1,0 +1,134 @@
+//! `check`: what can be found wrong before anybody calls. Every finding is a line that begins with its key;
+//! what is good goes to standard output, what is not to standard error.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::app;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Api, Config, Registration};
+use crate::credentials::{Client, Credentials};
+use crate::guid;
+use crate::jwks::{self, Issuer, Keys};
+use crate::options::{Effective, Flow, Inbound, Overrides};
+use crate::outbound::Exchange;
+use crate::shr::RequestSigner;
+use crate::token::{Acquirer, Permits, Subject, Wanted};
+
+/// Tries every credential that needs no network, and with `online` the metadata and a token for each API
+/// that can have one without a user.
+pub fn check(config: &Config, online: bool) -> ExitCode {
+    let mut findings = Findings { good: true };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    for registration in registrations(config) {
+        credentials(registration, clock.unix(), &mut findings);
+    }
+    if let Some(path) = &config.sidecar.signed_http_request_key
+        && let Err(error) = RequestSigner::from_file(path)
+    {
+        findings.bad(&error.to_string());
+    }
+    if let Some(path) = &config.sidecar.caller_token_file
+        && let Err(error) = std::fs::metadata(path)
+    {
+        findings.bad(&format!("Sidecar:CallerTokenFile: {}: {error}", path.display()));
+    }
+    match app::exchange(config, &app::metrics()) {
+        Err(problem) => findings.bad(&problem),
+        Ok(exchange) if online => self::online(config, &exchange, &clock, &mut findings),
+        Ok(_) => {}
+    }
+    if findings.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Findings {
+    good: bool,
+}
+
+impl Findings {
+    #[expect(clippy::unused_self, reason = "reads as the other one does")]
+    fn good(&self, line: &str) {
+        println!("{line}");
+    }
+
+    fn bad(&mut self, line: &str) {
+        eprintln!("entra-sidecar: {line}");
+        self.good = false;
+    }
+}
+
+fn registrations(config: &Config) -> impl Iterator<Item = &Arc<Registration>> {
+    std::iter::once(&config.azure_ad).chain(config.registrations.values())
+}
+
+fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
+    let credentials = Credentials::new(&registration.credentials);
+    for inspection in credentials.inspect(now) {
+        let key = format!("{}:ClientCredentials:{}", registration.section, inspection.index);
+        match inspection.result {
+            Ok(_) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
+            Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
+        }
+    }
+}
+
+fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
+    match jwks::Settings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+        Some(Ok(set)) => {
+            let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
+            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
+        }
+        Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
+        None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
+    }
+    let acquirer = app::acquirer(config, exchange, clock, &Permits::new(1));
+    for api in &config.apis {
+        let key = format!("DownstreamApis:{}", api.name);
+        match token(config, &acquirer, api) {
+            None => findings.good(&format!("{key}: needs a user's token, so none was acquired")),
+            Some(Ok(expires_at)) => {
+                let seconds = expires_at.saturating_sub(clock.unix());
+                findings.good(&format!("{key}: a token was acquired that expires in {seconds} s"));
+            }
+            Some(Err(reason)) => findings.bad(&format!("{key}: {reason}")),
+        }
+    }
+}
+
+/// Unix seconds at which the token expires; nothing for an API whose token is a user's.
+fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, String>> {
+    let overrides = Overrides::default();
+    let effective = match Effective::merge(api, &overrides) {
+        Ok(effective) => effective,
+        Err(invalid) => return Some(Err(invalid.to_string())),
+    };
+    let flow = Flow::select(&effective, true, if api.request_app_token { Inbound::None } else { Inbound::User });
+    let subject = match flow {
+        Flow::ClientCredentials => Subject::Application,
+        _ => return None,
+    };
+    let scopes = match flow.scopes(&effective) {
+        Ok(scopes) => scopes,
+        Err(invalid) => return Some(Err(invalid.to_string())),
+    };
+    let registration =
+        api.acquire.registration.as_ref().and_then(|name| config.registrations.get(name)).unwrap_or(&config.azure_ad);
+    let credentials = Credentials::new(&registration.credentials);
+    let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
+    let correlation_id = guid::random();
+    let wanted = Wanted {
+        client: &client,
+        subject,
+        tenant: effective.tenant,
+        scopes: &scopes,
+        claims: effective.claims,
+        force_refresh: false,
+        correlation_id: &correlation_id,
+        bound_key: None,
+        fmi_path: effective.fmi_path,
+        extra_query: &effective.token_query,
+        extra_headers: effective.token_headers,
+    };
+    let token = acquirer.acquire_in_place(&wanted);
+    Some(token.map(|token| token.expires_at).map_err(|error| error.to_string()))
+}

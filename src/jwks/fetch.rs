@@ -1,0 +1,124 @@
+//! One fetch of an authority's documents.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::authority::{Authority, V1, is_safe};
+use super::document::{self, DocumentError};
+use super::issuer::{self, V1Issuer};
+use super::{Issuer, KeySet};
+use crate::config::Config;
+use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
+use crate::url::Url;
+
+/// Where keys come from, and how long one document may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whose keys.
+    pub authority: Authority,
+    /// `Sidecar:AllowInsecureUpstream`.
+    pub allow_insecure: bool,
+    /// For each document.
+    pub timeout: Duration,
+    /// Between planned fetches.
+    pub refresh: Duration,
+    /// Between fetches because of an unknown `kid`: whoever sends such tokens must not drive the authority.
+    pub minimum: Duration,
+}
+
+impl Settings {
+    /// Those of the section `AzureAd`. `None` where it names neither a tenant nor an authority.
+    pub fn of(config: &Config) -> Option<Self> {
+        let registration = &config.azure_ad;
+        Some(Self {
+            authority: Authority::of(registration)?,
+            allow_insecure: config.sidecar.allow_insecure_upstream,
+            timeout: registration.metadata_timeout,
+            refresh: registration.key_refresh,
+            minimum: registration.key_refresh_minimum,
+        })
+    }
+}
+
+/// Why there are no new keys.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FetchError {
+    /// No answer.
+    Unreachable(OutError),
+    /// An answer of another status than 200. Redirects are not followed.
+    Status(u16),
+    /// The metadata cannot be used.
+    Metadata(DocumentError),
+    /// The keys cannot be used.
+    Keys(DocumentError),
+    /// The metadata sends us to an origin that is not the authority's.
+    ForeignKeys(String),
+    /// Plain HTTP beyond this machine.
+    Insecure(String),
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "no answer: {error}"),
+            Self::Status(status) => write!(f, "the answer has status {status}"),
+            Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
+            Self::Keys(error) => write!(f, "the key document is unusable: {error}"),
+            Self::ForeignKeys(origin) => write!(f, "jwks_uri names {origin}, which is not of this authority"),
+            Self::Insecure(origin) => write!(f, "{origin} is neither https nor loopback"),
+        }
+    }
+}
+
+/// Fetches metadata and keys. The issuer of v1 tokens does not change while the v2 issuer does not: it is taken over from `known`.
+pub fn fetch(
+    settings: &Settings,
+    exchange: &dyn Exchange,
+    known: Option<&KeySet>,
+    now: u64,
+) -> Result<KeySet, FetchError> {
+    let authority = &settings.authority;
+    let metadata = document::metadata(&get(settings, exchange, &authority.metadata)?).map_err(FetchError::Metadata)?;
+    if !authority.trusts(&metadata.jwks_uri) {
+        return Err(FetchError::ForeignKeys(metadata.jwks_uri.origin.to_string()));
+    }
+    let jwks = get(settings, exchange, &metadata.jwks_uri)?;
+    let (keys, skipped) = document::keys(&jwks).map_err(FetchError::Keys)?;
+    let same = |set: &&KeySet| set.metadata_issuer().is_some_and(|issuer| issuer.as_str() == metadata.issuer);
+    let issuers = match known.filter(same) {
+        Some(known) => known.issuers().to_vec(),
+        None => issuers(settings, exchange, &metadata.issuer),
+    };
+    Ok(KeySet::new(keys, &metadata.issuer, issuers, now).skipping(skipped))
+}
+
+fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
+    match &settings.authority.v1 {
+        V1::None => issuer::accepted(v2, V1Issuer::None),
+        V1::Unknown => issuer::accepted(v2, V1Issuer::Unavailable),
+        V1::Document(url) => {
+            let learnt = get(settings, exchange, url)
+                .and_then(|bytes| document::issuer(&bytes).map_err(FetchError::Metadata))
+                .inspect_err(|error| log::debug!("no v1 document at {}: {error}", url.origin))
+                .ok();
+            issuer::accepted(v2, learnt.as_deref().map_or(V1Issuer::Unavailable, V1Issuer::Learnt))
+        }
+    }
+}
+
+fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8>, FetchError> {
+    if !is_safe(&url.origin, settings.allow_insecure) {
+        return Err(FetchError::Insecure(url.origin.to_string()));
+    }
+    let request = OutRequest {
+        upstream: Upstream::Metadata,
+        method: "GET".to_owned(),
+        url: url.to_string(),
+        headers: vec![("accept".to_owned(), "application/json".to_owned().into())],
+        body: None,
+        timeout: settings.timeout,
+        max_body: document::MAX_BYTES,
+    };
+    let answer = exchange.send(request).map_err(FetchError::Unreachable)?;
+    if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
+}

@@ -1,0 +1,323 @@
+//! One signing key of a tenant, read from a JWK (RFC 7517), and the algorithms that it may be used with.
+//!
+//! Keys that cannot verify a token of ours are refused here, each for a named reason, so that what is in a
+//! [`super::KeySet`] is usable.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+/// RFC 7518 §3.3 and §3.5: a key of 2048 bits or larger. Above 8192 one verification costs too much.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// The signature algorithms that are accepted (RFC 7518 §3.1), and no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256
+    Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512
+    Rs512,
+    /// RSASSA-PSS with SHA-256
+    Ps256,
+    /// RSASSA-PSS with SHA-384
+    Ps384,
+    /// RSASSA-PSS with SHA-512
+    Ps512,
+    /// ECDSA on P-256 with SHA-256
+    Es256,
+    /// ECDSA on P-384 with SHA-384
+    Es384,
+}
+
+impl Algorithm {
+    /// The algorithm of this exact name. `none` and everything symmetric have no value to become.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
+            "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
+            "PS384" => Self::Ps384,
+            "PS512" => Self::Ps512,
+            "ES256" => Self::Es256,
+            "ES384" => Self::Es384,
+            _ => return None,
+        })
+    }
+}
+
+/// The public numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Material {
+    /// Big-endian without leading zeros.
+    Rsa {
+        /// `n`
+        modulus: Vec<u8>,
+        /// `e`
+        exponent: Vec<u8>,
+    },
+    /// An uncompressed point on P-256.
+    P256(Vec<u8>),
+    /// An uncompressed point on P-384.
+    P384(Vec<u8>),
+}
+
+impl Material {
+    /// Whether signatures of this algorithm are made with such a key: ES256 with P-256 only (RFC 7518 §3.4).
+    pub const fn fits(&self, algorithm: Algorithm) -> bool {
+        match algorithm {
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => matches!(self, Self::Rsa { .. }),
+            Algorithm::Es256 => matches!(self, Self::P256(_)),
+            Algorithm::Es384 => matches!(self, Self::P384(_)),
+        }
+    }
+
+    /// From the members of a JWK. One that is no string is as if absent. `kid`, `use` and `alg` are not asked for: a key in a
+    /// token's `cnf` has none.
+    pub fn from_members<'a>(member: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Unusable> {
+        match member("kty") {
+            Some("RSA") => {
+                let (modulus, exponent) = (number(member("n"))?, number(member("e"))?);
+                let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+                let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+                let small = exponent.len() > 4 || exponent == [1];
+                if !RSA_BITS.contains(&bits) || !odd(&modulus) || !odd(&exponent) || small {
+                    return Err(Unusable::Weak);
+                }
+                Ok(Self::Rsa { modulus, exponent })
+            }
+            Some("EC") => match member("crv") {
+                Some("P-256") => Ok(Self::P256(point(member("x"), member("y"), 32)?)),
+                Some("P-384") => Ok(Self::P384(point(member("x"), member("y"), 48)?)),
+                _ => Err(Unusable::OtherType),
+            },
+            _ => Err(Unusable::OtherType),
+        }
+    }
+
+    /// The name that these numbers give a key: base64url of the SHA-256 of its canonical JWK (RFC 7638 §3).
+    pub fn thumbprint(&self) -> String {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let curve = |name: &str, point: &[u8]| {
+            let (x, y) = point[1..].split_at(point.len() / 2);
+            format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, text(x), text(y))
+        };
+        let canonical = match self {
+            Self::Rsa { modulus, exponent } => {
+                format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, text(exponent), text(modulus))
+            }
+            Self::P256(point) => curve("P-256", point),
+            Self::P384(point) => curve("P-384", point),
+        };
+        text(ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()).as_ref())
+    }
+}
+
+/// A key that may verify signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    kid: String,
+    algorithm: Option<Algorithm>,
+    issuer: Option<String>,
+    material: Material,
+}
+
+/// Why a JWK is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Not a JSON object of the members that a JWK has.
+    Malformed,
+    /// No `kid`: no token could name it.
+    NoKeyId,
+    /// `use` or `key_ops` say something else than signatures (RFC 7517 §4.2, §4.3).
+    OtherUse,
+    /// `alg` is not one of ours, or not one of the key's type.
+    OtherAlgorithm,
+    /// `kty` or `crv` is not one of ours, or the numbers are missing.
+    OtherType,
+    /// Too short, too long, or numbers that no RSA or EC key has.
+    Weak,
+}
+
+/// RFC 7517 §4. Serde refuses a member of these that comes twice.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    alg: Option<String>,
+    issuer: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Key {
+    /// Reads one member of a JWKS. A chain in `x5c` is not looked at: Entra gives `n` and `e` beside it.
+    pub fn from_jwk(text: &str) -> Result<Self, Unusable> {
+        let jwk: Jwk = serde_json::from_str(text).map_err(|_| Unusable::Malformed)?;
+        if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
+            return Err(Unusable::OtherUse);
+        }
+        if jwk.key_ops.as_ref().is_some_and(|all| !all.iter().any(|one| one == "verify" || one == "sign")) {
+            return Err(Unusable::OtherUse);
+        }
+        let material = Material::from_members(|name| {
+            let member = match name {
+                "kty" => return Some(&jwk.kty),
+                "n" => &jwk.n,
+                "e" => &jwk.e,
+                "crv" => &jwk.crv,
+                "x" => &jwk.x,
+                "y" => &jwk.y,
+                _ => &None,
+            };
+            member.as_deref()
+        })?;
+        let algorithm = match &jwk.alg {
+            None => None,
+            Some(name) => {
+                let known = Algorithm::parse(name).filter(|algorithm| material.fits(*algorithm));
+                Some(known.ok_or(Unusable::OtherAlgorithm)?)
+            }
+        };
+        let kid = jwk.kid.filter(|kid| !kid.is_empty()).ok_or(Unusable::NoKeyId)?;
+        let issuer = jwk.issuer.filter(|issuer| !issuer.trim().is_empty());
+        Ok(Self { kid, algorithm, issuer, material })
+    }
+
+    /// `kid`, compared exactly.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// `issuer`, a member that Entra adds: whose tokens this key may sign. May hold `{tenantid}`.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// The public numbers.
+    pub const fn material(&self) -> &Material {
+        &self.material
+    }
+
+    /// Whether the key's type and its own `alg` allow this algorithm (RFC 8725 §3.1).
+    pub fn allows(&self, algorithm: Algorithm) -> bool {
+        self.material.fits(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
+    }
+}
+
+/// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, yet harmless, and some writers add one.
+fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
+    let mut bytes = URL_SAFE_NO_PAD.decode(text.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.drain(..zeros);
+    Ok(bytes)
+}
+
+/// Coordinates have the full length of the field (RFC 7518 §6.2.1.2).
+fn point(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Vec<u8>, Unusable> {
+    let mut point = vec![4];
+    for coordinate in [x, y] {
+        let bytes = URL_SAFE_NO_PAD.decode(coordinate.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
+        if bytes.len() != length {
+            return Err(Unusable::Weak);
+        }
+        point.extend_from_slice(&bytes);
+    }
+    Ok(point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwks::testing::{P256, RSA_A};
+
+    fn jwk(extra: &str) -> String {
+        RSA_A.jwk("one").replacen('{', &format!("{{{extra}"), 1)
+    }
+
+    #[test]
+    fn a_key_for_signatures_is_read() {
+        for extra in ["", r#""use":"sig","#, r#""key_ops":["verify"],"#, r#""alg":"RS256","x5c":["AA"],"#] {
+            assert_eq!(Key::from_jwk(&jwk(extra)).unwrap().kid(), "one", "{extra}");
+        }
+        assert!(
+            matches!(Key::from_jwk(&P256.jwk("two")).unwrap().material(), Material::P256(point) if point.len() == 65)
+        );
+    }
+
+    #[test]
+    fn what_cannot_verify_is_left_out() {
+        for (text, reason) in [
+            (jwk(r#""use":"enc","#), Unusable::OtherUse),
+            (jwk(r#""key_ops":["encrypt","wrapKey"],"#), Unusable::OtherUse),
+            (jwk(r#""key_ops":[],"#), Unusable::OtherUse),
+            (jwk(r#""alg":"RSA-OAEP","#), Unusable::OtherAlgorithm),
+            (jwk(r#""alg":"ES256","#), Unusable::OtherAlgorithm),
+            (jwk(r#""alg":"RS256","alg":"RS256","#), Unusable::Malformed),
+            (RSA_A.jwk(""), Unusable::NoKeyId),
+            (r#"{"kty":"oct","kid":"one","k":"AAAA"}"#.into(), Unusable::OtherType),
+            (r#"{"kty":"RSA","kid":"one","x5c":["AAAA"]}"#.into(), Unusable::OtherType),
+            (r#"{"kty":"EC","kid":"one","crv":"P-521","x":"AA","y":"AA"}"#.into(), Unusable::OtherType),
+            (r#"{"kty":"EC","kid":"one","crv":"P-256","x":"AA","y":"AA"}"#.into(), Unusable::Weak),
+            (r#"{"kty":1}"#.into(), Unusable::Malformed),
+            ("[]".into(), Unusable::Malformed),
+        ] {
+            assert_eq!(Key::from_jwk(&text), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_modulus_has_2048_to_8192_bits() {
+        let with = |modulus: Vec<u8>| {
+            let n = URL_SAFE_NO_PAD.encode(modulus);
+            Key::from_jwk(&format!(r#"{{"kty":"RSA","kid":"one","e":"AQAB","n":"{n}"}}"#)).map(|_| ())
+        };
+        let of = |first: u8, length: usize| {
+            let mut modulus = vec![0xff; length];
+            modulus[0] = first;
+            modulus
+        };
+        assert_eq!(with(of(0x7f, 256)), Err(Unusable::Weak), "2047");
+        assert_eq!(with(of(0x80, 256)), Ok(()), "2048");
+        assert_eq!(with(of(0x00, 257)), Ok(()), "2048 with a leading zero");
+        assert_eq!(with(of(0xff, 1024)), Ok(()), "8192");
+        assert_eq!(with(of(0x01, 1025)), Err(Unusable::Weak), "8193");
+        assert_eq!(with(Vec::new()), Err(Unusable::Weak), "0");
+    }
+
+    #[test]
+    fn an_algorithm_fits_its_type_and_the_keys_own_algorithm() {
+        let any = Key::from_jwk(&RSA_A.jwk("one")).unwrap();
+        assert!(any.allows(Algorithm::Rs256) && any.allows(Algorithm::Ps512) && !any.allows(Algorithm::Es256));
+        let one = Key::from_jwk(&jwk(r#""alg":"RS256","#)).unwrap();
+        assert!(one.allows(Algorithm::Rs256) && !one.allows(Algorithm::Ps256) && !one.allows(Algorithm::Rs384));
+        let curve = Key::from_jwk(&P256.jwk("two")).unwrap();
+        assert!(curve.allows(Algorithm::Es256) && !curve.allows(Algorithm::Es384) && !curve.allows(Algorithm::Rs256));
+        assert_eq!(["none", "HS256", "rs256", "ES512", "RSA-OAEP", ""].map(Algorithm::parse), [None; 6]);
+    }
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc_7638() {
+        let jwk = concat!(
+            r#"{"kid":"2011-04-29","kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86"#,
+            "zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_",
+            "FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr",
+            r#"3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
+        );
+        let thumbprint = Key::from_jwk(jwk).unwrap().material().thumbprint();
+        assert_eq!(thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+}

@@ -1,0 +1,287 @@
+//! Encrypted tokens (RFC 7516, compact form): RSA-OAEP around an AES key, and the signed token inside.
+//!
+//! Whatever goes wrong is one error, and the work is the same: where OAEP fails, a random key is used in place of the real one,
+//! so that it is the authentication tag that fails (RFC 7516 §11.5). Nothing inside is trusted: it is a JWS, and is verified as any other.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cbc::cipher::generic_array::GenericArray;
+use cbc::cipher::{BlockDecryptMut, KeyIvInit};
+use ring::{aead, digest, hmac};
+use rsa::pkcs1::DecodeRsaPrivateKey;
+use rsa::pkcs8::DecodePrivateKey;
+use rsa::rand_core::{OsRng, RngCore};
+use rsa::traits::PublicKeyParts;
+use rsa::{Oaep, RsaPrivateKey};
+use sha1::Sha1;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::Rejection;
+use super::claims::{Claim, Claims};
+use crate::secret::Secret;
+
+/// RFC 7518 §4.3: a key of 2048 bits or larger.
+const MIN_RSA_BYTES: usize = 256;
+
+/// A private key that tokens are encrypted for.
+pub struct DecryptionKey {
+    private: RsaPrivateKey,
+    /// SHA-1 of the certificate in hexadecimal, lower case: what Entra writes as `kid`.
+    thumbprint: Option<String>,
+    /// SHA-1 of the certificate in base64url: `x5t` (RFC 7515 §4.1.7).
+    x5t: Option<String>,
+}
+
+/// Why a key cannot decrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnusableKey {
+    /// Not an RSA key in PKCS#8 or PKCS#1.
+    Malformed,
+    /// Below 2048 bits.
+    TooShort,
+}
+
+impl std::fmt::Display for UnusableKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "the key is not an RSA private key",
+            Self::TooShort => "the RSA key is shorter than 2048 bits",
+        })
+    }
+}
+
+impl std::error::Error for UnusableKey {}
+
+impl DecryptionKey {
+    /// From a private key in DER (PKCS#8 or PKCS#1), and the certificate by which tokens may name it.
+    pub fn new(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, UnusableKey> {
+        let private = RsaPrivateKey::from_pkcs8_der(key)
+            .ok()
+            .or_else(|| RsaPrivateKey::from_pkcs1_der(key).ok())
+            .ok_or(UnusableKey::Malformed)?;
+        if private.size() < MIN_RSA_BYTES {
+            return Err(UnusableKey::TooShort);
+        }
+        let sha1 = certificate.map(|der| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der));
+        Ok(Self {
+            private,
+            thumbprint: sha1.as_ref().map(|sha1| hexadecimal(sha1.as_ref())),
+            x5t: sha1.as_ref().map(|sha1| URL_SAFE_NO_PAD.encode(sha1)),
+        })
+    }
+
+    /// Whether a header's `kid` or `x5t` means this key. Both forms are found in both members.
+    fn is_named(&self, name: &str) -> bool {
+        self.thumbprint.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name)) || self.x5t.as_deref() == Some(name)
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
+/// Whether a token is of the compact form of a JWE: five parts.
+pub fn is_encrypted(token: &str) -> bool {
+    token.bytes().filter(|byte| *byte == b'.').count() == 4
+}
+
+/// Decrypts with the key that the header names or, where it names none of these, with each in turn. The caller has bounded the token.
+pub fn decrypt(token: &str, keys: &[DecryptionKey]) -> Result<Zeroizing<Vec<u8>>, Rejection> {
+    Jwe::parse(token).and_then(|jwe| jwe.open(keys)).ok_or(Rejection::DecryptionFailed)
+}
+
+/// The parts, decoded, and what the header asks for.
+struct Jwe<'a> {
+    /// The header as it came: what else the tag covers.
+    associated: &'a [u8],
+    wrap: Wrap,
+    content: Content,
+    names: Vec<String>,
+    encrypted_key: Vec<u8>,
+    iv: Vec<u8>,
+    ciphertext: Vec<u8>,
+    tag: Vec<u8>,
+}
+
+/// `alg` (RFC 7518 §4.3). `RSA1_5` is left out for good: its padding is an oracle by design.
+#[derive(Clone, Copy)]
+enum Wrap {
+    Oaep,
+    Oaep256,
+}
+
+/// `enc` (RFC 7518 §5.1).
+#[derive(Clone, Copy, PartialEq)]
+enum Content {
+    A128CbcHs256,
+    A256CbcHs512,
+    A128Gcm,
+    A256Gcm,
+}
+
+impl Content {
+    const fn key_length(self) -> usize {
+        match self {
+            Self::A128Gcm => 16,
+            Self::A128CbcHs256 | Self::A256Gcm => 32,
+            Self::A256CbcHs512 => 64,
+        }
+    }
+
+    const fn iv_length(self) -> usize {
+        match self {
+            Self::A128Gcm | Self::A256Gcm => 12,
+            Self::A128CbcHs256 | Self::A256CbcHs512 => 16,
+        }
+    }
+
+    const fn tag_length(self) -> usize {
+        match self {
+            Self::A256CbcHs512 => 32,
+            _ => 16,
+        }
+    }
+}
+
+impl<'a> Jwe<'a> {
+    fn parse(token: &'a str) -> Option<Self> {
+        let mut parts = token.split('.');
+        let header = parts.next()?;
+        let [encrypted_key, iv, ciphertext, tag] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+        if parts.next().is_some() {
+            return None;
+        }
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+        let decoded = decode(header)?;
+        let claims = Claims::parse(&decoded)?;
+        // Compression before encryption leaks lengths, and a small token may unpack to a big one.
+        if claims.has("zip") || claims.has("crit") {
+            return None;
+        }
+        let wrap = match claims.text("alg") {
+            Claim::Present("RSA-OAEP") => Wrap::Oaep,
+            Claim::Present("RSA-OAEP-256") => Wrap::Oaep256,
+            Claim::Present(_) | Claim::Absent | Claim::Malformed => return None,
+        };
+        let content = match claims.text("enc") {
+            Claim::Present("A128CBC-HS256") => Content::A128CbcHs256,
+            Claim::Present("A256CBC-HS512") => Content::A256CbcHs512,
+            Claim::Present("A128GCM") => Content::A128Gcm,
+            Claim::Present("A256GCM") => Content::A256Gcm,
+            Claim::Present(_) | Claim::Absent | Claim::Malformed => return None,
+        };
+        let names = ["kid", "x5t"]
+            .into_iter()
+            .filter_map(|name| match claims.text(name) {
+                Claim::Present(text) => Some(text.to_owned()),
+                Claim::Absent | Claim::Malformed => None,
+            })
+            .collect();
+        let jwe = Self {
+            associated: header.as_bytes(),
+            wrap,
+            content,
+            names,
+            encrypted_key: decode(encrypted_key)?,
+            iv: decode(iv)?,
+            ciphertext: decode(ciphertext)?,
+            tag: decode(tag)?,
+        };
+        // RFC 7518 §5.2, §5.3: lengths are fixed; a shorter tag would be easier to forge.
+        (jwe.iv.len() == content.iv_length() && jwe.tag.len() == content.tag_length()).then_some(jwe)
+    }
+
+    fn open(&self, keys: &[DecryptionKey]) -> Option<Zeroizing<Vec<u8>>> {
+        let named = keys.iter().find(|key| self.names.iter().any(|name| key.is_named(name)));
+        match named {
+            Some(key) => self.open_with(key),
+            None => keys.iter().find_map(|key| self.open_with(key)),
+        }
+    }
+
+    fn open_with(&self, key: &DecryptionKey) -> Option<Zeroizing<Vec<u8>>> {
+        let content_key = self.content_key(key);
+        match self.content {
+            Content::A128Gcm => self.open_gcm(&aead::AES_128_GCM, &content_key),
+            Content::A256Gcm => self.open_gcm(&aead::AES_256_GCM, &content_key),
+            Content::A128CbcHs256 | Content::A256CbcHs512 => self.open_cbc(&content_key),
+        }
+    }
+
+    /// Always a key of the right length, so that nobody learns from what follows whether it was in the token. The private operation
+    /// is blinded.
+    fn content_key(&self, key: &DecryptionKey) -> Zeroizing<Vec<u8>> {
+        let length = self.content.key_length();
+        let mut random = Zeroizing::new(vec![0; length]);
+        OsRng.fill_bytes(&mut random);
+        let padding = match self.wrap {
+            Wrap::Oaep => Oaep::new::<Sha1>(),
+            Wrap::Oaep256 => Oaep::new::<Sha256>(),
+        };
+        match key.private.decrypt_blinded(&mut OsRng, padding, &self.encrypted_key).map(Zeroizing::new) {
+            Ok(unwrapped) if unwrapped.len() == length => unwrapped,
+            _ => random,
+        }
+    }
+
+    fn open_gcm(&self, algorithm: &'static aead::Algorithm, key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let key = aead::LessSafeKey::new(aead::UnboundKey::new(algorithm, key).ok()?);
+        let nonce = aead::Nonce::try_assume_unique_for_key(&self.iv).ok()?;
+        let mut sealed = Zeroizing::new([self.ciphertext.as_slice(), &self.tag].concat());
+        let length = key.open_in_place(nonce, aead::Aad::from(self.associated), &mut sealed).ok()?.len();
+        sealed.truncate(length);
+        Some(sealed)
+    }
+
+    /// RFC 7518 §5.2.2.2: the tag first, then the cipher.
+    fn open_cbc(&self, key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (mac_key, cipher_key) = key.split_at(key.len() / 2);
+        let algorithm = if self.content == Content::A256CbcHs512 { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(algorithm, mac_key));
+        let bits = u64::try_from(self.associated.len()).ok()?.checked_mul(8)?;
+        for part in [self.associated, &self.iv, &self.ciphertext, &bits.to_be_bytes()] {
+            mac.update(part);
+        }
+        let expected = mac.sign().as_ref().get(..self.content.tag_length())?.to_vec();
+        if !Secret::new(expected).matches(&self.tag) {
+            return None;
+        }
+        let mut text = Zeroizing::new(self.ciphertext.clone());
+        if self.content == Content::A256CbcHs512 {
+            decrypt_blocks(cbc::Decryptor::<aes::Aes256>::new_from_slices(cipher_key, &self.iv).ok()?, &mut text)?;
+        } else {
+            decrypt_blocks(cbc::Decryptor::<aes::Aes128>::new_from_slices(cipher_key, &self.iv).ok()?, &mut text)?;
+        }
+        Some(text)
+    }
+}
+
+/// Whole blocks, then PKCS#7 padding (RFC 5652 §6.3). The tag was right, so how the padding fails tells nobody anything.
+fn decrypt_blocks<C>(mut cipher: C, text: &mut Vec<u8>) -> Option<()>
+where
+    C: BlockDecryptMut<BlockSize = cbc::cipher::consts::U16>,
+{
+    let (blocks, rest) = text.as_chunks_mut::<16>();
+    if !rest.is_empty() {
+        return None;
+    }
+    for block in blocks {
+        cipher.decrypt_block_mut(GenericArray::from_mut_slice(block));
+    }
+    let padding = usize::from(*text.last()?);
+    let length = text.len().checked_sub(padding)?;
+    let right = (1..=16).contains(&padding) && text[length..].iter().all(|byte| usize::from(*byte) == padding);
+    right.then(|| text.truncate(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thumbprint_is_written_in_lower_case() {
+        assert_eq!(hexadecimal(&[0x00, 0x9f, 0xab]), "009fab");
+    }
+}
