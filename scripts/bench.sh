@@ -1,0 +1,325 @@
+#!/usr/bin/env bash
+# Measures the release binary against nginx on this machine, and writes docs/performance.md.
+#
+#   scripts/bench.sh [--many] [--seconds N] [--rounds N] [--dry]
+#
+#   --many     also with 256 connections
+#   --seconds  of each measurement (2)
+#   --rounds   of which the median counts (3)
+#   --dry      print only, write nothing
+#
+# Absolute figures say little on a shared machine. The two servers therefore run in alternation, and what counts is the
+# ratio of each pair of measurements. BENCH_BINARY names a binary to measure in place of a fresh static build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+connections=(1 16 64) seconds=2 rounds=3 dry=false
+while [ $# -gt 0 ]; do
+  case $1 in
+    --many) connections+=(256) ;;
+    --seconds) seconds=$2; shift ;;
+    --rounds) rounds=$2; shift ;;
+    --dry) dry=true ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+say() { echo "bench: $*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
+if [ -z "$nginx" ] || ! have wrk || ! have curl; then
+  [ "$(id -u)" -eq 0 ] || { say "needs wrk, nginx and curl"; exit 1; }
+  say "installing wrk, nginx-light and curl"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nginx-light curl >/dev/null
+  nginx=/usr/sbin/nginx
+fi
+
+work=$(mktemp -d)
+pids=()
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+if [ -n "${BENCH_BINARY:-}" ]; then
+  binary=$BENCH_BINARY
+else
+  say "building the static binary"
+  binary=$(scripts/build-static.sh | tail -1)
+fi
+say "building the stand-in for Entra"
+cargo build --locked --quiet --package local-tenant
+tenant=${CARGO_TARGET_DIR:-target}/debug/local-tenant
+linkage=dynamic
+if have readelf && ! readelf --program-headers --wide "$binary" | grep -q INTERP; then linkage=static; fi
+
+ask() { curl -q --noproxy '*' --silent --show-error --fail --max-time 120 "$@"; }
+await() { # file pattern
+  local tries=0
+  until grep -q "$2" "$1" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 200 ] || { say "a server did not start:"; cat "$1" >&2; exit 1; }
+    sleep 0.05
+  done
+}
+free_port() {
+  local port
+  while port=$((20000 + RANDOM % 10000)); do
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return; fi
+  done
+}
+
+"$tenant" >"$work/tenant" 2>&1 &
+pids+=($!)
+await "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
+# shellcheck source=/dev/null
+source "$work/tenant"
+cat >"$work/appsettings.json" <<JSON
+{
+  "AzureAd": {
+    "Instance": "$BASE_URL/",
+    "TenantId": "$TENANT_ID",
+    "ClientId": "$CLIENT_ID",
+    "ClientCredentials": [{ "SourceType": "ClientSecret", "ClientSecret": "$CLIENT_SECRET" }]
+  },
+  "DownstreamApis": {
+    "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true }
+  }
+}
+JSON
+
+# Starts a sidecar with further arguments; sets `pid` and `url`.
+start_sidecar() { # name [argument...]
+  local name=$1
+  shift
+  env -i "$binary" serve --config "$work/appsettings.json" --urls http://127.0.0.1:0 "$@" >"$work/$name" 2>&1 &
+  pid=$!
+  pids+=("$pid")
+  await "$work/$name" 'is ready'
+  await "$work/$name" 'signing keys'
+  url=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/$name" | head -1)
+}
+# Resident memory, and how much of it is the process's own rather than pages of its file.
+rss() { awk '/^VmRSS:/ { all = $2 } /^RssAnon:/ { own = $2 } END { printf "%.1f MiB, of which %.1f MiB anonymous", all / 1024, own / 1024 }' "/proc/$1/status"; }
+# CPU time of processes so far, in microseconds: fields 14 and 15 of stat, counted after the name, which may hold spaces.
+cpu() {
+  local pid total=0 fields
+  for pid in "$@"; do
+    read -r -a fields < <(sed 's/.*) //' "/proc/$pid/stat")
+    total=$((total + fields[11] + fields[12]))
+  done
+  echo $((total * 1000000 / $(getconf CLK_TCK)))
+}
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# --- Start, memory, threads -----------------------------------------------------------------------------------------
+
+say "time from exec to the first answer"
+port=$(free_port)
+for _ in $(seq 21); do
+  began=${EPOCHREALTIME/./}
+  env -i "$binary" serve --config "$work/appsettings.json" --urls "http://127.0.0.1:$port" >/dev/null 2>&1 &
+  once=$!
+  until { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do :; done
+  printf 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n' >&3
+  read -r -t 5 _ <&3
+  echo $((${EPOCHREALTIME/./} - began)) >>"$work/starts"
+  exec 3>&-
+  kill "$once"
+  wait "$once" || true
+done
+start_ms=$(median <"$work/starts" | awk '{ printf "%.1f ms", $1 / 1000 }')
+
+say "memory"
+start_sidecar memory
+sleep 1
+idle=$(rss "$pid")
+threads=$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l)
+ask --output /dev/null \
+  "$url/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.FmiPath=p/[1-10000]"
+cached=$(ask "$url/metrics" | awk '/^entra_sidecar_token_cache_entries / { print $2 }')
+cached_bytes=$(ask "$url/metrics" | awk '/^entra_sidecar_token_cache_bytes / { print $2 }')
+full=$(rss "$pid")
+kill "$pid"
+[ "$cached" -ge 10000 ] || { say "only $cached tokens are cached"; exit 1; }
+
+# --- Throughput -----------------------------------------------------------------------------------------------------
+
+start_sidecar main
+sidecar_url=$url sidecar_pid=$pid
+token=$(ask "$BASE_URL/_control/mint")
+ask "$sidecar_url/AuthorizationHeaderUnauthenticated/reports" >"$work/token.body"
+ask "$sidecar_url/Validate" -H "Authorization: Bearer $token" >"$work/validate.body"
+ask "$sidecar_url/healthz" >"$work/healthz.body"
+
+# nginx answers bodies of the same size from its configuration: no file, no log.
+port=$(free_port)
+filler() { head -c "$(stat -c %s "$work/$1.body")" /dev/zero | tr '\0' x; }
+cat >"$work/nginx.conf" <<NGINX
+daemon off;
+worker_processes 2;
+pid $work/nginx.pid;
+error_log $work/nginx.log crit;
+events { worker_connections 2048; }
+http {
+  access_log off;
+  default_type application/json;
+  keepalive_requests 1000000000;
+  client_body_temp_path $work; proxy_temp_path $work; fastcgi_temp_path $work; uwsgi_temp_path $work; scgi_temp_path $work;
+  server {
+    listen 127.0.0.1:$port backlog=4096;
+    location = /token { return 200 "$(filler token)"; }
+    location = /validate { return 200 "$(filler validate)"; }
+    location = /healthz { return 200 "$(filler healthz)"; }
+  }
+}
+NGINX
+"$nginx" -c "$work/nginx.conf" -p "$work" >"$work/nginx.out" 2>&1 &
+nginx_pid=$!
+pids+=("$nginx_pid")
+nginx_url=http://127.0.0.1:$port
+tries=0
+until ask "$nginx_url/healthz" >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 100 ] || { say "nginx did not start:"; cat "$work/nginx.out" >&2; exit 1; }
+  sleep 0.05
+done
+mapfile -t nginx_workers < <(tr ' ' '\n' <"/proc/$nginx_pid/task/$nginx_pid/children" | sed '/^$/d')
+
+# wrk prints for people; this prints one line of figures.
+cat >"$work/report.lua" <<'LUA'
+done = function(summary, latency)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
+end
+LUA
+# The same, with another token for each request.
+cat >"$work/distinct.lua" <<'LUA'
+local requests, at = {}, 0
+init = function(arguments)
+  for token in io.lines(arguments[1]) do
+    requests[#requests + 1] = wrk.format("GET", "/Validate", { ["Authorization"] = "Bearer " .. token, ["Host"] = "localhost" })
+  end
+end
+request = function()
+  at = at % #requests + 1
+  return requests[at]
+end
+LUA
+cat "$work/report.lua" >>"$work/distinct.lua"
+
+# One measurement: appends "case connections round server requests/s p50 p99 cpu_us_per_request".
+measure() { # case connections round server pids wrk-arguments...
+  local case=$1 count=$2 round=$3 server=$4 processes=$5 before after line fields
+  shift 5
+  read -r -a processes <<<"$processes"
+  before=$(cpu "${processes[@]}")
+  line=$(wrk --threads 1 --connections "$count" --duration "${seconds}s" --timeout 5s "$@" | grep '^RESULT ')
+  after=$(cpu "${processes[@]}")
+  read -r -a fields <<<"$line"
+  [ "${fields[5]}" -eq 0 ] || { say "$server answered $case with errors: $line"; exit 1; }
+  awk -v c="$case" -v n="$count" -v r="$round" -v s="$server" -v q="${fields[1]}" -v d="${fields[2]}" \
+    -v p50="${fields[3]}" -v p99="${fields[4]}" -v cpu="$((after - before))" \
+    'BEGIN { printf "%s %d %d %s %.0f %d %d %.2f\n", c, n, r, s, q * 1e6 / d, p50, p99, cpu / q }' >>"$work/results"
+}
+
+declare -A paths=(
+  [token]=/AuthorizationHeaderUnauthenticated/reports
+  [validate]=/Validate
+  [healthz]=/healthz
+)
+for round in $(seq "$rounds"); do
+  say "round $round of $rounds"
+  for count in "${connections[@]}"; do
+    for case in token validate healthz; do
+      header=(-H "Accept: */*")
+      if [ "$case" = validate ]; then header=(-H "Authorization: Bearer $token"); fi
+      measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "${header[@]}" "$sidecar_url${paths[$case]}"
+      measure "$case" "$count" "$round" nginx "${nginx_workers[*]}" -s "$work/report.lua" "${header[@]}" "$nginx_url/$case"
+    done
+  done
+done
+
+say "tokens never seen before"
+# Nothing is remembered, so that each token's signature is verified however often it comes.
+start_sidecar distinct --set Sidecar:Limits:ValidatedTokens=1
+ask "$BASE_URL/_control/mint?claim.number=[1-1000]" --output "$work/token-#1" >/dev/null
+for file in "$work"/token-*; do cat "$file"; echo; done >"$work/tokens"
+for round in $(seq "$rounds"); do
+  measure distinct 16 "$round" sidecar "$pid" -s "$work/distinct.lua" "$url" "$work/tokens"
+done
+verify=
+if have openssl; then
+  verify=$(openssl speed -seconds 1 rsa2048 2>/dev/null |
+    awk '/^rsa 2048/ { sub("s", "", $5); printf " (OpenSSL needs %.1f µs for the RSA-2048 verification alone)", $5 * 1e6 }')
+fi
+
+# --- Report ---------------------------------------------------------------------------------------------------------
+
+# The ratio is taken of each pair that ran side by side; the median of these counts, and their range shows the noise.
+table() {
+  awk '
+    function sort(v, n,   i, j, x) { for (i = 2; i <= n; i++) { x = v[i]; for (j = i - 1; j > 0 && v[j] > x; j--) v[j + 1] = v[j]; v[j + 1] = x } }
+    function middle(key, column,   i, n, v) { n = count[key]; for (i = 1; i <= n; i++) v[i] = value[key, column, i]; sort(v, n); return v[int((n + 1) / 2)] }
+    function thousands(x,   s) { s = sprintf("%.0f", x); while (match(s, /[0-9][0-9][0-9][0-9]($|,)/)) s = substr(s, 1, RSTART) "," substr(s, RSTART + 1); return s }
+    BEGIN {
+      name["token"] = "`/AuthorizationHeaderUnauthenticated`, cached"; name["validate"] = "`/Validate`, token seen before"; name["healthz"] = "`/healthz`"
+      print "| request | connections | requests/s | nginx | ratio (range) | p50 | p99 | p99, nginx | CPU a request | nginx |"
+      print "|---|---|---|---|---|---|---|---|---|---|"
+    }
+    $1 != "distinct" {
+      key = $1 " " $2 " " $4; count[key]++
+      for (c = 5; c <= 8; c++) value[key, c, count[key]] = $c
+      if (!(($1, $2) in seen)) { seen[$1, $2] = 1; order[++rows] = $1 " " $2 }
+    }
+    END {
+      for (c = 1; c <= 3; c++) for (r = 1; r <= rows; r++) {
+        split(order[r], part, " ")
+        if (part[1] != (c == 1 ? "token" : c == 2 ? "validate" : "healthz")) continue
+        a = order[r] " sidecar"; b = order[r] " nginx"; n = count[a]
+        for (i = 1; i <= n; i++) ratio[i] = value[a, 5, i] / value[b, 5, i]
+        sort(ratio, n)
+        printf "| %s | %d | %s | %s | **%.2f** (%.2f–%.2f) | %d µs | %d µs | %d µs | %.1f µs | %.1f µs |\n", name[part[1]], part[2],
+          thousands(middle(a, 5)), thousands(middle(b, 5)), ratio[int((n + 1) / 2)], ratio[1], ratio[n],
+          middle(a, 6), middle(a, 7), middle(b, 7), middle(a, 8), middle(b, 8)
+      }
+    }' "$work/results"
+}
+distinct_cpu=$(awk '$1 == "distinct" { print $8 }' "$work/results" | median)
+distinct_rate=$(awk '$1 == "distinct" { print $5 }' "$work/results" | median)
+size=$(stat -c %s "$binary")
+
+report() {
+  cat <<MARKDOWN
+<!-- Made by scripts/bench.sh. -->
+# Performance
+
+Measured on $(date -u +%F) at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown) by \`scripts/bench.sh\`: $(nproc) cores of
+$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), Linux $(uname -r); $("$nginx" -v 2>&1 | sed 's/.*: //'), two workers, \`return 200\` with a body
+of the same size; wrk, one thread, on the same cores, over loopback with keep-alive; medians over rounds ($rounds) of $seconds s each, in alternation.
+Where other programs run on the machine, believe the ratios (of each pair that ran side by side), and those only as far as their range is narrow.
+
+$(table)
+
+| what | measured |
+|---|---|
+| \`/Validate\` of an RS256 token never seen, 16 connections | $distinct_rate requests/s, $distinct_cpu µs CPU a request$verify |
+| resident memory, idle | $idle |
+| resident memory with $cached cached tokens ($((cached_bytes / 1024)) KiB of tokens) | $full |
+| from \`exec\` to the first answer, median of 21 | $start_ms |
+| threads | $threads |
+| binary, $linkage, stripped, default features | $size bytes |
+MARKDOWN
+}
+report >"$work/performance.md"
+cat "$work/performance.md"
+if ! $dry; then
+  cp "$work/performance.md" docs/performance.md
+  say "written to docs/performance.md"
+fi
