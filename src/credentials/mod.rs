@@ -4,8 +4,10 @@
 
 pub mod assertion;
 pub mod certificate;
+pub mod cloud;
 pub mod der;
 pub mod federated;
+pub mod identity;
 pub mod local;
 pub mod managed_identity;
 mod name;
@@ -17,9 +19,13 @@ mod pkcs12;
 pub mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+pub mod vault;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use certificate::Certificate;
 
@@ -110,11 +116,17 @@ pub trait Source: Send + Sync {
     fn reload(&self) {}
 }
 
+/// For how long a credential whose upstream is down is passed over where another one works, in seconds: each
+/// token would otherwise wait for it first.
+const REST: u64 = 60;
+
 /// A credential as configured.
 pub struct Credential {
     index: usize,
     source_type: &'static str,
     source: Box<dyn Source>,
+    /// Unix seconds until which it is tried last.
+    rests_until: AtomicU64,
 }
 
 /// The credentials of one registration, in order.
@@ -143,6 +155,7 @@ impl Credentials {
                 index,
                 source_type: description.source.source_type(),
                 source: source(&description.source),
+                rests_until: AtomicU64::new(0),
             })
             .collect();
         Self { list }
@@ -153,12 +166,18 @@ impl Credentials {
         self.list.is_empty()
     }
 
-    /// The first that yields something.
+    /// The first that yields something. What rests is tried after all others.
     pub fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Vec<CredentialFailure>> {
+        let now = context.clock.unix();
+        let rests = |credential: &&Credential| credential.rests_until.load(Ordering::Relaxed) > now;
+        let (resting, awake): (Vec<_>, Vec<_>) = self.list.iter().partition(rests);
         let mut failures = Vec::new();
-        for Credential { index, source_type, source } in &self.list {
+        for Credential { index, source_type, source, .. } in awake.into_iter().chain(resting) {
             match source.authenticate(context) {
-                Ok(auth) => return Ok(auth),
+                Ok(auth) => {
+                    self.rest(&failures, now);
+                    return Ok(auth);
+                }
                 Err(failure) => {
                     let failure = CredentialFailure { index: *index, source_type, failure };
                     log::warn!("{}: {failure}", context.registration.section);
@@ -166,12 +185,20 @@ impl Credentials {
                 }
             }
         }
+        failures.sort_by_key(|failure| failure.index);
         Err(failures)
+    }
+
+    /// Lets those rest that wait for an upstream, now that another one works.
+    fn rest(&self, failures: &[CredentialFailure], now: u64) {
+        for failure in failures.iter().filter(|failure| matches!(failure.failure, Failure::Unavailable(_))) {
+            self.list[failure.index].rests_until.store(now + REST, Ordering::Relaxed);
+        }
     }
 
     /// The certificates whose keys are at hand, each or why not: what encrypted tokens are decrypted with.
     pub fn certificates(&self, context: &Context<'_>) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
-        let certificate = |Credential { index, source_type, source }: &Credential| {
+        let certificate = |Credential { index, source_type, source, .. }: &Credential| {
             let failed = |failure| CredentialFailure { index: *index, source_type, failure };
             Some(source.certificate(context)?.map_err(failed))
         };
@@ -206,6 +233,7 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
         let home = std::env::var_os("HOME").map(Into::into);
         Box::new(local::LocalCertificate::store(store::Store::new(path, home, wanted)))
     };
+    let environment = || vault::Environment::new(|name| std::env::var(name).ok());
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
         CredentialSource::Path { certificate, key, password } => {
@@ -224,7 +252,13 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
             stored(store, store::Wanted::SubjectName(name.clone()))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
-        _ => Box::new(Unconfigured("this source type is not supported yet")),
+        CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
+            Box::new(identity::IdentityAssertion::new(client_id.clone(), token_exchange_url.clone()))
+        }
+        CredentialSource::KeyVault(described) => Box::new(vault::VaultCertificate::new(described, environment())),
+        CredentialSource::SignedAssertionFromVault(described) => {
+            Box::new(vault::VaultSigner::new(described, environment()))
+        }
     }
 }
 
@@ -238,19 +272,6 @@ impl Source for SharedSecret {
 
     fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
         Ok(None)
-    }
-}
-
-/// An entry that can never yield anything, and why.
-struct Unconfigured(&'static str);
-
-impl Source for Unconfigured {
-    fn authenticate(&self, _: &Context<'_>) -> Result<ClientAuth, Failure> {
-        Err(Failure::Unusable(self.0.to_owned()))
-    }
-
-    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
-        Err(self.0.to_owned())
     }
 }
 

@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
 pub use cache::AccessToken;
 pub use error::{Error, OAuthRefusal, Unavailable};
 pub use flight::Wake;
-pub use leg::exchange_audience;
 pub use permits::{Permit, Permits};
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
