@@ -1,6 +1,6 @@
 //! The real binary over real sockets, against the local tenant.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod acquire;
 mod admission;

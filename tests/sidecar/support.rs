@@ -88,16 +88,15 @@ pub fn command() -> Command {
     command
 }
 
-/// A port that nobody uses at the moment.
+/// A port that nobody listens at.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Sidecar {
     pub fn start(settings: &Settings) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = command();
-        command.args(["--urls", &format!("http://{address}")]).stderr(Stdio::piped()).stdout(Stdio::null());
+        command.args(["--urls", "http://127.0.0.1:0"]).stderr(Stdio::piped()).stdout(Stdio::null());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -109,9 +108,15 @@ impl Sidecar {
                 lines.lock().unwrap().push(line);
             }
         });
-        let sidecar = Self { child, address, log, reader: Some(reader) };
-        eventually("the sidecar listens", || TcpStream::connect(address).is_ok());
-        sidecar
+        let mut address = None;
+        // The kernel chose the port, so that no other test's process can have it.
+        eventually("the sidecar listens", || {
+            let log = log.lock().unwrap();
+            let told = log.iter().find_map(|line| line.split_once("listening on http://"));
+            address = told.map(|(_, address)| address.parse().unwrap());
+            address.is_some()
+        });
+        Self { child, address: address.unwrap(), log, reader: Some(reader) }
     }
 
     /// Waits until it has signing keys.
