@@ -57,7 +57,8 @@ fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() 
     let write = |apis: &str| std::fs::write(&path, format!("{{\"DownstreamApis\":{{{apis}}}}}")).unwrap();
     let api = |name: &str| format!("\"{name}\":{{\"Scopes\":[\"api://downstream/.default\"]}}");
     write(&api("One"));
-    let sidecar = scene.with("contentRoot", folder.path().to_str().unwrap()).start();
+    let scene = scene.with("contentRoot", folder.path().to_str().unwrap());
+    let sidecar = scene.start();
     let has = |name: &str| sidecar.get(&format!("/AuthorizationHeaderUnauthenticated/{name}")).status == 200;
     assert!(has("One") && !has("Two"));
     write(&format!("{},{}", api("One"), api("Two")));
