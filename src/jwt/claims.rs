@@ -23,6 +23,11 @@ impl<'a> Claims<'a> {
         json::object(text).map(Self)
     }
 
+    /// The members of an object within.
+    pub const fn of(object: Object<'a>) -> Self {
+        Self(object)
+    }
+
     /// Whether there is a member of this name, whatever its value.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
@@ -72,7 +77,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// An array of any two values, as the signed lists of a signed HTTP request are.
+    /// An array, whatever is in it.
     pub fn array(&self, name: &str) -> Claim<&[Value<'a>]> {
         match self.0.get(name) {
             None => Claim::Absent,

@@ -18,7 +18,7 @@ const MAX_AGE: u64 = 300;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The SHA-256 of a token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

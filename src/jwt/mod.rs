@@ -11,6 +11,8 @@ pub mod jwe;
 pub mod memory;
 mod policy;
 mod rejection;
+mod replay;
+pub mod shr;
 mod signature;
 #[cfg(test)]
 pub(crate) mod testing;

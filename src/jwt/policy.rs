@@ -179,6 +179,25 @@ fn without_slash(audience: &str) -> &str {
 
 /// Whole seconds; before 1970 is 1970, which is as expired.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is wanted")]
-const fn seconds(time: f64) -> u64 {
+pub(super) const fn seconds(time: f64) -> u64 {
     time as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwks::testing::registration;
+
+    #[test]
+    fn without_a_configured_audience_both_names_of_the_registration_are_accepted() {
+        let mut own = registration("https://login.microsoftonline.com/", "t");
+        let audiences = |registration: &Registration| Policy::of(registration, &[], 1).audiences;
+        let client = own.client_id.clone();
+        assert_eq!(audiences(&own), [client.clone(), format!("api://{client}")]);
+        own.audiences = vec!["api://x".into()];
+        assert_eq!(audiences(&own), ["api://x"]);
+        own.audiences.clear();
+        own.client_id.clear();
+        assert!(audiences(&own).is_empty(), "no one is meant");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The check that failed. Texts from the token are held bounded and harmless: see [`harmless`].
+/// The check that failed. Texts from the token are cut and without anything that could leave a quoted string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Longer than the configured limit, in bytes.
@@ -56,6 +56,10 @@ pub enum Rejection {
     RequestExpired,
     /// A signed HTTP request that was seen before.
     RequestReplayed,
+    /// More signed HTTP requests are alive than can be told apart.
+    ReplayMemoryFull,
+    /// A user's token in a signed HTTP request.
+    NotAppOnly,
 }
 
 impl Rejection {
@@ -102,12 +106,14 @@ impl Rejection {
             Self::DecryptionFailed => "The token cannot be decrypted",
             Self::RequestExpired => "The signed request is not within its lifetime",
             Self::RequestReplayed => "The signed request was used before",
+            Self::ReplayMemoryFull => "The signed request cannot be told from a replay",
+            Self::NotAppOnly => "The token in a signed request must be an application's",
             _ => "The token is invalid",
         }
     }
 
     /// Every [`Rejection::code`], for labels.
-    pub const CODES: [&'static str; 23] = [
+    pub const CODES: [&'static str; 25] = [
         "too_large",
         "malformed",
         "algorithm_not_allowed",
@@ -131,6 +137,8 @@ impl Rejection {
         "request_mismatch",
         "request_expired",
         "request_replayed",
+        "replay_memory_full",
+        "not_app_only",
     ];
 
     /// A stable name for metrics and logs.
@@ -159,6 +167,8 @@ impl Rejection {
             Self::RequestMismatch(_) => "request_mismatch",
             Self::RequestExpired => "request_expired",
             Self::RequestReplayed => "request_replayed",
+            Self::ReplayMemoryFull => "replay_memory_full",
+            Self::NotAppOnly => "not_app_only",
         }
     }
 }

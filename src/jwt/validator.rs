@@ -38,32 +38,58 @@ impl Validator {
 
     /// Validates what stands after `Bearer` at the moment `now`, in seconds since 1970.
     pub fn validate(&self, token: &str, keys: &KeySet, now: u64) -> Result<Arc<Verified>, Rejection> {
-        if token.len() > self.policy.max_bytes {
-            return Err(Rejection::TooLarge(self.policy.max_bytes));
-        }
+        self.recall_or(token, keys, now, |token| self.verify(token, keys, &self.policy, now))
+    }
+
+    /// Validates the access token of a signed HTTP request: an application's own, of which no scope is required. By this rule
+    /// nothing is remembered that [`Validator::validate`] would refuse.
+    pub(super) fn validate_bound(&self, token: &str, keys: &KeySet, now: u64) -> Result<Arc<Verified>, Rejection> {
+        let policy = Policy { required_scopes: Vec::new(), ..self.policy.clone() };
+        let app_only = |token: &Verified| if token.is_app_only() { Ok(()) } else { Err(Rejection::NotAppOnly) };
+        let token = self.recall_or(token, keys, now, |token| {
+            let verified = self.verify(token, keys, &policy, now)?;
+            app_only(&verified).map(|()| verified)
+        })?;
+        app_only(&token).map(|()| token)
+    }
+
+    /// Whether a token may be looked at at all.
+    pub(super) const fn check_size(&self, token: &str) -> Result<(), Rejection> {
+        if token.len() > self.policy.max_bytes { Err(Rejection::TooLarge(self.policy.max_bytes)) } else { Ok(()) }
+    }
+
+    fn recall_or(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        now: u64,
+        verify: impl FnOnce(&str) -> Result<Verified, Rejection>,
+    ) -> Result<Arc<Verified>, Rejection> {
+        self.check_size(token)?;
         let fingerprint = Fingerprint::of(token);
         if let Some(known) = self.memory.find(&fingerprint, keys, now) {
             return Ok(known);
         }
-        let verified = Arc::new(self.verify(token, keys, now)?);
+        let verified = Arc::new(verify(token)?);
         self.memory.insert(fingerprint, Arc::clone(&verified), now);
         Ok(verified)
     }
 
     #[cfg(feature = "jwe")]
-    fn verify(&self, token: &str, keys: &KeySet, now: u64) -> Result<Verified, Rejection> {
+    fn verify(&self, token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
         if !jwe::is_encrypted(token) {
-            return verify(token, keys, &self.policy, now);
+            return verify(token, keys, policy, now);
         }
         let own = Arc::clone(&self.decryption_keys.read().unwrap_or_else(PoisonError::into_inner));
         let inner = jwe::decrypt(token, &own)?;
         let inner = std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("what it encrypts is no token"))?;
-        verify(inner, keys, &self.policy, now)
+        verify(inner, keys, policy, now)
     }
 
     #[cfg(not(feature = "jwe"))]
-    fn verify(&self, token: &str, keys: &KeySet, now: u64) -> Result<Verified, Rejection> {
-        verify(token, keys, &self.policy, now)
+    #[expect(clippy::unused_self, reason = "with the feature `jwe` the keys are here")]
+    fn verify(&self, token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
+        verify(token, keys, policy, now)
     }
 }
 

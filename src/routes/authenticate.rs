@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::{Call, Halt, Parked};
 use crate::http::Resumed;
-use crate::jwks::RefreshAnswer;
+use crate::jwks::{KeySet, RefreshAnswer};
+use crate::jwt::shr::OriginalRequest;
 use crate::jwt::{Rejection, Verified};
 
 /// How long a request waits for signing keys that are being fetched.
@@ -50,7 +51,7 @@ impl<'a> Presented<'a> {
 /// The token of a caller who has to present one, unless the operator lets the application act without.
 pub fn caller(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Option<Arc<Verified>>, Halt> {
     match Presented::of(call) {
-        Presented::Bearer(token) => verify(call, token, resumed).map(Some),
+        Presented::Bearer(token) => bearer(call, token, resumed).map(Some),
         Presented::Nothing if call.service.config.sidecar.allow_app_token_without_user => Ok(None),
         Presented::Nothing | Presented::Unusable | Presented::Pop(_) => Err(challenge(call).into()),
     }
@@ -61,8 +62,34 @@ pub fn challenge(call: &Call<'_>) -> Problem {
     Problem::token_required(&call.service.config.azure_ad.challenge)
 }
 
-/// The token's proof: from the memory, else by verifying it, once more if the keys were behind.
-pub fn verify(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -> Result<Arc<Verified>, Halt> {
+/// The token's proof: from the memory, else by verifying it.
+pub fn bearer(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -> Result<Arc<Verified>, Halt> {
+    let service = call.service;
+    let check = |keys: &KeySet, now| service.validator.validate(token, keys, now);
+    let refuse = |rejection: &Rejection| Problem::from_rejection(rejection, &service.config.azure_ad);
+    with_keys(call, resumed, check, refuse)
+}
+
+/// The proof of a signed request: of the token inside, and that the request is what was signed.
+pub fn signed_request(
+    call: &Call<'_>,
+    signed: &str,
+    original: &OriginalRequest,
+    resumed: Option<&Resumed<Parked>>,
+) -> Result<Arc<Verified>, Halt> {
+    let service = call.service;
+    let check = |keys: &KeySet, now| service.signed_requests.verify(signed, original, &service.validator, keys, now);
+    let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", "PoP error=\"invalid_token\"");
+    with_keys(call, resumed, check, refuse)
+}
+
+/// Checks with the keys of the moment, and once more if they were behind.
+fn with_keys(
+    call: &Call<'_>,
+    resumed: Option<&Resumed<Parked>>,
+    check: impl FnOnce(&KeySet, u64) -> Result<Arc<Verified>, Rejection>,
+    refuse: impl FnOnce(&Rejection) -> Problem,
+) -> Result<Arc<Verified>, Halt> {
     let service = call.service;
     let waited = resumed.is_some_and(|resumed| matches!(resumed.on, Parked::Keys));
     let Some(keys) = service.keys.snapshot() else {
@@ -72,7 +99,7 @@ pub fn verify(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -
             Problem::unavailable("Signing keys are not available", KEY_RETRY).into()
         });
     };
-    let outcome = service.validator.validate(token, &keys, call.shared.clock.unix());
+    let outcome = check(&keys, call.shared.clock.unix());
     if let Err(Rejection::KeyNotFound) = &outcome
         && !waited
         && service.keys.on_unknown_kid(&keys, call.wake()) == RefreshAnswer::Wait
@@ -82,7 +109,7 @@ pub fn verify(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -
     call.shared.metrics.validation(outcome.as_ref().map_or_else(Rejection::code, |_| "valid"));
     outcome.map_err(|rejection| {
         log::info!("inbound token refused: {}", rejection.code());
-        Problem::from_rejection(&rejection, &service.config.azure_ad).into()
+        refuse(&rejection).into()
     })
 }
 

@@ -7,6 +7,7 @@ use super::admit::Admission;
 use crate::config::{Api, Config};
 use crate::credentials::{Client, Credentials};
 use crate::jwks::Keys;
+use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
 use crate::shr::{RequestSigner, SignerError};
 
@@ -18,6 +19,8 @@ pub struct Service {
     pub admission: Admission,
     /// Which tokens are accepted.
     pub validator: Validator,
+    /// Which signed requests are.
+    pub signed_requests: SignedRequests,
     /// What they are verified with.
     pub keys: Arc<Keys>,
     /// Holds the key that tokens are bound to where the caller has none.
@@ -48,6 +51,7 @@ impl Service {
         Ok(Self {
             admission,
             signer,
+            signed_requests: SignedRequests::new(config.sidecar.pop_validation.clone()),
             validator: Validator::new(
                 Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes),
                 config.limits.validated_tokens,

@@ -1,24 +1,47 @@
 //! `/Validate`: what the caller's token says, once it has been verified.
 
-use super::authenticate::{Presented, challenge, verify};
+use super::authenticate::{Presented, bearer, challenge, signed_request};
 use super::problem::Problem;
 use super::{Call, Halt, Parked, reply};
 use crate::http::{Reply, Resumed};
+use crate::jwt::shr::OriginalRequest;
 
 /// `{"protocol","token","claims"}`.
 pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Reply, Halt> {
-    let token = match Presented::of(call) {
-        Presented::Bearer(token) => token,
-        Presented::Nothing => return Err(Problem::with(400, "No token found").into()),
-        Presented::Unusable | Presented::Pop(_) => return Err(challenge(call).into()),
+    match Presented::of(call) {
+        Presented::Bearer(token) => {
+            let verified = bearer(call, token, resumed)?;
+            // As received: an encrypted token stays encrypted, though its claims are told.
+            Ok(result("Bearer", token, verified.claims_json()))
+        }
+        Presented::Pop(signed) => {
+            let verified = signed_request(call, signed, &original_request(call)?, resumed)?;
+            Ok(result("PoP", verified.assertion(), verified.claims_json()))
+        }
+        Presented::Nothing => Err(Problem::with(400, "No token found").into()),
+        Presented::Unusable => Err(challenge(call).into()),
+    }
+}
+
+/// What the caller was asked, which a signed request has to fit.
+fn original_request(call: &Call<'_>) -> Result<OriginalRequest, Problem> {
+    let header = |name: &'static str| {
+        call.request
+            .headers
+            .text(name)
+            .ok_or_else(|| Problem::with(400, format!("The header {name} is required with a signed request")))
     };
-    let verified = verify(call, token, resumed)?;
-    let claims = verified.claims_json();
+    OriginalRequest::parse(header("original-method")?, header("original-uri")?).map_err(|text| Problem::with(400, text))
+}
+
+fn result(protocol: &str, token: &str, claims: &str) -> Reply {
     let mut body = Vec::with_capacity(token.len() + claims.len() + 48);
-    body.extend_from_slice(br#"{"protocol":"Bearer","token":"#);
+    body.extend_from_slice(br#"{"protocol":"#);
+    reply::push_string(&mut body, protocol);
+    body.extend_from_slice(br#","token":"#);
     reply::push_string(&mut body, token);
     body.extend_from_slice(br#","claims":"#);
     body.extend_from_slice(claims.as_bytes());
     body.push(b'}');
-    Ok(reply::json(body))
+    reply::json(body)
 }

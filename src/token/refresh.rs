@@ -1,5 +1,6 @@
 //! Renewal in the background: a few threads of their own, so that no worker and no caller waits for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -45,8 +46,11 @@ fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Leg, Lead)>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let (Ok((leg, lead)), Some(acquirer)) = (job, acquirer.upgrade()) else { return };
-        if acquirer.fly(&leg, lead).is_ok() {
-            count(&acquirer.results.refreshed);
+        // A defect met in one renewal ends that renewal; its lead is dropped, and a later caller tries again.
+        match catch_unwind(AssertUnwindSafe(|| acquirer.fly(&leg, lead))) {
+            Ok(Ok(_)) => count(&acquirer.results.refreshed),
+            Ok(Err(_)) => {}
+            Err(_) => log::error!("a renewal met a defect"),
         }
     }
 }

@@ -13,7 +13,7 @@ fn a_server_without_connections_ends_at_once() {
     let address = server.address;
     let begun = Instant::now();
     assert!(server.end());
-    assert!(begun.elapsed() < PATIENCE / 2);
+    assert!(begun.elapsed() < PATIENCE);
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -79,7 +79,7 @@ fn idle_connections_do_not_hold_up_the_end() {
     assert_eq!(clients[0].get("/").answer().status, 200);
     let begun = Instant::now();
     assert!(server.end());
-    assert!(begun.elapsed() < PATIENCE / 2);
+    assert!(begun.elapsed() < PATIENCE);
     assert!(clients.iter_mut().all(crate::support::Client::ends));
 }
 
@@ -91,7 +91,7 @@ fn deadlines_hold_until_the_end() {
     eventually("it is arriving", || server.monitor.stats().reading == 1);
     let begun = Instant::now();
     assert!(server.end());
-    assert!(begun.elapsed() < PATIENCE / 2);
+    assert!(begun.elapsed() < PATIENCE);
     assert_eq!(partial.answer().status, 408);
 }
 

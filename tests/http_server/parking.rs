@@ -7,7 +7,7 @@ use std::time::Instant;
 use entra_sidecar::config::Listen;
 use entra_sidecar::http::{Handler, Limits, Outcome, Refusal, Reply, Request, Resumed, Server, Waker};
 
-use crate::support::{Client, PATIENCE, allow_many_descriptors, eventually, limits, start, text};
+use crate::support::{Client, NEVER, allow_many_descriptors, eventually, limits, start, text};
 
 #[test]
 fn a_thousand_parked_requests_hold_no_worker() {
@@ -153,7 +153,7 @@ impl Handler for Racing {
         };
         // It fails once the test is over.
         let _ = self.0.send(waker.clone());
-        Outcome::Park { on: round, until: Instant::now() + PATIENCE }
+        Outcome::Park { on: round, until: Instant::now() + NEVER }
     }
 
     fn refuse(&self, _: &Refusal) -> Reply {

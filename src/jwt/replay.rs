@@ -1,0 +1,69 @@
+//! Signed requests that were seen, for as long as they live.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use super::Rejection;
+use super::memory::Fingerprint;
+
+/// A bounded memory that never forgets what is still alive: full, it lets nothing new in.
+pub struct Replays {
+    capacity: usize,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    all: HashSet<Fingerprint>,
+    /// By the last second of life.
+    by_end: BTreeSet<(u64, Fingerprint)>,
+}
+
+impl Replays {
+    /// For this many at once.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, seen: Mutex::default() }
+    }
+
+    /// Enters what lives until `until` inclusive, unless it is there.
+    pub fn enter(&self, fingerprint: Fingerprint, until: u64, now: u64) -> Result<(), Rejection> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(first) = seen.by_end.first().copied().filter(|(end, _)| *end < now) {
+            seen.by_end.remove(&first);
+            seen.all.remove(&first.1);
+        }
+        if seen.all.contains(&fingerprint) {
+            return Err(Rejection::RequestReplayed);
+        }
+        if seen.all.len() >= self.capacity {
+            return Err(Rejection::ReplayMemoryFull);
+        }
+        seen.all.insert(fingerprint);
+        seen.by_end.insert((until, fingerprint));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_let_in_once_while_it_lives() {
+        let replays = Replays::new(10);
+        let one = Fingerprint::of("one");
+        assert_eq!(replays.enter(one, 20, 10), Ok(()));
+        assert_eq!(replays.enter(one, 20, 10), Err(Rejection::RequestReplayed));
+        assert_eq!(replays.enter(one, 20, 20), Err(Rejection::RequestReplayed));
+        assert_eq!(replays.enter(one, 41, 21), Ok(()), "by then its time has been refused already");
+    }
+
+    #[test]
+    fn a_full_memory_lets_nothing_in_until_something_has_ended() {
+        let replays = Replays::new(2);
+        assert_eq!(replays.enter(Fingerprint::of("a"), 20, 10), Ok(()));
+        assert_eq!(replays.enter(Fingerprint::of("b"), 30, 10), Ok(()));
+        assert_eq!(replays.enter(Fingerprint::of("c"), 30, 20), Err(Rejection::ReplayMemoryFull));
+        assert_eq!(replays.enter(Fingerprint::of("c"), 30, 21), Ok(()));
+    }
+}

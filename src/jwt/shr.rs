@@ -1,0 +1,210 @@
+//! Inbound signed HTTP requests (draft-ietf-oauth-signed-http-request-03): a JWS by the caller's own key, which holds an access token
+//! bound to that key (`at`) and what the request was (`m`, `u`, `p`, `q`) and when (`ts`).
+//!
+//! The access token is verified first and by all rules of its own; only then does its `cnf` say which key the request must be signed
+//! with. No key is fetched from anywhere, and headers and body of the request (`h`, `b`) are not judged.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+
+use super::claims::{Claim, Claims};
+use super::json::Value;
+use super::memory::Fingerprint;
+use super::policy::optional;
+use super::replay::Replays;
+use super::{Rejection, Validator, Verified, compact, signature};
+use crate::config::PopValidation;
+use crate::jwks::{KeySet, Material};
+use crate::url::Url;
+
+/// Signed requests that may be remembered at once. By default each lives ten minutes at most, so this is more than 160 a second.
+const MAX_REPLAYS: usize = 100_000;
+
+/// The request that was signed, as the caller of ours received it.
+#[derive(Clone, Debug)]
+pub struct OriginalRequest {
+    method: String,
+    uri: Url,
+}
+
+impl OriginalRequest {
+    /// From the headers `original-method` and `original-uri`.
+    ///
+    /// # Errors
+    /// Which one is wrong and what was expected.
+    pub fn parse(method: &str, uri: &str) -> Result<Self, String> {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if method.is_empty() || !method.bytes().all(token) {
+            return Err("original-method: expected an HTTP method".to_owned());
+        }
+        let uri = Url::parse(uri).map_err(|expected| format!("original-uri: expected {expected}"))?;
+        Ok(Self { method: method.to_ascii_uppercase(), uri })
+    }
+}
+
+/// Verifies signed requests by the settings of `Sidecar:PopValidation`.
+pub struct SignedRequests {
+    settings: PopValidation,
+    replays: Replays,
+}
+
+impl SignedRequests {
+    /// With no request seen yet.
+    pub fn new(settings: PopValidation) -> Self {
+        Self { settings, replays: Replays::new(MAX_REPLAYS) }
+    }
+
+    /// Verifies what stands after `PoP` at the moment `now`, in seconds since 1970. Yields the access token within, which is an
+    /// application's own.
+    pub fn verify(
+        &self,
+        signed: &str,
+        request: &OriginalRequest,
+        validator: &Validator,
+        keys: &KeySet,
+        now: u64,
+    ) -> Result<Arc<Verified>, Rejection> {
+        validator.check_size(signed)?;
+        let jws = compact::parse(signed)?;
+        let claims = Claims::parse(&jws.payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
+        let token = match claims.text("at") {
+            Claim::Present(token) => token,
+            Claim::Absent => return Err(Rejection::RequestMismatch("it holds no access token")),
+            Claim::Malformed => return Err(Rejection::ClaimMalformed("at")),
+        };
+        let token = validator.validate_bound(token, keys, now)?;
+        let key = bound_key(&token, &claims)?;
+        if !key.fits(jws.algorithm) {
+            return Err(Rejection::KeyMismatch);
+        }
+        signature::verify(jws.algorithm, &key, jws.signing_input.as_bytes(), &jws.signature)?;
+        let until = self.check_time(&claims, now)?;
+        self.check_request(&claims, request)?;
+        if self.settings.reject_replays {
+            // The signature is left out: another one over the same text may be made of an ECDSA signature without the key.
+            self.replays.enter(Fingerprint::of(jws.signing_input), until, now)?;
+        }
+        Ok(token)
+    }
+
+    /// `ts` may be off by the lifetime either way. Yields the last second of its life.
+    fn check_time(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
+        let ts = match claims.time("ts") {
+            Claim::Present(ts) => super::policy::seconds(ts),
+            Claim::Absent | Claim::Malformed => return Err(Rejection::ClaimMalformed("ts")),
+        };
+        let lifetime = self.settings.lifetime.as_secs();
+        if ts.abs_diff(now) > lifetime {
+            return Err(Rejection::RequestExpired);
+        }
+        Ok(ts.saturating_add(lifetime))
+    }
+
+    fn check_request(&self, claims: &Claims<'_>, request: &OriginalRequest) -> Result<(), Rejection> {
+        let settings = &self.settings;
+        let wanted = |required: bool, name: &str| {
+            let listed = settings.claims_when_present.iter().any(|own| own == name);
+            required || (settings.present_claims && listed && claims.has(name))
+        };
+        if wanted(settings.method, "m") {
+            let is_ours = |method: &str| method == request.method;
+            matches(optional(claims.text("m"), "m")?, is_ours, "it is for another method")?;
+        }
+        if wanted(settings.host, "u") {
+            let is_ours = |host: &str| is_host(host, &request.uri);
+            matches(optional(claims.text("u"), "u")?, is_ours, "it is for another host")?;
+        }
+        if wanted(settings.path, "p") {
+            let path = |text: &str| text.trim_matches('/').to_owned();
+            let is_ours = |own: &str| path(own) == path(&request.uri.path);
+            matches(optional(claims.text("p"), "p")?, is_ours, "it is for another path")?;
+        }
+        if wanted(settings.query, "q") {
+            let signed = match claims.array("q") {
+                Claim::Present(signed) => signed,
+                Claim::Absent => return Err(Rejection::RequestMismatch("its query is not signed")),
+                Claim::Malformed => return Err(Rejection::ClaimMalformed("q")),
+            };
+            check_query(signed, request.uri.query.as_deref(), settings.accept_unsigned_query)?;
+        }
+        Ok(())
+    }
+}
+
+/// The key that the access token is bound to (RFC 7800 §3): in it, or, by its thumbprint, in the request itself.
+fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejection> {
+    const UNBOUND: Rejection = Rejection::RequestMismatch("its access token is not bound to a key");
+    let own = Claims::parse(token.claims_json().as_bytes()).ok_or(UNBOUND)?;
+    let confirmation = match own.object("cnf") {
+        Claim::Present(confirmation) => Claims::of(confirmation.clone()),
+        Claim::Absent | Claim::Malformed => return Err(UNBOUND),
+    };
+    match (confirmation.has("jwk"), confirmation.text("kid")) {
+        (true, _) => jwk_in(&confirmation),
+        (false, Claim::Present(thumbprint)) => {
+            let Claim::Present(offered) = request.object("cnf") else {
+                return Err(Rejection::RequestMismatch("it does not hold the key that its access token is bound to"));
+            };
+            let key = jwk_in(&Claims::of(offered.clone()))?;
+            if key.thumbprint() == thumbprint {
+                Ok(key)
+            } else {
+                Err(Rejection::RequestMismatch("its key is not the one that its access token is bound to"))
+            }
+        }
+        (false, Claim::Absent | Claim::Malformed) => Err(UNBOUND),
+    }
+}
+
+fn jwk_in(confirmation: &Claims<'_>) -> Result<Material, Rejection> {
+    const UNUSABLE: Rejection = Rejection::RequestMismatch("its key cannot be used");
+    let Claim::Present(jwk) = confirmation.object("jwk") else { return Err(UNUSABLE) };
+    let member = |name: &str| match jwk.get(name) {
+        Some(Value::Text(text)) => Some(text.as_ref()),
+        _ => None,
+    };
+    Material::from_members(member).map_err(|_| UNUSABLE)
+}
+
+fn matches(claim: Option<&str>, is_ours: impl Fn(&str) -> bool, otherwise: &'static str) -> Result<(), Rejection> {
+    if claim.is_some_and(is_ours) { Ok(()) } else { Err(Rejection::RequestMismatch(otherwise)) }
+}
+
+/// `host` or `host:port`, without regard to case (draft §3).
+fn is_host(claim: &str, uri: &Url) -> bool {
+    let (own, claim) = (&uri.origin, claim.to_ascii_lowercase());
+    claim == own.host || claim.strip_prefix(own.host.as_str()) == Some(&format!(":{}", own.port))
+}
+
+/// `[["a","b"], base64url(SHA-256("a=1&b=2"))]` (draft §3.2), names and values as they stand in the query. A name that stands there
+/// more than once cannot be signed.
+fn check_query(signed: &[Value<'_>], query: Option<&str>, accept_unsigned: bool) -> Result<(), Rejection> {
+    const CHANGED: Rejection = Rejection::RequestMismatch("its query was changed");
+    let [Value::Array(names), Value::Text(expected)] = signed else { return Err(Rejection::ClaimMalformed("q")) };
+    let parameters: Vec<(&str, &str)> = query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|parameter| !parameter.is_empty())
+        .map(|parameter| (parameter.split_once('=').map_or(parameter, |(name, _)| name), parameter))
+        .collect();
+    let mut covered = Vec::with_capacity(names.len());
+    for name in names {
+        let Value::Text(name) = name else { return Err(Rejection::ClaimMalformed("q")) };
+        let mut found = parameters.iter().filter(|(own, _)| own == name);
+        match (found.next(), found.next()) {
+            (Some((_, parameter)), None) => covered.push(*parameter),
+            _ => return Err(CHANGED),
+        }
+    }
+    if !accept_unsigned && covered.len() != parameters.len() {
+        return Err(Rejection::RequestMismatch("its query holds unsigned parameters"));
+    }
+    let hash = digest(&SHA256, covered.join("&").as_bytes());
+    if URL_SAFE_NO_PAD.encode(hash) == *expected { Ok(()) } else { Err(CHANGED) }
+}
+
+#[cfg(test)]
+mod tests;
