@@ -177,7 +177,7 @@ fn time(tag: u8, text: &[u8]) -> Option<u64> {
 }
 
 /// The proleptic Gregorian calendar: years are counted from March, so that the leap day is the last one.
-const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub(super) const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468

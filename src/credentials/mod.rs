@@ -6,6 +6,7 @@ pub mod assertion;
 pub mod certificate;
 pub mod der;
 pub mod federated;
+pub mod managed_identity;
 
 use std::fmt;
 use std::sync::Arc;
