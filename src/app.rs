@@ -142,7 +142,7 @@ pub(crate) fn acquirer(
         bytes: limits.token_cache_bytes,
         sessions: limits.sessions,
     };
-    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), Arc::clone(permits))
+    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), Arc::clone(permits), variable)
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
@@ -153,7 +153,6 @@ pub(crate) fn metrics() -> Arc<Metrics> {
 }
 
 pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
-    let variable = |name: &str| std::env::var(name).ok();
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
         roots: Roots::load(&config.sidecar.trusted_certificates).map_err(|error| error.to_string())?,
@@ -178,4 +177,8 @@ fn http_limits(config: &Config) -> http::Limits {
         body_bytes: limits.request_body_bytes,
         shutdown_timeout: limits.shutdown_timeout,
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -1,6 +1,6 @@
 //! `/AuthorizationHeader*`: contract sections 4, 5 and 6.
 
-use local_tenant::directory::{AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, TENANT_ID};
+use local_tenant::directory::{AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, TENANT_ID, USER_IDENTITY_CLIENT_ID};
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::json;
 
@@ -240,8 +240,36 @@ fn a_certificate_signs_the_assertion_that_the_tenant_verifies() {
         .with("AzureAd:ClientCredentials:0:CertificateDiskPath", path.to_str().unwrap());
     let mut settings = scene.settings.clone();
     settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
-    let sidecar = super::support::Sidecar::start(&settings);
+    let sidecar = super::support::Sidecar::start(&settings, &[]);
     sidecar.get(APP).expect(200);
     let request = &scene.tenant.journal().of(Kind::Token)[0];
     assert!(request.field("client_assertion").is_some() && request.field("client_secret").is_none());
+}
+
+#[test]
+fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
+    let scene = Scene::new().with("DownstreamApis:Machine:Scopes", "api://downstream/.default").with(
+        "DownstreamApis:Machine:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId",
+        USER_IDENTITY_CLIENT_ID,
+    );
+    let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.tenant.base_url())]);
+    let target = "/AuthorizationHeaderUnauthenticated/Machine";
+    let first = sidecar.get(target).token();
+    assert_eq!(sidecar.get(target).token(), first);
+    let requests = scene.tenant.journal().of(Kind::ManagedIdentity);
+    assert_eq!((requests.len(), scene.tenant.journal().count(Kind::Token)), (1, 0));
+    let request = &requests[0].request;
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/metadata/identity/oauth2/token"));
+    assert_eq!(request.header("metadata"), Some("true"));
+    assert_eq!(request.query_value("resource").as_deref(), Some("api://downstream"));
+    assert_eq!(request.query_value("client_id").as_deref(), Some(USER_IDENTITY_CLIENT_ID));
+    let unknown = format!("{target}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=nobody");
+    let body = sidecar.get(&unknown).expect(500).json();
+    assert_eq!(body["extensions"]["errorCode"], "managed_identity_request_failed", "{body}");
+    scene.tenant.fail(Fault::always(
+        Kind::ManagedIdentity,
+        Action::Answer(Box::new(Answer::status(429).header("Retry-After", "60"))),
+    ));
+    let system = format!("{target}?optionsOverride.Scopes=https://graph.microsoft.com/.default");
+    sidecar.get(&system).expect(503);
 }

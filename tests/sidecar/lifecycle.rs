@@ -75,7 +75,7 @@ fn a_missing_certificate_is_unhealthy_and_named() {
     let scene = Scene::new().with("AzureAd:ClientCredentials:0:SourceType", "Path");
     let mut settings = scene.with("AzureAd:ClientCredentials:0:CertificateDiskPath", "/absent.pem").settings;
     settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
-    let sidecar = Sidecar::start(&settings);
+    let sidecar = Sidecar::start(&settings, &[]);
     let health = sidecar.get("/healthz").expect(503);
     assert_eq!(health.body, "Unhealthy\nno usable credential in AzureAd\n");
     let body = sidecar.get(APP).problem(500, "Failed to acquire token for downstream API").json();

@@ -64,7 +64,12 @@ impl Scene {
     }
 
     pub fn start(&self) -> Sidecar {
-        Sidecar::start(&self.settings)
+        self.start_with(&[])
+    }
+
+    /// With environment variables.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Sidecar {
+        Sidecar::start(&self.settings, variables)
     }
 
     /// A user's token for the sidecar's own application.
@@ -94,8 +99,9 @@ pub fn free_port() -> u16 {
 }
 
 impl Sidecar {
-    pub fn start(settings: &Settings) -> Self {
+    pub fn start(settings: &Settings, variables: &[(&str, &str)]) -> Self {
         let mut command = command();
+        command.envs(variables.iter().copied());
         command.args(["--urls", "http://127.0.0.1:0"]).stderr(Stdio::piped()).stdout(Stdio::null());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
