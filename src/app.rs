@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Loaded, Problem};
+use crate::config::{Config, Loaded, Rejected};
 use crate::http::{self, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
@@ -19,7 +19,7 @@ use crate::routes::{Routes, Service, Shared};
 use crate::token::{self, Acquirer, Permits};
 
 /// Reads the configuration again.
-pub type Reload = Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>;
+pub type Reload = Box<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
 
 /// Workers that never wait for an upstream, so that health, cached tokens and validation are answered
 /// however slow Entra is (contract, section 9).
@@ -98,7 +98,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
 fn reload_into(routes: &Routes, reload: &Reload) {
     let loaded = match reload() {
         Ok(loaded) => loaded,
-        Err(problems) => {
+        Err(Rejected { problems, .. }) => {
             for problem in problems {
                 log::error!("not reloaded: {problem}");
             }
