@@ -6,10 +6,20 @@ pub mod assertion;
 pub mod certificate;
 pub mod der;
 pub mod federated;
+pub mod local;
 pub mod managed_identity;
+#[cfg(feature = "pfx")]
+mod pbe;
+pub mod pem;
+#[cfg(feature = "pfx")]
+mod pkcs12;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::sync::Arc;
+
+use certificate::Certificate;
 
 use crate::clock::Clock;
 use crate::config::{CredentialDescription, CredentialSource, Registration};
@@ -89,6 +99,11 @@ pub trait Source: Send + Sync {
     /// Judges what can be judged without the network: unix seconds at which it expires, where it does.
     fn inspect(&self, now: u64) -> Result<Option<u64>, String>;
 
+    /// The certificate with its key, where the source has one that leaves it: what encrypted tokens are decrypted with.
+    fn certificate(&self, _: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
+        None
+    }
+
     /// Forgets what it has read, since the token service did not like it.
     fn reload(&self) {}
 }
@@ -152,6 +167,15 @@ impl Credentials {
         Err(failures)
     }
 
+    /// The certificates whose keys are at hand, each or why not: what encrypted tokens are decrypted with.
+    pub fn certificates(&self, context: &Context<'_>) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
+        let certificate = |Credential { index, source_type, source }: &Credential| {
+            let failed = |failure| CredentialFailure { index: *index, source_type, failure };
+            Some(source.certificate(context)?.map_err(failed))
+        };
+        self.list.iter().filter_map(certificate).collect()
+    }
+
     /// Judges each without the network.
     pub fn inspect(&self, now: u64) -> Vec<Inspection> {
         let inspect = |credential: &Credential| Inspection {
@@ -179,7 +203,10 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
         CredentialSource::Path { certificate, key, password } => {
-            Box::new(certificate::FileCertificate::new(certificate.clone(), key.clone(), password.clone()))
+            Box::new(local::LocalCertificate::file(certificate.clone(), key.clone(), password.clone()))
+        }
+        CredentialSource::Base64Encoded { value, password } => {
+            Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         _ => Box::new(Unconfigured("this source type is not supported yet")),
