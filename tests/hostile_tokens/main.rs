@@ -8,6 +8,7 @@ mod claims;
 mod encoding;
 #[cfg(feature = "jwe")]
 mod encrypted;
+mod issuers;
 mod keys;
 mod members;
 mod mint;
