@@ -1,4 +1,4 @@
-//! Certificates that are on this machine: `Path` and `Base64Encoded`.
+//! Certificates that are on this machine: in a file, in the configuration, or in .NET's store.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::certificate::{Certificate, Notice};
+use super::store::Store;
 use super::{ClientAuth, Context, Failure, Source, assertion};
 use crate::secret::Secret;
 use crate::watched::Watched;
@@ -21,6 +22,7 @@ pub struct LocalCertificate {
 
 enum Place {
     Files(Watched<Certificate>),
+    Store(Store),
     Value { read: Box<dyn Fn() -> Result<Certificate, String> + Send + Sync>, once: OnceLock<Outcome> },
 }
 
@@ -49,10 +51,16 @@ impl LocalCertificate {
         Self { name: "Base64EncodedValue".into(), place, notice: Notice::default() }
     }
 
+    /// `StoreWithThumbprint` and its like.
+    pub fn store(store: Store) -> Self {
+        Self { name: "the user's store".into(), place: Place::Store(store), notice: Notice::default() }
+    }
+
     /// The certificate as it is now, where it is valid.
     pub fn valid(&self, now: u64) -> Outcome {
         let certificate = match &self.place {
             Place::Files(files) => files.current()?,
+            Place::Store(store) => store.find(now)?,
             Place::Value { read, once } => {
                 let read = || read().map(Arc::new).map_err(|reason| format!("{}: {reason}", self.name));
                 once.get_or_init(read).clone()?
@@ -78,8 +86,10 @@ impl Source for LocalCertificate {
     }
 
     fn reload(&self) {
-        if let Place::Files(files) = &self.place {
-            files.forget();
+        match &self.place {
+            Place::Files(files) => files.forget(),
+            Place::Store(store) => store.forget(),
+            Place::Value { .. } => {}
         }
     }
 }

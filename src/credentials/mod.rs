@@ -8,11 +8,13 @@ pub mod der;
 pub mod federated;
 pub mod local;
 pub mod managed_identity;
+mod name;
 #[cfg(feature = "pfx")]
 mod pbe;
 pub mod pem;
 #[cfg(feature = "pfx")]
 mod pkcs12;
+pub mod store;
 #[cfg(test)]
 mod testing;
 
@@ -200,6 +202,10 @@ impl Credentials {
 }
 
 fn source(source: &CredentialSource) -> Box<dyn Source> {
+    let stored = |path: &str, wanted| {
+        let home = std::env::var_os("HOME").map(Into::into);
+        Box::new(local::LocalCertificate::store(store::Store::new(path, home, wanted)))
+    };
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
         CredentialSource::Path { certificate, key, password } => {
@@ -207,6 +213,15 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
         }
         CredentialSource::Base64Encoded { value, password } => {
             Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
+        }
+        CredentialSource::StoreWithThumbprint { store, thumbprint } => {
+            stored(store, store::Wanted::Thumbprint(thumbprint.clone()))
+        }
+        CredentialSource::StoreWithDistinguishedName { store, name } => {
+            stored(store, store::Wanted::DistinguishedName(name.clone()))
+        }
+        CredentialSource::StoreWithSubjectName { store, name } => {
+            stored(store, store::Wanted::SubjectName(name.clone()))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         _ => Box::new(Unconfigured("this source type is not supported yet")),
