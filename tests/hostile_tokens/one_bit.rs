@@ -2,7 +2,9 @@
 
 use entra_sidecar::jwt::Validator;
 
-use crate::mint::{NOW, good, jws, key_set, payload, policy, tenants_key};
+#[cfg(feature = "jwe")]
+use crate::mint::good;
+use crate::mint::{NOW, jws, key_set, payload, policy, tenants_key};
 
 /// Refused in each of these bits. One that leaves no text cannot arrive in a header.
 fn every_bit_matters(what: &str, validator: &Validator, token: &str, bits: impl Iterator<Item = usize>) {

@@ -144,3 +144,27 @@ fn a_signed_request_is_judged_with_the_request_that_it_is_for() {
         .collect();
     assert_eq!(challenges, ["Bearer", "PoP error=\"invalid_token\""]);
 }
+
+#[cfg(feature = "jwe")]
+#[test]
+fn an_encrypted_token_is_opened_with_our_certificate_and_told_as_it_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decryption.pem");
+    std::fs::write(&path, local_tenant::certificate::CLIENT_1.pem()).unwrap();
+    let scene = Scene::new()
+        .with("AzureAd:TokenDecryptionCredentials:0:SourceType", "Path")
+        .with("AzureAd:TokenDecryptionCredentials:0:CertificateDiskPath", path.to_str().unwrap());
+    let sidecar = scene.start().with_keys();
+    let public = local_tenant::certificate::CLIENT_1.signing_key().public();
+    for (alg, enc) in [("RSA-OAEP", "A256GCM"), ("RSA-OAEP-256", "A128CBC-HS256")] {
+        let mint = scene.tenant.mint_user("alice");
+        let sealed = mint.encrypted(&public, "any", alg, enc);
+        let body = sidecar.get_as(&sealed, "/Validate").expect(200).json();
+        assert_eq!((body["token"].as_str(), body["claims"]["name"].as_str()), (Some(sealed.as_str()), Some("alice")));
+        sidecar.get_as(&sealed, "/AuthorizationHeader/Down").expect(200);
+        let assertion = scene.tenant.journal().of(Kind::Token).pop().unwrap().field("assertion").unwrap().to_owned();
+        assert_eq!(assertion.split('.').count(), 3, "on-behalf-of presents the inner token");
+        let damaged = format!("{}A{}", &sealed[..sealed.len() - 30], &sealed[sealed.len() - 29..]);
+        sidecar.get_as(&damaged, "/Validate").expect(401);
+    }
+}
