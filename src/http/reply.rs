@@ -26,6 +26,7 @@ pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, d
     if let Some(content_type) = reply.content_type {
         push_field(out, "Content-Type", content_type);
     }
+    out.extend_from_slice(reply.caching.fields().as_bytes());
     for (name, value) in reply.headers() {
         push_field(out, name, value);
     }

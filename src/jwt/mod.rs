@@ -143,7 +143,7 @@ impl Verified {
         self.client.as_deref()
     }
 
-    /// `scp`, one by one.
+    /// `scp`, or the claim that stands in for it, one by one.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.as_deref().unwrap_or_default().split(' ').filter(|scope| !scope.is_empty())
     }
@@ -153,7 +153,7 @@ impl Verified {
         &self.roles
     }
 
-    /// Whether an application got the token for itself: no `scp`, and `idtyp` absent or `app`. There is no user to act on behalf of.
+    /// Whether an application got the token for itself: no scopes, and `idtyp` absent or `app`. There is no user to act on behalf of.
     pub const fn is_app_only(&self) -> bool {
         self.app_only
     }

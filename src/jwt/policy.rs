@@ -10,6 +10,10 @@ pub const DEFAULT_SKEW: u64 = 300;
 /// The limit `Sidecar:Limits:TokenBytes`.
 pub const DEFAULT_MAX_BYTES: usize = 64 * 1024;
 
+/// Where a token's scopes stand. Entra writes `scp`; the long name is what .NET makes of it and gateways pass on, and `scope` is that of
+/// other providers (RFC 9068 §2.2.3). The first that is there counts: no token adds up scopes from two of them.
+const SCOPE_CLAIMS: [&str; 3] = ["scp", "http://schemas.microsoft.com/identity/claims/scope", "scope"];
+
 /// The rules of one registration.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -120,7 +124,7 @@ impl Policy {
         Ok(exp)
     }
 
-    /// `scp` for a user's token; roles or the access list for an application's.
+    /// Scopes for a user's token; roles or the access list for an application's.
     pub(super) fn check_permission(&self, permission: &Permission<'_>) -> Result<(), Rejection> {
         let Permission { scopes, roles, app_only } = permission;
         let has = |required: &String| scopes.is_some_and(|scopes| scopes.split(' ').any(|scope| scope == required));
@@ -137,17 +141,18 @@ impl Policy {
 
 /// What a token allows its bearer.
 pub(super) struct Permission<'a> {
-    /// `scp`, blank-separated. `None`: absent.
+    /// Blank-separated. `None`: there is no such claim.
     pub scopes: Option<&'a str>,
     /// `roles`
     pub roles: Vec<&'a str>,
-    /// No `scp`, and `idtyp` absent or `app`.
+    /// No scopes, and `idtyp` absent or `app`.
     pub app_only: bool,
 }
 
 impl<'a> Permission<'a> {
     pub(super) fn read(claims: &'a Claims<'_>, role_claim: &str) -> Result<Self, Rejection> {
-        let scopes = optional(claims.text("scp"), "scp")?;
+        let named = SCOPE_CLAIMS.into_iter().find(|name| claims.has(name)).unwrap_or("scp");
+        let scopes = optional(claims.text(named), named)?;
         let roles = optional(claims.texts(role_claim), "roles")?.unwrap_or_default();
         let kind = optional(claims.text("idtyp"), "idtyp")?;
         let app_only = scopes.is_none() && kind.is_none_or(|kind| kind == "app");

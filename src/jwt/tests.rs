@@ -237,6 +237,32 @@ fn a_users_token_needs_one_of_the_scopes() {
 }
 
 #[test]
+fn scopes_stand_under_one_of_three_names() {
+    const LONG: &str = "http://schemas.microsoft.com/identity/claims/scope";
+    let required_scopes = vec!["read".to_owned()];
+    let policy = Policy { required_scopes, ..policy() };
+    let with = |changes: &[(&str, &str)]| {
+        let found = verify(&token(changes), &key_set(), &policy, NOW);
+        found.map(|it| it.scopes().map(str::to_owned).collect::<Vec<_>>()).map_err(|it| it.code())
+    };
+    for name in ["scp", LONG, "scope"] {
+        assert_eq!(with(&[("scp", ""), (name, "\"read write\"")]), Ok(vec!["read".into(), "write".into()]), "{name}");
+        assert_eq!(with(&[("scp", ""), (name, "\"write\"")]), Err("scope_required"), "{name}");
+        assert_eq!(with(&[("scp", ""), (name, "\"\"")]), Err("scope_required"), "{name}: there and empty is a user's");
+        assert_eq!(with(&[("scp", ""), (name, "[\"read\"]")]), Err("claim_malformed"), "{name}");
+    }
+    for (changes, why) in [
+        ([("scp", "\"write\""), ("scope", "\"read\"")], "the first counts"),
+        ([("scp", "\"write\""), (LONG, "\"read\"")], "the first counts"),
+        ([("scp", "\"\""), (LONG, "\"read\"")], "though it is empty"),
+    ] {
+        assert_eq!(with(&changes), Err("scope_required"), "{why}");
+    }
+    assert_eq!(with(&[("scp", "null"), ("scope", "\"read\"")]), Err("claim_malformed"));
+    assert_eq!(with(&[("scp", ""), ("Scope", "\"write\"")]), Ok(vec![]), "an application's, for it names none");
+}
+
+#[test]
 fn an_application_needs_a_role_unless_an_access_list_stands_in() {
     let with = |allow_acl, changes: &[(&str, &str)]| {
         verify(&token(changes), &key_set(), &Policy { allow_acl, ..policy() }, NOW).map(|it| it.is_app_only())

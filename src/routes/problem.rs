@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::admit;
 use super::route::NoRoute;
 use crate::config::Registration;
-use crate::http::{self, Reply};
+use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::Invalid;
 use crate::token::{self, OAuthRefusal};
@@ -157,8 +157,7 @@ impl Problem {
         };
         // Strings and numbers alone cannot fail to serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let reply =
-            Reply::new(self.status).with_body("application/problem+json", body).header("Cache-Control", "no-store");
+        let reply = Reply::new(self.status).with_body("application/problem+json", body).caching(Caching::NoStore);
         self.headers.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }

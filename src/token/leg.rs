@@ -38,6 +38,32 @@ pub enum Grant {
     RefreshToken(Secret<String>),
 }
 
+/// What has to be done for a token.
+#[derive(Debug)]
+pub enum Job {
+    /// Ask a token endpoint.
+    Leg(Box<Leg>),
+    /// Ask the machine's managed identity endpoint.
+    ManagedIdentity {
+        /// `None` is the system-assigned one.
+        client_id: Option<String>,
+        /// What the token is for.
+        resource: String,
+        /// Sent along.
+        correlation_id: String,
+    },
+}
+
+impl Job {
+    /// Whom a log line about it names.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Leg(leg) => &leg.client.registration.section,
+            Self::ManagedIdentity { .. } => "managed identity",
+        }
+    }
+}
+
 /// One request.
 #[derive(Debug)]
 pub struct Leg {

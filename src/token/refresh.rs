@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use super::cache::Lead;
-use super::leg::Leg;
+use super::leg::Job;
 use super::{Acquirer, count};
 
 const THREADS: usize = 2;
@@ -16,7 +16,7 @@ const QUEUE: usize = 1024;
 
 /// Takes renewals.
 pub struct Refresher {
-    queue: SyncSender<(Leg, Lead)>,
+    queue: SyncSender<(Job, Lead)>,
 }
 
 impl Refresher {
@@ -35,19 +35,19 @@ impl Refresher {
     }
 
     /// Renews soon. With a full queue the lead is dropped, which lets the next caller try again.
-    pub fn enqueue(&self, leg: Leg, lead: Lead) {
-        if self.queue.try_send((leg, lead)).is_err() {
+    pub fn enqueue(&self, job: Job, lead: Lead) {
+        if self.queue.try_send((job, lead)).is_err() {
             log::warn!("too many tokens to renew at once; one is left for later");
         }
     }
 }
 
-fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Leg, Lead)>>) {
+fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Job, Lead)>>) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let (Ok((leg, lead)), Some(acquirer)) = (job, acquirer.upgrade()) else { return };
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let (Ok((job, lead)), Some(acquirer)) = (next, acquirer.upgrade()) else { return };
         // A defect met in one renewal ends that renewal; its lead is dropped, and a later caller tries again.
-        match catch_unwind(AssertUnwindSafe(|| acquirer.fly(&leg, lead))) {
+        match catch_unwind(AssertUnwindSafe(|| acquirer.fly(&job, lead))) {
             Ok(Ok(_)) => count(&acquirer.results.refreshed),
             Ok(Err(_)) => {}
             Err(_) => log::error!("a renewal met a defect"),

@@ -1,0 +1,154 @@
+//! One tenant's keys, a good token, and every way to spoil it. The keys are those of the local tenant, whose signing and encrypting
+//! was written a second time, so that the sidecar does not judge its own hand.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+use local_tenant::keys::SigningKey;
+use serde_json::{Value, json};
+
+pub const NOW: u64 = 1_700_000_000;
+pub const CLIENT: &str = "aaaaaaaa-0000-0000-0000-000000000001";
+pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub const OTHER_TENANT: &str = "99999999-2222-3333-4444-555555555555";
+/// The tenant of personal accounts, whose keys stand in the documents of multi-tenant authorities.
+pub const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+pub const HEADER: &str = r#"{"typ":"JWT","alg":"RS256","kid":"rsa"}"#;
+
+/// A token that must be refused.
+pub struct Case {
+    /// Why it is hostile: unique.
+    pub reason: String,
+    pub token: String,
+    /// The code of its rejection.
+    pub code: &'static str,
+}
+
+pub fn case(reason: impl Into<String>, token: impl Into<String>, code: &'static str) -> Case {
+    Case { reason: reason.into(), token: token.into(), code }
+}
+
+pub fn b64(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The tenant's keys.
+pub fn tenants_key(kid: &str) -> SigningKey {
+    match kid {
+        "rsa" => SigningKey::numbered(1),
+        "ps-only" => SigningKey::numbered(2),
+        "for-encryption" => SigningKey::numbered(4),
+        "personal" => SigningKey::rsa(kid, include_str!("../local-tenant/keys/client-2.pem")),
+        "weak" => SigningKey::weak(kid),
+        "p256" => SigningKey::p256(kid),
+        "p384" => SigningKey::p384(kid),
+        other => panic!("the tenant has no key {other}"),
+    }
+}
+
+/// A key that the tenant does not publish.
+pub fn attackers_key() -> SigningKey {
+    SigningKey::numbered(3)
+}
+
+/// The JWK that the tenant publishes of a key.
+pub fn jwk(kid: &str) -> Value {
+    let mut jwk = tenants_key(kid).public().jwk();
+    jwk["kid"] = kid.into();
+    match kid {
+        "ps-only" => jwk["alg"] = "PS256".into(),
+        "for-encryption" => jwk["use"] = "enc".into(),
+        "personal" => jwk["issuer"] = format!("https://login.microsoftonline.com/{PERSONAL}/v2.0").into(),
+        _ => {}
+    }
+    jwk
+}
+
+/// The tenant's keys as its documents say them.
+pub fn key_set() -> KeySet {
+    let all = ["rsa", "ps-only", "for-encryption", "personal", "weak", "p256", "p384"].map(jwk);
+    let (keys, skipped) = document::keys(json!({ "keys": all }).to_string().as_bytes()).unwrap();
+    assert_eq!((keys.len(), skipped), (5, 2), "the key for encryption and the weak one are left out");
+    let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
+    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable), NOW).skipping(skipped)
+}
+
+pub fn policy() -> Policy {
+    Policy {
+        audiences: vec![CLIENT.into(), format!("api://{CLIENT}")],
+        issuers: Vec::new(),
+        skew: DEFAULT_SKEW,
+        required_scopes: Vec::new(),
+        allow_acl: true,
+        validate_issuer: true,
+        require_expiration: true,
+        role_claim: "roles".into(),
+        allowed_tenants: Vec::new(),
+        max_bytes: DEFAULT_MAX_BYTES,
+    }
+}
+
+/// The members of a good payload, values as JSON.
+fn members() -> Vec<(String, String)> {
+    [
+        ("aud", format!("\"{CLIENT}\"")),
+        ("iss", format!("\"https://login.microsoftonline.com/{TENANT}/v2.0\"")),
+        ("iat", (NOW - 10).to_string()),
+        ("nbf", (NOW - 10).to_string()),
+        ("exp", (NOW + 3600).to_string()),
+        ("tid", format!("\"{TENANT}\"")),
+        ("oid", "\"user\"".to_owned()),
+        ("scp", "\"access_as_user\"".to_owned()),
+        ("ver", "\"2.0\"".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// A good payload with members replaced or, where the value is empty, left out.
+pub fn payload(changes: &[(&str, &str)]) -> String {
+    let mut members = members();
+    for (name, value) in changes {
+        members.retain(|(own, _)| own != name);
+        if !value.is_empty() {
+            members.push(((*name).to_owned(), (*value).to_owned()));
+        }
+    }
+    let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// A good payload with a text in front of its last brace.
+pub fn payload_and(more: &str) -> String {
+    payload(&[]).strip_suffix('}').map(|members| format!("{members}{more}}}")).unwrap()
+}
+
+/// A compact JWS of these very texts, whatever they are.
+pub fn jws(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+    let input = format!("{}.{}", b64(header), b64(payload));
+    let signature = b64(sign(input.as_bytes()));
+    format!("{input}.{signature}")
+}
+
+/// Truly signed by the tenant's RSA key, so that only what is in it can be wrong.
+pub fn signed(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+    jws(header, payload, |input| tenants_key("rsa").sign("RS256", input))
+}
+
+/// A good token.
+pub fn good() -> String {
+    signed(HEADER, payload(&[]))
+}
+
+/// Good but for these members of the payload.
+pub fn with_claims(changes: &[(&str, &str)]) -> String {
+    signed(HEADER, payload(changes))
+}
+
+/// The three parts of a good token.
+pub fn parts() -> [String; 3] {
+    let good = good();
+    let mut parts = good.split('.').map(str::to_owned);
+    std::array::from_fn(|_| parts.next().unwrap())
+}
