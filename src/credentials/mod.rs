@@ -18,7 +18,6 @@ pub mod pem;
 mod pkcs12;
 pub mod store;
 #[cfg(test)]
-#[allow(dead_code, reason = "shared by the tests of several credentials")]
 mod testing;
 #[cfg(test)]
 mod tests;

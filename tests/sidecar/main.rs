@@ -5,6 +5,7 @@
 mod acquire;
 mod admission;
 mod concurrency;
+mod credentials;
 mod downstream;
 mod lifecycle;
 mod support;
