@@ -16,7 +16,7 @@ pub fn configuration(data: &[u8]) {
     let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
     let (problems, warnings) = match &loaded {
         Ok(loaded) => (&[][..], &loaded.warnings[..]),
-        Err(problems) => (&problems[..], &[][..]),
+        Err(rejected) => (&rejected.problems[..], &rejected.warnings[..]),
     };
     for line in problems.iter().chain(warnings).map(ToString::to_string) {
         assert!(!line.chars().any(char::is_control), "{line:?}");
@@ -30,9 +30,9 @@ pub fn configuration(data: &[u8]) {
 
 /// A certificate comes with the key that it belongs to, or not at all.
 pub fn pem(data: &[u8]) {
-    if let Ok(certificate) = Certificate::from_pem(std::iter::once(data)) {
+    if let Ok(certificate) = Certificate::read([data], None) {
         assert!(!certificate.chain.is_empty() && certificate.thumbprint().len() == 43);
-        let _ = certificate.check(1_700_000_000);
+        let _ = certificate.validity.check(1_700_000_000);
     }
     if let Some(certificate) = der::Certificate::parse(data) {
         let _ = (der::rsa_from_spki(&certificate.spki), der::ec_point_from_spki(&certificate.spki));
