@@ -88,12 +88,13 @@ else
   skip "cargo-deny is not here"
 fi
 
-# That every target holds for its seeds and some changes of them was a test above (tests/fuzz_smoke.rs); this looks further.
-step "fuzzing, a few seconds each"
-if cargo fuzz --version >/dev/null 2>&1; then
-  scripts/fuzz.sh "${FUZZ_SECONDS:-2}"
+# That every target holds for its seeds and some changes of them was a test above (tests/fuzz_smoke.rs), the same each time. This
+# looks further, finds something else each time, and so runs where it is asked for.
+step "fuzzing"
+if [ -n "${FUZZ_SECONDS:-}" ]; then
+  scripts/fuzz.sh "$FUZZ_SECONDS"
 else
-  skip "cargo-fuzz is not here"
+  skip "FUZZ_SECONDS says for how many seconds each target is to run"
 fi
 
 printf '\ntest: everything passed, in %d min %d s\n' "$(((SECONDS - started) / 60))" "$(((SECONDS - started) % 60))"
