@@ -102,6 +102,8 @@ pub struct Acquirer {
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
     machine: ManagedIdentities,
+    /// `REGION_NAME`.
+    region_name: Option<String>,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
@@ -117,6 +119,7 @@ impl Acquirer {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
+            region_name: environment("REGION_NAME"),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
@@ -248,7 +251,8 @@ impl Acquirer {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let mut url = authority::token_endpoint(registration, &leg.tenant, region);
+        let region = region.and_then(|region| authority::region(region, self.region_name.as_deref()));
+        let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();

@@ -2,8 +2,6 @@
 
 use entra_sidecar::jwt::Validator;
 
-#[cfg(feature = "jwe")]
-use crate::mint::good;
 use crate::mint::{NOW, jws, key_set, payload, policy, tenants_key};
 
 /// Refused in each of these bits. One that leaves no text cannot arrive in a header.
@@ -32,7 +30,7 @@ fn of_every_kind_of_signature() {
 #[test]
 fn of_an_encrypted_token() {
     for enc in ["A128CBC-HS256", "A256GCM"] {
-        let token = crate::encrypted::encrypted(&good(), "RSA-OAEP", enc);
+        let token = crate::encrypted::encrypted(&crate::mint::good(), "RSA-OAEP", enc);
         let dots: Vec<usize> = token.match_indices('.').map(|(at, _)| at).chain([token.len()]).collect();
         let near_an_end = |bit: usize| dots.iter().any(|dot| (dot.saturating_sub(2)..dot + 2).contains(&(bit / 8)));
         let bits = (0..token.len() * 8).filter(|bit| near_an_end(*bit) || bit.is_multiple_of(23));

@@ -273,3 +273,51 @@ fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
     let system = format!("{target}?optionsOverride.Scopes=https://graph.microsoft.com/.default");
     sidecar.get(&system).expect(503);
 }
+
+/// The sidecar with this credential alone, and what it needs to ask for the machine's identity.
+fn with_credential(fields: &[(&str, &str)]) -> (Scene, super::support::Sidecar) {
+    let mut scene = Scene::new();
+    scene.settings.retain(|key, _| !key.starts_with("AzureAd:ClientCredentials"));
+    for (name, value) in fields {
+        let value = value.replace("{base}", scene.tenant.base_url());
+        scene.settings.insert(format!("AzureAd:ClientCredentials:0:{name}"), value);
+    }
+    let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.tenant.base_url())]);
+    (scene, sidecar)
+}
+
+#[test]
+fn a_vaults_certificate_signs_here_or_in_the_vault() {
+    for (source, name) in
+        [("KeyVault", "client-pfx"), ("KeyVault", "client-pem"), ("SignedAssertionFromVault", "client-sealed")]
+    {
+        let fields = [("SourceType", source), ("KeyVaultUrl", "{base}"), ("KeyVaultCertificateName", name)];
+        let (scene, sidecar) = with_credential(&fields);
+        sidecar.get(APP).expect(200);
+        assert!(scene.tenant.journal().count(Kind::Vault) > 1, "{source} {name}");
+        let sealed = scene.tenant.journal().of(Kind::Vault).iter().any(|record| record.request.path.ends_with("/sign"));
+        assert_eq!(sealed, source == "SignedAssertionFromVault");
+    }
+}
+
+#[test]
+fn a_managed_identity_stands_in_for_a_secret() {
+    let fields =
+        [("SourceType", "SignedAssertionFromManagedIdentity"), ("ManagedIdentityClientId", USER_IDENTITY_CLIENT_ID)];
+    let (scene, sidecar) = with_credential(&fields);
+    sidecar.get(APP).expect(200);
+    let asked = &scene.tenant.journal().of(Kind::ManagedIdentity)[0].request;
+    assert_eq!(asked.query_value("resource").as_deref(), Some("api://AzureADTokenExchange"));
+    let second = format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath=x");
+    sidecar.get(&second).expect(200);
+    assert_eq!(scene.tenant.journal().count(Kind::ManagedIdentity), 1, "the assertion is cached");
+}
+
+#[test]
+fn a_vault_that_is_down_is_an_outage_and_not_a_mistake() {
+    let fields = [("SourceType", "KeyVault"), ("KeyVaultUrl", "{base}"), ("KeyVaultCertificateName", "client-pfx")];
+    let (scene, sidecar) = with_credential(&fields);
+    scene.tenant.fail(Fault::always(Kind::Vault, Action::Answer(Box::new(Answer::status(503)))));
+    sidecar.get(APP).expect(503);
+    sidecar.get("/healthz").expect(200);
+}

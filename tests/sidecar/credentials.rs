@@ -115,7 +115,8 @@ fn what_a_vault_does_not_give_is_a_credential_that_cannot_be_used() {
         let endpoint = scene.tenant.base_url().to_owned();
         let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &endpoint)]);
         assert_eq!(refused(&sidecar).0, 500, "{name}");
-        assert!(sidecar.log().iter().any(|line| line.contains(words)), "{name}: {:?}", sidecar.log());
+        let told = || sidecar.log().iter().any(|line| line.contains(words));
+        super::support::eventually(&format!("{name}: the log says {words}"), told);
     }
 }
 
