@@ -13,7 +13,7 @@ use crate::http::{self, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
 use crate::metrics::{Measured, Metrics};
-use crate::outbound::{self, Exchange, Proxies, Roots, SystemResolver, UreqExchange};
+use crate::outbound::{self, Exchange, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Routes, Service, Shared};
 use crate::token::{self, Acquirer, Permits};
@@ -158,6 +158,7 @@ pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dy
         roots: Roots::load(&config.sidecar.trusted_certificates).map_err(|error| error.to_string())?,
         proxies: Proxies::from_environment(variable),
         resolver: Arc::new(SystemResolver),
+        machine: variable("IDENTITY_SERVER_THUMBPRINT").and_then(|text| Thumbprint::parse(&text)),
     };
     let inner = UreqExchange::new(settings).map_err(|error| error.to_string())?;
     Ok(Arc::new(Measured::new(Box::new(inner), Arc::clone(metrics))))

@@ -21,7 +21,7 @@ pub use redirect::follow;
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
-pub use ureq::{Settings, UreqExchange};
+pub use ureq::{Settings, Thumbprint, UreqExchange};
 
 use std::time::Duration;
 

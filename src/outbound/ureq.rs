@@ -1,6 +1,8 @@
 //! [`Exchange`] over the network. The only file that names the HTTP client crate: what it does by default is all
 //! said here instead, from timeouts to redirects.
 
+mod pinned;
+
 use std::cell::Cell;
 use std::error::Error as _;
 use std::io::{self, Read as _};
@@ -15,6 +17,9 @@ use ureq::unversioned::transport::{
     ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 use ureq::{Agent, Error, Proxy, ProxyProtocol, Timeout};
+
+use pinned::PinnedTls;
+pub use pinned::Thumbprint;
 
 use super::proxy::{Proxies, ProxyUrl};
 use super::resolver::{self, Resolve};
@@ -49,6 +54,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// Who knows names.
     pub resolver: Arc<dyn Resolve>,
+    /// The certificate of the managed identity endpoint where no authority vouches for it.
+    pub machine: Option<Thumbprint>,
 }
 
 /// A proxy variable holds no URL of an HTTP proxy. Its value may hold a password and is not repeated.
@@ -70,6 +77,8 @@ impl std::error::Error for ProxyError {}
 #[derive(Debug)]
 pub struct UreqExchange {
     agent: Agent,
+    /// For a managed identity endpoint with a certificate of its own.
+    machine: Option<Agent>,
     connect_timeout: Duration,
     proxies: Proxies,
     https_proxy: Option<Proxy>,
@@ -79,7 +88,9 @@ pub struct UreqExchange {
 impl UreqExchange {
     /// Builds the client; connects to nothing yet.
     pub fn new(settings: Settings) -> Result<Self, ProxyError> {
-        let Settings { connect_timeout, roots, proxies, resolver } = settings;
+        let Settings { connect_timeout, roots, proxies, resolver, machine } = settings;
+        // Only roots that are none at all make this fail; then the usual agent says so for each request.
+        let pinned = machine.and_then(|thumbprint| PinnedTls::new(thumbprint, &roots).ok());
         let roots = match roots {
             Roots::BuiltIn => RootCerts::WebPki,
             Roots::Own(own) => {
@@ -109,11 +120,12 @@ impl UreqExchange {
             .max_idle_connections_per_host(IDLE_PER_HOST)
             .max_idle_age(IDLE_AGE)
             .build();
-        let connector = ConnectProxyConnector::default()
-            .chain(Dial { resolver, tcp: TcpConnector::default() })
-            .chain(Tls(RustlsConnector::default()));
+        let dial = || Dial { resolver: Arc::clone(&resolver), tcp: TcpConnector::default() };
+        let machine = pinned.map(|tls| Agent::with_parts(config.clone(), dial().chain(Tls(tls)), NoLookup));
+        let connector = ConnectProxyConnector::default().chain(dial()).chain(Tls(RustlsConnector::default()));
         Ok(Self {
             agent: Agent::with_parts(config, connector, NoLookup),
+            machine,
             connect_timeout,
             https_proxy: proxies.https.as_ref().map(parse_proxy).transpose()?,
             http_proxy: proxies.http.as_ref().map(parse_proxy).transpose()?,
@@ -154,8 +166,8 @@ impl UreqExchange {
         limit: Duration,
         pooled: bool,
     ) -> Result<Answer, Error> {
-        let request = self
-            .agent
+        let agent = self.machine.as_ref().filter(|_| upstream == Upstream::ManagedIdentity).unwrap_or(&self.agent);
+        let request = agent
             .configure_request(request)
             .timeout_global(Some(limit))
             .timeout_connect(Some(self.connect_limit(upstream, limit)))
@@ -163,7 +175,7 @@ impl UreqExchange {
             // Nothing in the pool is younger than no age at all.
             .max_idle_age(if pooled { IDLE_AGE } else { Duration::ZERO })
             .build();
-        self.agent.run(request)
+        agent.run(request)
     }
 }
 
@@ -334,10 +346,10 @@ impl<In: Transport> Connector<In> for Dial {
 /// TLS with the one configuration that all requests share. The client keeps it, and with it the sessions that can
 /// be resumed, only for connections that it takes for configured by the agent.
 #[derive(Debug)]
-struct Tls(RustlsConnector);
+struct Tls<C>(C);
 
-impl<In: Transport> Connector<In> for Tls {
-    type Out = <RustlsConnector as Connector<In>>::Out;
+impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
+    type Out = C::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
         let shared = ConnectionDetails { request_level: false, ..copy(details) };

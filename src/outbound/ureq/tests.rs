@@ -75,8 +75,17 @@ fn exchange() -> UreqExchange {
 }
 
 fn exchange_with(proxies: Proxies, roots: Roots) -> UreqExchange {
-    let connect_timeout = Duration::from_secs(30);
-    UreqExchange::new(Settings { connect_timeout, roots, proxies, resolver: Arc::new(SystemResolver) }).unwrap()
+    UreqExchange::new(Settings { roots, ..settings(proxies) }).unwrap()
+}
+
+fn settings(proxies: Proxies) -> Settings {
+    Settings {
+        connect_timeout: Duration::from_secs(30),
+        roots: Roots::BuiltIn,
+        proxies,
+        resolver: Arc::new(SystemResolver),
+        machine: None,
+    }
 }
 
 fn get(url: String) -> OutRequest {
@@ -341,9 +350,7 @@ fn a_proxy_is_asked_for_a_tunnel_and_managed_identities_avoid_it() {
 fn a_proxy_variable_that_is_no_url_stops_the_start() {
     for text in ["http://", "socks5://user:hunter2@proxy", "ftp://proxy"] {
         let proxies = Proxies::from_environment(|name| (name == "https_proxy").then(|| text.into()));
-        let connect_timeout = Duration::from_secs(1);
-        let settings = Settings { connect_timeout, roots: Roots::BuiltIn, proxies, resolver: Arc::new(SystemResolver) };
-        let refused = UreqExchange::new(settings).unwrap_err().to_string();
+        let refused = UreqExchange::new(settings(proxies)).unwrap_err().to_string();
         assert_eq!(refused, "https_proxy: expected the http:// or https:// URL of a proxy", "{text}");
     }
 }
@@ -394,4 +401,37 @@ fn a_certificate_is_checked_against_the_roots_and_the_name() {
     assert!(matches!(&wrong_name, OutError::Connect(text) if text.contains("TLS: ")), "{wrong_name}");
     let unknown_root = exchange().send(get(format!("https://localhost:{port}/path"))).unwrap_err().to_string();
     assert_eq!(unknown_root, format!("https://localhost:{port}: TLS: invalid peer certificate: UnknownIssuer"));
+}
+
+#[test]
+fn a_managed_identity_endpoint_may_be_known_by_its_thumbprint_alone() {
+    let (server, _) = tls_server();
+    // Of testdata/server.pem; the name does not matter then.
+    let own = "1F73DAFAF5BC5CD10F5A4AC08078573CFFEE36A7";
+    let other = &own.replace("1F", "2F");
+    for url in [format!("https://localhost:{}/", server.address.port()), format!("https://{}/", server.address)] {
+        let send = |thumbprint: &str, upstream| {
+            let machine = Thumbprint::parse(thumbprint);
+            assert!(machine.is_some());
+            let exchange = UreqExchange::new(Settings { machine, ..settings(Proxies::default()) }).unwrap();
+            exchange.send(OutRequest { upstream, ..get(url.clone()) }).map(|answer| answer.body)
+        };
+        assert_eq!(send(own, Upstream::ManagedIdentity), Ok(b"secret".to_vec()));
+        let refused = send(other, Upstream::ManagedIdentity);
+        assert!(matches!(&refused, Err(OutError::Connect(text)) if text.contains("TLS: ")), "{refused:?}");
+        assert!(send(own, Upstream::Downstream).is_err(), "for no other upstream");
+    }
+}
+
+#[test]
+fn roots_vouch_beside_a_thumbprint() {
+    let (server, _) = tls_server();
+    let machine = Thumbprint::parse(&"0".repeat(40));
+    let exchange = UreqExchange::new(Settings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();
+    let request = |host: &str| OutRequest {
+        upstream: Upstream::ManagedIdentity,
+        ..get(format!("https://{host}:{}/", server.address.port()))
+    };
+    assert_eq!(exchange.send(request("localhost")).unwrap().body, b"secret");
+    assert!(exchange.send(request("127.0.0.1")).is_err());
 }
