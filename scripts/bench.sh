@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the release binary against nginx on this machine, and writes docs/performance.md.
+# Measures the release binary against nginx on this machine; writes docs/performance.md and the figures in README.md.
 #
 #   scripts/bench.sh [--many] [--seconds N] [--rounds N] [--dry]
 #
@@ -319,7 +319,21 @@ MARKDOWN
 }
 report >"$work/performance.md"
 cat "$work/performance.md"
+
+# The README's excerpt: what a caller beside the sidecar is likely to see.
+excerpt() {
+  echo '| 16 connections | requests/s | as a ratio to nginx (range) | p50 | p99 | CPU a request |'
+  echo '|---|---|---|---|---|---|'
+  awk -F' [|] ' '$2 == 16 { print $1 " | " $3 " | " $5 " | " $6 " | " $7 " | " $9 " |" }' "$work/performance.md"
+  echo
+  echo "Resident memory: $idle; with $cached cached tokens $full. From \`exec\` to the first answer: $start_ms. Binary: $size bytes ($linkage)."
+}
 if ! $dry; then
   cp "$work/performance.md" docs/performance.md
-  say "written to docs/performance.md"
+  excerpt >"$work/excerpt"
+  sed -i -e "/^<!-- figures -->/,/^<!-- end -->/{
+    /^<!-- figures -->/r $work/excerpt
+    /^<!--/!d
+  }" README.md
+  say "written to docs/performance.md and README.md"
 fi

@@ -236,9 +236,9 @@ ${bold}Both stay up until Ctrl-C. In another terminal:${plain}
 
 Point your own application at $SIDECAR. What the stand-in can be told besides (faults, keys, a journal
 of what it was asked): tests/local-tenant/src/control.rs. The settings in use: $work/appsettings.json
-The sidecar's log follows.
+From here on you see the log of the sidecar.
 
 TEXT
-tail -n +1 -f "$work/log" &
+tail -n 0 -f "$work/log" &
 pids+=($!)
 wait "$sidecar_pid"

@@ -62,9 +62,9 @@ for set in "${features[@]}"; do
   # nextest runs test binaries side by side, and shows each test that is slow or hangs.
   # shellcheck disable=SC2086
   if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --workspace $set --status-level slow --final-status-level fail
+    cargo nextest run --locked --workspace --no-fail-fast $set --status-level slow --final-status-level fail
   else
-    cargo test --locked --quiet --workspace --lib --bins --tests $set
+    cargo test --locked --quiet --workspace --no-fail-fast --lib --bins --tests $set
   fi
 done
 step "tests in documentation"

@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Loaded, Problem};
+use crate::config::{Config, Loaded, Rejected};
 use crate::http::{self, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
@@ -19,7 +19,7 @@ use crate::routes::{Routes, Service, Shared};
 use crate::token::{self, Acquirer, Permits};
 
 /// Reads the configuration again.
-pub type Reload = Box<dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync>;
+pub type Reload = Box<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
 
 /// Workers that never wait for an upstream, so that health, cached tokens and validation are answered
 /// however slow Entra is (contract, section 9).
@@ -98,7 +98,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
 fn reload_into(routes: &Routes, reload: &Reload) {
     let loaded = match reload() {
         Ok(loaded) => loaded,
-        Err(problems) => {
+        Err(Rejected { problems, .. }) => {
             for problem in problems {
                 log::error!("not reloaded: {problem}");
             }
@@ -142,7 +142,7 @@ pub(crate) fn acquirer(
         bytes: limits.token_cache_bytes,
         sessions: limits.sessions,
     };
-    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), Arc::clone(permits))
+    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), Arc::clone(permits), variable)
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
@@ -153,7 +153,6 @@ pub(crate) fn metrics() -> Arc<Metrics> {
 }
 
 pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
-    let variable = |name: &str| std::env::var(name).ok();
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
         roots: Roots::load(&config.sidecar.trusted_certificates).map_err(|error| error.to_string())?,
@@ -178,4 +177,8 @@ fn http_limits(config: &Config) -> http::Limits {
         body_bytes: limits.request_body_bytes,
         shutdown_timeout: limits.shutdown_timeout,
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -105,6 +105,7 @@ fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, 
     let flow = Flow::select(&effective, true, if api.request_app_token { Inbound::None } else { Inbound::User });
     let subject = match flow {
         Flow::ClientCredentials => Subject::Application,
+        Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity.client_id.as_deref()),
         _ => return None,
     };
     let scopes = match flow.scopes(&effective) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
-use crate::config::{self, Invocation, Loaded, Problem};
+use crate::config::{self, Invocation, Loaded, Rejected};
 use crate::{app, check, healthcheck, log, openapi};
 
 /// Exit code of a wrong command line.
@@ -141,7 +141,7 @@ fn check(invocation: &Invocation, online: bool) -> ExitCode {
     let loaded = config::load(invocation);
     print(&config::describe(invocation, loaded.as_ref().ok().map(|loaded| &loaded.config)));
     match loaded {
-        Err(problems) => report(&problems),
+        Err(rejected) => report(&rejected),
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(&format!("warning: {warning}"));
@@ -152,13 +152,16 @@ fn check(invocation: &Invocation, online: bool) -> ExitCode {
 }
 
 fn load(invocation: &Invocation) -> Result<Loaded, ExitCode> {
-    config::load(invocation).map_err(|problems| report(&problems))
+    config::load(invocation).map_err(|rejected| report(&rejected))
 }
 
-/// Reports every problem, a line each.
-fn report(problems: &[Problem]) -> ExitCode {
-    for problem in problems {
+/// Reports every problem, a line each, and what may have led to them.
+fn report(rejected: &Rejected) -> ExitCode {
+    for problem in &rejected.problems {
         complain(&problem.to_string());
+    }
+    for warning in &rejected.warnings {
+        complain(&format!("warning: {warning}"));
     }
     ExitCode::FAILURE
 }

@@ -18,11 +18,17 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
+/// A configuration that cannot.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Everything that is wrong. Never empty.
+    pub problems: Vec<Problem>,
+    /// What else is odd: a misspelt key is often why another one is missing.
+    pub warnings: Vec<Warning>,
+}
+
 /// Reads every source and judges every value.
-///
-/// # Errors
-/// Everything that is wrong.
-pub fn load(invocation: &Invocation) -> Result<Loaded, Vec<Problem>> {
+pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
     let gathered = source::gather(invocation);
     let registrations = registration::named(&gathered.settings);
     let mut reader = Reader {
@@ -58,7 +64,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Vec<Problem>> {
     };
     let Reader { mut problems, warnings, .. } = reader;
     problems.dedup();
-    if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Rejected { problems, warnings }) }
 }
 
 /// Typed access to the settings. A value that is malformed was reported by [`check::types`] and reads as absent,

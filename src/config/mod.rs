@@ -26,7 +26,7 @@ mod tests;
 
 pub use describe::{describe, documentation};
 pub use keys::find as find_key;
-pub use load::{Loaded, load};
+pub use load::{Loaded, Rejected, load};
 pub use parse::is_reserved_header;
 pub use source::Invocation;
 

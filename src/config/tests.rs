@@ -12,7 +12,7 @@ const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
 
 /// An environment with a tenant and a client, and these variables.
-fn read(variables: &[(&str, &str)]) -> Result<Loaded, Vec<Problem>> {
+fn read(variables: &[(&str, &str)]) -> Result<Loaded, Rejected> {
     let base = [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT)];
     let variables = base.iter().chain(variables).map(|(name, value)| (OsString::from(name), OsString::from(value)));
     // The folder holds no appsettings.json.
@@ -21,13 +21,13 @@ fn read(variables: &[(&str, &str)]) -> Result<Loaded, Vec<Problem>> {
 }
 
 fn good(variables: &[(&str, &str)]) -> Config {
-    read(variables).unwrap_or_else(|problems| panic!("{problems:?}")).config
+    read(variables).unwrap_or_else(|rejected| panic!("{rejected:?}")).config
 }
 
 /// The only problem's key and message.
 fn problem(variables: &[(&str, &str)]) -> (String, String) {
     match read(variables) {
-        Err(problems) if problems.len() == 1 => (problems[0].key.clone(), problems[0].message.clone()),
+        Err(Rejected { problems, .. }) if problems.len() == 1 => (problems[0].key.clone(), problems[0].message.clone()),
         other => panic!("{variables:?}: {:?}", other.map(|loaded| loaded.warnings)),
     }
 }
@@ -113,7 +113,8 @@ fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
 fn all_problems_come_at_once() {
     let problems =
         read(&[("AzureAd__SendX5C", "x"), ("Sidecar__Metrics", "y"), ("urls", "z"), ("AzureAd__ClientId", "")])
-            .unwrap_err();
+            .unwrap_err()
+            .problems;
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys, ["AzureAd:SendX5C", "Sidecar:Metrics", "AzureAd:ClientId", "urls"]);
 }

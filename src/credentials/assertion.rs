@@ -7,19 +7,32 @@ use ring::signature;
 use serde_json::json;
 
 use super::Context;
-use super::certificate::Certificate;
+use super::certificate::{Certificate, thumbprint};
 use crate::guid;
 use crate::secret::Secret;
 
 /// How long an assertion is valid, in seconds: protocol page, section 1.3.
 const LIFETIME: u64 = 600;
 
-/// Makes one for the request at hand: PS256 with `x5t#S256`, and the chain where the registration sends it.
+/// Makes one for the request at hand.
 pub fn sign(certificate: &Certificate, context: &Context<'_>) -> Result<Secret<String>, String> {
-    let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": certificate.thumbprint() });
+    let text = unsigned(&certificate.chain, context);
+    let mut signed = vec![0; certificate.key.public().modulus_len()];
+    certificate
+        .key
+        .sign(&signature::RSA_PSS_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signed)
+        .map_err(|_| "the private key cannot sign")?;
+    Ok(signed_with(text, &signed))
+}
+
+/// What is to be signed with PS256: it names the first certificate with `x5t#S256`, and holds the chain where
+/// the registration sends it.
+pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
+    let own = chain.first().map_or(&[][..], |der| der);
+    let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint(own) });
     if context.registration.send_x5c {
         // Standard base64, not base64url (RFC 7515 §4.1.6).
-        header["x5c"] = certificate.chain.iter().map(|der| STANDARD.encode(der)).collect();
+        header["x5c"] = chain.iter().map(|der| STANDARD.encode(der)).collect();
     }
     let now = context.clock.unix();
     let client_id = &context.registration.client_id;
@@ -32,14 +45,12 @@ pub fn sign(certificate: &Certificate, context: &Context<'_>) -> Result<Secret<S
         "iat": now,
         "exp": now + LIFETIME,
     });
-    let mut text =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload.to_string()));
-    let mut signed = vec![0; certificate.key.public().modulus_len()];
-    certificate
-        .key
-        .sign(&signature::RSA_PSS_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signed)
-        .map_err(|_| "the private key cannot sign")?;
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload.to_string()))
+}
+
+/// The compact form.
+pub fn signed_with(mut text: String, signature: &[u8]) -> Secret<String> {
     text.push('.');
-    URL_SAFE_NO_PAD.encode_string(signed, &mut text);
-    Ok(Secret::new(text))
+    URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+    Secret::new(text)
 }

@@ -1,139 +1,198 @@
-//! A certificate with its private key, from a PEM file or two, which is read again when it changes.
+//! A certificate with its private key: which key belongs to which certificate, in which order the chain is
+//! sent, and when it ends.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
+use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
-use rustls::pki_types::pem::{self, SectionKind};
 use zeroize::Zeroizing;
 
-use super::{ClientAuth, Context, Failure, Source, assertion, der};
+use super::der;
+use super::pem::Material;
 use crate::secret::Secret;
-use crate::watched::Watched;
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// A certificate that ends sooner is warned about.
+const NOTICE: u64 = 30 * DAY;
 
 /// A certificate and its key.
 pub struct Certificate {
-    /// DER, the certificate itself first, then what came along.
+    /// DER, the certificate itself first, then its issuers as far as they came along.
     pub chain: Vec<Vec<u8>>,
     /// Its private key.
     pub key: RsaKeyPair,
-    /// Unix seconds.
-    pub not_before: u64,
-    /// Unix seconds.
-    pub not_after: u64,
+    /// The same in DER, PKCS#8 or PKCS#1: for decryption, which `ring` does not do.
+    pub private_key: Zeroizing<Vec<u8>>,
+    /// When it is valid.
+    pub validity: Validity,
 }
 
 impl Certificate {
-    /// Pairs a key with the certificate among `certificates` that it belongs to.
-    pub fn new(mut certificates: Vec<Vec<u8>>, key: RsaKeyPair) -> Result<Self, String> {
+    /// Reads files that belong together, PEM or PKCS#12, in any order.
+    pub fn read<'a>(
+        files: impl IntoIterator<Item = &'a [u8]>,
+        password: Option<&Secret<String>>,
+    ) -> Result<Self, String> {
+        let mut material = Material::default();
+        for file in files {
+            material.add(file, password)?;
+        }
+        Self::new(material)
+    }
+
+    /// Pairs the first key with the certificate that it belongs to.
+    pub fn new(material: Material) -> Result<Self, String> {
+        let Material { certificates, keys } = material;
         if certificates.is_empty() {
             return Err("holds no certificate".into());
         }
-        let own = |certificate: &Vec<u8>| {
-            let parsed = der::Certificate::parse(certificate)?;
-            (der::rsa_from_pkcs1(key.public_key().as_ref())? == der::rsa_from_spki(&parsed.spki)?).then_some(parsed)
-        };
-        let found = certificates.iter().enumerate().find_map(|(at, certificate)| Some((at, own(certificate)?)));
-        let (at, parsed) = found.ok_or("the private key belongs to none of the certificates")?;
-        let leaf = certificates.remove(at);
-        certificates.insert(0, leaf);
-        Ok(Self { chain: certificates, key, not_before: parsed.not_before, not_after: parsed.not_after })
-    }
-
-    /// Reads PEM sections: certificates and one key, in any order.
-    pub fn from_pem<'a>(files: impl Iterator<Item = &'a [u8]>) -> Result<Self, String> {
-        let mut certificates = Vec::new();
-        let mut key = None;
-        for file in files {
-            for section in pem_sections(file)? {
-                match section {
-                    (SectionKind::Certificate, der) => certificates.push(der.to_vec()),
-                    (SectionKind::PrivateKey, der) => {
-                        key = Some(RsaKeyPair::from_pkcs8(&der).map_err(|error| unusable_key(&error))?);
-                    }
-                    (SectionKind::RsaPrivateKey, der) => {
-                        key = Some(RsaKeyPair::from_der(&der).map_err(|error| unusable_key(&error))?);
-                    }
-                    (SectionKind::EcPrivateKey, _) => {
-                        return Err("an elliptic curve key; Entra takes RSA keys for client assertions".into());
-                    }
-                    _ => {}
+        let mut problem = "holds no private key".to_owned();
+        for private_key in keys {
+            let key = match rsa(&private_key) {
+                Ok(key) => key,
+                Err(error) => {
+                    problem = unusable(error);
+                    continue;
                 }
+            };
+            let public = der::rsa_from_pkcs1(key.public_key().as_ref());
+            let own = |certificate: &Vec<u8>| {
+                let parsed = der::Certificate::parse(certificate)?;
+                (public.is_some() && public == der::rsa_from_spki(&parsed.spki)).then_some(parsed)
+            };
+            let found = certificates.iter().enumerate().find_map(|(at, der)| Some((at, own(der)?)));
+            if let Some((at, parsed)) = found {
+                return Ok(Self { chain: chain(certificates, at), key, private_key, validity: Validity::of(&parsed) });
             }
+            "the private key belongs to none of the certificates".clone_into(&mut problem);
         }
-        Self::new(certificates, key.ok_or("holds no unencrypted private key")?)
+        Err(problem)
     }
 
-    /// `x5t#S256` (RFC 7515 §4.1.8).
+    /// `x5t#S256`.
     pub fn thumbprint(&self) -> String {
-        // `chain` is never empty: `new` put the own certificate there.
-        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &self.chain[0]))
+        // `chain` is never empty: its first is the certificate itself.
+        thumbprint(&self.chain[0])
+    }
+}
+
+/// `x5t#S256` (RFC 7515 §4.1.8).
+pub fn thumbprint(der: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der))
+}
+
+/// PKCS#8, else PKCS#1. Where it is neither, the reason is that of the form which it has.
+fn rsa(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
+    let plain = |first: KeyRejected| {
+        RsaKeyPair::from_der(der).map_err(|second| if first.to_string() == "InvalidEncoding" { second } else { first })
+    };
+    RsaKeyPair::from_pkcs8(der).or_else(plain)
+}
+
+fn unusable(error: KeyRejected) -> String {
+    match error.to_string().as_str() {
+        "WrongAlgorithm" => "no RSA key; Entra takes RSA keys for client assertions".into(),
+        reason => format!("a private key that cannot be used ({reason}); an RSA key of 2048 to 4096 bits is needed"),
+    }
+}
+
+/// The certificate, then each one's issuer (RFC 7515 §4.1.6). Each is used once, so that a circle ends.
+fn chain(mut pool: Vec<Vec<u8>>, at: usize) -> Vec<Vec<u8>> {
+    let mut chain = vec![pool.remove(at)];
+    while let Some(last) = chain.last().and_then(|der| der::Certificate::parse(der)) {
+        let issued = |der: &Vec<u8>| der::Certificate::parse(der).is_some_and(|one| one.subject == last.issuer);
+        match pool.iter().position(issued).filter(|_| last.issuer != last.subject) {
+            Some(at) => chain.push(pool.remove(at)),
+            None => break,
+        }
+    }
+    chain
+}
+
+/// The dates of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Unix seconds.
+    pub not_before: u64,
+    /// Unix seconds, the last that is valid.
+    pub not_after: u64,
+}
+
+impl Validity {
+    /// As the certificate says.
+    pub const fn of(certificate: &der::Certificate) -> Self {
+        Self { not_before: certificate.not_before, not_after: certificate.not_after }
     }
 
-    /// Whether now is within its dates.
+    /// Whether now is within.
     pub fn check(&self, now: u64) -> Result<(), String> {
         if now < self.not_before {
-            return Err(format!("the certificate is not valid before unix time {}", self.not_before));
+            return Err(format!("the certificate is not valid for another {}", span(self.not_before - now)));
         }
         if now > self.not_after {
-            return Err(format!("the certificate expired at unix time {}", self.not_after));
+            return Err(format!("the certificate expired {} ago; renew it", span(now - self.not_after)));
         }
         Ok(())
     }
 }
 
-fn unusable_key(error: &ring::error::KeyRejected) -> String {
-    format!("a private key that cannot be used ({error}); an RSA key of 2048 to 4096 bits is needed")
+fn span(seconds: u64) -> String {
+    if seconds >= 2 * DAY { format!("{} days", seconds / DAY) } else { format!("{seconds} s") }
 }
 
-/// A PEM block's label and content.
-type Section = (SectionKind, Zeroizing<Vec<u8>>);
-
-fn pem_sections(file: &[u8]) -> Result<Vec<Section>, String> {
-    use rustls::pki_types::pem::PemObject;
-    <(SectionKind, Vec<u8>)>::pem_slice_iter(file)
-        .map(|section| {
-            section
-                .map(|(kind, der)| (kind, Zeroizing::new(der)))
-                .map_err(|error: pem::Error| format!("no valid PEM: {error}"))
-        })
-        .collect()
+/// Warns of an end that comes near, once a day.
+#[derive(Default)]
+pub struct Notice {
+    /// Unix seconds; 0 before the first.
+    last: AtomicU64,
 }
 
-/// `Path`.
-pub struct FileCertificate {
-    file: Watched<Certificate>,
-}
-
-impl FileCertificate {
-    /// Nothing is read yet.
-    pub fn new(certificate: PathBuf, key: Option<PathBuf>, _password: Option<Secret<String>>) -> Self {
-        let paths = std::iter::once(certificate).chain(key).collect();
-        let file = Watched::new(paths, |contents| Certificate::from_pem(contents.iter().map(|bytes| &bytes[..])));
-        Self { file }
+impl Notice {
+    /// Judges the dates, and says it where they end within 30 days.
+    pub fn check(&self, what: &str, validity: Validity, now: u64) -> Result<(), String> {
+        validity.check(now).map_err(|reason| format!("{what}: {reason}"))?;
+        if self.is_due(validity, now) {
+            log::warn!("{what}: the certificate expires in {}; renew it", span(validity.not_after - now));
+        }
+        Ok(())
     }
 
-    fn valid(&self, now: u64) -> Result<Arc<Certificate>, String> {
-        let certificate = self.file.current()?;
-        certificate.check(now)?;
-        Ok(certificate)
+    fn is_due(&self, validity: Validity, now: u64) -> bool {
+        let near = validity.not_after.saturating_sub(now) <= NOTICE;
+        let last = self.last.load(Ordering::Relaxed);
+        let due = near && (last == 0 || now >= last.saturating_add(DAY));
+        // Of two threads that find it due, one says it.
+        due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
-impl Source for FileCertificate {
-    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
-        let certificate = self.valid(context.clock.unix()).map_err(Failure::Unusable)?;
-        assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_hold_to_the_second() {
+        let validity = Validity { not_before: 100, not_after: 200 };
+        assert!(validity.check(99).unwrap_err().contains("not valid for another 1 s"));
+        assert!(validity.check(100).is_ok());
+        assert!(validity.check(200).is_ok());
+        assert!(validity.check(201).unwrap_err().contains("expired 1 s ago"));
     }
 
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
-        self.valid(now).map(|certificate| Some(certificate.not_after))
-    }
-
-    fn reload(&self) {
-        self.file.forget();
+    #[test]
+    fn an_end_within_thirty_days_is_said_once_a_day() {
+        let end = 1_000 * DAY;
+        let validity = Validity { not_before: 0, not_after: end };
+        let notice = Notice::default();
+        assert!(!notice.is_due(validity, end - NOTICE - 1));
+        let first = end - NOTICE;
+        assert!(notice.is_due(validity, first));
+        assert!(!notice.is_due(validity, first + DAY - 1));
+        assert!(notice.is_due(validity, first + DAY));
+        assert!(!notice.is_due(validity, first + DAY));
     }
 }

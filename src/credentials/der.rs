@@ -3,13 +3,13 @@
 /// A tag's content and what follows it.
 type Element<'a> = (u8, &'a [u8], &'a [u8]);
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
-const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const OCTET_STRING: u8 = 0x04;
+pub(super) const OCTET_STRING: u8 = 0x04;
 const VERSION: u8 = 0xa0;
 const PUBLIC_KEY: u8 = 0xa1;
 
@@ -39,6 +39,8 @@ pub struct Certificate {
     pub not_before: u64,
     /// Unix seconds.
     pub not_after: u64,
+    /// The issuer's name, DER.
+    pub issuer: Vec<u8>,
     /// The subject's name, DER.
     pub subject: Vec<u8>,
     /// The public key, DER.
@@ -46,7 +48,7 @@ pub struct Certificate {
 }
 
 /// Splits off one element with a definite length (X.690 §10.1).
-fn element(input: &[u8]) -> Option<Element<'_>> {
+pub(super) fn element(input: &[u8]) -> Option<Element<'_>> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = if first < 0x80 {
@@ -63,12 +65,12 @@ fn element(input: &[u8]) -> Option<Element<'_>> {
     Some((tag, content, rest))
 }
 
-fn expect(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn expect(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     element(input).filter(|(own, ..)| *own == tag).map(|(_, content, rest)| (content, rest))
 }
 
 /// The whole encoding of the first element, tag and length included.
-fn raw(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn raw(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, _, rest) = element(input)?;
     Some((&input[..input.len() - rest.len()], rest))
 }
@@ -81,14 +83,20 @@ impl Certificate {
         let tbs = expect(VERSION, tbs).map_or(tbs, |(_, rest)| rest);
         let (_serial, tbs) = expect(INTEGER, tbs)?;
         let (_algorithm, tbs) = expect(SEQUENCE, tbs)?;
-        let (_issuer, tbs) = expect(SEQUENCE, tbs)?;
+        let (issuer, tbs) = raw(tbs)?;
         let (validity, tbs) = expect(SEQUENCE, tbs)?;
         let (subject, tbs) = raw(tbs)?;
         let (spki, _) = raw(tbs)?;
         let (tag, not_before, rest) = element(validity)?;
         let not_before = time(tag, not_before)?;
         let (tag, not_after, _) = element(rest)?;
-        Some(Self { not_before, not_after: time(tag, not_after)?, subject: subject.to_vec(), spki: spki.to_vec() })
+        Some(Self {
+            not_before,
+            not_after: time(tag, not_after)?,
+            issuer: issuer.to_vec(),
+            subject: subject.to_vec(),
+            spki: spki.to_vec(),
+        })
     }
 }
 
@@ -177,7 +185,7 @@ fn time(tag: u8, text: &[u8]) -> Option<u64> {
 }
 
 /// The proleptic Gregorian calendar: years are counted from March, so that the leap day is the last one.
-const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub(super) const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468

@@ -4,11 +4,30 @@
 
 pub mod assertion;
 pub mod certificate;
+pub mod cloud;
 pub mod der;
 pub mod federated;
+pub mod identity;
+pub mod local;
+pub mod managed_identity;
+mod name;
+#[cfg(feature = "pfx")]
+mod pbe;
+pub mod pem;
+#[cfg(feature = "pfx")]
+mod pkcs12;
+pub mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod vault;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use certificate::Certificate;
 
 use crate::clock::Clock;
 use crate::config::{CredentialDescription, CredentialSource, Registration};
@@ -88,15 +107,26 @@ pub trait Source: Send + Sync {
     /// Judges what can be judged without the network: unix seconds at which it expires, where it does.
     fn inspect(&self, now: u64) -> Result<Option<u64>, String>;
 
+    /// The certificate with its key, where the source has one that leaves it: what encrypted tokens are decrypted with.
+    fn certificate(&self, _: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
+        None
+    }
+
     /// Forgets what it has read, since the token service did not like it.
     fn reload(&self) {}
 }
+
+/// For how long a credential whose upstream is down is passed over where another one works, in seconds: each
+/// token would otherwise wait for it first.
+const REST: u64 = 60;
 
 /// A credential as configured.
 pub struct Credential {
     index: usize,
     source_type: &'static str,
     source: Box<dyn Source>,
+    /// Unix seconds until which it is tried last.
+    rests_until: AtomicU64,
 }
 
 /// The credentials of one registration, in order.
@@ -125,6 +155,7 @@ impl Credentials {
                 index,
                 source_type: description.source.source_type(),
                 source: source(&description.source),
+                rests_until: AtomicU64::new(0),
             })
             .collect();
         Self { list }
@@ -135,12 +166,18 @@ impl Credentials {
         self.list.is_empty()
     }
 
-    /// The first that yields something.
+    /// The first that yields something. What rests is tried after all others.
     pub fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Vec<CredentialFailure>> {
+        let now = context.clock.unix();
+        let rests = |credential: &&Credential| credential.rests_until.load(Ordering::Relaxed) > now;
+        let (resting, awake): (Vec<_>, Vec<_>) = self.list.iter().partition(rests);
         let mut failures = Vec::new();
-        for Credential { index, source_type, source } in &self.list {
+        for Credential { index, source_type, source, .. } in awake.into_iter().chain(resting) {
             match source.authenticate(context) {
-                Ok(auth) => return Ok(auth),
+                Ok(auth) => {
+                    self.rest(&failures, now);
+                    return Ok(auth);
+                }
                 Err(failure) => {
                     let failure = CredentialFailure { index: *index, source_type, failure };
                     log::warn!("{}: {failure}", context.registration.section);
@@ -148,7 +185,24 @@ impl Credentials {
                 }
             }
         }
+        failures.sort_by_key(|failure| failure.index);
         Err(failures)
+    }
+
+    /// Lets those rest that wait for an upstream, now that another one works.
+    fn rest(&self, failures: &[CredentialFailure], now: u64) {
+        for failure in failures.iter().filter(|failure| matches!(failure.failure, Failure::Unavailable(_))) {
+            self.list[failure.index].rests_until.store(now + REST, Ordering::Relaxed);
+        }
+    }
+
+    /// The certificates whose keys are at hand, each or why not: what encrypted tokens are decrypted with.
+    pub fn certificates(&self, context: &Context<'_>) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
+        let certificate = |Credential { index, source_type, source, .. }: &Credential| {
+            let failed = |failure| CredentialFailure { index: *index, source_type, failure };
+            Some(source.certificate(context)?.map_err(failed))
+        };
+        self.list.iter().filter_map(certificate).collect()
     }
 
     /// Judges each without the network.
@@ -175,13 +229,36 @@ impl Credentials {
 }
 
 fn source(source: &CredentialSource) -> Box<dyn Source> {
+    let stored = |path: &str, wanted| {
+        let home = std::env::var_os("HOME").map(Into::into);
+        Box::new(local::LocalCertificate::store(store::Store::new(path, home, wanted)))
+    };
+    let environment = || vault::Environment::new(|name| std::env::var(name).ok());
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
         CredentialSource::Path { certificate, key, password } => {
-            Box::new(certificate::FileCertificate::new(certificate.clone(), key.clone(), password.clone()))
+            Box::new(local::LocalCertificate::file(certificate.clone(), key.clone(), password.clone()))
+        }
+        CredentialSource::Base64Encoded { value, password } => {
+            Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
+        }
+        CredentialSource::StoreWithThumbprint { store, thumbprint } => {
+            stored(store, store::Wanted::Thumbprint(thumbprint.clone()))
+        }
+        CredentialSource::StoreWithDistinguishedName { store, name } => {
+            stored(store, store::Wanted::DistinguishedName(name.clone()))
+        }
+        CredentialSource::StoreWithSubjectName { store, name } => {
+            stored(store, store::Wanted::SubjectName(name.clone()))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
-        _ => Box::new(Unconfigured("this source type is not supported yet")),
+        CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
+            Box::new(identity::IdentityAssertion::new(client_id.clone(), token_exchange_url.clone()))
+        }
+        CredentialSource::KeyVault(described) => Box::new(vault::VaultCertificate::new(described, environment())),
+        CredentialSource::SignedAssertionFromVault(described) => {
+            Box::new(vault::VaultSigner::new(described, environment()))
+        }
     }
 }
 
@@ -195,19 +272,6 @@ impl Source for SharedSecret {
 
     fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
         Ok(None)
-    }
-}
-
-/// An entry that can never yield anything, and why.
-struct Unconfigured(&'static str);
-
-impl Source for Unconfigured {
-    fn authenticate(&self, _: &Context<'_>) -> Result<ClientAuth, Failure> {
-        Err(Failure::Unusable(self.0.to_owned()))
-    }
-
-    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
-        Err(self.0.to_owned())
     }
 }
 

@@ -100,6 +100,28 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// What others may do with an answer (RFC 9111 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// Nothing is said.
+    Unsaid,
+    /// `no-store`.
+    NoStore,
+    /// The same in three ways, for whatever old cache may be in between.
+    Never,
+}
+
+impl Caching {
+    /// The fields, as they are sent.
+    pub const fn fields(self) -> &'static str {
+        match self {
+            Self::Unsaid => "",
+            Self::NoStore => "Cache-Control: no-store\r\n",
+            Self::Never => "Cache-Control: no-cache, no-store, must-revalidate\r\nPragma: no-cache\r\nExpires: 0\r\n",
+        }
+    }
+}
+
 /// An answer. The front door adds `Date`, `Content-Length`, `Connection` and `X-Content-Type-Options`.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -107,6 +129,8 @@ pub struct Reply {
     pub status: u16,
     /// `None` where there is no body to have one.
     pub content_type: Option<&'static str>,
+    /// Who may keep it.
+    pub caching: Caching,
     /// Further fields. Values are checked when they are added: see [`Reply::header`].
     headers: Vec<(&'static str, Cow<'static, str>)>,
     /// Not sent in answer to HEAD, though its length is.
@@ -118,7 +142,14 @@ pub struct Reply {
 impl Reply {
     /// An answer without body and further fields.
     pub const fn new(status: u16) -> Self {
-        Self { status, content_type: None, headers: Vec::new(), body: Vec::new(), close: false }
+        Self {
+            status,
+            content_type: None,
+            caching: Caching::Unsaid,
+            headers: Vec::new(),
+            body: Vec::new(),
+            close: false,
+        }
     }
 
     /// With a body.
@@ -126,6 +157,13 @@ impl Reply {
     pub fn with_body(mut self, content_type: &'static str, body: Vec<u8>) -> Self {
         self.content_type = Some(content_type);
         self.body = body;
+        self
+    }
+
+    /// With a word on who may keep it.
+    #[must_use]
+    pub const fn caching(mut self, caching: Caching) -> Self {
+        self.caching = caching;
         self
     }
 

@@ -37,7 +37,7 @@ pub use board::{Monitor, Stats};
 pub use handler::{Handler, Outcome, Resumed, Waker};
 pub use limits::Limits;
 pub use listen::BindError;
-pub use message::{Headers, Method, Peer, Reply, Request};
+pub use message::{Caching, Headers, Method, Peer, Reply, Request};
 pub use refusal::Refusal;
 pub use reply::phrase;
 pub use server::{Running, Server};

@@ -26,6 +26,7 @@ pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, d
     if let Some(content_type) = reply.content_type {
         push_field(out, "Content-Type", content_type);
     }
+    out.extend_from_slice(reply.caching.fields().as_bytes());
     for (name, value) in reply.headers() {
         push_field(out, name, value);
     }
@@ -61,7 +62,7 @@ fn push_number(out: &mut Vec<u8>, mut number: usize) {
     out[start..].reverse();
 }
 
-/// The reason phrase of a status that the sidecar sends (RFC 9110 §15, RFC 6585) and none of another.
+/// The reason phrase of a status that the sidecar sends (RFC 7231 §6.1, RFC 7235, RFC 6585) and none of another.
 pub const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -73,7 +74,7 @@ pub const fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
-        413 => "Content Too Large",
+        413 => "Payload Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",

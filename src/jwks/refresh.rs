@@ -1,6 +1,7 @@
 //! Keeps an authority's keys at hand. One thread of its own fetches them, so that no request ever waits on the network with a worker:
 //! whoever needs keys that are about to come leaves a waker and is called back.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -140,7 +141,11 @@ impl State {
 impl Shared {
     fn run(&self) {
         while let Some((reason, known)) = self.next() {
-            self.fetch(reason, known.as_deref());
+            // A defect met in one document must not end the keys of the whole process.
+            if catch_unwind(AssertUnwindSafe(|| self.fetch(reason, known.as_deref()))).is_err() {
+                log::error!("a fetch of signing keys met a defect");
+                self.end(None);
+            }
         }
     }
 
@@ -169,9 +174,13 @@ impl Shared {
             Ok(set) => log::info!("{} signing keys from {authority}, {} skipped", set.len(), set.skipped()),
             Err(error) => log::warn!("no signing keys from {authority}: {error}"),
         }
+        self.end(outcome.ok());
+    }
+
+    fn end(&self, set: Option<KeySet>) {
         let mut state = self.lock();
-        state.schedule.end(outcome.is_ok(), self.clock.instant());
-        if let Ok(set) = outcome {
+        state.schedule.end(set.is_some(), self.clock.instant());
+        if let Some(set) = set {
             state.set = Some(Arc::new(set));
         }
         let waiting = std::mem::take(&mut state.waiting);

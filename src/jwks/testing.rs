@@ -38,6 +38,7 @@ impl TestKey {
     }
 
     /// The private key itself.
+    #[cfg(feature = "jwe")]
     pub const fn pk8(self) -> &'static [u8] {
         self.pk8
     }

@@ -4,13 +4,13 @@
 //! What is remembered is a fact about these bytes under one policy, so a memory belongs to one policy and goes with it. A token is
 //! forgotten when it expires, when its key leaves the set, after five minutes in any case, and when others are used more recently.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring::digest::{SHA256, digest};
 
 use super::Verified;
 use crate::jwks::KeySet;
+use crate::lru::Lru;
 
 /// The longest that a token is believed without being verified again, in seconds.
 const MAX_AGE: u64 = 300;
@@ -37,74 +37,50 @@ impl Fingerprint {
 
 /// A bounded memory of verified tokens.
 pub struct Memory {
-    capacity: usize,
     skew: u64,
-    entries: Mutex<Entries>,
-}
-
-#[derive(Default)]
-struct Entries {
-    by_fingerprint: HashMap<Fingerprint, Entry>,
-    /// From the least recently used on. Every entry has its `used` here, and nothing else is here.
-    by_use: BTreeMap<u64, Fingerprint>,
-    next_use: u64,
-    bytes: usize,
+    entries: Mutex<Lru<Fingerprint, Entry>>,
 }
 
 struct Entry {
     token: Arc<Verified>,
     remembered_at: u64,
-    used: u64,
 }
 
 impl Memory {
     /// For this many tokens; they expire `skew` seconds after their `exp`. A capacity of 0 remembers nothing.
     pub fn new(capacity: usize, skew: u64) -> Self {
-        Self { capacity, skew, entries: Mutex::default() }
+        Self { skew, entries: Mutex::new(Lru::new(capacity, MAX_BYTES)) }
     }
 
     /// The token, if it is known to be good now and with these keys.
     pub fn find(&self, fingerprint: &Fingerprint, keys: &KeySet, now: u64) -> Option<Arc<Verified>> {
         let mut entries = self.lock();
-        let entry = entries.by_fingerprint.get(fingerprint)?;
+        let entry = entries.get(fingerprint)?;
         let good = now <= entry.token.expires_at().saturating_add(self.skew)
             // A clock that was set back ends an entry as well.
             && now.abs_diff(entry.remembered_at) < MAX_AGE
             && keys.holds(entry.token.key());
-        if !good {
-            entries.remove(fingerprint);
-            return None;
+        if good {
+            return Some(Arc::clone(&entry.token));
         }
-        entries.touch(fingerprint)
+        entries.remove(fingerprint);
+        None
     }
 
     /// Remembers a token that was verified just now.
     pub fn insert(&self, fingerprint: Fingerprint, token: Arc<Verified>, now: u64) {
         let size = size(&token);
-        if self.capacity == 0 || size > MAX_BYTES {
-            return;
-        }
-        let mut entries = self.lock();
-        entries.remove(&fingerprint);
-        while entries.by_fingerprint.len() >= self.capacity || entries.bytes + size > MAX_BYTES {
-            let Some((_, oldest)) = entries.by_use.pop_first() else { break };
-            entries.remove(&oldest);
-        }
-        let used = entries.next_use;
-        entries.next_use += 1;
-        entries.bytes += size;
-        entries.by_use.insert(used, fingerprint);
-        entries.by_fingerprint.insert(fingerprint, Entry { token, remembered_at: now, used });
+        self.lock().insert(fingerprint, Entry { token, remembered_at: now }, size);
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        *self.lock() = Entries::default();
+        self.lock().clear();
     }
 
     /// How many tokens are remembered.
     pub fn len(&self) -> usize {
-        self.lock().by_fingerprint.len()
+        self.lock().len()
     }
 
     /// Whether nothing is remembered.
@@ -112,29 +88,8 @@ impl Memory {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, Lru<Fingerprint, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entries {
-    fn touch(&mut self, fingerprint: &Fingerprint) -> Option<Arc<Verified>> {
-        let entry = self.by_fingerprint.get_mut(fingerprint)?;
-        // The latest needs no move: one user's burst costs one look-up each.
-        if entry.used + 1 != self.next_use {
-            self.by_use.remove(&entry.used);
-            entry.used = self.next_use;
-            self.next_use += 1;
-            self.by_use.insert(entry.used, *fingerprint);
-        }
-        Some(Arc::clone(&entry.token))
-    }
-
-    fn remove(&mut self, fingerprint: &Fingerprint) {
-        if let Some(entry) = self.by_fingerprint.remove(fingerprint) {
-            self.by_use.remove(&entry.used);
-            self.bytes -= size(&entry.token);
-        }
     }
 }
 

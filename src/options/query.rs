@@ -116,6 +116,11 @@ const KEYS: [(&str, Setting); 22] = [
     ("AcquireTokenOptions.ExtraQueryParameters.<Name>", Setting::TokenQuery),
 ];
 
+/// Every key after `optionsOverride.`, as documented.
+pub fn known_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(spelling, _)| *spelling)
+}
+
 impl Overrides {
     /// Reads the query of a request, without its `?`. Keys that are neither overrides nor agent parameters are
     /// ignored; an empty value is as if absent; of a single-valued key given again the last one counts.

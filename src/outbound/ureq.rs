@@ -32,6 +32,9 @@ const IDLE: usize = 128;
 /// Below the idle limits in the field (Azure's load balancers: 4 minutes); a closed one is noticed anyway.
 const IDLE_AGE: Duration = Duration::from_mins(1);
 
+/// A managed identity endpoint is on the machine or one hop away: who does not reach it by then is not on Azure.
+const CONNECT_ON_MACHINE: Duration = Duration::from_secs(2);
+
 /// As many as the client has room for.
 const MAX_ADDRESSES: usize = 16;
 
@@ -118,6 +121,11 @@ impl UreqExchange {
         })
     }
 
+    fn connect_limit(&self, upstream: Upstream, limit: Duration) -> Duration {
+        let own = if upstream == Upstream::ManagedIdentity { CONNECT_ON_MACHINE } else { Duration::MAX };
+        own.min(self.connect_timeout).min(limit)
+    }
+
     fn proxy(&self, upstream: Upstream, origin: &Origin) -> Option<Proxy> {
         let proxy = if origin.https { &self.https_proxy } else { &self.http_proxy };
         proxy.clone().filter(|_| !self.proxies.bypassed(upstream, origin))
@@ -150,7 +158,7 @@ impl UreqExchange {
             .agent
             .configure_request(request)
             .timeout_global(Some(limit))
-            .timeout_connect(Some(self.connect_timeout.min(limit)))
+            .timeout_connect(Some(self.connect_limit(upstream, limit)))
             .proxy(self.proxy(upstream, origin))
             // Nothing in the pool is younger than no age at all.
             .max_idle_age(if pooled { IDLE_AGE } else { Duration::ZERO })
@@ -167,7 +175,7 @@ impl Exchange for UreqExchange {
         let origin = Url::parse(&request.url)
             .map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))?
             .origin;
-        let explain = |error: Error| self.explain(&origin, request.timeout, &error);
+        let explain = |error: Error| self.explain(&origin, request.upstream, request.timeout, &error);
         Phase::Pooled.enter();
         let answer = match self.attempt(&request, &origin, request.timeout, true) {
             Err(error) if may_repeat(&request, &error) => {
@@ -216,12 +224,12 @@ fn may_repeat(request: &OutRequest, error: &Error) -> bool {
 
 impl UreqExchange {
     /// The error in words that name the host and the cause, and nothing of the request.
-    fn explain(&self, origin: &Origin, limit: Duration, error: &Error) -> OutError {
+    fn explain(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
         let host = origin.to_string();
         let connecting = Phase::current() == Phase::Connecting;
         match error {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
-                OutError::Timeout(format!("{host}: no connection within {:?}", self.connect_timeout.min(limit)))
+                OutError::Timeout(format!("{host}: no connection within {:?}", self.connect_limit(upstream, limit)))
             }
             Error::Timeout(_) => OutError::Timeout(format!("{host}: no answer within {limit:?}")),
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),

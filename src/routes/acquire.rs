@@ -219,9 +219,7 @@ impl<'a> Acquisition<'a> {
             Flow::AgentAutonomous { agent } => Subject::Agent(agent),
             Flow::AgentOnBehalfOf { agent } => Subject::AgentOnBehalfOf(agent, user()?),
             Flow::AgentUser { agent, user } => Subject::AgentUser(agent, user),
-            Flow::ManagedIdentity(_) => {
-                return Err(Problem::with(501, "Managed identities are not supported yet").into());
-            }
+            Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity.client_id.as_deref()),
             Flow::SessionOnBehalfOf { .. } | Flow::Session { .. } => {
                 let session = self.session.as_ref().ok_or_else(no_session)?;
                 let renewal = match (self.caller, &session.refresh_token) {

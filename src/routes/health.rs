@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use super::{Call, reply};
-use crate::http::Reply;
+use crate::http::{Caching, Reply};
 use crate::metrics::{Figure, process};
 use crate::openapi;
 
@@ -22,9 +22,7 @@ pub fn health(call: &Call<'_>) -> Reply {
     if text.is_empty() {
         return reply::uncached("text/plain", b"Healthy".to_vec());
     }
-    Reply::new(503)
-        .with_body("text/plain", format!("Unhealthy{text}\n").into_bytes())
-        .header("Cache-Control", "no-store")
+    Reply::new(503).with_body("text/plain", format!("Unhealthy{text}\n").into_bytes()).caching(Caching::NoStore)
 }
 
 /// Prometheus' text.

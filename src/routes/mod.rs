@@ -93,6 +93,8 @@ impl Call<'_> {
 impl Routes {
     /// Answers with this configuration.
     pub fn new(shared: Shared, service: Service) -> Self {
+        #[cfg(feature = "jwe")]
+        service.read_decryption_keys(&shared);
         Self { shared, service: RwLock::new(Arc::new(service)), started: Instant::now() }
     }
 
@@ -103,6 +105,8 @@ impl Routes {
 
     /// Answers with another configuration from now on; requests under way keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
+        #[cfg(feature = "jwe")]
+        service.read_decryption_keys(&self.shared);
         let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut current, Arc::new(service))
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::admit;
 use super::route::NoRoute;
 use crate::config::Registration;
-use crate::http::{self, Reply};
+use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::Invalid;
 use crate::token::{self, OAuthRefusal};
@@ -66,26 +66,24 @@ struct Body<'a> {
     extensions: Option<&'a Extensions>,
 }
 
-/// The section that defines the status, and its phrase. 401 has the section of 400, as the original's
-/// documents have it.
-const fn status_line(status: u16) -> (&'static str, &'static str) {
+/// The section that defines the status. 401 has that of 400, as the original's documents have it.
+const fn section(status: u16) -> &'static str {
     match status {
-        400 => ("7231#section-6.5.1", "Bad Request"),
-        401 => ("7231#section-6.5.1", "Unauthorized"),
-        403 => ("7231#section-6.5.3", "Forbidden"),
-        404 => ("7231#section-6.5.4", "Not Found"),
-        405 => ("7231#section-6.5.5", "Method Not Allowed"),
-        408 => ("7231#section-6.5.7", "Request Timeout"),
-        413 => ("7231#section-6.5.11", "Payload Too Large"),
-        414 => ("7231#section-6.5.12", "URI Too Long"),
-        417 => ("7231#section-6.5.14", "Expectation Failed"),
-        431 => ("6585#section-5", "Request Header Fields Too Large"),
-        501 => ("7231#section-6.6.2", "Not Implemented"),
-        502 => ("7231#section-6.6.3", "Bad Gateway"),
-        503 => ("7231#section-6.6.4", "Service Unavailable"),
-        504 => ("7231#section-6.6.5", "Gateway Timeout"),
-        505 => ("7231#section-6.6.6", "HTTP Version Not Supported"),
-        _ => ("7231#section-6.6.1", "Internal Server Error"),
+        400 | 401 => "7231#section-6.5.1",
+        403 => "7231#section-6.5.3",
+        404 => "7231#section-6.5.4",
+        405 => "7231#section-6.5.5",
+        408 => "7231#section-6.5.7",
+        413 => "7231#section-6.5.11",
+        414 => "7231#section-6.5.12",
+        417 => "7231#section-6.5.14",
+        431 => "6585#section-5",
+        501 => "7231#section-6.6.2",
+        502 => "7231#section-6.6.3",
+        503 => "7231#section-6.6.4",
+        504 => "7231#section-6.6.5",
+        505 => "7231#section-6.6.6",
+        _ => "7231#section-6.6.1",
     }
 }
 
@@ -150,18 +148,16 @@ impl Problem {
 
     /// The answer.
     pub fn into_reply(self) -> Reply {
-        let (section, title) = status_line(self.status);
         let body = Body {
-            r#type: &format!("https://tools.ietf.org/html/rfc{section}"),
-            title,
+            r#type: &format!("https://tools.ietf.org/html/rfc{}", section(self.status)),
+            title: http::phrase(self.status),
             status: self.status,
             detail: self.detail.as_deref(),
             extensions: self.extensions.as_deref(),
         };
         // Strings and numbers alone cannot fail to serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let reply =
-            Reply::new(self.status).with_body("application/problem+json", body).header("Cache-Control", "no-store");
+        let reply = Reply::new(self.status).with_body("application/problem+json", body).caching(Caching::NoStore);
         self.headers.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }

@@ -1,14 +1,10 @@
 //! Successful answers: JSON that nobody may keep.
 
-use crate::http::Reply;
+use crate::http::{Caching, Reply};
 
-/// A 200 with these headers on every one of them (contract, section 3).
+/// A 200 that may not be kept, as none of them may (contract, section 3).
 pub fn uncached(content_type: &'static str, body: Vec<u8>) -> Reply {
-    Reply::new(200)
-        .with_body(content_type, body)
-        .header("Cache-Control", "no-cache, no-store, must-revalidate")
-        .header("Pragma", "no-cache")
-        .header("Expires", "0")
+    Reply::new(200).with_body(content_type, body).caching(Caching::Never)
 }
 
 /// A JSON document.

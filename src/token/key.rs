@@ -15,19 +15,35 @@ impl CacheKey {
 }
 
 /// Folds the parts in. Every part is preceded by its length, so that no two lists of parts read alike.
-pub struct KeyBuilder(digest::Context);
+pub struct KeyBuilder {
+    context: digest::Context,
+    /// Parts are short; gathered, they cost one call instead of many.
+    buffer: [u8; 256],
+    used: usize,
+}
 
 impl KeyBuilder {
     /// For one kind of token.
     pub fn new(kind: &str) -> Self {
-        Self(digest::Context::new(&digest::SHA256)).text(kind)
+        Self { context: digest::Context::new(&digest::SHA256), buffer: [0; 256], used: 0 }.text(kind)
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(self.buffer.len()) {
+            if self.used + chunk.len() > self.buffer.len() {
+                self.context.update(&self.buffer[..self.used]);
+                self.used = 0;
+            }
+            self.buffer[self.used..self.used + chunk.len()].copy_from_slice(chunk);
+            self.used += chunk.len();
+        }
     }
 
     /// One part.
     #[must_use]
     pub fn bytes(mut self, part: &[u8]) -> Self {
-        self.0.update(&(part.len() as u64).to_le_bytes());
-        self.0.update(part);
+        self.push(&(part.len() as u64).to_le_bytes());
+        self.push(part);
         self
     }
 
@@ -49,13 +65,13 @@ impl KeyBuilder {
     /// A part that is compared without regard to case.
     #[must_use]
     pub fn folded(mut self, part: &str) -> Self {
-        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.push(&(part.len() as u64).to_le_bytes());
         let mut buffer = [0u8; 64];
         for chunk in part.as_bytes().chunks(buffer.len()) {
             let lower = &mut buffer[..chunk.len()];
             lower.copy_from_slice(chunk);
             lower.make_ascii_lowercase();
-            self.0.update(lower);
+            self.push(lower);
         }
         self
     }
@@ -73,10 +89,11 @@ impl KeyBuilder {
     }
 
     /// The key.
-    pub fn finish(self) -> CacheKey {
+    pub fn finish(mut self) -> CacheKey {
+        self.context.update(&self.buffer[..self.used]);
         // SHA-256 yields 32 bytes; a shorter digest would leave zeros and still be unique.
         let mut key = [0; 32];
-        for (to, from) in key.iter_mut().zip(self.0.finish().as_ref()) {
+        for (to, from) in key.iter_mut().zip(self.context.finish().as_ref()) {
             *to = *from;
         }
         CacheKey(key)
@@ -100,6 +117,20 @@ mod tests {
         assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
         assert_ne!(key(&["ab"]), key(&["ab", ""]));
         assert_ne!(KeyBuilder::new("x").option(None).finish(), KeyBuilder::new("x").option(Some("")).finish());
+    }
+
+    #[test]
+    fn parts_of_any_length_count_to_the_last_byte() {
+        let key = |length: usize, last: u8| {
+            let mut part = vec![b'a'; length];
+            part.push(last);
+            KeyBuilder::new("x").bytes(&part).text("end").finish()
+        };
+        for length in [0, 1, 200, 238, 239, 240, 255, 256, 257, 511, 512, 5000] {
+            assert_eq!(key(length, b'b'), key(length, b'b'));
+            assert_ne!(key(length, b'b'), key(length, b'c'), "{length}");
+            assert_ne!(key(length, b'b'), key(length + 1, b'b'), "{length}");
+        }
     }
 
     #[test]

@@ -11,17 +11,6 @@ use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
 
-/// The scope of tokens that are exchanged for others, without its suffix; per cloud (protocol page, section 1.5).
-pub fn exchange_audience(host: &str) -> &'static str {
-    match host {
-        "login.microsoftonline.us" | "login.usgovcloudapi.net" => "api://AzureADTokenExchangeUSGov",
-        "login.partner.microsoftonline.cn" | "login.chinacloudapi.cn" => "api://AzureADTokenExchangeChina",
-        "login.sovcloud-identity.fr" => "api://AzureADTokenExchangeFrance",
-        "login.sovcloud-identity.de" => "api://AzureADTokenExchangeGermany",
-        _ => "api://AzureADTokenExchange",
-    }
-}
-
 /// How the request proves who asks.
 #[derive(Clone, Debug)]
 pub enum Proof {
@@ -47,6 +36,32 @@ pub enum Grant {
     AgentUser(AgentUser),
     /// RFC 6749 §6.
     RefreshToken(Secret<String>),
+}
+
+/// What has to be done for a token.
+#[derive(Debug)]
+pub enum Job {
+    /// Ask a token endpoint.
+    Leg(Box<Leg>),
+    /// Ask the machine's managed identity endpoint.
+    ManagedIdentity {
+        /// `None` is the system-assigned one.
+        client_id: Option<String>,
+        /// What the token is for.
+        resource: String,
+        /// Sent along.
+        correlation_id: String,
+    },
+}
+
+impl Job {
+    /// Whom a log line about it names.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Leg(leg) => &leg.client.registration.section,
+            Self::ManagedIdentity { .. } => "managed identity",
+        }
+    }
 }
 
 /// One request.

@@ -23,15 +23,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
 pub use cache::AccessToken;
 pub use error::{Error, OAuthRefusal, Unavailable};
 pub use flight::Wake;
-pub use leg::exchange_audience;
 pub use permits::{Permit, Permits};
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
+use crate::credentials::managed_identity::ManagedIdentities;
 use crate::credentials::{ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
@@ -39,7 +40,7 @@ use crate::url::escape;
 use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
-use leg::{Grant, Leg, Proof};
+use leg::{Grant, Job, Leg, Proof};
 use session::Sessions;
 
 /// What the acquirer is told.
@@ -100,20 +101,26 @@ pub struct Acquirer {
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
+    machine: ManagedIdentities,
+    /// `REGION_NAME`.
+    region_name: Option<String>,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
 }
 
 impl Acquirer {
-    /// An acquirer with an empty cache.
+    /// An acquirer with an empty cache. `environment` tells where the machine's managed identity endpoint is.
     pub fn new(
         settings: Settings,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
         permits: Arc<Permits>,
+        environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
+            region_name: environment("REGION_NAME"),
+            machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
             sessions: Sessions::new(settings.sessions),
@@ -149,7 +156,7 @@ impl Acquirer {
             }
             Lookup::HitAndRefresh(token, lead) => {
                 count(&self.results.hit);
-                self.refresher.enqueue(wanted.leg(), lead);
+                self.refresher.enqueue(wanted.job(), lead);
                 Ok(Step::Done(token))
             }
             Lookup::Blocked(error) => Err(error),
@@ -157,7 +164,7 @@ impl Acquirer {
             Lookup::NoPermit => Err(Error::NoWorker),
             Lookup::Lead(lead) => {
                 count(&self.results.miss);
-                self.fly(&wanted.leg(), lead).map(Step::Done)
+                self.fly(&wanted.job(), lead).map(Step::Done)
             }
         }
     }
@@ -168,7 +175,7 @@ impl Acquirer {
         match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), || true, || Box::new(|| {})) {
             Lookup::Hit(token) => Ok(token),
             Lookup::HitAndRefresh(token, lead) => {
-                self.refresher.enqueue(wanted.leg(), lead);
+                self.refresher.enqueue(wanted.job(), lead);
                 Ok(token)
             }
             Lookup::Blocked(error) => Err(error),
@@ -178,18 +185,45 @@ impl Acquirer {
                 .unwrap_or_else(|| Err(Error::unavailable("another request for the same exchange token did not end"))),
             Lookup::Lead(lead) => {
                 count(&self.results.miss);
-                self.fly(&wanted.leg(), lead)
+                self.fly(&wanted.job(), lead)
             }
         }
     }
 
-    /// Makes the request and ends its flight.
-    fn fly(&self, leg: &Leg, lead: Lead) -> Result<Arc<AccessToken>, Error> {
-        let outcome = self.request(leg);
+    /// Does what is to be done and ends its flight.
+    fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+        let outcome = match job {
+            Job::Leg(leg) => self.request(leg),
+            Job::ManagedIdentity { client_id, resource, correlation_id } => {
+                self.machine_token(client_id.as_deref(), resource, correlation_id)
+            }
+        };
         if let Err(error) = &outcome {
-            log::warn!("{}: no token ({}): {error}", leg.client.registration.section, error.code());
+            log::warn!("{}: no token ({}): {error}", job.name(), error.code());
         }
         lead.land(self.clock.unix(), outcome)
+    }
+
+    fn machine_token(
+        &self,
+        client_id: Option<&str>,
+        resource: &str,
+        correlation_id: &str,
+    ) -> Result<Arc<AccessToken>, Error> {
+        let token = self.machine.token(client_id, resource, correlation_id).map_err(|failure| match failure {
+            Failure::Unavailable(cause) => Error::unavailable(cause),
+            // The original's name for a refusal of such an endpoint: protocol page, section 2.4.
+            Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {
+                code: "managed_identity_request_failed".to_owned(),
+                description,
+                ..OAuthRefusal::default()
+            })),
+        })?;
+        Ok(Arc::new(AccessToken {
+            header: Secret::new(format!("Bearer {}", token.access_token.expose())),
+            expires_at: token.expires_at,
+            refresh_at: token.refresh_at,
+        }))
     }
 
     fn request(&self, leg: &Leg) -> Result<Arc<AccessToken>, Error> {
@@ -217,7 +251,8 @@ impl Acquirer {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let mut url = authority::token_endpoint(registration, &leg.tenant, region);
+        let region = region.and_then(|region| authority::region(region, self.region_name.as_deref()));
+        let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
@@ -263,7 +298,7 @@ impl Acquirer {
             registration,
             clock: &*self.clock,
             exchange: &*self.exchange,
-            identities: self,
+            identities: &Machine { acquirer: self, leg },
             correlation_id: &leg.correlation_id,
         };
         leg.client.credentials.authenticate(&context).map_err(|failures| {
@@ -340,9 +375,33 @@ enum ExchangeToken {
     OfAgent,
 }
 
-impl Identities for Acquirer {
-    fn managed_identity(&self, _client_id: Option<&str>, _resource: &str) -> Result<Secret<String>, Failure> {
-        Err(Failure::Unusable("managed identities are not supported yet".into()))
+/// The machine's identity, for a credential of this leg: its tokens are cached like any other.
+struct Machine<'a> {
+    acquirer: &'a Acquirer,
+    leg: &'a Leg,
+}
+
+impl Identities for Machine<'_> {
+    fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
+        let scopes = [format!("{resource}/.default")];
+        let wanted = Wanted {
+            client: &self.leg.client,
+            subject: Subject::ManagedIdentity(client_id),
+            tenant: None,
+            scopes: &scopes,
+            claims: None,
+            force_refresh: false,
+            correlation_id: &self.leg.correlation_id,
+            bound_key: None,
+            fmi_path: None,
+            extra_query: &BTreeMap::new(),
+            extra_headers: &BTreeMap::new(),
+        };
+        match self.acquirer.acquire_in_place(&wanted) {
+            Ok(token) => Ok(Secret::new(token.token().to_owned())),
+            Err(Error::Refused(refusal)) => Err(Failure::Unusable(refusal.description.clone())),
+            Err(error) => Err(Failure::Unavailable(error.to_string())),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Renewal in the background: a few threads of their own, so that no worker and no caller waits for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use super::cache::Lead;
-use super::leg::Leg;
+use super::leg::Job;
 use super::{Acquirer, count};
 
 const THREADS: usize = 2;
@@ -15,7 +16,7 @@ const QUEUE: usize = 1024;
 
 /// Takes renewals.
 pub struct Refresher {
-    queue: SyncSender<(Leg, Lead)>,
+    queue: SyncSender<(Job, Lead)>,
 }
 
 impl Refresher {
@@ -34,19 +35,22 @@ impl Refresher {
     }
 
     /// Renews soon. With a full queue the lead is dropped, which lets the next caller try again.
-    pub fn enqueue(&self, leg: Leg, lead: Lead) {
-        if self.queue.try_send((leg, lead)).is_err() {
+    pub fn enqueue(&self, job: Job, lead: Lead) {
+        if self.queue.try_send((job, lead)).is_err() {
             log::warn!("too many tokens to renew at once; one is left for later");
         }
     }
 }
 
-fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Leg, Lead)>>) {
+fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Job, Lead)>>) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let (Ok((leg, lead)), Some(acquirer)) = (job, acquirer.upgrade()) else { return };
-        if acquirer.fly(&leg, lead).is_ok() {
-            count(&acquirer.results.refreshed);
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let (Ok((job, lead)), Some(acquirer)) = (next, acquirer.upgrade()) else { return };
+        // A defect met in one renewal ends that renewal; its lead is dropped, and a later caller tries again.
+        match catch_unwind(AssertUnwindSafe(|| acquirer.fly(&job, lead))) {
+            Ok(Ok(_)) => count(&acquirer.results.refreshed),
+            Ok(Err(_)) => {}
+            Err(_) => log::error!("a renewal met a defect"),
         }
     }
 }

@@ -8,9 +8,9 @@ use super::authority;
 use super::bound_key::BoundKey;
 use super::cache::Mode;
 use super::key::{CacheKey, KeyBuilder, sha256};
-use super::leg::{Grant, Leg, Proof};
+use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
-use crate::credentials::Client;
+use crate::credentials::{Client, managed_identity};
 use crate::jwt::Verified;
 use crate::options::AgentUser;
 use crate::secret::Secret;
@@ -58,6 +58,8 @@ pub enum Subject<'a> {
     AgentUser(&'a str, &'a AgentUser),
     /// A long-running session's.
     Session(SessionSubject<'a>),
+    /// The machine's own, of this client id or the system-assigned one. For a single scope.
+    ManagedIdentity(Option<&'a str>),
 }
 
 /// A long-running session and what can renew its token.
@@ -117,6 +119,8 @@ impl<'a> Wanted<'a> {
             Subject::Application | Subject::Agent(_) | Subject::AgentUser(..) => {
                 authority::app_tenant(registration, self.tenant)
             }
+            // The endpoint on the machine knows one tenant only.
+            Subject::ManagedIdentity(_) => "",
             Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => {
                 authority::user_tenant(registration, self.tenant, user.tenant)
             }
@@ -157,18 +161,31 @@ impl<'a> Wanted<'a> {
             Subject::Session(SessionSubject { id, owner, .. }) => {
                 key.text("session").bytes(id.key().as_bytes()).text(&owner.tenant).text(&owner.user)
             }
+            Subject::ManagedIdentity(client_id) => key.text("managed identity").option(client_id),
         }
         .finish()
     }
 
-    /// The request that asks for it, with everything that it needs to outlive the caller.
-    pub fn leg(&self) -> Leg {
+    /// What asks for it, with everything that it needs to outlive the caller.
+    pub fn job(&self) -> Job {
+        match self.subject {
+            Subject::ManagedIdentity(client_id) => Job::ManagedIdentity {
+                client_id: client_id.map(str::to_owned),
+                resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
+                correlation_id: self.correlation_id.to_owned(),
+            },
+            subject => Job::Leg(Box::new(self.leg(subject))),
+        }
+    }
+
+    fn leg(&self, subject: Subject<'_>) -> Leg {
         let on_behalf_of = |user: UserAssertion<'_>| Grant::OnBehalfOf {
             assertion: Secret::new(user.token.to_owned()),
             mailbox: Option::zip(user.object_id, user.tenant).map(|(oid, tid)| format!("oid:{oid}@{tid}")),
         };
-        let (agent, grant) = match self.subject {
-            Subject::Application => (None, Grant::ClientCredentials),
+        let (agent, grant) = match subject {
+            // A managed identity's token is asked of no token endpoint: see `job`.
+            Subject::Application | Subject::ManagedIdentity(_) => (None, Grant::ClientCredentials),
             Subject::User(user) => (None, on_behalf_of(user)),
             Subject::Agent(agent) => (Some(agent), Grant::ClientCredentials),
             Subject::AgentOnBehalfOf(agent, user) => (Some(agent), on_behalf_of(user)),
@@ -178,7 +195,7 @@ impl<'a> Wanted<'a> {
                 (agent, Grant::RefreshToken(token.clone()))
             }
         };
-        let session = match self.subject {
+        let session = match subject {
             Subject::Session(session) => Some((*session.id, session.owner.clone())),
             _ => None,
         };

@@ -1,0 +1,67 @@
+//! The token of a managed identity as client assertion: protocol page, section 1.5.
+
+use super::cloud::exchange_audience;
+use super::managed_identity::resource;
+use super::{ClientAuth, Context, Failure, Source};
+
+/// Whose token, and for whom.
+pub struct IdentityAssertion {
+    client_id: Option<String>,
+    token_exchange_url: Option<String>,
+}
+
+impl IdentityAssertion {
+    /// Without a client id it is the system-assigned identity; without a URL, the audience of the registration's cloud.
+    pub const fn new(client_id: Option<String>, token_exchange_url: Option<String>) -> Self {
+        Self { client_id, token_exchange_url }
+    }
+}
+
+impl Source for IdentityAssertion {
+    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
+        // A resource, not a scope: with `/.default` the exchange fails.
+        let audience = match &self.token_exchange_url {
+            Some(url) => resource(url),
+            None => exchange_audience(&context.registration.instance.origin.host),
+        };
+        context.identities.managed_identity(self.client_id.as_deref(), audience).map(ClientAuth::Assertion)
+    }
+
+    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
+        // Only the network knows more.
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::testing::World;
+    use crate::url::Url;
+
+    fn asked(instance: &str, client_id: Option<&str>, url: Option<&str>) -> (Option<String>, String) {
+        let mut world = World::at(0);
+        world.registration.instance = Url::parse(instance).unwrap();
+        let source = IdentityAssertion::new(client_id.map(str::to_owned), url.map(str::to_owned));
+        assert_eq!(world.authenticate(&source), Ok("MI".into()));
+        world.asked.into_inner().unwrap().remove(0)
+    }
+
+    #[test]
+    fn the_identitys_token_for_the_exchange_is_the_assertion() {
+        const PUBLIC: &str = "https://login.microsoftonline.com/";
+        let exchange = "api://AzureADTokenExchange";
+        assert_eq!(asked(PUBLIC, None, None), (None, exchange.into()));
+        assert_eq!(asked(PUBLIC, Some("m"), None), (Some("m".into()), exchange.into()));
+        assert_eq!(asked(PUBLIC, None, Some("api://own/.default")), (None, "api://own".into()));
+        assert_eq!(asked("https://login.microsoftonline.us/", None, None).1, "api://AzureADTokenExchangeUSGov");
+        assert_eq!(asked("https://login.partner.microsoftonline.cn/", None, None).1, "api://AzureADTokenExchangeChina");
+    }
+
+    #[test]
+    fn its_failure_is_passed_on() {
+        let failure = Failure::Unavailable("no IMDS".into());
+        let world = World::at(0).identity(Err(failure.clone()));
+        assert_eq!(world.authenticate(&IdentityAssertion::new(None, None)), Err(failure));
+    }
+}

@@ -1,0 +1,98 @@
+//! Certificates that are on this machine: in a file, in the configuration, or in .NET's store.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::certificate::{Certificate, Notice};
+use super::store::Store;
+use super::{ClientAuth, Context, Failure, Source, assertion};
+use crate::secret::Secret;
+use crate::watched::Watched;
+
+/// A certificate, wherever on this machine it is.
+pub struct LocalCertificate {
+    name: String,
+    place: Place,
+    notice: Notice,
+}
+
+enum Place {
+    Files(Watched<Certificate>),
+    Store(Store),
+    Value { read: Box<dyn Fn() -> Result<Certificate, String> + Send + Sync>, once: OnceLock<Outcome> },
+}
+
+type Outcome = Result<Arc<Certificate>, String>;
+
+impl LocalCertificate {
+    /// `Path`: one file, or a certificate and its key. Nothing is read yet.
+    pub fn file(certificate: PathBuf, key: Option<PathBuf>, password: Option<Secret<String>>) -> Self {
+        let name = certificate.display().to_string();
+        let paths = std::iter::once(certificate).chain(key).collect();
+        let files = Watched::new(paths, move |contents| {
+            Certificate::read(contents.iter().map(|bytes| &bytes[..]), password.as_ref())
+        });
+        Self { name, place: Place::Files(files), notice: Notice::default() }
+    }
+
+    /// `Base64Encoded`: a PKCS#12 file as the configuration's own text.
+    pub fn base64(value: Secret<String>, password: Option<Secret<String>>) -> Self {
+        let read = move || {
+            let text = value.expose().bytes().filter(|byte| !byte.is_ascii_whitespace());
+            let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.collect());
+            let file = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "no base64")?;
+            Certificate::read([&file[..]], password.as_ref())
+        };
+        let place = Place::Value { read: Box::new(read), once: OnceLock::new() };
+        Self { name: "Base64EncodedValue".into(), place, notice: Notice::default() }
+    }
+
+    /// `StoreWithThumbprint` and its like.
+    pub fn store(store: Store) -> Self {
+        Self { name: "the user's store".into(), place: Place::Store(store), notice: Notice::default() }
+    }
+
+    /// The certificate as it is now, where it is valid.
+    pub fn valid(&self, now: u64) -> Outcome {
+        let certificate = match &self.place {
+            Place::Files(files) => files.current()?,
+            Place::Store(store) => store.find(now)?,
+            Place::Value { read, once } => {
+                let read = || read().map(Arc::new).map_err(|reason| format!("{}: {reason}", self.name));
+                once.get_or_init(read).clone()?
+            }
+        };
+        self.notice.check(&self.name, certificate.validity, now)?;
+        Ok(certificate)
+    }
+}
+
+impl Source for LocalCertificate {
+    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
+        let certificate = self.valid(context.clock.unix()).map_err(Failure::Unusable)?;
+        assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)
+    }
+
+    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
+        self.valid(now).map(|certificate| Some(certificate.validity.not_after))
+    }
+
+    fn certificate(&self, context: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
+        Some(self.valid(context.clock.unix()).map_err(Failure::Unusable))
+    }
+
+    fn reload(&self) {
+        match &self.place {
+            Place::Files(files) => files.forget(),
+            Place::Store(store) => store.forget(),
+            Place::Value { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

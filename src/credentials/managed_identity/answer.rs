@@ -1,0 +1,158 @@
+//! What a managed identity endpoint answers: a token with its expiry in one of many spellings, or one of
+//! three forms of error (protocol page, section 2.4).
+
+use serde::Deserialize;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::MachineToken;
+use super::date::iso8601;
+use crate::secret::Secret;
+
+/// A smaller number means seconds from now: it would be a moment before 2001.
+const FIRST_MOMENT: u64 = 978_307_200;
+
+/// A token that lives longer is renewed at half its life (protocol page, section 2.4).
+const LONG_LIFE: u64 = 7200;
+
+/// The longest message of an endpoint that is passed on, in characters.
+const MAX_MESSAGE: usize = 500;
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: Option<Zeroizing<String>>,
+    expires_on: Option<Value>,
+    expires_in: Option<Value>,
+}
+
+/// Reads a token. What is wrong comes in words that follow the endpoint's name.
+pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
+    let access_token = answer.access_token.ok_or("sent an answer without access_token")?;
+    if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("sent an access_token that cannot stand in a header");
+    }
+    let expiry = answer.expires_on.or(answer.expires_in).ok_or("sent an answer without expires_on and expires_in")?;
+    let expires_at = moment(&expiry, now).ok_or("sent an expiry that is neither seconds nor a date")?.max(now);
+    let life = expires_at - now;
+    Ok(MachineToken {
+        access_token: Secret::new(access_token.to_string()),
+        expires_at,
+        refresh_at: (life > LONG_LIFE).then_some(now + life / 2),
+    })
+}
+
+fn moment(value: &Value, now: u64) -> Option<u64> {
+    let number = match value {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates at 0, which is past")]
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(|number| number as u64)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match (number, value) {
+        (Some(number), _) if number < FIRST_MOMENT => Some(now.saturating_add(number)),
+        (Some(number), _) => Some(number),
+        (None, Value::String(text)) => iso8601(text),
+        (None, _) => None,
+    }
+}
+
+/// The endpoint's own words about a refusal: `code: message`, one line, without `secret`.
+pub fn refusal(body: &[u8], secret: Option<&str>) -> String {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return "no reason given".into();
+    };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let error = &body["error"];
+    // App Service says statusCode and message; Cloud Shell and Service Fabric nest; the others are flat.
+    let code = text(error).or_else(|| text(&error["code"])).or_else(|| text(&body["code"]));
+    let message = text(&body["error_description"])
+        .or_else(|| text(&error["message"]))
+        .or_else(|| text(&body["message"]))
+        .or_else(|| text(&body["Message"]));
+    let line = match (code, message) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(only), None) | (None, Some(only)) => only,
+        (None, None) => return "no reason given".into(),
+    };
+    let line = match secret {
+        Some(secret) => line.replace(secret, "[redacted]"),
+        None => line,
+    };
+    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_767_225_600;
+
+    fn expiry(fields: &str) -> Result<(u64, Option<u64>), &'static str> {
+        let body = format!(r#"{{"access_token":"AT",{fields}}}"#);
+        token(body.as_bytes(), NOW).map(|token| (token.expires_at - NOW, token.refresh_at.map(|at| at - NOW)))
+    }
+
+    #[test]
+    fn an_expiry_is_read_in_every_spelling() {
+        for (fields, expected) in [
+            (r#""expires_on":"1767229200""#, (3600, None)),
+            (r#""expires_on":1767229200"#, (3600, None)),
+            (r#""expires_on":1767229200.9"#, (3600, None)),
+            (r#""expires_in":"3600""#, (3600, None)),
+            (r#""expires_in":3600"#, (3600, None)),
+            (r#""expires_on":"3600""#, (3600, None)),
+            (r#""expires_on":"2026-01-01T01:00:00Z""#, (3600, None)),
+            (r#""expires_in":"10","expires_on":"1767229200""#, (3600, None)),
+            (r#""expires_on":"1767229200","expires_in":"10""#, (3600, None)),
+            (r#""expires_in":7200"#, (7200, None)),
+            (r#""expires_in":7201"#, (7201, Some(3600))),
+            (r#""expires_in":86400"#, (86_400, Some(43_200))),
+            (r#""expires_on":978307200"#, (0, None)),
+            (r#""expires_on":978307199"#, (978_307_199, Some(489_153_599))),
+        ] {
+            assert_eq!(expiry(fields), Ok(expected), "{fields}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_token_or_expiry_is_none() {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"access_token":"AT"}"#,
+            r#"{"expires_in":1}"#,
+            r#"{"access_token":"","expires_in":1}"#,
+            r#"{"access_token":"A T","expires_in":1}"#,
+            r#"{"access_token":"AT","expires_in":"soon"}"#,
+            r#"{"access_token":"AT","expires_in":{}}"#,
+        ] {
+            assert!(token(body.as_bytes(), NOW).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_all_forms_are_one_line() {
+        for (body, expected) in [
+            (
+                r#"{"error":"invalid_request","error_description":"Identity not found"}"#,
+                "invalid_request: Identity not found",
+            ),
+            (r#"{"statusCode":500,"message":"No identity\nTrace","correlationId":"c"}"#, "No identity"),
+            (
+                r#"{"error":{"code":"ManagedServiceIdentityNotFound","message":"gone"}}"#,
+                "ManagedServiceIdentityNotFound: gone",
+            ),
+            (r#"{"error":"x","error_description":"header hunter2 is wrong"}"#, "x: header [redacted] is wrong"),
+            ("<html>", "no reason given"),
+            ("{}", "no reason given"),
+        ] {
+            assert_eq!(refusal(body.as_bytes(), Some("hunter2")), expected);
+        }
+        for length in [499, 500, 501] {
+            let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(length));
+            assert_eq!(refusal(body.as_bytes(), None).len(), length.min(MAX_MESSAGE));
+        }
+    }
+}

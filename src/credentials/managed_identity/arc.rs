@@ -1,0 +1,128 @@
+//! Azure Arc hands out a token only to who can read a key file that it names in a challenge: protocol
+//! page, section 2.3. A fake endpoint could name any file, so the path must be exactly where the agent
+//! keeps them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::outbound::{OutResponse, challenge};
+
+/// Where the agent keeps its keys.
+pub const KEY_FOLDER: &str = "/var/opt/azcmagent/tokens";
+
+/// The longest key file that is read.
+const MAX_KEY: u64 = 4096;
+
+/// The file that a 401 names.
+pub fn key_path(answer: &OutResponse, folder: &Path) -> Result<PathBuf, String> {
+    let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
+    let challenges = challenge::parse(fields);
+    let [challenge] = &challenges[..] else {
+        return Err("the answer 401 holds no single challenge".into());
+    };
+    let realm = match &challenge.parameters[..] {
+        [(name, realm)] if name == "realm" && challenge.scheme.eq_ignore_ascii_case("Basic") => realm,
+        _ => return Err("the challenge is not of the form Basic realm=FILE".into()),
+    };
+    let path = Path::new(realm);
+    let expected = path.file_name().filter(|name| {
+        let name = name.as_encoded_bytes();
+        name.len() > ".key".len()
+            && name.ends_with(b".key")
+            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
+    });
+    // The text is compared, not the components: `tokens//a.key` and `tokens/./a.key` are other spellings.
+    match expected.map(|name| folder.join(name)) {
+        Some(expected) if expected.as_os_str() == path.as_os_str() => Ok(expected),
+        _ => Err(format!("the challenge names a file other than {}/NAME.key", folder.display())),
+    }
+}
+
+/// `Basic` and the file's raw content, which is not encoded again.
+pub fn authorization(path: &Path) -> Result<Zeroizing<String>, String> {
+    let refused = |reason: &str| format!("{}: {reason}", path.display());
+    let file = File::open(path)
+        .map_err(|error| refused(&format!("{error}; the program must run as root or in the group himds")))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(refused("not a file"));
+    }
+    let mut key = Zeroizing::new(Vec::new());
+    file.take(MAX_KEY + 1).read_to_end(&mut key).map_err(|error| refused(&error.to_string()))?;
+    if key.len() > usize::try_from(MAX_KEY).unwrap_or(usize::MAX) {
+        return Err(refused("longer than 4096 bytes"));
+    }
+    let text = std::str::from_utf8(key.trim_ascii_end()).unwrap_or_default();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Err(refused("no key in printable ASCII"));
+    }
+    Ok(Zeroizing::new(format!("Basic {text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(field: &str) -> Result<PathBuf, String> {
+        let headers = vec![("www-authenticate".to_owned(), field.as_bytes().to_vec())];
+        key_path(&OutResponse { status: 401, headers, body: Vec::new() }, Path::new(KEY_FOLDER))
+    }
+
+    #[test]
+    fn the_key_lies_in_the_agents_folder() {
+        let path = PathBuf::from("/var/opt/azcmagent/tokens/1f-2.key");
+        assert_eq!(named("Basic realm=/var/opt/azcmagent/tokens/1f-2.key"), Ok(path.clone()));
+        assert_eq!(named("basic realm=\"/var/opt/azcmagent/tokens/1f-2.key\""), Ok(path));
+    }
+
+    #[test]
+    fn no_other_file_is_read() {
+        for field in [
+            "Basic realm=/etc/shadow",
+            "Basic realm=/etc/shadow.key",
+            "Basic realm=/var/opt/azcmagent/tokens/../../../../etc/shadow.key",
+            "Basic realm=/var/opt/azcmagent/tokens/a/b.key",
+            "Basic realm=/var/opt/azcmagent/tokens//b.key",
+            "Basic realm=/var/opt/azcmagent/tokens/./b.key",
+            "Basic realm=/var/opt/azcmagent/tokens/b.key/",
+            "Basic realm=/var/opt/azcmagent/tokens/b.key.txt",
+            "Basic realm=/var/opt/azcmagent/tokens/.key",
+            "Basic realm=/var/opt/azcmagent/tokens/b.KEY",
+            "Basic realm=/var/opt/azcmagent/tokens/b=c.key",
+            "Basic realm=var/opt/azcmagent/tokens/b.key",
+            "Basic realm=b.key",
+            "Basic realm=",
+            "Basic",
+            "Bearer realm=/var/opt/azcmagent/tokens/b.key",
+            "Basic realm=/var/opt/azcmagent/tokens/b.key, charset=utf-8",
+            "Basic realm=/var/opt/azcmagent/tokens/b.key, Basic realm=/etc/shadow",
+            "",
+        ] {
+            assert!(named(field).is_err(), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_at_most_4096_printable_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        for (content, good) in [
+            (vec![b'k'; 4095], true),
+            (vec![b'k'; 4096], true),
+            (vec![b'k'; 4097], false),
+            (b"key\n".to_vec(), true),
+            (b"k\ney".to_vec(), false),
+            (b"\xff".to_vec(), false),
+            (Vec::new(), false),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(authorization(&path).is_ok(), good, "{} bytes", content.len());
+        }
+        std::fs::write(&path, "raw=key\n").unwrap();
+        assert_eq!(*authorization(&path).unwrap(), "Basic raw=key");
+        assert!(authorization(folder.path()).unwrap_err().contains("not a file"));
+        assert!(authorization(&folder.path().join("b.key")).unwrap_err().contains("himds"));
+    }
+}

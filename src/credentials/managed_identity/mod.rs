@@ -1,0 +1,197 @@
+//! Tokens of the identity that Azure gives to a machine: one request to an endpoint on the machine itself or
+//! beside it, with retries for what passes by itself (protocol page, section 2).
+
+mod answer;
+mod arc;
+mod date;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use source::Source;
+
+use super::Failure;
+use crate::clock::Clock;
+use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
+use crate::secret::Secret;
+
+/// For all attempts together: a worker waits here.
+const BUDGET: Duration = Duration::from_secs(15);
+
+/// Of one attempt.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// After the first attempt: protocol page, section 2.5.
+const RETRIES: u32 = 3;
+
+/// Retries when IMDS answers 410 first: it is being upgraded, which takes up to 70 seconds. The budget ends
+/// them earlier.
+const RETRIES_WHILE_GONE: u32 = 7;
+
+/// Between attempts when IMDS answers 410.
+const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
+
+/// A managed identity's token.
+#[derive(Clone, Debug)]
+pub struct MachineToken {
+    /// Visible ASCII, fit for a header.
+    pub access_token: Secret<String>,
+    /// Unix seconds.
+    pub expires_at: u64,
+    /// Unix seconds from which it should be renewed, where it lives long enough.
+    pub refresh_at: Option<u64>,
+}
+
+/// The client of this machine's managed identity endpoint. It keeps no tokens.
+pub struct ManagedIdentities {
+    source: Result<Source, String>,
+    arc_keys: PathBuf,
+    exchange: Arc<dyn Exchange>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The resource that a scope stands for: the scope without exactly one `/.default`.
+pub fn resource(scope: &str) -> &str {
+    scope.strip_suffix("/.default").unwrap_or(scope)
+}
+
+impl ManagedIdentities {
+    /// Finds out where the endpoint is; asks nothing yet.
+    pub fn new(
+        environment: impl Fn(&str) -> Option<String>,
+        exchange: Arc<dyn Exchange>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let source = Source::detect(environment, Path::new(source::ARC_AGENT).exists());
+        Self { source, arc_keys: arc::KEY_FOLDER.into(), exchange, clock }
+    }
+
+    /// A token for a resource, which is no scope: see [`resource`]. Without a client id it is the token of
+    /// the system-assigned identity.
+    pub fn token(
+        &self,
+        client_id: Option<&str>,
+        resource: &str,
+        correlation_id: &str,
+    ) -> Result<MachineToken, Failure> {
+        let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
+        let request = |timeout| source.request(client_id, resource, correlation_id, timeout);
+        request(ATTEMPT).map_err(Failure::Unusable)?;
+        let deadline = self.clock.instant() + BUDGET;
+        let mut pace = Pace::new(source);
+        loop {
+            let timeout = ATTEMPT.min(deadline.saturating_duration_since(self.clock.instant()));
+            let outcome = self.attempt(source, request(timeout).map_err(Failure::Unusable)?, deadline)?;
+            let failure = match &outcome {
+                Ok(response) if response.status == 200 => {
+                    return answer::token(&response.body, self.clock.unix())
+                        .map_err(|what| Failure::Unavailable(format!("{} {what}", source.name())));
+                }
+                outcome => explain(source, outcome),
+            };
+            let pause = pace.pause(&outcome, self.clock.unix());
+            let Some(pause) = pause.filter(|pause| self.clock.instant() + *pause < deadline) else {
+                return Err(failure);
+            };
+            log::info!("{failure}; trying again in {} s", pause.as_secs());
+            self.clock.sleep(pause);
+        }
+    }
+
+    /// One request, and with Azure Arc the second one that its challenge asks for.
+    fn attempt(
+        &self,
+        source: &Source,
+        request: OutRequest,
+        deadline: Instant,
+    ) -> Result<Result<OutResponse, OutError>, Failure> {
+        let Source::Arc { .. } = source else { return Ok(self.exchange.send(request)) };
+        let mut second = OutRequest {
+            upstream: request.upstream,
+            method: request.method.clone(),
+            url: request.url.clone(),
+            headers: request.headers.clone(),
+            body: None,
+            timeout: request.timeout,
+            max_body: request.max_body,
+        };
+        let challenge = match self.exchange.send(request) {
+            Ok(response) if response.status == 401 => response,
+            other => return Ok(other),
+        };
+        let unusable = |reason| Failure::Unusable(format!("{}: {reason}", source.name()));
+        let path = arc::key_path(&challenge, &self.arc_keys).map_err(unusable)?;
+        second.headers.push(("authorization".to_owned(), arc::authorization(&path).map_err(unusable)?));
+        second.timeout = second.timeout.min(deadline.saturating_duration_since(self.clock.instant()));
+        Ok(self.exchange.send(second))
+    }
+}
+
+/// What a failed attempt means for the caller.
+fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure {
+    let (name, origin) = (source.name(), &source.endpoint().origin);
+    match outcome {
+        Err(error) => Failure::Unavailable(format!(
+            "the managed identity endpoint of {name} at {origin} does not answer ({error}); \
+             does this run on Azure, with a managed identity assigned and the endpoint within reach?"
+        )),
+        Ok(response) => {
+            let status = response.status;
+            let secret = source.secret().map(|secret| secret.expose().as_str());
+            let reason = answer::refusal(&response.body, secret);
+            let text = format!("the managed identity endpoint of {name} answered {status}: {reason}");
+            match status {
+                408 | 410 | 429 | 500..=599 => Failure::Unavailable(text),
+                _ => Failure::Unusable(text),
+            }
+        }
+    }
+}
+
+/// How often and after what pauses a request is sent again: protocol page, section 2.5.
+struct Pace {
+    imds: bool,
+    sent: u32,
+    unanswered: u32,
+    gone_first: bool,
+}
+
+impl Pace {
+    const fn new(source: &Source) -> Self {
+        Self { imds: matches!(source, Source::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
+    }
+
+    /// The pause after an attempt; none where it was the last.
+    fn pause(&mut self, outcome: &Result<OutResponse, OutError>, now: u64) -> Option<Duration> {
+        self.sent += 1;
+        let Ok(response) = outcome else {
+            // Once, since a machine off Azure should be told so within seconds.
+            self.unanswered += 1;
+            return (self.unanswered == 1 && self.sent <= RETRIES).then_some(Duration::from_secs(1));
+        };
+        let status = response.status;
+        if self.imds {
+            self.gone_first |= self.sent == 1 && status == 410;
+            let retries = if self.gone_first { RETRIES_WHILE_GONE } else { RETRIES };
+            let passes = matches!(status, 404 | 408 | 410 | 429 | 500..=599);
+            let pause = if self.gone_first && status == 410 {
+                PAUSE_WHILE_GONE
+            } else {
+                Duration::from_secs(1 << (self.sent - 1).min(RETRIES - 1))
+            };
+            (passes && self.sent <= retries).then_some(pause)
+        } else {
+            let passes = matches!(status, 404 | 408 | 429 | 500 | 503 | 504);
+            let advised = response.header("retry-after").and_then(|text| {
+                let date = || date::http_date(text).map(|at| at.saturating_sub(now));
+                text.trim().parse().ok().or_else(date)
+            });
+            let pause = Duration::from_secs(advised.unwrap_or(1).max(1));
+            (passes && self.sent <= RETRIES).then_some(pause)
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Certificates and keys as text (RFC 7468), and what a file of either form yields.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+
+/// What a certificate is made of.
+#[derive(Default)]
+pub struct Material {
+    /// DER.
+    pub certificates: Vec<Vec<u8>>,
+    /// DER, PKCS#8 or PKCS#1.
+    pub keys: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Material {
+    /// Adds what a file holds, PEM or PKCS#12: its content tells, not its name.
+    pub fn add(&mut self, file: &[u8], password: Option<&Secret<String>>) -> Result<(), String> {
+        let password = password.map_or("", |password| password.expose());
+        let added = if find(file, b"-----BEGIN ").is_some() {
+            from_pem(file, password)?
+        } else if file.first() == Some(&super::der::SEQUENCE) {
+            from_pkcs12(file, password)?
+        } else {
+            return Err("neither PEM nor PKCS#12 (PFX)".into());
+        };
+        self.certificates.extend(added.certificates);
+        self.keys.extend(added.keys);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "pfx")]
+fn from_pkcs12(file: &[u8], password: &str) -> Result<Material, String> {
+    super::pkcs12::read(file, password).map_err(|reason| format!("a PKCS#12 (PFX) file: {reason}"))
+}
+
+#[cfg(not(feature = "pfx"))]
+fn from_pkcs12(_: &[u8], _: &str) -> Result<Material, String> {
+    Err("a PKCS#12 (PFX) file, which this build cannot read (feature pfx); convert it to PEM".into())
+}
+
+#[cfg(feature = "pfx")]
+fn decrypted(key: &[u8], password: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let [password, ..] = &super::pbe::Password::candidates(password)[..] else { return Err("no password".into()) };
+    super::pkcs12::private_key(key, password).map_err(|reason| format!("an encrypted private key: {reason}"))
+}
+
+#[cfg(not(feature = "pfx"))]
+fn decrypted(_: &[u8], _: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    Err("an encrypted private key, which this build cannot read (feature pfx)".into())
+}
+
+fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
+    let mut material = Material::default();
+    let mut rest = file;
+    while let Some((label, body, after)) = section(rest)? {
+        rest = after;
+        match label {
+            b"CERTIFICATE" | b"X509 CERTIFICATE" => material.certificates.push(decode(body)?.to_vec()),
+            b"ENCRYPTED PRIVATE KEY" => material.keys.push(decrypted(&decode(body)?, password)?),
+            // Encryption in the text's own head, as OpenSSL wrote it before PKCS#8.
+            b"RSA PRIVATE KEY" if find(body, b"ENCRYPTED").is_some() => {
+                return Err("an encrypted PKCS#1 key; convert it with: openssl pkcs8 -topk8".into());
+            }
+            b"PRIVATE KEY" | b"RSA PRIVATE KEY" => material.keys.push(decode(body)?),
+            b"EC PRIVATE KEY" => {
+                return Err("an elliptic curve key; Entra takes RSA keys for client assertions".into());
+            }
+            _ => {}
+        }
+    }
+    Ok(material)
+}
+
+/// A section's label, what stands in it, and what follows it. Text between sections is explanatory (RFC 7468 §5.2).
+type Section<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+fn section(text: &[u8]) -> Result<Option<Section<'_>>, String> {
+    const DASHES: &[u8] = b"-----";
+    let Some(at) = find(text, b"-----BEGIN ") else { return Ok(None) };
+    let text = &text[at + b"-----BEGIN ".len()..];
+    let whole = || {
+        let (label, rest) = text.split_at(find(text, DASHES)?);
+        let end = [b"-----END ", label, DASHES].concat();
+        let body = &rest[DASHES.len()..];
+        let length = find(body, &end)?;
+        Some((label, &body[..length], &body[length + end.len()..]))
+    };
+    whole().map(Some).ok_or_else(|| "PEM without its end; is the file cut off?".to_owned())
+}
+
+fn decode(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+    let text: Zeroizing<Vec<u8>> =
+        Zeroizing::new(body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "PEM whose content is no base64".to_owned())
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The certificates, then the keys.
+    fn read(text: &str) -> Result<[Vec<Vec<u8>>; 2], String> {
+        let mut material = Material::default();
+        material.add(text.as_bytes(), None)?;
+        Ok([material.certificates, material.keys.iter().map(|key| key.to_vec()).collect()])
+    }
+
+    #[test]
+    fn sections_are_found_among_other_text() {
+        let text = "subject=CN = a\r\n-----BEGIN CERTIFICATE-----\r\nAQ\r\nI=\r\n-----END CERTIFICATE-----\r\nBag Attributes\n\
+            -----BEGIN PRIVATE KEY-----\nAw==\n-----END PRIVATE KEY-----\n-----BEGIN RSA PRIVATE KEY-----\nBA==\n-----END RSA PRIVATE KEY-----\n\
+            -----BEGIN X509 CRL-----\n?\n-----END X509 CRL-----";
+        assert_eq!(read(text), Ok([vec![vec![1, 2]], vec![vec![3], vec![4]]]));
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        for (text, reason) in [
+            ("", "neither"),
+            ("hello", "neither"),
+            ("-----BEGIN CERTIFICATE-----\nAQI=", "cut off"),
+            ("-----BEGIN CERTIFICATE", "cut off"),
+            ("-----BEGIN CERTIFICATE-----\n\u{fc}\n-----END CERTIFICATE-----", "base64"),
+            ("-----BEGIN EC PRIVATE KEY-----\nAQI=\n-----END EC PRIVATE KEY-----", "elliptic curve"),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAQI=\n-----END RSA PRIVATE KEY-----",
+                "openssl pkcs8",
+            ),
+        ] {
+            assert!(read(text).unwrap_err().contains(reason), "{text}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The store in which .NET keeps a user's certificates on Linux: a folder of PKCS#12 files without password.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ring::digest;
+use zeroize::Zeroizing;
+
+use super::certificate::Certificate;
+use super::der;
+use super::name::Name;
+
+/// Below the home of the user.
+const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
+
+/// Files that are read; a store has a handful.
+const MAX_FILES: usize = 256;
+
+/// A larger file is no certificate.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Which certificate of the store.
+pub enum Wanted {
+    /// SHA-1, hexadecimal, lower case.
+    Thumbprint(String),
+    /// The whole subject, as written.
+    DistinguishedName(String),
+    /// A part of the subject.
+    SubjectName(String),
+}
+
+/// The folder and what was read of it.
+pub struct Store {
+    folder: Result<PathBuf, String>,
+    wanted: Wanted,
+    read: Mutex<Read>,
+}
+
+#[derive(Default)]
+struct Read {
+    files: Vec<File>,
+    certificates: Vec<Arc<Certificate>>,
+    /// Of the last file that cannot be read.
+    problem: Option<String>,
+}
+
+/// A file as it was when it was read.
+#[derive(PartialEq, Eq)]
+struct File {
+    path: PathBuf,
+    modified: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+impl Store {
+    /// `path` is `CertificateStorePath`. Nothing is read yet.
+    pub fn new(path: &str, home: Option<PathBuf>, wanted: Wanted) -> Self {
+        let known = path.is_empty() || path.replace('\\', "/").eq_ignore_ascii_case("CurrentUser/My");
+        let folder = match home {
+            _ if !known => Err(format!("the store {path:?} is not available on Linux; use CurrentUser/My")),
+            None => Err("the user's store needs the environment's HOME".into()),
+            Some(home) => Ok(home.join(FOLDER)),
+        };
+        Self { folder, wanted, read: Mutex::default() }
+    }
+
+    /// The certificate that is valid now; of several the newest.
+    pub fn find(&self, now: u64) -> Result<Arc<Certificate>, String> {
+        let folder = self.folder.clone()?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = list(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        if files != read.files {
+            *read = load(files);
+        }
+        let mut found: Vec<_> = read.certificates.iter().filter(|one| self.wanted.is(one)).collect();
+        found.sort_by_key(|one| (one.validity.check(now).is_ok(), one.validity.not_before));
+        found.pop().map(Arc::clone).ok_or_else(|| {
+            let problem = read.problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"));
+            format!(
+                "{}: {} is not among its {} certificates with a key{problem}",
+                folder.display(),
+                self.wanted,
+                read.certificates.len()
+            )
+        })
+    }
+
+    /// Reads everything again at the next use.
+    pub fn forget(&self) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
+    }
+}
+
+impl Wanted {
+    fn is(&self, certificate: &Certificate) -> bool {
+        let own = &certificate.chain[0];
+        let subject = || Name::from_der(&der::Certificate::parse(own)?.subject);
+        match self {
+            Self::Thumbprint(wanted) => thumbprint(own) == *wanted,
+            Self::DistinguishedName(wanted) => {
+                Name::parse(wanted).zip(subject()).is_some_and(|(wanted, subject)| wanted.is(&subject))
+            }
+            Self::SubjectName(wanted) => subject().is_some_and(|subject| subject.mentions(wanted)),
+        }
+    }
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Thumbprint(wanted) => write!(f, "the thumbprint {wanted}"),
+            Self::DistinguishedName(wanted) => write!(f, "the subject {wanted:?}"),
+            Self::SubjectName(wanted) => write!(f, "a subject with {wanted:?}"),
+        }
+    }
+}
+
+fn thumbprint(der: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+    hash.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let metadata = fs::metadata(&path);
+        let Ok(metadata) = metadata else { continue };
+        if metadata.is_file() && metadata.len() <= MAX_BYTES && path.extension().is_some_and(|name| name == "pfx") {
+            let modified = (metadata.mtime(), metadata.mtime_nsec());
+            files.push(File { path, modified, size: metadata.len(), inode: metadata.ino() });
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files.truncate(MAX_FILES);
+    Ok(files)
+}
+
+fn load(files: Vec<File>) -> Read {
+    let mut read = Read::default();
+    for file in &files {
+        let content = fs::read(&file.path).map(Zeroizing::new).map_err(|error| error.to_string());
+        match content.and_then(|content| Certificate::read([&content[..]], None)) {
+            Ok(certificate) => read.certificates.push(Arc::new(certificate)),
+            Err(reason) => read.problem = Some(format!("{}: {reason}", file.path.display())),
+        }
+    }
+    read.files = files;
+    read
+}
+
+#[cfg(test)]
+#[cfg(feature = "pfx")]
+mod tests {
+    use super::*;
+    use crate::credentials::testing::{certificates, data, now};
+
+    const SUBJECT: &str = "CN=app.example, O=\"Example, Inc.\"";
+
+    /// A home whose store holds these files.
+    fn home(names: &[&str]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(FOLDER);
+        fs::create_dir_all(&folder).unwrap();
+        for name in names {
+            fs::copy(data(name), folder.join(name)).unwrap();
+        }
+        home
+    }
+
+    fn find(home: &tempfile::TempDir, path: &str, wanted: Wanted) -> Result<Arc<Certificate>, String> {
+        Store::new(path, Some(home.path().into()), wanted).find(now())
+    }
+
+    #[test]
+    fn a_certificate_is_found_by_thumbprint_and_by_name() {
+        let home = home(&["modern-empty.pfx", "modern.pfx", "pkcs8.pem"]);
+        let own = &certificates("leaf.crt.pem")[0];
+        for wanted in [
+            Wanted::Thumbprint(thumbprint(own)),
+            Wanted::DistinguishedName(SUBJECT.into()),
+            Wanted::SubjectName("app.ex".into()),
+        ] {
+            assert_eq!(&find(&home, "CurrentUser/My", wanted).unwrap().chain[0], own);
+        }
+        assert!(find(&home, "", Wanted::SubjectName("app".into())).is_ok());
+        assert!(find(&home, "currentuser\\my", Wanted::SubjectName("app".into())).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_found_says_where_it_was_looked_for() {
+        let home = home(&["modern-empty.pfx", "modern.pfx"]);
+        for wanted in [
+            Wanted::Thumbprint("0".repeat(40)),
+            Wanted::DistinguishedName("CN=app.example".into()),
+            Wanted::SubjectName("other".into()),
+        ] {
+            let reason = find(&home, "CurrentUser/My", wanted).err().unwrap();
+            assert!(reason.contains("among its 1 certificates") && reason.contains("password"), "{reason}");
+        }
+        let reason = find(&home, "LocalMachine/My", Wanted::SubjectName("app".into())).err().unwrap();
+        assert!(reason.contains("CurrentUser/My"), "{reason}");
+        let empty = tempfile::tempdir().unwrap();
+        assert!(find(&empty, "", Wanted::SubjectName("app".into())).err().unwrap().contains("x509stores/my"));
+        assert!(Store::new("", None, Wanted::SubjectName("a".into())).find(0).err().unwrap().contains("HOME"));
+    }
+
+    #[test]
+    fn a_file_that_comes_later_is_seen() {
+        let home = home(&[]);
+        let store = Store::new("", Some(home.path().into()), Wanted::SubjectName("app".into()));
+        assert!(store.find(now()).is_err());
+        fs::copy(data("legacy-empty.pfx"), home.path().join(FOLDER).join("a.pfx")).unwrap();
+        assert!(store.find(now()).is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! `KeyVault`: a certificate whose private key may leave the vault, as the secret of the same name.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::kept::Kept;
+use super::{Call, Environment, Vault};
+use crate::config;
+use crate::credentials::certificate::{Certificate, Notice, Validity};
+use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
+use crate::url::escape;
+
+/// A certificate in a vault, read and kept.
+pub struct VaultCertificate {
+    vault: Vault,
+    name: String,
+    kept: Kept<Certificate>,
+    notice: Notice,
+}
+
+impl VaultCertificate {
+    /// Nothing is asked yet.
+    pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
+        let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
+        Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
+    }
+
+    fn current(&self, context: &Context<'_>) -> Result<Arc<Certificate>, Failure> {
+        let now = context.clock.unix();
+        let certificate = self.kept.get(now, || {
+            let certificate = self.read(&Call::new(context), now)?;
+            let validity = certificate.validity;
+            Ok((certificate, validity))
+        })?;
+        self.notice.check(&self.name, certificate.validity, now).map_err(Failure::Unusable)?;
+        Ok(certificate)
+    }
+
+    fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Certificate, Failure> {
+        let unusable = |reason: &str| Failure::Unusable(format!("{}: {}: {reason}", self.vault.name(), self.name));
+        let answer = self.vault.get(call, &format!("/certificates/{}", escape(&self.name)))?;
+        dates(&answer).and_then(|dates| dates.check(now)).map_err(|reason| unusable(&reason))?;
+        if answer["policy"]["key_props"]["exportable"] != true {
+            return Err(unusable("its key may not leave the vault; use the SourceType SignedAssertionFromVault"));
+        }
+        let path = item(&answer["sid"], "secrets").ok_or_else(|| unusable("the vault names no secret of it"))?;
+        let secret = self.vault.get(call, &path)?;
+        let value = secret["value"].as_str().ok_or_else(|| unusable("its secret has no value"))?;
+        let content = match secret["contentType"].as_str() {
+            Some("application/x-pem-file") => Zeroizing::new(value.as_bytes().to_vec()),
+            Some("application/x-pkcs12") => {
+                Zeroizing::new(STANDARD.decode(value).map_err(|_| unusable("its secret is no base64"))?)
+            }
+            _ => return Err(unusable("its secret is neither application/x-pkcs12 nor application/x-pem-file")),
+        };
+        Certificate::read([&content[..]], None).map_err(|reason| unusable(&reason))
+    }
+}
+
+/// `attributes`: whether and when the vault lets it be used.
+pub fn dates(answer: &Value) -> Result<Validity, String> {
+    let attributes = &answer["attributes"];
+    if attributes["enabled"] == false {
+        return Err("disabled in the vault".into());
+    }
+    match (attributes["nbf"].as_u64(), attributes["exp"].as_u64()) {
+        (Some(not_before), Some(not_after)) => Ok(Validity { not_before, not_after }),
+        _ => Err("the vault says no dates of it".into()),
+    }
+}
+
+/// The path in an item's id, `https://{vault}/{kind}/{name}/{version}`. The host is not followed: the token goes
+/// to the vault that was configured.
+pub fn item(id: &Value, kind: &str) -> Option<String> {
+    let (_, rest) = id.as_str()?.split_once("://")?;
+    let (_, path) = rest.split_once('/')?;
+    let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts[..] {
+        [own, name, version] if own == kind && plain(name) && plain(version) => Some(format!("/{path}")),
+        _ => None,
+    }
+}
+
+impl Source for VaultCertificate {
+    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
+        let certificate = self.current(context)?;
+        assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)
+    }
+
+    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
+        let Some(validity) = self.kept.validity() else { return Ok(None) };
+        self.notice.check(&self.name, validity, now)?;
+        Ok(Some(validity.not_after))
+    }
+
+    fn certificate(&self, context: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
+        Some(self.current(context))
+    }
+
+    fn reload(&self) {
+        self.kept.forget();
+    }
+}

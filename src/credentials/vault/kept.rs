@@ -1,0 +1,125 @@
+//! What was read of a vault, kept so that a vault is not asked for every token: read again when its end comes
+//! near or the token service did not like it, and no more than once in a few hours.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::credentials::Failure;
+use crate::credentials::certificate::Validity;
+
+/// Between two readings.
+const INTERVAL: u64 = 4 * 60 * 60;
+
+/// So near its end, a certificate may have been renewed.
+const NEAR: u64 = 30 * 24 * 60 * 60;
+
+/// Something with an end.
+pub struct Kept<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    content: Option<(Arc<T>, Validity)>,
+    /// Unix seconds of the last attempt.
+    read_at: u64,
+    forgotten: bool,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { content: None, read_at: 0, forgotten: false }) }
+    }
+}
+
+impl<T> Kept<T> {
+    /// The content, read where there is none or it is due. A reading that fails leaves what is still valid.
+    pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Arc<T>, Failure> {
+        let old = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = state.content.clone().filter(|(_, validity)| !state.is_due(*validity, now));
+            if let Some((content, _)) = fresh {
+                return Ok(content);
+            }
+            // Marked before the vault is asked, and asked without the lock: others go on with what there is.
+            state.read_at = now;
+            state.forgotten = false;
+            state.content.clone().filter(|(_, validity)| validity.check(now).is_ok())
+        };
+        match (read(), old) {
+            (Ok((content, validity)), _) => {
+                let content = Arc::new(content);
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.content = Some((Arc::clone(&content), validity));
+                Ok(content)
+            }
+            (Err(failure), Some((content, _))) => {
+                log::warn!("{failure}; going on with the certificate that was read before");
+                Ok(content)
+            }
+            (Err(failure), None) => Err(failure),
+        }
+    }
+
+    /// What is known without asking.
+    pub fn validity(&self) -> Option<Validity> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.content.as_ref().map(|(_, validity)| *validity)
+    }
+
+    /// Makes the next use read.
+    pub fn forget(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).forgotten = true;
+    }
+}
+
+impl<T> State<T> {
+    fn is_due(&self, validity: Validity, now: u64) -> bool {
+        let near = validity.not_after.saturating_sub(now) <= NEAR && now.saturating_sub(self.read_at) >= INTERVAL;
+        self.forgotten || near || validity.check(now).is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: u64 = 100 * 24 * 60 * 60;
+
+    /// Whether it was read at these moments; each reading is valid until [`END`].
+    fn readings<const N: usize>(kept: &Kept<u64>, moments: [u64; N]) -> [bool; N] {
+        moments.map(|now| {
+            let mut read = false;
+            let content = kept.get(now, || {
+                read = true;
+                Ok((now, Validity { not_before: 0, not_after: END }))
+            });
+            assert!(content.is_ok());
+            read
+        })
+    }
+
+    #[test]
+    fn it_is_read_again_near_its_end_and_no_more_than_every_four_hours() {
+        let near = END - NEAR;
+        let moments = [1, near - 1, near, near + 1, near + INTERVAL - 1, near + INTERVAL];
+        assert_eq!(readings(&Kept::default(), moments), [true, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn it_is_read_again_when_it_is_forgotten() {
+        let kept = Kept::default();
+        assert_eq!(readings(&kept, [1, 2]), [true, false]);
+        kept.forget();
+        assert_eq!(readings(&kept, [3, 4]), [true, false]);
+    }
+
+    #[test]
+    fn a_failure_leaves_what_is_still_valid() {
+        let kept = Kept::default();
+        let failing = |now| kept.get(now, || Err(Failure::Unavailable("down".into())));
+        assert!(failing(1).is_err());
+        assert_eq!(readings(&kept, [2]), [true]);
+        kept.forget();
+        assert_eq!(failing(END).map(|content| *content), Ok(2));
+        assert!(failing(END + 1).is_err());
+    }
+}

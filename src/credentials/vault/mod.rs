@@ -1,0 +1,230 @@
+//! Azure Key Vault as far as certificates need it: protocol page, section 1.6. The vault says in a challenge
+//! for whom a token must be; that is believed only of a name that the vault's own host ends with, since
+//! otherwise a false vault could ask for a token that opens another service.
+
+mod certificate;
+mod kept;
+mod signer;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use certificate::VaultCertificate;
+pub use signer::VaultSigner;
+pub use token::Environment;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::{Context, Failure};
+use crate::outbound::{OutError, OutRequest, OutResponse, Upstream, challenge};
+use crate::secret::Secret;
+use crate::url::Url;
+
+/// Of the vault's REST interface.
+const VERSION: &str = "7.5";
+
+/// For all that one token request needs of a vault: a worker waits.
+const BUDGET: Duration = Duration::from_secs(15);
+
+/// Of one request.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Before the one retry without advice, and the longest advice that is heeded.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read: a certificate with its chain has some kilobytes.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// The longest message of a vault that is passed on, in characters.
+const MAX_MESSAGE: usize = 500;
+
+/// One vault, and the way to a token for it.
+struct Vault {
+    url: Url,
+    environment: Environment,
+    client_id: Option<String>,
+    /// As the last challenge said.
+    resource: Mutex<Option<String>>,
+}
+
+/// What is called, and until when.
+struct Call<'a, 'b> {
+    context: &'a Context<'b>,
+    deadline: Instant,
+}
+
+impl Vault {
+    fn new(url: Url, client_id: Option<String>, environment: Environment) -> Self {
+        Self { url, environment, client_id, resource: Mutex::default() }
+    }
+
+    fn get(&self, call: &Call<'_, '_>, path: &str) -> Result<Value, Failure> {
+        self.send(call, "GET", path, None)
+    }
+
+    fn post(&self, call: &Call<'_, '_>, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(call, "POST", path, Some(body))
+    }
+
+    /// With the token for the resource that is known; where it is not, or the token is refused, the answer
+    /// holds a challenge and the request is sent again.
+    fn send(&self, call: &Call<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut challenged = false;
+        loop {
+            let token = match &resource {
+                Some(resource) => Some(self.environment.token(call, self.client_id.as_deref(), resource)?),
+                None => None,
+            };
+            let answer = self.request(call, method, path, body, token.as_ref())?;
+            if answer.status != 401 || challenged {
+                return judge(&self.name(), &answer);
+            }
+            challenged = true;
+            self.environment.forget();
+            resource = Some(self.challenged(&answer).map_err(Failure::Unusable)?);
+            self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&resource);
+        }
+    }
+
+    fn request(
+        &self,
+        call: &Call<'_, '_>,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        token: Option<&Secret<String>>,
+    ) -> Result<OutResponse, Failure> {
+        let mut url = self.url.with_path(&format!("{}{path}", self.url.base_path()));
+        url.query = Some(format!("api-version={VERSION}"));
+        let fixed = [("accept", "application/json"), ("x-ms-client-request-id", call.context.correlation_id)];
+        let mut headers: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into();
+        if let Some(token) = token {
+            let value = Zeroizing::new(format!("Bearer {}", token.expose()));
+            headers.push(("authorization".to_owned(), value));
+        }
+        // Nothing is said to a vault that has not yet been told who asks.
+        let body = body.filter(|_| token.is_some());
+        if body.is_some() {
+            headers.push(("content-type".to_owned(), Zeroizing::new("application/json".to_owned())));
+        }
+        let request = || OutRequest {
+            upstream: Upstream::KeyVault,
+            method: method.to_owned(),
+            url: url.to_string(),
+            headers: headers.clone(),
+            body: body.map(|body| Zeroizing::new(body.to_string().into_bytes())),
+            timeout: ATTEMPT,
+            max_body: MAX_ANSWER,
+        };
+        call.send(&self.name(), request)
+    }
+
+    /// The resource of a challenge: its last label must not be all that both hosts share, so that the whole of it
+    /// must end the vault's host at a dot.
+    fn challenged(&self, answer: &OutResponse) -> Result<String, String> {
+        let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
+        let challenges = challenge::parse(fields);
+        let bearer = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("Bearer"));
+        let resource = bearer.and_then(|bearer| {
+            let scope = || bearer.parameter("scope").map(super::managed_identity::resource);
+            bearer.parameter("resource").or_else(scope)
+        });
+        let resource = resource.ok_or_else(|| format!("{} answered 401 without naming a resource", self.name()))?;
+        let own = &self.url.origin;
+        let host = Url::parse(resource).map(|resource| resource.origin.host).unwrap_or_default();
+        let dotted = own.host.strip_suffix(&host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if own.is_loopback() || (host.contains('.') && dotted) {
+            return Ok(resource.to_owned());
+        }
+        Err(format!("{} asks for a token for another service ({host}); it gets none", self.name()))
+    }
+
+    fn name(&self) -> String {
+        format!("the vault {}", self.url.origin)
+    }
+}
+
+impl<'a, 'b> Call<'a, 'b> {
+    fn new(context: &'a Context<'b>) -> Self {
+        Self { context, deadline: context.clock.instant() + BUDGET }
+    }
+
+    /// Sends a request that may be sent twice, and does so after what passes by itself.
+    fn send(&self, name: &str, request: impl Fn() -> OutRequest) -> Result<OutResponse, Failure> {
+        match self.attempt(&request) {
+            Ok(answer) if passes(answer.status) => {
+                let advised = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
+                let pause = advised.map_or(PAUSE, Duration::from_secs);
+                if answer.status == 429 || pause > LONGEST_PAUSE || self.left() <= pause {
+                    return Err(Failure::Unavailable(format!("{name} answered {}", answer.status)));
+                }
+                self.context.clock.sleep(pause);
+            }
+            Err(OutError::Connect(_) | OutError::Broken(_)) => self.context.clock.sleep(PAUSE),
+            other => return other.map_err(|error| unanswered(name, &error)),
+        }
+        match self.attempt(&request) {
+            Ok(answer) if passes(answer.status) => {
+                Err(Failure::Unavailable(format!("{name} answered {}", answer.status)))
+            }
+            other => other.map_err(|error| unanswered(name, &error)),
+        }
+    }
+
+    fn attempt(&self, request: &impl Fn() -> OutRequest) -> Result<OutResponse, OutError> {
+        let left = self.left();
+        if left.is_zero() {
+            return Err(OutError::Timeout(format!("no answer within {BUDGET:?}")));
+        }
+        let request = request();
+        self.context.exchange.send(OutRequest { timeout: request.timeout.min(left), ..request })
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(self.context.clock.instant())
+    }
+}
+
+const fn passes(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
+}
+
+fn unanswered(name: &str, error: &OutError) -> Failure {
+    Failure::Unavailable(format!("{name} cannot be reached: {error}"))
+}
+
+fn judge(name: &str, answer: &OutResponse) -> Result<Value, Failure> {
+    let advice = match answer.status {
+        200 => {
+            return serde_json::from_slice(&answer.body)
+                .map_err(|_| Failure::Unavailable(format!("{name} sent an answer that is no JSON")));
+        }
+        401 => "; is the vault in the tenant of the identity that asks?",
+        403 => {
+            "; grant the identity that asks the roles Key Vault Certificate User and, where the key stays in the \
+             vault, Key Vault Crypto User, and see to the vault's firewall"
+        }
+        404 => "; see to KeyVaultCertificateName",
+        _ => "",
+    };
+    let reason = reason(&answer.body);
+    Err(Failure::Unusable(format!("{name} answered {}: {reason}{advice}", answer.status)))
+}
+
+/// The vault's own words (`{"error":{"code":…,"message":…}}`), one line.
+fn reason(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |name| body["error"][name].as_str();
+    let line = match (text("code"), text("message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "no reason given".to_owned(),
+    };
+    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
+}

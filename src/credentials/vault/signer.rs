@@ -1,0 +1,88 @@
+//! `SignedAssertionFromVault`: the key never leaves the vault, which signs each assertion's hash.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::digest;
+use serde_json::json;
+
+use super::certificate::{dates, item};
+use super::kept::Kept;
+use super::{Call, Environment, Vault};
+use crate::config;
+use crate::credentials::certificate::{Notice, Validity};
+use crate::credentials::{ClientAuth, Context, Failure, Source, assertion, der};
+use crate::url::escape;
+
+/// A key in a vault and the certificate that Entra knows it by.
+pub struct VaultSigner {
+    vault: Vault,
+    name: String,
+    kept: Kept<Public>,
+    notice: Notice,
+}
+
+/// What may be known of it.
+struct Public {
+    /// DER.
+    certificate: Vec<u8>,
+    /// `/keys/{name}/{version}`.
+    key: String,
+    validity: Validity,
+}
+
+impl VaultSigner {
+    /// Nothing is asked yet.
+    pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
+        let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
+        Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
+    }
+
+    fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Public, Failure> {
+        let unusable = |reason: &str| self.unusable(reason);
+        let answer = self.vault.get(call, &format!("/certificates/{}", escape(&self.name)))?;
+        let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
+        let validity = validity.map_err(|reason| unusable(&reason))?;
+        let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault names no key of it"))?;
+        let certificate = answer["cer"].as_str().and_then(|text| STANDARD.decode(text).ok());
+        let certificate = certificate.ok_or_else(|| unusable("the vault sent no certificate"))?;
+        let parsed = der::Certificate::parse(&certificate).ok_or_else(|| unusable("no X.509 certificate"))?;
+        if der::rsa_from_spki(&parsed.spki).is_none() {
+            return Err(unusable("no RSA key; Entra takes RSA keys for client assertions"));
+        }
+        Ok(Public { certificate, key, validity })
+    }
+
+    fn unusable(&self, reason: &str) -> Failure {
+        Failure::Unusable(format!("{}: {}: {reason}", self.vault.name(), self.name))
+    }
+}
+
+impl Source for VaultSigner {
+    fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
+        let (call, now) = (Call::new(context), context.clock.unix());
+        let public = self.kept.get(now, || {
+            let public = self.read(&call, now)?;
+            let validity = public.validity;
+            Ok((public, validity))
+        })?;
+        self.notice.check(&self.name, public.validity, now).map_err(Failure::Unusable)?;
+        let text = assertion::unsigned(std::slice::from_ref(&public.certificate), context);
+        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
+        let body = json!({ "alg": "PS256", "value": hash });
+        let answer = self.vault.post(&call, &format!("{}/sign", public.key), &body)?;
+        let signature = answer["value"].as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let signature = signature
+            .ok_or_else(|| Failure::Unavailable(format!("{} sent an answer without a signature", self.vault.name())))?;
+        Ok(ClientAuth::Assertion(assertion::signed_with(text, &signature)))
+    }
+
+    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
+        let Some(validity) = self.kept.validity() else { return Ok(None) };
+        self.notice.check(&self.name, validity, now)?;
+        Ok(Some(validity.not_after))
+    }
+
+    fn reload(&self) {
+        self.kept.forget();
+    }
+}

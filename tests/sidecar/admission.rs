@@ -1,0 +1,101 @@
+//! Who may call: contract section 8; and the shape of answers to what nobody may ask.
+
+use std::io::{Read, Write};
+
+use super::support::{Request, Scene, connect};
+
+const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
+
+#[test]
+fn foreign_hosts_and_web_pages_are_refused_and_health_is_open() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    for (name, value) in [("Host", "evil.example"), ("Origin", "http://localhost"), ("Sec-Fetch-Site", "cross-site")] {
+        for target in [APP, "/Validate", "/nowhere"] {
+            Request::get(target).header(name, value).send(sidecar.address).expect(403);
+        }
+        for target in ["/healthz", "/health", "/metrics"] {
+            Request::get(target).header(name, value).send(sidecar.address).expect(200);
+        }
+    }
+    Request::get(APP).header("Sec-Fetch-Site", "none").send(sidecar.address).expect(200);
+    let scene = scene.with("AllowedHosts", "sidecar;*.local");
+    let sidecar = scene.start();
+    Request::get(APP).header("Host", "SIDECAR:5000").send(sidecar.address).expect(200);
+    Request::get(APP).header("Host", "a.local").send(sidecar.address).expect(200);
+}
+
+#[test]
+fn the_callers_token_is_demanded_where_it_is_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "open sesame\n").unwrap();
+    let scene = Scene::new().with("Sidecar:CallerTokenFile", path.to_str().unwrap());
+    let sidecar = scene.start();
+    sidecar.get(APP).expect(403);
+    let with = |token: &str| Request::get(APP).header("X-Sidecar-Token", token).send(sidecar.address);
+    with("wrong").expect(403);
+    with("open sesame").expect(200);
+    std::fs::write(&path, "another").unwrap();
+    with("open sesame").expect(403);
+    with("another").expect(200);
+    sidecar.get("/healthz").expect(200);
+}
+
+#[test]
+fn overrides_that_are_not_allowed_are_refused_rather_than_ignored() {
+    let scene = Scene::new().with("Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated", "false");
+    let sidecar = scene.start();
+    sidecar.get(APP).expect(200);
+    for query in ["AgentIdentity=a", "optionsOverride.Scopes=a"] {
+        let response = sidecar.get(&format!("{APP}?{query}")).expect(403);
+        assert!(
+            response.body.contains("Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated"),
+            "{}",
+            response.body
+        );
+    }
+    sidecar.get("/DownstreamApiUnauthenticated/App?optionsOverride.AcceptHeader=text/csv").expect(200);
+}
+
+#[test]
+fn ambiguous_framing_is_refused_once_and_the_connection_closed() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    for request in [
+        "POST /DownstreamApiUnauthenticated/App HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n\r\n",
+        "GET /healthz HTTP/1.1\nHost: localhost\n\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n folded\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n",
+        "GET /Validate HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+    ] {
+        let mut stream = connect(sidecar.address);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(answer.contains("application/problem+json"));
+    }
+}
+
+#[test]
+fn limits_of_head_body_and_token_have_their_statuses() {
+    let scene = Scene::new().with("Sidecar:Limits:RequestBodyBytes", "1000").with("Sidecar:Limits:TokenBytes", "2000");
+    let sidecar = scene.start().with_keys();
+    let long = "a".repeat(33 * 1024);
+    Request::get("/healthz").header("X-Long", &long).send(sidecar.address).expect(431);
+    Request::get(&format!("/{long}")).send(sidecar.address).expect(414);
+    let many = (0..101).fold(Request::get("/healthz"), |request, number| request.header(&format!("X-{number}"), "1"));
+    many.send(sidecar.address).expect(431);
+    let post = |size: usize| {
+        Request::new("POST", "/DownstreamApiUnauthenticated/App")
+            .body("text/plain", vec![b'a'; size])
+            .send(sidecar.address)
+    };
+    post(1000).expect(200);
+    post(1001).expect(413);
+    sidecar.get_as(&"a".repeat(2001), "/Validate").expect(401);
+}

@@ -1,0 +1,155 @@
+//! Many at once, and Entra gone: contract sections 6 and 9.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use local_tenant::{Action, Fault, Kind};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::support::{PATIENCE, Request, Response, Scene, claims, connect, eventually};
+
+const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
+
+#[test]
+fn a_thousand_callers_of_a_cold_token_cost_one_request_and_no_thread() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    sidecar.get("/healthz").expect(200);
+    scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
+    let threads = sidecar.threads();
+    let request = format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut streams: Vec<_> = (0..1000).map(|_| connect(sidecar.address)).collect();
+    for stream in &mut streams {
+        stream.write_all(request.as_bytes()).unwrap();
+    }
+    assert!(scene.tenant.faults().wait_held(1, PATIENCE));
+    eventually("all others are parked", || {
+        sidecar.get("/metrics").body.contains("entra_sidecar_connections{state=\"parked\"} 999")
+    });
+    assert_eq!(sidecar.threads(), threads);
+    scene.tenant.faults().release();
+    let tokens: HashSet<String> = streams.iter_mut().map(|stream| Response::read(stream, false).token()).collect();
+    assert_eq!((tokens.len(), scene.tenant.journal().count(Kind::Token)), (1, 1));
+}
+
+#[test]
+fn no_more_than_the_workers_but_two_wait_for_upstreams() {
+    let scene = Scene::new().with("Sidecar:Limits:Workers", "4");
+    let sidecar = scene.start().with_keys();
+    sidecar.get(APP).expect(200);
+    let user = scene.user("alice");
+    scene.tenant.fail(Fault::always(Kind::Token, Action::Hold));
+    let cold = |name: &str| format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath={name}");
+    let waiting: Vec<_> = ["a", "b"]
+        .map(|name| {
+            let (target, address) = (cold(name), sidecar.address);
+            std::thread::spawn(move || Request::get(&target).send(address))
+        })
+        .into();
+    assert!(scene.tenant.faults().wait_held(2, PATIENCE));
+    assert_eq!(sidecar.get(&cold("c")).expect(503).header("Retry-After"), Some("1"));
+    sidecar.get("/healthz").expect(200);
+    sidecar.get(APP).expect(200);
+    sidecar.get_as(&user, "/Validate").expect(200);
+    scene.tenant.faults().clear();
+    scene.tenant.faults().release();
+    for waiting in waiting {
+        waiting.join().unwrap().expect(200);
+    }
+}
+
+#[test]
+fn while_entra_is_down_what_is_known_goes_on_and_all_comes_back_by_itself() {
+    let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "1");
+    let sidecar = scene.start().with_keys();
+    let token = sidecar.get(APP).token();
+    let user = scene.user("alice");
+    for kind in [Kind::Token, Kind::Metadata, Kind::Jwks] {
+        scene.tenant.fail(Fault::always(kind, Action::CutBeforeAnswer));
+    }
+    assert_eq!(sidecar.get(APP).token(), token);
+    sidecar.get_as(&user, "/Validate").expect(200);
+    for _ in 0..3 {
+        let response = sidecar.get_as(&user, "/AuthorizationHeader/Down").expect(503);
+        assert!(response.header("Retry-After").is_some());
+    }
+    sidecar.get("/healthz").expect(200);
+    scene.tenant.faults().clear();
+    sidecar.get_as(&user, "/AuthorizationHeader/Down").expect(200);
+}
+
+#[test]
+fn half_open_connections_cost_no_thread_and_keep_nobody_waiting() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    sidecar.get(APP).expect(200);
+    let threads = sidecar.threads();
+    let silent: Vec<_> = (0..2000)
+        .map(|number| {
+            let mut stream = connect(sidecar.address);
+            stream.write_all(&b"GET /healthz HTTP/1.1\r\nHost: loc"[..number % 30]).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..50 {
+        sidecar.get(APP).expect(200);
+    }
+    assert_eq!(sidecar.threads(), threads);
+    drop(silent);
+}
+
+/// Random users, APIs and overrides, all at once; every token says whose and what it is.
+#[test]
+fn one_callers_token_never_answers_another() {
+    let scene = Scene::new().with("DownstreamApis:Graph:Scopes", "https://graph.microsoft.com/User.Read");
+    let sidecar = Arc::new(scene.start().with_keys());
+    let users = ["alice", "bob"];
+    let tokens: Vec<String> = users.iter().cycle().take(6).map(|user| scene.user(user)).collect();
+    let one = (0..tokens.len(), any::<bool>(), any::<bool>(), 0..3_u8);
+    let mut runner = TestRunner::new(Config { cases: 6, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&prop::collection::vec(one, 40..80), |requests| {
+            let chunks: Vec<_> = requests.chunks(requests.len().div_ceil(8)).map(<[_]>::to_vec).collect();
+            std::thread::scope(|threads| {
+                let tasks: Vec<_> = chunks
+                    .into_iter()
+                    .map(|chunk| {
+                        let (sidecar, tokens) = (Arc::clone(&sidecar), &tokens);
+                        threads.spawn(move || {
+                            for (who, graph, force, app) in chunk {
+                                let (api, audience) = if graph { ("Graph", "graph") } else { ("Down", "d0d0d0d0") };
+                                let force =
+                                    if force { "?optionsOverride.AcquireTokenOptions.ForceRefresh=true" } else { "" };
+                                if app == 0 {
+                                    let own = claims(&sidecar.get(&format!("{APP}{force}")).token());
+                                    assert_eq!(own["idtyp"].as_str(), Some("app"));
+                                    continue;
+                                }
+                                let target = format!("/AuthorizationHeader/{api}{force}");
+                                let own = claims(&sidecar.get_as(&tokens[who], &target).token());
+                                assert_eq!(own["name"].as_str(), Some(users[who % 2]));
+                                assert!(own["aud"].as_str().unwrap().contains(audience), "{own}");
+                            }
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    task.join().unwrap();
+                }
+            });
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn ready_at_once_though_entra_cannot_be_reached() {
+    let scene = Scene::new();
+    scene.tenant.fail(Fault::always(Kind::Metadata, Action::Delay(Duration::from_secs(5))));
+    let sidecar = scene.start();
+    sidecar.get("/healthz").expect(200);
+    sidecar.get(APP).expect(200);
+}

@@ -1,0 +1,182 @@
+//! Start, health, reload and end: contract sections 1 and 10.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use local_tenant::{Action, Fault, Kind};
+
+use super::support::{PATIENCE, Request, Scene, Sidecar, command, connect, eventually};
+
+const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
+
+#[test]
+fn a_term_signal_lets_requests_finish_and_health_says_so() {
+    let scene = Scene::new();
+    let mut sidecar = scene.start();
+    scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
+    let mut idle = connect(sidecar.address);
+    assert_eq!(Request::get("/healthz").send_on(&mut idle).status, 200);
+    let address = sidecar.address;
+    let slow = std::thread::spawn(move || Request::get(APP).send(address));
+    assert!(scene.tenant.faults().wait_held(1, PATIENCE));
+    sidecar.signal("-TERM");
+    eventually("the listener is closed", || std::net::TcpStream::connect(address).is_err());
+    let health = Request::get("/healthz").send_on(&mut idle);
+    assert_eq!((health.status, health.body.lines().next()), (503, Some("Unhealthy")));
+    scene.tenant.faults().release();
+    slow.join().unwrap().expect(200);
+    assert_eq!(sidecar.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let scene = Scene::new();
+    let mut sidecar = scene.start();
+    scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
+    let address = sidecar.address;
+    let slow = std::thread::spawn(move || {
+        let mut stream = connect(address);
+        stream.write_all(format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        stream.read(&mut [0; 1])
+    });
+    assert!(scene.tenant.faults().wait_held(1, PATIENCE));
+    sidecar.signal("-TERM");
+    eventually("the listener is closed", || std::net::TcpStream::connect(address).is_err());
+    sidecar.signal("-INT");
+    sidecar.wait();
+    assert!(!matches!(slow.join().unwrap(), Ok(1..)), "the request was cut");
+    scene.tenant.faults().release();
+}
+
+#[test]
+fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() {
+    let scene = Scene::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("appsettings.json");
+    let write = |apis: &str| std::fs::write(&path, format!("{{\"DownstreamApis\":{{{apis}}}}}")).unwrap();
+    let api = |name: &str| format!("\"{name}\":{{\"Scopes\":[\"api://downstream/.default\"]}}");
+    write(&api("One"));
+    let scene = scene.with("contentRoot", folder.path().to_str().unwrap());
+    let sidecar = scene.start();
+    let has = |name: &str| sidecar.get(&format!("/AuthorizationHeaderUnauthenticated/{name}")).status == 200;
+    assert!(has("One") && !has("Two"));
+    write(&format!("{},{}", api("One"), api("Two")));
+    sidecar.signal("-HUP");
+    eventually("the new API is known", || has("Two"));
+    write("\"Two\":{\"BaseUrl\":\"nonsense\"}");
+    sidecar.signal("-HUP");
+    eventually("the bad one is reported", || sidecar.log().iter().any(|line| line.contains("not reloaded")));
+    assert!(has("One") && has("Two"));
+}
+
+#[test]
+fn a_missing_certificate_is_unhealthy_and_named() {
+    let scene = Scene::new().with("AzureAd:ClientCredentials:0:SourceType", "Path");
+    let mut settings = scene.with("AzureAd:ClientCredentials:0:CertificateDiskPath", "/absent.pem").settings;
+    settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
+    let sidecar = Sidecar::start(&settings, &[]);
+    let health = sidecar.get("/healthz").expect(503);
+    assert_eq!(health.body, "Unhealthy\nno usable credential in AzureAd\n");
+    let body = sidecar.get(APP).problem(500, "Failed to acquire token for downstream API").json();
+    assert_eq!(body["extensions"]["errorCode"], "invalid_client_credential");
+    assert_eq!(body["extensions"]["credentials"][0]["sourceType"], "Path");
+}
+
+#[test]
+fn health_and_metrics_answer_head_and_speak_plain_text() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    let health = sidecar.get("/healthz").expect(200);
+    assert_eq!((health.body.as_str(), health.header("Content-Type")), ("Healthy", Some("text/plain")));
+    for target in ["/healthz", "/metrics"] {
+        Request::new("HEAD", target).send(sidecar.address).expect(200);
+    }
+    sidecar.get(APP).expect(200);
+    let metrics = sidecar.get("/metrics").expect(200).body;
+    for name in [
+        "http_requests_total{",
+        "http_request_duration_seconds_bucket{",
+        "token_cache_requests_total{",
+        "token_cache_entries ",
+        "token_cache_bytes ",
+        "token_cache_evictions_total ",
+        "upstream_requests_total{",
+        "upstream_request_duration_seconds_bucket{",
+        "token_validations_total{",
+        "workers{",
+        "connections{",
+        "panics_total ",
+        "build_info{",
+    ] {
+        assert!(metrics.contains(&format!("\nentra_sidecar_{name}")), "{name}");
+    }
+    for name in ["process_start_time_seconds ", "process_resident_memory_bytes ", "process_open_fds "] {
+        assert!(metrics.contains(&format!("\n{name}")), "{name}");
+    }
+    let scene = scene.with("Sidecar:Metrics", "false");
+    scene.start().get("/metrics").expect(404);
+}
+
+#[test]
+fn the_openapi_document_is_for_development_alone() {
+    let scene = Scene::new();
+    scene.start().get("/openapi/v1.json").expect(404);
+    let sidecar = scene.with("environment", "Development").start();
+    assert_eq!(sidecar.get("/openapi/v1.json").expect(200).json()["openapi"], "3.0.3");
+}
+
+#[test]
+fn a_unix_socket_is_for_owner_and_group_and_replaces_a_stale_one() {
+    let scene = Scene::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let mut child = command();
+    child.arg("--urls").arg(format!("unix:{}", path.display()));
+    for (key, value) in &scene.settings {
+        child.arg("--set").arg(format!("{key}={value}"));
+    }
+    let mut child = child.stderr(std::process::Stdio::null()).spawn().unwrap();
+    eventually("the socket answers", || UnixStream::connect(&path).is_ok());
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_access_log_holds_the_route_and_never_the_query() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    Request::get(&format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath=hidden"))
+        .header("x-ms-client-request-id", "id-of-mine")
+        .send(sidecar.address)
+        .expect(200);
+    eventually("the line is there", || sidecar.log().iter().any(|line| line.contains("id-of-mine")));
+    let log = sidecar.log();
+    let line = log.iter().find(|line| line.contains("access") && line.contains("id-of-mine")).unwrap();
+    assert!(line.contains("GET /AuthorizationHeaderUnauthenticated/{serviceName} 200"), "{line}");
+    assert!(!log.iter().any(|line| line.contains("access") && line.contains("hidden")));
+}
+
+#[test]
+fn check_judges_online_what_can_be_had_without_a_user() {
+    let scene = Scene::new();
+    let check = |settings: &super::support::Settings| {
+        let mut command = command();
+        command.args(["check", "--online"]);
+        for (key, value) in settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command.output().unwrap()
+    };
+    let good = check(&scene.settings);
+    let text = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+    assert!(text.contains("DownstreamApis:App: a token was acquired") && text.contains("needs a user"), "{text}");
+    assert!(!text.contains(local_tenant::directory::APP_SECRET));
+    let scene = scene.with("AzureAd:ClientCredentials:0:ClientSecret", "wrong");
+    let bad = check(&scene.settings);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("DownstreamApis:App: "));
+}

@@ -1,0 +1,12 @@
+//! The real binary over real sockets, against the local tenant.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod acquire;
+mod admission;
+mod concurrency;
+mod credentials;
+mod downstream;
+mod lifecycle;
+mod support;
+mod validate;

@@ -1,0 +1,304 @@
+//! A sidecar process beside a tenant, and a client that hides nothing of HTTP.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use local_tenant::directory::{APP_ID, APP_SECRET, TENANT_ID};
+use local_tenant::{LocalTenant, Options};
+use serde_json::Value;
+
+/// Long enough for the slowest machine; a test that works does not wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What must be in no line of any log.
+const SECRETS: [&str; 2] = [APP_SECRET, "eyJ"];
+
+/// Polls until it is so.
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Settings by key, as they are given on the command line.
+pub type Settings = BTreeMap<String, String>;
+
+/// A tenant and the settings of a sidecar that uses it, with two APIs: `Down` for users, `App` for the application.
+pub struct Scene {
+    pub tenant: LocalTenant,
+    pub settings: Settings,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let tenant = LocalTenant::start(Options::default());
+        let api = format!("{}/api/", tenant.base_url());
+        let settings = [
+            ("AzureAd:Instance", format!("{}/", tenant.base_url())),
+            ("AzureAd:TenantId", TENANT_ID.to_owned()),
+            ("AzureAd:ClientId", APP_ID.to_owned()),
+            ("AzureAd:ClientCredentials:0:SourceType", "ClientSecret".to_owned()),
+            ("AzureAd:ClientCredentials:0:ClientSecret", APP_SECRET.to_owned()),
+            ("DownstreamApis:Down:BaseUrl", api.clone()),
+            ("DownstreamApis:Down:Scopes", "api://downstream/read".to_owned()),
+            ("DownstreamApis:App:BaseUrl", api),
+            ("DownstreamApis:App:Scopes", "api://downstream/.default".to_owned()),
+            ("DownstreamApis:App:RequestAppToken", "true".to_owned()),
+            ("Logging:LogLevel:Default", "Trace".to_owned()),
+            ("Logging:LogLevel:Access", "Information".to_owned()),
+        ];
+        Self { tenant, settings: settings.map(|(key, value)| (key.to_owned(), value)).into() }
+    }
+
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn start(&self) -> Sidecar {
+        self.start_with(&[])
+    }
+
+    /// With environment variables.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Sidecar {
+        Sidecar::start(&self.settings, variables)
+    }
+
+    /// A user's token for the sidecar's own application.
+    pub fn user(&self, name: &str) -> String {
+        self.tenant.mint_user(name).token()
+    }
+}
+
+/// A running process, which ends with this.
+pub struct Sidecar {
+    child: Child,
+    pub address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// The command without anything of this process's environment that would change what it does.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entra-sidecar"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A port that nobody listens at.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+impl Sidecar {
+    pub fn start(settings: &Settings, variables: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.envs(variables.iter().copied());
+        command.args(["--urls", "http://127.0.0.1:0"]).stderr(Stdio::piped()).stdout(Stdio::null());
+        for (key, value) in settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut address = None;
+        // The kernel chose the port, so that no other test's process can have it.
+        eventually("the sidecar listens", || {
+            let log = log.lock().unwrap();
+            let told = log.iter().find_map(|line| line.split_once("listening on http://"));
+            address = told.map(|(_, address)| address.parse().unwrap());
+            address.is_some()
+        });
+        Self { child, address: address.unwrap(), log, reader: Some(reader) }
+    }
+
+    /// Waits until it has signing keys.
+    pub fn with_keys(self) -> Self {
+        eventually("signing keys", || self.log().iter().any(|line| line.contains("signing keys from")));
+        self
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        Request::get(target).send(self.address)
+    }
+
+    pub fn get_as(&self, token: &str, target: &str) -> Response {
+        Request::get(target).bearer(token).send(self.address)
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if !thread::panicking() {
+            for line in self.log() {
+                assert!(!SECRETS.iter().any(|secret| line.contains(secret)), "a secret in the log: {line}");
+            }
+        }
+    }
+}
+
+pub struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub fn new(method: &str, target: &str) -> Self {
+        let host = ("Host".to_owned(), "localhost".to_owned());
+        Self { method: method.to_owned(), target: target.to_owned(), headers: vec![host], body: Vec::new() }
+    }
+
+    pub fn get(target: &str) -> Self {
+        Self::new("GET", target)
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        let length = self.body.len().to_string();
+        self.header("Content-Type", content_type).header("Content-Length", &length)
+    }
+
+    pub fn send(self, address: SocketAddr) -> Response {
+        self.header("Connection", "close").send_on(&mut connect(address))
+    }
+
+    /// On a connection that stays open.
+    pub fn send_on(&self, stream: &mut TcpStream) -> Response {
+        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend(format!("{name}: {value}\r\n").bytes());
+        }
+        bytes.extend(b"\r\n");
+        bytes.extend(&self.body);
+        stream.write_all(&bytes).unwrap();
+        Response::read(stream, self.method == "HEAD")
+    }
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Response {
+    pub fn read(stream: &mut TcpStream, head_only: bool) -> Self {
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the connection was closed in the head: {head:?}");
+            if line == "\r\n" {
+                break;
+            }
+            head.push(line.trim_end().to_owned());
+        }
+        let status = head[0].split(' ').nth(1).unwrap().parse().unwrap();
+        let split = |line: &String| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers: Vec<_> = head[1..].iter().map(|line| split(line).unwrap()).collect();
+        let mut response = Self { status, headers, body: String::new() };
+        let length = response.header("Content-Length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; if head_only { 0 } else { length }];
+        reader.read_exact(&mut body).unwrap();
+        response.body = String::from_utf8(body).unwrap();
+        response
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+
+    /// A problem with this detail.
+    #[track_caller]
+    pub fn problem(self, status: u16, detail: &str) -> Self {
+        assert_eq!((self.status, self.json()["detail"].as_str()), (status, Some(detail)), "{}", self.body);
+        assert_eq!(self.header("Content-Type"), Some("application/problem+json"));
+        assert_eq!(self.header("Cache-Control"), Some("no-store"));
+        self
+    }
+
+    /// The token in `authorizationHeader`.
+    #[track_caller]
+    pub fn token(&self) -> String {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.json()["authorizationHeader"].as_str().unwrap().split_once(' ').unwrap().1.to_owned()
+    }
+}
+
+/// The payload of a token, unverified.
+pub fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
