@@ -40,6 +40,7 @@ fn refused(sidecar: &Sidecar) -> (u16, String) {
     (answer.status, answer.body)
 }
 
+#[cfg_attr(not(feature = "pfx"), ignore = "reads PFX files, for which the feature pfx is needed")]
 #[test]
 fn certificates_in_files_are_accepted() {
     let pfx = STANDARD.encode(std::fs::read(key("client-1.pfx")).unwrap());
@@ -69,6 +70,7 @@ fn a_certificate_that_cannot_be_used_is_told_by_place_and_kind() {
     assert_eq!(scene.tenant.journal().count(Kind::Token), 0);
 }
 
+#[cfg_attr(not(feature = "pfx"), ignore = "reads PFX files, for which the feature pfx is needed")]
 #[test]
 fn a_vault_gives_certificates_or_signs_itself() {
     for (kind, name, requests) in
@@ -102,6 +104,7 @@ fn a_workload_identity_opens_the_vault() {
     assert_eq!(scene.tenant.journal().count(Kind::Token), 2);
 }
 
+#[cfg_attr(not(feature = "pfx"), ignore = "reads PFX files, for which the feature pfx is needed")]
 #[test]
 fn what_a_vault_does_not_give_is_a_credential_that_cannot_be_used() {
     for (name, words) in [
