@@ -97,7 +97,7 @@ macro_rules! targets {
         #[test]
         fn every_target_is_run() {
             for (name, _) in targets::TARGETS {
-                assert!([$(stringify!($name)),*, "jwe"].contains(name), "{name}");
+                assert!([$(stringify!($name)),*, "jwe", "pfx"].contains(name), "{name}");
             }
         }
     };
@@ -108,11 +108,22 @@ targets! {
     downstream_answer configuration pem
 }
 
-/// Each try costs an RSA operation.
+/// Each try costs an RSA operation, so the seeds alone are tried.
 #[cfg(feature = "jwe")]
 #[test]
 fn jwe() {
     for seed in seeds("jwe") {
         targets::token::jwe(&seed);
+    }
+}
+
+/// Each try costs thousands of hashes, so the seeds alone are tried, cut off in every tenth place.
+#[test]
+fn pfx() {
+    for seed in seeds("pfx") {
+        targets::operator::pfx(&seed);
+        for length in (0..seed.len()).step_by(seed.len() / 10 + 1) {
+            targets::operator::pfx(&seed[..length]);
+        }
     }
 }

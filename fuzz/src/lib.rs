@@ -28,4 +28,5 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("downstream_answer", upstream::downstream_answer),
     ("configuration", operator::configuration),
     ("pem", operator::pem),
+    ("pfx", operator::pfx),
 ];

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use entra_sidecar::config::{self, Invocation};
 use entra_sidecar::credentials::certificate::Certificate;
 use entra_sidecar::credentials::der;
+use entra_sidecar::secret::Secret;
 
 /// Any file is a configuration or a list of problems, each in one line.
 pub fn configuration(data: &[u8]) {
@@ -15,8 +16,8 @@ pub fn configuration(data: &[u8]) {
     let loaded = config::load(&invocation);
     let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
     let (problems, warnings) = match &loaded {
-        Ok(loaded) => (&[][..], &loaded.warnings[..]),
-        Err(rejected) => (&rejected.problems[..], &rejected.warnings[..]),
+        Ok(loaded) => (&[][..], &loaded.warnings),
+        Err(rejected) => (&rejected.problems[..], &rejected.warnings),
     };
     for line in problems.iter().chain(warnings).map(ToString::to_string) {
         assert!(!line.chars().any(char::is_control), "{line:?}");
@@ -28,15 +29,29 @@ pub fn configuration(data: &[u8]) {
     }
 }
 
-/// A certificate comes with the key that it belongs to, or not at all.
-pub fn pem(data: &[u8]) {
-    if let Ok(certificate) = Certificate::read([data], None) {
-        assert!(!certificate.chain.is_empty() && certificate.thumbprint().len() == 43);
-        let _ = certificate.validity.check(1_700_000_000);
+/// A certificate comes with the key that it belongs to, or not at all; what is wrong is said in one line.
+fn certificate(data: &[u8], password: Option<&Secret<String>>) {
+    match Certificate::read([data], password) {
+        Ok(certificate) => {
+            assert!(!certificate.chain.is_empty() && certificate.thumbprint().len() == 43);
+            let _ = certificate.validity.check(1_700_000_000);
+        }
+        Err(reason) => assert!(!reason.is_empty() && !reason.chars().any(char::is_control), "{reason:?}"),
     }
+}
+
+/// PEM, and DER in all its parts.
+pub fn pem(data: &[u8]) {
+    certificate(data, None);
     if let Some(certificate) = der::Certificate::parse(data) {
         let _ = (der::rsa_from_spki(&certificate.spki), der::ec_point_from_spki(&certificate.spki));
     }
     let _ = (der::rsa_from_spki(data), der::ec_point_from_spki(data), der::ec_private_key(data));
     let _ = der::rsa_from_pkcs1(data);
+}
+
+/// PKCS#12 and encrypted PEM.
+pub fn pfx(data: &[u8]) {
+    static PASSWORD: LazyLock<Secret<String>> = LazyLock::new(|| Secret::new("pass word".to_owned()));
+    certificate(data, Some(&PASSWORD));
 }
