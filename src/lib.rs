@@ -30,6 +30,7 @@ pub mod outbound;
 pub mod routes;
 pub mod secret;
 pub mod shr;
+pub mod spelling;
 pub mod text;
 pub mod token;
 pub mod url;

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_sidecar::config::{Api, is_reserved_header};
+use entra_sidecar::config::Api;
 use entra_sidecar::options::{Effective, Overrides, Target};
-use entra_sidecar::outbound::header::{is_token, is_value};
+use entra_sidecar::outbound::header::{is_reserved, is_token, is_value};
 use entra_sidecar::token::BoundKey;
 use entra_sidecar::url::Url;
 
@@ -13,7 +13,7 @@ pub fn overrides(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     let Ok(overrides) = Overrides::parse(Some(query)) else { return };
     for (name, value) in &overrides.extra_headers {
-        assert!(is_token(name) && !is_reserved_header(name) && is_value(value), "{name:?} {value:?}");
+        assert!(is_token(name) && !is_reserved(name) && is_value(value), "{name:?} {value:?}");
     }
     assert!([&overrides.accept, &overrides.content_type].into_iter().flatten().all(|value| is_value(value)));
     for text in [&overrides.tenant, &overrides.fmi_path, &overrides.session_key].into_iter().flatten() {

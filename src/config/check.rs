@@ -4,6 +4,7 @@ use super::Problem;
 use super::keys::{self, Kind};
 use super::load::Reader;
 use super::source::Setting;
+use crate::spelling;
 use crate::url::Url;
 
 /// Every value is of its key's type, and no upstream is called without TLS by accident.
@@ -67,6 +68,6 @@ pub fn unknown(reader: &mut Reader<'_>) {
 }
 
 fn misspelt_section(key: &str, first: &str) -> Option<&'static str> {
-    let close = |section: &&&str| keys::distance(&first.to_lowercase(), &section.to_lowercase()) <= 2;
+    let close = |section: &&&str| spelling::distance(&first.to_lowercase(), &section.to_lowercase()) <= 2;
     if key.contains(':') { keys::SECTIONS.iter().find(close).copied() } else { None }
 }

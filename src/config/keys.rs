@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::parse;
 use super::table::KEYS;
+use crate::spelling;
 use crate::url::Url;
 
 /// A setting that the program knows.
@@ -245,7 +246,8 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
             |(at, own): (usize, &'static str)| if own == "*" { segments.get(at).copied().unwrap_or("0") } else { own };
         key.pattern.split(':').enumerate().map(fill).collect::<Vec<_>>()
     };
-    let best = KEYS.iter().map(candidate).min_by_key(|parts| distance(&joined, &parts.join(":").to_lowercase()));
+    let best =
+        KEYS.iter().map(candidate).min_by_key(|parts| spelling::distance(&joined, &parts.join(":").to_lowercase()));
     let mut best = best.unwrap_or_default();
     // What was translated for the table is translated back.
     for at in 0..best.len().min(written.len()) {
@@ -254,21 +256,6 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
         }
     }
     best.join(":")
-}
-
-/// Levenshtein's distance.
-pub fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, own) in left.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (other, &char) in right.iter().enumerate() {
-            let above = row[other + 1];
-            row[other + 1] = (diagonal + usize::from(own != char)).min(above + 1).min(row[other] + 1);
-            diagonal = above;
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

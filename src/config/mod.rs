@@ -27,7 +27,6 @@ mod tests;
 pub use describe::{describe, documentation};
 pub use keys::find as find_key;
 pub use load::{Loaded, Rejected, load};
-pub use parse::is_reserved_header;
 pub use source::Invocation;
 
 use std::collections::BTreeMap;

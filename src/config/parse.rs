@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Network;
+use crate::outbound::header;
 
 /// `true` or `false` in any case; nothing else, since `1` and `yes` are refused by the original as well.
 pub fn boolean(text: &str) -> Result<bool, String> {
@@ -195,35 +196,11 @@ pub fn header_value(text: &str) -> Result<(), String> {
 pub fn header_name(text: &str) -> Result<(), String> {
     match text {
         _ if !is_token(text) => Err("a header name (letters, digits, hyphens)".to_owned()),
-        _ if is_reserved_header(text) => {
+        _ if header::is_reserved(text) => {
             Err("a header other than those that the sidecar or the connection sets".to_owned())
         }
         _ => Ok(()),
     }
-}
-
-/// Headers that frame a message, prove an identity or claim where a request came from.
-pub fn is_reserved_header(name: &str) -> bool {
-    const NAMES: [&str; 15] = [
-        "authorization",
-        "connection",
-        "content-length",
-        "cookie",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "forwarded",
-        "x-original-url",
-        "x-ms-client-principal",
-        "http2-settings",
-    ];
-    const PREFIXES: [&str; 5] = ["proxy-", "sec-", "x-forwarded-", "x-ms-client-principal-", "x-ms-token-"];
-    let name = name.to_ascii_lowercase();
-    NAMES.contains(&name.as_str()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The text of a JSON object.

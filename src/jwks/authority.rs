@@ -1,10 +1,8 @@
 //! Where a registration's metadata is, and which servers may hold the keys that it names.
 
-use std::fmt::Write as _;
-
 use super::issuer::same_cloud;
 use crate::config::Registration;
-use crate::url::{Origin, Url};
+use crate::url::{Origin, Url, escape};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
@@ -37,13 +35,13 @@ impl Authority {
             (with_ciam_tenant(authority), V1::None)
         } else if let Some(policy) = &registration.policy {
             let domain = registration.domain.as_deref().unwrap_or(&registration.tenant);
-            let path = format!("{}/{}/{}", registration.instance.base_path(), encode(domain), encode(policy));
+            let path = format!("{}/{}/{}", registration.instance.base_path(), escape(domain), escape(policy));
             (registration.instance.with_path(&path), V1::None)
         } else if registration.tenant.is_empty() {
             (with_ciam_tenant(&registration.instance), V1::None)
         } else {
             let instance = &registration.instance;
-            let of = |tenant: &str| instance.with_path(&format!("{}/{}", instance.base_path(), encode(tenant)));
+            let of = |tenant: &str| instance.with_path(&format!("{}/{}", instance.base_path(), escape(tenant)));
             // Entra has no v1 document for `organizations`.
             let v1_tenant =
                 if registration.tenant.eq_ignore_ascii_case("organizations") { "common" } else { &registration.tenant };
@@ -101,23 +99,9 @@ fn ciam_name(origin: &Origin) -> Option<&str> {
 fn document(base: &Url, version: &str, registration: &Registration) -> Url {
     let mut url = base.with_path(&format!("{}{version}{DOCUMENT}", base.base_path()));
     let query: Vec<_> =
-        registration.extra_query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+        registration.extra_query.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
     url.query = (!query.is_empty()).then(|| query.join("&"));
     url
-}
-
-/// Percent-encodes all but the unreserved characters (RFC 3986 §2.3).
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

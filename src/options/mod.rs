@@ -11,7 +11,6 @@ pub mod merge;
 pub mod method;
 mod percent;
 pub mod query;
-mod spelling;
 mod syntax;
 pub mod target;
 

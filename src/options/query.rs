@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use super::agent::Agent;
 use super::percent;
-use super::spelling::distance;
 use super::syntax::{self, Expected};
 use super::{Invalid, target};
 use crate::config::ManagedIdentity;
+use crate::spelling::distance;
 use crate::url::Url;
 
 /// The head's own limit is 32 KiB by default; this one holds when an operator raises that.

@@ -4,7 +4,7 @@
 const MAX_COMPARED: usize = 80;
 
 /// The edits from one text to the other (Levenshtein), letters compared without regard to case.
-pub(super) fn distance(text: &str, known: &str) -> usize {
+pub fn distance(text: &str, known: &str) -> usize {
     let text: Vec<char> = text.chars().take(MAX_COMPARED).collect();
     let mut row: Vec<usize> = (0..=text.len()).collect();
     for (line, wanted) in known.chars().take(MAX_COMPARED).enumerate() {
