@@ -188,7 +188,7 @@ impl<'a> Acquisition<'a> {
 
     /// Tells the caller the key of a session that was allocated.
     pub fn announce(&self, reply: Reply) -> Reply {
-        match self.session.as_ref().and_then(|session| session.allocated.clone()) {
+        match self.session.as_ref().and_then(|session| session.allocated.as_deref()) {
             Some(key) => reply.header("X-Long-Running-Session-Key", key),
             None => reply,
         }

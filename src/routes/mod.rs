@@ -174,14 +174,15 @@ impl Handler for Routes {
     fn handle(&self, request: &Request<'_>, waker: &Waker, resumed: Option<Resumed<Parked>>) -> Outcome<Parked> {
         let service = self.service();
         let id = correlation::id(request.headers);
-        let call = Call { service: &service, shared: &self.shared, request, correlation_id: &id, waker };
+        let id = id.as_str();
+        let call = Call { service: &service, shared: &self.shared, request, correlation_id: id, waker };
         let mut endpoint = None;
         let reply = match self.answer(&call, &mut endpoint, resumed) {
             Ok(reply) => reply,
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Problem(problem)) => problem.into_reply(),
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, &id);
+        let reply = self.finish(request.method, endpoint, reply, request.received, id);
         Outcome::Reply(reply.header("x-ms-client-request-id", id))
     }
 
