@@ -49,7 +49,9 @@ fn start(config: Config) -> Result<Running, String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
     let exchange = exchange(&config, &metrics)?;
-    let permits = Permits::new(config.limits.workers.saturating_sub(RESERVED_WORKERS));
+    let monitor = server.monitor();
+    let places = config.limits.workers.saturating_sub(RESERVED_WORKERS);
+    let permits = Permits::new(places, move |taken| monitor.workers_wait(taken));
     let acquirer = acquirer(&config, &exchange, &clock, &permits);
     let keys = keys(&config, &exchange, &clock)?;
     let shared = Shared { exchange, clock, permits, acquirer, metrics, monitor: server.monitor() };
