@@ -149,7 +149,7 @@ impl Acquirer {
             permit = self.permits.acquire();
             permit.is_some()
         };
-        match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), ask, wake) {
+        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), ask, wake) {
             Lookup::Hit(token) => {
                 count(&self.results.hit);
                 Ok(Step::Done(token))
@@ -172,7 +172,7 @@ impl Acquirer {
     /// Like [`Acquirer::acquire`], but waits in place: for callers who hold a permit already and have done
     /// something that must not be done twice.
     pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
-        match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), || true, || Box::new(|| {})) {
+        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
             Lookup::Hit(token) => Ok(token),
             Lookup::HitAndRefresh(token, lead) => {
                 self.refresher.enqueue(wanted.job(), lead);
@@ -201,7 +201,7 @@ impl Acquirer {
         if let Err(error) = &outcome {
             log::warn!("{}: no token ({}): {error}", job.name(), error.code());
         }
-        lead.land(self.clock.unix(), outcome)
+        lead.land(&*self.clock, outcome)
     }
 
     fn machine_token(
