@@ -17,13 +17,20 @@ use crate::clock::{Clock, SystemClock};
 
 /// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
 const COPIED_BODY: usize = 16 * 1024;
+
 impl<H: Handler> Worker<H> {
     /// Answers what is no request. What follows it on this connection is never looked at.
     pub fn refuse(&mut self, conn: &mut Conn<H::Parked>, refusal: Refusal) -> Next {
+        let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
+        let handler = &self.shared.handler;
+        let refused = catch_unwind(AssertUnwindSafe(|| {
+            let told = conn
+                .intake
+                .replay(|head, _| handler.refuse(&refusal, Some(&head.request(&[], conn.peer, conn.first_byte))));
+            told.unwrap_or_else(|_| handler.refuse(&refusal, None))
+        }));
         conn.intake.finish();
         conn.ahead = Vec::new();
-        let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
-        let refused = catch_unwind(AssertUnwindSafe(|| self.shared.handler.refuse(&refusal)));
         let reply = refused.unwrap_or_else(|_| {
             self.shared.board.panics.fetch_add(1, Ordering::Relaxed);
             Reply::new(refusal.status())

@@ -179,9 +179,10 @@ impl<'a> Acquisition<'a> {
             return Ok(Cow::Borrowed(token.authorization()));
         }
         let destination = self.target(call)?;
-        let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok());
+        // That it is an object was seen when the options were merged.
+        let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (method, url) = (&destination.method, destination.target.url());
-        let signed = call.service.signer.sign(token.token(), method, url, claims.as_ref(), call.shared.clock.unix());
+        let signed = call.service.signer.sign(token.token(), method, url, claims, call.shared.clock.unix());
         let signed = signed.map_err(|_| Problem::with(500, "The request cannot be signed"))?;
         Ok(Cow::Owned(format!("PoP {signed}")))
     }

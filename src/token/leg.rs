@@ -51,6 +51,8 @@ pub enum Job {
         resource: String,
         /// Sent along.
         correlation_id: String,
+        /// Whether the token is to be bound to a key.
+        bound: bool,
     },
 }
 

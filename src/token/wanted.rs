@@ -173,6 +173,7 @@ impl<'a> Wanted<'a> {
                 client_id: client_id.map(str::to_owned),
                 resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
                 correlation_id: self.correlation_id.to_owned(),
+                bound: self.bound_key.is_some(),
             },
             subject => Job::Leg(Box::new(self.leg(subject))),
         }
