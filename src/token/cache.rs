@@ -81,6 +81,8 @@ pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Fr
 pub struct Mode {
     /// Skip the cached token and the memory of refusals.
     pub force: bool,
+    /// Skip the cached token alone.
+    pub anew: bool,
     /// The hash of the claims that the token must meet; implies `force`.
     pub claims: Option<[u8; 32]>,
 }
@@ -209,7 +211,7 @@ impl Cache {
         let state = &mut *guard;
         let mut expiring = None;
         if let Some(entry) = state.entries.get(key) {
-            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads()) {
+            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads() && !mode.anew) {
                 match freshness(now, token.expires_at, token.refresh_at) {
                     Freshness::Fresh => return Lookup::Hit(Arc::clone(token)),
                     Freshness::RefreshDue => {
@@ -225,7 +227,11 @@ impl Cache {
                 }
             }
             if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(now, mode)) {
-                return expiring.map_or_else(|| Lookup::Blocked(block.error.clone()), Lookup::Hit);
+                // A refusal is an answer; only for want of one does a token in its last minutes still do.
+                return match (expiring, &block.error) {
+                    (Some(token), Error::Unavailable(_)) => Lookup::Hit(token),
+                    (_, error) => Lookup::Blocked(error.clone()),
+                };
             }
         }
         if let Some(flight) = state.flights.get(key) {
@@ -350,8 +356,8 @@ mod tests {
         Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after }))
     }
 
-    const FORCE: Mode = Mode { force: true, claims: None };
-    const CLAIMS: Mode = Mode { force: false, claims: Some([1; 32]) };
+    const FORCE: Mode = Mode { force: true, anew: false, claims: None };
+    const CLAIMS: Mode = Mode { force: false, anew: false, claims: Some([1; 32]) };
 
     #[test]
     fn freshness_turns_exactly_at_its_limits() {
@@ -450,6 +456,24 @@ mod tests {
         assert!(matches!(look(&cache, NOW + 2, Mode::default()), Lookup::Hit(_)), "not every caller tries again");
         lead(&cache, NOW + 150, FORCE).land(NOW + 150, Err(throttled(None))).unwrap_err();
         lead(&cache, NOW + 200, Mode::default()).land(NOW + 200, Err(throttled(None))).unwrap_err();
+    }
+
+    #[test]
+    fn a_token_in_its_last_minutes_does_not_hide_a_refusal() {
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(NOW, Ok(token("old", NOW + 200, None))).unwrap();
+        lead(&cache, NOW, Mode::default()).land(NOW, Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Blocked(Error::Refused(_))));
+    }
+
+    #[test]
+    fn a_session_that_starts_anew_reads_refusals_but_no_token() {
+        let anew = Mode { anew: true, ..Mode::default() };
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(NOW, Ok(token("old", NOW + 3600, None))).unwrap();
+        lead(&cache, NOW, anew).land(NOW, Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 1, anew), Lookup::Blocked(Error::Refused(_))));
+        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Hit(_)));
     }
 
     #[test]

@@ -197,6 +197,7 @@ impl Acquirer {
             Job::ManagedIdentity { client_id, resource, correlation_id } => {
                 self.machine_token(client_id.as_deref(), resource, correlation_id)
             }
+            Job::Hopeless(error) => Err(error.clone()),
         };
         if let Err(error) = &outcome {
             log::warn!("{}: no token ({}): {error}", job.name(), error.code());

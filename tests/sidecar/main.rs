@@ -4,9 +4,13 @@
 
 mod acquire;
 mod admission;
+mod agents;
 mod concurrency;
 mod credentials;
 mod downstream;
 mod lifecycle;
+mod pop;
+mod sessions;
 mod support;
 mod validate;
+mod wire;
