@@ -5,6 +5,7 @@
 mod acquire;
 mod admission;
 mod agents;
+mod authorities;
 mod concurrency;
 mod credentials;
 mod downstream;
