@@ -216,6 +216,7 @@ impl From<token::Error> for Problem {
                 retryable: Some(false),
                 ..Extensions::default()
             }),
+            token::Error::NoSession => Self::with(401, error.to_string()),
             token::Error::Configuration(_) | token::Error::TokenType { .. } | token::Error::Abandoned => {
                 Self::with(500, format!("{NO_TOKEN}: {error}")).extended(Extensions {
                     error_code: Some(error.code().to_owned()),

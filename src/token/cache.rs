@@ -80,6 +80,8 @@ pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Fr
 pub struct Mode {
     /// Skip the cached token and the memory of refusals.
     pub force: bool,
+    /// Skip the cached token alone.
+    pub anew: bool,
     /// The hash of the claims that the token must meet; implies `force`.
     pub claims: Option<[u8; 32]>,
 }
@@ -225,7 +227,7 @@ impl Cache {
         let mut expiring = None;
         let now = clock.unix();
         if let Some(entry) = state.entries.get(key) {
-            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads()) {
+            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads() && !mode.anew) {
                 match freshness(now, token.expires_at, token.refresh_at) {
                     Freshness::Fresh => return Lookup::Hit(Arc::clone(token)),
                     Freshness::RefreshDue => {
@@ -381,8 +383,8 @@ mod tests {
         Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after }))
     }
 
-    const FORCE: Mode = Mode { force: true, claims: None };
-    const CLAIMS: Mode = Mode { force: false, claims: Some([1; 32]) };
+    const FORCE: Mode = Mode { force: true, anew: false, claims: None };
+    const CLAIMS: Mode = Mode { force: false, anew: false, claims: Some([1; 32]) };
 
     #[test]
     fn freshness_turns_exactly_at_its_limits() {
@@ -477,14 +479,6 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_a_new_token_is_not_given_one_in_its_last_minutes() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
-        lead(&cache, NOW + 1, Mode::default()).land(&at(NOW + 1), Err(refused())).unwrap_err();
-        assert!(matches!(look(&cache, NOW + 2, Mode::default()), Lookup::Blocked(Error::Refused(_))));
-    }
-
-    #[test]
     fn who_forces_does_not_wait_for_a_pause_that_is_none_of_the_services() {
         let cache = Cache::new(10, 10_000);
         lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
@@ -520,6 +514,24 @@ mod tests {
         assert!(matches!(look(&cache, NOW + 2, Mode::default()), Lookup::Hit(_)), "not every caller tries again");
         lead(&cache, NOW + 150, FORCE).land(&at(NOW + 150), Err(throttled(None))).unwrap_err();
         lead(&cache, NOW + 200, Mode::default()).land(&at(NOW + 200), Err(throttled(None))).unwrap_err();
+    }
+
+    #[test]
+    fn a_token_in_its_last_minutes_does_not_hide_a_refusal() {
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Blocked(Error::Refused(_))));
+    }
+
+    #[test]
+    fn a_session_that_starts_anew_reads_refusals_but_no_token() {
+        let anew = Mode { anew: true, ..Mode::default() };
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 3600, None))).unwrap();
+        lead(&cache, NOW, anew).land(&at(NOW), Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 1, anew), Lookup::Blocked(Error::Refused(_))));
+        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Hit(_)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bound_key::BoundKey;
 use super::claims;
+use super::error::Error;
 use super::form::Form;
 use super::session::{Owner, SessionId};
 use crate::credentials::{Client, ClientAuth};
@@ -51,9 +52,9 @@ pub enum Job {
         resource: String,
         /// Sent along.
         correlation_id: String,
-        /// Whether the token is to be bound to a key.
-        bound: bool,
     },
+    /// Nothing: there is nobody who could be asked for it.
+    Hopeless(Error),
 }
 
 impl Job {
@@ -62,6 +63,7 @@ impl Job {
         match self {
             Self::Leg(leg) => &leg.client.registration.section,
             Self::ManagedIdentity { .. } => "managed identity",
+            Self::Hopeless(_) => "cache",
         }
     }
 }

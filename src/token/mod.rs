@@ -194,11 +194,10 @@ impl Acquirer {
     fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let outcome = match job {
             Job::Leg(leg) => self.request(leg),
-            // Those endpoints know bearer tokens only, and one of them is not to pass as bound to a key.
-            Job::ManagedIdentity { bound: true, .. } => Err(Error::TokenType { expected: "PoP" }),
-            Job::ManagedIdentity { client_id, resource, correlation_id, .. } => {
+            Job::ManagedIdentity { client_id, resource, correlation_id } => {
                 self.machine_token(client_id.as_deref(), resource, correlation_id)
             }
+            Job::Hopeless(error) => Err(error.clone()),
         };
         if let Err(error) = &outcome {
             log::warn!("{}: no token ({}): {error}", job.name(), error.code());

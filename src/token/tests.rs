@@ -336,7 +336,8 @@ fn a_session_renews_its_token_with_the_users_token_or_with_what_it_kept() {
     let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
     let id = session::SessionId::new("AzureAd", None, "k");
     let owner = session::Owner { tenant: "home".into(), user: "o1".into() };
-    let subject = |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal });
+    let subject =
+        |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal, starts: false });
     let first = user("h.p.s", "home");
     bench.get(&wanted(&client, subject(Renewal::User(first)), &scopes)).unwrap();
     let other = user("another.token.ofthesameuser", "home");

@@ -92,9 +92,8 @@ fn what_is_refused_before_it_is_a_request_has_an_id_and_its_line_in_the_log() {
         .send(sidecar.address)
         .expect(413);
     assert_eq!(answer.header("x-ms-client-request-id"), Some(id));
-    let line = |line: &String| {
-        line.contains("POST /DownstreamApiUnauthenticated/{serviceName} 413") && line.contains(id)
-    };
+    let line =
+        |line: &String| line.contains("POST /DownstreamApiUnauthenticated/{serviceName} 413") && line.contains(id);
     eventually("its line", || sidecar.log().iter().any(line));
     // Of a head that is none, not even the id is believed.
     let answer = Request::get("/healthz").header("Content-Length", "x").header("x-ms-client-request-id", id);

@@ -4,9 +4,14 @@
 
 mod acquire;
 mod admission;
+mod agents;
+mod authorities;
 mod concurrency;
 mod credentials;
 mod downstream;
 mod lifecycle;
+mod pop;
+mod sessions;
 mod support;
 mod validate;
+mod wire;
