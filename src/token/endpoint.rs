@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::error::{Error, OAuthRefusal, Unavailable};
@@ -112,7 +113,7 @@ fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
         Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
-        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_))) => {
+        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_) | OutError::BrokenAgain(_))) => {
             Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
         }
     }
@@ -187,32 +188,30 @@ fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
     })
 }
 
-#[derive(Deserialize)]
-struct RawRefusal {
-    error: String,
-    error_description: Option<String>,
-    error_codes: Option<Vec<u64>>,
-    suberror: Option<String>,
-    claims: Option<String>,
-    correlation_id: Option<String>,
-    trace_id: Option<String>,
-    timestamp: Option<String>,
-}
-
+/// A refusal is one by its `error` alone (RFC 6749 §5.2); what else has not the form that it should is left out.
 fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
-    let raw: RawRefusal = serde_json::from_slice(body).ok().filter(|raw: &RawRefusal| !raw.error.is_empty())?;
-    let clean = |text: String| form.redact(&text);
-    let description = clean(raw.error_description.unwrap_or_default());
+    let raw: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| {
+        let text = raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())?;
+        Some(form.redact(text))
+    };
+    let description = text("error_description").unwrap_or_default();
     let first_line = description.lines().next().unwrap_or_default();
     Some(OAuthRefusal {
-        code: clean(raw.error),
+        code: text("error")?,
         description: first_line.chars().take(MAX_DESCRIPTION).collect(),
-        error_codes: raw.error_codes.unwrap_or_default(),
-        suberror: raw.suberror.filter(|text| !text.is_empty()).map(clean),
-        claims: raw.claims.filter(|text| !text.is_empty()).map(clean),
-        correlation_id: raw.correlation_id.map(clean),
-        trace_id: raw.trace_id.map(clean),
-        timestamp: raw.timestamp.map(clean),
+        error_codes: raw
+            .get("error_codes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect(),
+        suberror: text("suberror"),
+        claims: text("claims"),
+        correlation_id: text("correlation_id"),
+        trace_id: text("trace_id"),
+        timestamp: text("timestamp"),
     })
 }
 
@@ -300,6 +299,7 @@ mod tests {
             answer(400, r#"{"error":"invalid_grant"}"#),
             answer(429, ""),
             Err(OutError::Timeout("15 s".into())),
+            Err(OutError::BrokenAgain("reset".into())),
             answer(302, ""),
         ] {
             let script = Script::new(vec![failure.clone(), answer(200, GOOD)]);
