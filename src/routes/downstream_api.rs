@@ -72,7 +72,7 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
     match error {
         OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
         OutError::TooLarge(_) => Problem::with(502, format!("The downstream API '{api}' answered too much: {error}")),
-        OutError::Connect(_) | OutError::Broken(_) => {
+        OutError::Connect(_) | OutError::Broken(_) | OutError::BrokenAgain(_) => {
             Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
         }
     }

@@ -5,11 +5,13 @@
 mod acquire;
 mod admission;
 mod agents;
+mod answers;
 mod authorities;
 mod concurrency;
 mod credentials;
 mod downstream;
 mod lifecycle;
+mod outages;
 mod pop;
 mod sessions;
 mod support;
