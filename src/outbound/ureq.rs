@@ -29,7 +29,7 @@ use crate::url::{Origin, Url};
 
 /// What Entra and its logs know the program by.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
-/// Large enough for any head in the field; an answer's buffer must hold the whole of it.
+/// Large enough for any head in the field.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 /// One worker holds one connection at most, so that more than these are rarely of use to one host.
 const IDLE_PER_HOST: usize = 32;
@@ -111,7 +111,8 @@ impl UreqExchange {
             .accept("")
             .accept_encoding("")
             .max_response_header_size(MAX_ANSWER_HEAD)
-            .input_buffer_size(MAX_ANSWER_HEAD)
+            // One more than the limit, or a head above it could not be told from one that ends.
+            .input_buffer_size(MAX_ANSWER_HEAD + 1)
             .output_buffer_size(16 * 1024)
             .max_idle_connections(IDLE)
             .max_idle_connections_per_host(IDLE_PER_HOST)

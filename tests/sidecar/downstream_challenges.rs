@@ -6,7 +6,7 @@ use local_tenant::directory::Condition;
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
 
-use super::support::{Scene, Sidecar};
+use super::support::{Scene, Sidecar, eventually};
 use super::wire::{Act, Wire, ok};
 
 const DOWN: &str = "/DownstreamApi/Down";
@@ -166,4 +166,28 @@ fn where_entra_is_down_the_retry_is_503() {
     sidecar.get(APP).expect(200);
     scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
     sidecar.get(APP).problem(503, "Failed to acquire token for downstream API");
+}
+
+/// Who wants claims does not take the token that somebody else is just getting without them.
+#[test]
+fn another_callers_token_is_none_with_the_claims() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    sidecar.get(APP).expect(200);
+    scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
+    let path = local_tenant::message::percent_encode("x?_challenge=1700000000");
+    let target = format!("{APP}?optionsOverride.RelativePath={path}");
+    std::thread::scope(|threads| {
+        let forced = "/AuthorizationHeaderUnauthenticated/App?optionsOverride.AcquireTokenOptions.ForceRefresh=true";
+        let other = threads.spawn(|| sidecar.get(forced).expect(200));
+        eventually("the other's token request is held", || scene.tenant.journal().count(Kind::Token) == 2);
+        let challenged = threads.spawn(|| status(&sidecar, &target));
+        eventually("the challenge is on its way", || {
+            sidecar.log().iter().any(|line| line.contains("wants further claims"))
+        });
+        scene.tenant.faults().release();
+        assert_eq!(challenged.join().unwrap(), json!(200));
+        other.join().unwrap();
+    });
+    assert_eq!(scene.tenant.journal().count(Kind::Token), 3);
 }
