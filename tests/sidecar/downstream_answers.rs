@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::raw_upstream::{Act, RawUpstream, ok};
 use super::support::{Response, Scene, Sidecar};
-use super::wire::{Act, Wire, ok};
 
 const APP: &str = "/DownstreamApiUnauthenticated/App";
 
 /// A sidecar before an API that answers each path of the list with its bytes.
-fn answering(settings: &[(&str, &str)], answers: Vec<(&'static str, Act)>) -> (Wire, Scene, Sidecar) {
-    let api = Wire::start(move |request| {
+fn answering(settings: &[(&str, &str)], answers: Vec<(&'static str, Act)>) -> (RawUpstream, Scene, Sidecar) {
+    let api = RawUpstream::start(move |request| {
         let wanted = |(path, _): &&(&str, Act)| request.target() == format!("/{path}");
         match answers.iter().find(wanted) {
             Some((_, Act::Keep(bytes))) => Act::Keep(bytes.clone()),

@@ -6,8 +6,8 @@ use local_tenant::directory::Condition;
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
 
+use super::raw_upstream::{Act, RawUpstream, ok};
 use super::support::{Scene, Sidecar, eventually};
-use super::wire::{Act, Wire, ok};
 
 const DOWN: &str = "/DownstreamApi/Down";
 const APP: &str = "/DownstreamApiUnauthenticated/App";
@@ -15,9 +15,9 @@ const APP: &str = "/DownstreamApiUnauthenticated/App";
 const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1700000000"},"x":{"value":"~~?>"}}}"#;
 
 /// An API that answers 401 with these fields unless the path is asked for a second time.
-fn challenging(fields: Vec<String>, forever: bool) -> (Wire, Scene) {
+fn challenging(fields: Vec<String>, forever: bool) -> (RawUpstream, Scene) {
     let asked = std::sync::Mutex::new(std::collections::HashSet::new());
-    let api = Wire::start(move |request| {
+    let api = RawUpstream::start(move |request| {
         if !asked.lock().unwrap().insert(request.target().to_owned()) && !forever {
             return ok("welcome");
         }

@@ -8,8 +8,8 @@ use std::thread;
 use local_tenant::Kind;
 use serde_json::json;
 
+use super::raw_upstream::{Act, ROOT, RawUpstream, ok};
 use super::support::{Scene, Sidecar, command, eventually};
-use super::wire::{Act, ROOT, Wire, ok};
 
 const APP: &str = "/DownstreamApiUnauthenticated/App";
 
@@ -17,7 +17,7 @@ fn scene(base: &str) -> Scene {
     Scene::new().with("DownstreamApis:App:BaseUrl", base)
 }
 
-fn https(api: &Wire) -> Scene {
+fn https(api: &RawUpstream) -> Scene {
     scene(&format!("https://localhost:{}/v1?secret=1", api.address.port()))
 }
 
@@ -36,7 +36,7 @@ fn unreachable(sidecar: &Sidecar, reason: &str) {
 
 #[test]
 fn whom_to_trust_is_said_in_any_of_three_ways() {
-    let api = Wire::tls(|_| ok("welcome"));
+    let api = RawUpstream::tls(|_| ok("welcome"));
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(ROOT, folder.path().join("0a1b2c3d.0")).unwrap();
     let folder = folder.path().to_str().unwrap();
@@ -48,7 +48,7 @@ fn whom_to_trust_is_said_in_any_of_three_ways() {
 
 #[test]
 fn whoever_is_not_trusted_gets_no_request_and_the_reason_is_told() {
-    let api = Wire::tls(|_| ok("welcome"));
+    let api = RawUpstream::tls(|_| ok("welcome"));
     let other_root = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");
     // The built-in roots do not know it, and the operator's take their place.
     unreachable(&https(&api).start(), &format!("https://localhost:{}: TLS: ", api.address.port()));
@@ -85,7 +85,7 @@ fn roots_that_cannot_be_read_stop_the_start() {
 #[test]
 fn one_tls_connection_serves_many_requests_and_breaks_are_noticed() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    let api = Wire::tls(move |request| match request.target() {
+    let api = RawUpstream::tls(move |request| match request.target() {
         "/cut" => Act::Cut(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec()),
         "/closed" => Act::Close(b"HTTP/1.1 200 OK\r\n\r\nwhole".to_vec()),
         "/two" => Act::Keep(format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood{evil}").into_bytes()),
@@ -112,7 +112,7 @@ fn one_tls_connection_serves_many_requests_and_breaks_are_noticed() {
 
 #[test]
 fn few_connections_serve_many_requests_to_entra_and_the_api() {
-    let api = Wire::start(|_| ok("welcome"));
+    let api = RawUpstream::start(|_| ok("welcome"));
     let scene = scene(&format!("http://{}/", api.address));
     let sidecar = scene.start().with_keys();
     let accepted = scene.tenant.accepted_connections();
@@ -178,7 +178,7 @@ fn read_head(stream: &TcpStream) -> Vec<String> {
 
 #[test]
 fn https_goes_through_the_proxys_tunnel() {
-    let api = Wire::tls(|_| ok("welcome"));
+    let api = RawUpstream::tls(|_| ok("welcome"));
     let proxy = Tunnels::to(api.address);
     let url = format!("http://user:hunter%202@{}", proxy.address);
     let scene = scene("https://api.test/v1").with("Sidecar:TrustedCertificates", ROOT);
@@ -203,7 +203,7 @@ fn https_goes_through_the_proxys_tunnel() {
 
 #[test]
 fn http_goes_to_the_proxy_itself() {
-    let proxy = Wire::start(|_| ok("welcome"));
+    let proxy = RawUpstream::start(|_| ok("welcome"));
     let url = format!("http://user:hunter2@{}", proxy.address);
     let scene = scene("http://api.test:8080/v1?a=b").with("Sidecar:AllowInsecureUpstream", "true");
     let sidecar = scene.start_with(&[("HTTP_PROXY", &url)]);
@@ -231,7 +231,7 @@ fn http_goes_to_the_proxy_itself() {
 
 #[test]
 fn a_proxy_may_itself_be_reached_over_tls() {
-    let proxy = Wire::tls(|_| ok("welcome"));
+    let proxy = RawUpstream::tls(|_| ok("welcome"));
     let url = format!("https://localhost:{}", proxy.address.port());
     let scene = scene("http://api.test/v1").with("Sidecar:AllowInsecureUpstream", "true");
     welcome(&scene.start_with(&[("HTTP_PROXY", &url), ("SSL_CERT_FILE", ROOT)]));
@@ -240,7 +240,7 @@ fn a_proxy_may_itself_be_reached_over_tls() {
 
 #[test]
 fn exceptions_are_called_without_the_proxy() {
-    let proxy = Wire::start(|_| ok("welcome"));
+    let proxy = RawUpstream::start(|_| ok("welcome"));
     let url = format!("http://{}", proxy.address);
     // An address that nobody has (RFC 5737), or whose network cannot be reached at all.
     let scene = scene("http://192.0.2.1/v1")
@@ -256,7 +256,7 @@ fn exceptions_are_called_without_the_proxy() {
 
 #[test]
 fn a_proxy_that_refuses_or_is_not_there_is_named_as_the_cause() {
-    let refusing = Wire::start(|_| {
+    let refusing = RawUpstream::start(|_| {
         Act::Close(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n".to_vec())
     });
     let scene = scene("https://api.test/?secret=1");

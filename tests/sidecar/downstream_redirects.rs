@@ -5,14 +5,14 @@ use local_tenant::Kind;
 use local_tenant::message::percent_encode;
 use serde_json::json;
 
+use super::raw_upstream::{Act, RawUpstream, Received, ok};
 use super::support::{Request, Scene, Sidecar};
-use super::wire::{Act, Received, Wire, ok};
 
 const APP: &str = "/DownstreamApiUnauthenticated/App";
 
 /// Answers `/<status>?<location>` with that redirect, and any other path with 200.
-fn redirecting() -> Wire {
-    Wire::start(|request| {
+fn redirecting() -> RawUpstream {
+    RawUpstream::start(|request| {
         let (path, location) = request.target().split_once('?').unwrap_or((request.target(), ""));
         match path.trim_start_matches('/').parse::<u16>() {
             Ok(status) if !location.is_empty() => {
@@ -27,7 +27,7 @@ fn redirecting() -> Wire {
     })
 }
 
-fn scene(api: &Wire, allowed: bool) -> (Scene, Sidecar) {
+fn scene(api: &RawUpstream, allowed: bool) -> (Scene, Sidecar) {
     let scene = Scene::new()
         .with("DownstreamApis:App:BaseUrl", &format!("http://{}/", api.address))
         .with("DownstreamApis:App:ExtraHeaderParameters:X-Key", "of-the-api")
@@ -131,7 +131,7 @@ fn another_origin_sees_neither_token_nor_headers_nor_body() {
 
 #[test]
 fn five_redirects_are_followed_and_the_sixth_is_told() {
-    let api = Wire::start(|request| {
+    let api = RawUpstream::start(|request| {
         let number: usize = request.target().trim_start_matches('/').parse().unwrap();
         match number {
             0 => ok("arrived"),
@@ -152,7 +152,7 @@ fn five_redirects_are_followed_and_the_sixth_is_told() {
 #[test]
 fn a_challenge_of_another_origin_asks_for_no_token() {
     let claims = base64::engine::general_purpose::STANDARD.encode("{\"access_token\":{}}");
-    let other = Wire::start(move |_| {
+    let other = RawUpstream::start(move |_| {
         let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{claims}\"");
         Act::Keep(format!("HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n").into_bytes())
     });
@@ -164,7 +164,7 @@ fn a_challenge_of_another_origin_asks_for_no_token() {
 
 #[test]
 fn the_deadline_is_that_of_the_whole_call() {
-    let api = Wire::start(|request| match request.target() {
+    let api = RawUpstream::start(|request| match request.target() {
         "/start" => Act::Keep(b"HTTP/1.1 302 Go\r\nLocation: /end\r\nContent-Length: 0\r\n\r\n".to_vec()),
         _ => Act::Stall(Vec::new()),
     });

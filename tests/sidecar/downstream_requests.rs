@@ -4,14 +4,14 @@ use std::io::Write as _;
 
 use local_tenant::message::percent_encode;
 
+use super::raw_upstream::{RawUpstream, Received, ok};
 use super::support::{Request, Response, Scene, Sidecar, connect};
-use super::wire::{Received, Wire, ok};
 
 const DOWN: &str = "/DownstreamApi/Down";
 const APP: &str = "/DownstreamApiUnauthenticated/App";
 
-fn start(settings: &[(&str, &str)]) -> (Wire, Scene, Sidecar) {
-    let api = Wire::start(|_| ok("{}"));
+fn start(settings: &[(&str, &str)]) -> (RawUpstream, Scene, Sidecar) {
+    let api = RawUpstream::start(|_| ok("{}"));
     let base = format!("http://{}/v1", api.address);
     let scene = Scene::new().with("DownstreamApis:App:BaseUrl", &base).with("DownstreamApis:Down:BaseUrl", &base);
     let scene = settings.iter().fold(scene, |scene, (key, value)| scene.with(key, value));

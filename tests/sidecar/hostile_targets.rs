@@ -3,8 +3,8 @@
 
 use local_tenant::message::percent_encode;
 
+use super::raw_upstream::{RawUpstream, ok};
 use super::support::{Request, Scene, Sidecar, connect};
-use super::wire::{Wire, ok};
 
 /// What becomes of an input.
 enum Then {
@@ -238,14 +238,14 @@ const BASES: [(&str, Then); 36] = [
 /// The sidecar, its API, and a server that nothing may reach.
 struct Range {
     sidecar: Sidecar,
-    api: Wire,
-    evil: Wire,
+    api: RawUpstream,
+    evil: RawUpstream,
     _scene: Scene,
 }
 
 impl Range {
     fn new() -> Self {
-        let (api, evil) = (Wire::start(|_| ok("{}")), Wire::start(|_| ok("evil")));
+        let (api, evil) = (RawUpstream::start(|_| ok("{}")), RawUpstream::start(|_| ok("evil")));
         let scene = Scene::new().with("DownstreamApis:App:BaseUrl", &format!("http://{}/api/v1", api.address));
         let sidecar = scene.start();
         Self { sidecar, api, evil, _scene: scene }
@@ -333,7 +333,7 @@ fn the_sidecars_own_query_is_read_strictly() {
 
 #[test]
 fn allowed_base_urls_widen_what_a_caller_may_choose_and_nothing_else() {
-    let (api, other) = (Wire::start(|_| ok("api")), Wire::start(|_| ok("other")));
+    let (api, other) = (RawUpstream::start(|_| ok("api")), RawUpstream::start(|_| ok("other")));
     let scene = Scene::new()
         .with("DownstreamApis:App:BaseUrl", &format!("http://{}/api/v1", api.address))
         .with("DownstreamApis:App:AllowedBaseUrls", &format!("http://{}/", other.address));

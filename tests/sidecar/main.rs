@@ -14,6 +14,6 @@ mod downstream_redirects;
 mod downstream_requests;
 mod hostile_targets;
 mod lifecycle;
+mod raw_upstream;
 mod support;
 mod validate;
-mod wire;

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// The root that vouches for [`Wire::tls`], at `localhost`, `api.test` and `other.test`.
+/// The root that vouches for [`RawUpstream::tls`], at `localhost`, `api.test` and `other.test`.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/root.pem");
 
 /// A request as it came.
@@ -54,13 +54,13 @@ pub fn ok(body: &str) -> Act {
 }
 
 /// The running server; its threads end with the test's process.
-pub struct Wire {
+pub struct RawUpstream {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     connections: Arc<AtomicUsize>,
 }
 
-impl Wire {
+impl RawUpstream {
     pub fn start(answer: impl Fn(&Received) -> Act + Send + Sync + 'static) -> Self {
         Self::serve(None, answer)
     }
@@ -82,7 +82,7 @@ impl Wire {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (received, connections) = (Arc::default(), Arc::default());
-        let wire = Self { address, received: Arc::clone(&received), connections: Arc::clone(&connections) };
+        let upstream = Self { address, received: Arc::clone(&received), connections: Arc::clone(&connections) };
         let answer = Arc::new(answer);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -107,7 +107,7 @@ impl Wire {
                 });
             }
         });
-        wire
+        upstream
     }
 
     /// What came, in the order of arrival.
