@@ -79,6 +79,9 @@ scripts/demo.sh --once >"${TMPDIR:-/tmp}/demo.$$" 2>&1 || { cat "${TMPDIR:-/tmp}
 tail -1 "${TMPDIR:-/tmp}/demo.$$"
 rm -f "${TMPDIR:-/tmp}/demo.$$"
 
+step "examples and real clients"
+scripts/examples.sh
+
 step "dependencies"
 if [ ! -f deny.toml ]; then
   skip "there is no deny.toml"

@@ -17,7 +17,7 @@ pub mod ureq;
 pub use answer::{HeaderValues, render};
 pub use challenge::claims_challenge;
 pub use proxy::Proxies;
-pub use redirect::follow;
+pub use redirect::{Arrival, follow};
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;

@@ -57,17 +57,28 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     if reads && (target.origin.https || !url.origin.https) { Hop::Foreign { url: target } } else { Hop::Stay }
 }
 
+/// The answer at the end of the way.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// What was answered there.
+    pub answer: OutResponse,
+    /// Whether another origin lay on the way, so that the token did not arrive.
+    pub foreign: bool,
+}
+
 /// Sends a request and follows where the answers point, within the request's own timeout.
-pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<OutResponse, OutError> {
+pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<Arrival, OutError> {
     let deadline = clock.instant() + request.timeout;
+    let mut foreign = false;
     for _ in 0..MAX_REDIRECTS {
         let Ok(url) = Url::parse(&request.url) else { break };
         let again = copy(&request);
         let answer = exchange.send(request)?;
         request = match next_hop(&again.method, &url, &answer) {
-            Hop::Stay => return Ok(answer),
+            Hop::Stay => return Ok(Arrival { answer, foreign }),
             Hop::Same { url, get } => moved(again, &url, get),
             Hop::Foreign { url } => {
+                foreign = true;
                 let get = again.method != "HEAD";
                 let mut bare = moved(again, &url, get);
                 bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
@@ -79,7 +90,7 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
             return Err(OutError::Timeout(format!("{}: no answer in time after a redirect", url.origin)));
         }
     }
-    exchange.send(request)
+    exchange.send(request).map(|answer| Arrival { answer, foreign })
 }
 
 fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
@@ -274,12 +285,12 @@ mod tests {
             timeout: Duration::from_secs(1),
             max_body: 1,
         };
-        let answer = follow(&script, &ManualClock::at(0), request).unwrap();
+        let arrival = follow(&script, &ManualClock::at(0), request).unwrap();
         let show = |request: &OutRequest| {
             let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
             format!("{} {} {} {}", request.method, request.url, names.join(","), request.body.is_some())
         };
-        (answer.status, script.asked.lock().unwrap().iter().map(show).collect())
+        (arrival.answer.status, script.asked.lock().unwrap().iter().map(show).collect())
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! [`Exchange`] over the network. The only file that names the HTTP client crate: what it does by default is all
 //! said here instead, from timeouts to redirects.
 
+mod connect;
+mod forward;
 mod pinned;
+mod severed;
 
-use std::cell::Cell;
 use std::error::Error as _;
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -11,25 +13,23 @@ use std::time::{Duration, Instant};
 
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::time::Duration as Limit;
-use ureq::unversioned::transport::{
-    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
-};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
 use ureq::{Agent, Error, Proxy, ProxyProtocol, Timeout};
 
+use connect::{Dial, NoLookup, Phase, Tls};
+use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 
 use super::proxy::{Proxies, ProxyUrl};
-use super::resolver::{self, Resolve};
+use super::resolver::Resolve;
 use super::roots::Roots;
 use super::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::url::{Origin, Url};
 
 /// What Entra and its logs know the program by.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
-/// Large enough for any head in the field; an answer's buffer must hold the whole of it.
+/// Large enough for any head in the field.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 /// One worker holds one connection at most, so that more than these are rarely of use to one host.
 const IDLE_PER_HOST: usize = 32;
@@ -39,9 +39,6 @@ const IDLE_AGE: Duration = Duration::from_mins(1);
 
 /// A managed identity endpoint is on the machine or one hop away: who does not reach it by then is not on Azure.
 const CONNECT_ON_MACHINE: Duration = Duration::from_secs(2);
-
-/// As many as the client has room for.
-const MAX_ADDRESSES: usize = 16;
 
 /// What the exchange needs to know.
 #[derive(Debug)]
@@ -114,15 +111,19 @@ impl UreqExchange {
             .accept("")
             .accept_encoding("")
             .max_response_header_size(MAX_ANSWER_HEAD)
-            .input_buffer_size(MAX_ANSWER_HEAD)
+            // One more than the limit, or a head above it could not be told from one that ends.
+            .input_buffer_size(MAX_ANSWER_HEAD + 1)
             .output_buffer_size(16 * 1024)
             .max_idle_connections(IDLE)
             .max_idle_connections_per_host(IDLE_PER_HOST)
             .max_idle_age(IDLE_AGE)
             .build();
-        let dial = || Dial { resolver: Arc::clone(&resolver), tcp: TcpConnector::default() };
+        let dial = || Dial::new(&resolver);
         let machine = pinned.map(|tls| Agent::with_parts(config.clone(), dial().chain(Tls(tls)), NoLookup));
-        let connector = ConnectProxyConnector::default().chain(dial()).chain(Tls(RustlsConnector::default()));
+        let connector = Forward { direct: config.clone() }
+            .chain(ConnectProxyConnector::default())
+            .chain(dial())
+            .chain(Tls(RustlsConnector::default()));
         Ok(Self {
             agent: Agent::with_parts(config, connector, NoLookup),
             machine,
@@ -152,9 +153,16 @@ impl UreqExchange {
             value.set_sensitive(true);
             head = head.header(name.as_str(), value);
         }
+        let proxy = self.proxy(request.upstream, origin);
+        // A tunnel's own request says this for `https`.
+        if let Some(value) = proxy.as_ref().filter(|_| !origin.https).and_then(forward::authorization) {
+            let mut value = http::HeaderValue::from_str(&value).map_err(http::Error::from)?;
+            value.set_sensitive(true);
+            head = head.header(http::header::PROXY_AUTHORIZATION, value);
+        }
         match &request.body {
-            Some(body) => self.run(head.body(body.as_slice())?, request.upstream, origin, limit, pooled),
-            None => self.run(head.body(())?, request.upstream, origin, limit, pooled),
+            Some(body) => self.run(head.body(body.as_slice())?, request.upstream, proxy, limit, pooled),
+            None => self.run(head.body(())?, request.upstream, proxy, limit, pooled),
         }
     }
 
@@ -162,7 +170,7 @@ impl UreqExchange {
         &self,
         request: http::Request<impl ureq::AsSendBody>,
         upstream: Upstream,
-        origin: &Origin,
+        proxy: Option<Proxy>,
         limit: Duration,
         pooled: bool,
     ) -> Result<Answer, Error> {
@@ -171,7 +179,7 @@ impl UreqExchange {
             .configure_request(request)
             .timeout_global(Some(limit))
             .timeout_connect(Some(self.connect_limit(upstream, limit)))
-            .proxy(self.proxy(upstream, origin))
+            .proxy(proxy)
             // Nothing in the pool is younger than no age at all.
             .max_idle_age(if pooled { IDLE_AGE } else { Duration::ZERO })
             .build();
@@ -227,12 +235,9 @@ impl Exchange for UreqExchange {
 /// closed, and either means the same twice (RFC 9110 §9.2.2) or is for a token, of which a second one does no harm.
 fn may_repeat(request: &OutRequest, error: &Error) -> bool {
     let idempotent = matches!(request.method.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
-    let closed = matches!(error, Error::Io(cause) if matches!(
+    let closed = matches!(error, Error::Io(cause) if severed::is_break(cause) || matches!(
         cause.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     ));
     Phase::current() == Phase::Pooled && closed && (idempotent || request.upstream != Upstream::Downstream)
 }
@@ -244,9 +249,18 @@ impl UreqExchange {
         let connecting = Phase::current() == Phase::Connecting;
         match error {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
-                OutError::Timeout(format!("{host}: no connection within {:?}", self.connect_limit(upstream, limit)))
+                let within = self.connect_limit(upstream, limit);
+                let setting = if within == self.connect_timeout { " (Sidecar:Limits:ConnectTimeout)" } else { "" };
+                OutError::Timeout(format!("{host}: no connection within {within:?}{setting}"))
             }
-            Error::Timeout(_) => OutError::Timeout(format!("{host}: no answer within {limit:?}")),
+            Error::Timeout(_) => {
+                let setting = match upstream {
+                    Upstream::Downstream => " (Sidecar:Limits:DownstreamTimeout)",
+                    Upstream::Token => " (Sidecar:Limits:TokenRequestTimeout)",
+                    _ => "",
+                };
+                OutError::Timeout(format!("{host}: no whole answer within {limit:?}{setting}"))
+            }
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::ConnectProxyFailed(cause) => OutError::Connect(format!("{host}: proxy: {cause}")),
@@ -270,110 +284,6 @@ fn parse_proxy(proxy: &ProxyUrl) -> Result<Proxy, ProxyError> {
     match parsed.protocol() {
         ProxyProtocol::Http | ProxyProtocol::Https => Ok(parsed),
         _ => Err(error),
-    }
-}
-
-/// How far the request on this thread has come; the client's errors do not tell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// No connection was opened: one from the pool is in use.
-    Pooled,
-    /// A connection is being opened.
-    Connecting,
-    /// It is open.
-    Connected,
-}
-
-impl Phase {
-    fn enter(self) {
-        PHASE.set(self);
-    }
-
-    fn current() -> Self {
-        PHASE.get()
-    }
-}
-
-thread_local! {
-    // The client runs a whole request, connectors included, on the thread that called it.
-    static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
-}
-
-/// The client resolves names before it looks into its pool; [`Dial`] does it when a connection is needed.
-#[derive(Debug)]
-struct NoLookup;
-
-impl Resolver for NoLookup {
-    fn resolve(&self, _: &http::Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        Ok(self.empty())
-    }
-}
-
-/// Resolves the host's name and opens a TCP connection.
-#[derive(Debug)]
-struct Dial {
-    resolver: Arc<dyn Resolve>,
-    tcp: TcpConnector,
-}
-
-impl<In: Transport> Connector<In> for Dial {
-    type Out = <TcpConnector as Connector<In>>::Out;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Phase::Connecting.enter();
-        if tunnel.is_some() {
-            return self.tcp.connect(details, tunnel);
-        }
-        let start = Instant::now();
-        let uri = details.uri;
-        let host = uri.host().ok_or(Error::HostNotFound)?;
-        let port = uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
-        let found = resolver::addresses(&self.resolver, host, port, *details.timeout.after);
-        let found = found.map_err(|cause| match cause.kind() {
-            io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
-            _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
-        })?;
-        let mut addrs = details.resolver.empty();
-        found.into_iter().take(MAX_ADDRESSES).for_each(|address| addrs.push(address));
-        let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));
-        let details = ConnectionDetails {
-            addrs,
-            now: (details.current_time)(),
-            timeout: NextTimeout { after, ..details.timeout },
-            ..copy(details)
-        };
-        self.tcp.connect(&details, None)
-    }
-}
-
-/// TLS with the one configuration that all requests share. The client keeps it, and with it the sessions that can
-/// be resumed, only for connections that it takes for configured by the agent.
-#[derive(Debug)]
-struct Tls<C>(C);
-
-impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
-    type Out = C::Out;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
-        let shared = ConnectionDetails { request_level: false, ..copy(details) };
-        let connected = self.0.connect(&shared, tcp)?;
-        Phase::Connected.enter();
-        Ok(connected)
-    }
-}
-
-fn copy<'a>(details: &ConnectionDetails<'a>) -> ConnectionDetails<'a> {
-    ConnectionDetails {
-        uri: details.uri,
-        addrs: details.addrs.clone(),
-        config: details.config,
-        request_level: details.request_level,
-        resolver: details.resolver,
-        now: details.now,
-        timeout: details.timeout,
-        current_time: Arc::clone(&details.current_time),
-        run_connector: Arc::clone(&details.run_connector),
-        register_shutdown: Arc::clone(&details.register_shutdown),
     }
 }
 

@@ -6,7 +6,7 @@ use super::route::Route;
 use super::{Call, Halt, Parked, reply};
 use crate::http::{Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
-use crate::outbound::{CallLimits, HeaderValues, OutError, OutResponse, claims_challenge, follow, relay, render};
+use crate::outbound::{Arrival, CallLimits, HeaderValues, OutError, claims_challenge, follow, relay, render};
 use crate::token;
 
 /// `{"statusCode","headers","content"}`, whatever the API's status was.
@@ -31,12 +31,13 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let token = acquisition.token(call, resumed)?;
     let permit = call.shared.permits.acquire().ok_or(token::Error::NoWorker)?;
     let send = |authorization: &str| send(call, &request, authorization, acquisition.correlation_id(), &asked.api.name);
-    let mut answer = send(&acquisition.authorization(call, &token)?)?;
-    // Continuous access evaluation: the API wants claims that the token does not have. Once.
-    if let Some(claims) = Some(&answer).filter(|answer| answer.status == 401).and_then(claims_challenge) {
+    let Arrival { mut answer, foreign } = send(&acquisition.authorization(call, &token)?)?;
+    // Continuous access evaluation: the API wants claims that the token does not have. Once. Another origin to which a
+    // redirect led saw no token and has no say about one.
+    if let Some(claims) = Some(&answer).filter(|_| !foreign).and_then(claims_challenge) {
         log::info!("the API '{}' wants further claims; asking for a token with them", asked.api.name);
         let token = acquisition.token_with_claims(call, &claims)?;
-        answer = send(&acquisition.authorization(call, &token)?)?;
+        answer = send(&acquisition.authorization(call, &token)?)?.answer;
     }
     drop(permit);
     let values =
@@ -51,17 +52,17 @@ fn send(
     authorization: &str,
     correlation_id: &str,
     api: &str,
-) -> Result<OutResponse, Halt> {
+) -> Result<Arrival, Halt> {
     let limits = &call.service.config.limits;
     let limits = CallLimits { timeout: limits.downstream_timeout, max_body: limits.downstream_body_bytes };
     let request = request.request(authorization, correlation_id, limits);
     let exchange = &*call.shared.exchange;
-    let answer = if call.service.config.sidecar.allow_outbound_redirects {
+    let arrival = if call.service.config.sidecar.allow_outbound_redirects {
         follow(exchange, &*call.shared.clock, request)
     } else {
-        exchange.send(request)
+        exchange.send(request).map(|answer| Arrival { answer, foreign: false })
     };
-    answer.map_err(|error| {
+    arrival.map_err(|error| {
         log::warn!("the API '{api}' did not answer: {error}");
         unanswered(api, &error).into()
     })
@@ -71,9 +72,16 @@ fn send(
 fn unanswered(api: &str, error: &OutError) -> Problem {
     match error {
         OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
-        OutError::TooLarge(_) => Problem::with(502, format!("The downstream API '{api}' answered too much: {error}")),
-        OutError::Connect(_) | OutError::Broken(_) | OutError::BrokenAgain(_) => {
-            Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
+        OutError::Connect(_) => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
+        OutError::Broken(_) | OutError::BrokenAgain(_) => {
+            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
+        OutError::TooLarge(limit) => Problem::with(
+            502,
+            format!(
+                "The downstream API '{api}' answered too much: the body is longer than {limit} bytes \
+                 (Sidecar:Limits:DownstreamBodyBytes)"
+            ),
+        ),
     }
 }

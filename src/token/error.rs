@@ -50,6 +50,13 @@ pub struct OAuthRefusal {
     pub timestamp: Option<String>,
 }
 
+impl OAuthRefusal {
+    /// Whether only the user can mend this, by signing in once more (protocol page, section 9.1).
+    pub fn wants_interaction(&self) -> bool {
+        matches!(self.code.as_str(), "interaction_required" | "invalid_grant")
+    }
+}
+
 /// An upstream that did not answer as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {

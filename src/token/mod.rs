@@ -21,7 +21,7 @@ mod wanted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
@@ -172,6 +172,10 @@ impl Acquirer {
     /// Like [`Acquirer::acquire`], but waits in place: for callers who hold a permit already and have done
     /// something that must not be done twice.
     pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+        self.acquire_by(Instant::now() + NESTED_WAIT, wanted)
+    }
+
+    fn acquire_by(&self, deadline: Instant, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
         match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
             Lookup::Hit(token) => Ok(token),
             Lookup::HitAndRefresh(token, lead) => {
@@ -180,9 +184,12 @@ impl Acquirer {
             }
             Lookup::Blocked(error) => Err(error),
             Lookup::NoPermit => Err(Error::NoWorker),
-            Lookup::Follow(flight, _) => flight
-                .wait(NESTED_WAIT)
-                .unwrap_or_else(|| Err(Error::unavailable("another request for the same exchange token did not end"))),
+            Lookup::Follow(flight, shared) => match flight.wait(deadline.saturating_duration_since(Instant::now())) {
+                None => Err(Error::unavailable("another request for the same token did not end")),
+                Some(outcome) if shared || outcome.is_err() => outcome,
+                // A token that somebody else asked for with other claims, or without any, is none with these.
+                Some(_) => self.acquire_by(deadline, wanted),
+            },
             Lookup::Lead(lead) => {
                 count(&self.results.miss);
                 self.fly(&wanted.job(), lead)

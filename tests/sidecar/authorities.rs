@@ -14,7 +14,7 @@ use super::wire::{acquire, requests};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
-/// Tunnels every connection to one address (RFC 9110 §9.3.6).
+/// Passes every connection on to one address, and notes for which host it was (RFC 9112 §3.2.2).
 struct Proxy {
     address: SocketAddr,
     hosts: Arc<Mutex<Vec<String>>>,
@@ -28,29 +28,25 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let hosts = Arc::clone(&hosts);
-                // A tunnel that breaks is its ends' to notice.
-                thread::spawn(move || tunnel(client, to, &hosts).ok());
+                // A connection that breaks is its ends' to notice.
+                thread::spawn(move || pass_on(client, to, &hosts).ok());
             }
         });
         proxy
     }
 }
 
-fn tunnel(mut client: TcpStream, to: SocketAddr, hosts: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut head = BufReader::new(client.try_clone()?);
+fn pass_on(client: TcpStream, to: SocketAddr, hosts: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut requests = BufReader::new(client.try_clone()?);
     let mut line = String::new();
-    head.read_line(&mut line)?;
-    let host = line.strip_prefix("CONNECT ").and_then(|line| line.split(' ').next()).unwrap_or_default().to_owned();
-    while line != "\r\n" {
-        line.clear();
-        head.read_line(&mut line)?;
-    }
-    hosts.lock().unwrap().push(host);
+    requests.read_line(&mut line)?;
+    let host = line.split_once("http://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    hosts.lock().unwrap().push(host.trim_end_matches(":80").to_owned());
     let mut server = TcpStream::connect(to)?;
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    server.write_all(line.as_bytes())?;
     let (mut answers, mut back) = (server.try_clone()?, client);
     thread::spawn(move || io::copy(&mut answers, &mut back));
-    io::copy(&mut head, &mut server).map(drop)
+    io::copy(&mut requests, &mut server).map(drop)
 }
 
 struct World {
@@ -81,7 +77,7 @@ impl World {
         let url = |sent: &local_tenant::Record| {
             let host = sent.request.header("host").unwrap().trim_end_matches(":80").to_owned();
             let called = self.proxy.hosts.lock().unwrap();
-            assert!(called.contains(&format!("{host}:80")), "{host} is no host that was called: {called:?}");
+            assert!(called.contains(&host), "{host} is no host that was called: {called:?}");
             let path = sent.request.path.strip_suffix("/oauth2/v2.0/token").unwrap();
             let query = if sent.request.query.is_empty() { "" } else { "?" };
             format!("{host}{path}{query}{}", sent.request.query)

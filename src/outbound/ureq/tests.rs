@@ -257,7 +257,7 @@ fn a_server_that_never_answers_times_out() {
     let request = OutRequest { timeout: Duration::from_millis(50), ..get(server.url("/path")) };
     let host = format!("http://{}: no ", server.address);
     match exchange().send(request) {
-        Err(OutError::Timeout(text)) => assert!(text.starts_with(&host) && text.ends_with(" within 50ms"), "{text}"),
+        Err(OutError::Timeout(text)) => assert!(text.starts_with(&host) && text.contains(" within 50ms"), "{text}"),
         other => panic!("{other:?}"),
     }
     // A body that stalls counts as well.

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Runs docs/examples and the real clients in tests/clients against a local stand-in for Entra, and compares what they say with what they
+# should. What they need goes to target/examples; python3 with venv and node are installed where they are missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Of the clients, so that a new release of theirs does not fail a change of ours.
+packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0)
+
+fail() { echo "examples: $*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+install() { # package...
+  [ "$(id -u)" -eq 0 ] || fail "needs $*"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
+have curl || install curl
+have node || install nodejs
+python3 -c 'import venv, ensurepip' 2>/dev/null || install python3 python3-venv
+target=${CARGO_TARGET_DIR:-target}
+venv=$target/examples/venv
+# The list that was installed stands in the environment: another one makes it anew.
+if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
+  echo "${packages[*]}" >"$venv/packages"
+fi
+
+work=$(mktemp -d)
+pids=()
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+cargo build --locked --quiet --package entra-sidecar --package local-tenant
+await() { # file pattern
+  local tries=0
+  until grep -q "$2" "$1" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 200 ] || { cat "$1" >&2; fail "a program did not start"; }
+    sleep 0.05
+  done
+}
+"$target/debug/local-tenant" >"$work/tenant" 2>&1 &
+pids+=($!)
+await "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
+# shellcheck source=/dev/null
+source "$work/tenant"
+cat >"$work/appsettings.json" <<JSON
+{
+  "AzureAd": {
+    "Instance": "$BASE_URL/",
+    "TenantId": "$TENANT_ID",
+    "ClientId": "$CLIENT_ID",
+    "ClientCredentials": [{ "SourceType": "ClientSecret", "ClientSecret": "$CLIENT_SECRET" }]
+  },
+  "DownstreamApis": {
+    "orders": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_SCOPE"] },
+    "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
+    "default": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"] },
+    "agenticblueprint": { "Scopes": ["api://AzureAdTokenExchange/.default"], "RequestAppToken": true },
+    // Nobody has started this session: the one case in which these endpoints answer 401.
+    "session": { "Scopes": ["$DOWNSTREAM_SCOPE"], "AcquireTokenOptions": { "LongRunningWebApiSessionKey": "none" } }
+  }
+}
+JSON
+env -i "$target/debug/entra-sidecar" serve --config "$work/appsettings.json" --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
+pids+=($!)
+await "$work/log" 'signing keys'
+SIDECAR=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+TOKEN=$(curl -q --noproxy '*' --silent --show-error --fail "$BASE_URL/_control/mint?user=alice")
+
+# Runs a program with this machine's proxies out of its way; every pattern must be in what it prints.
+expect() { # program... -- pattern...
+  local command=() pattern
+  while [ "$1" != -- ]; do command+=("$1"); shift; done
+  shift
+  env -i PATH="$PATH" HOME="$work" no_proxy='*' SIDECAR="$SIDECAR" TOKEN="$TOKEN" TENANT="$BASE_URL" TENANT_ID="$TENANT_ID" \
+    CLIENT_ID="$CLIENT_ID" AGENT_ID="$AGENT_ID" AGENT_USERNAME="$AGENT_USERNAME" AGENT_USER_ID=0b1ec700-0000-4000-8000-000000000006 \
+    SCOPE="$DOWNSTREAM_SCOPE" APP_SCOPE="$DOWNSTREAM_APP_SCOPE" GRAPH_SCOPE=https://graph.microsoft.com/.default \
+    OTHER_SCOPE=https://management.azure.com/.default "${command[@]}" >"$work/out" 2>&1 ||
+    { cat "$work/out" "$work/log" >&2; fail "${command[*]} failed"; }
+  for pattern; do
+    grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "${command[*]} does not say: $pattern"; }
+  done
+  echo "${command[*]}: as expected"
+}
+
+header='header: Bearer eyJ'
+expect docs/examples/curl.sh -- "$header" '{"statusCode":200,' 'limit=3&sort=-date' '{\\\"year\\\":2026}' "Downstream API 'no-such-api' not configured"
+app=('caller: alice@contoso.onmicrosoft.com' 'orders: /api/open' 'upload: 200' "$header" 'problem: 401 Unauthorized')
+expect "$venv/bin/python" docs/examples/app.py -- "${app[@]}"
+expect node docs/examples/app.mjs -- "${app[@]}"
+expect "$venv/bin/python" docs/examples/agent.py -- 'healthy: True' "application: token of $CLIENT_ID" "agent: token of $AGENT_ID" \
+  "agent user: token of $AGENT_ID" 'user 0b1ec700-0000-4000-8000-000000000006, scopes read' 'blueprint: token of'
+expect "$venv/bin/python" tests/clients/agents_sdk.py -- 'as its documentation says'

@@ -1,0 +1,128 @@
+//! How a connection comes about: the name is looked up, a socket opened, TLS put on top. The client would look the name
+//! up for every request, and keeps no word on how far it came.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration as Limit;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::{Error, Timeout, http};
+
+use super::super::resolver::{self, Resolve};
+use super::severed::Unsevered;
+
+/// As many as the client has room for.
+const MAX_ADDRESSES: usize = 16;
+
+/// How far the request on this thread has come; the client's errors do not tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No connection was opened: one from the pool is in use.
+    Pooled,
+    /// A connection is being opened.
+    Connecting,
+    /// It is open.
+    Connected,
+}
+
+impl Phase {
+    pub(super) fn enter(self) {
+        PHASE.set(self);
+    }
+
+    pub(super) fn current() -> Self {
+        PHASE.get()
+    }
+}
+
+thread_local! {
+    // The client runs a whole request, connectors included, on the thread that called it.
+    static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
+}
+
+/// The client resolves names before it looks into its pool; [`Dial`] does it when a connection is needed.
+#[derive(Debug)]
+pub(super) struct NoLookup;
+
+impl Resolver for NoLookup {
+    fn resolve(&self, _: &http::Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
+    }
+}
+
+/// Resolves the host's name and opens a TCP connection.
+#[derive(Debug)]
+pub(super) struct Dial {
+    resolver: Arc<dyn Resolve>,
+    tcp: TcpConnector,
+}
+
+impl Dial {
+    pub(super) fn new(resolver: &Arc<dyn Resolve>) -> Self {
+        Self { resolver: Arc::clone(resolver), tcp: TcpConnector::default() }
+    }
+}
+
+impl<In: Transport> Connector<In> for Dial {
+    type Out = <TcpConnector as Connector<In>>::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
+        Phase::Connecting.enter();
+        if tunnel.is_some() {
+            return self.tcp.connect(details, tunnel);
+        }
+        let start = Instant::now();
+        let uri = details.uri;
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let port = uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
+        let found = resolver::addresses(&self.resolver, host, port, *details.timeout.after);
+        let found = found.map_err(|cause| match cause.kind() {
+            io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
+            _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
+        })?;
+        let mut addrs = details.resolver.empty();
+        found.into_iter().take(MAX_ADDRESSES).for_each(|address| addrs.push(address));
+        let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));
+        let details = ConnectionDetails {
+            addrs,
+            now: (details.current_time)(),
+            timeout: NextTimeout { after, ..details.timeout },
+            ..copy(details)
+        };
+        self.tcp.connect(&details, None)
+    }
+}
+
+/// TLS with the one configuration that all requests share. The client keeps it, and with it the sessions that can
+/// be resumed, only for connections that it takes for configured by the agent.
+#[derive(Debug)]
+pub(super) struct Tls<C>(pub(super) C);
+
+impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
+    type Out = Unsevered<C::Out>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let shared = ConnectionDetails { request_level: false, ..copy(details) };
+        let connected = self.0.connect(&shared, tcp)?;
+        Phase::Connected.enter();
+        Ok(connected.map(Unsevered))
+    }
+}
+
+pub(super) fn copy<'a>(details: &ConnectionDetails<'a>) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        uri: details.uri,
+        addrs: details.addrs.clone(),
+        config: details.config,
+        request_level: details.request_level,
+        resolver: details.resolver,
+        now: details.now,
+        timeout: details.timeout,
+        current_time: Arc::clone(&details.current_time),
+        run_connector: Arc::clone(&details.run_connector),
+        register_shutdown: Arc::clone(&details.register_shutdown),
+    }
+}

@@ -1,0 +1,267 @@
+//! TLS, proxies and the reuse of connections, through the whole program.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use local_tenant::Kind;
+use serde_json::json;
+
+use super::raw_upstream::{Act, ROOT, RawUpstream, ok};
+use super::support::{Scene, Sidecar, command, eventually};
+
+const APP: &str = "/DownstreamApiUnauthenticated/App";
+
+fn scene(base: &str) -> Scene {
+    Scene::new().with("DownstreamApis:App:BaseUrl", base)
+}
+
+fn https(api: &RawUpstream) -> Scene {
+    scene(&format!("https://localhost:{}/v1?secret=1", api.address.port()))
+}
+
+#[track_caller]
+fn welcome(sidecar: &Sidecar) {
+    assert_eq!(sidecar.get(APP).expect(200).json()["content"], json!("welcome"));
+}
+
+#[track_caller]
+fn unreachable(sidecar: &Sidecar, reason: &str) {
+    let problem = sidecar.get(APP).expect(502);
+    let detail = problem.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("The downstream API 'App' cannot be reached: http"), "{detail}");
+    assert!(detail.contains(reason) && !detail.contains("secret"), "{detail}");
+}
+
+#[test]
+fn whom_to_trust_is_said_in_any_of_three_ways() {
+    let api = RawUpstream::tls(|_| ok("welcome"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(ROOT, folder.path().join("0a1b2c3d.0")).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    welcome(&https(&api).with("Sidecar:TrustedCertificates", ROOT).start());
+    for (variable, value) in [("SSL_CERT_FILE", ROOT), ("SSL_CERT_DIR", folder)] {
+        welcome(&https(&api).start_with(&[(variable, value)]));
+    }
+}
+
+#[test]
+fn whoever_is_not_trusted_gets_no_request_and_the_reason_is_told() {
+    let api = RawUpstream::tls(|_| ok("welcome"));
+    let other_root = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");
+    // The built-in roots do not know it, and the operator's take their place.
+    unreachable(&https(&api).start(), &format!("https://localhost:{}: TLS: ", api.address.port()));
+    unreachable(&https(&api).start_with(&[("SSL_CERT_FILE", other_root)]), "UnknownIssuer");
+    let by_number = scene(&format!("https://{}/?secret=1", api.address)).with("Sidecar:TrustedCertificates", ROOT);
+    unreachable(&by_number.start(), &format!("https://{}: TLS: ", api.address));
+    assert_eq!(api.received().len(), 0);
+    let plain = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let by_mistake = scene(&format!("https://{}/?secret=1", plain.local_addr().unwrap()));
+    thread::spawn(move || {
+        let (mut client, _) = plain.accept().unwrap();
+        client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        let _ = io::copy(&mut client, &mut io::sink());
+    });
+    unreachable(&by_mistake.start(), "TLS: ");
+}
+
+#[test]
+fn roots_that_cannot_be_read_stop_the_start() {
+    let scene = Scene::new();
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let mut command = command();
+        command.env(variable, "/absent/roots").args(["--urls", "http://127.0.0.1:0"]);
+        for (key, value) in &scene.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("/absent/roots") && told.contains(variable), "{told}");
+    }
+}
+
+#[test]
+fn one_tls_connection_serves_many_requests_and_breaks_are_noticed() {
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let api = RawUpstream::tls(move |request| match request.target() {
+        "/cut" => Act::Cut(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec()),
+        "/closed" => Act::Close(b"HTTP/1.1 200 OK\r\n\r\nwhole".to_vec()),
+        "/two" => Act::Keep(format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood{evil}").into_bytes()),
+        "/down" => Act::Keep(b"HTTP/1.1 302 Go\r\nLocation: http://localhost/\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        _ => ok("welcome"),
+    });
+    let scene = scene(&format!("https://localhost:{}/", api.address.port()))
+        .with("Sidecar:TrustedCertificates", ROOT)
+        .with("Sidecar:AllowOutboundRedirects", "true");
+    let sidecar = scene.start();
+    for _ in 0..5 {
+        welcome(&sidecar);
+    }
+    assert_eq!(api.connections(), 1);
+    let call = |path: &str| sidecar.get(&format!("{APP}?optionsOverride.RelativePath={path}"));
+    // Whoever cuts the line must not pass for the end of an answer (RFC 8446 §6.1).
+    call("cut").expect(502);
+    assert_eq!(call("closed").expect(200).json()["content"], json!("whole"));
+    assert_eq!(call("two").expect(200).json()["content"], json!("good"));
+    welcome(&sidecar);
+    // Never from https to http, token or not.
+    assert_eq!(call("down").expect(200).json()["statusCode"], json!(302));
+}
+
+#[test]
+fn few_connections_serve_many_requests_to_entra_and_the_api() {
+    let api = RawUpstream::start(|_| ok("welcome"));
+    let scene = scene(&format!("http://{}/", api.address));
+    let sidecar = scene.start().with_keys();
+    let accepted = scene.tenant.accepted_connections();
+    for _ in 0..20 {
+        sidecar.get(&format!("{APP}?optionsOverride.AcquireTokenOptions.ForceRefresh=true")).expect(200);
+    }
+    assert_eq!((scene.tenant.journal().count(Kind::Token), api.received().len(), api.connections()), (20, 20, 1));
+    // The keys were fetched by a thread of its own, perhaps at the same time.
+    assert!(scene.tenant.accepted_connections() <= accepted + 1);
+    // A connection that was closed meanwhile is replaced, and nobody notices.
+    scene.tenant.cut_connections();
+    eventually("the tenant's connections end", || scene.tenant.open_connections() == 0);
+    sidecar.get(&format!("{APP}?optionsOverride.AcquireTokenOptions.ForceRefresh=true")).expect(200);
+}
+
+/// A proxy that opens tunnels, all to one address, and keeps what it was asked.
+struct Tunnels {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl Tunnels {
+    fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let journal = Arc::clone(&asked);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let head = read_head(&client);
+                journal.lock().unwrap().push(head);
+                let server = TcpStream::connect(target).unwrap();
+                (&client).write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").unwrap();
+                for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                {
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                    });
+                }
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<Vec<String>> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// Byte by byte, since what follows is not ours.
+fn read_head(stream: &TcpStream) -> Vec<String> {
+    let mut reader = BufReader::with_capacity(1, stream);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => return lines,
+            text => lines.push(text.to_owned()),
+        }
+    }
+}
+
+#[test]
+fn https_goes_through_the_proxys_tunnel() {
+    let api = RawUpstream::tls(|_| ok("welcome"));
+    let proxy = Tunnels::to(api.address);
+    let url = format!("http://user:hunter%202@{}", proxy.address);
+    let scene = scene("https://api.test/v1").with("Sidecar:TrustedCertificates", ROOT);
+    let sidecar = scene.start_with(&[("HTTPS_PROXY", &url), ("HTTP_PROXY", "http://127.0.0.1:1")]);
+    welcome(&sidecar);
+    welcome(&sidecar);
+    // One tunnel for both, and none to loopback, where the tenant is.
+    let asked = proxy.asked();
+    assert_eq!((asked.len(), api.connections()), (1, 1));
+    assert_eq!(asked[0][0], "CONNECT api.test:443 HTTP/1.1");
+    assert!(asked[0].iter().any(|line| line == "Host: api.test:443"), "{asked:?}");
+    // `user:hunter 2`, which the API has no business to know.
+    assert!(asked[0].iter().any(|line| line == "Proxy-Authorization: Basic dXNlcjpodW50ZXIgMg=="), "{asked:?}");
+    assert_eq!((api.last().header("Host"), api.last().header("Proxy-Authorization")), (vec!["api.test"], vec![]));
+    assert!(!sidecar.log().iter().any(|line| line.contains("hunter") || line.contains("dXNlcjp")));
+    // The lower-case name first.
+    welcome(&scene.start_with(&[("https_proxy", &url), ("HTTPS_PROXY", "http://127.0.0.1:1")]));
+    // A certificate is the host's, not the proxy's.
+    let scene = scene.with("DownstreamApis:App:BaseUrl", "https://third.test/");
+    unreachable(&scene.start_with(&[("HTTPS_PROXY", &url)]), "https://third.test: TLS: ");
+}
+
+#[test]
+fn http_goes_to_the_proxy_itself() {
+    let proxy = RawUpstream::start(|_| ok("welcome"));
+    let url = format!("http://user:hunter2@{}", proxy.address);
+    let scene = scene("http://api.test:8080/v1?a=b").with("Sidecar:AllowInsecureUpstream", "true");
+    let sidecar = scene.start_with(&[("HTTP_PROXY", &url)]);
+    for _ in 0..3 {
+        welcome(&sidecar);
+    }
+    // Larger than the client's buffer.
+    let long = "x".repeat(8000);
+    let headers = ["a", "b", "c"].map(|name| format!("&optionsOverride.CustomHeader.{name}={long}")).concat();
+    super::support::Request::new("POST", &format!("{APP}?optionsOverride.RelativePath=me{headers}"))
+        .body("a/b", "body")
+        .send(sidecar.address)
+        .expect(200);
+    let received = proxy.received();
+    assert_eq!(received[0].head[0], "GET http://api.test:8080/v1?a=b HTTP/1.1");
+    assert_eq!(received[3].head[0], "POST http://api.test:8080/v1/me?a=b HTTP/1.1");
+    assert_eq!((received[3].header("c"), received[3].body.as_slice()), (vec![long.as_str()], &b"body"[..]));
+    for request in &received {
+        assert_eq!(request.header("Host"), ["api.test:8080"]);
+        assert_eq!(request.header("Proxy-Authorization"), ["Basic dXNlcjpodW50ZXIy"]);
+    }
+    assert_eq!((received.len(), proxy.connections()), (4, 1));
+    assert!(!sidecar.log().iter().any(|line| line.contains("hunter2") || line.contains("dXNlcjp")));
+}
+
+#[test]
+fn a_proxy_may_itself_be_reached_over_tls() {
+    let proxy = RawUpstream::tls(|_| ok("welcome"));
+    let url = format!("https://localhost:{}", proxy.address.port());
+    let scene = scene("http://api.test/v1").with("Sidecar:AllowInsecureUpstream", "true");
+    welcome(&scene.start_with(&[("HTTP_PROXY", &url), ("SSL_CERT_FILE", ROOT)]));
+    assert_eq!(proxy.last().head[0], "GET http://api.test/v1 HTTP/1.1");
+}
+
+#[test]
+fn exceptions_are_called_without_the_proxy() {
+    let proxy = RawUpstream::start(|_| ok("welcome"));
+    let url = format!("http://{}", proxy.address);
+    // An address that nobody has (RFC 5737), or whose network cannot be reached at all.
+    let scene = scene("http://192.0.2.1/v1")
+        .with("Sidecar:AllowInsecureUpstream", "true")
+        .with("Sidecar:Limits:ConnectTimeout", "0.2");
+    for exceptions in ["192.0.2.1", "other.test,192.0.2.0/24", "*"] {
+        let sidecar = scene.start_with(&[("HTTP_PROXY", &url), ("NO_PROXY", exceptions)]);
+        assert!([502, 504].contains(&sidecar.get(APP).status), "{exceptions}");
+    }
+    assert_eq!(proxy.connections(), 0);
+    welcome(&scene.start_with(&[("HTTP_PROXY", &url), ("NO_PROXY", "192.0.2.2")]));
+}
+
+#[test]
+fn a_proxy_that_refuses_or_is_not_there_is_named_as_the_cause() {
+    let refusing = RawUpstream::start(|_| {
+        Act::Close(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n".to_vec())
+    });
+    let scene = scene("https://api.test/?secret=1");
+    let through = |url: &str| scene.start_with(&[("HTTPS_PROXY", url)]);
+    unreachable(&through(&format!("http://user:hunter2@{}", refusing.address)), "https://api.test: proxy: ");
+    let gone = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    unreachable(&through(&format!("http://{gone}")), "refused");
+}
