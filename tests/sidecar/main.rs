@@ -17,6 +17,7 @@ mod downstream_redirects;
 mod downstream_requests;
 mod hostile_targets;
 mod lifecycle;
+mod notify;
 mod outages;
 mod pop;
 mod raw_upstream;
