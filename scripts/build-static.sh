@@ -100,11 +100,14 @@ C
 route=${STATIC_ROUTE:-}
 if [ "$machine" != "$(uname -m)" ]; then
   route=rustup
-  cross=$(compgen -c -X "!$machine-linux-*gcc" | head -1)
-  musl_target_is_installed && [ -n "$cross" ] || {
-    say "for $machine this needs: rustup target add $musl, and $machine-linux-gnu-gcc (or -musl-gcc)"
+  cross=
+  for tool in "$machine-linux-musl-gcc" "$machine-linux-gnu-gcc"; do
+    if have "$tool"; then cross=$tool; break; fi
+  done
+  if [ -z "$cross" ] || ! musl_target_is_installed; then
+    say "for $machine this needs: rustup target add $musl, and $machine-linux-musl-gcc or $machine-linux-gnu-gcc"
     exit 1
-  }
+  fi
   variable=CARGO_TARGET_${musl^^}_LINKER
   export "${variable//-/_}=$cross" "CC_${musl//-/_}=$cross"
 elif [ -z "$route" ]; then
