@@ -82,6 +82,9 @@ rm -f "${TMPDIR:-/tmp}/demo.$$"
 step "examples and real clients"
 scripts/examples.sh
 
+step "OpenAPI"
+scripts/openapi-test.sh
+
 step "dependencies"
 if [ ! -f deny.toml ]; then
   skip "there is no deny.toml"
