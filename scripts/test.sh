@@ -85,6 +85,9 @@ scripts/examples.sh
 step "OpenAPI"
 scripts/openapi-test.sh
 
+step "deployment files"
+scripts/deploy-test.sh
+
 step "dependencies"
 if [ ! -f deny.toml ]; then
   skip "there is no deny.toml"

@@ -9,6 +9,7 @@ mod answers;
 mod authorities;
 mod concurrency;
 mod credentials;
+mod deploy;
 mod downstream;
 mod downstream_answers;
 mod downstream_challenges;
