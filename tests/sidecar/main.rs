@@ -10,6 +10,7 @@ mod authorities;
 mod concurrency;
 mod credentials;
 mod downstream;
+mod isolation;
 mod lifecycle;
 mod outages;
 mod pop;
