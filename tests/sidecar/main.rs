@@ -12,6 +12,7 @@ mod credentials;
 mod downstream;
 mod isolation;
 mod lifecycle;
+mod options;
 mod outages;
 mod pop;
 mod sessions;
