@@ -24,5 +24,6 @@ mod pop;
 mod raw_upstream;
 mod sessions;
 mod support;
+mod survival;
 mod validate;
 mod wire;
