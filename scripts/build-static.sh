@@ -111,10 +111,12 @@ case $route in
   debian)
     target=$musl
     # -Zbuild-std is unstable, hence RUSTC_BOOTSTRAP; panics unwind, because one request's panic must not end the process.
+    # Backtraces are left out: without symbols they say nothing.
     env -u RUSTUP_TOOLCHAIN -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u LD_LIBRARY_PATH \
       RUSTC="$root/bin/rustc" RUSTDOC="$root/bin/rustdoc" RUSTC_BOOTSTRAP=1 \
       CC_x86_64_unknown_linux_musl="$root/bin/musl-gcc" AR_x86_64_unknown_linux_musl=ar \
-      "$root/bin/cargo" "${arguments[@]}" --target "$target" -Zbuild-std=std,panic_unwind >&2
+      "$root/bin/cargo" "${arguments[@]}" --target "$target" -Zbuild-std=std,panic_unwind \
+      -Zbuild-std-features=panic-unwind >&2
     ;;
   glibc)
     target=$gnu

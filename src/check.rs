@@ -81,7 +81,7 @@ fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>,
         Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
         None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
     }
-    let acquirer = app::acquirer(config, exchange, clock, &Permits::new(1));
+    let acquirer = app::acquirer(config, exchange, clock, &Permits::new(1, |_| ()));
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
         match token(config, &acquirer, api) {
@@ -124,7 +124,7 @@ fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, 
         scopes: &scopes,
         claims: effective.claims,
         force_refresh: false,
-        correlation_id: &correlation_id,
+        correlation_id: correlation_id.as_str(),
         bound_key: None,
         fmi_path: effective.fmi_path,
         extra_query: &effective.token_query,

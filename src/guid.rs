@@ -8,8 +8,20 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Lower case with dashes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Guid([u8; 36]);
+
+impl Guid {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        // It is made of hex digits and dashes only.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// A random one (RFC 9562 §5.4), which nobody can guess.
-pub fn random() -> String {
+pub fn random() -> Guid {
     let mut bytes = [0u8; 16];
     // The kernel's generator does not fail once it has been seeded; were it to, an id of zeros harms nothing.
     let _ = SystemRandom::new().fill(&mut bytes);
@@ -18,7 +30,7 @@ pub fn random() -> String {
 
 /// One that no other request has, without a system call for it: a keyed hash of a counter. It tells requests
 /// apart and proves nothing.
-pub fn unique() -> String {
+pub fn unique() -> Guid {
     static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(|| (RandomState::new(), RandomState::new()));
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -26,19 +38,22 @@ pub fn unique() -> String {
     version_4((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
-/// In lower case with dashes.
-fn version_4(mut bytes: [u8; 16]) -> String {
+fn version_4(mut bytes: [u8; 16]) -> Guid {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 15)]));
+    of_bytes(bytes)
+}
+
+/// The text of 16 bytes.
+pub fn of_bytes(bytes: [u8; 16]) -> Guid {
+    /// Where the two digits of each byte stand.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let mut text = [b'-'; 36];
+    for (byte, at) in bytes.into_iter().zip(PLACES) {
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
     }
-    text
+    Guid(text)
 }
 
 /// Whether the text is a GUID in its usual form, `8-4-4-4-12` hex digits.
@@ -58,10 +73,17 @@ mod tests {
     #[test]
     fn random_ones_are_guids_and_differ() {
         for (a, b) in [(random(), random()), (unique(), unique())] {
-            assert!(is_guid(&a) && is_guid(&b), "{a} {b}");
+            let (a, b) = (a.as_str(), b.as_str());
+            assert!(is_guid(a) && is_guid(b), "{a} {b}");
             assert_ne!(a, b);
             assert_eq!(&a[14..15], "4");
         }
+    }
+
+    #[test]
+    fn bytes_have_their_text() {
+        let bytes = std::array::from_fn(|at| u8::try_from(at * 17).unwrap());
+        assert_eq!(of_bytes(bytes).as_str(), "00112233-4455-6677-8899-aabbccddeeff");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Signed HTTP requests: the sidecar as the holder of the key that a token is bound to. Each is a JWS over
 //! the token and the request that it is for (draft-ietf-oauth-signed-http-request-03; protocol page, section 5.2).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine;
@@ -8,7 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::{PemObject, SectionKind};
-use serde_json::{Map, Value, json};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::credentials::der;
@@ -102,8 +104,8 @@ impl RequestSigner {
         &self.bound
     }
 
-    /// Signs one request. `claims` are further members, none of them one that is written here; they may
-    /// replace the random `nonce`.
+    /// Signs one request. `claims` are further members, as the caller wrote them and none of them one that is written
+    /// here; they may replace the random `nonce`.
     ///
     /// # Errors
     /// The key or the kernel's random numbers failed.
@@ -112,7 +114,7 @@ impl RequestSigner {
         token: &str,
         method: &str,
         url: &Url,
-        claims: Option<&Map<String, Value>>,
+        claims: BTreeMap<String, Box<RawValue>>,
         now: u64,
     ) -> Result<String, ring::error::Unspecified> {
         let random = SystemRandom::new();
@@ -128,16 +130,24 @@ impl RequestSigner {
             (true, 443) | (false, 80) => origin.host.clone(),
             (_, port) => format!("{}:{port}", origin.host),
         };
-        let mut payload = json!({ "nonce": URL_SAFE_NO_PAD.encode(nonce) });
-        let own = json!({
-            "at": token, "ts": now, "m": method, "u": host, "p": url.path, "cnf": { "jwk": self.jwk },
-        });
-        let own = own.as_object().into_iter().flatten();
-        for (name, value) in claims.into_iter().flatten().chain(own) {
-            payload[name] = value.clone();
+        let raw = |value: Value| to_raw_value(&value).map_err(|_| ring::error::Unspecified);
+        let mut payload = claims;
+        let own = [
+            ("at", json!(token)),
+            ("ts", json!(now)),
+            ("m", json!(method)),
+            ("u", json!(host)),
+            ("p", json!(url.path)),
+            ("cnf", json!({ "jwk": self.jwk })),
+        ];
+        for (name, value) in own {
+            payload.insert(name.to_owned(), raw(value)?);
         }
-        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let mut text = format!("{}.{}", encode(&header), encode(&payload));
+        if !payload.contains_key("nonce") {
+            payload.insert("nonce".to_owned(), raw(json!(URL_SAFE_NO_PAD.encode(nonce)))?);
+        }
+        let payload = serde_json::to_string(&payload).map_err(|_| ring::error::Unspecified)?;
+        let mut text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
         let signature = match &self.key {
             Key::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
             Key::Rsa(pair) => {
@@ -165,12 +175,15 @@ mod tests {
         (json(parts[0]), json(parts[1]), decode(parts[2]))
     }
 
+    fn claims(text: &str) -> BTreeMap<String, Box<RawValue>> {
+        serde_json::from_str(text).unwrap()
+    }
+
     #[test]
     fn a_request_is_signed_with_everything_that_binds_it() {
         let signer = RequestSigner::generate().unwrap();
         let url = Url::parse("https://api.example:8443/v1/me?x=1").unwrap();
-        let claims = json!({ "extra": 1 });
-        let text = signer.sign("AT", "POST", &url, claims.as_object(), 1_000).unwrap();
+        let text = signer.sign("AT", "POST", &url, claims(r#"{"extra":1}"#), 1_000).unwrap();
         let (header, payload, signature) = parts(&text);
         assert_eq!(header, json!({ "alg": "ES256", "kid": signer.bound_key().kid, "typ": "pop" }));
         for (name, value) in [
@@ -195,11 +208,21 @@ mod tests {
     fn every_request_has_its_own_nonce_unless_it_is_given() {
         let signer = RequestSigner::generate().unwrap();
         let url = Url::parse("https://api.example/").unwrap();
-        let nonce = |claims: Option<Value>| {
-            let text = signer.sign("AT", "GET", &url, claims.as_ref().and_then(Value::as_object), 1).unwrap();
+        let nonce = |further: &str| {
+            let text = signer.sign("AT", "GET", &url, claims(further), 1).unwrap();
             parts(&text).1["nonce"].clone()
         };
-        assert_ne!(nonce(None), nonce(None));
-        assert_eq!(nonce(Some(json!({ "nonce": "mine" }))), json!("mine"));
+        assert_ne!(nonce("{}"), nonce("{}"));
+        assert_eq!(nonce(r#"{"nonce":"mine"}"#), json!("mine"));
+    }
+
+    #[test]
+    fn the_callers_numbers_stay_as_they_were_written() {
+        let signer = RequestSigner::generate().unwrap();
+        let url = Url::parse("https://api.example/").unwrap();
+        let text = signer.sign("AT", "GET", &url, claims(r#"{"n":12345678901234567890123,"f":1.10}"#), 1).unwrap();
+        let payload = URL_SAFE_NO_PAD.decode(text.split('.').nth(1).unwrap()).unwrap();
+        let payload = String::from_utf8(payload).unwrap();
+        assert!(payload.contains(r#""n":12345678901234567890123"#) && payload.contains(r#""f":1.10"#), "{payload}");
     }
 }

@@ -31,10 +31,13 @@ impl fmt::Display for Origin {
 
 /// Whether a host, in lower case and without port, names this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3).
 pub fn is_loopback_host(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host == "[::1]"
-        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bracketed {
+        Some(text) => text.parse::<std::net::Ipv6Addr>().ok().map(|address| address.to_canonical()),
+        None => host.parse::<std::net::Ipv4Addr>().ok().map(std::net::IpAddr::V4),
+    };
+    name == "localhost" || name.ends_with(".localhost") || address.is_some_and(|address| address.is_loopback())
 }
 
 /// An absolute URL.
@@ -194,10 +197,29 @@ mod tests {
 
     #[test]
     fn loopback_is_known_by_name_and_number() {
-        for host in ["localhost", "api.localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
+        for host in [
+            "localhost",
+            "localhost.",
+            "api.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "[::1]",
+            "[0:0:0:0:0:0:0:1]",
+            "[::ffff:127.0.0.1]",
+        ] {
             assert!(is_loopback_host(host), "{host}");
         }
-        for host in ["localhost.example", "128.0.0.1", "notlocalhost", "[::2]", "0.0.0.0"] {
+        for host in [
+            "localhost.example",
+            "localhost..",
+            ".",
+            "128.0.0.1",
+            "notlocalhost",
+            "[::2]",
+            "[::ffff:128.0.0.1]",
+            "[localhost]",
+            "0.0.0.0",
+        ] {
             assert!(!is_loopback_host(host), "{host}");
         }
     }

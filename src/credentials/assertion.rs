@@ -40,7 +40,7 @@ pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
         "aud": context.audience,
         "iss": client_id,
         "sub": client_id,
-        "jti": guid::random(),
+        "jti": guid::random().as_str(),
         "nbf": now,
         "iat": now,
         "exp": now + LIFETIME,

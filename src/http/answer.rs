@@ -17,13 +17,20 @@ use crate::clock::{Clock, SystemClock};
 
 /// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
 const COPIED_BODY: usize = 16 * 1024;
+
 impl<H: Handler> Worker<H> {
     /// Answers what is no request. What follows it on this connection is never looked at.
     pub fn refuse(&mut self, conn: &mut Conn<H::Parked>, refusal: Refusal) -> Next {
+        let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
+        let handler = &self.shared.handler;
+        let refused = catch_unwind(AssertUnwindSafe(|| {
+            let told = conn
+                .intake
+                .replay(|head, _| handler.refuse(&refusal, Some(&head.request(&[], conn.peer, conn.first_byte))));
+            told.unwrap_or_else(|_| handler.refuse(&refusal, None))
+        }));
         conn.intake.finish();
         conn.ahead = Vec::new();
-        let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
-        let refused = catch_unwind(AssertUnwindSafe(|| self.shared.handler.refuse(&refusal)));
         let reply = refused.unwrap_or_else(|_| {
             self.shared.board.panics.fetch_add(1, Ordering::Relaxed);
             Reply::new(refusal.status())
@@ -32,20 +39,25 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Sends an answer, as much of it as there is room for.
-    pub fn send(&mut self, conn: &mut Conn<H::Parked>, reply: Reply, terms: Terms, after: After) -> Next {
+    pub fn send(&mut self, conn: &mut Conn<H::Parked>, mut reply: Reply, terms: Terms, after: After) -> Next {
         let date = self.date.at(SystemClock.unix());
         self.output.clear();
         reply::write_head(&mut self.output, &reply, terms, after != After::Next, date);
-        let mut body = if reply::sends_body(reply.status, terms) { reply.body } else { Vec::new() };
-        if body.len() <= COPIED_BODY {
-            self.output.append(&mut body);
+        if !reply::sends_body(reply.status, terms) {
+            reply.body.clear();
+        } else if reply.body.len() <= COPIED_BODY {
+            self.output.append(&mut reply.body);
         }
-        match conn.socket.send(&self.output, &body) {
+        match conn.socket.send(&self.output, &reply.body) {
             Err(_) => Next::Close,
-            Ok(sent) if sent == self.output.len() + body.len() => self.sent(conn, after),
+            Ok(sent) if sent == self.output.len() + reply.body.len() => {
+                reply.recycle();
+                self.sent(conn, after)
+            }
             Ok(sent) => {
                 conn.deadline = Instant::now() + self.shared.limits.write_timeout;
-                conn.stage = Stage::Sending(Unsent { head: self.output.clone(), body, sent }, after);
+                let unsent = Unsent { head: self.output.clone(), body: reply.body, sent };
+                conn.stage = Stage::Sending(unsent, after);
                 Next::Wait(Wait::Room)
             }
         }

@@ -86,6 +86,11 @@ impl Monitor {
     pub fn stats(&self) -> Stats {
         self.0.stats()
     }
+
+    /// Says how many workers the handler is blocking, so that others step in for them at once.
+    pub fn workers_wait(&self, count: usize) {
+        self.0.crew.replace(count);
+    }
 }
 
 #[derive(Debug)]

@@ -1,16 +1,17 @@
 //! How many of the workers wait on the epoll. As many as there are processors keep them all busy; were all
 //! workers to wait, each event would wake another one, and two thirds of the time would go into switching between
-//! them. The others are in reserve. A worker whose turn lasts is taken to be blocked, and one of the reserve steps in:
-//! the handler need not say that it blocks, and cannot forget to.
+//! them. The others are in reserve. The handler says how many workers it blocks, and as many of the reserve step in at
+//! once. What it does not say is seen: a worker whose turn lasts is taken to be blocked as well. That takes longer, since a
+//! worker that the kernel has not run for a moment looks the same, and replacing it would only crowd the processors.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A turn that is the same at two looks in a row has lasted this long at least.
-pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(1);
+pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(10);
 /// Looks at a crew that has nothing to do before the looking stops.
-const QUIET_LOOKS: u32 = 16;
+const QUIET_LOOKS: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Crew {
@@ -21,6 +22,8 @@ pub(super) struct Crew {
     /// Whether more are on duty than allowed: the one thing that a worker looks at between its turns.
     surplus: AtomicBool,
     relief: Condvar,
+    /// How many the handler says that it blocks.
+    told: AtomicUsize,
     /// Nobody looks; the next worker that has a turn is to say so.
     unwatched: AtomicBool,
 }
@@ -54,6 +57,7 @@ impl Crew {
             duty: Mutex::new(Duty { on: workers, allowed: hands }),
             surplus: AtomicBool::new(workers > hands),
             relief: Condvar::new(),
+            told: AtomicUsize::new(0),
             unwatched: AtomicBool::new(false),
         }
     }
@@ -115,7 +119,7 @@ impl Crew {
             blocked += usize::from(turn % 2 == 1 && turn == *seen);
             *seen = turn;
         }
-        self.allow(self.hands + blocked);
+        self.allow(self.hands + blocked.max(self.told.load(Ordering::Relaxed)));
         watch.quiet = if self.busy() > 0 { 0 } else { watch.quiet + 1 };
         if watch.quiet < QUIET_LOOKS {
             return true;
@@ -123,6 +127,12 @@ impl Crew {
         self.unwatched.store(true, Ordering::SeqCst);
         // A turn that began before that was seen by nobody.
         self.busy() > 0 && self.unwatched.swap(false, Ordering::SeqCst)
+    }
+
+    /// Replaces as many as the handler says that it blocks.
+    pub fn replace(&self, blocked: usize) {
+        self.told.store(blocked, Ordering::Relaxed);
+        self.allow(self.hands + blocked);
     }
 
     fn allow(&self, allowed: usize) {
@@ -168,6 +178,20 @@ mod tests {
         assert_eq!(allowed(&crew), 4, "there are no more than all");
         (0..3).for_each(|worker| crew.end_turn(worker));
         crew.look(&mut watch);
+        assert_eq!(allowed(&crew), 2);
+    }
+
+    #[test]
+    fn those_that_the_handler_blocks_are_replaced_at_once() {
+        let crew = Crew::new(4, 2);
+        let mut watch = crew.watch();
+        crew.replace(1);
+        assert_eq!(allowed(&crew), 3);
+        crew.begin_turn(0);
+        crew.look(&mut watch);
+        crew.look(&mut watch);
+        assert_eq!(allowed(&crew), 3, "the one that is seen is the one that was told");
+        crew.replace(0);
         assert_eq!(allowed(&crew), 2);
     }
 

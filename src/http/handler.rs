@@ -22,8 +22,8 @@ pub trait Handler: Send + Sync + 'static {
         resumed: Option<Resumed<Self::Parked>>,
     ) -> Outcome<Self::Parked>;
 
-    /// Answers what never became a request. The connection is closed after it.
-    fn refuse(&self, refusal: &Refusal) -> Reply;
+    /// Answers what never became a whole request: `request` is its head where that was good. The connection is closed after it.
+    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply;
 
     /// Answers in place of a [`Self::handle`] that panicked. The connection is closed after it.
     fn panicked(&self) -> Reply;

@@ -106,22 +106,24 @@ impl Intake {
             let head = Head::parse(bytes, &mut fields)?;
             let rest = match head.framing {
                 Framing::Chunked => Rest::Chunks(Decoder::default()),
-                Framing::Length(length) => match usize::try_from(length) {
-                    Ok(length) if length <= limits.body_bytes => {
-                        if let Some(body) = input[body_at..].get(..length).filter(|_| in_place) {
-                            let result = receive(&head, body);
-                            return Ok(Fed::Request { used: body_at + length, head: end, result });
-                        }
-                        Rest::Bytes(length)
-                    }
-                    _ => return Err(Refusal::BodyTooLarge { limit: limits.body_bytes }),
-                },
+                Framing::Length(length) => Rest::Bytes(usize::try_from(length).unwrap_or(usize::MAX)),
             };
+            let too_large = matches!(rest, Rest::Bytes(length) if length > limits.body_bytes);
+            if let (Rest::Bytes(length), true, false) = (&rest, in_place, too_large)
+                && let Some(body) = input[body_at..].get(..*length)
+            {
+                let result = receive(&head, body);
+                return Ok(Fed::Request { used: body_at + length, head: end, result });
+            }
             continue_expected = head.expects_continue && body_at == input.len();
             if in_place {
                 self.saved.extend_from_slice(&input[..end.bytes]);
             }
             self.part = Part::Body(end, rest);
+            // Only now, so that the refusal can say what was refused.
+            if too_large {
+                return Err(Refusal::BodyTooLarge { limit: limits.body_bytes });
+            }
         }
         let (taken, complete) = self.take_body(&input[body_at..], limits)?;
         match complete {

@@ -1,6 +1,6 @@
 //! What passes between the front door and the routes: a complete request in, a whole reply out.
 
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -131,12 +131,21 @@ pub struct Reply {
     pub content_type: Option<&'static str>,
     /// Who may keep it.
     pub caching: Caching,
-    /// Further fields. Values are checked when they are added: see [`Reply::header`].
-    headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// Further fields, as their lines are sent. Values are checked when they are added: see [`Reply::header`].
+    fields: String,
     /// Not sent in answer to HEAD, though its length is.
     pub body: Vec<u8>,
     /// Closes the connection after this answer.
     pub close: bool,
+}
+
+/// What is kept of a buffer for the next answer, at most.
+const SPARE_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    // The buffers of the last answer that left: what is answered from memory allocates nothing.
+    static SPARE_FIELDS: Cell<String> = const { Cell::new(String::new()) };
+    static SPARE_BODY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Reply {
@@ -146,10 +155,15 @@ impl Reply {
             status,
             content_type: None,
             caching: Caching::Unsaid,
-            headers: Vec::new(),
+            fields: String::new(),
             body: Vec::new(),
             close: false,
         }
+    }
+
+    /// An empty buffer for a body, with the room of the last one that this thread sent.
+    pub fn buffer() -> Vec<u8> {
+        SPARE_BODY.take()
     }
 
     /// With a body.
@@ -170,20 +184,37 @@ impl Reply {
     /// With one more field. Characters that could end the field or are not visible ASCII become `?`, so
     /// that no value can inject another field (RFC 9110 §5.5).
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        let value = value.into();
-        let clean = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-        let value = if value.bytes().all(clean) {
-            value
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let clean = |c: char| c == '\t' || (' '..='~').contains(&c);
+        if self.fields.capacity() == 0 {
+            self.fields = SPARE_FIELDS.take();
+        }
+        self.fields.push_str(name);
+        self.fields.push_str(": ");
+        // Without a way out in the middle the compiler looks at many bytes at once.
+        if value.bytes().fold(true, |all, byte| all & clean(char::from(byte))) {
+            self.fields.push_str(value);
         } else {
-            Cow::Owned(value.chars().map(|c| if c == '\t' || (' '..='~').contains(&c) { c } else { '?' }).collect())
-        };
-        self.headers.push((name, value));
+            self.fields.extend(value.chars().map(|c| if clean(c) { c } else { '?' }));
+        }
+        self.fields.push_str("\r\n");
         self
     }
 
-    /// The further fields.
-    pub fn headers(&self) -> &[(&'static str, Cow<'static, str>)] {
-        &self.headers
+    /// The further fields, each line with its end.
+    pub fn fields(&self) -> &str {
+        &self.fields
+    }
+
+    /// Leaves the buffers to the thread's next answer.
+    pub fn recycle(mut self) {
+        self.fields.clear();
+        self.body.clear();
+        if (1..=SPARE_BYTES).contains(&self.fields.capacity()) {
+            SPARE_FIELDS.set(self.fields);
+        }
+        if (1..=SPARE_BYTES).contains(&self.body.capacity()) {
+            SPARE_BODY.set(self.body);
+        }
     }
 }

@@ -27,9 +27,7 @@ pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, d
         push_field(out, "Content-Type", content_type);
     }
     out.extend_from_slice(reply.caching.fields().as_bytes());
-    for (name, value) in reply.headers() {
-        push_field(out, name, value);
-    }
+    out.extend_from_slice(reply.fields().as_bytes());
     if close {
         push_field(out, "Connection", "close");
     } else if terms.http_1_0 {

@@ -7,7 +7,7 @@ use super::syntax;
 /// The agent that a request names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Agent {
-    /// `AgentIdentity`: the agent's client id.
+    /// `AgentIdentity`: the agent's client id; a GUID in lower case with dashes.
     pub identity: String,
     /// The agent's user account, where the token is to be that user's.
     pub user: Option<AgentUser>,
@@ -38,7 +38,9 @@ impl Agent {
             (Some(_), None, Some(id)) => Some(AgentUser::Id(syntax::guid(&id).ok_or(Invalid::UserIdNotGuid)?)),
         };
         let Some(identity) = identity else { return Ok(None) };
-        Ok(Some(Self { identity: named("AgentIdentity", identity)?, user }))
+        // One agent is one agent in every spelling of its id: for the cache, for sessions and for Entra.
+        let identity = syntax::guid(&identity).map_or_else(|| named("AgentIdentity", identity), Ok)?;
+        Ok(Some(Self { identity, user }))
     }
 }
 
@@ -71,6 +73,13 @@ mod tests {
         assert_eq!(select("", "u@x", ""), needs("AgentUsername"));
         assert_eq!(select("", "", ID), needs("AgentUserId"));
         assert_eq!(select("", "u@x", ID), needs("AgentUsername"));
+    }
+
+    #[test]
+    fn an_agents_id_has_one_form_once_read() {
+        for identity in [ID, &ID.to_lowercase(), &ID.replace('-', "")] {
+            assert_eq!(select(identity, "", ""), Ok(Some(Agent { identity: ID.to_lowercase(), user: None })));
+        }
     }
 
     #[test]

@@ -93,13 +93,11 @@ impl fmt::Display for Invalid {
             Self::NoScopes { api } => {
                 write!(f, "No scopes found for the API '{}' or in optionsOverride", Shown(api))
             }
-            Self::AppScope { api } => write!(
-                f,
-                "An app token for the API '{}' needs a single scope that ends in '/.default'",
-                Shown(api)
-            ),
+            Self::AppScope { api } => {
+                write!(f, "An app token for the API '{}' needs a single scope that ends in '/.default'", Shown(api))
+            }
             Self::AppTenant => f.write_str(
-                "optionsOverride.AcquireTokenOptions.Tenant: expected a tenant's GUID or domain name, since an app token \
+                "AcquireTokenOptions.Tenant: expected a tenant's GUID or domain name, since an app token \
                  is issued by one tenant ('common' and 'organizations' are several)",
             ),
             Self::Path(expected) => write!(f, "RelativePath: expected {expected}"),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Agent, Invalid, Overrides, syntax};
 use crate::config::{Api, ManagedIdentity};
+use crate::url::Url;
 
 /// Members of a signed request that the sidecar writes itself.
 const OWN_CLAIMS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
@@ -22,8 +23,8 @@ pub struct Effective<'a> {
     pub scopes: &'a [String],
     /// Whether the token is the application's own. Never set where the request names an agent's user.
     pub request_app_token: bool,
-    /// The caller's `BaseUrl`. `None`: the configured one.
-    pub base_url: Option<&'a crate::url::Url>,
+    /// The caller's `BaseUrl`, of an origin that the operator named for this API, else the configured one.
+    pub base_url: Option<&'a Url>,
     /// May hold a query. Empty: none.
     pub relative_path: &'a str,
     /// The caller's `HttpMethod`, upper case; the configured one is in `api`.
@@ -90,7 +91,7 @@ impl<'a> Effective<'a> {
             agent: overrides.agent.as_ref(),
             scopes,
             request_app_token,
-            base_url: overrides.base_url.as_ref(),
+            base_url: base_url(api, overrides.base_url.as_ref())?,
             relative_path: overrides.relative_path.as_ref().unwrap_or(&api.relative_path),
             http_method: overrides.http_method.as_deref(),
             accept: overrides.accept.as_ref().unwrap_or(&api.accept),
@@ -110,6 +111,17 @@ impl<'a> Effective<'a> {
             token_query: merge_maps(&acquire.extra_query, &overrides.token_query),
             token_headers: &acquire.extra_headers,
         })
+    }
+}
+
+/// A token never goes to an origin that the operator did not name, nor is one made that is meant for it.
+fn base_url<'a>(api: &'a Api, asked: Option<&'a Url>) -> Result<Option<&'a Url>, Invalid> {
+    let mut named = api.base_url.iter().chain(&api.allowed_base_urls);
+    match asked {
+        Some(asked) if !named.any(|url| url.origin == asked.origin) => {
+            Err(Invalid::ForeignBaseUrl { api: api.name.clone() })
+        }
+        asked => Ok(asked.or(api.base_url.as_ref())),
     }
 }
 

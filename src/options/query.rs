@@ -66,7 +66,7 @@ pub struct Overrides {
 }
 
 /// The keys after the prefix, spelt as documented.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Setting {
     Scopes,
     RequestAppToken,
@@ -131,6 +131,7 @@ impl Overrides {
             return Err(Invalid::QueryTooLong(MAX_QUERY));
         }
         let mut agent = AgentParameters::default();
+        let mut given: Vec<Given<'_>> = Vec::new();
         for (index, pair) in query.split('&').enumerate() {
             if index == MAX_PARAMETERS {
                 return Err(Invalid::TooManyParameters(MAX_PARAMETERS));
@@ -139,11 +140,18 @@ impl Overrides {
             let key = percent::decode_form(coded).ok_or_else(|| Invalid::Encoding(coded.to_owned()))?;
             let decoded = || percent::decode_form(value).ok_or_else(|| Invalid::Encoding(key.clone().into_owned()));
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
-                let (known, parameter) = find(name)?;
-                overrides.set(known, name, parameter, decoded()?)?;
+                let (setting, parameter) = find(name)?;
+                let new = Given { setting, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
+                if !new.value.is_empty() {
+                    given.retain(|earlier| !new.replaces(earlier));
+                    given.push(new);
+                }
             } else if let Some(slot) = agent.slot(&key) {
                 slot.fill(decoded()?)?;
             }
+        }
+        for Given { setting, name, parameter, value } in given {
+            overrides.set(setting, &name, &parameter, value)?;
         }
         overrides.agent = Agent::select(agent.identity.value, agent.username.value, agent.user_id.value)?;
         Ok(overrides)
@@ -155,9 +163,6 @@ impl Overrides {
     }
 
     fn set(&mut self, key: Setting, name: &str, parameter: &str, value: Cow<'_, str>) -> Result<(), Invalid> {
-        if value.is_empty() {
-            return Ok(());
-        }
         let malformed = |expected| Invalid::Malformed { key: name.to_owned(), expected };
         let text = value.as_ref();
         let checked = |check: Result<(), Expected>| check.map(|()| text.to_owned()).map_err(malformed);
@@ -199,6 +204,28 @@ impl Overrides {
             Setting::TokenQuery => insert(&mut self.token_query, parameter, value).map_err(malformed)?,
         }
         Ok(())
+    }
+}
+
+/// One override as it came.
+struct Given<'a> {
+    setting: Setting,
+    /// The key after the prefix, as the caller spelt it.
+    name: String,
+    /// What stands where the key says `<Name>`.
+    parameter: String,
+    value: Cow<'a, str>,
+}
+
+impl Given<'_> {
+    /// Whether an earlier one counts no more, be it ever so malformed: each scope counts, of all else the last.
+    fn replaces(&self, earlier: &Self) -> bool {
+        let same_name = match self.setting {
+            Setting::Scopes => false,
+            Setting::ExtraHeader => self.parameter.eq_ignore_ascii_case(&earlier.parameter),
+            _ => self.parameter == earlier.parameter,
+        };
+        self.setting == earlier.setting && same_name
     }
 }
 

@@ -88,6 +88,8 @@ struct Session<'a> {
     refresh_token: Option<Secret<String>>,
     /// The key that was made for the caller.
     allocated: Option<String>,
+    /// Whether there is none yet.
+    starts: bool,
 }
 
 /// Where the downstream call goes.
@@ -186,16 +188,17 @@ impl<'a> Acquisition<'a> {
             return Ok(Cow::Borrowed(token.authorization()));
         }
         let destination = self.target(call)?;
-        let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok());
+        // That it is an object was seen when the options were merged.
+        let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (method, url) = (&destination.method, destination.target.url());
-        let signed = call.service.signer.sign(token.token(), method, url, claims.as_ref(), call.shared.clock.unix());
+        let signed = call.service.signer.sign(token.token(), method, url, claims, call.shared.clock.unix());
         let signed = signed.map_err(|_| Problem::with(500, "The request cannot be signed"))?;
         Ok(Cow::Owned(format!("PoP {signed}")))
     }
 
     /// Tells the caller the key of a session that was allocated.
     pub fn announce(&self, reply: Reply) -> Reply {
-        match self.session.as_ref().and_then(|session| session.allocated.clone()) {
+        match self.session.as_ref().and_then(|session| session.allocated.as_deref()) {
             Some(key) => reply.header("X-Long-Running-Session-Key", key),
             None => reply,
         }
@@ -228,25 +231,22 @@ impl<'a> Acquisition<'a> {
             Flow::AgentUser { agent, user } => Subject::AgentUser(agent, user),
             Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity.client_id.as_deref()),
             Flow::SessionOnBehalfOf { .. } | Flow::Session { .. } => {
-                let session = self.session.as_ref().ok_or_else(no_session)?;
+                let session = self.session.as_ref().ok_or(token::Error::NoSession)?;
                 let renewal = match (self.caller, &session.refresh_token) {
                     (Some(caller), _) => Renewal::User(UserAssertion::from(caller)),
                     (None, Some(token)) => Renewal::RefreshToken(token),
-                    (None, None) => return Err(no_session().into()),
+                    (None, None) => Renewal::Nothing,
                 };
                 Subject::Session(SessionSubject {
                     id: &session.id,
                     owner: &session.owner,
                     agent: session.agent,
                     renewal,
+                    starts: session.starts,
                 })
             }
         })
     }
-}
-
-fn no_session() -> Problem {
-    Problem::with(401, "No long-running session for this key")
 }
 
 /// Finds the session that the flow names, and checks whose it is.
@@ -270,15 +270,17 @@ fn session<'a>(
                 tenant: caller.tenant().unwrap_or_default().to_owned(),
                 user: caller.object_id().or(caller.subject()).unwrap_or_default().to_owned(),
             };
-            if sessions.find(&id, now).is_some_and(|session| session.owner != owner) {
+            let found = sessions.find(&id, now);
+            if found.as_ref().is_some_and(|session| session.owner != owner) {
                 return Err(Problem::with(403, "This long-running session belongs to another user").into());
             }
-            Ok(Some(Session { id, owner, agent, refresh_token: None, allocated }))
+            Ok(Some(Session { id, owner, agent, refresh_token: None, allocated, starts: found.is_none() }))
         }
         (Flow::Session { key, agent }, _) => {
             let id = SessionId::new(section, agent, key);
-            let found = sessions.find(&id, now).ok_or_else(no_session)?;
-            Ok(Some(Session { id, owner: found.owner, agent, refresh_token: found.refresh_token, allocated: None }))
+            let found = sessions.find(&id, now).ok_or(token::Error::NoSession)?;
+            let (owner, refresh_token) = (found.owner, found.refresh_token);
+            Ok(Some(Session { id, owner, agent, refresh_token, allocated: None, starts: false }))
         }
         _ => Ok(None),
     }

@@ -17,7 +17,8 @@ pub fn authorization_header(
     let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated())?;
     let token = acquisition.token(call, resumed)?;
     let header = acquisition.authorization(call, &token)?;
-    let mut body = Vec::with_capacity(header.len() + 32);
+    let mut body = Reply::buffer();
+    body.reserve(header.len() + 32);
     body.extend_from_slice(br#"{"authorizationHeader":"#);
     reply::push_string(&mut body, &header);
     body.push(b'}');

@@ -1,18 +1,37 @@
 //! The id that follows a request through every log on its way (contract, section 10).
 
-use crate::guid;
+use crate::guid::{self, Guid};
 use crate::http::Headers;
 
 /// Longer ids are not taken over.
 const MAX_LENGTH: usize = 128;
 
+/// An id, for which nothing is allocated.
+pub enum Id<'a> {
+    /// The caller's own.
+    Callers(&'a str),
+    /// Of the caller's trace, or new.
+    Made(Guid),
+}
+
+impl Id<'_> {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Callers(text) => text,
+            Self::Made(guid) => guid.as_str(),
+        }
+    }
+}
+
 /// The caller's id, else the trace of `traceparent`, else a new GUID.
-pub fn id(headers: Headers<'_>) -> String {
+pub fn id(headers: Headers<'_>) -> Id<'_> {
     let own = ["x-ms-client-request-id", "client-request-id"].into_iter().find_map(|name| {
         let text = headers.text(name)?.trim();
-        is_harmless(text).then(|| text.to_owned())
+        is_harmless(text).then_some(Id::Callers(text))
     });
-    own.or_else(|| trace_id(headers.text("traceparent")?)).unwrap_or_else(guid::unique)
+    let trace = || trace_id(headers.text("traceparent")?);
+    own.unwrap_or_else(|| Id::Made(trace().unwrap_or_else(guid::unique)))
 }
 
 /// What may stand in a log line and a header without a second thought.
@@ -22,15 +41,15 @@ fn is_harmless(text: &str) -> bool {
 }
 
 /// The trace id of `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2.2) in the form of a GUID.
-fn trace_id(traceparent: &str) -> Option<String> {
+fn trace_id(traceparent: &str) -> Option<Guid> {
     let mut parts = traceparent.trim().split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-    let zero = trace.bytes().all(|byte| byte == b'0');
-    (valid && !zero).then(|| [&trace[..8], &trace[8..12], &trace[12..16], &trace[16..20], &trace[20..]].join("-"))
+    let trace = u128::from_str_radix(trace, 16).ok().filter(|trace| valid && *trace != 0)?;
+    Some(guid::of_bytes(trace.to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -40,7 +59,7 @@ mod tests {
     fn of(fields: &[(&str, &str)]) -> String {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        id(Headers(&fields))
+        id(Headers(&fields)).as_str().to_owned()
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub fn health(call: &Call<'_>) -> Reply {
         let _ = write!(text, "\nno usable credential in {}", client.registration.section);
     }
     if text.is_empty() {
-        return reply::uncached("text/plain", b"Healthy".to_vec());
+        let mut body = Reply::buffer();
+        body.extend_from_slice(b"Healthy");
+        return reply::uncached("text/plain", body);
     }
     Reply::new(503).with_body("text/plain", format!("Unhealthy{text}\n").into_bytes()).caching(Caching::NoStore)
 }

@@ -21,10 +21,14 @@ use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
+use crate::guid;
 use crate::http::{Handler, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
 use crate::metrics::Metrics;
 use crate::outbound::Exchange;
 use crate::token::{Acquirer, Permits, Ticket};
+
+/// Every answer carries it: the id that follows its request through the logs.
+const ID_HEADER: &str = "x-ms-client-request-id";
 
 /// What a parked request waits for.
 #[derive(Debug)]
@@ -174,20 +178,32 @@ impl Handler for Routes {
     fn handle(&self, request: &Request<'_>, waker: &Waker, resumed: Option<Resumed<Parked>>) -> Outcome<Parked> {
         let service = self.service();
         let id = correlation::id(request.headers);
-        let call = Call { service: &service, shared: &self.shared, request, correlation_id: &id, waker };
+        let id = id.as_str();
+        let call = Call { service: &service, shared: &self.shared, request, correlation_id: id, waker };
         let mut endpoint = None;
         let reply = match self.answer(&call, &mut endpoint, resumed) {
             Ok(reply) => reply,
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Problem(problem)) => problem.into_reply(),
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, &id);
-        Outcome::Reply(reply.header("x-ms-client-request-id", id))
+        let reply = self.finish(request.method, endpoint, reply, request.received, id);
+        Outcome::Reply(reply.header(ID_HEADER, id))
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply {
         let reply = Problem::from(refusal).into_reply();
-        self.finish(Method::Other, None, reply, Instant::now(), "-")
+        let Some(request) = request else {
+            let id = guid::unique();
+            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
+            return reply.header(ID_HEADER, id.as_str());
+        };
+        let id = correlation::id(request.headers);
+        let endpoint = match route(request.method, request.path) {
+            Ok(route) => Some(route.endpoint),
+            Err(no_route) => no_route.endpoint(),
+        };
+        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
+        reply.header(ID_HEADER, id.as_str())
     }
 
     fn panicked(&self) -> Reply {

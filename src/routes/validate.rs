@@ -35,7 +35,8 @@ fn original_request(call: &Call<'_>) -> Result<OriginalRequest, Problem> {
 }
 
 fn result(protocol: &str, token: &str, claims: &str) -> Reply {
-    let mut body = Vec::with_capacity(token.len() + claims.len() + 48);
+    let mut body = Reply::buffer();
+    body.reserve(token.len() + claims.len() + 48);
     body.extend_from_slice(br#"{"protocol":"#);
     reply::push_string(&mut body, protocol);
     body.extend_from_slice(br#","token":"#);

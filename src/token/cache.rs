@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::flight::{Flight, Wake};
 use super::key::CacheKey;
+use crate::clock::Clock;
 use crate::lru::Lru;
 use crate::secret::Secret;
 
@@ -14,14 +16,11 @@ use crate::secret::Secret;
 /// on its way; while the token service is down it is.
 pub const EXPIRY_MARGIN: u64 = 300;
 
-/// How long a permanent refusal is remembered, in seconds.
-const REFUSAL_MEMORY: u64 = 5;
+/// How long a permanent refusal is remembered.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(5);
 
-/// The longest `Retry-After` that is believed, in seconds: protocol page, section 8.2.
-const MAX_THROTTLE: u64 = 3600;
-
-/// How long a token in its last minutes is served without another attempt after one failed, in seconds.
-const STALE_PAUSE: u64 = 5;
+/// How long a token in its last minutes is served without another attempt after one failed.
+const STALE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What an entry weighs beside its token: keys, links, counters.
 const ENTRY_OVERHEAD: usize = 256;
@@ -81,6 +80,8 @@ pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Fr
 pub struct Mode {
     /// Skip the cached token and the memory of refusals.
     pub force: bool,
+    /// Skip the cached token alone.
+    pub anew: bool,
     /// The hash of the claims that the token must meet; implies `force`.
     pub claims: Option<[u8; 32]>,
 }
@@ -122,9 +123,13 @@ pub struct Lead {
 impl Lead {
     /// Ends the flight: stores what is to be stored and wakes everyone. Returns what the caller answers,
     /// which is the old token where a new one could not be had for a passing reason.
-    pub fn land(mut self, now: u64, outcome: Result<Arc<AccessToken>, Error>) -> Result<Arc<AccessToken>, Error> {
+    pub fn land(
+        mut self,
+        clock: &dyn Clock,
+        outcome: Result<Arc<AccessToken>, Error>,
+    ) -> Result<Arc<AccessToken>, Error> {
         self.landed = true;
-        let outcome = self.cache.store(&self, now, outcome);
+        let outcome = self.cache.store(&self, clock, outcome);
         self.flight.finish(outcome.clone());
         outcome
     }
@@ -146,16 +151,28 @@ struct Entry {
     blocked: Option<Block>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
-    until: u64,
+    until: Instant,
     error: Error,
+    reason: Reason,
+}
+
+/// Why no attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// The token service refused.
+    Refused,
+    /// It said when to come back.
+    Throttled,
+    /// It failed a moment ago, and there is a token that will do.
+    Paused,
 }
 
 impl Block {
-    /// A refusal is skipped by a caller who forces; a throttle is not his to skip.
-    const fn holds(&self, now: u64, mode: Mode) -> bool {
-        now < self.until && (mode.reads() || matches!(self.error, Error::Unavailable(_)))
+    /// Who forces skips what is remembered; a throttle is not the caller's to skip.
+    fn holds(&self, clock: &dyn Clock, mode: Mode) -> bool {
+        (mode.reads() || self.reason == Reason::Throttled) && clock.instant() < self.until
     }
 }
 
@@ -200,7 +217,7 @@ impl Cache {
     pub fn look_up(
         self: &Arc<Self>,
         key: &CacheKey,
-        now: u64,
+        clock: &dyn Clock,
         mode: Mode,
         permit: impl FnOnce() -> bool,
         wake: impl FnOnce() -> Wake,
@@ -208,13 +225,14 @@ impl Cache {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut expiring = None;
+        let now = clock.unix();
         if let Some(entry) = state.entries.get(key) {
-            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads()) {
+            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads() && !mode.anew) {
                 match freshness(now, token.expires_at, token.refresh_at) {
                     Freshness::Fresh => return Lookup::Hit(Arc::clone(token)),
                     Freshness::RefreshDue => {
                         let token = Arc::clone(token);
-                        let waits = entry.blocked.as_ref().is_some_and(|block| now < block.until);
+                        let waits = entry.blocked.as_ref().is_some_and(|block| block.holds(clock, mode));
                         if waits || state.flights.contains_key(key) {
                             return Lookup::Hit(token);
                         }
@@ -224,8 +242,12 @@ impl Cache {
                     Freshness::Expired => {}
                 }
             }
-            if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(now, mode)) {
-                return expiring.map_or_else(|| Lookup::Blocked(block.error.clone()), Lookup::Hit);
+            if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(clock, mode)) {
+                // A token in its last minutes is for an outage; a refusal is an answer.
+                return match expiring.filter(|_| block.reason != Reason::Refused) {
+                    Some(token) => Lookup::Hit(token),
+                    None => Lookup::Blocked(block.error.clone()),
+                };
             }
         }
         if let Some(flight) = state.flights.get(key) {
@@ -251,12 +273,13 @@ impl Cache {
     fn store(
         &self,
         lead: &Lead,
-        now: u64,
+        clock: &dyn Clock,
         outcome: Result<Arc<AccessToken>, Error>,
     ) -> Result<Arc<AccessToken>, Error> {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.flights.remove(&lead.key);
+        let now = clock.unix();
         let (entry, outcome) = match outcome {
             Ok(token) => {
                 if freshness(now, token.expires_at, None) == Freshness::Expired {
@@ -267,7 +290,9 @@ impl Cache {
             Err(error) => {
                 let old = state.entries.remove(&lead.key).unwrap_or_default();
                 let token = old.token.filter(|token| freshness(now, token.expires_at, None) != Freshness::Expired);
-                let blocked = block(&error, lead.mode, now, token.is_some());
+                // What was remembered before stays so where this failure says nothing about it.
+                let blocked = block(&error, lead.mode, clock, token.is_some())
+                    .or(old.blocked.filter(|block| block.holds(clock, Mode::default())));
                 let answer = match (&error, &token) {
                     (Error::Unavailable(_), Some(token)) if lead.mode.reads() => Ok(Arc::clone(token)),
                     _ => Err(error),
@@ -297,18 +322,18 @@ impl Cache {
 }
 
 /// What is remembered of a failure.
-fn block(error: &Error, mode: Mode, now: u64, has_token: bool) -> Option<Block> {
-    let seconds = match error {
+fn block(error: &Error, mode: Mode, clock: &dyn Clock, has_token: bool) -> Option<Block> {
+    let (reason, pause) = match error {
         // A refusal of certain claims says nothing about the key's ordinary token.
-        Error::Refused(_) if mode.claims.is_none() => REFUSAL_MEMORY,
+        Error::Refused(_) if mode.claims.is_none() => (Reason::Refused, REFUSAL_MEMORY),
         Error::Unavailable(unavailable) => match unavailable.retry_after {
-            Some(seconds) => seconds.min(MAX_THROTTLE),
-            None if has_token => STALE_PAUSE,
+            Some(seconds) => (Reason::Throttled, Duration::from_secs(seconds)),
+            None if has_token => (Reason::Paused, STALE_PAUSE),
             None => return None,
         },
         _ => return None,
     };
-    Some(Block { until: now + seconds, error: error.clone() })
+    Some(Block { until: clock.instant() + pause, error: error.clone(), reason })
 }
 
 #[cfg(test)]
@@ -316,8 +341,16 @@ mod tests {
     use super::super::error::{OAuthRefusal, Unavailable};
     use super::super::key::KeyBuilder;
     use super::*;
+    use crate::clock::ManualClock;
 
     const NOW: u64 = 1_000_000;
+
+    /// A clock that stands at this moment.
+    fn at(unix: u64) -> ManualClock {
+        let clock = ManualClock::at(NOW);
+        clock.advance(Duration::from_secs(unix - NOW));
+        clock
+    }
 
     fn token(text: &str, expires_at: u64, refresh_at: Option<u64>) -> Arc<AccessToken> {
         Arc::new(AccessToken { header: Secret::new(format!("Bearer {text}")), expires_at, refresh_at })
@@ -332,7 +365,7 @@ mod tests {
     }
 
     fn look(cache: &Arc<Cache>, now: u64, mode: Mode) -> Lookup {
-        cache.look_up(&key("k"), now, mode, || true, no_wake)
+        cache.look_up(&key("k"), &at(now), mode, || true, no_wake)
     }
 
     fn lead(cache: &Arc<Cache>, now: u64, mode: Mode) -> Lead {
@@ -350,8 +383,8 @@ mod tests {
         Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after }))
     }
 
-    const FORCE: Mode = Mode { force: true, claims: None };
-    const CLAIMS: Mode = Mode { force: false, claims: Some([1; 32]) };
+    const FORCE: Mode = Mode { force: true, anew: false, claims: None };
+    const CLAIMS: Mode = Mode { force: false, anew: false, claims: Some([1; 32]) };
 
     #[test]
     fn freshness_turns_exactly_at_its_limits() {
@@ -374,7 +407,7 @@ mod tests {
         let lead = lead(&cache, NOW, Mode::default());
         let Lookup::Follow(flight, true) = look(&cache, NOW, Mode::default()) else { panic!("expected to follow") };
         assert!(flight.outcome().is_none());
-        lead.land(NOW, Ok(token("t", NOW + 3600, None))).unwrap();
+        lead.land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
         assert_eq!(flight.outcome().unwrap().unwrap().token(), "t");
         assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Hit(_)));
     }
@@ -401,8 +434,8 @@ mod tests {
     fn force_and_claims_skip_the_read_and_replace_the_entry() {
         for mode in [FORCE, CLAIMS] {
             let cache = Cache::new(10, 10_000);
-            lead(&cache, NOW, Mode::default()).land(NOW, Ok(token("old", NOW + 3600, None))).unwrap();
-            lead(&cache, NOW, mode).land(NOW, Ok(token("new", NOW + 3600, None))).unwrap();
+            lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 3600, None))).unwrap();
+            lead(&cache, NOW, mode).land(&at(NOW), Ok(token("new", NOW + 3600, None))).unwrap();
             let Lookup::Hit(found) = look(&cache, NOW, Mode::default()) else { panic!("expected a hit") };
             assert_eq!(found.token(), "new");
         }
@@ -411,23 +444,54 @@ mod tests {
     #[test]
     fn a_refusal_is_remembered_for_five_seconds_and_skipped_by_force() {
         let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(NOW, Err(refused())).unwrap_err();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
         assert!(matches!(look(&cache, NOW + 4, Mode::default()), Lookup::Blocked(Error::Refused(_))));
         drop(lead(&cache, NOW + 4, FORCE));
         drop(lead(&cache, NOW + 5, Mode::default()));
     }
 
     #[test]
+    fn the_memory_of_a_refusal_lasts_to_the_millisecond() {
+        let (cache, clock) = (Cache::new(10, 10_000), at(NOW));
+        let look = || cache.look_up(&key("k"), &clock, Mode::default(), || true, no_wake);
+        clock.advance(Duration::from_millis(900));
+        let Lookup::Lead(lead) = look() else { panic!("expected to lead") };
+        lead.land(&clock, Err(refused())).unwrap_err();
+        clock.advance(Duration::from_millis(4999));
+        assert!(matches!(look(), Lookup::Blocked(_)));
+        clock.advance(Duration::from_millis(1));
+        assert!(matches!(look(), Lookup::Lead(_)));
+    }
+
+    #[test]
     fn a_refusal_of_claims_is_not_remembered_against_the_ordinary_token() {
         let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, CLAIMS).land(NOW, Err(refused())).unwrap_err();
+        lead(&cache, NOW, CLAIMS).land(&at(NOW), Err(refused())).unwrap_err();
         drop(lead(&cache, NOW, Mode::default()));
+    }
+
+    #[test]
+    fn a_refusal_of_claims_does_not_make_an_earlier_refusal_forgotten() {
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
+        lead(&cache, NOW + 1, CLAIMS).land(&at(NOW + 1), Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 4, Mode::default()), Lookup::Blocked(Error::Refused(_))));
+    }
+
+    #[test]
+    fn who_forces_does_not_wait_for_a_pause_that_is_none_of_the_services() {
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
+        lead(&cache, NOW, FORCE).land(&at(NOW), Err(throttled(None))).unwrap_err();
+        for mode in [FORCE, CLAIMS] {
+            drop(lead(&cache, NOW, mode));
+        }
     }
 
     #[test]
     fn a_throttle_holds_for_everyone_until_it_ends() {
         let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(NOW, Err(throttled(Some(7)))).unwrap_err();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(throttled(Some(7)))).unwrap_err();
         for mode in [Mode::default(), FORCE, CLAIMS] {
             assert!(matches!(look(&cache, NOW + 6, mode), Lookup::Blocked(Error::Unavailable(_))));
         }
@@ -437,39 +501,57 @@ mod tests {
     #[test]
     fn an_outage_without_advice_is_not_remembered() {
         let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(NOW, Err(throttled(None))).unwrap_err();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(throttled(None))).unwrap_err();
         drop(lead(&cache, NOW, Mode::default()));
     }
 
     #[test]
     fn a_token_in_its_last_minutes_is_served_while_no_other_can_be_had() {
         let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(NOW, Ok(token("old", NOW + 200, None))).unwrap();
-        let served = lead(&cache, NOW + 1, Mode::default()).land(NOW + 1, Err(throttled(None))).unwrap();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
+        let served = lead(&cache, NOW + 1, Mode::default()).land(&at(NOW + 1), Err(throttled(None))).unwrap();
         assert_eq!(served.token(), "old");
         assert!(matches!(look(&cache, NOW + 2, Mode::default()), Lookup::Hit(_)), "not every caller tries again");
-        lead(&cache, NOW + 150, FORCE).land(NOW + 150, Err(throttled(None))).unwrap_err();
-        lead(&cache, NOW + 200, Mode::default()).land(NOW + 200, Err(throttled(None))).unwrap_err();
+        lead(&cache, NOW + 150, FORCE).land(&at(NOW + 150), Err(throttled(None))).unwrap_err();
+        lead(&cache, NOW + 200, Mode::default()).land(&at(NOW + 200), Err(throttled(None))).unwrap_err();
+    }
+
+    #[test]
+    fn a_token_in_its_last_minutes_does_not_hide_a_refusal() {
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Blocked(Error::Refused(_))));
+    }
+
+    #[test]
+    fn a_session_that_starts_anew_reads_refusals_but_no_token() {
+        let anew = Mode { anew: true, ..Mode::default() };
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 3600, None))).unwrap();
+        lead(&cache, NOW, anew).land(&at(NOW), Err(refused())).unwrap_err();
+        assert!(matches!(look(&cache, NOW + 1, anew), Lookup::Blocked(Error::Refused(_))));
+        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Hit(_)));
     }
 
     #[test]
     fn a_refused_renewal_does_not_take_the_token_away() {
         let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(NOW, Ok(token("t", NOW + 3600, Some(NOW + 10)))).unwrap();
+        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, Some(NOW + 10)))).unwrap();
         let Lookup::HitAndRefresh(_, renewal) = look(&cache, NOW + 10, Mode::default()) else { panic!("due") };
         assert!(matches!(look(&cache, NOW + 10, Mode::default()), Lookup::Hit(_)), "only one renews");
-        renewal.land(NOW + 10, Err(refused())).unwrap_err();
+        renewal.land(&at(NOW + 10), Err(refused())).unwrap_err();
         assert!(matches!(look(&cache, NOW + 11, Mode::default()), Lookup::Hit(_)));
     }
 
     #[test]
     fn without_a_permit_nobody_leads_but_hits_and_followers_are_served() {
         let cache = Cache::new(10, 10_000);
-        let none = |name: &str| cache.look_up(&key(name), NOW, Mode::default(), || false, no_wake);
+        let none = |name: &str| cache.look_up(&key(name), &at(NOW), Mode::default(), || false, no_wake);
         assert!(matches!(none("k"), Lookup::NoPermit));
         let lead = lead(&cache, NOW, Mode::default());
         assert!(matches!(none("k"), Lookup::Follow(_, true)));
-        lead.land(NOW, Ok(token("t", NOW + 3600, None))).unwrap();
+        lead.land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
         assert!(matches!(none("k"), Lookup::Hit(_)));
     }
 }

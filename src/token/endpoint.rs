@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::error::{Error, OAuthRefusal, Unavailable};
 use super::form::Form;
 use crate::clock::Clock;
+use crate::credentials::managed_identity::date::http_date;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 
@@ -60,7 +62,7 @@ pub fn request_token(
     post: &Post<'_>,
     form: &Form,
 ) -> Result<TokenAnswer, Error> {
-    match attempt(exchange, post, form) {
+    match attempt(exchange, clock, post, form) {
         Attempt::Done(outcome) => outcome,
         Attempt::Again(failure) => {
             let pause = match failure.retry_after {
@@ -70,7 +72,7 @@ pub fn request_token(
             };
             log::info!("{}; trying once more", failure.cause);
             clock.sleep(pause);
-            match attempt(exchange, post, form) {
+            match attempt(exchange, clock, post, form) {
                 Attempt::Done(outcome) => outcome,
                 Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
             }
@@ -83,7 +85,7 @@ enum Attempt {
     Again(Unavailable),
 }
 
-fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
+fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form) -> Attempt {
     let fixed = [
         ("accept", "application/json"),
         ("content-type", "application/x-www-form-urlencoded"),
@@ -108,7 +110,7 @@ fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
         retry_after,
     };
     match exchange.send(request) {
-        Ok(response) => judge(&response, form, failed),
+        Ok(response) => judge(&response, form, clock.unix(), failed),
         Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
@@ -118,9 +120,9 @@ fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
     }
 }
 
-fn judge(response: &OutResponse, form: &Form, failed: impl Fn(&str, Option<u64>) -> Unavailable) -> Attempt {
+fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Option<u64>) -> Unavailable) -> Attempt {
     let status = response.status;
-    let unavailable = |what: &str| failed(what, retry_after(response));
+    let unavailable = |what: &str| failed(what, retry_after(response, now));
     match status {
         200 => {
             Attempt::Done(read_token(&response.body).map_err(|what| Error::Unavailable(Arc::new(unavailable(what)))))
@@ -135,9 +137,19 @@ fn judge(response: &OutResponse, form: &Form, failed: impl Fn(&str, Option<u64>)
     }
 }
 
-/// Seconds (RFC 9110 §10.2.3); a date, which Entra does not send, counts as no advice.
-fn retry_after(response: &OutResponse) -> Option<u64> {
-    response.header("retry-after")?.trim().parse().ok()
+/// The longest `Retry-After` that is believed, in seconds: protocol page, section 8.2.
+const MAX_RETRY_AFTER: u64 = 3600;
+
+/// Seconds from now on, given as such or as a date (RFC 9110 §10.2.3).
+fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
+    let text = response.header("retry-after")?.trim();
+    let seconds = match text.parse() {
+        Ok(seconds) => seconds,
+        // More digits than a number can have are still advice.
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => MAX_RETRY_AFTER,
+        Err(_) => http_date(text)?.saturating_sub(now),
+    };
+    Some(seconds.min(MAX_RETRY_AFTER))
 }
 
 /// A number that may come as a string: protocol page, section 1.1.
@@ -187,32 +199,26 @@ fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
     })
 }
 
-#[derive(Deserialize)]
-struct RawRefusal {
-    error: String,
-    error_description: Option<String>,
-    error_codes: Option<Vec<u64>>,
-    suberror: Option<String>,
-    claims: Option<String>,
-    correlation_id: Option<String>,
-    trace_id: Option<String>,
-    timestamp: Option<String>,
-}
-
+/// What the answer says of a refusal. `error` makes it one (RFC 6749 §5.2); the rest is for people, and one member that is not
+/// what it should be does not hide the others.
 fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
-    let raw: RawRefusal = serde_json::from_slice(body).ok().filter(|raw: &RawRefusal| !raw.error.is_empty())?;
-    let clean = |text: String| form.redact(&text);
-    let description = clean(raw.error_description.unwrap_or_default());
+    let raw: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| {
+        let text = raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.map(|text| form.redact(text))
+    };
+    let description = text("error_description").unwrap_or_default();
     let first_line = description.lines().next().unwrap_or_default();
+    let codes = raw.get("error_codes").and_then(Value::as_array).into_iter().flatten();
     Some(OAuthRefusal {
-        code: clean(raw.error),
+        code: text("error")?,
         description: first_line.chars().take(MAX_DESCRIPTION).collect(),
-        error_codes: raw.error_codes.unwrap_or_default(),
-        suberror: raw.suberror.filter(|text| !text.is_empty()).map(clean),
-        claims: raw.claims.filter(|text| !text.is_empty()).map(clean),
-        correlation_id: raw.correlation_id.map(clean),
-        trace_id: raw.trace_id.map(clean),
-        timestamp: raw.timestamp.map(clean),
+        error_codes: codes.filter_map(Value::as_u64).collect(),
+        suberror: text("suberror"),
+        claims: text("claims"),
+        correlation_id: text("correlation_id"),
+        trace_id: text("trace_id"),
+        timestamp: text("timestamp"),
     })
 }
 
@@ -313,6 +319,19 @@ mod tests {
         let (outcome, waited) = run(&Script::new(vec![advised(503, "5"), answer(200, GOOD)]));
         assert!(outcome.is_ok());
         assert_eq!(waited, 5);
+        let (outcome, waited) =
+            run(&Script::new(vec![advised(503, "Thu, 01 Jan 1970 00:00:03 GMT"), answer(200, GOOD)]));
+        assert!(outcome.is_ok());
+        assert_eq!(waited, 3);
+        for (text, believed) in
+            [("99999", 3600), ("99999999999999999999999", 3600), ("Fri, 31 Dec 1999 23:59:59 GMT", 3600)]
+        {
+            let (outcome, _) = run(&Script::new(vec![advised(429, text)]));
+            assert!(
+                matches!(outcome, Err(Error::Unavailable(failure)) if failure.retry_after == Some(believed)),
+                "{text}"
+            );
+        }
         let (outcome, waited) = run(&Script::new(vec![advised(503, "6")]));
         assert!(matches!(outcome, Err(Error::Unavailable(failure)) if failure.retry_after == Some(6)));
         assert_eq!(waited, 0);
@@ -334,6 +353,17 @@ mod tests {
             &GOOD[..40],
         ] {
             assert!(matches!(run(&Script::new(vec![answer(200, body)])).0, Err(Error::Unavailable(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_by_its_error_whatever_else_is_odd() {
+        let body = r#"{"error":"invalid_grant","error_description":7,"error_codes":["65001",65001,-1],"claims":{},"trace_id":"t"}"#;
+        let Err(Error::Refused(refusal)) = run(&Script::new(vec![answer(400, body)])).0 else { panic!("refused") };
+        assert_eq!((refusal.code.as_str(), refusal.description.as_str()), ("invalid_grant", ""));
+        assert_eq!((refusal.error_codes.as_slice(), refusal.claims.as_deref()), (&[65_001][..], None));
+        for body in ["", "{}", r#"{"error":""}"#, r#"{"error":7}"#, "[]"] {
+            assert!(matches!(run(&Script::new(vec![answer(400, body)])).0, Err(Error::Unavailable(_))), "{body}");
         }
     }
 

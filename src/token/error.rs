@@ -23,6 +23,8 @@ pub enum Error {
         /// `Bearer` or `PoP`.
         expected: &'static str,
     },
+    /// There is no such long-running session, or it has nothing left to renew its token with.
+    NoSession,
     /// The leader of a shared request was lost to a defect of this program.
     Abandoned,
 }
@@ -79,6 +81,7 @@ impl Error {
             Self::NoWorker => "no_worker",
             Self::Configuration(_) => "configuration",
             Self::TokenType { .. } => "token_type_mismatch",
+            Self::NoSession => "no_session",
             Self::Abandoned => "abandoned",
         }
     }
@@ -99,6 +102,7 @@ impl fmt::Display for Error {
             Self::NoWorker => f.write_str("no worker may wait for another upstream call"),
             Self::Configuration(text) => f.write_str(text),
             Self::TokenType { expected } => write!(f, "the token service sent another token type than {expected}"),
+            Self::NoSession => f.write_str("No long-running session for this key"),
             Self::Abandoned => f.write_str("the request for the token was abandoned"),
         }
     }

@@ -44,11 +44,31 @@ impl Form {
         body
     }
 
-    /// The text without anything that this form proves itself with, since answers may quote what was sent.
+    /// The text without anything that this form proves itself with, since answers may quote what was sent, and without
+    /// whatever else looks like a token.
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.fields.iter().filter(|(name, value)| SENSITIVE.contains(name) && value.len() >= 4);
-        secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value.as_str(), "[redacted]"))
+        redact_tokens(secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value.as_str(), REDACTED)))
     }
+}
+
+const REDACTED: &str = "[redacted]";
+
+/// The text without anything in the form of a JWS or JWE, which begin with an encoded `{"` (RFC 7515 §7.1).
+fn redact_tokens(mut text: String) -> String {
+    const BEGIN: &str = "eyJ";
+    let mut from = 0;
+    while let Some(start) = text[from..].find(BEGIN).map(|at| from + at) {
+        let of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let end = text[start..].find(|c| !of_token(c)).map_or(text.len(), |length| start + length);
+        if text[start..end].contains('.') {
+            text.replace_range(start..end, REDACTED);
+            from = start + REDACTED.len();
+        } else {
+            from = end;
+        }
+    }
+    text
 }
 
 /// As HTML forms are encoded: a blank becomes `+`.
@@ -81,5 +101,6 @@ mod tests {
     fn what_proves_something_is_cut_out_of_texts() {
         let form = Form::default().field("client_secret", "hunter2").field("scope", "openid");
         assert_eq!(form.redact("bad secret hunter2 for openid"), "bad secret [redacted] for openid");
+        assert_eq!(form.redact("(eyJh.eyJi.c_-d), eyJhbGci, eyJx.y"), "([redacted]), eyJhbGci, [redacted]");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bound_key::BoundKey;
 use super::claims;
+use super::error::Error;
 use super::form::Form;
 use super::session::{Owner, SessionId};
 use crate::credentials::{Client, ClientAuth};
@@ -52,6 +53,8 @@ pub enum Job {
         /// Sent along.
         correlation_id: String,
     },
+    /// Nothing: there is nobody who could be asked for it.
+    Hopeless(Error),
 }
 
 impl Job {
@@ -60,6 +63,7 @@ impl Job {
         match self {
             Self::Leg(leg) => &leg.client.registration.section,
             Self::ManagedIdentity { .. } => "managed identity",
+            Self::Hopeless(_) => "cache",
         }
     }
 }

@@ -149,7 +149,7 @@ impl Acquirer {
             permit = self.permits.acquire();
             permit.is_some()
         };
-        match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), ask, wake) {
+        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), ask, wake) {
             Lookup::Hit(token) => {
                 count(&self.results.hit);
                 Ok(Step::Done(token))
@@ -176,7 +176,7 @@ impl Acquirer {
     }
 
     fn acquire_by(&self, deadline: Instant, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
-        match self.cache.look_up(&wanted.key(), self.clock.unix(), wanted.mode(), || true, || Box::new(|| {})) {
+        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
             Lookup::Hit(token) => Ok(token),
             Lookup::HitAndRefresh(token, lead) => {
                 self.refresher.enqueue(wanted.job(), lead);
@@ -204,11 +204,12 @@ impl Acquirer {
             Job::ManagedIdentity { client_id, resource, correlation_id } => {
                 self.machine_token(client_id.as_deref(), resource, correlation_id)
             }
+            Job::Hopeless(error) => Err(error.clone()),
         };
         if let Err(error) = &outcome {
             log::warn!("{}: no token ({}): {error}", job.name(), error.code());
         }
-        lead.land(self.clock.unix(), outcome)
+        lead.land(&*self.clock, outcome)
     }
 
     fn machine_token(

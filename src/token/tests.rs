@@ -108,7 +108,7 @@ fn bench(service: Arc<Service>) -> Bench {
     let clock = Arc::new(ManualClock::at(1_000_000));
     let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
     let acquirer =
-        Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, Permits::new(14), |_| None);
+        Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, Permits::new(14, |_| ()), |_| None);
     Bench { service, clock, acquirer }
 }
 
@@ -336,7 +336,8 @@ fn a_session_renews_its_token_with_the_users_token_or_with_what_it_kept() {
     let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
     let id = session::SessionId::new("AzureAd", None, "k");
     let owner = session::Owner { tenant: "home".into(), user: "o1".into() };
-    let subject = |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal });
+    let subject =
+        |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal, starts: false });
     let first = user("h.p.s", "home");
     bench.get(&wanted(&client, subject(Renewal::User(first)), &scopes)).unwrap();
     let other = user("another.token.ofthesameuser", "home");

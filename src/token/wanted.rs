@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::authority;
 use super::bound_key::BoundKey;
 use super::cache::Mode;
+use super::error::Error;
 use super::key::{CacheKey, KeyBuilder, sha256};
 use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
@@ -73,6 +74,8 @@ pub struct SessionSubject<'a> {
     pub agent: Option<&'a str>,
     /// What the user presents, or else what the session has kept.
     pub renewal: Renewal<'a>,
+    /// Whether there is no session yet: a token that an earlier one of this key has left in the cache does not make one.
+    pub starts: bool,
 }
 
 /// What a session's token is had with.
@@ -82,6 +85,8 @@ pub enum Renewal<'a> {
     User(UserAssertion<'a>),
     /// The session's refresh token.
     RefreshToken(&'a Secret<String>),
+    /// Nothing: the token service sent no refresh token. What is cached is all there is.
+    Nothing,
 }
 
 /// One token that is wanted.
@@ -130,7 +135,11 @@ impl<'a> Wanted<'a> {
 
     /// How the cache is to be used.
     pub fn mode(&self) -> Mode {
-        Mode { force: self.force_refresh, claims: self.claims.map(|claims| sha256(claims.as_bytes())) }
+        Mode {
+            force: self.force_refresh,
+            anew: matches!(self.subject, Subject::Session(SessionSubject { starts: true, .. })),
+            claims: self.claims.map(|claims| sha256(claims.as_bytes())),
+        }
     }
 
     /// What distinguishes this token from all others (contract, section 6, "Caching").
@@ -168,34 +177,38 @@ impl<'a> Wanted<'a> {
 
     /// What asks for it, with everything that it needs to outlive the caller.
     pub fn job(&self) -> Job {
-        match self.subject {
-            Subject::ManagedIdentity(client_id) => Job::ManagedIdentity {
-                client_id: client_id.map(str::to_owned),
-                resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
-                correlation_id: self.correlation_id.to_owned(),
-            },
-            subject => Job::Leg(Box::new(self.leg(subject))),
-        }
-    }
-
-    fn leg(&self, subject: Subject<'_>) -> Leg {
         let on_behalf_of = |user: UserAssertion<'_>| Grant::OnBehalfOf {
             assertion: Secret::new(user.token.to_owned()),
             mailbox: Option::zip(user.object_id, user.tenant).map(|(oid, tid)| format!("oid:{oid}@{tid}")),
         };
-        let (agent, grant) = match subject {
-            // A managed identity's token is asked of no token endpoint: see `job`.
-            Subject::Application | Subject::ManagedIdentity(_) => (None, Grant::ClientCredentials),
+        let (agent, grant) = match self.subject {
+            Subject::Application => (None, Grant::ClientCredentials),
             Subject::User(user) => (None, on_behalf_of(user)),
             Subject::Agent(agent) => (Some(agent), Grant::ClientCredentials),
             Subject::AgentOnBehalfOf(agent, user) => (Some(agent), on_behalf_of(user)),
             Subject::AgentUser(agent, account) => (Some(agent), Grant::AgentUser(account.clone())),
-            Subject::Session(SessionSubject { agent, renewal: Renewal::User(user), .. }) => (agent, on_behalf_of(user)),
-            Subject::Session(SessionSubject { agent, renewal: Renewal::RefreshToken(token), .. }) => {
-                (agent, Grant::RefreshToken(token.clone()))
+            Subject::Session(SessionSubject { agent, renewal, .. }) => match renewal {
+                Renewal::User(user) => (agent, on_behalf_of(user)),
+                Renewal::RefreshToken(token) => (agent, Grant::RefreshToken(token.clone())),
+                Renewal::Nothing => return Job::Hopeless(Error::NoSession),
+            },
+            // The machine's endpoint binds no tokens, and a bearer token must not pass for a bound one.
+            Subject::ManagedIdentity(_) if self.bound_key.is_some() => {
+                return Job::Hopeless(Error::TokenType { expected: "PoP" });
+            }
+            Subject::ManagedIdentity(client_id) => {
+                return Job::ManagedIdentity {
+                    client_id: client_id.map(str::to_owned),
+                    resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
+                    correlation_id: self.correlation_id.to_owned(),
+                };
             }
         };
-        let session = match subject {
+        Job::Leg(Box::new(self.leg(agent, grant)))
+    }
+
+    fn leg(&self, agent: Option<&str>, grant: Grant) -> Leg {
+        let session = match self.subject {
             Subject::Session(session) => Some((*session.id, session.owner.clone())),
             _ => None,
         };

@@ -5,6 +5,7 @@
 
 mod algorithms;
 mod claims;
+mod corpus;
 mod encoding;
 #[cfg(feature = "jwe")]
 mod encrypted;
@@ -16,40 +17,12 @@ mod one_bit;
 
 use std::collections::BTreeSet;
 
-use entra_sidecar::jwt::{Policy, Validator};
-use mint::{CLIENT, Case, NOW, TENANT, case, good, jws, key_set, payload, policy, tenants_key, with_claims};
-
-fn validator(policy: Policy) -> Validator {
-    let validator = Validator::new(policy, 10_000);
-    #[cfg(feature = "jwe")]
-    validator.set_decryption_keys(vec![
-        entra_sidecar::jwt::jwe::DecryptionKey::new(&encrypted::private_key(), None).unwrap(),
-    ]);
-    validator
-}
-
-fn sizes() -> Vec<Case> {
-    let long = with_claims(&[("x", &format!("\"{}\"", "x".repeat(50_000)))]);
-    assert!(long.len() > policy().max_bytes);
-    vec![
-        case("a token over its limit", long, "too_large"),
-        case("a mebibyte of letters", "A".repeat(1 << 20), "too_large"),
-        case("a mebibyte of dots", ".".repeat(1 << 20), "too_large"),
-    ]
-}
-
-fn corpus() -> Vec<Case> {
-    let mut cases = [algorithms::cases(), keys::cases(), encoding::cases(), members::cases(), claims::cases(), sizes()];
-    #[cfg_attr(not(feature = "jwe"), expect(unused_mut, reason = "encrypted tokens come on top"))]
-    let mut cases: Vec<Case> = cases.iter_mut().flat_map(std::mem::take).collect();
-    #[cfg(feature = "jwe")]
-    cases.extend(encrypted::cases());
-    cases
-}
+use corpus::{corpus, validator};
+use mint::{CLIENT, Case, NOW, TENANT, good, jws, key_set, payload, policy, tenants_key, with_claims};
 
 #[test]
 fn no_hostile_token_is_accepted_and_each_is_stopped_by_its_own_check() {
-    let (validator, keys, corpus) = (validator(policy()), key_set(), corpus());
+    let (validator, keys, corpus) = (validator(policy(), 10_000), key_set(), corpus());
     let mut wrong = Vec::new();
     for Case { reason, token, code } in &corpus {
         match validator.validate(token, &keys, NOW).map_err(|rejection| rejection.code()) {
@@ -72,7 +45,7 @@ fn the_corpus_is_large_and_says_everything_once() {
 /// The description stands within a quoted string of `WWW-Authenticate`, and in the log.
 #[test]
 fn no_rejection_can_leave_its_header_or_tell_the_token() {
-    let (validator, keys) = (validator(policy()), key_set());
+    let (validator, keys) = (validator(policy(), 10_000), key_set());
     for Case { reason, token, .. } in corpus() {
         let Err(rejection) = validator.validate(&token, &keys, NOW) else { panic!("{reason} was accepted") };
         let text = rejection.description();
@@ -87,7 +60,7 @@ fn no_rejection_can_leave_its_header_or_tell_the_token() {
 /// The counterpart: a validator that refuses everything would pass all of the above.
 #[test]
 fn every_good_form_is_accepted() {
-    let (validator, keys) = (validator(policy()), key_set());
+    let (validator, keys) = (validator(policy(), 10_000), key_set());
     let accepted = |what: &str, token: &str| {
         let outcome = validator.validate(token, &keys, NOW).map(|_| ());
         assert_eq!(outcome, Ok(()), "{what}");

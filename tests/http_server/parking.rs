@@ -156,7 +156,7 @@ impl Handler for Racing {
         Outcome::Park { on: round, until: Instant::now() + NEVER }
     }
 
-    fn refuse(&self, _: &Refusal) -> Reply {
+    fn refuse(&self, _: &Refusal, _: Option<&Request<'_>>) -> Reply {
         Reply::new(400)
     }
 

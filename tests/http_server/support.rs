@@ -124,7 +124,7 @@ impl Handler for Script {
         Outcome::Reply(text(200, told))
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    fn refuse(&self, refusal: &Refusal, _: Option<&Request<'_>>) -> Reply {
         text(refusal.status(), refusal.to_string())
     }
 

@@ -137,6 +137,11 @@ fn what_a_caller_may_not_ask_is_400_and_says_why() {
         ("AgentIdentity=a&AgentUserId=c", "AgentUserId must be a valid GUID"),
         ("optionsOverride.Scops=a", "optionsOverride.Scops is unknown; did you mean optionsOverride.Scopes?"),
         ("optionsOverride.RequestAppToken=1", "optionsOverride.RequestAppToken: expected true or false"),
+        (
+            "optionsOverride.BaseUrl=http://evil.example/",
+            "optionsOverride.BaseUrl: expected the origin of the configured BaseUrl or one of \
+             DownstreamApis:App:AllowedBaseUrls",
+        ),
     ] {
         sidecar.get(&format!("{APP}?{query}")).problem(400, detail);
     }
@@ -266,6 +271,8 @@ fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
     let unknown = format!("{target}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=nobody");
     let body = sidecar.get(&unknown).expect(500).json();
     assert_eq!(body["extensions"]["errorCode"], "managed_identity_request_failed", "{body}");
+    // Its tokens are bound to no key, and none of them passes as one that is.
+    sidecar.get(&format!("{target}?optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP")).expect(500);
     scene.tenant.fail(Fault::always(
         Kind::ManagedIdentity,
         Action::Answer(Box::new(Answer::status(429).header("Retry-After", "60"))),

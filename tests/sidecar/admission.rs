@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use super::support::{Request, Scene, connect};
+use super::support::{Request, Scene, connect, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -79,6 +79,26 @@ fn ambiguous_framing_is_refused_once_and_the_connection_closed() {
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
         assert!(answer.contains("application/problem+json"));
     }
+}
+
+#[test]
+fn what_is_refused_before_it_is_a_request_has_an_id_and_its_line_in_the_log() {
+    let scene = Scene::new().with("Sidecar:Limits:RequestBodyBytes", "10");
+    let sidecar = scene.start();
+    let id = "11112222-3333-4444-5555-666677778888";
+    let answer = Request::new("POST", "/DownstreamApiUnauthenticated/Down?secret=1")
+        .header("x-ms-client-request-id", id)
+        .body("text/plain", "eleven byte")
+        .send(sidecar.address)
+        .expect(413);
+    assert_eq!(answer.header("x-ms-client-request-id"), Some(id));
+    let line =
+        |line: &String| line.contains("POST /DownstreamApiUnauthenticated/{serviceName} 413") && line.contains(id);
+    eventually("its line", || sidecar.log().iter().any(line));
+    // Of a head that is none, not even the id is believed.
+    let answer = Request::get("/healthz").header("Content-Length", "x").header("x-ms-client-request-id", id);
+    let answer = answer.send(sidecar.address).expect(400);
+    assert!(answer.header("x-ms-client-request-id").is_some_and(|own| own.len() == 36 && own != id));
 }
 
 #[test]

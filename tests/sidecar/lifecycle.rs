@@ -71,6 +71,43 @@ fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() 
 }
 
 #[test]
+fn a_reload_that_finds_no_usable_credential_keeps_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("certificate.pem");
+    let keys = format!("{}/tests/local-tenant/keys", env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(format!("{keys}/{name}")).unwrap();
+    std::fs::write(&path, read("client-1.crt.pem") + &read("client-1.pem")).unwrap();
+    let mut scene = Scene::new()
+        .with("AzureAd:ClientCredentials:0:SourceType", "Path")
+        .with("AzureAd:ClientCredentials:0:CertificateDiskPath", path.to_str().unwrap());
+    scene.settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
+    let sidecar = scene.start();
+    sidecar.get(APP).expect(200);
+    std::fs::write(&path, "no certificate").unwrap();
+    sidecar.signal("-HUP");
+    let told = |line: &String| line.contains("not reloaded") && line.contains("0 (Path)");
+    eventually("the bad one is reported", || sidecar.log().iter().any(told));
+    sidecar.get(&format!("{APP}?optionsOverride.AcquireTokenOptions.ForceRefresh=true")).expect(200);
+    sidecar.get("/healthz").expect(200);
+}
+
+#[test]
+fn a_reload_names_what_only_a_restart_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("appsettings.json");
+    let write = |bytes: u32| {
+        std::fs::write(&path, format!("{{\"Sidecar\":{{\"Limits\":{{\"RequestBodyBytes\":{bytes}}}}}}}")).unwrap();
+    };
+    write(1000);
+    let scene = Scene::new().with("contentRoot", folder.path().to_str().unwrap());
+    let sidecar = scene.start();
+    write(2000);
+    sidecar.signal("-HUP");
+    let told = |line: &String| line.contains("Sidecar:Limits:RequestBodyBytes") && line.contains("restart");
+    eventually("it is named", || sidecar.log().iter().any(told));
+}
+
+#[test]
 fn a_missing_certificate_is_unhealthy_and_named() {
     let scene = Scene::new().with("AzureAd:ClientCredentials:0:SourceType", "Path");
     let mut settings = scene.with("AzureAd:ClientCredentials:0:CertificateDiskPath", "/absent.pem").settings;

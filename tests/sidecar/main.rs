@@ -4,6 +4,8 @@
 
 mod acquire;
 mod admission;
+mod agents;
+mod authorities;
 mod concurrency;
 mod credentials;
 mod downstream;
@@ -14,6 +16,9 @@ mod downstream_redirects;
 mod downstream_requests;
 mod hostile_targets;
 mod lifecycle;
+mod pop;
 mod raw_upstream;
+mod sessions;
 mod support;
 mod validate;
+mod wire;

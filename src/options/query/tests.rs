@@ -80,6 +80,22 @@ fn of_a_repeated_key_the_last_value_counts_and_an_empty_one_is_none() {
 }
 
 #[test]
+fn a_value_that_does_not_count_may_be_malformed() {
+    for (key, malformed, good) in [
+        ("RequestAppToken", "bogus", "true"),
+        ("HttpMethod", "TRACE", "PUT"),
+        ("RelativePath", "../x", "x"),
+        ("CustomHeader.x", "%0A", "y"),
+        ("AcquireTokenOptions.Tenant", "a%2Fb", "contoso.com"),
+    ] {
+        let twice =
+            |first: &str, last: &str| parse(&format!("optionsOverride.{key}={first}&optionsOverride.{key}={last}"));
+        assert_eq!(twice(malformed, good), parse(&format!("optionsOverride.{key}={good}")), "{key}");
+        assert!(twice(good, malformed).is_err(), "{key}");
+    }
+}
+
+#[test]
 fn blanks_come_as_plus_or_encoded_and_separate_scopes() {
     let parsed =
         parse("optionsOverride.Scopes=a+b%20c&optionsOverride.Scopes=d&optionsOverride.CustomHeader.X=a+b%2Bc");

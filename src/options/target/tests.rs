@@ -269,8 +269,9 @@ fn a_base_url_is_honoured_where_the_operator_named_its_origin() {
     api.allowed_base_urls = vec![Url::parse("https://graph.microsoft.us/").unwrap()];
     let join = |base: &str| {
         let overrides = Overrides::parse(Some(&format!("optionsOverride.BaseUrl={base}"))).unwrap();
-        let options = Effective::merge(&api, &overrides).unwrap();
-        Target::new(&options).map(|target| target.url().to_string())
+        Effective::merge(&api, &overrides)
+            .and_then(|options| Target::new(&options))
+            .map(|target| target.url().to_string())
     };
     for (base, url) in [
         ("https://graph.microsoft.com/beta", "https://graph.microsoft.com/beta"),

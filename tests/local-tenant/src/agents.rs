@@ -1,7 +1,7 @@
 //! Agent identities (protocol 4): the exchange token T1 that a blueprint gets for its agent, T2 that the agent
 //! gets with it, and the `user_fic` grant in which both are presented, each in its own place.
 
-use crate::directory::{App, EXCHANGE, User};
+use crate::directory::{Api, App, EXCHANGE, User};
 use crate::form::Form;
 use crate::jwt::Decoded;
 use crate::random::is_guid;
@@ -80,7 +80,7 @@ pub fn federated_user(state: &State, form: &Form, agent: &App, tenant: &str) -> 
 
 fn check_exchange_audience(state: &State, decoded: &Decoded) -> Result<(), String> {
     let directory = state.directory.read().unwrap();
-    let is_exchange = |audience: &&str| directory.api(audience).is_some_and(|api| api.resource == EXCHANGE);
+    let is_exchange = |audience: &&str| directory.api(audience).is_some_and(Api::is_exchange);
     if verify::audiences(decoded).iter().any(is_exchange) {
         Ok(())
     } else {

@@ -219,6 +219,11 @@ impl Api {
         self
     }
 
+    /// Whether its tokens are exchanged for others: in the public cloud or, with its name behind, in another.
+    pub fn is_exchange(&self) -> bool {
+        self.resource.starts_with(EXCHANGE)
+    }
+
     /// The `aud` of its tokens.
     pub fn audience(&self) -> &str {
         if self.version == 1 { &self.resource } else { &self.app_id }
@@ -344,6 +349,9 @@ impl Default for Directory {
                 Api::new(&format!("api://{APP_ID}"), APP_ID, &["access_as_user", "read"]),
                 Api::new(EXCHANGE, "fb60f99c-7a34-4190-8149-302f77469936", &[]),
                 Api::new("api://AzureADTokenExchangeUSGov", "fb60f99c-7a34-4190-8149-302f77469937", &[]),
+                Api::new("api://AzureADTokenExchangeChina", "fb60f99c-7a34-4190-8149-302f77469938", &[]),
+                Api::new("api://AzureADTokenExchangeFrance", "fb60f99c-7a34-4190-8149-302f77469939", &[]),
+                Api::new("api://AzureADTokenExchangeGermany", "fb60f99c-7a34-4190-8149-302f7746993a", &[]),
             ],
             missing_consents: vec![(APP_ID.into(), GRAPH.into(), "Mail.Send".into())],
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::agents;
 use crate::client_auth::authenticate;
-use crate::directory::{Api, App, Condition, EXCHANGE, User};
+use crate::directory::{Api, App, Condition, User};
 use crate::form::Form;
 use crate::jwt::Decoded;
 use crate::message::{Answer, Request};
@@ -176,7 +176,7 @@ fn client_credentials(
         if app.blueprint.is_some() {
             return Err(Refusal::client(82_001, "An agent identity has no FMI paths of its own."));
         }
-        if api.resource == EXCHANGE {
+        if api.is_exchange() {
             agents::check_fmi_path(state, app, path)?;
         }
         mint = mint
