@@ -89,6 +89,8 @@ pub enum OutError {
     Timeout(String),
     /// The connection broke or the answer was no HTTP.
     Broken(String),
+    /// A pooled connection broke, and so did the new one on which the request was repeated.
+    BrokenAgain(String),
     /// The answer's body is longer than this many bytes.
     TooLarge(usize),
 }
@@ -96,7 +98,9 @@ pub enum OutError {
 impl std::fmt::Display for OutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) => f.write_str(cause),
+            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) | Self::BrokenAgain(cause) => {
+                f.write_str(cause)
+            }
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
         }
     }

@@ -200,7 +200,10 @@ impl Exchange for UreqExchange {
         let answer = match self.attempt(&request, &origin, request.timeout, true) {
             Err(error) if may_repeat(&request, &error) => {
                 let left = request.timeout.saturating_sub(start.elapsed());
-                self.attempt(&request, &origin, left, false).map_err(explain)?
+                self.attempt(&request, &origin, left, false).map_err(|error| match explain(error) {
+                    OutError::Broken(cause) => OutError::BrokenAgain(cause),
+                    other => other,
+                })?
             }
             first => first.map_err(explain)?,
         };

@@ -114,7 +114,7 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
-        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_))) => {
+        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_) | OutError::BrokenAgain(_))) => {
             Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
         }
     }
@@ -306,6 +306,7 @@ mod tests {
             answer(400, r#"{"error":"invalid_grant"}"#),
             answer(429, ""),
             Err(OutError::Timeout("15 s".into())),
+            Err(OutError::BrokenAgain("reset".into())),
             answer(302, ""),
         ] {
             let script = Script::new(vec![failure.clone(), answer(200, GOOD)]);

@@ -5,6 +5,7 @@
 mod acquire;
 mod admission;
 mod agents;
+mod answers;
 mod authorities;
 mod concurrency;
 mod credentials;
@@ -16,6 +17,7 @@ mod downstream_redirects;
 mod downstream_requests;
 mod hostile_targets;
 mod lifecycle;
+mod outages;
 mod pop;
 mod raw_upstream;
 mod sessions;

@@ -227,6 +227,21 @@ fn a_new_connection_that_breaks_is_not_tried_again() {
 }
 
 #[test]
+fn a_request_that_is_lost_on_a_second_connection_too_says_so() {
+    let server = Server::start(|number, mut stream| {
+        read_request(&mut stream);
+        if number == 0 {
+            stream.write_all(ok("first").as_bytes()).unwrap();
+            read_request(&mut stream);
+        }
+    });
+    let exchange = exchange();
+    exchange.send(get(server.url("/"))).unwrap();
+    assert!(matches!(exchange.send(get(server.url("/"))), Err(OutError::BrokenAgain(_))));
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
 fn a_server_that_is_not_there_is_named_without_path_or_query() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = exchange().send(get(format!("http://{address}/path?secret=1"))).unwrap_err();
