@@ -14,7 +14,7 @@ use super::wire::{acquire, requests};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
-/// Passes every connection on to the tenant, which understands what is sent to proxies (RFC 9112 §3.2.2).
+/// Passes every connection on to one address, and notes for which host it was (RFC 9112 §3.2.2).
 struct Proxy {
     address: SocketAddr,
     hosts: Arc<Mutex<Vec<String>>>,
@@ -36,16 +36,16 @@ impl Proxy {
     }
 }
 
-fn pass_on(mut client: TcpStream, to: SocketAddr, hosts: &Mutex<Vec<String>>) -> io::Result<()> {
+fn pass_on(client: TcpStream, to: SocketAddr, hosts: &Mutex<Vec<String>>) -> io::Result<()> {
     let mut requests = BufReader::new(client.try_clone()?);
     let mut line = String::new();
     requests.read_line(&mut line)?;
-    let url = line.split_once(" http://").map_or("", |(_, url)| url);
-    hosts.lock().unwrap().push(url.split('/').next().unwrap_or_default().to_owned());
+    let host = line.split_once("http://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    hosts.lock().unwrap().push(host.trim_end_matches(":80").to_owned());
     let mut server = TcpStream::connect(to)?;
     server.write_all(line.as_bytes())?;
-    let mut answers = server.try_clone()?;
-    thread::spawn(move || io::copy(&mut answers, &mut client));
+    let (mut answers, mut back) = (server.try_clone()?, client);
+    thread::spawn(move || io::copy(&mut answers, &mut back));
     io::copy(&mut requests, &mut server).map(drop)
 }
 
