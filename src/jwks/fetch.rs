@@ -118,6 +118,7 @@ fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8
         body: None,
         timeout: settings.timeout,
         max_body: document::MAX_BYTES,
+        pooled: true,
     };
     let answer = exchange.send(request).map_err(FetchError::Unreachable)?;
     if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }

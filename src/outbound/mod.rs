@@ -59,6 +59,9 @@ pub struct OutRequest {
     pub timeout: Duration,
     /// An answer with a longer body is [`OutError::TooLarge`].
     pub max_body: usize,
+    /// Whether a connection of an earlier request may be used. What is tried once more goes out on one of its own, or it
+    /// could meet another that has ended meanwhile.
+    pub pooled: bool,
 }
 
 /// A whole answer, whatever its status.
@@ -89,8 +92,6 @@ pub enum OutError {
     Timeout(String),
     /// The connection broke or the answer was no HTTP.
     Broken(String),
-    /// A pooled connection broke, and so did the new one on which the request was repeated.
-    BrokenAgain(String),
     /// The answer's body is longer than this many bytes.
     TooLarge(usize),
 }
@@ -98,9 +99,7 @@ pub enum OutError {
 impl std::fmt::Display for OutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) | Self::BrokenAgain(cause) => {
-                f.write_str(cause)
-            }
+            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) => f.write_str(cause),
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
         }
     }

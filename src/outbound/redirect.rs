@@ -112,6 +112,7 @@ fn copy(request: &OutRequest) -> OutRequest {
         body: request.body.as_ref().map(|body| Zeroizing::new(body.to_vec())),
         timeout: request.timeout,
         max_body: request.max_body,
+        pooled: request.pooled,
     }
 }
 
@@ -284,6 +285,7 @@ mod tests {
             body: Some(Zeroizing::new(b"b".to_vec())),
             timeout: Duration::from_secs(1),
             max_body: 1,
+            pooled: true,
         };
         let arrival = follow(&script, &ManualClock::at(0), request).unwrap();
         let show = |request: &OutRequest| {

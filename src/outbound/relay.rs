@@ -67,6 +67,7 @@ impl Call<'_> {
             body,
             timeout: limits.timeout,
             max_body: limits.max_body,
+            pooled: true,
         }
     }
 }

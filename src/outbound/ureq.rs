@@ -197,16 +197,14 @@ impl Exchange for UreqExchange {
             .origin;
         let explain = |error: Error| self.explain(&origin, request.upstream, request.timeout, &error);
         Phase::Pooled.enter();
-        let answer = match self.attempt(&request, &origin, request.timeout, true) {
+        let answer = match self.attempt(&request, &origin, request.timeout, request.pooled) {
             Err(error) if may_repeat(&request, &error) => {
                 let left = request.timeout.saturating_sub(start.elapsed());
-                self.attempt(&request, &origin, left, false).map_err(|error| match explain(error) {
-                    OutError::Broken(cause) => OutError::BrokenAgain(cause),
-                    other => other,
-                })?
+                self.attempt(&request, &origin, left, false)
             }
-            first => first.map_err(explain)?,
+            first => first,
         };
+        let answer = answer.map_err(explain)?;
         let status = answer.status().as_u16();
         if status < 200 {
             return Err(OutError::Broken(format!(
@@ -232,14 +230,16 @@ impl Exchange for UreqExchange {
 }
 
 /// Whether a request goes out again on a connection of its own: it met a pooled connection that the server had just
-/// closed, and either means the same twice (RFC 9110 §9.2.2) or is for a token, of which a second one does no harm.
+/// closed, and either means the same twice (RFC 9110 §9.2.2) or is for a vault or a managed identity, which a second one does
+/// no harm. Who asks for a token tries once more anyway, and once is the rule.
 fn may_repeat(request: &OutRequest, error: &Error) -> bool {
     let idempotent = matches!(request.method.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
     let closed = matches!(error, Error::Io(cause) if severed::is_break(cause) || matches!(
         cause.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     ));
-    Phase::current() == Phase::Pooled && closed && (idempotent || request.upstream != Upstream::Downstream)
+    let harmless = idempotent || !matches!(request.upstream, Upstream::Downstream | Upstream::Token);
+    Phase::current() == Phase::Pooled && closed && harmless
 }
 
 impl UreqExchange {

@@ -73,7 +73,7 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
     match error {
         OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
         OutError::Connect(_) => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
-        OutError::Broken(_) | OutError::BrokenAgain(_) => {
+        OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
         OutError::TooLarge(limit) => Problem::with(

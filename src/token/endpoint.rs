@@ -62,7 +62,7 @@ pub fn request_token(
     post: &Post<'_>,
     form: &Form,
 ) -> Result<TokenAnswer, Error> {
-    match attempt(exchange, clock, post, form) {
+    match attempt(exchange, clock, post, form, false) {
         Attempt::Done(outcome) => outcome,
         Attempt::Again(failure) => {
             let pause = match failure.retry_after {
@@ -72,7 +72,7 @@ pub fn request_token(
             };
             log::info!("{}; trying once more", failure.cause);
             clock.sleep(pause);
-            match attempt(exchange, clock, post, form) {
+            match attempt(exchange, clock, post, form, true) {
                 Attempt::Done(outcome) => outcome,
                 Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
             }
@@ -85,7 +85,7 @@ enum Attempt {
     Again(Unavailable),
 }
 
-fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form) -> Attempt {
+fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form, again: bool) -> Attempt {
     let fixed = [
         ("accept", "application/json"),
         ("content-type", "application/x-www-form-urlencoded"),
@@ -104,6 +104,7 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         body: Some(form.encode()),
         timeout: post.timeout,
         max_body: MAX_ANSWER,
+        pooled: !again,
     };
     let failed = |what: &str, retry_after| Unavailable {
         cause: format!("the token endpoint at {} {what}", post.host),
@@ -114,7 +115,7 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
-        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_) | OutError::BrokenAgain(_))) => {
+        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_))) => {
             Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
         }
     }
@@ -306,7 +307,6 @@ mod tests {
             answer(400, r#"{"error":"invalid_grant"}"#),
             answer(429, ""),
             Err(OutError::Timeout("15 s".into())),
-            Err(OutError::BrokenAgain("reset".into())),
             answer(302, ""),
         ] {
             let script = Script::new(vec![failure.clone(), answer(200, GOOD)]);

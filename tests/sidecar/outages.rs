@@ -43,7 +43,7 @@ fn asked(scene: &Scene, name: &str) -> usize {
 
 #[test]
 fn what_passes_is_tried_once_more_and_nothing_else_is() {
-    let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "0.5").with("Sidecar:Limits:Workers", "64");
+    let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "2").with("Sidecar:Limits:Workers", "64");
     let sidecar = scene.start();
     let cases = [
         ("once 500", instead(answer(500)), 1, 200, None, 2),
@@ -76,7 +76,6 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
         ),
         ("cut before the answer", Action::CutBeforeAnswer, 1, 200, None, 2),
         ("cut after the work", Action::CutAfterWork, 1, 200, None, 2),
-        ("always cut", Action::CutBeforeAnswer, 9, 503, Some("5"), 2),
         ("half a head", Action::Truncate(40), 1, 200, None, 2),
         ("half a body", Action::Truncate(900), 1, 200, None, 2),
         ("silent", Action::Hold, 1, 503, Some("5"), 1),
@@ -104,6 +103,17 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
     // None of it is remembered where nobody said for how long.
     for name in ["always 500", "throttled", "silent"] {
         sidecar.get(&cold(name)).expect(200);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_replaced_once_whether_it_was_new_or_not() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
+    for name in ["from the pool", "new"] {
+        sidecar.get(&cold(name)).problem(503, NO_TOKEN);
+        assert_eq!(asked(&scene, name), 2, "{name}");
     }
 }
 

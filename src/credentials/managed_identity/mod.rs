@@ -118,6 +118,7 @@ impl ManagedIdentities {
             body: None,
             timeout: request.timeout,
             max_body: request.max_body,
+            pooled: request.pooled,
         };
         let challenge = match self.exchange.send(request) {
             Ok(response) if response.status == 401 => response,

@@ -228,5 +228,6 @@ fn outgoing(
         body: body.map(Zeroizing::new),
         timeout,
         max_body: MAX_ANSWER,
+        pooled: true,
     }
 }

@@ -121,6 +121,7 @@ impl Vault {
             body: body.map(|body| Zeroizing::new(body.to_string().into_bytes())),
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
+            pooled: true,
         };
         call.send(&self.name(), request)
     }

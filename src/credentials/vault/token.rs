@@ -121,6 +121,7 @@ impl Application {
             body: Some(Zeroizing::new(form.as_bytes().to_vec())),
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
+            pooled: true,
         };
         let name = format!("the token endpoint at {}", self.endpoint.origin.host);
         let answer = call.send(&name, request)?;
