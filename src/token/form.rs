@@ -2,6 +2,9 @@
 
 use zeroize::Zeroizing;
 
+/// What stands for a secret in a quotation.
+const REDACTED: &str = "[redacted]";
+
 /// Fields in order. Values hold secrets and assertions.
 #[derive(Default)]
 pub struct Form {
@@ -47,7 +50,13 @@ impl Form {
     /// The text without anything that this form proves itself with, since answers may quote what was sent.
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.fields.iter().filter(|(name, value)| SENSITIVE.contains(name) && value.len() >= 4);
-        secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value.as_str(), "[redacted]"))
+        secrets.fold(text.to_owned(), |text, (_, value)| {
+            let mut encoded = Zeroizing::new(Vec::with_capacity(3 * value.len()));
+            encode(value, &mut encoded);
+            let text = text.replace(value.as_str(), REDACTED);
+            // The encoding is ASCII.
+            std::str::from_utf8(&encoded).map_or_else(|_| text.clone(), |encoded| text.replace(encoded, REDACTED))
+        })
     }
 }
 
@@ -79,7 +88,8 @@ mod tests {
 
     #[test]
     fn what_proves_something_is_cut_out_of_texts() {
-        let form = Form::default().field("client_secret", "hunter2").field("scope", "openid");
-        assert_eq!(form.redact("bad secret hunter2 for openid"), "bad secret [redacted] for openid");
+        let form = Form::default().field("client_secret", "hunter 2%").field("scope", "openid");
+        assert_eq!(form.redact("bad secret hunter 2% for openid"), "bad secret [redacted] for openid");
+        assert_eq!(form.redact("client_secret=hunter+2%25&scope=openid"), "client_secret=[redacted]&scope=openid");
     }
 }

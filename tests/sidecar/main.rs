@@ -15,6 +15,7 @@ mod lifecycle;
 mod options;
 mod outages;
 mod pop;
+mod secrecy;
 mod sessions;
 mod support;
 mod validate;

@@ -6,6 +6,7 @@ use local_tenant::directory::{
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
 
+use super::secrecy::HUSH;
 use super::support::{Response, Scene, Sidecar, claims};
 use super::wire::{ASSERTION_TYPE, ON_BEHALF_OF, acquire, is_exactly, last, requests};
 
@@ -14,7 +15,9 @@ const SCOPE: (&str, &str) = ("scope", "api://downstream/read offline_access open
 
 /// With the user's token: starts or continues a session.
 fn own(key: &str) -> String {
-    format!("/AuthorizationHeader/Down?{}", acquire("LongRunningWebApiSessionKey", key))
+    // Short keys are made up here, and kept.
+    let key = if key.len() < 10 { format!("{HUSH}{key}") } else { key.to_owned() };
+    format!("/AuthorizationHeader/Down?{}", acquire("LongRunningWebApiSessionKey", &key))
 }
 
 /// By the key alone.
