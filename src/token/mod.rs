@@ -15,6 +15,7 @@ pub mod key;
 mod leg;
 mod permits;
 mod refresh;
+mod region;
 pub mod session;
 mod wanted;
 
@@ -41,6 +42,7 @@ use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
 use leg::{Grant, Job, Leg, Proof};
+use region::Regions;
 use session::Sessions;
 
 /// What the acquirer is told.
@@ -102,8 +104,7 @@ pub struct Acquirer {
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
     machine: ManagedIdentities,
-    /// `REGION_NAME`.
-    region_name: Option<String>,
+    regions: Regions,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
@@ -119,7 +120,7 @@ impl Acquirer {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
-            region_name: environment("REGION_NAME"),
+            regions: Regions::new(&environment, Arc::clone(&exchange)),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
@@ -259,7 +260,7 @@ impl Acquirer {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let region = region.and_then(|region| authority::region(region, self.region_name.as_deref()));
+        let region = region.and_then(|region| self.regions.of(region));
         let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();

@@ -75,10 +75,12 @@ fn identities() -> Vec<Identity> {
         let numbered = format!("{acting}&AgentUserId=0b1ec700-0000-4000-8000-{id:012}");
         all.push(of(None, &numbered, agent, Some(account), BOTH));
         // The same key, through an agent: another session.
-        let session = format!("{acting}&{}", acquire("LongRunningWebApiSessionKey", "shared"));
+        let session = format!("{acting}&{}", acquire("LongRunningWebApiSessionKey", "hush-hush-shared"));
         all.push(of(Some("bob"), &session, agent, Some("bob"), HOME));
     }
-    for (user, key, tenants) in [("alice", "shared", HOME), ("bob", "bobs", HOME), ("frank", "franks", ABROAD)] {
+    for (user, key, tenants) in
+        [("alice", "hush-hush-shared", HOME), ("bob", "hush-hush-bobs", HOME), ("frank", "hush-hush-franks", ABROAD)]
+    {
         let session = format!("&{}", acquire("LongRunningWebApiSessionKey", key));
         all.push(of(Some(user), &session, APP_ID, Some(user), tenants));
     }
@@ -220,7 +222,11 @@ fn every_combination_has_one_token_and_shares_it_with_no_other() {
         }
     }
     // The sessions by their keys alone, and nobody else's by another's token.
-    for (user, key, other) in [("alice", "shared", "bob"), ("bob", "bobs", "frank"), ("frank", "franks", "alice")] {
+    for (user, key, other) in [
+        ("alice", "hush-hush-shared", "bob"),
+        ("bob", "hush-hush-bobs", "frank"),
+        ("frank", "hush-hush-franks", "alice"),
+    ] {
         let session = acquire("LongRunningWebApiSessionKey", key);
         let target = format!("/AuthorizationHeaderUnauthenticated/Down?{session}");
         assert_eq!(claims(&world.sidecar.get(&target).token())["name"], user);

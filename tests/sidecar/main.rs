@@ -22,6 +22,7 @@ mod options;
 mod outages;
 mod pop;
 mod raw_upstream;
+mod secrecy;
 mod sessions;
 mod support;
 mod survival;

@@ -95,7 +95,7 @@ fn one_key_in_every_form_is_one_token() {
 
 #[test]
 fn every_flow_asks_for_a_bound_token_on_its_last_leg_and_keeps_it_for_that_key() {
-    let session = acquire("LongRunningWebApiSessionKey", "s1");
+    let session = acquire("LongRunningWebApiSessionKey", "hush-hush-s1");
     for (target, legs) in [
         (APP.to_owned(), 1),
         (DOWN.to_owned(), 1),
@@ -136,7 +136,7 @@ fn every_flow_asks_for_a_bound_token_on_its_last_leg_and_keeps_it_for_that_key()
 fn a_renewal_of_a_session_is_bound_to_the_key_too() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
-    let session = acquire("LongRunningWebApiSessionKey", "s1");
+    let session = acquire("LongRunningWebApiSessionKey", "hush-hush-s1");
     sidecar.get_as(&scene.user("alice"), &format!("{DOWN}?{session}")).expect(200);
     bound(&sidecar.get(&with_key(&format!("{OPEN}?{session}"), REQ_CNF)), KID);
     let sent = last(&scene.tenant);
@@ -329,7 +329,10 @@ fn signed_requests_are_made_for_users_and_agents_as_well() {
         (format!("/DownstreamApi/Signed?{user}&AgentIdentity={AGENT_ID}"), Some("alice")),
         (format!("/DownstreamApi/Signed?{user}&AgentIdentity={AGENT_ID}&AgentUsername={ACCOUNT}"), Some("agent-user")),
         (format!("/DownstreamApiUnauthenticated/Signed?AgentIdentity={AGENT_ID}"), None),
-        (format!("/DownstreamApi/Signed?{user}&{}", acquire("LongRunningWebApiSessionKey", "s")), Some("alice")),
+        (
+            format!("/DownstreamApi/Signed?{user}&{}", acquire("LongRunningWebApiSessionKey", "hush-hush-s")),
+            Some("alice"),
+        ),
     ] {
         let result = sidecar.get_as(&alice, &target).expect(200).json();
         let echo: Value = serde_json::from_str(result["content"].as_str().unwrap()).unwrap();
