@@ -4,6 +4,7 @@
 
 mod acquire;
 mod admission;
+mod certificates;
 mod concurrency;
 mod credentials;
 mod downstream;
