@@ -7,6 +7,7 @@ mod admission;
 mod agents;
 mod answers;
 mod authorities;
+mod certificates;
 mod concurrency;
 mod credentials;
 mod downstream;
