@@ -9,10 +9,16 @@
 #           the standard library is built for musl from its sources (x86-64 only)
 #   glibc   the toolchain that is here, glibc linked statically: works, though glibc may still look for libnss_* at run time
 # STATIC_ROUTE=rustup|debian|glibc forces one; STATIC_CACHE names the cache (default ~/.cache/entra-sidecar-static).
+# STATIC_ARCH=aarch64 builds for that machine by way of rustup, where its musl target and a C compiler for it are installed.
+#
+# The same sources and toolchain make the same bytes, wherever they lie (scripts/reproduce.sh). More than BUDGET bytes are refused.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-machine=$(uname -m)
+# What docs/design.md promises for the default features.
+BUDGET=4194304
+
+machine=${STATIC_ARCH:-$(uname -m)}
 musl=$machine-unknown-linux-musl
 gnu=$machine-unknown-linux-gnu
 cache=${STATIC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/entra-sidecar-static}
@@ -92,7 +98,19 @@ C
 }
 
 route=${STATIC_ROUTE:-}
-if [ -z "$route" ]; then
+if [ "$machine" != "$(uname -m)" ]; then
+  route=rustup
+  cross=
+  for tool in "$machine-linux-musl-gcc" "$machine-linux-gnu-gcc"; do
+    if have "$tool"; then cross=$tool; break; fi
+  done
+  if [ -z "$cross" ] || ! musl_target_is_installed; then
+    say "for $machine this needs: rustup target add $musl, and $machine-linux-musl-gcc or $machine-linux-gnu-gcc"
+    exit 1
+  fi
+  variable=CARGO_TARGET_${musl^^}_LINKER
+  export "${variable//-/_}=$cross" "CC_${musl//-/_}=$cross"
+elif [ -z "$route" ]; then
   if musl_target_is_installed; then route=rustup
   elif debian_toolchain; then route=debian
   else route=glibc; fi
@@ -102,17 +120,24 @@ fi
 say "by way of $route"
 
 arguments=(build --locked --release --package entra-sidecar --bin entra-sidecar "$@")
+# Panic messages name source files. Where these lay on the machine that built them is nobody's business, and would make every
+# machine's binary a different one.
+flags=(
+  "--remap-path-prefix=$PWD=/src" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+  "--remap-path-prefix=$root=/toolchain"
+)
+encoded() { local IFS=$'\x1f'; echo "$*"; }
 case $route in
   rustup)
     target=$musl
-    if have musl-gcc; then export "CC_${musl//-/_}=musl-gcc"; fi
-    cargo "${arguments[@]}" --target "$target" >&2
+    if [ "$machine" = "$(uname -m)" ] && have musl-gcc; then export "CC_${musl//-/_}=musl-gcc"; fi
+    CARGO_ENCODED_RUSTFLAGS=$(encoded "${flags[@]}") cargo "${arguments[@]}" --target "$target" >&2
     ;;
   debian)
     target=$musl
     # -Zbuild-std is unstable, hence RUSTC_BOOTSTRAP; panics unwind, because one request's panic must not end the process.
     # Backtraces are left out: without symbols they say nothing.
-    env -u RUSTUP_TOOLCHAIN -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u LD_LIBRARY_PATH \
+    env -u RUSTUP_TOOLCHAIN -u RUSTFLAGS -u LD_LIBRARY_PATH CARGO_ENCODED_RUSTFLAGS="$(encoded "${flags[@]}")" \
       RUSTC="$root/bin/rustc" RUSTDOC="$root/bin/rustdoc" RUSTC_BOOTSTRAP=1 \
       CC_x86_64_unknown_linux_musl="$root/bin/musl-gcc" AR_x86_64_unknown_linux_musl=ar \
       "$root/bin/cargo" "${arguments[@]}" --target "$target" -Zbuild-std=std,panic_unwind \
@@ -120,8 +145,7 @@ case $route in
     ;;
   glibc)
     target=$gnu
-    variable=CARGO_TARGET_${gnu^^}_RUSTFLAGS
-    env "${variable//-/_}=-Ctarget-feature=+crt-static" cargo "${arguments[@]}" --target "$target" >&2
+    CARGO_ENCODED_RUSTFLAGS=$(encoded -Ctarget-feature=+crt-static "${flags[@]}") cargo "${arguments[@]}" --target "$target" >&2
     ;;
   *)
     say "unknown route: $route"
@@ -135,5 +159,10 @@ if readelf --program-headers --wide "$binary" | grep -q INTERP || readelf --dyna
   say "$binary is not static"
   exit 1
 fi
-say "static: $(stat -c %s "$binary") bytes"
+size=$(stat -c %s "$binary")
+say "static: $size bytes, of $BUDGET allowed"
+if [ "$size" -gt "$BUDGET" ]; then
+  # glibc brings more than the program itself has room for.
+  if [ "$route" = glibc ]; then say "over the budget, which is for musl"; else say "over the budget"; exit 1; fi
+fi
 echo "$binary"

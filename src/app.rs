@@ -14,6 +14,7 @@ use crate::http::{self, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
 use crate::metrics::{Measured, Metrics};
+use crate::notify::{Notifier, State};
 use crate::outbound::{self, Exchange, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Routes, Service, Shared};
@@ -69,14 +70,19 @@ fn start(config: Config) -> Result<Running, String> {
 
 fn run(running: Running, reload: &Reload) -> ExitCode {
     let Running { routes, server, mut signals } = running;
+    let manager = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     log::info!("entra-sidecar {} is ready", env!("CARGO_PKG_VERSION"));
+    manager.tell(State::Ready { refused: false });
     for signal in &mut signals {
         if signal == SIGHUP {
-            reload_into(&routes, reload);
+            manager.tell(State::Reloading);
+            let taken = reload_into(&routes, reload);
+            manager.tell(State::Ready { refused: !taken });
         } else {
             break;
         }
     }
+    manager.tell(State::Stopping);
     log::info!("shutting down; requests in flight finish");
     server.shutdown();
     let handle = signals.handle();
@@ -99,22 +105,23 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Puts a configuration in force that is read anew. A bad one is reported and changes nothing.
-fn reload_into(routes: &Routes, reload: &Reload) {
+/// Puts a configuration in force that is read anew, and says whether. A bad one is reported and changes nothing.
+fn reload_into(routes: &Routes, reload: &Reload) -> bool {
     let loaded = match reload() {
         Ok(loaded) => loaded,
         Err(Rejected { problems, .. }) => {
             for problem in problems {
                 log::error!("not reloaded: {problem}");
             }
-            return;
+            return false;
         }
     };
     if let Err(problem) = replace(routes, loaded.config) {
         log::error!("not reloaded: {problem}");
-        return;
+        return false;
     }
     log::info!("configuration reloaded");
+    true
 }
 
 fn replace(routes: &Routes, config: Config) -> Result<(), String> {

@@ -25,6 +25,7 @@ pub mod jwt;
 pub mod log;
 pub mod lru;
 pub mod metrics;
+pub mod notify;
 pub mod openapi;
 pub mod options;
 pub mod outbound;

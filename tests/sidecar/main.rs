@@ -19,6 +19,7 @@ mod downstream_requests;
 mod hostile_targets;
 mod isolation;
 mod lifecycle;
+mod notify;
 mod options;
 mod outages;
 mod pop;

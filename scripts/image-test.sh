@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# Proves what Dockerfile.scratch promises, without a container engine: an empty, read-only file system that holds the static binary
+# and nothing else, entered with chroot by a user who does not exist, as process 1, without capabilities, in a network of its own.
+#
+#   scripts/image-test.sh [binary]      without one, scripts/build-static.sh makes it
+#
+# It needs root (for namespaces and chroot), openssl and python3, and says so where the kernel or the machine refuses.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() { echo "image-test: skipped: $1"; exit 0; }
+[ "$(id -u)" -eq 0 ] || skip "chroot and namespaces need root"
+for tool in unshare chroot setpriv ip mount python3 curl; do
+  command -v "$tool" >/dev/null || skip "$tool is not here"
+done
+unshare --net --mount --pid --fork true 2>/dev/null || skip "the kernel gives no namespaces here"
+
+if [ "${1:-}" != --inside ]; then
+  binary=${1:-$(scripts/build-static.sh | tail -1)}
+  cargo build --locked --quiet --package local-tenant
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  # Everything below happens in namespaces of its own, so nothing of it is left when this ends.
+  unshare --net --mount --pid --mount-proc --fork --kill-child "$0" --inside "$binary" "$work"
+  # With an engine that works, the image itself.
+  if docker info >/dev/null 2>&1; then
+    docker build --quiet --file Dockerfile.scratch --tag entra-sidecar:image-test . >/dev/null
+    container=$(docker run --detach --read-only --cap-drop ALL --security-opt no-new-privileges \
+      --env AzureAd__TenantId=common --env AzureAd__ClientId=11111111-2222-4333-8444-555555555555 entra-sidecar:image-test)
+    docker exec "$container" /entra-sidecar healthcheck
+    docker stop "$container" >/dev/null
+    [ "$(docker wait "$container")" -eq 0 ]
+    docker rm "$container" >/dev/null
+    echo "image-test: the image is built and runs"
+  else
+    echo "image-test: no container engine answers here, so Dockerfile.scratch itself was not built"
+  fi
+  exit 0
+fi
+
+binary=$2
+work=$3
+root=$work/root
+pids=()
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+}
+trap finish EXIT
+ip link set lo up
+# An address that is not loopback, as the network of a pod or a bridge has one.
+ip address add 10.99.0.1/32 dev lo
+
+cases=0
+# Compares what a command says with a pattern.
+expect() { # what pattern command...
+  local what=$1 pattern=$2 said
+  shift 2
+  said=$("$@" 2>&1) || true
+  cases=$((cases + 1))
+  # shellcheck disable=SC2053 # a pattern is wanted
+  if [[ $said != $pattern ]]; then
+    echo "image-test: FAILED: $what: expected $pattern, got: ${said:0:2000}" >&2
+    cat "$work/log" >&2
+    exit 1
+  fi
+}
+await() { # pattern file
+  local tries=0
+  until grep -q "$1" "$2" 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 200 ]; then echo "image-test: never saw '$1':" >&2; cat "$2" >&2; exit 1; fi
+    sleep 0.05
+  done
+}
+ask() { curl -q --noproxy '*' --silent --show-error --max-time 20 "$@"; }
+
+# The tenant and the web API, outside of the image.
+"${CARGO_TARGET_DIR:-target}/debug/local-tenant" >"$work/tenant" &
+pids+=($!)
+await '^USER_IDENTITY_CLIENT_ID=' "$work/tenant"
+# shellcheck source=/dev/null
+source "$work/tenant"
+
+# In front of the API: TLS with a certificate of a private authority, and a name server that knows one name.
+cat >"$work/network.py" <<'PYTHON'
+import socket, ssl, sys, threading
+
+def pipe(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    finally:
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+def tls(listener, context, upstream):
+    while True:
+        client, _ = listener.accept()
+        try:
+            client = context.wrap_socket(client, server_side=True)
+        except OSError:
+            continue
+        server = socket.create_connection(upstream)
+        for pair in ((client, server), (server, client)):
+            threading.Thread(target=pipe, args=pair, daemon=True).start()
+
+def dns(server, name, address):
+    # RFC 1035, section 4: the question is repeated; an A record follows where it is the known name's.
+    wanted = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    while True:
+        query, peer = server.recvfrom(512)
+        end = query.index(b"\0", 12) + 5
+        question, known = query[12:end], query[12:end - 4].lower() == wanted
+        answer = known and question[-4:-2] == b"\0\1"
+        head = query[:2] + (b"\x81\x80" if known else b"\x81\x83") + b"\0\1" + (b"\0\1" if answer else b"\0\0") + b"\0\0\0\0"
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(address) if answer else b""
+        server.sendto(head + question + record, peer)
+
+certificate, key, port = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate, key)
+listener = socket.create_server(("0.0.0.0", 8443))
+threading.Thread(target=tls, args=(listener, context, ("127.0.0.1", int(port))), daemon=True).start()
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.53", 53))
+print("ready", flush=True)
+dns(server, "other.test", "10.99.0.1")
+PYTHON
+python3 "$work/network.py" tests/data/tls/server.pem tests/data/tls/server.key "${BASE_URL##*:}" >"$work/network" &
+pids+=($!)
+await ready "$work/network"
+
+# The image: the binary, an empty working directory, and what a container engine or an operator mounts.
+mkdir -p "$root/app" "$root/etc" "$root/tls"
+install -m 0755 "$binary" "$root/entra-sidecar"
+install -m 0644 tests/data/tls/root.pem "$root/tls/root.pem"
+printf '127.0.0.1 localhost\n10.99.0.1 api.test\n' >"$root/etc/hosts"
+printf 'nameserver 127.0.0.53\n' >"$root/etc/resolv.conf"
+chmod -R a+rX "$work"
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+
+settings=(
+  "AzureAd__Instance=$BASE_URL/" "AzureAd__TenantId=$TENANT_ID" "AzureAd__ClientId=$CLIENT_ID"
+  AzureAd__ClientCredentials__0__SourceType=ClientSecret "AzureAd__ClientCredentials__0__ClientSecret=$CLIENT_SECRET"
+  "DownstreamApis__plain__BaseUrl=$DOWNSTREAM_URL" "DownstreamApis__plain__Scopes=$DOWNSTREAM_APP_SCOPE"
+  DownstreamApis__hosts__BaseUrl=https://api.test:8443/api/ "DownstreamApis__hosts__Scopes=$DOWNSTREAM_APP_SCOPE"
+  DownstreamApis__resolver__BaseUrl=https://other.test:8443/api/ "DownstreamApis__resolver__Scopes=$DOWNSTREAM_APP_SCOPE"
+  DownstreamApis__nowhere__BaseUrl=https://absent.test:8443/api/ "DownstreamApis__nowhere__Scopes=$DOWNSTREAM_APP_SCOPE"
+  "DownstreamApis__user__BaseUrl=$DOWNSTREAM_URL" "DownstreamApis__user__Scopes=$DOWNSTREAM_SCOPE"
+  ASPNETCORE_URLS=http://+:5000
+)
+# As container engines do it: a user by number, nothing that could win privileges back, /app to work in.
+contained=(setpriv --no-new-privs chroot --userspec=65532:65532 --groups= "$root" /entra-sidecar)
+run() { # settings... -- arguments
+  local own=()
+  while [ "$1" != -- ]; do own+=("$1"); shift; done
+  shift
+  env -i "PATH=$PATH" "${settings[@]}" "${own[@]}" "${contained[@]}" "$@"
+}
+# Called in the background only, where exec leaves no shell in between.
+run_as_init() { exec env -i "PATH=$PATH" "${settings[@]}" "$@" unshare --pid --fork --kill-child "${contained[@]}"; }
+
+expect "the version" "entra-sidecar 0.*" run -- --version
+expect "nothing runs yet" "*unhealthy: *" run -- healthcheck
+expect "a look at the settings" "*DownstreamApis:hosts*" run -- check
+
+# As process 1, for which the kernel does nothing at a signal that the program does not handle.
+run_as_init SSL_CERT_FILE=/tls/root.pem >"$work/log" 2>&1 &
+init=$!
+await 'is ready' "$work/log"
+process=$(pgrep --parent "$init")
+expect "it is process 1" "*NSpid:*1" grep '^NSpid' "/proc/$process/status"
+expect "the user" "Uid:?65532?65532?65532?65532" grep '^Uid' "/proc/$process/status"
+expect "no capability" "CapEff:?0000000000000000" grep '^CapEff' "/proc/$process/status"
+expect "no way back" "NoNewPrivs:?1" grep '^NoNewPrivs' "/proc/$process/status"
+expect "health" "Healthy" ask http://127.0.0.1:5000/healthz
+expect "the health check" "" run -- healthcheck
+run -- healthcheck
+await 'signing keys' "$work/log"
+
+token=$(ask "$BASE_URL/_control/mint?user=alice")
+bearer="Authorization: Bearer $token"
+expect "validation" '{"protocol":"Bearer"*' ask http://127.0.0.1:5000/Validate -H "$bearer"
+expect "the application's header" '{"authorizationHeader":"Bearer *' ask http://127.0.0.1:5000/AuthorizationHeaderUnauthenticated/plain
+expect "the user's header" '{"authorizationHeader":"Bearer *' ask http://127.0.0.1:5000/AuthorizationHeader/user -H "$bearer"
+expect "a call" '{"statusCode":200,*' ask http://127.0.0.1:5000/DownstreamApi/user -H "$bearer"
+expect "TLS to a private authority, a name of /etc/hosts" '{"statusCode":200,*' \
+  ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/hosts
+expect "a name of the resolver" '{"statusCode":200,*' ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/resolver
+expect "a name that nobody knows" '*"status":502*' ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/nowhere
+expect "the network sees health" "Healthy" ask http://10.99.0.1:5000/healthz
+expect "the network sees metrics" "*entra_sidecar_build_info*" ask http://10.99.0.1:5000/metrics
+expect "the network sees no more" '*"status":403*' ask http://10.99.0.1:5000/AuthorizationHeaderUnauthenticated/plain
+kill -TERM "$process"
+code=0
+wait "$init" || code=$?
+expect "a clean end" 0 echo "$code"
+
+# With the built-in roots the private authority is nobody.
+run_as_init DownstreamApis__plain__RequestAppToken=true >"$work/log" 2>&1 &
+init=$!
+await 'is ready' "$work/log"
+expect "an unknown authority" '*"status":502*' ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/hosts
+kill -TERM "$(pgrep --parent "$init")"
+wait "$init"
+
+echo "image-test: $cases facts hold in an empty read-only root ($(stat -c %s "$binary") bytes)"

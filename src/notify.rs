@@ -1,0 +1,108 @@
+//! Tells the service manager what the process is doing, so that systemd's `Type=notify` and `Type=notify-reload` wait for the
+//! right moments (`sd_notify(3)`). Nothing depends on its being heard: a failure is a warning.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// A manager that does not empty its socket must hold up neither start nor end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Requests are served, at the start and after a reload.
+    Ready {
+        /// Whether the last reload was refused, and the old configuration holds.
+        refused: bool,
+    },
+    /// The configuration is being read again.
+    Reloading,
+    /// No more requests are taken; those in flight finish.
+    Stopping,
+}
+
+/// The manager's socket; none where the process has no such manager.
+#[derive(Debug)]
+pub struct Notifier(Option<(UnixDatagram, SocketAddr)>);
+
+impl Notifier {
+    /// With the value of `NOTIFY_SOCKET`.
+    pub fn new(socket: Option<&OsStr>) -> Self {
+        let Some(name) = socket.filter(|name| !name.is_empty()) else { return Self(None) };
+        let opened = address(name).and_then(|address| {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(PATIENCE))?;
+            Ok((socket, address))
+        });
+        Self(opened.inspect_err(|error| log::warn!("NOTIFY_SOCKET: {error}")).ok())
+    }
+
+    /// Tells the manager.
+    pub fn tell(&self, state: State) {
+        let Some((socket, address)) = &self.0 else { return };
+        if let Err(error) = socket.send_to_addr(message(state, monotonic_micros()).as_bytes(), address) {
+            log::warn!("the service manager was not told {state:?}: {error}");
+        }
+    }
+}
+
+/// A path, or after `@` a name in the abstract namespace. systemd's third form, `vsock:`, is for virtual machines.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        [b'/', ..] => SocketAddr::from_pathname(name),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "expected an absolute path or @name")),
+    }
+}
+
+/// `MONOTONIC_USEC` tells one reload from the next (`sd_notify(3)`, `RELOADING=1`).
+fn message(state: State, micros: u64) -> String {
+    match state {
+        State::Ready { refused: false } => "READY=1\nSTATUS=Serving".to_owned(),
+        State::Ready { refused: true } => {
+            "READY=1\nSTATUS=Serving with the old configuration: the new one was refused, see the log".to_owned()
+        }
+        State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reading the configuration again"),
+        State::Stopping => "STOPPING=1\nSTATUS=Finishing requests in flight".to_owned(),
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which `Instant` does not show as a number.
+fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000 + part(now.tv_nsec) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_a_path_or_an_abstract_name() {
+        let address = |name: &str| address(OsStr::new(name));
+        assert_eq!(address("/run/notify").unwrap().as_pathname(), Some("/run/notify".as_ref()));
+        assert_eq!(address("@manager").unwrap().as_abstract_name(), Some(b"manager".as_ref()));
+        let long = format!("/{}", "x".repeat(200));
+        for name in ["notify", "vsock:2:1234", long.as_str()] {
+            assert!(address(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reload_carries_the_moment_at_which_it_began() {
+        let text = message(State::Reloading, 42);
+        assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC=42\n"), "{text}");
+    }
+
+    #[test]
+    fn a_manager_that_is_not_there_changes_nothing() {
+        for socket in [None, Some(""), Some("nonsense"), Some("/absent/notify"), Some("@nobody-listens-here")] {
+            Notifier::new(socket.map(OsStr::new)).tell(State::Stopping);
+        }
+    }
+}
