@@ -26,6 +26,7 @@ mod pop;
 mod raw_upstream;
 mod secrecy;
 mod sessions;
+mod soak;
 mod support;
 mod survival;
 mod validate;
