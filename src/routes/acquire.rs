@@ -172,7 +172,8 @@ impl<'a> Acquisition<'a> {
 
     /// A token that meets a challenge of the API. Waits in place, since the API was called already.
     pub fn token_with_claims(&self, call: &Call<'_>, claims: &str) -> Result<Arc<AccessToken>, Halt> {
-        Ok(call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?)?)
+        let token = call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?);
+        Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
 
     /// The header's value: the token itself, or a request signed with the sidecar's own key.

@@ -7,6 +7,7 @@ mod admission;
 mod agents;
 mod answers;
 mod authorities;
+mod challenges;
 mod concurrency;
 mod credentials;
 mod downstream;
