@@ -120,6 +120,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
         log::warn!("addresses to listen on are taken at the start only; restart for the changed ones");
     }
     routes.replace(Service::new(config, keys).map_err(|error| error.to_string())?);
+    shared.acquirer.forget_refusals();
     Ok(())
 }
 

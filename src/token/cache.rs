@@ -116,6 +116,7 @@ pub enum Lookup {
 pub struct Lead {
     key: CacheKey,
     mode: Mode,
+    generation: u64,
     flight: Arc<Flight>,
     cache: Arc<Cache>,
     landed: bool,
@@ -152,12 +153,16 @@ struct Entry {
 struct Block {
     until: u64,
     error: Error,
+    /// Of the configuration that the request was made with.
+    generation: u64,
 }
 
 impl Block {
-    /// A refusal is skipped by a caller who forces; a throttle is not his to skip.
-    const fn holds(&self, now: u64, mode: Mode) -> bool {
-        now < self.until && (mode.reads() || matches!(self.error, Error::Unavailable(_)))
+    /// A refusal is skipped by a caller who forces, and forgotten with the configuration that was refused; a throttle
+    /// is nobody's to skip.
+    const fn holds(&self, now: u64, mode: Mode, generation: u64) -> bool {
+        let refusal_counts = mode.reads() && self.generation == generation;
+        now < self.until && (refusal_counts || matches!(self.error, Error::Unavailable(_)))
     }
 }
 
@@ -166,6 +171,7 @@ struct State {
     entries: Lru<CacheKey, Entry>,
     flights: HashMap<CacheKey, Arc<Flight>>,
     evicted: u64,
+    generation: u64,
 }
 
 /// Figures for the metrics.
@@ -189,7 +195,12 @@ impl Cache {
     /// With its bounds.
     pub fn new(entries: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { entries: Lru::new(entries, bytes), flights: HashMap::new(), evicted: 0 }),
+            state: Mutex::new(State {
+                entries: Lru::new(entries, bytes),
+                flights: HashMap::new(),
+                evicted: 0,
+                generation: 0,
+            }),
         })
     }
 
@@ -226,7 +237,7 @@ impl Cache {
                     Freshness::Expired => {}
                 }
             }
-            if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(now, mode)) {
+            if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(now, mode, state.generation)) {
                 // A refusal is an answer; only for want of one does a token in its last minutes still do.
                 return match (expiring, &block.error) {
                     (Some(token), Error::Unavailable(_)) => Lookup::Hit(token),
@@ -251,7 +262,7 @@ impl Cache {
     fn lead(self: &Arc<Self>, state: &mut State, key: &CacheKey, mode: Mode) -> Lead {
         let flight = Arc::new(Flight::new(mode.claims));
         state.flights.insert(*key, Arc::clone(&flight));
-        Lead { key: *key, mode, flight, cache: Arc::clone(self), landed: false }
+        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), landed: false }
     }
 
     fn store(
@@ -273,7 +284,7 @@ impl Cache {
             Err(error) => {
                 let old = state.entries.remove(&lead.key).unwrap_or_default();
                 let token = old.token.filter(|token| freshness(now, token.expires_at, None) != Freshness::Expired);
-                let blocked = block(&error, lead.mode, now, token.is_some());
+                let blocked = block(&error, lead, now, token.is_some());
                 let answer = match (&error, &token) {
                     (Error::Unavailable(_), Some(token)) if lead.mode.reads() => Ok(Arc::clone(token)),
                     _ => Err(error),
@@ -296,17 +307,17 @@ impl Cache {
         CacheFigures { entries: state.entries.len(), bytes: state.entries.weight(), evicted: state.evicted }
     }
 
-    /// Forgets everything; flights under way go on.
-    pub fn clear(&self) {
-        self.lock().entries.clear();
+    /// Forgets every refusal, also of the requests under way: what was refused may be configured otherwise now.
+    pub fn forget_refusals(&self) {
+        self.lock().generation += 1;
     }
 }
 
 /// What is remembered of a failure.
-fn block(error: &Error, mode: Mode, now: u64, has_token: bool) -> Option<Block> {
+fn block(error: &Error, lead: &Lead, now: u64, has_token: bool) -> Option<Block> {
     let seconds = match error {
         // A refusal of certain claims says nothing about the key's ordinary token.
-        Error::Refused(_) if mode.claims.is_none() => REFUSAL_MEMORY,
+        Error::Refused(_) if lead.mode.claims.is_none() => REFUSAL_MEMORY,
         Error::Unavailable(unavailable) => match unavailable.retry_after {
             Some(seconds) => seconds.min(MAX_THROTTLE),
             None if has_token => STALE_PAUSE,
@@ -314,7 +325,7 @@ fn block(error: &Error, mode: Mode, now: u64, has_token: bool) -> Option<Block> 
         },
         _ => return None,
     };
-    Some(Block { until: now + seconds, error: error.clone() })
+    Some(Block { until: now + seconds, error: error.clone(), generation: lead.generation })
 }
 
 #[cfg(test)]
@@ -421,6 +432,19 @@ mod tests {
         assert!(matches!(look(&cache, NOW + 4, Mode::default()), Lookup::Blocked(Error::Refused(_))));
         drop(lead(&cache, NOW + 4, FORCE));
         drop(lead(&cache, NOW + 5, Mode::default()));
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_with_the_configuration_that_was_refused_and_a_throttle_is_not() {
+        let cache = Cache::new(10, 10_000);
+        lead(&cache, NOW, Mode::default()).land(NOW, Err(refused())).unwrap_err();
+        cache.forget_refusals();
+        let under_way = lead(&cache, NOW, Mode::default());
+        cache.forget_refusals();
+        under_way.land(NOW, Err(refused())).unwrap_err();
+        lead(&cache, NOW, Mode::default()).land(NOW, Err(throttled(Some(7)))).unwrap_err();
+        cache.forget_refusals();
+        assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Blocked(Error::Unavailable(_))));
     }
 
     #[test]

@@ -372,9 +372,9 @@ impl Acquirer {
         self.cache.figures()
     }
 
-    /// Forgets every cached token.
-    pub fn clear(&self) {
-        self.cache.clear();
+    /// Forgets what was refused, for another configuration.
+    pub fn forget_refusals(&self) {
+        self.cache.forget_refusals();
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 
 use local_tenant::certificate::{CLIENT_1, CLIENT_2};
-use local_tenant::directory::APP_ID;
+use local_tenant::directory::{APP_ID, APP_SECRET};
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
 
@@ -323,6 +323,34 @@ fn a_certificate_that_entra_no_longer_knows_is_read_again_once() {
     assert_ne!(prints[1], prints[2]);
     let id = |at: usize| claims(sent[at].field("client_assertion").unwrap())["jti"].clone();
     assert!(id(0) != id(1) && id(1) != id(2), "an assertion is used once");
+}
+
+#[test]
+fn a_mended_configuration_is_not_held_to_the_refusals_of_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("appsettings.json");
+    let write = |secret: &str| {
+        let content =
+            json!({"AzureAd": {"ClientCredentials": [{"SourceType": "ClientSecret", "ClientSecret": secret}]}});
+        std::fs::write(&file, content.to_string()).unwrap();
+    };
+    let scene = Scene::new().with("contentRoot", folder.path().to_str().unwrap());
+    let mut settings = scene.settings.clone();
+    settings.retain(|key, _| !key.starts_with("AzureAd:ClientCredentials:0:"));
+    write(APP_SECRET);
+    let sidecar = Sidecar::start(&settings, &[]);
+    let token = sidecar.get(APP).token();
+    let reload = |secret: &str, times: usize| {
+        write(secret);
+        sidecar.signal("-HUP");
+        let done = |line: &&String| line.contains("configuration reloaded");
+        eventually("the reload", || sidecar.log().iter().filter(done).count() == times);
+    };
+    reload("no longer the secret", 1);
+    sidecar.get(&cold("a")).expect(500);
+    reload(APP_SECRET, 2);
+    sidecar.get(&cold("a")).expect(200);
+    assert_eq!(sidecar.get(APP).token(), token, "what was had before is good still");
 }
 
 #[test]
