@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::error::{Error, OAuthRefusal, Unavailable};
 use super::form::Form;
 use crate::clock::Clock;
+use crate::credentials::managed_identity::date::http_date;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 
@@ -61,7 +62,7 @@ pub fn request_token(
     post: &Post<'_>,
     form: &Form,
 ) -> Result<TokenAnswer, Error> {
-    match attempt(exchange, post, form) {
+    match attempt(exchange, clock, post, form) {
         Attempt::Done(outcome) => outcome,
         Attempt::Again(failure) => {
             let pause = match failure.retry_after {
@@ -71,7 +72,7 @@ pub fn request_token(
             };
             log::info!("{}; trying once more", failure.cause);
             clock.sleep(pause);
-            match attempt(exchange, post, form) {
+            match attempt(exchange, clock, post, form) {
                 Attempt::Done(outcome) => outcome,
                 Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
             }
@@ -84,7 +85,7 @@ enum Attempt {
     Again(Unavailable),
 }
 
-fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
+fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form) -> Attempt {
     let fixed = [
         ("accept", "application/json"),
         ("content-type", "application/x-www-form-urlencoded"),
@@ -109,7 +110,7 @@ fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
         retry_after,
     };
     match exchange.send(request) {
-        Ok(response) => judge(&response, form, failed),
+        Ok(response) => judge(&response, clock.unix(), form, failed),
         Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
@@ -119,9 +120,9 @@ fn attempt(exchange: &dyn Exchange, post: &Post<'_>, form: &Form) -> Attempt {
     }
 }
 
-fn judge(response: &OutResponse, form: &Form, failed: impl Fn(&str, Option<u64>) -> Unavailable) -> Attempt {
+fn judge(response: &OutResponse, now: u64, form: &Form, failed: impl Fn(&str, Option<u64>) -> Unavailable) -> Attempt {
     let status = response.status;
-    let unavailable = |what: &str| failed(what, retry_after(response));
+    let unavailable = |what: &str| failed(what, retry_after(response, now));
     match status {
         200 => {
             Attempt::Done(read_token(&response.body).map_err(|what| Error::Unavailable(Arc::new(unavailable(what)))))
@@ -136,9 +137,10 @@ fn judge(response: &OutResponse, form: &Form, failed: impl Fn(&str, Option<u64>)
     }
 }
 
-/// Seconds (RFC 9110 §10.2.3); a date, which Entra does not send, counts as no advice.
-fn retry_after(response: &OutResponse) -> Option<u64> {
-    response.header("retry-after")?.trim().parse().ok()
+/// Seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
+    let text = response.header("retry-after")?.trim();
+    text.parse().ok().or_else(|| http_date(text).map(|at| at.saturating_sub(now)))
 }
 
 /// A number that may come as a string: protocol page, section 1.1.
@@ -316,6 +318,21 @@ mod tests {
         let (outcome, waited) = run(&Script::new(vec![advised(503, "6")]));
         assert!(matches!(outcome, Err(Error::Unavailable(failure)) if failure.retry_after == Some(6)));
         assert_eq!(waited, 0);
+    }
+
+    #[test]
+    fn retry_after_may_be_a_date_and_nonsense_is_no_advice() {
+        for (text, expected) in [
+            ("17", Some(17)),
+            ("Thu, 01 Jan 1970 00:00:20 GMT", Some(10)),
+            ("Thu, 01 Jan 1970 00:00:05 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            let headers = vec![("retry-after".to_owned(), text.as_bytes().to_vec())];
+            assert_eq!(retry_after(&OutResponse { status: 503, headers, body: Vec::new() }, 10), expected, "{text}");
+        }
     }
 
     #[test]
