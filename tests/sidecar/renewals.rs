@@ -81,3 +81,20 @@ fn a_token_in_its_last_minutes_is_renewed_first_and_served_while_entra_is_down()
     scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
     sidecar.get(&cold("spent")).expect(503);
 }
+
+#[test]
+fn the_token_that_was_not_used_for_longest_leaves_first() {
+    let scene = Scene::new().with("Sidecar:Limits:TokenCacheEntries", "2");
+    let sidecar = scene.start();
+    let ask = |name: &str| sidecar.get(&cold(name)).token();
+    let (first, second) = (ask("a"), ask("b"));
+    assert_eq!(ask("a"), first);
+    ask("c");
+    assert_eq!((ask("a"), requests(&scene.tenant).len()), (first, 3));
+    assert_ne!(ask("b"), second);
+    assert_eq!(requests(&scene.tenant).len(), 4);
+    let metrics = sidecar.get("/metrics").body;
+    for line in ["entra_sidecar_token_cache_entries 2", "entra_sidecar_token_cache_evictions_total 2"] {
+        assert!(metrics.lines().any(|own| own == line), "{line}: {metrics}");
+    }
+}

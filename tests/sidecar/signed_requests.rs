@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use local_tenant::directory::AGENT_ID;
+use local_tenant::directory::{AGENT_ID, APP_ID};
 use local_tenant::jwt::Decoded;
 use local_tenant::keys::{SigningKey, der_of_pem};
 use local_tenant::message::percent_encode;
@@ -191,4 +191,23 @@ fn a_challenge_is_met_with_a_bound_token_and_a_new_signature() {
     let sent: Vec<Record> = requests(&scene.tenant);
     assert_eq!(sent.len(), 2);
     assert!(sent[1].field("claims").unwrap().contains("1700000000") && sent[1].field("token_type") == Some("pop"));
+}
+
+#[test]
+fn what_one_sidecar_signs_another_accepts() {
+    let scene = signing().with("DownstreamApis:Signed:Scopes", &format!("api://{APP_ID}/.default"));
+    let sidecar = scene.start();
+    let header = sidecar.get(SIGNED).expect(200).json()["authorizationHeader"].as_str().unwrap().to_owned();
+    let other = scene.start().with_keys();
+    let validate = |method: &str, path: &str| {
+        Request::get("/Validate")
+            .header("Authorization", &header)
+            .header("original-method", method)
+            .header("original-uri", &format!("{}{path}", scene.tenant.base_url()))
+            .send(other.address)
+    };
+    let accepted = validate("GET", "/api/pop/orders").expect(200).json();
+    assert_eq!((&accepted["protocol"], &accepted["claims"]["azp"]), (&json!("PoP"), &json!(APP_ID)));
+    validate("POST", "/api/pop/orders").expect(401);
+    validate("GET", "/api/pop/other").expect(401);
 }
