@@ -339,6 +339,21 @@ mod tests {
     }
 
     #[test]
+    fn retry_after_may_be_a_date_and_nonsense_is_no_advice() {
+        for (text, expected) in [
+            ("17", Some(17)),
+            ("Thu, 01 Jan 1970 00:00:20 GMT", Some(10)),
+            ("Thu, 01 Jan 1970 00:00:05 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            let headers = vec![("retry-after".to_owned(), text.as_bytes().to_vec())];
+            assert_eq!(retry_after(&OutResponse { status: 503, headers, body: Vec::new() }, 10), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn an_answer_that_is_no_token_response_is_a_failure_of_the_service() {
         for body in [
             "",
