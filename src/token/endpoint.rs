@@ -55,14 +55,14 @@ pub struct TokenAnswer {
     pub refresh_token: Option<Secret<String>>,
 }
 
-/// Sends the form; retries once after a failed connection, 408 or 5xx, never after a timeout.
+/// Sends the form, made anew for each attempt; retries once after a failed connection, 408 or 5xx, never after a timeout.
 pub fn request_token(
     exchange: &dyn Exchange,
     clock: &dyn Clock,
     post: &Post<'_>,
-    form: &Form,
+    form: &dyn Fn() -> Result<Form, Error>,
 ) -> Result<TokenAnswer, Error> {
-    match attempt(exchange, clock, post, form, false) {
+    match attempt(exchange, clock, post, &form()?, false) {
         Attempt::Done(outcome) => outcome,
         Attempt::Again(failure) => {
             let pause = match failure.retry_after {
@@ -72,7 +72,7 @@ pub fn request_token(
             };
             log::info!("{}; trying once more", failure.cause);
             clock.sleep(pause);
-            match attempt(exchange, clock, post, form, true) {
+            match attempt(exchange, clock, post, &form()?, true) {
                 Attempt::Done(outcome) => outcome,
                 Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
             }
@@ -270,7 +270,7 @@ mod tests {
             headers: Vec::new(),
             timeout: Duration::from_secs(15),
         };
-        let form = Form::default().field("client_secret", "hunter2");
+        let form = || Ok(Form::default().field("client_secret", "hunter2"));
         (request_token(script, &clock, &post, &form), clock.unix())
     }
 

@@ -41,6 +41,7 @@ use crate::url::escape;
 use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
+use form::Form;
 use leg::{Grant, Job, Leg, Proof};
 use region::Regions;
 use session::Sessions;
@@ -278,17 +279,6 @@ impl Acquirer {
                     .join("&"),
             );
         }
-        let (auth, exchange) = match &leg.proof {
-            Proof::Credentials => (self.authenticate(leg, &audience)?, None),
-            Proof::Agent(agent) => {
-                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
-                let exchange = match &leg.grant {
-                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
-                    _ => None,
-                };
-                (proof, exchange)
-            }
-        };
         let post = Post {
             url: url.to_string(),
             host: &url.origin.host,
@@ -296,8 +286,22 @@ impl Acquirer {
             headers: leg.headers(),
             timeout: self.settings.timeout,
         };
-        let form = leg.form(&auth, exchange.as_ref());
-        request_token(&*self.exchange, &*self.clock, &post, &form)
+        request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
+    }
+
+    /// The form of one request. Each has a proof of its own: an assertion that has arrived counts as used, be its answer lost or not.
+    fn form(&self, leg: &Leg, audience: &str) -> Result<Form, Error> {
+        match &leg.proof {
+            Proof::Credentials => Ok(leg.form(&self.authenticate(leg, audience)?, None)),
+            Proof::Agent(agent) => {
+                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
+                let exchange = match &leg.grant {
+                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
+                    _ => None,
+                };
+                Ok(leg.form(&proof, exchange.as_ref()))
+            }
+        }
     }
 
     fn authenticate(&self, leg: &Leg, audience: &str) -> Result<ClientAuth, Error> {

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use local_tenant::certificate::{CLIENT_1, CLIENT_2};
 use local_tenant::directory::{APP_ID, APP_SECRET};
-use local_tenant::{Action, Answer, Fault, Kind};
+use local_tenant::{Action, Answer, Fault, Kind, Record};
 use serde_json::{Value, json};
 
 use super::support::{Response, Scene, Sidecar, claims, eventually, free_port};
@@ -127,6 +127,25 @@ fn a_retry_repeats_the_request() {
     assert_eq!((&sent[0].form, sent.len()), (&sent[1].form, 2));
     let id = |at: usize| sent[at].request.header("client-request-id");
     assert_eq!(id(0), id(1));
+}
+
+#[test]
+fn a_retry_proves_itself_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.pem");
+    std::fs::write(&path, format!("{}{}", CLIENT_1.certificate_pem, CLIENT_1.key_pem)).unwrap();
+    let mut scene = Scene::new()
+        .with("AzureAd:ClientCredentials:0:SourceType", "Path")
+        .with("AzureAd:ClientCredentials:0:CertificateDiskPath", path.to_str().unwrap());
+    scene.settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
+    let sidecar = scene.start();
+    // The tenant takes an assertion once, and has taken the first one though nobody learns of it.
+    scene.tenant.fail(Fault::once(Kind::Token, Action::CutAfterWork));
+    sidecar.get(APP).expect(200);
+    let id = |sent: &Record| claims(sent.field("client_assertion").unwrap())["jti"].clone();
+    let sent = requests(&scene.tenant);
+    assert_eq!(sent.len(), 2);
+    assert_ne!(id(&sent[0]), id(&sent[1]));
 }
 
 #[test]
