@@ -137,6 +137,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
         log::warn!("{key} is taken at the start only; restart for the changed value");
     }
     routes.replace(service);
+    shared.acquirer.forget_refusals();
     Ok(())
 }
 

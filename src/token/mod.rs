@@ -22,7 +22,7 @@ mod wanted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
@@ -41,6 +41,7 @@ use crate::url::escape;
 use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
+use form::Form;
 use leg::{Grant, Job, Leg, Proof};
 use region::Regions;
 use session::Sessions;
@@ -91,8 +92,8 @@ pub struct Results {
 /// loaded one may do (protocol page, section 1.3).
 const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000_274, 7_000_277];
 
-/// How long a leg waits for another caller's request for the same exchange token, at most: two attempts
-/// and the longest pause between them.
+/// How long is waited in place for another caller's request for the same token, at most: two attempts and the
+/// longest pause between them.
 const NESTED_WAIT: Duration = Duration::from_secs(40);
 
 /// Acquires tokens.
@@ -173,27 +174,30 @@ impl Acquirer {
     /// Like [`Acquirer::acquire`], but waits in place: for callers who hold a permit already and have done
     /// something that must not be done twice.
     pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
-        self.acquire_by(Instant::now() + NESTED_WAIT, wanted)
-    }
-
-    fn acquire_by(&self, deadline: Instant, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
-        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
-            Lookup::Hit(token) => Ok(token),
-            Lookup::HitAndRefresh(token, lead) => {
-                self.refresher.enqueue(wanted.job(), lead);
-                Ok(token)
-            }
-            Lookup::Blocked(error) => Err(error),
-            Lookup::NoPermit => Err(Error::NoWorker),
-            Lookup::Follow(flight, shared) => match flight.wait(deadline.saturating_duration_since(Instant::now())) {
-                None => Err(Error::unavailable("another request for the same token did not end")),
-                Some(outcome) if shared || outcome.is_err() => outcome,
-                // A token that somebody else asked for with other claims, or without any, is none with these.
-                Some(_) => self.acquire_by(deadline, wanted),
-            },
-            Lookup::Lead(lead) => {
-                count(&self.results.miss);
-                self.fly(&wanted.job(), lead)
+        let start = self.clock.instant();
+        loop {
+            match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
+                Lookup::Hit(token) => return Ok(token),
+                Lookup::HitAndRefresh(token, lead) => {
+                    self.refresher.enqueue(wanted.job(), lead);
+                    return Ok(token);
+                }
+                Lookup::Blocked(error) => return Err(error),
+                Lookup::NoPermit => return Err(Error::NoWorker),
+                Lookup::Follow(flight, shared) => {
+                    let left = NESTED_WAIT.saturating_sub(self.clock.instant().duration_since(start));
+                    let Some(outcome) = flight.wait(left) else {
+                        return Err(Error::unavailable("another request for the same token did not end"));
+                    };
+                    // A token that was asked for with other claims does not meet these.
+                    if shared {
+                        return outcome;
+                    }
+                }
+                Lookup::Lead(lead) => {
+                    count(&self.results.miss);
+                    return self.fly(&wanted.job(), lead);
+                }
             }
         }
     }
@@ -275,17 +279,6 @@ impl Acquirer {
                     .join("&"),
             );
         }
-        let (auth, exchange) = match &leg.proof {
-            Proof::Credentials => (self.authenticate(leg, &audience)?, None),
-            Proof::Agent(agent) => {
-                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
-                let exchange = match &leg.grant {
-                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
-                    _ => None,
-                };
-                (proof, exchange)
-            }
-        };
         let post = Post {
             url: url.to_string(),
             host: &url.origin.host,
@@ -293,8 +286,22 @@ impl Acquirer {
             headers: leg.headers(),
             timeout: self.settings.timeout,
         };
-        let form = leg.form(&auth, exchange.as_ref());
-        request_token(&*self.exchange, &*self.clock, &post, &form)
+        request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
+    }
+
+    /// The form of one request. Each has a proof of its own: an assertion that has arrived counts as used, be its answer lost or not.
+    fn form(&self, leg: &Leg, audience: &str) -> Result<Form, Error> {
+        match &leg.proof {
+            Proof::Credentials => Ok(leg.form(&self.authenticate(leg, audience)?, None)),
+            Proof::Agent(agent) => {
+                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
+                let exchange = match &leg.grant {
+                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
+                    _ => None,
+                };
+                Ok(leg.form(&proof, exchange.as_ref()))
+            }
+        }
     }
 
     fn authenticate(&self, leg: &Leg, audience: &str) -> Result<ClientAuth, Error> {
@@ -369,9 +376,9 @@ impl Acquirer {
         self.cache.figures()
     }
 
-    /// Forgets every cached token.
-    pub fn clear(&self) {
-        self.cache.clear();
+    /// Forgets what was refused, for another configuration.
+    pub fn forget_refusals(&self) {
+        self.cache.forget_refusals();
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod answer;
 mod arc;
-pub mod date;
+pub(crate) mod date;
 mod source;
 #[cfg(test)]
 mod tests;
