@@ -82,6 +82,12 @@ rm -f "${TMPDIR:-/tmp}/demo.$$"
 step "examples and real clients"
 scripts/examples.sh
 
+step "OpenAPI"
+scripts/openapi-test.sh
+
+step "deployment files"
+scripts/deploy-test.sh
+
 step "dependencies"
 if [ ! -f deny.toml ]; then
   skip "there is no deny.toml"

@@ -11,6 +11,7 @@ mod certificates;
 mod challenges;
 mod concurrency;
 mod credentials;
+mod deploy;
 mod downstream;
 mod downstream_answers;
 mod downstream_challenges;
