@@ -66,7 +66,7 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
     for inspection in credentials.inspect(now) {
         let key = format!("{}:ClientCredentials:{}", registration.section, inspection.index);
         match inspection.result {
-            Ok(_) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
+            Ok(()) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
             Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
         }
     }

@@ -104,8 +104,13 @@ pub trait Source: Send + Sync {
     /// What goes into the request at hand.
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
-    /// Judges what can be judged without the network: unix seconds at which it expires, where it does.
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String>;
+    /// Judges what can be judged without the network.
+    fn inspect(&self, now: u64) -> Result<(), String>;
+
+    /// Unix seconds at which its certificate expires or expired, where it has one that has been read.
+    fn expires_at(&self, _: u64) -> Option<u64> {
+        None
+    }
 
     /// The certificate with its key, where the source has one that leaves it: what encrypted tokens are decrypted with.
     fn certificate(&self, _: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
@@ -141,8 +146,10 @@ pub struct Inspection {
     pub index: usize,
     /// Its `SourceType`.
     pub source_type: &'static str,
-    /// Unix seconds at which it expires, or why it cannot be used.
-    pub result: Result<Option<u64>, String>,
+    /// Unix seconds at which its certificate expires or expired.
+    pub expires_at: Option<u64>,
+    /// Why it cannot be used.
+    pub result: Result<(), String>,
 }
 
 impl Credentials {
@@ -210,6 +217,7 @@ impl Credentials {
         let inspect = |credential: &Credential| Inspection {
             index: credential.index,
             source_type: credential.source_type,
+            expires_at: credential.source.expires_at(now),
             result: credential.source.inspect(now),
         };
         self.list.iter().map(inspect).collect()
@@ -270,8 +278,8 @@ impl Source for SharedSecret {
         Ok(ClientAuth::Secret(self.0.clone()))
     }
 
-    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
-        Ok(None)
+    fn inspect(&self, _: u64) -> Result<(), String> {
+        Ok(())
     }
 }
 

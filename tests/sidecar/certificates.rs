@@ -200,7 +200,7 @@ fn the_users_store_is_searched_by_thumbprint_and_by_name() {
     std::fs::copy(data("modern-empty.pfx"), folder.join("a.pfx")).unwrap();
     let home = [("HOME", home.path().to_str().unwrap())];
     let sha1 = Certificate::of_der(&der("leaf.crt.pem")).unwrap().sha1();
-    let thumbprint: String = sha1.iter().map(|byte| format!("{byte:02X}")).collect();
+    let thumbprint = sha1.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat();
     for (kind, field, value) in [
         ("StoreWithThumbprint", "CertificateThumbprint", thumbprint.as_str()),
         ("StoreWithDistinguishedName", "CertificateDistinguishedName", SUBJECT),
