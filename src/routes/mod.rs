@@ -93,6 +93,7 @@ impl Call<'_> {
 impl Routes {
     /// Answers with this configuration.
     pub fn new(shared: Shared, service: Service) -> Self {
+        shared.acquirer.find_region(service.clients());
         #[cfg(feature = "jwe")]
         service.read_decryption_keys(&shared);
         Self { shared, service: RwLock::new(Arc::new(service)), started: Instant::now() }
@@ -105,6 +106,7 @@ impl Routes {
 
     /// Answers with another configuration from now on; requests under way keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
+        self.shared.acquirer.find_region(service.clients());
         #[cfg(feature = "jwe")]
         service.read_decryption_keys(&self.shared);
         let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ pub mod key;
 mod leg;
 mod permits;
 mod refresh;
+mod region;
 pub mod session;
 mod wanted;
 
@@ -33,7 +34,7 @@ pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
 use crate::credentials::managed_identity::ManagedIdentities;
-use crate::credentials::{ClientAuth, Context, Failure, Identities};
+use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::url::escape;
@@ -102,8 +103,7 @@ pub struct Acquirer {
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
     machine: ManagedIdentities,
-    /// `REGION_NAME`.
-    region_name: Option<String>,
+    region: region::Region,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
@@ -119,7 +119,7 @@ impl Acquirer {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
-            region_name: environment("REGION_NAME"),
+            region: region::Region::new(&environment),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
@@ -251,7 +251,7 @@ impl Acquirer {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let region = region.and_then(|region| authority::region(region, self.region_name.as_deref()));
+        let region = region.and_then(|region| authority::region(region, self.region.name()));
         let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
@@ -348,6 +348,13 @@ impl Acquirer {
             expires_at: now.saturating_add(answer.expires_in),
             refresh_at: answer.refresh_in.map(|seconds| now.saturating_add(seconds)),
         }))
+    }
+
+    /// Finds out the region for registrations that want it detected, in the background.
+    pub fn find_region<'a>(&self, mut clients: impl Iterator<Item = &'a Arc<Client>>) {
+        if clients.any(|client| client.registration.azure_region.as_deref().is_some_and(authority::is_detected)) {
+            self.region.find(&self.exchange);
+        }
     }
 
     /// The long-running sessions.

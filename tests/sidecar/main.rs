@@ -5,6 +5,7 @@
 mod acquire;
 mod admission;
 mod certificates;
+mod clouds;
 mod concurrency;
 mod credentials;
 mod credentials_in_order;

@@ -21,6 +21,14 @@ const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
 /// The program whose presence tells of Azure Arc.
 pub const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
 
+/// The metadata service of the machine, or the one that stands in for it. Its path is replaced.
+pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
+    const NAME: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+    let host = variable(NAME).filter(|value| !value.is_empty());
+    Url::parse(host.as_deref().unwrap_or(IMDS))
+        .map_err(|expected| format!("the environment's {NAME}: expected {expected}"))
+}
+
 /// An endpoint, with what it wants to see.
 #[derive(Debug)]
 pub enum Source {
@@ -68,7 +76,7 @@ impl Source {
     /// The first whose variables are there: protocol page, section 2.1. A variable that holds no URL is an
     /// error rather than a reason to ask elsewhere.
     pub fn detect(variable: impl Fn(&str) -> Option<String>, has_arc_agent: bool) -> Result<Self, String> {
-        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let url = |name: &str, text: &str| {
             Url::parse(text).map_err(|expected| format!("the environment's {name}: expected {expected}"))
         };
@@ -98,11 +106,7 @@ impl Source {
         if has_arc_agent {
             return Ok(Self::Arc { endpoint: default(ARC)? });
         }
-        let host = match variable("AZURE_POD_IDENTITY_AUTHORITY_HOST") {
-            Some(host) => url("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)?,
-            None => default(IMDS)?,
-        };
-        Ok(Self::Imds { endpoint: host.with_path("/metadata/identity/oauth2/token") })
+        Ok(Self::Imds { endpoint: imds(variable)?.with_path("/metadata/identity/oauth2/token") })
     }
 
     /// What operators call it.
