@@ -33,7 +33,7 @@ pub use permits::{Permit, Permits};
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
-use crate::credentials::managed_identity::ManagedIdentities;
+use crate::credentials::managed_identity::{self, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
@@ -194,8 +194,15 @@ impl Acquirer {
     fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let outcome = match job {
             Job::Leg(leg) => self.request(leg),
-            Job::ManagedIdentity { client_id, resource, correlation_id } => {
-                self.machine_token(client_id.as_deref(), resource, correlation_id)
+            Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
+                let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
+                self.machine_token(&managed_identity::Request {
+                    client_id: client_id.as_deref(),
+                    resource,
+                    capabilities,
+                    revoked: revoked.as_ref(),
+                    correlation_id,
+                })
             }
         };
         if let Err(error) = &outcome {
@@ -204,13 +211,8 @@ impl Acquirer {
         lead.land(self.clock.unix(), outcome)
     }
 
-    fn machine_token(
-        &self,
-        client_id: Option<&str>,
-        resource: &str,
-        correlation_id: &str,
-    ) -> Result<Arc<AccessToken>, Error> {
-        let token = self.machine.token(client_id, resource, correlation_id).map_err(|failure| match failure {
+    fn machine_token(&self, wanted: &managed_identity::Request<'_>) -> Result<Arc<AccessToken>, Error> {
+        let token = self.machine.token(wanted).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
             // The original's name for a refusal of such an endpoint: protocol page, section 2.4.
             Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {

@@ -118,6 +118,24 @@ fn each_host_is_asked_in_its_own_way_and_its_token_is_kept() {
 }
 
 #[test]
+fn service_fabric_is_told_which_token_was_revoked() {
+    let scene = scene(None).with("AzureAd:ClientCapabilities:0", "cp1");
+    let sidecar = start(&scene, SERVICE_FABRIC);
+    let revoked = sidecar.get(MACHINE).token();
+    let claims = "%7B%22access_token%22%3A%7B%7D%7D";
+    let renewed = sidecar.get(&format!("{MACHINE}?optionsOverride.AcquireTokenOptions.Claims={claims}")).token();
+    assert_ne!(revoked, renewed);
+    assert_eq!(sidecar.get(MACHINE).token(), renewed);
+    let requests = scene.tenant.journal().of(Kind::ManagedIdentity);
+    let told = |at: usize, name: &str| requests[at].request.query_value(name);
+    let hash = ring::digest::digest(&ring::digest::SHA256, revoked.as_bytes());
+    let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    assert_eq!((told(0, "xms_cc").as_deref(), told(0, "token_sha256_to_refresh")), (Some("cp1"), None));
+    assert_eq!((told(1, "xms_cc").as_deref(), told(1, "token_sha256_to_refresh")), (Some("cp1"), Some(hash)));
+    assert_eq!(requests.len(), 2);
+}
+
+#[test]
 fn an_identity_that_a_host_cannot_be_asked_for_is_refused_without_a_request() {
     for (host, client_id, words) in [
         (SERVICE_FABRIC, Some(USER_IDENTITY_CLIENT_ID), "Service Fabric"),

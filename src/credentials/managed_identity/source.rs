@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use ring::digest;
 use zeroize::Zeroizing;
 
+use super::Request;
 use crate::outbound::{OutRequest, Upstream};
 use crate::secret::Secret;
 use crate::url::{Url, escape};
@@ -145,13 +147,8 @@ impl Source {
 
     /// The request for a token. An identity that this endpoint cannot be asked for is refused here, before
     /// it would be mistaken for another.
-    pub fn request(
-        &self,
-        client_id: Option<&str>,
-        resource: &str,
-        correlation_id: &str,
-        timeout: Duration,
-    ) -> Result<OutRequest, String> {
+    pub fn request(&self, wanted: &Request<'_>, timeout: Duration) -> Result<OutRequest, String> {
+        let Request { client_id, resource, correlation_id, .. } = *wanted;
         let refused = |what: &str| Err(format!("{} {what}; leave the client id away", self.name()));
         let mut headers = vec![header("x-ms-client-request-id", correlation_id)];
         let metadata = || header("metadata", "true");
@@ -169,7 +166,7 @@ impl Source {
                     return refused("chooses the identity by the application's manifest");
                 }
                 headers.push(header("secret", secret.expose()));
-                query("2020-05-01", resource, None)
+                query("2020-05-01", resource, None) + &revocation(wanted)
             }
             Self::MachineLearning { secret, default_client_id, .. } => {
                 let Some(id) = client_id.or(default_client_id.as_deref()) else {
@@ -210,6 +207,23 @@ impl Source {
 fn query(version: &str, resource: &str, identity: Option<(&str, &str)>) -> String {
     let identity = identity.map_or(String::new(), |(name, id)| format!("&{name}={}", escape(id)));
     format!("api-version={version}&resource={}{identity}", escape(resource))
+}
+
+/// What Service Fabric alone wants to know, so that it does not hand out the same token again.
+fn revocation(wanted: &Request<'_>) -> String {
+    let capabilities = match wanted.capabilities {
+        [] => String::new(),
+        all => format!("&xms_cc={}", escape(&all.join(","))),
+    };
+    let revoked = wanted.revoked.map(|token| format!("&token_sha256_to_refresh={}", sha256(token.expose())));
+    capabilities + &revoked.unwrap_or_default()
+}
+
+/// Hexadecimal, lower case.
+fn sha256(text: &str) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    hash.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// A header of a request.
