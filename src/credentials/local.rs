@@ -90,8 +90,8 @@ impl Source for LocalCertificate {
         self.current(now).ok().map(|certificate| certificate.validity.not_after)
     }
 
-    fn certificate(&self, context: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
-        Some(self.valid(context.clock.unix()).map_err(Failure::Unusable))
+    fn certificate(&self, now: u64) -> Option<Outcome> {
+        Some(self.valid(now))
     }
 
     fn reload(&self) {

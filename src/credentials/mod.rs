@@ -112,9 +112,14 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// The certificate with its key, where the source has one that leaves it: what encrypted tokens are decrypted with.
-    fn certificate(&self, _: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
+    /// The certificate with its key, as far as it is known without the network: what encrypted tokens are decrypted with.
+    fn certificate(&self, _: u64) -> Option<Result<Arc<Certificate>, String>> {
         None
+    }
+
+    /// Has a certificate that is elsewhere read from there.
+    fn fetch(&self, _: &Context<'_>) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Forgets what it has read, since the token service did not like it.
@@ -132,6 +137,12 @@ pub struct Credential {
     source: Box<dyn Source>,
     /// Unix seconds until which it is tried last.
     rests_until: AtomicU64,
+}
+
+impl Credential {
+    const fn failed(&self, failure: Failure) -> CredentialFailure {
+        CredentialFailure { index: self.index, source_type: self.source_type, failure }
+    }
 }
 
 /// The credentials of one registration, in order.
@@ -179,14 +190,14 @@ impl Credentials {
         let rests = |credential: &&Credential| credential.rests_until.load(Ordering::Relaxed) > now;
         let (resting, awake): (Vec<_>, Vec<_>) = self.list.iter().partition(rests);
         let mut failures = Vec::new();
-        for Credential { index, source_type, source, .. } in awake.into_iter().chain(resting) {
-            match source.authenticate(context) {
+        for credential in awake.into_iter().chain(resting) {
+            match credential.source.authenticate(context) {
                 Ok(auth) => {
                     self.rest(&failures, now);
                     return Ok(auth);
                 }
                 Err(failure) => {
-                    let failure = CredentialFailure { index: *index, source_type, failure };
+                    let failure = credential.failed(failure);
                     log::warn!("{}: {failure}", context.registration.section);
                     failures.push(failure);
                 }
@@ -204,12 +215,21 @@ impl Credentials {
     }
 
     /// The certificates whose keys are at hand, each or why not: what encrypted tokens are decrypted with.
-    pub fn certificates(&self, context: &Context<'_>) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
-        let certificate = |Credential { index, source_type, source, .. }: &Credential| {
-            let failed = |failure| CredentialFailure { index: *index, source_type, failure };
-            Some(source.certificate(context)?.map_err(failed))
+    pub fn certificates(&self, now: u64) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
+        let certificate = |credential: &Credential| {
+            let found = credential.source.certificate(now)?;
+            Some(found.map_err(|reason| credential.failed(Failure::Unusable(reason))))
         };
         self.list.iter().filter_map(certificate).collect()
+    }
+
+    /// Reads those that are elsewhere; what could not be read.
+    pub fn fetch(&self, context: &Context<'_>) -> Vec<CredentialFailure> {
+        let fetch = |credential: &Credential| {
+            let failure = credential.source.fetch(context).err()?;
+            Some(credential.failed(failure))
+        };
+        self.list.iter().filter_map(fetch).collect()
     }
 
     /// Judges each without the network.

@@ -300,7 +300,7 @@ impl Acquirer {
             registration,
             clock: &*self.clock,
             exchange: &*self.exchange,
-            identities: &Machine { acquirer: self, leg },
+            identities: &self.identities(&leg.client, &leg.correlation_id),
             correlation_id: &leg.correlation_id,
         };
         leg.client.credentials.authenticate(&context).map_err(|failures| {
@@ -352,6 +352,11 @@ impl Acquirer {
         }))
     }
 
+    /// Tokens of the machine's identity, for credentials of this client that need one.
+    pub fn identities<'a>(&'a self, client: &'a Arc<Client>, correlation_id: &'a str) -> impl Identities + 'a {
+        Machine { acquirer: self, client, correlation_id }
+    }
+
     /// Finds out the region for registrations that want it detected, in the background.
     pub fn find_region<'a>(&self, mut clients: impl Iterator<Item = &'a Arc<Client>>) {
         if clients.any(|client| client.registration.azure_region.as_deref().is_some_and(authority::is_detected)) {
@@ -384,23 +389,24 @@ enum ExchangeToken {
     OfAgent,
 }
 
-/// The machine's identity, for a credential of this leg: its tokens are cached like any other.
+/// The machine's identity, for a credential of this client: its tokens are cached like any other.
 struct Machine<'a> {
     acquirer: &'a Acquirer,
-    leg: &'a Leg,
+    client: &'a Arc<Client>,
+    correlation_id: &'a str,
 }
 
 impl Identities for Machine<'_> {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
         let scopes = [format!("{resource}/.default")];
         let wanted = Wanted {
-            client: &self.leg.client,
+            client: self.client,
             subject: Subject::ManagedIdentity(client_id),
             tenant: None,
             scopes: &scopes,
             claims: None,
             force_refresh: false,
-            correlation_id: &self.leg.correlation_id,
+            correlation_id: self.correlation_id,
             bound_key: None,
             fmi_path: None,
             extra_query: &BTreeMap::new(),

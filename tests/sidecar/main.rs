@@ -10,6 +10,8 @@ mod concurrency;
 mod credentials;
 mod credentials_in_order;
 mod credentials_renewed;
+#[cfg(feature = "jwe")]
+mod decryption;
 mod downstream;
 mod lifecycle;
 mod managed_identity;

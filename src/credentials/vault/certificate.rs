@@ -98,11 +98,16 @@ impl Source for VaultCertificate {
     }
 
     fn expires_at(&self, _: u64) -> Option<u64> {
-        self.kept.validity().map(|validity| validity.not_after)
+        self.kept.known().map(|(_, validity)| validity.not_after)
     }
 
-    fn certificate(&self, context: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
-        Some(self.current(context))
+    fn certificate(&self, now: u64) -> Option<Result<Arc<Certificate>, String>> {
+        let (certificate, validity) = self.kept.known()?;
+        Some(self.notice.check(&self.name, validity, now).map(|()| certificate))
+    }
+
+    fn fetch(&self, context: &Context<'_>) -> Result<(), Failure> {
+        self.current(context).map(drop)
     }
 
     fn reload(&self) {

@@ -82,7 +82,7 @@ impl Source for VaultSigner {
     }
 
     fn expires_at(&self, _: u64) -> Option<u64> {
-        self.kept.validity().map(|validity| validity.not_after)
+        self.kept.known().map(|(_, validity)| validity.not_after)
     }
 
     fn reload(&self) {
