@@ -37,6 +37,19 @@ pub fn user_tenant<'a>(registration: &'a Registration, requested: Option<&'a str
     requested.or(own).filter(|tenant| !tenant.is_empty()).unwrap_or(&registration.tenant)
 }
 
+/// Whether a configured region asks for the one that the program runs in.
+pub fn is_detected(configured: &str) -> bool {
+    configured.eq_ignore_ascii_case("TryAutoDetect")
+}
+
+/// The region of the endpoint: the configured one, or with `TryAutoDetect` the one that the program runs in. What is
+/// no region's name is ignored, and the global endpoint answers: protocol page, section 8.6.
+pub fn region(configured: &str, own: Option<&str>) -> Option<String> {
+    let region = if is_detected(configured) { own? } else { configured };
+    let region = region.replace(' ', "").to_ascii_lowercase();
+    (!region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(region)
+}
+
 /// The URL of the token endpoint. A region is given for application tokens alone.
 pub fn token_endpoint(registration: &Registration, tenant: &str, region: Option<&str>) -> Url {
     const SUFFIX: &str = "/oauth2/v2.0/token";

@@ -122,6 +122,12 @@ pub struct Lead {
 }
 
 impl Lead {
+    /// The cached token that does not meet the claims which are asked for: it was found revoked.
+    pub fn revoked(&self) -> Option<Arc<AccessToken>> {
+        self.mode.claims?;
+        self.cache.lock().entries.get(&self.key)?.token.clone()
+    }
+
     /// Ends the flight: stores what is to be stored and wakes everyone. Returns what the caller answers,
     /// which is the old token where a new one could not be had for a passing reason.
     pub fn land(

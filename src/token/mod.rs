@@ -33,8 +33,8 @@ pub use permits::{Permit, Permits};
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
-use crate::credentials::managed_identity::ManagedIdentities;
-use crate::credentials::{ClientAuth, Context, Failure, Identities};
+use crate::credentials::managed_identity::{self, ManagedIdentities};
+use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::url::escape;
@@ -43,7 +43,6 @@ use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
 use form::Form;
 use leg::{Grant, Job, Leg, Proof};
-use region::Regions;
 use session::Sessions;
 
 /// What the acquirer is told.
@@ -105,7 +104,7 @@ pub struct Acquirer {
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
     machine: ManagedIdentities,
-    regions: Regions,
+    region: region::Region,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
@@ -121,7 +120,7 @@ impl Acquirer {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
-            regions: Regions::new(&environment, Arc::clone(&exchange)),
+            region: region::Region::new(&environment),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
@@ -206,8 +205,15 @@ impl Acquirer {
     fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let outcome = match job {
             Job::Leg(leg) => self.request(leg),
-            Job::ManagedIdentity { client_id, resource, correlation_id } => {
-                self.machine_token(client_id.as_deref(), resource, correlation_id)
+            Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
+                let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
+                self.machine_token(&managed_identity::Request {
+                    client_id: client_id.as_deref(),
+                    resource,
+                    capabilities,
+                    revoked: revoked.as_ref(),
+                    correlation_id,
+                })
             }
             Job::Hopeless(error) => Err(error.clone()),
         };
@@ -217,13 +223,8 @@ impl Acquirer {
         lead.land(&*self.clock, outcome)
     }
 
-    fn machine_token(
-        &self,
-        client_id: Option<&str>,
-        resource: &str,
-        correlation_id: &str,
-    ) -> Result<Arc<AccessToken>, Error> {
-        let token = self.machine.token(client_id, resource, correlation_id).map_err(|failure| match failure {
+    fn machine_token(&self, wanted: &managed_identity::Request<'_>) -> Result<Arc<AccessToken>, Error> {
+        let token = self.machine.token(wanted).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
             // The original's name for a refusal of such an endpoint: protocol page, section 2.4.
             Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {
@@ -264,7 +265,7 @@ impl Acquirer {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let region = region.and_then(|region| self.regions.of(region));
+        let region = region.and_then(|region| authority::region(region, self.region.name()));
         let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
@@ -314,7 +315,7 @@ impl Acquirer {
             registration,
             clock: &*self.clock,
             exchange: &*self.exchange,
-            identities: &Machine { acquirer: self, leg },
+            identities: &self.identities(&leg.client, &leg.correlation_id),
             correlation_id: &leg.correlation_id,
         };
         leg.client.credentials.authenticate(&context).map_err(|failures| {
@@ -366,6 +367,18 @@ impl Acquirer {
         }))
     }
 
+    /// Tokens of the machine's identity, for credentials of this client that need one.
+    pub fn identities<'a>(&'a self, client: &'a Arc<Client>, correlation_id: &'a str) -> impl Identities + 'a {
+        Machine { acquirer: self, client, correlation_id }
+    }
+
+    /// Finds out the region for registrations that want it detected, in the background.
+    pub fn find_region<'a>(&self, mut clients: impl Iterator<Item = &'a Arc<Client>>) {
+        if clients.any(|client| client.registration.azure_region.as_deref().is_some_and(authority::is_detected)) {
+            self.region.find(&self.exchange);
+        }
+    }
+
     /// The long-running sessions.
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions
@@ -391,23 +404,24 @@ enum ExchangeToken {
     OfAgent,
 }
 
-/// The machine's identity, for a credential of this leg: its tokens are cached like any other.
+/// The machine's identity, for a credential of this client: its tokens are cached like any other.
 struct Machine<'a> {
     acquirer: &'a Acquirer,
-    leg: &'a Leg,
+    client: &'a Arc<Client>,
+    correlation_id: &'a str,
 }
 
 impl Identities for Machine<'_> {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
         let scopes = [format!("{resource}/.default")];
         let wanted = Wanted {
-            client: &self.leg.client,
+            client: self.client,
             subject: Subject::ManagedIdentity(client_id),
             tenant: None,
             scopes: &scopes,
             claims: None,
             force_refresh: false,
-            correlation_id: &self.leg.correlation_id,
+            correlation_id: self.correlation_id,
             bound_key: None,
             fmi_path: None,
             extra_query: &BTreeMap::new(),

@@ -1,102 +1,104 @@
-//! The region whose token endpoint answers for applications: the configured one, or with `TryAutoDetect` the one
-//! that the machine is in (protocol page, section 8.6).
+//! In which Azure region this runs, for `AzureRegion=TryAutoDetect`: protocol page, section 8.6. Nobody waits for the
+//! answer: until it is there, and where there is none, the global endpoint serves.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use zeroize::Zeroizing;
 
+use crate::credentials::managed_identity::imds;
 use crate::outbound::{Exchange, OutRequest, OutResponse, Upstream};
 
-/// Where a virtual machine's metadata service is.
-const METADATA: &str = "http://169.254.169.254";
-
-/// The interface's version that is asked for first.
+/// Of the metadata service's interface; a host that does not know it says which it knows.
 const VERSION: &str = "2021-02-01";
 
-/// Of one question. It is on the machine, or it is not there.
+/// A metadata service answers within milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The answer describes the whole machine.
+/// The description of a machine has some kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// Tells regions. What the machine says, also nothing, holds as long as the process.
-pub struct Regions {
-    /// `REGION_NAME`.
-    named: Option<String>,
-    metadata: String,
-    exchange: Arc<dyn Exchange>,
-    found: OnceLock<Option<String>>,
+/// The region, as far as it is known.
+pub struct Region {
+    /// The metadata service, or what is wrong with the variable that names it.
+    service: Result<String, String>,
+    found: Arc<OnceLock<String>>,
+    asked: Once,
 }
 
-impl Regions {
-    /// Reads the environment; asks nothing yet.
-    pub fn new(environment: impl Fn(&str) -> Option<String>, exchange: Arc<dyn Exchange>) -> Self {
-        let variable = |name| environment(name).filter(|value| !value.is_empty());
-        let host = variable("AZURE_POD_IDENTITY_AUTHORITY_HOST").unwrap_or_else(|| METADATA.to_owned());
-        Self {
-            named: variable("REGION_NAME"),
-            metadata: format!("{}/metadata/instance/compute", host.trim_end_matches('/')),
-            exchange,
-            found: OnceLock::new(),
+impl Region {
+    /// `REGION_NAME` spares the question.
+    pub fn new(environment: impl Fn(&str) -> Option<String>) -> Self {
+        let found = OnceLock::new();
+        if let Some(name) = environment("REGION_NAME").filter(|name| !name.is_empty()) {
+            found.get_or_init(|| name);
         }
+        let service = imds(environment).map(|url| url.with_path("/metadata/instance/compute").to_string());
+        Self { service, found: Arc::new(found), asked: Once::new() }
     }
 
-    /// The region for a setting. Where none is known the global endpoint answers.
-    pub fn of(&self, configured: &str) -> Option<String> {
-        if configured.eq_ignore_ascii_case("TryAutoDetect") {
-            self.found.get_or_init(|| self.detect()).clone()
-        } else {
-            name(configured)
-        }
+    /// Its name, where it is known.
+    pub fn name(&self) -> Option<&str> {
+        self.found.get().map(String::as_str)
     }
 
-    fn detect(&self) -> Option<String> {
-        let region = match &self.named {
-            Some(named) => name(named),
-            None => self.ask(),
-        };
-        match &region {
-            Some(region) => log::info!("the region of this machine is {region}"),
-            None => log::warn!("AzureRegion is TryAutoDetect, and this machine's region is not known"),
+    /// Asks the machine in the background, once.
+    pub fn find(&self, exchange: &Arc<dyn Exchange>) {
+        if self.name().is_some() {
+            return;
         }
-        region
-    }
-
-    fn ask(&self) -> Option<String> {
-        let mut answer = self.request(VERSION)?;
-        if answer.status == 400 {
-            let known: Value = serde_json::from_slice(&answer.body).ok()?;
-            answer = self.request(known["newest-versions"][0].as_str().filter(|text| is_version(text))?)?;
-        }
-        let machine: Value = serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
-        name(machine["location"].as_str()?)
-    }
-
-    fn request(&self, version: &str) -> Option<OutResponse> {
-        let request = OutRequest {
-            upstream: Upstream::ManagedIdentity,
-            method: "GET".to_owned(),
-            url: format!("{}?api-version={version}", self.metadata),
-            headers: vec![("metadata".to_owned(), Zeroizing::new("true".to_owned()))],
-            body: None,
-            timeout: TIMEOUT,
-            max_body: MAX_ANSWER,
-            pooled: true,
-        };
-        self.exchange.send(request).ok()
+        self.asked.call_once(|| {
+            let (service, found, exchange) = (self.service.clone(), Arc::clone(&self.found), Arc::clone(exchange));
+            let find = move || match service.and_then(|service| ask(&service, &*exchange)) {
+                Ok(name) => {
+                    log::info!("the region is {name:?}");
+                    found.get_or_init(|| name);
+                }
+                Err(reason) => log::warn!("the region is unknown, so the global endpoint is used: {reason}"),
+            };
+            if let Err(error) = thread::Builder::new().name("region".to_owned()).spawn(find) {
+                log::error!("no thread to find the region: {error}");
+            }
+        });
     }
 }
 
-/// A region's name, which becomes part of a host's: letters and digits alone.
-fn name(text: &str) -> Option<String> {
-    let name = text.replace(' ', "").to_ascii_lowercase();
-    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(name)
+/// Asks with the version that is known, and with the newest of the host where it knows another.
+fn ask(service: &str, exchange: &dyn Exchange) -> Result<String, String> {
+    let mut answer = send(service, VERSION, exchange)?;
+    if answer.status == 400
+        && let Some(newest) = newest(&answer.body)
+    {
+        answer = send(service, &newest, exchange)?;
+    }
+    if answer.status != 200 {
+        return Err(format!("the metadata service answered {}", answer.status));
+    }
+    let machine: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let location = machine["location"].as_str().filter(|name| !name.is_empty());
+    location.map(str::to_owned).ok_or_else(|| "the metadata service told no location".to_owned())
 }
 
-fn is_version(text: &str) -> bool {
-    text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+/// The first of `newest-versions`, where it has the form of a version.
+fn newest(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let version = body["newest-versions"].get(0)?.as_str()?;
+    version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-').then(|| version.to_owned())
+}
+
+fn send(service: &str, version: &str, exchange: &dyn Exchange) -> Result<OutResponse, String> {
+    let request = OutRequest {
+        upstream: Upstream::ManagedIdentity,
+        method: "GET".to_owned(),
+        url: format!("{service}?api-version={version}"),
+        headers: vec![("metadata".to_owned(), "true".to_owned().into())],
+        body: None,
+        timeout: TIMEOUT,
+        max_body: MAX_ANSWER,
+        pooled: true,
+    };
+    exchange.send(request).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -106,70 +108,52 @@ mod tests {
     use super::*;
     use crate::outbound::OutError;
 
-    /// Answers by version, and notes what it was asked.
-    struct Machine(Mutex<Vec<String>>, fn(&str) -> (u16, &'static str));
+    struct Machine {
+        asked: Mutex<Vec<String>>,
+        answers: Mutex<Vec<(u16, &'static str)>>,
+    }
 
     impl Exchange for Machine {
         fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-            let (status, body) = (self.1)(request.url.rsplit('=').next().unwrap_or_default());
-            self.0.lock().unwrap().push(request.url);
-            match status {
-                0 => Err(OutError::Timeout("2 s".into())),
-                _ => Ok(OutResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec() }),
-            }
+            assert_eq!((request.headers[0].0.as_str(), request.headers[0].1.as_str()), ("metadata", "true"));
+            self.asked.lock().unwrap().push(request.url);
+            let (status, body) = self.answers.lock().unwrap().remove(0);
+            Ok(OutResponse { status, headers: Vec::new(), body: body.into() })
         }
     }
 
-    fn regions(region_name: Option<&str>, answer: fn(&str) -> (u16, &'static str)) -> (Regions, Arc<Machine>) {
-        let machine = Arc::new(Machine(Mutex::default(), answer));
-        let environment = |name: &str| region_name.filter(|_| name == "REGION_NAME").map(str::to_owned);
-        (Regions::new(environment, Arc::clone(&machine) as Arc<dyn Exchange>), machine)
+    fn asked(answers: &[(u16, &'static str)]) -> (Result<String, String>, Vec<String>) {
+        let machine = Machine { asked: Mutex::default(), answers: Mutex::new(answers.to_vec()) };
+        let region = ask("http://169.254.169.254/metadata/instance/compute", &machine);
+        let versions = machine.asked.into_inner().unwrap();
+        (region, versions.iter().map(|url| url.rsplit('=').next().unwrap().to_owned()).collect())
     }
 
     #[test]
-    fn a_region_is_configured_or_told_by_the_environment() {
-        for (configured, told, expected) in [
-            ("westus2", None, Some("westus2")),
-            ("West US 2", None, Some("westus2")),
-            ("TryAutoDetect", Some("West Europe"), Some("westeurope")),
-            ("TryAutoDetect", Some("evil.example/"), None),
-            ("evil.example/", None, None),
-            ("", None, None),
+    fn the_machine_tells_its_location() {
+        let (region, versions) = asked(&[(200, r#"{"location":"westeurope"}"#)]);
+        assert_eq!((region.as_deref(), &versions[..]), (Ok("westeurope"), &["2021-02-01".to_owned()][..]));
+    }
+
+    #[test]
+    fn a_host_of_another_version_is_asked_in_its_own() {
+        let other = r#"{"error":"Bad request.","newest-versions":["2030-01-01","2029-01-01"]}"#;
+        let (region, versions) = asked(&[(400, other), (200, r#"{"location":"a"}"#)]);
+        assert_eq!((region.as_deref(), versions[1].as_str()), (Ok("a"), "2030-01-01"));
+    }
+
+    #[test]
+    fn what_tells_no_location_is_no_region() {
+        for answer in [
+            (400, ""),
+            (400, r#"{"newest-versions":[]}"#),
+            (400, r#"{"newest-versions":["2&x=y"]}"#),
+            (404, r#"{"location":"a"}"#),
+            (200, "{}"),
+            (200, r#"{"location":""}"#),
+            (200, "<html>"),
         ] {
-            let (regions, machine) = regions(told, |_| panic!("nobody is to be asked"));
-            assert_eq!(regions.of(configured).as_deref(), expected, "{configured}");
-            assert!(machine.0.lock().unwrap().is_empty());
-        }
-    }
-
-    #[test]
-    fn else_the_machine_is_asked_once_whatever_it_says() {
-        type Case = (fn(&str) -> (u16, &'static str), Option<&'static str>, usize);
-        let cases: [Case; 8] = [
-            (|_| (200, r#"{"location":"westeurope"}"#), Some("westeurope"), 1),
-            (|_| (200, r#"{"location":"a.b"}"#), None, 1),
-            (|_| (200, r#"{"location":""}"#), None, 1),
-            (|_| (200, "<html>"), None, 1),
-            (|_| (404, r#"{"location":"westeurope"}"#), None, 1),
-            (|_| (0, ""), None, 1),
-            (
-                |version| match version {
-                    VERSION => (400, r#"{"newest-versions":["2099-01-01"]}"#),
-                    _ => (200, r#"{"location":"westeurope"}"#),
-                },
-                Some("westeurope"),
-                2,
-            ),
-            (|_| (400, r#"{"newest-versions":["1&x=/"]}"#), None, 1),
-        ];
-        for (answer, expected, requests) in cases {
-            let (regions, machine) = regions(None, answer);
-            for _ in 0..2 {
-                assert_eq!(regions.of("tryautodetect").as_deref(), expected);
-            }
-            let asked = machine.0.lock().unwrap();
-            assert_eq!(asked.len(), requests, "{asked:?}");
-            assert_eq!(asked[0], "http://169.254.169.254/metadata/instance/compute?api-version=2021-02-01");
+            assert!(asked(&[answer]).0.is_err(), "{answer:?}");
         }
     }
 }

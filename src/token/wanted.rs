@@ -202,6 +202,7 @@ impl<'a> Wanted<'a> {
                 return Job::ManagedIdentity {
                     client_id: client_id.map(str::to_owned),
                     resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
+                    capabilities: self.client.registration.client_capabilities.clone(),
                     correlation_id: self.correlation_id.to_owned(),
                 };
             }

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use local_tenant::Kind;
 use local_tenant::certificate::CLIENT_1;
 use local_tenant::directory::{AGENT_ID, OTHER_TENANT_DOMAIN, TENANT_DOMAIN, TENANT_ID};
 
@@ -199,20 +198,6 @@ fn a_region_answers_for_applications_alone_and_is_what_an_assertion_is_addressed
     world.start(&[]).get(&target).expect(200);
     let (region, global) = ("westus2.login.microsoft.com", "login.microsoftonline.com");
     assert_eq!(world.asked(), [region, region, global].map(|host| format!("{host}/{TENANT_ID}")));
-}
-
-#[test]
-fn the_machine_is_asked_once_for_its_region() {
-    let world = World::new(&[
-        ("AzureAd:Instance", "http://login.microsoftonline.com/"),
-        ("AzureAd:TenantId", TENANT_ID),
-        ("AzureAd:AzureRegion", "TryAutoDetect"),
-    ]);
-    let sidecar = world.start(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", world.scene.tenant.base_url())]);
-    sidecar.get(APP).expect(200);
-    sidecar.get(&format!("{APP}?{}", acquire("ForceRefresh", "true"))).expect(200);
-    assert_eq!(world.asked(), [(); 2].map(|()| format!("westeurope.login.microsoft.com/{TENANT_ID}")));
-    assert_eq!(world.scene.tenant.journal().count(Kind::ManagedIdentity), 1);
 }
 
 #[test]

@@ -14,7 +14,7 @@ const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 pub const CREDENTIAL: &str = "AzureAd:ClientCredentials:0";
 
 /// A file of the tenant's own keys.
-fn key(name: &str) -> String {
+pub fn key(name: &str) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/local-tenant/keys");
     folder.join(name).display().to_string()
 }
