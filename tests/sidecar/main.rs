@@ -15,5 +15,6 @@ mod decryption;
 mod downstream;
 mod lifecycle;
 mod managed_identity;
+mod service_fabric;
 mod support;
 mod validate;
