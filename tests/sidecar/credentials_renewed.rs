@@ -9,10 +9,10 @@ use local_tenant::certificate::{CLIENT_1, CLIENT_2, CLIENT_EXPIRED, Certificate,
 use local_tenant::directory::{APP_ID, APP_SECRET, APP_SUBJECT};
 use local_tenant::keys::der_of_pem;
 use local_tenant::time::{now, timestamp};
-use local_tenant::{Kind, LocalTenant};
+use local_tenant::{Action, Answer, Fault, Kind, LocalTenant};
 
 use super::credentials::{CREDENTIAL, scene};
-use super::support::{Scene, Sidecar, eventually};
+use super::support::{Scene, Sidecar, claims, eventually};
 
 const FORCED: &str = "/AuthorizationHeaderUnauthenticated/App?optionsOverride.AcquireTokenOptions.ForceRefresh=true";
 const DAY: i64 = 24 * 60 * 60;
@@ -133,6 +133,31 @@ fn a_half_written_or_absent_file_leaves_the_last_good_certificate() {
     std::fs::write(&path, &new).unwrap();
     sidecar.get(FORCED).expect(200);
     assert_eq!(presented(&scene.tenant), thumbprint(&CLIENT_2));
+}
+
+#[test]
+fn a_certificate_that_entra_does_not_know_is_read_again_and_tried_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.pem");
+    std::fs::write(&path, CLIENT_1.pem()).unwrap();
+    let scene = on_disk(&path);
+    let sidecar = scene.start();
+    let unknown = serde_json::json!({"error": "invalid_client", "error_codes": [700_027],
+        "error_description": "AADSTS700027: The key was not found."});
+    let refuse = |times| {
+        let answer = Action::Answer(Box::new(Answer::json(401, &unknown)));
+        scene.tenant.fail(Fault::times(Kind::Token, times, answer));
+    };
+    refuse(1);
+    sidecar.get(FORCED).expect(200);
+    let shown = scene.tenant.journal().of(Kind::Token);
+    let id = |at: usize| claims(shown[at].field("client_assertion").unwrap())["jti"].clone();
+    assert_eq!(shown.len(), 2);
+    assert_ne!(id(0), id(1), "an assertion is used once");
+    refuse(2);
+    let refused = sidecar.get(FORCED).expect(500).json();
+    assert_eq!(refused["extensions"]["errorCodes"], serde_json::json!([700_027]));
+    assert_eq!(scene.tenant.journal().count(Kind::Token), 4);
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod pop;
 mod raw_upstream;
 mod renewals;
 mod secrecy;
+mod service_fabric;
 mod sessions;
 mod signed_requests;
 mod soak;
