@@ -82,6 +82,9 @@ rm -f "${TMPDIR:-/tmp}/demo.$$"
 step "examples and real clients"
 scripts/examples.sh
 
+step "code blocks of the documentation"
+scripts/docs-test.sh
+
 step "OpenAPI"
 scripts/openapi-test.sh
 
@@ -89,12 +92,19 @@ step "deployment files"
 scripts/deploy-test.sh
 
 step "dependencies"
-if [ ! -f deny.toml ]; then
-  skip "there is no deny.toml"
-elif cargo deny --version >/dev/null 2>&1; then
+# The licences, sources and bans of deny.toml; cargo-deny knows the advisories besides.
+scripts/sbom.sh --check
+if cargo deny --version >/dev/null 2>&1; then
   cargo deny --locked check
 else
-  skip "cargo-deny is not here"
+  skip "cargo-deny is not here: advisories were not looked up"
+fi
+
+step "image"
+if [ -n "${IMAGE_TEST:-}" ]; then
+  scripts/image-test.sh
+else
+  skip "IMAGE_TEST=1 builds the static binary, which takes minutes, and runs it in an empty root"
 fi
 
 # That every target holds for its seeds and some changes of them was a test above (tests/fuzz_smoke.rs), the same each time. This

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Runs the code blocks of the documentation that say they can be run, against a local stand-in for Entra.
+#
+#   scripts/docs-test.sh [page...]      default: every page in docs/
+#
+# What the info string of a block says after its language:
+#
+#   sh run          a shell runs it, one shell for a page, with SIDECAR, TOKEN and what else the stand-in exports
+#   text answer     what the block before must have printed; … stands for anything, white space counts for little
+#   json check      settings that `entra-sidecar check` must accept without a warning
+#   python run      a program, likewise js; skipped where there is no interpreter
+#   nginx run       the http section of a configuration; requests to proxy.example go to it from then on
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+command -v python3 >/dev/null || { echo "docs-test: skipped: python3 is not here"; exit 0; }
+cargo build --locked --quiet --package entra-sidecar --package local-tenant
+bin=$PWD/${CARGO_TARGET_DIR:-target}/debug
+
+work=$(mktemp -d)
+pids=()
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap finish EXIT
+await() { # pattern file
+  local tries=0
+  until grep -q "$1" "$2" 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 200 ]; then echo "docs-test: never saw '$1':" >&2; cat "$2" >&2; exit 1; fi
+    sleep 0.05
+  done
+}
+
+"$bin/local-tenant" >"$work/tenant" &
+pids+=($!)
+await '^USER_IDENTITY_CLIENT_ID=' "$work/tenant"
+# shellcheck source=/dev/null
+source "$work/tenant"
+cat >"$work/appsettings.json" <<JSON
+{
+  "AzureAd": {
+    "Instance": "$BASE_URL/",
+    "TenantId": "$TENANT_ID",
+    "ClientId": "$CLIENT_ID",
+    "ClientCredentials": [{ "SourceType": "ClientSecret", "ClientSecret": "$CLIENT_SECRET" }]
+  },
+  "DownstreamApis": {
+    "orders": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_SCOPE"] },
+    "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
+    "vouchers": { "BaseUrl": "${DOWNSTREAM_URL}pop/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
+                  "AcquireTokenOptions": { "AuthenticationScheme": "PoP" } },
+    "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] },
+    "storage": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
+                 "AcquireTokenOptions": { "ManagedIdentity": {} } },
+    "absent": { "BaseUrl": "http://127.0.0.1:9/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true }
+  }
+}
+JSON
+env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" --config "$work/appsettings.json" --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
+pids+=($!)
+await 'signing keys' "$work/log"
+
+ask() { curl -q --noproxy '*' --silent --fail "$@"; }
+SIDECAR=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+TENANT=$BASE_URL
+TOKEN=$(ask "$TENANT/_control/mint?user=alice")
+EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
+APP_TOKEN=$(ask "$TENANT/_control/mint?kind=app")
+export SIDECAR TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME TENANT_ID CLIENT_ID
+export PATH=$bin:$PATH
+
+if [ $# -eq 0 ]; then set -- README.md docs/*.md; fi
+python3 scripts/docs_blocks.py "$work" "$@"

@@ -1,0 +1,159 @@
+"""Runs the marked code blocks of the pages that are named; scripts/docs-test.sh says what the marks mean, and calls this."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+work, pages = Path(sys.argv[1]), sys.argv[2:]
+environment = {name: os.environ[name] for name in (
+    "PATH", "HOME", "SIDECAR", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "TENANT_ID", "CLIENT_ID")}
+environment["NO_PROXY"] = "*"
+programs = {"python": ["python3"], "js": ["node", "--input-type=module"]}
+run, skipped, problems = 0, set(), []
+
+# curl as a reader's would be, were it not for this machine's proxies and settings; proxy.example is the proxy under test.
+PRELUDE = """set -euo pipefail
+curl() {
+  local word own=()
+  for word in "$@"; do
+    case $word in http://proxy.example*) own=(--unix-socket "$PROXY_SOCKET") ;; esac
+  done
+  command curl -q --noproxy '*' --max-time 30 "${own[@]}" "$@"
+}
+"""
+
+
+def blocks(text):
+    """Language, marks, text and line of each fenced block."""
+    for found in re.finditer(r"^```(\w+)[ \t]*([^\n]*)\n(.*?)^```$", text, re.M | re.S):
+        yield found[1], found[2].split(), found[3], text.count("\n", 0, found.start()) + 1
+
+
+def squeezed(text):
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def answers(shown, said):
+    pattern = ".*".join(re.escape(part) for part in squeezed(shown).split("…"))
+    return re.fullmatch(pattern, squeezed(said), re.S)
+
+
+class Shell:
+    """One shell for a page, so that what a block sets is there in the next one."""
+
+    def __init__(self):
+        folder = work / f"page-{run}-{len(problems)}"
+        folder.mkdir(exist_ok=True)
+        self.process = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        env=environment, cwd=folder, text=True)
+        self.process.stdin.write(PRELUDE)
+
+    def run(self, text):
+        """What a block prints, and whether it succeeded."""
+        mark = "end-of-block-7f2c"
+        self.process.stdin.write(f"{text}\nprintf '\\n%s\\n' {mark}\n")
+        self.process.stdin.flush()
+        said = []
+        for line in self.process.stdout:
+            if line.strip() == mark:
+                return "".join(said), True
+            said.append(line)
+        return "".join(said), False
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def check(text):
+    file = work / "checked.json"
+    file.write_text(text)
+    done = subprocess.run(["entra-sidecar", "check", "--config", file], env={"PATH": environment["PATH"]}, cwd=work,
+                          capture_output=True, text=True)
+    # A file that only the reader has is no fault of the page.
+    faults = [line for line in done.stderr.splitlines() if "No such file or directory" not in line]
+    return "\n".join(faults)
+
+
+def start_nginx(text):
+    """Puts the section of a page into a whole configuration: sockets in place of ports, and an application behind it."""
+    if not shutil.which("nginx", path=environment["PATH"] + ":/usr/sbin"):
+        return "nginx"
+    listen, backend = work / "proxy.socket", work / "application.socket"
+    text = re.sub(r"listen [^;]+;", f"listen unix:{listen};", text)
+    text = text.replace("127.0.0.1:5000", environment["SIDECAR"].removeprefix("http://")).replace("http://127.0.0.1:8080", f"http://unix:{backend}:")
+    temporary = " ".join(f"{kind}_temp_path {work}/nginx-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (work / "nginx.conf").write_text(f"""
+{"user root;" if os.getuid() == 0 else ""} worker_processes 1; pid {work}/nginx.pid; error_log {work}/nginx.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; {temporary}
+  server {{ listen unix:{backend}; location / {{ return 200 "the application at $request_uri, for $http_authorization\\n"; }} }}
+{text}
+}}
+""")
+    program = shutil.which("nginx", path=environment["PATH"] + ":/usr/sbin")
+    done = subprocess.run([program, "-c", work / "nginx.conf"], capture_output=True, text=True)
+    if done.returncode:
+        problems.append(f"nginx: {done.stderr}")
+    environment["PROXY_SOCKET"] = str(listen)
+    return None
+
+
+def stop_nginx():
+    pid = work / "nginx.pid"
+    if pid.exists():
+        os.kill(int(pid.read_text()), 15)
+
+
+environment["PROXY_SOCKET"] = ""
+for page in pages:
+    shell, said, missing = None, "", None
+    for language, marks, text, line in blocks(Path(page).read_text()):
+        where = f"{page}:{line}"
+        if "answer" in marks:
+            if missing is None and not answers(text, said):
+                problems.append(f"{where}: shown:\n{text}but it said:\n{said[:3000]}")
+            continue
+        if "check" in marks:
+            run += 1
+            if faults := check(text):
+                problems.append(f"{where}: {faults}")
+            continue
+        if "run" not in marks:
+            continue
+        if language == "nginx":
+            missing = start_nginx(text)
+            if missing:
+                skipped.add(missing)
+            else:
+                run += 1
+                shell = None
+            continue
+        if missing:
+            continue
+        run += 1
+        if language == "sh":
+            shell = shell or Shell()
+            said, good = shell.run(text)
+            if not good:
+                shell = None
+        else:
+            if not shutil.which(programs[language][0]):
+                skipped.add(language)
+                continue
+            done = subprocess.run(programs[language], input=text, env=environment, cwd=work, capture_output=True, text=True)
+            said, good = done.stdout + done.stderr, done.returncode == 0
+        if not good:
+            problems.append(f"{where}: failed, saying:\n{said[:3000]}")
+    if shell:
+        shell.close()
+stop_nginx()
+
+print("\n\n".join(problems) or f"docs-test: {run} blocks of {len(pages)} pages hold")
+if skipped:
+    print(f"docs-test: skipped for want of {', '.join(sorted(skipped))}")
+sys.exit(bool(problems))
