@@ -65,6 +65,13 @@ cat >"$work/appsettings.json" <<JSON
     "ClientId": "$CLIENT_ID",
     "ClientCredentials": [{ "SourceType": "ClientSecret", "ClientSecret": "$CLIENT_SECRET" }]
   },
+  // A second app registration, for the APIs that name it.
+  "Partner": {
+    "Instance": "$BASE_URL/",
+    "TenantId": "$TENANT_ID",
+    "ClientId": "$OTHER_CLIENT_ID",
+    "ClientCredentials": [{ "SourceType": "ClientSecret", "ClientSecret": "$OTHER_CLIENT_SECRET" }]
+  },
   "DownstreamApis": {
     // Called as the user whose token comes in.
     "orders": { "BaseUrl": "$DOWNSTREAM_URL", "RelativePath": "orders", "Scopes": ["$DOWNSTREAM_SCOPE"] },
@@ -73,6 +80,12 @@ cat >"$work/appsettings.json" <<JSON
     // Wants signed requests.
     "vouchers": { "BaseUrl": "${DOWNSTREAM_URL}pop/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
                   "AcquireTokenOptions": { "AuthenticationScheme": "PoP" } },
+    // Called as another app registration.
+    "partners": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
+                  "AcquireTokenOptions": { "AuthenticationOptionsName": "Partner" } },
+    // Called as the machine, by its managed identity: no credential at all.
+    "archive": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
+                 "AcquireTokenOptions": { "ManagedIdentity": { "UserAssignedClientId": "$USER_IDENTITY_CLIENT_ID" } } },
     // Nobody consented to this one.
     "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] }
   }
@@ -81,7 +94,7 @@ JSON
 
 # An empty environment: settings and proxies of this machine are no part of the demo.
 # Development, for then the sidecar also shows its OpenAPI document.
-env -i "$bin/entra-sidecar" serve --config "$work/appsettings.json" --environment Development \
+env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" serve --config "$work/appsettings.json" --environment Development \
   --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 sidecar_pid=$!
 pids+=("$sidecar_pid")
@@ -98,9 +111,14 @@ ask() { command curl -q --noproxy '*' --silent --show-error --fail --max-time 30
 # shellcheck disable=SC2034 # the commands below, which `step` evaluates, use them
 {
   TOKEN=$(ask "$TENANT/_control/mint?user=alice")
+  BOB=$(ask "$TENANT/_control/mint?user=bob")
   EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
   FOREIGN=$(ask "$TENANT/_control/mint?user=alice&aud=api://somebody-else")
 }
+
+# The public key of RFC 7638, section 3.1, as a caller might have one.
+# shellcheck disable=SC2034
+PUBLIC_KEY='{"kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}'
 
 # Tokens are long; their first characters are enough for the eye.
 shorten() { sed -E 's/(eyJ[A-Za-z0-9_-]{6})[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+/\1…/g'; }
@@ -140,7 +158,7 @@ chapter() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
 echo
 echo "SIDECAR=$SIDECAR   the sidecar"
 echo "TENANT=$TENANT    stands in for Entra and for the web API"
-echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's user would bring them"
+echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's user would bring them; BOB: one of bob"
 
 # The commands stand in single quotes because `step` shows them as they are and then runs them.
 # shellcheck disable=SC2016
@@ -159,6 +177,19 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   chapter "The same for the application itself: no user"
   step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/reports'
 
+  chapter "The same as another app registration, and as the machine's managed identity"
+  step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/partners'
+  step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/archive'
+
+  chapter "Other scopes, another tenant, a fresh token: overrides of one request"
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeader/orders?optionsOverride.Scopes=api://downstream/write" -H "Authorization: Bearer $TOKEN"'
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.Tenant=fabrikam.onmicrosoft.com"'
+  step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.ForceRefresh=true"'
+  step 400 "ends in '/.default'" 'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.Scopes=User.Read"'
+
   chapter "The sidecar calls the web API, which shows what it received"
   step 200 '{"statusCode":200,' 'curl $SIDECAR/DownstreamApi/orders -H "Authorization: Bearer $TOKEN"'
   step 200 '\"body\":\"{\\\"year\\\":2026}\"' \
@@ -166,15 +197,29 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   step 200 '{"statusCode":404,' \
     'curl "$SIDECAR/DownstreamApiUnauthenticated/reports?optionsOverride.RelativePath=nothing-here?_status=404"'
 
+  chapter "The web API wants more than the token says (continuous access evaluation): the sidecar gets it"
+  step 200 '1700000000' \
+    'curl "$SIDECAR/DownstreamApi/orders?optionsOverride.RelativePath=orders?_challenge=1700000000" -H "Authorization: Bearer $TOKEN"'
+
   chapter "Signed requests (proof of possession): the sidecar holds the key"
   step 200 '{"authorizationHeader":"PoP ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/vouchers'
   step 200 '{"statusCode":200,' 'curl $SIDECAR/DownstreamApiUnauthenticated/vouchers'
 
-  chapter "Agents: the agent itself, and its user account"
+  chapter "Proof of possession: you hold the key, and sign your requests yourself"
+  step 200 '{"authorizationHeader":"PoP ' \
+    'curl -G $SIDECAR/AuthorizationHeaderUnauthenticated/reports --data-urlencode "optionsOverride.AcquireTokenOptions.PopPublicKey=$PUBLIC_KEY"'
+  step 400 'PopPublicKey' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.PopPublicKey=nonsense"'
+
+  chapter "Agents: the agent itself, for the user who calls, and its user account"
   step 200 '{"authorizationHeader":"Bearer ' \
     'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?AgentIdentity=$AGENT_ID"'
   step 200 '{"authorizationHeader":"Bearer ' \
+    'curl "$SIDECAR/AuthorizationHeader/orders?AgentIdentity=$AGENT_ID" -H "Authorization: Bearer $TOKEN"'
+  step 200 '{"authorizationHeader":"Bearer ' \
     'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?AgentIdentity=$AGENT_ID&AgentUsername=$AGENT_USERNAME"'
+  step 200 '\"preferred_username\":\"agent-user@' \
+    'curl "$SIDECAR/DownstreamApiUnauthenticated/orders?AgentIdentity=$AGENT_ID&AgentUserId=$AGENT_USER_ID"'
   step 400 'AgentUsername requires AgentIdentity to be specified' \
     'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?AgentUsername=$AGENT_USERNAME"'
 
@@ -185,6 +230,11 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
     'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=job-17"'
   step 401 'No long-running session for this key' \
     'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=job-18"'
+
+  step 403 'belongs to another user' \
+    'curl "$SIDECAR/AuthorizationHeader/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=job-17" -H "Authorization: Bearer $BOB"'
+  step 200 'X-Long-Running-Session-Key: ' \
+    'curl "$SIDECAR/AuthorizationHeader/orders?optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=AllocateForMe" -H "Authorization: Bearer $TOKEN"'
 
   chapter "Requests that make no sense"
   step 400 'Service name is required' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/'
@@ -197,6 +247,13 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
 
   chapter "Entra refuses: its own words reach the caller"
   step 500 '"errorCode":"invalid_grant"' 'curl $SIDECAR/AuthorizationHeader/mail -H "Authorization: Bearer $TOKEN"'
+
+  chapter "Entra throttles: it is left alone for as long as it said, and the caller is told"
+  ask -X POST "$TENANT/_control/faults?kind=token&status=429&retry_after=60"
+  step 503 'Retry-After: 60' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.FmiPath=busy"'
+  step 503 'Retry-After: ' \
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.FmiPath=busy"'
 
   chapter "Entra is down: cached tokens are still served, others are 503 and may be retried"
   ask -X POST "$TENANT/_control/faults?kind=token&cut=answer&times=1000000"

@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded, Rejected};
+use crate::descriptors;
 use crate::http::{self, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
@@ -46,7 +47,9 @@ struct Running {
 fn start(config: Config) -> Result<Running, String> {
     // Before any thread is there: a signal that comes early must not end the process half built.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
-    let server = Server::bind(&config.listen, &http_limits(&config)).map_err(|error| error.to_string())?;
+    let mut limits = http_limits(&config);
+    limits.connections = descriptors::provide_for(limits.connections, limits.workers);
+    let server = Server::bind(&config.listen, &limits).map_err(|error| error.to_string())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
     let exchange = exchange(&config, &metrics)?;
@@ -134,6 +137,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
         log::warn!("{key} is taken at the start only; restart for the changed value");
     }
     routes.replace(service);
+    shared.acquirer.forget_refusals();
     Ok(())
 }
 

@@ -62,11 +62,18 @@ fn registrations(config: &Config) -> impl Iterator<Item = &Arc<Registration>> {
 }
 
 fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
-    let credentials = Credentials::new(&registration.credentials);
-    for inspection in credentials.inspect(now) {
-        let key = format!("{}:ClientCredentials:{}", registration.section, inspection.index);
+    let lists = [
+        ("ClientCredentials", &registration.credentials),
+        ("TokenDecryptionCredentials", &registration.decryption_credentials),
+    ];
+    let inspections = lists.into_iter().flat_map(|(list, descriptions)| {
+        let inspections = Credentials::new(descriptions).inspect(now);
+        inspections.into_iter().map(move |inspection| (list, inspection))
+    });
+    for (list, inspection) in inspections {
+        let key = format!("{}:{list}:{}", registration.section, inspection.index);
         match inspection.result {
-            Ok(_) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
+            Ok(()) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
             Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
         }
     }

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credentials;
+pub mod descriptors;
 pub mod guid;
 pub mod healthcheck;
 pub mod http;

@@ -36,6 +36,8 @@ fn a_server_without_descriptors_survives() {
     // There is an idle connection: it makes room.
     let (mut oldest, mut other) = (server.client(), server.client());
     assert_eq!(oldest.get("/").answer().status, 200);
+    // Since when it waits is noted after its answer has left.
+    eventually("the oldest is idle", || server.monitor.stats().idle == 2);
     assert_eq!(other.get("/").answer().status, 200);
     eventually("both are idle", || server.monitor.stats().idle == 2);
     let taken = leave_one();

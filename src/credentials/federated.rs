@@ -35,26 +35,24 @@ impl FederatedToken {
         Self { path, file }
     }
 
-    fn valid(&self, now: u64) -> Result<(Secret<String>, Option<u64>), String> {
+    fn valid(&self, now: u64) -> Result<Secret<String>, String> {
         let token = self.file.current()?;
         match token.expires_at {
             Some(at) if at <= now => {
                 Err(format!("{}: the token in it expired {} s ago and was not renewed", self.path.display(), now - at))
             }
-            expires_at => Ok((token.text.clone(), expires_at)),
+            _ => Ok(token.text.clone()),
         }
     }
 }
 
 impl Source for FederatedToken {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
-        let (text, _) = self.valid(context.clock.unix()).map_err(Failure::Unusable)?;
-        Ok(ClientAuth::Assertion(text))
+        self.valid(context.clock.unix()).map(ClientAuth::Assertion).map_err(Failure::Unusable)
     }
 
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
-        // Its expiry is no date to warn about: the file is renewed long before.
-        self.valid(now).map(|_| None)
+    fn inspect(&self, now: u64) -> Result<(), String> {
+        self.valid(now).map(drop)
     }
 
     fn reload(&self) {

@@ -27,9 +27,9 @@ impl Source for IdentityAssertion {
         context.identities.managed_identity(self.client_id.as_deref(), audience).map(ClientAuth::Assertion)
     }
 
-    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
+    fn inspect(&self, _: u64) -> Result<(), String> {
         // Only the network knows more.
-        Ok(None)
+        Ok(())
     }
 }
 

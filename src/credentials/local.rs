@@ -56,16 +56,21 @@ impl LocalCertificate {
         Self { name: "the user's store".into(), place: Place::Store(store), notice: Notice::default() }
     }
 
-    /// The certificate as it is now, where it is valid.
-    pub fn valid(&self, now: u64) -> Outcome {
-        let certificate = match &self.place {
-            Place::Files(files) => files.current()?,
-            Place::Store(store) => store.find(now)?,
+    /// The certificate as it is now.
+    fn current(&self, now: u64) -> Outcome {
+        match &self.place {
+            Place::Files(files) => files.current(),
+            Place::Store(store) => store.find(now),
             Place::Value { read, once } => {
                 let read = || read().map(Arc::new).map_err(|reason| format!("{}: {reason}", self.name));
-                once.get_or_init(read).clone()?
+                once.get_or_init(read).clone()
             }
-        };
+        }
+    }
+
+    /// The same, where it is valid.
+    pub fn valid(&self, now: u64) -> Outcome {
+        let certificate = self.current(now)?;
         self.notice.check(&self.name, certificate.validity, now)?;
         Ok(certificate)
     }
@@ -77,12 +82,16 @@ impl Source for LocalCertificate {
         assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)
     }
 
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
-        self.valid(now).map(|certificate| Some(certificate.validity.not_after))
+    fn inspect(&self, now: u64) -> Result<(), String> {
+        self.valid(now).map(drop)
     }
 
-    fn certificate(&self, context: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
-        Some(self.valid(context.clock.unix()).map_err(Failure::Unusable))
+    fn expires_at(&self, now: u64) -> Option<u64> {
+        self.current(now).ok().map(|certificate| certificate.validity.not_after)
+    }
+
+    fn certificate(&self, now: u64) -> Option<Outcome> {
+        Some(self.valid(now))
     }
 
     fn reload(&self) {

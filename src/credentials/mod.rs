@@ -104,12 +104,22 @@ pub trait Source: Send + Sync {
     /// What goes into the request at hand.
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
-    /// Judges what can be judged without the network: unix seconds at which it expires, where it does.
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String>;
+    /// Judges what can be judged without the network.
+    fn inspect(&self, now: u64) -> Result<(), String>;
 
-    /// The certificate with its key, where the source has one that leaves it: what encrypted tokens are decrypted with.
-    fn certificate(&self, _: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
+    /// Unix seconds at which its certificate expires or expired, where it has one that has been read.
+    fn expires_at(&self, _: u64) -> Option<u64> {
         None
+    }
+
+    /// The certificate with its key, as far as it is known without the network: what encrypted tokens are decrypted with.
+    fn certificate(&self, _: u64) -> Option<Result<Arc<Certificate>, String>> {
+        None
+    }
+
+    /// Has a certificate that is elsewhere read from there.
+    fn fetch(&self, _: &Context<'_>) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Forgets what it has read, since the token service did not like it.
@@ -129,6 +139,12 @@ pub struct Credential {
     rests_until: AtomicU64,
 }
 
+impl Credential {
+    const fn failed(&self, failure: Failure) -> CredentialFailure {
+        CredentialFailure { index: self.index, source_type: self.source_type, failure }
+    }
+}
+
 /// The credentials of one registration, in order.
 pub struct Credentials {
     list: Vec<Credential>,
@@ -141,8 +157,10 @@ pub struct Inspection {
     pub index: usize,
     /// Its `SourceType`.
     pub source_type: &'static str,
-    /// Unix seconds at which it expires, or why it cannot be used.
-    pub result: Result<Option<u64>, String>,
+    /// Unix seconds at which its certificate expires or expired.
+    pub expires_at: Option<u64>,
+    /// Why it cannot be used.
+    pub result: Result<(), String>,
 }
 
 impl Credentials {
@@ -172,14 +190,14 @@ impl Credentials {
         let rests = |credential: &&Credential| credential.rests_until.load(Ordering::Relaxed) > now;
         let (resting, awake): (Vec<_>, Vec<_>) = self.list.iter().partition(rests);
         let mut failures = Vec::new();
-        for Credential { index, source_type, source, .. } in awake.into_iter().chain(resting) {
-            match source.authenticate(context) {
+        for credential in awake.into_iter().chain(resting) {
+            match credential.source.authenticate(context) {
                 Ok(auth) => {
                     self.rest(&failures, now);
                     return Ok(auth);
                 }
                 Err(failure) => {
-                    let failure = CredentialFailure { index: *index, source_type, failure };
+                    let failure = credential.failed(failure);
                     log::warn!("{}: {failure}", context.registration.section);
                     failures.push(failure);
                 }
@@ -197,12 +215,21 @@ impl Credentials {
     }
 
     /// The certificates whose keys are at hand, each or why not: what encrypted tokens are decrypted with.
-    pub fn certificates(&self, context: &Context<'_>) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
-        let certificate = |Credential { index, source_type, source, .. }: &Credential| {
-            let failed = |failure| CredentialFailure { index: *index, source_type, failure };
-            Some(source.certificate(context)?.map_err(failed))
+    pub fn certificates(&self, now: u64) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
+        let certificate = |credential: &Credential| {
+            let found = credential.source.certificate(now)?;
+            Some(found.map_err(|reason| credential.failed(Failure::Unusable(reason))))
         };
         self.list.iter().filter_map(certificate).collect()
+    }
+
+    /// Reads those that are elsewhere; what could not be read.
+    pub fn fetch(&self, context: &Context<'_>) -> Vec<CredentialFailure> {
+        let fetch = |credential: &Credential| {
+            let failure = credential.source.fetch(context).err()?;
+            Some(credential.failed(failure))
+        };
+        self.list.iter().filter_map(fetch).collect()
     }
 
     /// Judges each without the network.
@@ -210,6 +237,7 @@ impl Credentials {
         let inspect = |credential: &Credential| Inspection {
             index: credential.index,
             source_type: credential.source_type,
+            expires_at: credential.source.expires_at(now),
             result: credential.source.inspect(now),
         };
         self.list.iter().map(inspect).collect()
@@ -270,8 +298,8 @@ impl Source for SharedSecret {
         Ok(ClientAuth::Secret(self.0.clone()))
     }
 
-    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
-        Ok(None)
+    fn inspect(&self, _: u64) -> Result<(), String> {
+        Ok(())
     }
 }
 

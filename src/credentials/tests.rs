@@ -28,8 +28,8 @@ impl Source for Scripted {
         state.0.clone().map(|()| ClientAuth::Secret(Secret::new("s".into())))
     }
 
-    fn inspect(&self, _: u64) -> Result<Option<u64>, String> {
-        Ok(None)
+    fn inspect(&self, _: u64) -> Result<(), String> {
+        Ok(())
     }
 }
 

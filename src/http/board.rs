@@ -206,6 +206,13 @@ impl Board {
         waiting.min().map(|place| (place, self.token(place.1)))
     }
 
+    /// Whether one waits for its next request since this moment or a later one.
+    pub fn any_idle_since(&self, moment: Instant) -> bool {
+        let moment = self.stamp(moment);
+        let since = |line: &Line| line.since.load(Ordering::Relaxed);
+        self.lines.iter().any(|line| state(line) == State::Idle && (moment..NEVER).contains(&since(line)))
+    }
+
     /// Those in a state.
     pub fn all_in(&self, wanted: impl Fn(State) -> bool) -> impl Iterator<Item = Token> {
         (0u32..).zip(&self.lines).filter(move |(_, line)| wanted(state(line))).map(|(index, _)| self.token(index))
@@ -277,6 +284,15 @@ mod tests {
             after = Some(place);
         }
         assert_eq!(order, [2, 3, 0]);
+    }
+
+    #[test]
+    fn who_waits_since_when_is_known_of_the_idle_alone() {
+        let (board, tokens) = board();
+        let at = |secs| board.started + Duration::from_secs(secs);
+        board.waiting(tokens[0], State::Idle, at(99), at(3));
+        board.waiting(tokens[1], State::Parked, at(99), at(7));
+        assert!(board.any_idle_since(at(3)) && !board.any_idle_since(at(4)));
     }
 
     #[test]

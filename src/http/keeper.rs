@@ -12,6 +12,8 @@ use super::handler::Handler;
 
 /// How often the end looks whether something is still in flight.
 const DRAIN_PERIOD: Duration = Duration::from_millis(2);
+/// What was answered this recently may be sending its next request already, and would lose it if the connection were closed.
+const GRACE: Duration = Duration::from_millis(500);
 /// For the workers to notice that all is over.
 const LAST_ROUND: Duration = Duration::from_millis(100);
 
@@ -50,11 +52,13 @@ fn serve<H: Handler>(shared: &Shared<H>) {
 
 fn drain<H: Handler>(shared: &Shared<H>) {
     let board = &shared.board;
-    let end = Instant::now() + shared.limits.shutdown_timeout;
+    let began = Instant::now();
+    let end = began + shared.limits.shutdown_timeout;
     let mut watch = board.crew.watch();
     shared.close_gates();
     while shared.table.open() > 0 && Instant::now() < end {
-        if board.all_in(State::is_in_flight).next().is_none() {
+        let settled = began.elapsed() >= GRACE || !board.any_idle_since(began.checked_sub(GRACE).unwrap_or(began));
+        if settled && board.all_in(State::is_in_flight).next().is_none() {
             board.advance(Phase::Finishing);
         }
         if board.phase() == Phase::Finishing {

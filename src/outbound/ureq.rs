@@ -111,8 +111,8 @@ impl UreqExchange {
             .accept("")
             .accept_encoding("")
             .max_response_header_size(MAX_ANSWER_HEAD)
-            // One more than the limit, or a head above it could not be told from one that ends.
-            .input_buffer_size(MAX_ANSWER_HEAD + 1)
+            // Not more than the limit, which the client would else hold against what follows an interim answer too.
+            .input_buffer_size(MAX_ANSWER_HEAD)
             .output_buffer_size(16 * 1024)
             .max_idle_connections(IDLE)
             .max_idle_connections_per_host(IDLE_PER_HOST)

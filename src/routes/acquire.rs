@@ -173,13 +173,8 @@ impl<'a> Acquisition<'a> {
     /// A token that meets a challenge of the API. Waits in place, since the API was called already. Where Entra
     /// wants the user's interaction instead, its refusal carries a challenge: the API's, unless it has its own.
     pub fn token_with_claims(&self, call: &Call<'_>, claims: &str) -> Result<Arc<AccessToken>, Halt> {
-        call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?).map_err(|error| match error {
-            token::Error::Refused(mut refusal) if refusal.wants_interaction() => {
-                Arc::make_mut(&mut refusal).claims.get_or_insert_with(|| claims.to_owned());
-                token::Error::Refused(refusal).into()
-            }
-            other => other.into(),
-        })
+        let token = call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?);
+        Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
 
     /// The header's value: the token itself, or a request signed with the sidecar's own key.

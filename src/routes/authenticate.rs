@@ -99,7 +99,10 @@ fn with_keys(
             Problem::unavailable("Signing keys are not available", KEY_RETRY).into()
         });
     };
-    let outcome = check(&keys, call.shared.clock.unix());
+    let now = call.shared.clock.unix();
+    #[cfg(feature = "jwe")]
+    service.decryption.renew(&service.validator, now);
+    let outcome = check(&keys, now);
     if let Err(Rejection::KeyNotFound) = &outcome
         && !waited
         && service.keys.on_unknown_kid(&keys, call.wake()) == RefreshAnswer::Wait

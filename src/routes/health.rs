@@ -92,7 +92,7 @@ fn expiries(call: &Call<'_>) -> Figure {
     let mut values = Vec::new();
     for client in call.service.clients() {
         for inspection in client.credentials.inspect(now) {
-            if let Ok(Some(expiry)) = inspection.result {
+            if let Some(expiry) = inspection.expires_at {
                 let section = &client.registration.section;
                 let label = format!("credential=\"{section}:ClientCredentials:{}\"", inspection.index);
                 values.push((label, expiry as f64));

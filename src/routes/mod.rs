@@ -5,6 +5,8 @@ pub mod admit;
 mod authenticate;
 mod authorization_header;
 mod correlation;
+#[cfg(feature = "jwe")]
+mod decryption;
 mod downstream_api;
 mod health;
 pub mod problem;
@@ -97,9 +99,9 @@ impl Call<'_> {
 impl Routes {
     /// Answers with this configuration.
     pub fn new(shared: Shared, service: Service) -> Self {
-        #[cfg(feature = "jwe")]
-        service.read_decryption_keys(&shared);
-        Self { shared, service: RwLock::new(Arc::new(service)), started: Instant::now() }
+        let service = Arc::new(service);
+        ready(&service, &shared);
+        Self { shared, service: RwLock::new(service), started: Instant::now() }
     }
 
     /// The configuration in force.
@@ -109,10 +111,10 @@ impl Routes {
 
     /// Answers with another configuration from now on; requests under way keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
-        #[cfg(feature = "jwe")]
-        service.read_decryption_keys(&self.shared);
+        let service = Arc::new(service);
+        ready(&service, &self.shared);
         let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut current, Arc::new(service))
+        std::mem::replace(&mut current, service)
     }
 
     /// What lives as long as the process.
@@ -157,6 +159,13 @@ impl Routes {
         log_access(method, endpoint, reply.status, duration, id);
         reply
     }
+}
+
+/// Sets going what a configuration needs beside the requests.
+fn ready(service: &Arc<Service>, shared: &Shared) {
+    shared.acquirer.find_region(service.clients());
+    #[cfg(feature = "jwe")]
+    decryption::start(service, shared);
 }
 
 /// One line a request: never the query, which may hold what is nobody's business.

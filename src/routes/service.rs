@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::admit::Admission;
+#[cfg(feature = "jwe")]
+use super::decryption::Decryption;
 use crate::config::{Api, Config};
 use crate::credentials::{Client, Credentials};
-#[cfg(feature = "jwe")]
-use crate::credentials::{Context, Failure, Identities};
 use crate::jwks::Keys;
-#[cfg(feature = "jwe")]
-use crate::jwt::jwe::DecryptionKey;
 use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
-#[cfg(feature = "jwe")]
-use crate::secret::Secret;
 use crate::shr::{RequestSigner, SignerError};
 
 /// A configuration and what was built from it.
@@ -25,6 +21,9 @@ pub struct Service {
     pub admission: Admission,
     /// Which tokens are accepted.
     pub validator: Validator,
+    /// What it decrypts with.
+    #[cfg(feature = "jwe")]
+    pub(super) decryption: Decryption,
     /// Which signed requests are.
     pub signed_requests: SignedRequests,
     /// What they are verified with.
@@ -62,34 +61,13 @@ impl Service {
                 Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes),
                 config.limits.validated_tokens,
             ),
+            #[cfg(feature = "jwe")]
+            decryption: Decryption::new(&config.azure_ad),
             keys,
             client: client(&config.azure_ad),
             clients: config.registrations.iter().map(|(name, own)| (name.clone(), client(own))).collect(),
             config,
         })
-    }
-
-    /// Reads the certificates of `TokenDecryptionCredentials`, and says which cannot be used.
-    #[cfg(feature = "jwe")]
-    pub fn read_decryption_keys(&self, shared: &super::Shared) {
-        let registration = &self.config.azure_ad;
-        let context = Context {
-            audience: "",
-            registration,
-            clock: &*shared.clock,
-            exchange: &*shared.exchange,
-            identities: &NoIdentities,
-            correlation_id: "",
-        };
-        let certificates = Credentials::new(&registration.decryption_credentials).certificates(&context);
-        let keys = certificates.into_iter().filter_map(|certificate| {
-            let key = certificate.map_err(|failure| failure.to_string()).and_then(|certificate| {
-                let own = certificate.chain.first().map(Vec::as_slice);
-                DecryptionKey::new(&certificate.private_key, own).map_err(|error| error.to_string())
-            });
-            key.inspect_err(|reason| log::error!("{}:TokenDecryptionCredentials: {reason}", registration.section)).ok()
-        });
-        self.validator.set_decryption_keys(keys.collect());
     }
 
     /// The API of this name: exactly so, else the only one without regard to case.
@@ -121,16 +99,5 @@ impl Service {
     /// Every registration.
     pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         std::iter::once(&self.client).chain(self.clients.values())
-    }
-}
-
-/// Decryption keys are had without asking anybody for a token.
-#[cfg(feature = "jwe")]
-struct NoIdentities;
-
-#[cfg(feature = "jwe")]
-impl Identities for NoIdentities {
-    fn managed_identity(&self, _: Option<&str>, _: &str) -> Result<Secret<String>, Failure> {
-        Err(Failure::Unusable("decryption credentials are on this machine".to_owned()))
     }
 }

@@ -115,12 +115,19 @@ pub enum Lookup {
 pub struct Lead {
     key: CacheKey,
     mode: Mode,
+    generation: u64,
     flight: Arc<Flight>,
     cache: Arc<Cache>,
     landed: bool,
 }
 
 impl Lead {
+    /// The cached token that does not meet the claims which are asked for: it was found revoked.
+    pub fn revoked(&self) -> Option<Arc<AccessToken>> {
+        self.mode.claims?;
+        self.cache.lock().entries.get(&self.key)?.token.clone()
+    }
+
     /// Ends the flight: stores what is to be stored and wakes everyone. Returns what the caller answers,
     /// which is the old token where a new one could not be had for a passing reason.
     pub fn land(
@@ -156,6 +163,8 @@ struct Block {
     until: Instant,
     error: Error,
     reason: Reason,
+    /// Of the configuration that the request was made with.
+    generation: u64,
 }
 
 /// Why no attempt is made.
@@ -170,9 +179,15 @@ enum Reason {
 }
 
 impl Block {
-    /// Who forces skips what is remembered; a throttle is not the caller's to skip.
-    fn holds(&self, clock: &dyn Clock, mode: Mode) -> bool {
-        (mode.reads() || self.reason == Reason::Throttled) && clock.instant() < self.until
+    /// Who forces skips what is remembered, and a refusal is forgotten with the configuration that was refused; a
+    /// throttle is nobody's to skip.
+    fn holds(&self, clock: &dyn Clock, mode: Mode, generation: u64) -> bool {
+        let counts = match self.reason {
+            Reason::Refused => mode.reads() && self.generation == generation,
+            Reason::Paused => mode.reads(),
+            Reason::Throttled => true,
+        };
+        counts && clock.instant() < self.until
     }
 }
 
@@ -181,6 +196,7 @@ struct State {
     entries: Lru<CacheKey, Entry>,
     flights: HashMap<CacheKey, Arc<Flight>>,
     evicted: u64,
+    generation: u64,
 }
 
 /// Figures for the metrics.
@@ -204,7 +220,12 @@ impl Cache {
     /// With its bounds.
     pub fn new(entries: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { entries: Lru::new(entries, bytes), flights: HashMap::new(), evicted: 0 }),
+            state: Mutex::new(State {
+                entries: Lru::new(entries, bytes),
+                flights: HashMap::new(),
+                evicted: 0,
+                generation: 0,
+            }),
         })
     }
 
@@ -232,7 +253,8 @@ impl Cache {
                     Freshness::Fresh => return Lookup::Hit(Arc::clone(token)),
                     Freshness::RefreshDue => {
                         let token = Arc::clone(token);
-                        let waits = entry.blocked.as_ref().is_some_and(|block| block.holds(clock, mode));
+                        let waits =
+                            entry.blocked.as_ref().is_some_and(|block| block.holds(clock, mode, state.generation));
                         if waits || state.flights.contains_key(key) {
                             return Lookup::Hit(token);
                         }
@@ -242,7 +264,7 @@ impl Cache {
                     Freshness::Expired => {}
                 }
             }
-            if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(clock, mode)) {
+            if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(clock, mode, state.generation)) {
                 // A token in its last minutes is for an outage; a refusal is an answer.
                 return match expiring.filter(|_| block.reason != Reason::Refused) {
                     Some(token) => Lookup::Hit(token),
@@ -267,7 +289,7 @@ impl Cache {
     fn lead(self: &Arc<Self>, state: &mut State, key: &CacheKey, mode: Mode) -> Lead {
         let flight = Arc::new(Flight::new(mode.claims));
         state.flights.insert(*key, Arc::clone(&flight));
-        Lead { key: *key, mode, flight, cache: Arc::clone(self), landed: false }
+        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), landed: false }
     }
 
     fn store(
@@ -291,8 +313,8 @@ impl Cache {
                 let old = state.entries.remove(&lead.key).unwrap_or_default();
                 let token = old.token.filter(|token| freshness(now, token.expires_at, None) != Freshness::Expired);
                 // What was remembered before stays so where this failure says nothing about it.
-                let blocked = block(&error, lead.mode, clock, token.is_some())
-                    .or(old.blocked.filter(|block| block.holds(clock, Mode::default())));
+                let blocked = block(&error, lead, clock, token.is_some())
+                    .or(old.blocked.filter(|block| block.holds(clock, Mode::default(), state.generation)));
                 let answer = match (&error, &token) {
                     (Error::Unavailable(_), Some(token)) if lead.mode.reads() => Ok(Arc::clone(token)),
                     _ => Err(error),
@@ -315,17 +337,17 @@ impl Cache {
         CacheFigures { entries: state.entries.len(), bytes: state.entries.weight(), evicted: state.evicted }
     }
 
-    /// Forgets everything; flights under way go on.
-    pub fn clear(&self) {
-        self.lock().entries.clear();
+    /// Forgets every refusal, also of the requests under way: what was refused may be configured otherwise now.
+    pub fn forget_refusals(&self) {
+        self.lock().generation += 1;
     }
 }
 
 /// What is remembered of a failure.
-fn block(error: &Error, mode: Mode, clock: &dyn Clock, has_token: bool) -> Option<Block> {
+fn block(error: &Error, lead: &Lead, clock: &dyn Clock, has_token: bool) -> Option<Block> {
     let (reason, pause) = match error {
         // A refusal of certain claims says nothing about the key's ordinary token.
-        Error::Refused(_) if mode.claims.is_none() => (Reason::Refused, REFUSAL_MEMORY),
+        Error::Refused(_) if lead.mode.claims.is_none() => (Reason::Refused, REFUSAL_MEMORY),
         Error::Unavailable(unavailable) => match unavailable.retry_after {
             Some(seconds) => (Reason::Throttled, Duration::from_secs(seconds)),
             None if has_token => (Reason::Paused, STALE_PAUSE),
@@ -333,225 +355,8 @@ fn block(error: &Error, mode: Mode, clock: &dyn Clock, has_token: bool) -> Optio
         },
         _ => return None,
     };
-    Some(Block { until: clock.instant() + pause, error: error.clone(), reason })
+    Some(Block { until: clock.instant() + pause, error: error.clone(), reason, generation: lead.generation })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::error::{OAuthRefusal, Unavailable};
-    use super::super::key::KeyBuilder;
-    use super::*;
-    use crate::clock::ManualClock;
-
-    const NOW: u64 = 1_000_000;
-
-    /// A clock that stands at this moment.
-    fn at(unix: u64) -> ManualClock {
-        let clock = ManualClock::at(NOW);
-        clock.advance(Duration::from_secs(unix - NOW));
-        clock
-    }
-
-    fn token(text: &str, expires_at: u64, refresh_at: Option<u64>) -> Arc<AccessToken> {
-        Arc::new(AccessToken { header: Secret::new(format!("Bearer {text}")), expires_at, refresh_at })
-    }
-
-    fn key(name: &str) -> CacheKey {
-        KeyBuilder::new("test").text(name).finish()
-    }
-
-    fn no_wake() -> Wake {
-        Box::new(|| {})
-    }
-
-    fn look(cache: &Arc<Cache>, now: u64, mode: Mode) -> Lookup {
-        cache.look_up(&key("k"), &at(now), mode, || true, no_wake)
-    }
-
-    fn lead(cache: &Arc<Cache>, now: u64, mode: Mode) -> Lead {
-        match look(cache, now, mode) {
-            Lookup::Lead(lead) => lead,
-            other => panic!("expected to lead, got {other:?}"),
-        }
-    }
-
-    fn refused() -> Error {
-        Error::Refused(Arc::new(OAuthRefusal { code: "invalid_grant".into(), ..OAuthRefusal::default() }))
-    }
-
-    fn throttled(retry_after: Option<u64>) -> Error {
-        Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after }))
-    }
-
-    const FORCE: Mode = Mode { force: true, anew: false, claims: None };
-    const CLAIMS: Mode = Mode { force: false, anew: false, claims: Some([1; 32]) };
-
-    #[test]
-    fn freshness_turns_exactly_at_its_limits() {
-        for (now, expected) in [
-            (NOW, Freshness::Fresh),
-            (NOW + 1799, Freshness::Fresh),
-            (NOW + 1800, Freshness::RefreshDue),
-            (NOW + 3299, Freshness::RefreshDue),
-            (NOW + 3300, Freshness::Expiring),
-            (NOW + 3599, Freshness::Expiring),
-            (NOW + 3600, Freshness::Expired),
-        ] {
-            assert_eq!(freshness(now, NOW + 3600, Some(NOW + 1800)), expected, "{}", now - NOW);
-        }
-    }
-
-    #[test]
-    fn one_leads_and_the_others_share_the_outcome() {
-        let cache = Cache::new(10, 10_000);
-        let lead = lead(&cache, NOW, Mode::default());
-        let Lookup::Follow(flight, true) = look(&cache, NOW, Mode::default()) else { panic!("expected to follow") };
-        assert!(flight.outcome().is_none());
-        lead.land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
-        assert_eq!(flight.outcome().unwrap().unwrap().token(), "t");
-        assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Hit(_)));
-    }
-
-    #[test]
-    fn other_claims_wait_but_do_not_share() {
-        let cache = Cache::new(10, 10_000);
-        let _lead = lead(&cache, NOW, CLAIMS);
-        assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Follow(_, false)));
-        assert!(matches!(look(&cache, NOW, CLAIMS), Lookup::Follow(_, true)));
-    }
-
-    #[test]
-    fn a_lost_leader_does_not_leave_the_others_waiting() {
-        let cache = Cache::new(10, 10_000);
-        let lead = lead(&cache, NOW, Mode::default());
-        let Lookup::Follow(flight, _) = look(&cache, NOW, Mode::default()) else { panic!("expected to follow") };
-        drop(lead);
-        assert!(matches!(flight.outcome(), Some(Err(Error::Abandoned))));
-        assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Lead(_)));
-    }
-
-    #[test]
-    fn force_and_claims_skip_the_read_and_replace_the_entry() {
-        for mode in [FORCE, CLAIMS] {
-            let cache = Cache::new(10, 10_000);
-            lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 3600, None))).unwrap();
-            lead(&cache, NOW, mode).land(&at(NOW), Ok(token("new", NOW + 3600, None))).unwrap();
-            let Lookup::Hit(found) = look(&cache, NOW, Mode::default()) else { panic!("expected a hit") };
-            assert_eq!(found.token(), "new");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_remembered_for_five_seconds_and_skipped_by_force() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
-        assert!(matches!(look(&cache, NOW + 4, Mode::default()), Lookup::Blocked(Error::Refused(_))));
-        drop(lead(&cache, NOW + 4, FORCE));
-        drop(lead(&cache, NOW + 5, Mode::default()));
-    }
-
-    #[test]
-    fn the_memory_of_a_refusal_lasts_to_the_millisecond() {
-        let (cache, clock) = (Cache::new(10, 10_000), at(NOW));
-        let look = || cache.look_up(&key("k"), &clock, Mode::default(), || true, no_wake);
-        clock.advance(Duration::from_millis(900));
-        let Lookup::Lead(lead) = look() else { panic!("expected to lead") };
-        lead.land(&clock, Err(refused())).unwrap_err();
-        clock.advance(Duration::from_millis(4999));
-        assert!(matches!(look(), Lookup::Blocked(_)));
-        clock.advance(Duration::from_millis(1));
-        assert!(matches!(look(), Lookup::Lead(_)));
-    }
-
-    #[test]
-    fn a_refusal_of_claims_is_not_remembered_against_the_ordinary_token() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, CLAIMS).land(&at(NOW), Err(refused())).unwrap_err();
-        drop(lead(&cache, NOW, Mode::default()));
-    }
-
-    #[test]
-    fn a_refusal_of_claims_does_not_make_an_earlier_refusal_forgotten() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
-        lead(&cache, NOW + 1, CLAIMS).land(&at(NOW + 1), Err(refused())).unwrap_err();
-        assert!(matches!(look(&cache, NOW + 4, Mode::default()), Lookup::Blocked(Error::Refused(_))));
-    }
-
-    #[test]
-    fn who_forces_does_not_wait_for_a_pause_that_is_none_of_the_services() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
-        lead(&cache, NOW, FORCE).land(&at(NOW), Err(throttled(None))).unwrap_err();
-        for mode in [FORCE, CLAIMS] {
-            drop(lead(&cache, NOW, mode));
-        }
-    }
-
-    #[test]
-    fn a_throttle_holds_for_everyone_until_it_ends() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(throttled(Some(7)))).unwrap_err();
-        for mode in [Mode::default(), FORCE, CLAIMS] {
-            assert!(matches!(look(&cache, NOW + 6, mode), Lookup::Blocked(Error::Unavailable(_))));
-        }
-        drop(lead(&cache, NOW + 7, Mode::default()));
-    }
-
-    #[test]
-    fn an_outage_without_advice_is_not_remembered() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(throttled(None))).unwrap_err();
-        drop(lead(&cache, NOW, Mode::default()));
-    }
-
-    #[test]
-    fn a_token_in_its_last_minutes_is_served_while_no_other_can_be_had() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
-        let served = lead(&cache, NOW + 1, Mode::default()).land(&at(NOW + 1), Err(throttled(None))).unwrap();
-        assert_eq!(served.token(), "old");
-        assert!(matches!(look(&cache, NOW + 2, Mode::default()), Lookup::Hit(_)), "not every caller tries again");
-        lead(&cache, NOW + 150, FORCE).land(&at(NOW + 150), Err(throttled(None))).unwrap_err();
-        lead(&cache, NOW + 200, Mode::default()).land(&at(NOW + 200), Err(throttled(None))).unwrap_err();
-    }
-
-    #[test]
-    fn a_token_in_its_last_minutes_does_not_hide_a_refusal() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
-        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Blocked(Error::Refused(_))));
-    }
-
-    #[test]
-    fn a_session_that_starts_anew_reads_refusals_but_no_token() {
-        let anew = Mode { anew: true, ..Mode::default() };
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 3600, None))).unwrap();
-        lead(&cache, NOW, anew).land(&at(NOW), Err(refused())).unwrap_err();
-        assert!(matches!(look(&cache, NOW + 1, anew), Lookup::Blocked(Error::Refused(_))));
-        assert!(matches!(look(&cache, NOW + 1, Mode::default()), Lookup::Hit(_)));
-    }
-
-    #[test]
-    fn a_refused_renewal_does_not_take_the_token_away() {
-        let cache = Cache::new(10, 10_000);
-        lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, Some(NOW + 10)))).unwrap();
-        let Lookup::HitAndRefresh(_, renewal) = look(&cache, NOW + 10, Mode::default()) else { panic!("due") };
-        assert!(matches!(look(&cache, NOW + 10, Mode::default()), Lookup::Hit(_)), "only one renews");
-        renewal.land(&at(NOW + 10), Err(refused())).unwrap_err();
-        assert!(matches!(look(&cache, NOW + 11, Mode::default()), Lookup::Hit(_)));
-    }
-
-    #[test]
-    fn without_a_permit_nobody_leads_but_hits_and_followers_are_served() {
-        let cache = Cache::new(10, 10_000);
-        let none = |name: &str| cache.look_up(&key(name), &at(NOW), Mode::default(), || false, no_wake);
-        assert!(matches!(none("k"), Lookup::NoPermit));
-        let lead = lead(&cache, NOW, Mode::default());
-        assert!(matches!(none("k"), Lookup::Follow(_, true)));
-        lead.land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
-        assert!(matches!(none("k"), Lookup::Hit(_)));
-    }
-}
+mod tests;

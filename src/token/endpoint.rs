@@ -55,14 +55,14 @@ pub struct TokenAnswer {
     pub refresh_token: Option<Secret<String>>,
 }
 
-/// Sends the form; retries once after a failed connection, 408 or 5xx, never after a timeout.
+/// Sends the form, made anew for each attempt; retries once after a failed connection, 408 or 5xx, never after a timeout.
 pub fn request_token(
     exchange: &dyn Exchange,
     clock: &dyn Clock,
     post: &Post<'_>,
-    form: &Form,
+    form: &dyn Fn() -> Result<Form, Error>,
 ) -> Result<TokenAnswer, Error> {
-    match attempt(exchange, clock, post, form, false) {
+    match attempt(exchange, clock, post, &form()?, false) {
         Attempt::Done(outcome) => outcome,
         Attempt::Again(failure) => {
             let pause = match failure.retry_after {
@@ -72,7 +72,7 @@ pub fn request_token(
             };
             log::info!("{}; trying once more", failure.cause);
             clock.sleep(pause);
-            match attempt(exchange, clock, post, form, true) {
+            match attempt(exchange, clock, post, &form()?, true) {
                 Attempt::Done(outcome) => outcome,
                 Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
             }
@@ -270,7 +270,7 @@ mod tests {
             headers: Vec::new(),
             timeout: Duration::from_secs(15),
         };
-        let form = Form::default().field("client_secret", "hunter2");
+        let form = || Ok(Form::default().field("client_secret", "hunter2"));
         (request_token(script, &clock, &post, &form), clock.unix())
     }
 
@@ -336,6 +336,21 @@ mod tests {
         let (outcome, waited) = run(&Script::new(vec![advised(503, "6")]));
         assert!(matches!(outcome, Err(Error::Unavailable(failure)) if failure.retry_after == Some(6)));
         assert_eq!(waited, 0);
+    }
+
+    #[test]
+    fn retry_after_may_be_a_date_and_nonsense_is_no_advice() {
+        for (text, expected) in [
+            ("17", Some(17)),
+            ("Thu, 01 Jan 1970 00:00:20 GMT", Some(10)),
+            ("Thu, 01 Jan 1970 00:00:05 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            let headers = vec![("retry-after".to_owned(), text.as_bytes().to_vec())];
+            assert_eq!(retry_after(&OutResponse { status: 503, headers, body: Vec::new() }, 10), expected, "{text}");
+        }
     }
 
     #[test]

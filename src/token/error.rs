@@ -51,8 +51,8 @@ pub struct OAuthRefusal {
 }
 
 impl OAuthRefusal {
-    /// Whether only the user can mend this, by signing in once more (protocol page, section 9.1).
-    pub fn wants_interaction(&self) -> bool {
+    /// Whether signing in again may help the user: protocol page, section 9.2.
+    fn wants_interaction(&self) -> bool {
         matches!(self.code.as_str(), "interaction_required" | "invalid_grant")
     }
 }
@@ -70,6 +70,18 @@ impl Error {
     /// An upstream failure without advice on when to come back.
     pub fn unavailable(cause: impl Into<String>) -> Self {
         Self::Unavailable(Arc::new(Unavailable { cause: cause.into(), retry_after: None }))
+    }
+
+    /// With the challenge that the request was to meet, where the user has to meet it and the token service
+    /// named none of its own.
+    #[must_use]
+    pub fn with_challenge(self, claims: &str) -> Self {
+        match self {
+            Self::Refused(refusal) if refusal.claims.is_none() && refusal.wants_interaction() => {
+                Self::Refused(Arc::new(OAuthRefusal { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
+            }
+            other => other,
+        }
     }
 
     /// A stable name for logs and metrics.

@@ -2,6 +2,9 @@
 
 use zeroize::Zeroizing;
 
+/// What stands for a secret in a quotation.
+const REDACTED: &str = "[redacted]";
+
 /// Fields in order. Values hold secrets and assertions.
 #[derive(Default)]
 pub struct Form {
@@ -48,11 +51,15 @@ impl Form {
     /// whatever else looks like a token.
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.fields.iter().filter(|(name, value)| SENSITIVE.contains(name) && value.len() >= 4);
-        redact_tokens(secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value.as_str(), REDACTED)))
+        redact_tokens(secrets.fold(text.to_owned(), |text, (_, value)| {
+            let mut encoded = Zeroizing::new(Vec::with_capacity(3 * value.len()));
+            encode(value, &mut encoded);
+            let text = text.replace(value.as_str(), REDACTED);
+            // The encoding is ASCII.
+            std::str::from_utf8(&encoded).map_or_else(|_| text.clone(), |encoded| text.replace(encoded, REDACTED))
+        }))
     }
 }
-
-const REDACTED: &str = "[redacted]";
 
 /// The text without anything in the form of a JWS or JWE, which begin with an encoded `{"` (RFC 7515 §7.1).
 fn redact_tokens(mut text: String) -> String {
@@ -99,8 +106,9 @@ mod tests {
 
     #[test]
     fn what_proves_something_is_cut_out_of_texts() {
-        let form = Form::default().field("client_secret", "hunter2").field("scope", "openid");
-        assert_eq!(form.redact("bad secret hunter2 for openid"), "bad secret [redacted] for openid");
+        let form = Form::default().field("client_secret", "hunter 2%").field("scope", "openid");
+        assert_eq!(form.redact("bad secret hunter 2% for openid"), "bad secret [redacted] for openid");
+        assert_eq!(form.redact("client_secret=hunter+2%25&scope=openid"), "client_secret=[redacted]&scope=openid");
         assert_eq!(form.redact("(eyJh.eyJi.c_-d), eyJhbGci, eyJx.y"), "([redacted]), eyJhbGci, [redacted]");
     }
 }

@@ -50,6 +50,8 @@ pub enum Job {
         client_id: Option<String>,
         /// What the token is for.
         resource: String,
+        /// `ClientCapabilities` of the registration.
+        capabilities: Vec<String>,
         /// Sent along.
         correlation_id: String,
     },

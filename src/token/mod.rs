@@ -15,13 +15,14 @@ pub mod key;
 mod leg;
 mod permits;
 mod refresh;
+mod region;
 pub mod session;
 mod wanted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
@@ -32,14 +33,15 @@ pub use permits::{Permit, Permits};
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
-use crate::credentials::managed_identity::ManagedIdentities;
-use crate::credentials::{ClientAuth, Context, Failure, Identities};
+use crate::credentials::managed_identity::{self, ManagedIdentities};
+use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::url::escape;
 use cache::{Cache, CacheFigures, Lead, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
+use form::Form;
 use leg::{Grant, Job, Leg, Proof};
 use session::Sessions;
 
@@ -89,8 +91,8 @@ pub struct Results {
 /// loaded one may do (protocol page, section 1.3).
 const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000_274, 7_000_277];
 
-/// How long a leg waits for another caller's request for the same exchange token, at most: two attempts
-/// and the longest pause between them.
+/// How long is waited in place for another caller's request for the same token, at most: two attempts and the
+/// longest pause between them.
 const NESTED_WAIT: Duration = Duration::from_secs(40);
 
 /// Acquires tokens.
@@ -102,8 +104,7 @@ pub struct Acquirer {
     clock: Arc<dyn Clock>,
     permits: Arc<Permits>,
     machine: ManagedIdentities,
-    /// `REGION_NAME`.
-    region_name: Option<String>,
+    region: region::Region,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
@@ -119,7 +120,7 @@ impl Acquirer {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
-            region_name: environment("REGION_NAME"),
+            region: region::Region::new(&environment),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
@@ -172,27 +173,30 @@ impl Acquirer {
     /// Like [`Acquirer::acquire`], but waits in place: for callers who hold a permit already and have done
     /// something that must not be done twice.
     pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
-        self.acquire_by(Instant::now() + NESTED_WAIT, wanted)
-    }
-
-    fn acquire_by(&self, deadline: Instant, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
-        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
-            Lookup::Hit(token) => Ok(token),
-            Lookup::HitAndRefresh(token, lead) => {
-                self.refresher.enqueue(wanted.job(), lead);
-                Ok(token)
-            }
-            Lookup::Blocked(error) => Err(error),
-            Lookup::NoPermit => Err(Error::NoWorker),
-            Lookup::Follow(flight, shared) => match flight.wait(deadline.saturating_duration_since(Instant::now())) {
-                None => Err(Error::unavailable("another request for the same token did not end")),
-                Some(outcome) if shared || outcome.is_err() => outcome,
-                // A token that somebody else asked for with other claims, or without any, is none with these.
-                Some(_) => self.acquire_by(deadline, wanted),
-            },
-            Lookup::Lead(lead) => {
-                count(&self.results.miss);
-                self.fly(&wanted.job(), lead)
+        let start = self.clock.instant();
+        loop {
+            match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
+                Lookup::Hit(token) => return Ok(token),
+                Lookup::HitAndRefresh(token, lead) => {
+                    self.refresher.enqueue(wanted.job(), lead);
+                    return Ok(token);
+                }
+                Lookup::Blocked(error) => return Err(error),
+                Lookup::NoPermit => return Err(Error::NoWorker),
+                Lookup::Follow(flight, shared) => {
+                    let left = NESTED_WAIT.saturating_sub(self.clock.instant().duration_since(start));
+                    let Some(outcome) = flight.wait(left) else {
+                        return Err(Error::unavailable("another request for the same token did not end"));
+                    };
+                    // A token that was asked for with other claims does not meet these.
+                    if shared {
+                        return outcome;
+                    }
+                }
+                Lookup::Lead(lead) => {
+                    count(&self.results.miss);
+                    return self.fly(&wanted.job(), lead);
+                }
             }
         }
     }
@@ -201,8 +205,15 @@ impl Acquirer {
     fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let outcome = match job {
             Job::Leg(leg) => self.request(leg),
-            Job::ManagedIdentity { client_id, resource, correlation_id } => {
-                self.machine_token(client_id.as_deref(), resource, correlation_id)
+            Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
+                let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
+                self.machine_token(&managed_identity::Request {
+                    client_id: client_id.as_deref(),
+                    resource,
+                    capabilities,
+                    revoked: revoked.as_ref(),
+                    correlation_id,
+                })
             }
             Job::Hopeless(error) => Err(error.clone()),
         };
@@ -212,13 +223,8 @@ impl Acquirer {
         lead.land(&*self.clock, outcome)
     }
 
-    fn machine_token(
-        &self,
-        client_id: Option<&str>,
-        resource: &str,
-        correlation_id: &str,
-    ) -> Result<Arc<AccessToken>, Error> {
-        let token = self.machine.token(client_id, resource, correlation_id).map_err(|failure| match failure {
+    fn machine_token(&self, wanted: &managed_identity::Request<'_>) -> Result<Arc<AccessToken>, Error> {
+        let token = self.machine.token(wanted).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
             // The original's name for a refusal of such an endpoint: protocol page, section 2.4.
             Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {
@@ -259,7 +265,7 @@ impl Acquirer {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let region = region.and_then(|region| authority::region(region, self.region_name.as_deref()));
+        let region = region.and_then(|region| authority::region(region, self.region.name()));
         let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
@@ -274,17 +280,6 @@ impl Acquirer {
                     .join("&"),
             );
         }
-        let (auth, exchange) = match &leg.proof {
-            Proof::Credentials => (self.authenticate(leg, &audience)?, None),
-            Proof::Agent(agent) => {
-                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
-                let exchange = match &leg.grant {
-                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
-                    _ => None,
-                };
-                (proof, exchange)
-            }
-        };
         let post = Post {
             url: url.to_string(),
             host: &url.origin.host,
@@ -292,8 +287,22 @@ impl Acquirer {
             headers: leg.headers(),
             timeout: self.settings.timeout,
         };
-        let form = leg.form(&auth, exchange.as_ref());
-        request_token(&*self.exchange, &*self.clock, &post, &form)
+        request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
+    }
+
+    /// The form of one request. Each has a proof of its own: an assertion that has arrived counts as used, be its answer lost or not.
+    fn form(&self, leg: &Leg, audience: &str) -> Result<Form, Error> {
+        match &leg.proof {
+            Proof::Credentials => Ok(leg.form(&self.authenticate(leg, audience)?, None)),
+            Proof::Agent(agent) => {
+                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
+                let exchange = match &leg.grant {
+                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
+                    _ => None,
+                };
+                Ok(leg.form(&proof, exchange.as_ref()))
+            }
+        }
     }
 
     fn authenticate(&self, leg: &Leg, audience: &str) -> Result<ClientAuth, Error> {
@@ -306,7 +315,7 @@ impl Acquirer {
             registration,
             clock: &*self.clock,
             exchange: &*self.exchange,
-            identities: &Machine { acquirer: self, leg },
+            identities: &self.identities(&leg.client, &leg.correlation_id),
             correlation_id: &leg.correlation_id,
         };
         leg.client.credentials.authenticate(&context).map_err(|failures| {
@@ -358,6 +367,18 @@ impl Acquirer {
         }))
     }
 
+    /// Tokens of the machine's identity, for credentials of this client that need one.
+    pub fn identities<'a>(&'a self, client: &'a Arc<Client>, correlation_id: &'a str) -> impl Identities + 'a {
+        Machine { acquirer: self, client, correlation_id }
+    }
+
+    /// Finds out the region for registrations that want it detected, in the background.
+    pub fn find_region<'a>(&self, mut clients: impl Iterator<Item = &'a Arc<Client>>) {
+        if clients.any(|client| client.registration.azure_region.as_deref().is_some_and(authority::is_detected)) {
+            self.region.find(&self.exchange);
+        }
+    }
+
     /// The long-running sessions.
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions
@@ -368,9 +389,9 @@ impl Acquirer {
         self.cache.figures()
     }
 
-    /// Forgets every cached token.
-    pub fn clear(&self) {
-        self.cache.clear();
+    /// Forgets what was refused, for another configuration.
+    pub fn forget_refusals(&self) {
+        self.cache.forget_refusals();
     }
 }
 
@@ -383,23 +404,24 @@ enum ExchangeToken {
     OfAgent,
 }
 
-/// The machine's identity, for a credential of this leg: its tokens are cached like any other.
+/// The machine's identity, for a credential of this client: its tokens are cached like any other.
 struct Machine<'a> {
     acquirer: &'a Acquirer,
-    leg: &'a Leg,
+    client: &'a Arc<Client>,
+    correlation_id: &'a str,
 }
 
 impl Identities for Machine<'_> {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
         let scopes = [format!("{resource}/.default")];
         let wanted = Wanted {
-            client: &self.leg.client,
+            client: self.client,
             subject: Subject::ManagedIdentity(client_id),
             tenant: None,
             scopes: &scopes,
             claims: None,
             force_refresh: false,
-            correlation_id: &self.leg.correlation_id,
+            correlation_id: self.correlation_id,
             bound_key: None,
             fmi_path: None,
             extra_query: &BTreeMap::new(),

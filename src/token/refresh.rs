@@ -34,8 +34,11 @@ impl Refresher {
         Self { queue }
     }
 
-    /// Renews soon. With a full queue the lead is dropped, which lets the next caller try again.
+    /// Renews soon. With a full queue, or nobody to ask, the lead is dropped, which lets the next caller try again.
     pub fn enqueue(&self, job: Job, lead: Lead) {
+        if matches!(job, Job::Hopeless(_)) {
+            return;
+        }
         if self.queue.try_send((job, lead)).is_err() {
             log::warn!("too many tokens to renew at once; one is left for later");
         }

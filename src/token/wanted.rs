@@ -145,11 +145,13 @@ impl<'a> Wanted<'a> {
     /// What distinguishes this token from all others (contract, section 6, "Caching").
     pub fn key(&self) -> CacheKey {
         let registration = &self.client.registration;
-        let origin = &registration.authority.as_ref().unwrap_or(&registration.instance).origin;
+        let authority = registration.authority.as_ref().unwrap_or(&registration.instance);
         let key = KeyBuilder::new("token")
             .text(&registration.section)
-            .text(&origin.host)
-            .bytes(&origin.port.to_le_bytes())
+            .text(&authority.origin.host)
+            .bytes(&authority.origin.port.to_le_bytes())
+            .text(authority.base_path())
+            .option(registration.policy.as_deref())
             .text(&registration.client_id)
             .folded(self.tenant())
             .scopes(self.scopes)
@@ -200,6 +202,7 @@ impl<'a> Wanted<'a> {
                 return Job::ManagedIdentity {
                     client_id: client_id.map(str::to_owned),
                     resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
+                    capabilities: self.client.registration.client_capabilities.clone(),
                     correlation_id: self.correlation_id.to_owned(),
                 };
             }

@@ -365,3 +365,20 @@ fn one_correlation_id_goes_with_every_leg() {
         .collect();
     assert_eq!(ids, [id, id, id, asked, asked]);
 }
+
+#[test]
+fn without_a_user_the_agent_acts_only_where_the_operator_says_so() {
+    let agent = format!("{DOWN}?AgentIdentity={AGENT_ID}&optionsOverride.Scopes=api://downstream/.default");
+    let scene = Scene::new();
+    scene.start().with_keys().get(&agent).expect(401);
+    let scene = scene.with("Sidecar:AllowAppTokenWithoutUser", "true");
+    let sidecar = scene.start().with_keys();
+    let content = claims(&sidecar.get(&agent).token());
+    assert_eq!((&content["azp"], &content["idtyp"]), (&json!(AGENT_ID), &json!("app")));
+    // A token that is there is judged, whatever would do without it.
+    let before = requests(&scene.tenant).len();
+    for token in ["a.b.c", &scene.tenant.mint_user("alice").expires_in(-3600).token()] {
+        sidecar.get_as(token, &agent).expect(401);
+    }
+    assert_eq!(requests(&scene.tenant).len(), before);
+}

@@ -9,7 +9,7 @@ use std::thread;
 use local_tenant::certificate::CLIENT_1;
 use local_tenant::directory::{AGENT_ID, OTHER_TENANT_DOMAIN, TENANT_DOMAIN, TENANT_ID};
 
-use super::support::{Scene, Sidecar, claims};
+use super::support::{Scene, Sidecar, claims, free_port};
 use super::wire::{acquire, requests};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
@@ -156,6 +156,7 @@ fn a_region_answers_for_applications_alone_and_is_what_an_assertion_is_addressed
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
     for (instance, region, variables, expected) in [
         ("http://login.microsoftonline.com/", "westus2", &[][..], "westus2.login.microsoft.com"),
         ("http://login.microsoftonline.us/", "usgovvirginia", &[], "usgovvirginia.login.microsoftonline.us"),
@@ -165,7 +166,12 @@ fn a_region_answers_for_applications_alone_and_is_what_an_assertion_is_addressed
             &[("REGION_NAME", "West Europe")],
             "westeurope.login.microsoft.com",
         ),
-        ("http://login.microsoftonline.com/", "TryAutoDetect", &[], "login.microsoftonline.com"),
+        (
+            "http://login.microsoftonline.com/",
+            "TryAutoDetect",
+            &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &nowhere)],
+            "login.microsoftonline.com",
+        ),
     ] {
         let mut world = World::new(&[
             ("AzureAd:Instance", instance),

@@ -11,30 +11,30 @@ use local_tenant::managed_identity::HEADER_SECRET;
 use super::support::{Scene, Sidecar};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
-const CREDENTIAL: &str = "AzureAd:ClientCredentials:0";
+pub const CREDENTIAL: &str = "AzureAd:ClientCredentials:0";
 
 /// A file of the tenant's own keys.
-fn key(name: &str) -> String {
+pub fn key(name: &str) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/local-tenant/keys");
     folder.join(name).display().to_string()
 }
 
 /// A scene whose registration has this credential instead of its secret.
-fn scene(fields: &[(&str, &str)]) -> Scene {
+pub fn scene(fields: &[(&str, &str)]) -> Scene {
     let mut scene = Scene::new();
     scene.settings.retain(|key, _| !key.starts_with(CREDENTIAL));
     fields.iter().fold(scene, |scene, (name, value)| scene.with(&format!("{CREDENTIAL}:{name}"), value))
 }
 
 /// The same in a vault, which is the tenant.
-fn vault(kind: &str, name: &str) -> Scene {
+pub fn vault(kind: &str, name: &str) -> Scene {
     let scene = scene(&[("SourceType", kind), ("KeyVaultCertificateName", name)]);
     let url = scene.tenant.base_url().to_owned();
     scene.with(&format!("{CREDENTIAL}:KeyVaultUrl"), &url)
 }
 
 /// What the error names of the credential.
-fn refused(sidecar: &Sidecar) -> (u16, String) {
+pub fn refused(sidecar: &Sidecar) -> (u16, String) {
     let answer = sidecar.get(APP);
     assert_eq!(answer.json()["detail"], "Failed to acquire token for downstream API", "{}", answer.body);
     (answer.status, answer.body)

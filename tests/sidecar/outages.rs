@@ -4,18 +4,18 @@ use std::fs::File;
 use std::io::Write;
 
 use local_tenant::certificate::{CLIENT_1, CLIENT_2};
-use local_tenant::directory::APP_ID;
-use local_tenant::{Action, Answer, Fault, Kind};
+use local_tenant::directory::{APP_ID, APP_SECRET};
+use local_tenant::{Action, Answer, Fault, Kind, Record};
 use serde_json::{Value, json};
 
-use super::support::{PATIENCE, Response, Scene, Sidecar, claims, eventually, free_port};
+use super::support::{Response, Scene, Sidecar, claims, eventually, free_port};
 use super::wire::{acquire, last, requests};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 const DOWN: &str = "/AuthorizationHeader/Down";
 const NO_TOKEN: &str = "Failed to acquire token for downstream API";
 
-fn answer(status: u16) -> Answer {
+pub fn answer(status: u16) -> Answer {
     Answer::status(status)
 }
 
@@ -23,17 +23,17 @@ fn advised(status: u16, seconds: &str) -> Answer {
     answer(status).header("Retry-After", seconds)
 }
 
-fn refusal(error: &str, code: u32) -> Answer {
+pub fn refusal(error: &str, code: u32) -> Answer {
     let text = format!("AADSTS{code}: no.\r\nTrace ID: t");
     Answer::json(400, &json!({"error": error, "error_description": text, "error_codes": [code]}))
 }
 
-fn instead(answer: Answer) -> Action {
+pub fn instead(answer: Answer) -> Action {
     Action::Answer(Box::new(answer))
 }
 
 /// Each case has a cache key of its own, by its `fmi_path`.
-fn cold(name: &str) -> String {
+pub fn cold(name: &str) -> String {
     format!("{APP}?{}", acquire("FmiPath", name))
 }
 
@@ -43,7 +43,7 @@ fn asked(scene: &Scene, name: &str) -> usize {
 
 #[test]
 fn what_passes_is_tried_once_more_and_nothing_else_is() {
-    let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "0.5").with("Sidecar:Limits:Workers", "64");
+    let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "2").with("Sidecar:Limits:Workers", "64");
     let sidecar = scene.start();
     let cases = [
         ("once 500", instead(answer(500)), 1, 200, None, 2),
@@ -76,7 +76,6 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
         ),
         ("cut before the answer", Action::CutBeforeAnswer, 1, 200, None, 2),
         ("cut after the work", Action::CutAfterWork, 1, 200, None, 2),
-        ("always cut", Action::CutBeforeAnswer, 9, 503, Some("5"), 2),
         ("half a head", Action::Truncate(40), 1, 200, None, 2),
         ("half a body", Action::Truncate(900), 1, 200, None, 2),
         ("silent", Action::Hold, 1, 503, Some("5"), 1),
@@ -108,6 +107,17 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
 }
 
 #[test]
+fn a_connection_that_breaks_is_replaced_once_whether_it_was_new_or_not() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
+    for name in ["from the pool", "new"] {
+        sidecar.get(&cold(name)).problem(503, NO_TOKEN);
+        assert_eq!(asked(&scene, name), 2, "{name}");
+    }
+}
+
+#[test]
 fn a_retry_repeats_the_request() {
     let scene = Scene::new();
     let sidecar = scene.start();
@@ -117,6 +127,25 @@ fn a_retry_repeats_the_request() {
     assert_eq!((&sent[0].form, sent.len()), (&sent[1].form, 2));
     let id = |at: usize| sent[at].request.header("client-request-id");
     assert_eq!(id(0), id(1));
+}
+
+#[test]
+fn a_retry_proves_itself_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.pem");
+    std::fs::write(&path, format!("{}{}", CLIENT_1.certificate_pem, CLIENT_1.key_pem)).unwrap();
+    let mut scene = Scene::new()
+        .with("AzureAd:ClientCredentials:0:SourceType", "Path")
+        .with("AzureAd:ClientCredentials:0:CertificateDiskPath", path.to_str().unwrap());
+    scene.settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
+    let sidecar = scene.start();
+    // The tenant takes an assertion once, and has taken the first one though nobody learns of it.
+    scene.tenant.fail(Fault::once(Kind::Token, Action::CutAfterWork));
+    sidecar.get(APP).expect(200);
+    let id = |sent: &Record| claims(sent.field("client_assertion").unwrap())["jti"].clone();
+    let sent = requests(&scene.tenant);
+    assert_eq!(sent.len(), 2);
+    assert_ne!(id(&sent[0]), id(&sent[1]));
 }
 
 #[test]
@@ -197,78 +226,6 @@ fn a_refusal_is_told_in_entras_words_cut_to_the_first_line() {
     assert_eq!(answer["extensions"], json!({"errorCode": "invalid_scope", "errorCodes": [70_011], "retryable": false}));
 }
 
-#[test]
-fn a_token_that_is_due_is_served_while_one_request_renews_it() {
-    let scene = Scene::new();
-    scene.tenant.settings(|settings| settings.refresh_in = Some(0));
-    let sidecar = scene.start().with_keys();
-    let alice = scene.user("alice");
-    for (who, target) in [(None, APP), (Some(&alice), DOWN)] {
-        let ask = || who.map_or_else(|| sidecar.get(target), |token| sidecar.get_as(token, target)).token();
-        scene.tenant.settings(|settings| settings.refresh_in = Some(0));
-        scene.tenant.journal().clear();
-        let old = ask();
-        scene.tenant.settings(|settings| settings.refresh_in = None);
-        scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
-        for _ in 0..20 {
-            assert_eq!(ask(), old, "at once, and nobody waits");
-        }
-        assert!(scene.tenant.faults().wait_held(1, PATIENCE));
-        assert_eq!(scene.tenant.journal().count(Kind::Token), 2);
-        scene.tenant.faults().release();
-        eventually("the new token", || ask() != old);
-        ask();
-        let sent = requests(&scene.tenant);
-        assert_eq!((sent.len(), &sent[0].form), (2, &sent[1].form));
-    }
-    let metrics = sidecar.get("/metrics").body;
-    assert!(metrics.contains("entra_sidecar_token_cache_requests_total{result=\"refreshed\"} 2"), "{metrics}");
-}
-
-#[test]
-fn a_renewal_that_fails_takes_nothing_away_and_is_not_tried_by_everyone() {
-    for failure in [answer(503), refusal("invalid_grant", 50_057)] {
-        let scene = Scene::new();
-        scene.tenant.settings(|settings| settings.refresh_in = Some(0));
-        let sidecar = scene.start();
-        let token = sidecar.get(APP).token();
-        let attempts = if failure.status == 503 { 2 } else { 1 };
-        scene.tenant.fail(Fault::always(Kind::Token, instead(failure)));
-        assert_eq!(sidecar.get(APP).token(), token);
-        eventually("the failed renewal", || sidecar.log().iter().any(|line| line.contains("no token (")));
-        for _ in 0..20 {
-            assert_eq!(sidecar.get(APP).token(), token);
-        }
-        assert_eq!(requests(&scene.tenant).len(), 1 + attempts);
-    }
-}
-
-#[test]
-fn a_token_in_its_last_minutes_is_renewed_first_and_served_while_entra_is_down() {
-    let scene = Scene::new();
-    scene.tenant.settings(|settings| settings.expires_in = 299);
-    let sidecar = scene.start();
-    let old = sidecar.get(APP).token();
-    let newer = sidecar.get(APP).token();
-    assert_ne!(newer, old, "five minutes before its end a token is as good as spent");
-    for failure in [instead(answer(500)), Action::CutBeforeAnswer] {
-        scene.tenant.fail(Fault::always(Kind::Token, failure));
-        let before = requests(&scene.tenant).len();
-        for _ in 0..5 {
-            assert_eq!(sidecar.get(APP).token(), newer);
-        }
-        assert!(requests(&scene.tenant).len() - before <= 2, "one caller tries for all");
-        sidecar.get(&format!("{APP}?{}", acquire("ForceRefresh", "true"))).expect(503);
-        scene.tenant.faults().clear();
-    }
-    // Over is over.
-    scene.tenant.settings(|settings| settings.expires_in = 0);
-    let spent = sidecar.get(&cold("spent")).token();
-    assert_ne!(sidecar.get(&cold("spent")).token(), spent);
-    scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
-    sidecar.get(&cold("spent")).expect(503);
-}
-
 /// A scene whose credential is this file.
 fn with_file(path: &std::path::Path) -> Scene {
     let scene = Scene::new()
@@ -313,6 +270,34 @@ fn a_certificate_that_entra_no_longer_knows_is_read_again_once() {
     assert_ne!(prints[1], prints[2]);
     let id = |at: usize| claims(sent[at].field("client_assertion").unwrap())["jti"].clone();
     assert!(id(0) != id(1) && id(1) != id(2), "an assertion is used once");
+}
+
+#[test]
+fn a_mended_configuration_is_not_held_to_the_refusals_of_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("appsettings.json");
+    let write = |secret: &str| {
+        let content =
+            json!({"AzureAd": {"ClientCredentials": [{"SourceType": "ClientSecret", "ClientSecret": secret}]}});
+        std::fs::write(&file, content.to_string()).unwrap();
+    };
+    let scene = Scene::new().with("contentRoot", folder.path().to_str().unwrap());
+    let mut settings = scene.settings.clone();
+    settings.retain(|key, _| !key.starts_with("AzureAd:ClientCredentials:0:"));
+    write(APP_SECRET);
+    let sidecar = Sidecar::start(&settings, &[]);
+    let token = sidecar.get(APP).token();
+    let reload = |secret: &str, times: usize| {
+        write(secret);
+        sidecar.signal("-HUP");
+        let done = |line: &&String| line.contains("configuration reloaded");
+        eventually("the reload", || sidecar.log().iter().filter(done).count() == times);
+    };
+    reload("no longer the secret", 1);
+    sidecar.get(&cold("a")).expect(500);
+    reload(APP_SECRET, 2);
+    sidecar.get(&cold("a")).expect(200);
+    assert_eq!(sidecar.get(APP).token(), token, "what was had before is good still");
 }
 
 #[test]

@@ -13,11 +13,10 @@ use local_tenant::directory::{APP_ID, APP_SECRET, TENANT_ID};
 use local_tenant::{LocalTenant, Options};
 use serde_json::Value;
 
+use super::secrecy::leaked;
+
 /// Long enough for the slowest machine; a test that works does not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What must be in no line of any log.
-const SECRETS: [&str; 2] = [APP_SECRET, "eyJ"];
 
 /// Polls until it is so.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
@@ -82,8 +81,10 @@ impl Scene {
 pub struct Sidecar {
     child: Child,
     pub address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-    reader: Option<JoinHandle<()>>,
+    pub log: Arc<Mutex<Vec<String>>>,
+    /// What came on standard output, which is nothing.
+    pub output: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// The command without anything of this process's environment that would change what it does.
@@ -102,7 +103,7 @@ impl Sidecar {
     pub fn start(settings: &Settings, variables: &[(&str, &str)]) -> Self {
         let mut command = command();
         command.envs(variables.iter().copied());
-        command.args(["--urls", "http://127.0.0.1:0"]).stderr(Stdio::piped()).stdout(Stdio::null());
+        command.args(["--urls", "http://127.0.0.1:0"]).stderr(Stdio::piped()).stdout(Stdio::piped());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -114,6 +115,13 @@ impl Sidecar {
                 lines.lock().unwrap().push(line);
             }
         });
+        let output = Arc::new(Mutex::new(String::new()));
+        let (mut stdout, text) = (child.stdout.take().unwrap(), Arc::clone(&output));
+        let other_reader = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = stdout.read_to_end(&mut bytes);
+            text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes));
+        });
         let mut address = None;
         // The kernel chose the port, so that no other test's process can have it.
         eventually("the sidecar listens", || {
@@ -122,7 +130,7 @@ impl Sidecar {
             address = told.map(|(_, address)| address.parse().unwrap());
             address.is_some()
         });
-        Self { child, address: address.unwrap(), log, reader: Some(reader) }
+        Self { child, address: address.unwrap(), log, output, readers: vec![reader, other_reader] }
     }
 
     /// Waits until it has signing keys.
@@ -169,13 +177,14 @@ impl Drop for Sidecar {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(reader) = self.reader.take() {
+        for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
         if !thread::panicking() {
             for line in self.log() {
-                assert!(!SECRETS.iter().any(|secret| line.contains(secret)), "a secret in the log: {line}");
+                assert_eq!(leaked(&line), None, "a secret in the log: {line}");
             }
+            assert_eq!(*self.output.lock().unwrap(), "", "nothing belongs on standard output");
         }
     }
 }

@@ -143,13 +143,13 @@ fn the_chain_is_sent_in_the_order_of_issue() {
 #[test]
 fn an_expired_certificate_is_skipped_and_says_so() {
     let source = file("pkcs8.pem", None);
-    let end = source.inspect(now()).unwrap().unwrap();
+    let end = source.expires_at(now()).unwrap();
     assert!(World::at(end).authenticate(&source).is_ok());
     let world = World::at(end);
     world.clock.advance(Duration::from_secs(1));
     let Err(Failure::Unusable(reason)) = world.authenticate(&source) else { panic!("expired") };
     assert!(reason.contains("pkcs8.pem") && reason.contains("expired 1 s ago"), "{reason}");
-    assert!(source.inspect(end + 1).is_err());
+    assert!(source.inspect(end).is_ok() && source.inspect(end + 1).is_err());
 }
 
 #[test]

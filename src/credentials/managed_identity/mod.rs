@@ -3,7 +3,7 @@
 
 mod answer;
 mod arc;
-pub mod date;
+pub(crate) mod date;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -11,6 +11,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use source::imds;
 
 use source::Source;
 
@@ -34,6 +36,21 @@ const RETRIES_WHILE_GONE: u32 = 7;
 
 /// Between attempts when IMDS answers 410.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
+
+/// What a token is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Of a user-assigned identity; without it, the system-assigned one is meant.
+    pub client_id: Option<&'a str>,
+    /// No scope: see [`resource`].
+    pub resource: &'a str,
+    /// What the application says that it can do, such as `cp1`.
+    pub capabilities: &'a [String],
+    /// A token of the same kind that was found revoked.
+    pub revoked: Option<&'a Secret<String>>,
+    /// Sent along.
+    pub correlation_id: &'a str,
+}
 
 /// A managed identity's token.
 #[derive(Clone, Debug)]
@@ -70,16 +87,10 @@ impl ManagedIdentities {
         Self { source, arc_keys: arc::KEY_FOLDER.into(), exchange, clock }
     }
 
-    /// A token for a resource, which is no scope: see [`resource`]. Without a client id it is the token of
-    /// the system-assigned identity.
-    pub fn token(
-        &self,
-        client_id: Option<&str>,
-        resource: &str,
-        correlation_id: &str,
-    ) -> Result<MachineToken, Failure> {
+    /// The token.
+    pub fn token(&self, wanted: &Request<'_>) -> Result<MachineToken, Failure> {
         let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
-        let request = |timeout| source.request(client_id, resource, correlation_id, timeout);
+        let request = |timeout| source.request(wanted, timeout);
         request(ATTEMPT).map_err(Failure::Unusable)?;
         let deadline = self.clock.instant() + BUDGET;
         let mut pace = Pace::new(source);

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use ring::digest;
 use zeroize::Zeroizing;
 
+use super::Request;
 use crate::outbound::{OutRequest, Upstream};
 use crate::secret::Secret;
 use crate::url::{Url, escape};
@@ -20,6 +22,14 @@ const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
 
 /// The program whose presence tells of Azure Arc.
 pub const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
+
+/// The metadata service of the machine, or the one that stands in for it. Its path is replaced.
+pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
+    const NAME: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+    let host = variable(NAME).filter(|value| !value.is_empty());
+    Url::parse(host.as_deref().unwrap_or(IMDS))
+        .map_err(|expected| format!("the environment's {NAME}: expected {expected}"))
+}
 
 /// An endpoint, with what it wants to see.
 #[derive(Debug)]
@@ -68,7 +78,7 @@ impl Source {
     /// The first whose variables are there: protocol page, section 2.1. A variable that holds no URL is an
     /// error rather than a reason to ask elsewhere.
     pub fn detect(variable: impl Fn(&str) -> Option<String>, has_arc_agent: bool) -> Result<Self, String> {
-        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let url = |name: &str, text: &str| {
             Url::parse(text).map_err(|expected| format!("the environment's {name}: expected {expected}"))
         };
@@ -98,11 +108,7 @@ impl Source {
         if has_arc_agent {
             return Ok(Self::Arc { endpoint: default(ARC)? });
         }
-        let host = match variable("AZURE_POD_IDENTITY_AUTHORITY_HOST") {
-            Some(host) => url("AZURE_POD_IDENTITY_AUTHORITY_HOST", &host)?,
-            None => default(IMDS)?,
-        };
-        Ok(Self::Imds { endpoint: host.with_path("/metadata/identity/oauth2/token") })
+        Ok(Self::Imds { endpoint: imds(variable)?.with_path("/metadata/identity/oauth2/token") })
     }
 
     /// What operators call it.
@@ -141,13 +147,8 @@ impl Source {
 
     /// The request for a token. An identity that this endpoint cannot be asked for is refused here, before
     /// it would be mistaken for another.
-    pub fn request(
-        &self,
-        client_id: Option<&str>,
-        resource: &str,
-        correlation_id: &str,
-        timeout: Duration,
-    ) -> Result<OutRequest, String> {
+    pub fn request(&self, wanted: &Request<'_>, timeout: Duration) -> Result<OutRequest, String> {
+        let Request { client_id, resource, correlation_id, .. } = *wanted;
         let refused = |what: &str| Err(format!("{} {what}; leave the client id away", self.name()));
         let mut headers = vec![header("x-ms-client-request-id", correlation_id)];
         let metadata = || header("metadata", "true");
@@ -165,7 +166,7 @@ impl Source {
                     return refused("chooses the identity by the application's manifest");
                 }
                 headers.push(header("secret", secret.expose()));
-                query("2020-05-01", resource, None)
+                query("2020-05-01", resource, None) + &revocation(wanted)
             }
             Self::MachineLearning { secret, default_client_id, .. } => {
                 let Some(id) = client_id.or(default_client_id.as_deref()) else {
@@ -206,6 +207,23 @@ impl Source {
 fn query(version: &str, resource: &str, identity: Option<(&str, &str)>) -> String {
     let identity = identity.map_or(String::new(), |(name, id)| format!("&{name}={}", escape(id)));
     format!("api-version={version}&resource={}{identity}", escape(resource))
+}
+
+/// What Service Fabric alone wants to know, so that it does not hand out the same token again.
+fn revocation(wanted: &Request<'_>) -> String {
+    let capabilities = match wanted.capabilities {
+        [] => String::new(),
+        all => format!("&xms_cc={}", escape(&all.join(","))),
+    };
+    let revoked = wanted.revoked.map(|token| format!("&token_sha256_to_refresh={}", sha256(token.expose())));
+    capabilities + &revoked.unwrap_or_default()
+}
+
+/// Hexadecimal, lower case.
+fn sha256(text: &str) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    hash.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// A header of a request.

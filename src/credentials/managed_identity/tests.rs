@@ -57,7 +57,17 @@ impl Machine {
     }
 
     fn token(&self, client_id: Option<&str>) -> Result<MachineToken, Failure> {
-        self.identities.token(client_id, "https://vault.azure.net", "cid")
+        self.revoking(client_id, &[], None)
+    }
+
+    fn revoking(
+        &self,
+        client_id: Option<&str>,
+        capabilities: &[String],
+        revoked: Option<&Secret<String>>,
+    ) -> Result<MachineToken, Failure> {
+        let resource = "https://vault.azure.net";
+        self.identities.token(&Request { client_id, resource, capabilities, revoked, correlation_id: "cid" })
     }
 
     fn requests(&self) -> Vec<String> {
@@ -149,6 +159,23 @@ fn each_endpoint_is_asked_in_its_own_way() {
         assert_eq!(token.access_token.expose(), "AT");
         assert_eq!((token.expires_at, token.refresh_at), (START + 86_400, Some(START + 43_200)));
         assert_eq!(machine.requests(), [expected]);
+    }
+}
+
+#[test]
+fn service_fabric_alone_is_told_what_the_application_can_do_and_which_token_was_revoked() {
+    let fabric = [&APP_SERVICE[..], &[("IDENTITY_SERVER_THUMBPRINT", "ab")]].concat();
+    let capabilities = ["cp1".to_owned(), "other".to_owned()];
+    // FIPS 180-4's example.
+    let revoked = Secret::new("abc".to_owned());
+    let told = "&xms_cc=cp1%2Cother&token_sha256_to_refresh=\
+                ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+    for (variables, expected) in [(&fabric[..], true), (&APP_SERVICE, false), (&[], false)] {
+        let machine = Machine::new(variables, vec![answer(200, GOOD)]);
+        machine.revoking(None, &capabilities, Some(&revoked)).unwrap();
+        let request = machine.requests().remove(0);
+        assert_eq!(request.contains(told), expected, "{request}");
+        assert_eq!(request.contains("xms_cc"), expected, "{request}");
     }
 }
 

@@ -92,14 +92,22 @@ impl Source for VaultCertificate {
         assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)
     }
 
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
-        let Some(validity) = self.kept.validity() else { return Ok(None) };
-        self.notice.check(&self.name, validity, now)?;
-        Ok(Some(validity.not_after))
+    fn inspect(&self, _: u64) -> Result<(), String> {
+        // What has ended here may be renewed in the vault, which the next use asks.
+        Ok(())
     }
 
-    fn certificate(&self, context: &Context<'_>) -> Option<Result<Arc<Certificate>, Failure>> {
-        Some(self.current(context))
+    fn expires_at(&self, _: u64) -> Option<u64> {
+        self.kept.known().map(|(_, validity)| validity.not_after)
+    }
+
+    fn certificate(&self, now: u64) -> Option<Result<Arc<Certificate>, String>> {
+        let (certificate, validity) = self.kept.known()?;
+        Some(self.notice.check(&self.name, validity, now).map(|()| certificate))
+    }
+
+    fn fetch(&self, context: &Context<'_>) -> Result<(), Failure> {
+        self.current(context).map(drop)
     }
 
     fn reload(&self) {

@@ -60,9 +60,8 @@ impl<T> Kept<T> {
     }
 
     /// What is known without asking.
-    pub fn validity(&self) -> Option<Validity> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.content.as_ref().map(|(_, validity)| *validity)
+    pub fn known(&self) -> Option<(Arc<T>, Validity)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).content.clone()
     }
 
     /// Makes the next use read.

@@ -76,10 +76,13 @@ impl Source for VaultSigner {
         Ok(ClientAuth::Assertion(assertion::signed_with(text, &signature)))
     }
 
-    fn inspect(&self, now: u64) -> Result<Option<u64>, String> {
-        let Some(validity) = self.kept.validity() else { return Ok(None) };
-        self.notice.check(&self.name, validity, now)?;
-        Ok(Some(validity.not_after))
+    fn inspect(&self, _: u64) -> Result<(), String> {
+        // What has ended here may be renewed in the vault, which the next use asks.
+        Ok(())
+    }
+
+    fn expires_at(&self, _: u64) -> Option<u64> {
+        self.kept.known().map(|(_, validity)| validity.not_after)
     }
 
     fn reload(&self) {

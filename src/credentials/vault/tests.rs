@@ -90,7 +90,7 @@ fn the_certificate_is_read_from_its_secret_and_kept() {
 
     verified(&world.authenticate(&source).unwrap());
     assert_eq!(world.requests().len(), 0);
-    let end = source.inspect(now()).unwrap().unwrap();
+    let end = source.expires_at(now()).unwrap();
     assert!(end > now() + 100 * DAY, "the certificate's own date");
 
     source.reload();

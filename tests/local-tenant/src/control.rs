@@ -6,7 +6,7 @@
 //! | … `&version=1`, `aud`, `scp`, `roles` (spaces), `tid`, `kid`, `alg`, `expires_in`, `claim.NAME` (JSON or text), `header.NAME`, `without=NAME` | with these changes |
 //! | `GET /_control/federated?sub=…&aud=…&expires_in=…` | an assertion of the federated issuer |
 //! | `GET /_control/journal[?kind=token]`, `DELETE` | what came in; forget it |
-//! | `POST /_control/faults?kind=token&times=2&status=503&retry_after=1&body=…` | a fault; or `delay_ms`, `hold`, `cut=body`, `answer`, `work`, `truncate=N` in place of `status`; `path`, `field=name:value` narrow it |
+//! | `POST /_control/faults?kind=token&times=2&status=503&retry_after=1&body=…` | a fault; or `delay_ms`, `hold`, `echo`, `cut=body`, `answer`, `work`, `truncate=N` in place of `status`; `path`, `field=name:value` narrow it |
 //! | `DELETE /_control/faults`, `POST /_control/release` | forget faults; let held requests go |
 //! | `POST /_control/keys/rotate`, `/add-unusable`, `/remove?kid=`, `/hide?kid=`, `/show?kid=`, `/members?kid=` (JSON body) | change the key set |
 //! | `POST /_control/settings?expires_in=&refresh_in=&numbers_as_strings=&error_lines=&ignores_pop=&issuer=&vault_resource=&managed_identity_expires_in=&system_identity=&arc_key_path=` | change settings |
@@ -140,12 +140,14 @@ fn fault(request: &Request) -> Result<Fault, String> {
         Action::Truncate(size(length))
     } else if value("hold").is_some() {
         Action::Hold
+    } else if value("echo").is_some() {
+        Action::Echo
     } else {
         match value("cut").as_deref() {
             Some("body") => Action::CutBeforeBody,
             Some("answer") => Action::CutBeforeAnswer,
             Some("work") => Action::CutAfterWork,
-            _ => return Err("a fault needs status, delay_ms, truncate, hold or cut=body|answer|work".into()),
+            _ => return Err("a fault needs status, delay_ms, truncate, hold, echo or cut=body|answer|work".into()),
         }
     };
     let field = value("field").and_then(|pair| pair.split_once(':').map(|(n, v)| (n.to_owned(), v.to_owned())));

@@ -11,6 +11,8 @@ use crate::message::{Answer, Ending, Request};
 pub enum Action {
     /// This answer instead of the real one.
     Answer(Box<Answer>),
+    /// A refusal whose description repeats what the form proved itself with, as it came and decoded.
+    Echo,
     /// The real answer, this much later.
     Delay(Duration),
     /// The real answer once [`Faults::release`] is called.

@@ -235,6 +235,7 @@ impl Handler for Router {
         let answer = match state.faults.take(&request) {
             None => self.route(&request, number),
             Some(Action::Answer(answer)) => *answer,
+            Some(Action::Echo) => refusal::Refusal::echo(&request).answer(&state.base, "echo", true),
             Some(Action::Delay(delay)) => {
                 thread::sleep(delay);
                 self.route(&request, number)

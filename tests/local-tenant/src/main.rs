@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         ("OTHER_CLIENT_SECRET", known::OTHER_APP_SECRET),
         ("AGENT_ID", known::AGENT_ID),
         ("AGENT_USERNAME", "agent-user@contoso.onmicrosoft.com"),
+        ("AGENT_USER_ID", "0b1ec700-0000-4000-8000-000000000006"),
         ("DOWNSTREAM_URL", &format!("{}/api/", tenant.base_url())),
         ("DOWNSTREAM_SCOPE", "api://downstream/read"),
         ("DOWNSTREAM_APP_SCOPE", "api://downstream/.default"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::message::Answer;
+use crate::message::{Answer, Request};
 use crate::{random, time};
 
 /// Why a token request was refused.
@@ -68,6 +68,18 @@ impl Refusal {
             9_000_411,
             format!("The request is not properly formatted. The parameter '{field}' is not {expected}."),
         )
+    }
+
+    /// A refusal that quotes the secrets and assertions of the form, as it came and decoded.
+    pub fn echo(request: &Request) -> Self {
+        const PROOFS: [&str; 5] =
+            ["client_secret", "client_assertion", "assertion", "refresh_token", "user_federated_identity_credential"];
+        let form = request.form();
+        let decoded = form.iter().filter(|(name, _)| PROOFS.contains(&name.as_str())).map(|(_, value)| value.clone());
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let raw = body.split('&').filter(|field| PROOFS.iter().any(|name| field.split('=').next() == Some(name)));
+        let quoted: Vec<String> = decoded.chain(raw.map(str::to_owned)).collect();
+        Self::grant(50_013, format!("Assertion failed validation: {}.", quoted.join(" and ")))
     }
 
     /// Adds the suberror.

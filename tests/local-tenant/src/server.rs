@@ -127,6 +127,11 @@ fn serve(stream: &TcpStream, id: u64, handler: &dyn Handler) -> io::Result<()> {
             }
             Err(error) => return Err(error),
         };
+        // Whoever wants a tunnel (RFC 9110 §9.3.6) finds this same server at its end.
+        if request.method == "CONNECT" {
+            (&*stream).write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+            continue;
+        }
         request.connection = id;
         let is_head = request.method == "HEAD";
         if let Some(answer) = handler.head(&request) {
