@@ -13,6 +13,10 @@ use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
 use crate::shr::{RequestSigner, SignerError};
 
+fn folded(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().map(|byte| byte.to_ascii_lowercase())
+}
+
 /// A configuration and what was built from it.
 pub struct Service {
     /// As loaded.
@@ -30,6 +34,8 @@ pub struct Service {
     pub keys: Arc<Keys>,
     /// Holds the key that tokens are bound to where the caller has none.
     pub signer: RequestSigner,
+    /// In the order of their folded names.
+    apis: Vec<Arc<Api>>,
     /// `AzureAd`.
     client: Arc<Client>,
     /// Other registrations by their sections' names in lower case.
@@ -53,9 +59,12 @@ impl Service {
             Some(path) => RequestSigner::from_file(path)?,
             None => RequestSigner::generate()?,
         };
+        let mut apis = config.apis.clone();
+        apis.sort_by(|a, b| folded(&a.name).cmp(folded(&b.name)));
         Ok(Self {
             admission,
             signer,
+            apis,
             signed_requests: SignedRequests::new(config.sidecar.pop_validation.clone()),
             validator: Validator::new(
                 Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes),
@@ -70,10 +79,9 @@ impl Service {
         })
     }
 
-    /// The API of this name: exactly so, else the only one without regard to case.
+    /// The API of this name, without regard to case.
     pub fn api(&self, name: &str) -> Option<&Arc<Api>> {
-        let apis = &self.config.apis;
-        apis.iter().find(|api| api.name == name).or_else(|| apis.iter().find(|api| api.name.eq_ignore_ascii_case(name)))
+        self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
     }
 
     /// The registration that acquires for an API.
