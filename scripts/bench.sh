@@ -1,32 +1,49 @@
 #!/usr/bin/env bash
 # Measures the release binary against nginx on this machine; writes docs/performance.md and the figures in README.md.
 #
-#   scripts/bench.sh [--many] [--seconds N] [--rounds N] [--dry]
+#   scripts/bench.sh [--many] [--instructions] [--seconds N] [--rounds N] [--dry]
+#   scripts/bench.sh --instructions-only
 #
-#   --many     also with 256 connections
-#   --seconds  of each measurement (2)
-#   --rounds   of which the median counts (3)
-#   --dry      print only, write nothing
+#   --many          also with 256 and 1,024 connections, and with 100,000 cached tokens
+#   --instructions  also counts instructions with valgrind, and what refusing hostile tokens costs
+#   --seconds       of each measurement (2)
+#   --rounds        of which the median counts (3)
+#   --dry           print only, write nothing
 #
 # Absolute figures say little on a shared machine. The two servers therefore run in alternation, and what counts is the
 # ratio of each pair of measurements. BENCH_BINARY names a binary to measure in place of a fresh static build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-connections=(1 16 64) seconds=2 rounds=3 dry=false
+connections=(1 16 64) seconds=2 rounds=3 dry=false many=false instructions=false only=false
 while [ $# -gt 0 ]; do
   case $1 in
-    --many) connections+=(256) ;;
+    --many) connections+=(256 1024) many=true ;;
+    --instructions) instructions=true ;;
+    --instructions-only) only=true ;;
     --seconds) seconds=$2; shift ;;
     --rounds) rounds=$2; shift ;;
     --dry) dry=true ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
 
 say() { echo "bench: $*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
+# Instructions repeat exactly, whatever else runs here. The binary is one of this machine's libc, as valgrind likes it best.
+count_instructions() {
+  have valgrind || { [ "$(id -u)" -eq 0 ] && apt-get update -qq && apt-get install -y -qq valgrind >/dev/null; } ||
+    { say "needs valgrind"; return 1; }
+  cargo build --locked --quiet --release --package entra-sidecar >&2
+  cargo build --locked --quiet --package local-tenant >&2
+  scripts/instructions.py "${CARGO_TARGET_DIR:-target}/release/entra-sidecar" "${CARGO_TARGET_DIR:-target}/debug/local-tenant"
+}
+if $only; then
+  count_instructions
+  exit
+fi
+
 nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
 if [ -z "$nginx" ] || ! have wrk || ! have curl; then
   [ "$(id -u)" -eq 0 ] || { say "needs wrk, nginx and curl"; exit 1; }
@@ -115,6 +132,11 @@ cpu() {
   done
   echo $((total * 1000000 / $(getconf CLK_TCK)))
 }
+# Context switches of processes so far, wanted and not, over all their threads.
+switches() {
+  local process
+  for process in "$@"; do cat "/proc/$process"/task/*/status; done | awk '/ctxt_switches:/ { all += $2 } END { print all }'
+}
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 # --- Start, memory, threads -----------------------------------------------------------------------------------------
@@ -147,16 +169,26 @@ cached_bytes=$(ask "$url/metrics" | awk '/^entra_sidecar_token_cache_bytes / { p
 full=$(rss "$pid")
 kill "$pid"
 [ "$cached" -ge 10000 ] || { say "only $cached tokens are cached"; exit 1; }
+many_row=
+if $many; then
+  start_sidecar many --set Sidecar:Limits:TokenCacheEntries=100000 --set Sidecar:Limits:TokenCacheBytes=512MiB
+  ask --parallel --parallel-max 8 --output /dev/null \
+    "$url/AuthorizationHeaderUnauthenticated/reports?optionsOverride.AcquireTokenOptions.FmiPath=p/[1-100000]" 2>/dev/null
+  many_cached=$(ask "$url/metrics" | awk '/^entra_sidecar_token_cache_entries / { print $2 }')
+  many_row=$'\n'"| resident memory with $many_cached cached tokens | $(rss "$pid") |"
+  kill "$pid"
+fi
 
 # --- Throughput -----------------------------------------------------------------------------------------------------
 
 # nginx answers bodies of the same size from its configuration: no file, no log. It is also the API that the sidecar calls.
 port=$(free_port)
 start_sidecar main --set "DownstreamApis:small:BaseUrl=http://127.0.0.1:$port/call" \
-  --set "DownstreamApis:small:Scopes=$DOWNSTREAM_APP_SCOPE"
+  --set "DownstreamApis:small:Scopes=$DOWNSTREAM_APP_SCOPE" --set "DownstreamApis:users:Scopes=$DOWNSTREAM_SCOPE"
 sidecar_url=$url sidecar_pid=$pid
 token=$(ask "$BASE_URL/_control/mint")
 ask "$sidecar_url/AuthorizationHeaderUnauthenticated/reports" >"$work/token.body"
+ask "$sidecar_url/AuthorizationHeader/users" -H "Authorization: Bearer $token" >"$work/user.body"
 ask "$sidecar_url/Validate" -H "Authorization: Bearer $token" >"$work/validate.body"
 ask "$sidecar_url/healthz" >"$work/healthz.body"
 
@@ -175,6 +207,7 @@ http {
   server {
     listen 127.0.0.1:$port backlog=4096;
     location = /token { return 200 "$(filler token)"; }
+    location = /user { return 200 "$(filler user)"; }
     location = /validate { return 200 "$(filler validate)"; }
     location = /healthz { return 200 "$(filler healthz)"; }
     location = /call { return 200 "{\\"hello\\":\\"world\\"}"; }
@@ -216,23 +249,26 @@ end
 LUA
 cat "$work/report.lua" >>"$work/distinct.lua"
 
-# One measurement: appends "case connections round server requests/s p50 p99 cpu_us_per_request".
+# One measurement: appends "case connections round server requests/s p50 p99 cpu_us_per_request switches_per_request".
 measure() { # case connections round server pids wrk-arguments...
-  local case=$1 count=$2 round=$3 server=$4 processes=$5 before after line fields
+  local case=$1 count=$2 round=$3 server=$4 processes=$5 before after line fields switched
   shift 5
   read -r -a processes <<<"$processes"
+  switched=$(switches "${processes[@]}")
   before=$(cpu "${processes[@]}")
   line=$(wrk --threads 1 --connections "$count" --duration "${seconds}s" --timeout 5s "$@" | grep '^RESULT ')
   after=$(cpu "${processes[@]}")
+  switched=$(($(switches "${processes[@]}") - switched))
   read -r -a fields <<<"$line"
   [ "${fields[5]}" -eq 0 ] || { say "$server answered $case with errors: $line"; exit 1; }
   awk -v c="$case" -v n="$count" -v r="$round" -v s="$server" -v q="${fields[1]}" -v d="${fields[2]}" \
-    -v p50="${fields[3]}" -v p99="${fields[4]}" -v cpu="$((after - before))" \
-    'BEGIN { printf "%s %d %d %s %.0f %d %d %.2f\n", c, n, r, s, q * 1e6 / d, p50, p99, cpu / q }' >>"$work/results"
+    -v p50="${fields[3]}" -v p99="${fields[4]}" -v cpu="$((after - before))" -v w="$switched" \
+    'BEGIN { printf "%s %d %d %s %.0f %d %d %.2f %.3f\n", c, n, r, s, q * 1e6 / d, p50, p99, cpu / q, w / q }' >>"$work/results"
 }
 
 declare -A paths=(
   [token]=/AuthorizationHeaderUnauthenticated/reports
+  [user]=/AuthorizationHeader/users
   [validate]=/Validate
   [healthz]=/healthz
   [call]=/DownstreamApiUnauthenticated/small
@@ -240,14 +276,16 @@ declare -A paths=(
 for round in $(seq "$rounds"); do
   say "round $round of $rounds"
   for count in "${connections[@]}"; do
-    for case in token validate healthz call; do
+    for case in token user validate healthz call; do
       header=(-H "Accept: */*")
-      if [ "$case" = validate ]; then header=(-H "Authorization: Bearer $token"); fi
+      case $case in user | validate) header=(-H "Authorization: Bearer $token") ;; esac
       measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "${header[@]}" "$sidecar_url${paths[$case]}"
       measure "$case" "$count" "$round" nginx "${nginx_workers[*]}" -s "$work/report.lua" "${header[@]}" "$nginx_url/$case"
     done
   done
 done
+
+loaded=$(rss "$sidecar_pid")
 
 say "tokens never seen before"
 # Nothing is remembered, so that each token's signature is verified however often it comes.
@@ -272,27 +310,27 @@ table() {
     function middle(key, column,   i, n, v) { n = count[key]; for (i = 1; i <= n; i++) v[i] = value[key, column, i]; sort(v, n); return v[int((n + 1) / 2)] }
     function thousands(x,   s) { s = sprintf("%.0f", x); while (match(s, /[0-9][0-9][0-9][0-9]($|,)/)) s = substr(s, 1, RSTART) "," substr(s, RSTART + 1); return s }
     BEGIN {
-      name["token"] = "`/AuthorizationHeaderUnauthenticated`, cached"; name["validate"] = "`/Validate`, token seen before"; name["healthz"] = "`/healthz`"
+      name["token"] = "`/AuthorizationHeaderUnauthenticated`, cached"; name["user"] = "`/AuthorizationHeader` on behalf of a user, cached"; name["validate"] = "`/Validate`, token seen before"; name["healthz"] = "`/healthz`"
       name["call"] = "`/DownstreamApiUnauthenticated`, small answers, beside the same calls without it"
-      print "| request | connections | requests/s | nginx | ratio (range) | p50 | p99 | p99, nginx | CPU a request | nginx |"
-      print "|---|---|---|---|---|---|---|---|---|---|"
+      print "| request | connections | requests/s | nginx | ratio (range) | p50 | p99 | p99, nginx | CPU a request | nginx | context switches a request | nginx |"
+      print "|---|---|---|---|---|---|---|---|---|---|---|---|"
     }
     $1 != "distinct" {
       key = $1 " " $2 " " $4; count[key]++
-      for (c = 5; c <= 8; c++) value[key, c, count[key]] = $c
+      for (c = 5; c <= 9; c++) value[key, c, count[key]] = $c
       if (!(($1, $2) in seen)) { seen[$1, $2] = 1; order[++rows] = $1 " " $2 }
     }
     END {
-      cases = split("token validate healthz call", wanted, " ")
+      cases = split("token user validate healthz call", wanted, " ")
       for (c = 1; c <= cases; c++) for (r = 1; r <= rows; r++) {
         split(order[r], part, " ")
         if (part[1] != wanted[c]) continue
         a = order[r] " sidecar"; b = order[r] " nginx"; n = count[a]
         for (i = 1; i <= n; i++) ratio[i] = value[a, 5, i] / value[b, 5, i]
         sort(ratio, n)
-        printf "| %s | %d | %s | %s | **%.2f** (%.2f–%.2f) | %d µs | %d µs | %d µs | %.1f µs | %.1f µs |\n", name[part[1]], part[2],
+        printf "| %s | %d | %s | %s | **%.2f** (%.2f–%.2f) | %d µs | %d µs | %d µs | %.1f µs | %.1f µs | %.2f | %.2f |\n", name[part[1]], part[2],
           thousands(middle(a, 5)), thousands(middle(b, 5)), ratio[int((n + 1) / 2)], ratio[1], ratio[n],
-          middle(a, 6), middle(a, 7), middle(b, 7), middle(a, 8), middle(b, 8)
+          middle(a, 6), middle(a, 7), middle(b, 7), middle(a, 8), middle(b, 8), middle(a, 9), middle(b, 9)
       }
     }' "$work/results"
 }
@@ -318,13 +356,37 @@ $(table)
 |---|---|
 | \`/Validate\` of an RS256 token never seen, 16 connections | $distinct_rate requests/s, $distinct_cpu µs CPU a request$verify |
 | resident memory, idle | $idle |
-| resident memory with $cached cached tokens ($((cached_bytes / 1024)) KiB of tokens) | $full |
+| resident memory after the load above | $loaded |
+| resident memory with $cached cached tokens ($((cached_bytes / 1024)) KiB of tokens) | $full |$many_row
 | from \`exec\` to the first answer, median of 21 | $start_ms |
 | threads | $threads |
 | binary, $linkage, stripped, default features | $size bytes |
 MARKDOWN
+  if $instructions; then
+    cat <<'MARKDOWN'
+
+## Instructions
+
+Counted by callgrind (`scripts/bench.sh --instructions-only`), which repeats exactly: the figure to watch. It knows no SHA extensions, so hashing weighs far
+more here than on a processor.
+
+MARKDOWN
+    count_instructions
+    cat <<'MARKDOWN'
+
+## Hostile tokens
+
+What refusing a token costs beside accepting a good one of its kind, when nothing is remembered (`cargo bench --bench hostile_tokens`, which fails above twice as much).
+
+MARKDOWN
+    cargo bench --locked --quiet --bench hostile_tokens
+  fi
 }
 report >"$work/performance.md"
+# What is written by hand stays.
+if grep -q '^<!-- by hand -->' docs/performance.md; then
+  { echo; sed -n '/^<!-- by hand -->/,$p' docs/performance.md; } >>"$work/performance.md"
+fi
 cat "$work/performance.md"
 
 # The README's excerpt: what a caller beside the sidecar is likely to see.
