@@ -10,7 +10,8 @@
 #   json check      settings that `entra-sidecar check` must accept without a warning
 #   sh check        likewise, where a shell exports them or writes appsettings.json
 #   python run      a program, likewise js and go; skipped where there is nothing to run it
-#   nginx run       the http section of a configuration; requests to proxy.example go to it from then on
+#   nginx run       the http section of a configuration; requests to proxy.example go to it from then on, and to
+#                   proxy.unready.example where it finds no sidecar
 #   … shown         neither run nor checked here: it needs Azure, or is run elsewhere
 #
 # A block of code without a mark is an error. http://127.0.0.1:5000 in a block that is run stands for the sidecar.
