@@ -148,7 +148,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (own, other) = (&old.limits, &new.limits);
     let changed = [
-        ("Urls", old.listen != new.listen),
+        ("urls", old.listen != new.listen),
         ("Sidecar:TrustedCertificates", old.sidecar.trusted_certificates != new.sidecar.trusted_certificates),
         ("Sidecar:Limits:Workers", own.workers != other.workers),
         ("Sidecar:Limits:Connections", own.connections != other.connections),

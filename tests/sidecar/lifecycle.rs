@@ -124,21 +124,6 @@ fn a_missing_certificate_is_unhealthy_and_named() {
 }
 
 #[test]
-fn an_address_that_is_taken_ends_the_start_with_a_line_that_names_the_key() {
-    let scene = Scene::new();
-    let taken = scene.start();
-    let mut second = command();
-    second.args(["--urls", &format!("http://{}", taken.address)]);
-    for (key, value) in &scene.settings {
-        second.arg("--set").arg(format!("{key}={value}"));
-    }
-    let output = second.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains(&format!("entra-sidecar: Urls: http://{}: Address already in use", taken.address)), "{said}");
-}
-
-#[test]
 fn health_and_metrics_answer_head_and_speak_plain_text() {
     let scene = Scene::new();
     let sidecar = scene.start();
