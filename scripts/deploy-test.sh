@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds what lies in deploy/ against the schemas and parsers of those who read it. That its settings and metrics exist is a test
-# of the program (tests/sidecar/deploy.rs).
+# of the program (tests/sidecar/deploy.rs, deploy_metrics.rs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
