@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Runs the code blocks of the documentation that say they can be run, against a local stand-in for Entra.
 #
-#   scripts/docs-test.sh [page...]      default: every page in docs/
+#   scripts/docs-test.sh [page...]      default: README.md and every page in docs/
 #
 # What the info string of a block says after its language:
 #
 #   sh run          a shell runs it, one shell for a page, with SIDECAR, TOKEN and what else the stand-in exports
 #   text answer     what the block before must have printed; … stands for anything, white space counts for little
 #   json check      settings that `entra-sidecar check` must accept without a warning
-#   python run      a program, likewise js; skipped where there is no interpreter
+#   sh check        likewise, where a shell exports them or writes appsettings.json
+#   python run      a program, likewise js and go; skipped where there is nothing to run it
 #   nginx run       the http section of a configuration; requests to proxy.example go to it from then on
+#   … shown         neither run nor checked here: it needs Azure, or is run elsewhere
+#
+# A block of code without a mark is an error. http://127.0.0.1:5000 in a block that is run stands for the sidecar.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -52,6 +56,8 @@ cat >"$work/appsettings.json" <<JSON
     "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
     "vouchers": { "BaseUrl": "${DOWNSTREAM_URL}pop/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
                   "AcquireTokenOptions": { "AuthenticationScheme": "PoP" } },
+    "graph": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/.default"], "RequestAppToken": true },
+    "self": { "Scopes": ["api://$CLIENT_ID/.default"], "RequestAppToken": true },
     "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] },
     "storage": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
                  "AcquireTokenOptions": { "ManagedIdentity": {} } },
@@ -69,8 +75,8 @@ TENANT=$BASE_URL
 TOKEN=$(ask "$TENANT/_control/mint?user=alice")
 EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
 APP_TOKEN=$(ask "$TENANT/_control/mint?kind=app")
-export SIDECAR TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME TENANT_ID CLIENT_ID
+export SIDECAR TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
 export PATH=$bin:$PATH
 
-if [ $# -eq 0 ]; then set -- README.md docs/*.md; fi
+if [ $# -eq 0 ]; then set -- README.md docs/*.md docs/examples/README.md; fi
 python3 scripts/docs_blocks.py "$work" "$@"

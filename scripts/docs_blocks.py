@@ -9,9 +9,13 @@ from pathlib import Path
 
 work, pages = Path(sys.argv[1]), sys.argv[2:]
 environment = {name: os.environ[name] for name in (
-    "PATH", "HOME", "SIDECAR", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "TENANT_ID", "CLIENT_ID")}
+    "PATH", "HOME", "SIDECAR", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "AGENT_USER_ID", "TENANT_ID", "CLIENT_ID")}
 environment["NO_PROXY"] = "*"
-programs = {"python": ["python3"], "js": ["node", "--input-type=module"]}
+# What a reader has after making an app registration.
+environment |= {"APP_ID": environment["CLIENT_ID"], "SECRET": "a-secret"}
+programs = {"python": ["python3", "-"], "js": ["node", "--input-type=module", "-"], "go": ["go", "run", "program.go"]}
+code = {"sh", "json", "nginx", "yaml", "csharp", *programs}
+marks_known = {"run", "answer", "check", "shown"}
 run, skipped, problems = 0, set(), []
 
 # curl as a reader's would be, were it not for this machine's proxies and settings; proxy.example is the proxy under test.
@@ -78,6 +82,13 @@ def check(text):
     return "\n".join(faults)
 
 
+def execute(language, text):
+    """What a program prints, and whether it succeeded."""
+    (work / "program.go").write_text(text)
+    done = subprocess.run(programs[language], input=text, env=environment, cwd=work, capture_output=True, text=True)
+    return done.stdout + done.stderr, done.returncode == 0
+
+
 def start_nginx(text):
     """Puts the section of a page into a whole configuration: sockets in place of ports, and an application behind it."""
     if not shutil.which("nginx", path=environment["PATH"] + ":/usr/sbin"):
@@ -114,13 +125,25 @@ for page in pages:
     shell, said, missing = None, "", None
     for language, marks, text, line in blocks(Path(page).read_text()):
         where = f"{page}:{line}"
+        if language in code and not marks_known & set(marks):
+            problems.append(f"{where}: a block of {language} says whether it is run, checked or only shown")
+        if "run" in marks and language != "nginx":
+            text = text.replace("http://127.0.0.1:5000", environment["SIDECAR"])
         if "answer" in marks:
             if missing is None and not answers(text, said):
                 problems.append(f"{where}: shown:\n{text}but it said:\n{said[:3000]}")
             continue
         if "check" in marks:
             run += 1
-            if faults := check(text):
+            if language == "sh":
+                # Settings in the environment, or a block that writes the file.
+                shell = shell or Shell()
+                said, good = shell.run(f"( {text}\nentra-sidecar check >/dev/null )")
+                faults = said.strip() if good else f"failed, saying:\n{said}"
+                shell = shell if good else None
+            else:
+                faults = check(text)
+            if faults:
                 problems.append(f"{where}: {faults}")
             continue
         if "run" not in marks:
@@ -145,8 +168,7 @@ for page in pages:
             if not shutil.which(programs[language][0]):
                 skipped.add(language)
                 continue
-            done = subprocess.run(programs[language], input=text, env=environment, cwd=work, capture_output=True, text=True)
-            said, good = done.stdout + done.stderr, done.returncode == 0
+            said, good = execute(language, text)
         if not good:
             problems.append(f"{where}: failed, saying:\n{said[:3000]}")
     if shell:

@@ -32,7 +32,7 @@ pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
     match start(loaded.config) {
         Ok(running) => run(running, reload),
         Err(problem) => {
-            eprintln!("{problem}");
+            eprintln!("entra-sidecar: {problem}");
             ExitCode::FAILURE
         }
     }
@@ -63,6 +63,9 @@ fn start(config: Config) -> Result<Running, String> {
         log::info!("listening on http://{address}");
     }
     let service = Service::new(config, keys).map_err(|error| error.to_string())?;
+    for problem in service.unusable_credentials(shared.clock.unix()) {
+        log::error!("{problem}");
+    }
     let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes)).map_err(|error| format!("threads: {error}"))?;
     Ok(Running { routes, server, signals })

@@ -248,6 +248,16 @@ impl Credentials {
         self.list.is_empty() || self.list.iter().any(|credential| credential.source.inspect(now).is_ok())
     }
 
+    /// What is wrong with each, where none can be used as far as this machine can tell.
+    pub fn unusable(&self, now: u64) -> Option<String> {
+        if self.is_usable(now) {
+            return None;
+        }
+        let reason = |own: Inspection| Some(format!("{} ({}): {}", own.index, own.source_type, own.result.err()?));
+        let reasons: Vec<_> = self.inspect(now).into_iter().filter_map(reason).collect();
+        Some(format!("none can be used: {}", reasons.join("; ")))
+    }
+
     /// Lets all read their files again.
     pub fn reload(&self) {
         for credential in &self.list {

@@ -61,6 +61,8 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "no answer: {error}"),
+            // Entra's answer to a tenant that it does not know.
+            Self::Status(400) => f.write_str("the answer has status 400; is there such a tenant (TenantId)?"),
             Self::Status(status) => write!(f, "the answer has status {status}"),
             Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
             Self::Keys(error) => write!(f, "the key document is unusable: {error}"),

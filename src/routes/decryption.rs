@@ -59,6 +59,12 @@ impl Decryption {
         *seen = found;
     }
 
+    /// Why none can be used, as far as this machine can tell: what is in a vault may be usable.
+    pub fn unusable(&self, now: u64) -> Option<String> {
+        let reasons = self.client.credentials.unusable(now)?;
+        Some(format!("{}:TokenDecryptionCredentials: {reasons}", self.client.registration.section))
+    }
+
     fn complain(&self, reason: &str) {
         log::error!("{}:TokenDecryptionCredentials: {reason}", self.client.registration.section);
     }

@@ -89,19 +89,15 @@ impl Service {
         api.acquire.registration.as_ref().and_then(|name| self.clients.get(name)).unwrap_or(&self.client)
     }
 
-    /// Each registration that has credentials and can use none of them, as far as this machine can tell, and why.
+    /// Each list of credentials of which none can be used, as far as this machine can tell, and why.
     pub fn unusable_credentials(&self, now: u64) -> impl Iterator<Item = String> {
-        self.clients().filter(move |client| !client.credentials.is_usable(now)).map(move |client| {
-            let reasons: Vec<_> = client
-                .credentials
-                .inspect(now)
-                .into_iter()
-                .filter_map(|own| {
-                    own.result.err().map(|reason| format!("{} ({}): {reason}", own.index, own.source_type))
-                })
-                .collect();
-            format!("{}:ClientCredentials: none can be used: {}", client.registration.section, reasons.join("; "))
-        })
+        let of_clients = self.clients().filter_map(move |client| {
+            let reasons = client.credentials.unusable(now)?;
+            Some(format!("{}:ClientCredentials: {reasons}", client.registration.section))
+        });
+        #[cfg(feature = "jwe")]
+        let of_clients = of_clients.chain(self.decryption.unusable(now));
+        of_clients
     }
 
     /// Every registration.

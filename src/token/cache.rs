@@ -359,4 +359,6 @@ fn block(error: &Error, lead: &Lead, clock: &dyn Clock, has_token: bool) -> Opti
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -106,6 +106,9 @@ impl fmt::Display for Error {
             Self::Unavailable(unavailable) => f.write_str(&unavailable.cause),
             Self::Credential(failures) => {
                 f.write_str("no usable client credential")?;
+                if failures.is_empty() {
+                    f.write_str("; ClientCredentials has none")?;
+                }
                 for failure in failures.iter() {
                     write!(f, "; {failure}")?;
                 }

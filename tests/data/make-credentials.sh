@@ -63,6 +63,14 @@ pfx aes128-mac-sha512 "$password" -keypbe AES-128-CBC -certpbe AES-192-CBC -maca
 pfx open-key "$password" -keypbe NONE -certpbe NONE
 pfx no-mac "$password" -nomac
 pfx iterations "$password" -iter 600000
+pfx unicode "pässwörd €"
+pfx unicode-legacy "pässwörd €" -legacy
+# As people turn one into the other: attributes before each section, the key first.
+openssl pkcs12 -in modern-chain.pfx -passin "pass:$password" -nodes -out bag-attributes.pem
+# The largest key.
+openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:4096 -out "$work/large.key"
+openssl req -new -x509 -key "$work/large.key" -subj "/CN=large.example" -days 36500 -sha256 -out large.crt.pem
+openssl pkcs12 -export -inkey "$work/large.key" -in large.crt.pem -passout "pass:$password" -out large.pfx
 # A certificate on its own, as if the key's bag had no identifier in common with it.
 openssl pkcs12 -export -nokeys -in leaf.crt.pem -passout "pass:$password" -out no-key.pfx
 

@@ -31,7 +31,8 @@ fn trusting(fields: &[(&str, &str)]) -> Scene {
     let scene = scene(fields);
     scene.tenant.directory(|directory| {
         let app = directory.app(APP_ID).cloned().unwrap();
-        directory.register_app(app.certificate(Certificate::of_der(&der("leaf.crt.pem")).unwrap()));
+        let certificate = |name| Certificate::of_der(&der(name)).unwrap();
+        directory.register_app(app.certificate(certificate("leaf.crt.pem")).certificate(certificate("large.crt.pem")));
     });
     scene
 }
@@ -95,7 +96,7 @@ fn an_assertion_names_the_certificate_the_client_and_this_very_endpoint_for_ten_
 
 #[test]
 fn a_pem_file_may_hold_either_form_of_key_and_the_chain_in_any_order() {
-    for name in ["pkcs8.pem", "pkcs1-chain.pem"] {
+    for name in ["pkcs8.pem", "pkcs1-chain.pem", "bag-attributes.pem"] {
         accepted(name, &path(name, None), &[]);
     }
     for name in ["key-pkcs8.pem", "key-pkcs1.pem"] {
@@ -129,11 +130,18 @@ fn a_pfx_opens_with_its_password_whatever_wrote_it() {
         "open-key.pfx",
         "no-mac.pfx",
         "iterations.pfx",
+        "large.pfx",
     ] {
         accepted(name, &path(name, Some(PASSWORD)), &[]);
     }
+    // As UTF-8 for PBKDF2 (RFC 8018 §3), as UTF-16 for the rest (RFC 7292 §B.1).
+    for name in ["unicode.pfx", "unicode-legacy.pfx"] {
+        accepted(name, &path(name, Some("pässwörd €")), &[]);
+    }
     rejected("no password", &path("modern.pfx", None), "password");
-    rejected("another password", &path("legacy.pfx", Some("pass wore")), "password");
+    for name in ["legacy.pfx", "no-mac.pfx", "unicode.pfx"] {
+        rejected(name, &path(name, Some("pass wore")), "password");
+    }
 }
 
 #[cfg_attr(not(feature = "pfx"), ignore = "reads PFX files, for which the feature pfx is needed")]
@@ -204,6 +212,7 @@ fn the_users_store_is_searched_by_thumbprint_and_by_name() {
     for (kind, field, value) in [
         ("StoreWithThumbprint", "CertificateThumbprint", thumbprint.as_str()),
         ("StoreWithDistinguishedName", "CertificateDistinguishedName", SUBJECT),
+        ("StoreWithSubjectName", "CertificateSubjectName", "app.example"),
     ] {
         for store in ["CurrentUser/My", ""] {
             let scene = trusting(&[("SourceType", kind), ("CertificateStorePath", store), (field, value)]);

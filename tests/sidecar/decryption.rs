@@ -55,6 +55,44 @@ fn a_file_is_read_again_when_it_changes() {
 }
 
 #[test]
+fn a_reload_that_finds_no_usable_key_is_reported_and_the_old_ones_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decryption.pem");
+    std::fs::write(&path, CLIENT_1.pem()).unwrap();
+    let scene = in_a_file(&path);
+    let sidecar = start(&scene);
+    assert!(opens(&scene, &sidecar, &CLIENT_1));
+    std::fs::write(&path, "half").unwrap();
+    sidecar.signal("-HUP");
+    let told =
+        |line: &String| line.contains("not reloaded") && line.contains("TokenDecryptionCredentials: none can be");
+    eventually("the reload is refused", || sidecar.log().iter().any(told));
+    assert!(opens(&scene, &sidecar, &CLIENT_1));
+    std::fs::write(&path, CLIENT_2.pem()).unwrap();
+    sidecar.signal("-HUP");
+    eventually("a good one is taken", || sidecar.log().iter().any(|line| line.contains("configuration reloaded")));
+    assert!(opens(&scene, &sidecar, &CLIENT_2));
+}
+
+#[test]
+fn a_reload_is_not_held_up_by_one_unusable_key_among_several_nor_by_a_vault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decryption.pem");
+    std::fs::write(&path, CLIENT_1.pem()).unwrap();
+    let second = "AzureAd:TokenDecryptionCredentials:1";
+    let files = in_a_file(&path)
+        .with(&format!("{second}:SourceType"), "Path")
+        .with(&format!("{second}:CertificateDiskPath"), "/absent.pem");
+    let vault = in_a_vault();
+    vault.tenant.fail(Fault::always(Kind::Vault, Action::CutBeforeAnswer));
+    for scene in [files, vault] {
+        let sidecar = start(&scene);
+        sidecar.signal("-HUP");
+        eventually("it is reloaded", || sidecar.log().iter().any(|line| line.contains("configuration reloaded")));
+    }
+}
+
+#[test]
 fn a_vault_is_asked_with_a_managed_identity_and_not_by_requests() {
     let scene = in_a_vault();
     let sidecar = start(&scene);

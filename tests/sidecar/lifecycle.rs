@@ -118,6 +118,24 @@ fn a_missing_certificate_is_unhealthy_and_named() {
     let body = sidecar.get(APP).problem(500, "Failed to acquire token for downstream API").json();
     assert_eq!(body["extensions"]["errorCode"], "invalid_client_credential");
     assert_eq!(body["extensions"]["credentials"][0]["sourceType"], "Path");
+    let told =
+        |line: &String| line.contains("AzureAd:ClientCredentials: none can be used") && line.contains("/absent.pem");
+    assert!(sidecar.log().iter().take_while(|line| !line.contains("is ready")).any(told), "it is told at the start");
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_start_with_a_line_that_names_the_key() {
+    let scene = Scene::new();
+    let taken = scene.start();
+    let mut second = command();
+    second.args(["--urls", &format!("http://{}", taken.address)]);
+    for (key, value) in &scene.settings {
+        second.arg("--set").arg(format!("{key}={value}"));
+    }
+    let output = second.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(&format!("entra-sidecar: Urls: http://{}: Address already in use", taken.address)), "{said}");
 }
 
 #[test]

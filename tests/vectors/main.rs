@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a vector that cannot be read is a failed test")]
 
+mod rfc;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -71,7 +73,7 @@ mod encryption {
 
     use super::*;
 
-    fn key(jwk: &Value) -> Option<DecryptionKey> {
+    pub fn key(jwk: &Value) -> Option<DecryptionKey> {
         let number = |name| Some(BigUint::from_bytes_be(&URL_SAFE_NO_PAD.decode(jwk[name].as_str()?).unwrap()));
         let primes = vec![number("p")?, number("q")?];
         let key = RsaPrivateKey::from_components(number("n")?, number("e")?, number("d")?, primes).unwrap();
