@@ -94,6 +94,7 @@ scripts/deploy-test.sh
 step "dependencies"
 # The licences, sources and bans of deny.toml; cargo-deny knows the advisories besides.
 scripts/sbom.sh --check
+scripts/sbom.sh --validate
 if ! cargo deny --version >/dev/null 2>&1; then
   skip "cargo-deny is not here: advisories were not looked up"
 else
