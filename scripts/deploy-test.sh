@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # Holds what lies in deploy/ against the schemas and parsers of those who read it. That its settings and metrics exist is a test
-# of the program (tests/sidecar/deploy.rs).
+# of the program (tests/sidecar/deploy.rs, deploy_metrics.rs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# What .dockerignore lets through is enough for the build of Dockerfile.scratch. No container engine is needed to know that.
+context=$PWD/target/image-context
+rm -rf "$context"
+mkdir -p "$context"
+sed -n 's/^!//p' .dockerignore | xargs git ls-files | xargs cp --parents --preserve=timestamps --target-directory "$context"
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} cargo check --locked --quiet --package entra-sidecar --bin entra-sidecar --manifest-path "$context/Cargo.toml"
+echo "deploy-test: the build context of the image is complete"
 
 tools=$(scripts/python-tools.sh) || { echo "deploy-test: skipped: no Python tools here"; exit 0; }
 "$tools/kubernetes-validate" --strict --quiet deploy/kubernetes/*.yaml

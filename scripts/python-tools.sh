@@ -6,7 +6,7 @@
 set -euo pipefail
 
 packages=(openapi-spec-validator==0.9.0 schemathesis==4.32.5 kubernetes-validate==1.37.0 PyYAML==6.0.3
-  promql-parser==0.11.0 check-jsonschema==0.39.0)
+  promql-parser==0.11.0 check-jsonschema==0.39.0 'cyclonedx-python-lib[json-validation]==11.12.0')
 folder=${PYTHON_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/entra-sidecar-tools}
 
 ready=$folder/$(printf '%s\n' "${packages[@]}" | sha256sum | cut -c 1-16)

@@ -1,13 +1,33 @@
 #!/usr/bin/env bash
 # The software bill of materials of the released binary, as CycloneDX 1.6, on standard output: every package that is compiled into it, with
-# version, licence, source and checksum. From the lock file and cargo's metadata; nothing is fetched that a build would not fetch.
+# version, licence, source and checksum. From the lock file and cargo's metadata; nothing is fetched that a build would not fetch. Rust's standard
+# library and the C library come with the toolchain, which `rustc --version` and the build's log name; they are not listed.
 #
 #   scripts/sbom.sh              default features, this machine's architecture, musl
 #   scripts/sbom.sh --check      judges all packages of the workspace by the licences, sources and bans of deny.toml; for where cargo-deny is missing
+#   scripts/sbom.sh --validate   holds the bill itself against the schema of CycloneDX
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-case ${1:-} in '' | --check) ;; *) echo "usage: scripts/sbom.sh [--check]" >&2; exit 2 ;; esac
+case ${1:-} in '' | --check | --validate) ;; *) echo "usage: scripts/sbom.sh [--check | --validate]" >&2; exit 2 ;; esac
+if [ "${1:-}" = --validate ]; then
+  tools=$(scripts/python-tools.sh) || { echo "sbom: not validated: no Python tools here"; exit 0; }
+  scripts/sbom.sh | "$tools/python" -c '
+import json, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+text = sys.stdin.read()
+if problem := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+    sys.exit(f"sbom: {problem}")
+bill = json.loads(text)
+known = {entry["ref"] for entry in bill["dependencies"]}
+listed = {component["bom-ref"] for component in bill["components"]} | {bill["metadata"]["component"]["bom-ref"]}
+if known != listed or any(set(entry["dependsOn"]) - listed for entry in bill["dependencies"]):
+    sys.exit("sbom: components and their dependencies do not agree")
+print("sbom: valid, with", len(bill["components"]), "components")'
+  exit 0
+fi
 command -v python3 >/dev/null || { echo "sbom: python3 is needed" >&2; exit 1; }
 
 metadata=$(mktemp)

@@ -94,10 +94,16 @@ scripts/deploy-test.sh
 step "dependencies"
 # The licences, sources and bans of deny.toml; cargo-deny knows the advisories besides.
 scripts/sbom.sh --check
-if cargo deny --version >/dev/null 2>&1; then
-  cargo deny --locked check
-else
+scripts/sbom.sh --validate
+if ! cargo deny --version >/dev/null 2>&1; then
   skip "cargo-deny is not here: advisories were not looked up"
+else
+  cargo deny --locked --log-level error check licenses bans sources
+  if cargo deny --locked fetch db >/dev/null 2>&1; then
+    cargo deny --locked --log-level error check advisories
+  else
+    skip "the advisory database cannot be fetched: advisories were not looked up"
+  fi
 fi
 
 step "image"

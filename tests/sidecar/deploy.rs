@@ -1,9 +1,7 @@
-//! What lies in deploy/ names metrics and settings that exist.
+//! The manifests of deploy/ set what the program knows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
 
 use super::support::{Scene, command};
 
@@ -11,61 +9,8 @@ fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
 }
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(deploy(path)).unwrap()
-}
-
-/// The words of a text that may be names of metrics.
-fn metrics_in(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|word| word.starts_with("entra_sidecar_") || word.starts_with("process_"))
-}
-
-/// What a label is compared with.
-fn matched<'a>(text: &'a str, label: &str) -> impl Iterator<Item = &'a str> {
-    let label = label.to_owned();
-    text.match_indices(['{', ',']).filter_map(move |(at, _)| {
-        let rest = text[at + 1..].strip_prefix(label.as_str())?.trim_start_matches(['=', '!', '~']);
-        rest.strip_prefix('"')?.split('"').next()
-    })
-}
-
-#[test]
-fn dashboard_and_alerts_use_metrics_that_exist() {
-    let scene = Scene::new();
-    let sidecar = scene.start().with_keys();
-    let metrics = sidecar.get("/metrics").expect(200).body;
-    let types: Vec<(&str, &str)> =
-        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-    let exists = |name: &str| {
-        types.iter().any(|(own, kind)| {
-            let part = |suffix: &str| name.strip_suffix(suffix) == Some(*own);
-            if *kind == "histogram" { ["_bucket", "_sum", "_count"].into_iter().any(part) } else { name == *own }
-        })
-    };
-    for file in ["prometheus/alerts.yaml", "grafana/entra-sidecar.json"] {
-        let text = read(file);
-        let named: Vec<&str> = text
-            .lines()
-            // An alert's prose may name the family of a histogram.
-            .filter(|line| !line.trim_start().starts_with("description:"))
-            .flat_map(metrics_in)
-            .collect();
-        let unknown: Vec<_> = named.iter().filter(|name| !exists(name)).collect();
-        assert!(unknown.is_empty() && named.len() > 8, "{file}: {unknown:?}");
-        // A misspelt value of a label selects nothing, for ever.
-        let text = text.replace("\\\"", "\"");
-        for label in ["kind", "outcome", "result", "state"] {
-            for values in matched(&text, label) {
-                for value in values.split('|') {
-                    assert!(metrics.contains(&format!("{label}=\"{value}\"")), "{file}: {label}={value}");
-                }
-            }
-        }
-    }
-    let dashboard: Value = serde_json::from_str(&read("grafana/entra-sidecar.json")).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
-    assert!(panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()), "a panel shows nothing");
 }
 
 /// The variables that a manifest sets for the sidecar: `- name: KEY` above `value: VALUE`, or `KEY: VALUE`, or `Environment=KEY=VALUE`.

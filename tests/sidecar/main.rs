@@ -17,6 +17,7 @@ mod credentials_renewed;
 #[cfg(feature = "jwe")]
 mod decryption;
 mod deploy;
+mod deploy_metrics;
 mod downstream;
 mod downstream_answers;
 mod downstream_challenges;
