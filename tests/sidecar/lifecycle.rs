@@ -161,7 +161,10 @@ fn health_and_metrics_answer_head_and_speak_plain_text() {
 #[test]
 fn the_openapi_document_is_for_development_alone() {
     let scene = Scene::new();
-    scene.start().get("/openapi/v1.json").expect(404);
+    let production = scene.start();
+    for method in ["GET", "POST", "DELETE"] {
+        Request::new(method, "/openapi/v1.json").send(production.address).expect(404);
+    }
     let sidecar = scene.with("environment", "Development").start();
     assert_eq!(sidecar.get("/openapi/v1.json").expect(200).json()["openapi"], "3.0.3");
 }
