@@ -87,7 +87,7 @@ fn half_open_connections_cost_no_thread_and_keep_nobody_waiting() {
     let sidecar = scene.start();
     sidecar.get(APP).expect(200);
     let threads = sidecar.threads();
-    let silent: Vec<_> = (0..2000)
+    let silent: Vec<_> = (0..5000)
         .map(|number| {
             let mut stream = connect(sidecar.address);
             stream.write_all(&b"GET /healthz HTTP/1.1\r\nHost: loc"[..number % 30]).unwrap();
