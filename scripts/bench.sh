@@ -52,16 +52,8 @@ if [ -z "$nginx" ] || ! have wrk || ! have curl; then
   nginx=/usr/sbin/nginx
 fi
 
-work=$(mktemp -d)
-pids=()
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 
 if [ -n "${BENCH_BINARY:-}" ]; then
   binary=$BENCH_BINARY
@@ -76,14 +68,6 @@ linkage=dynamic
 if have readelf && ! readelf --program-headers --wide "$binary" | grep -q INTERP; then linkage=static; fi
 
 ask() { curl -q --noproxy '*' --silent --show-error --fail --max-time 120 "$@"; }
-await() { # file pattern
-  local tries=0
-  until grep -q "$2" "$1" 2>/dev/null; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 200 ] || { say "a server did not start:"; cat "$1" >&2; exit 1; }
-    sleep 0.05
-  done
-}
 free_port() {
   local port
   while port=$((20000 + RANDOM % 10000)); do
@@ -91,11 +75,7 @@ free_port() {
   done
 }
 
-"$tenant" >"$work/tenant" 2>&1 &
-pids+=($!)
-await "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
-# shellcheck source=/dev/null
-source "$work/tenant"
+start_tenant "$tenant"
 cat >"$work/appsettings.json" <<JSON
 {
   "AzureAd": {
@@ -119,7 +99,7 @@ start_sidecar() { # name [argument...]
   pids+=("$pid")
   await "$work/$name" 'is ready'
   await "$work/$name" 'signing keys'
-  url=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/$name" | head -1)
+  url=$(address_in "$work/$name")
 }
 # Resident memory, and how much of it is the process's own rather than pages of its file.
 rss() { awk '/^VmRSS:/ { all = $2 } /^RssAnon:/ { own = $2 } END { printf "%.1f MiB, of which %.1f MiB anonymous", all / 1024, own / 1024 }' "/proc/$1/status"; }

@@ -16,17 +16,8 @@ for tool in cargo curl; do
   command -v "$tool" >/dev/null || { echo "demo: $tool is needed and not here" >&2; exit 1; }
 done
 
-work=$(mktemp -d)
-pids=()
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'; else bold='' dim='' red='' plain=''; fi
 
@@ -35,25 +26,7 @@ echo "Building (a minute or two the first time) ..."
 cargo build --locked --quiet --package entra-sidecar --package local-tenant
 bin=${CARGO_TARGET_DIR:-target}/debug
 
-# Waits until a started program has printed what is looked for into a file.
-await() { # pid file pattern
-  local tries=0
-  until grep -q "$3" "$2" 2>/dev/null; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 200 ] || ! kill -0 "$1" 2>/dev/null; then
-      echo "demo: a program did not start:" >&2
-      cat "$2" >&2
-      exit 1
-    fi
-    sleep 0.05
-  done
-}
-
-"$bin/local-tenant" >"$work/tenant" 2>&1 &
-pids+=($!)
-await $! "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
-# shellcheck source=/dev/null
-source "$work/tenant"
+start_tenant "$bin/local-tenant"
 TENANT=$BASE_URL
 
 # What a user would write for a real tenant too; only the addresses differ.
@@ -98,8 +71,8 @@ env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" serve 
   --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 sidecar_pid=$!
 pids+=("$sidecar_pid")
-await "$sidecar_pid" "$work/log" 'is ready'
-SIDECAR=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+await "$work/log" 'is ready'
+SIDECAR=$(address_in "$work/log")
 
 # Every command of the demo runs through this, so that what is shown is what is run.
 curl() {

@@ -10,7 +10,8 @@
 #   json check      settings that `entra-sidecar check` must accept without a warning
 #   sh check        likewise, where a shell exports them or writes appsettings.json
 #   python run      a program, likewise js and go; skipped where there is nothing to run it
-#   nginx run       the http section of a configuration; requests to proxy.example go to it from then on
+#   nginx run       the http section of a configuration; requests to proxy.example go to it from then on, and to
+#                   proxy.unready.example where it finds no sidecar
 #   … shown         neither run nor checked here: it needs Azure, or is run elsewhere
 #
 # A block of code without a mark is an error. http://127.0.0.1:5000 in a block that is run stands for the sidecar.
@@ -21,28 +22,10 @@ command -v python3 >/dev/null || { echo "docs-test: skipped: python3 is not here
 cargo build --locked --quiet --package entra-sidecar --package local-tenant
 bin=$PWD/${CARGO_TARGET_DIR:-target}/debug
 
-work=$(mktemp -d)
-pids=()
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
-await() { # pattern file
-  local tries=0
-  until grep -q "$1" "$2" 2>/dev/null; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 200 ]; then echo "docs-test: never saw '$1':" >&2; cat "$2" >&2; exit 1; fi
-    sleep 0.05
-  done
-}
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 
-"$bin/local-tenant" >"$work/tenant" &
-pids+=($!)
-await '^USER_IDENTITY_CLIENT_ID=' "$work/tenant"
-# shellcheck source=/dev/null
-source "$work/tenant"
+start_tenant "$bin/local-tenant"
 cat >"$work/appsettings.json" <<JSON
 {
   "AzureAd": {
@@ -67,10 +50,10 @@ cat >"$work/appsettings.json" <<JSON
 JSON
 env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" --config "$work/appsettings.json" --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 pids+=($!)
-await 'signing keys' "$work/log"
+await "$work/log" 'signing keys'
 
 ask() { curl -q --noproxy '*' --silent --fail "$@"; }
-SIDECAR=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+SIDECAR=$(address_in "$work/log")
 TENANT=$BASE_URL
 TOKEN=$(ask "$TENANT/_control/mint?user=alice")
 EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")

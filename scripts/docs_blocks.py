@@ -18,12 +18,16 @@ code = {"sh", "json", "nginx", "yaml", "csharp", *programs}
 marks_known = {"run", "answer", "check", "shown"}
 run, skipped, problems = 0, set(), []
 
-# curl as a reader's would be, were it not for this machine's proxies and settings; proxy.example is the proxy under test.
+# curl as a reader's would be, were it not for this machine's proxies and settings; proxy.example is the proxy under test, and
+# proxy.unready.example the same one without a sidecar.
 PRELUDE = """set -euo pipefail
 curl() {
   local word own=()
   for word in "$@"; do
-    case $word in http://proxy.example*) own=(--unix-socket "$PROXY_SOCKET") ;; esac
+    case $word in
+      http://proxy.example*) own=(--unix-socket "$PROXY_SOCKET") ;;
+      http://proxy.unready.example*) own=(--unix-socket "$PROXY_SOCKET-unready") ;;
+    esac
   done
   command curl -q --noproxy '*' --max-time 30 "${own[@]}" "$@"
 }
@@ -94,8 +98,10 @@ def start_nginx(text):
     if not shutil.which("nginx", path=environment["PATH"] + ":/usr/sbin"):
         return "nginx"
     listen, backend = work / "proxy.socket", work / "application.socket"
-    text = re.sub(r"listen [^;]+;", f"listen unix:{listen};", text)
-    text = text.replace("127.0.0.1:5000", environment["SIDECAR"].removeprefix("http://")).replace("http://127.0.0.1:8080", f"http://unix:{backend}:")
+    text = re.sub(r"listen [^;]+;", f"listen unix:{listen};", text).replace("http://127.0.0.1:8080", f"http://unix:{backend}:")
+    unready = text.replace(f"{listen};", f"{listen}-unready;").replace("entra-sidecar", "unready")
+    unready = unready.replace("127.0.0.1:5000", f"unix:{work}/nobody.socket")
+    text = text.replace("127.0.0.1:5000", environment["SIDECAR"].removeprefix("http://")) + unready
     temporary = " ".join(f"{kind}_temp_path {work}/nginx-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (work / "nginx.conf").write_text(f"""
 {"user root;" if os.getuid() == 0 else ""} worker_processes 1; pid {work}/nginx.pid; error_log {work}/nginx.log;

@@ -27,31 +27,11 @@ if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
   echo "${packages[*]}" >"$venv/packages"
 fi
 
-work=$(mktemp -d)
-pids=()
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 
 cargo build --locked --quiet --package entra-sidecar --package local-tenant
-await() { # file pattern
-  local tries=0
-  until grep -q "$2" "$1" 2>/dev/null; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 200 ] || { cat "$1" >&2; fail "a program did not start"; }
-    sleep 0.05
-  done
-}
-"$target/debug/local-tenant" >"$work/tenant" 2>&1 &
-pids+=($!)
-await "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
-# shellcheck source=/dev/null
-source "$work/tenant"
+start_tenant "$target/debug/local-tenant"
 cat >"$work/appsettings.json" <<JSON
 {
   "AzureAd": {
@@ -73,7 +53,7 @@ JSON
 env -i "$target/debug/entra-sidecar" serve --config "$work/appsettings.json" --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 pids+=($!)
 await "$work/log" 'signing keys'
-SIDECAR=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+SIDECAR=$(address_in "$work/log")
 TOKEN=$(curl -q --noproxy '*' --silent --show-error --fail "$BASE_URL/_control/mint?user=alice")
 
 # Runs a program with this machine's proxies out of its way; every pattern must be in what it prints.

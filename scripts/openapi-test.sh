@@ -8,31 +8,13 @@ tools=$(scripts/python-tools.sh) || { echo "openapi-test: skipped: no Python too
 cargo build --locked --quiet --package entra-sidecar --package local-tenant
 bin=$PWD/${CARGO_TARGET_DIR:-target}/debug
 
-work=$(mktemp -d)
-pids=()
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
-await() { # pattern file
-  local tries=0
-  until grep -q "$1" "$2" 2>/dev/null; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 200 ]; then echo "openapi-test: never saw '$1':" >&2; cat "$2" >&2; exit 1; fi
-    sleep 0.05
-  done
-}
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 
 "$bin/entra-sidecar" openapi >"$work/openapi.json"
 "$tools/openapi-spec-validator" "$work/openapi.json" >"$work/verdict" || { cat "$work/verdict"; exit 1; }
 
-"$bin/local-tenant" >"$work/tenant" &
-pids+=($!)
-await '^USER_IDENTITY_CLIENT_ID=' "$work/tenant"
-# shellcheck source=/dev/null
-source "$work/tenant"
+start_tenant "$bin/local-tenant"
 env -i "AzureAd__Instance=$BASE_URL/" "AzureAd__TenantId=$TENANT_ID" "AzureAd__ClientId=$CLIENT_ID" \
   AzureAd__ClientCredentials__0__SourceType=ClientSecret "AzureAd__ClientCredentials__0__ClientSecret=$CLIENT_SECRET" \
   "DownstreamApis__orders__BaseUrl=$DOWNSTREAM_URL" "DownstreamApis__orders__Scopes=$DOWNSTREAM_SCOPE" \
@@ -40,8 +22,8 @@ env -i "AzureAd__Instance=$BASE_URL/" "AzureAd__TenantId=$TENANT_ID" "AzureAd__C
   "$bin/entra-sidecar" --environment Development --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 sidecar=$!
 pids+=("$sidecar")
-await 'signing keys' "$work/log"
-address=$(sed -n 's/.*listening on \(http:.*\)/\1/p' "$work/log" | head -1)
+await "$work/log" 'signing keys'
+address=$(address_in "$work/log")
 token=$(curl -q --noproxy '*' --silent --fail "$BASE_URL/_control/mint?user=alice")
 
 # Not asked for: that every 5xx is a defect (Entra's refusals are 500 here, as documented), that every generated value is accepted (a

@@ -49,7 +49,7 @@ fn start(config: Config) -> Result<Running, String> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
     let mut limits = http_limits(&config);
     limits.connections = descriptors::provide_for(limits.connections, limits.workers);
-    let server = Server::bind(&config.listen, &limits).map_err(|error| error.to_string())?;
+    let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
     let exchange = exchange(&config, &metrics)?;
@@ -148,7 +148,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (own, other) = (&old.limits, &new.limits);
     let changed = [
-        ("Urls", old.listen != new.listen),
+        ("urls", old.listen != new.listen),
         ("Sidecar:TrustedCertificates", old.sidecar.trusted_certificates != new.sidecar.trusted_certificates),
         ("Sidecar:Limits:Workers", own.workers != other.workers),
         ("Sidecar:Limits:Connections", own.connections != other.connections),

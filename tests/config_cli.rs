@@ -264,6 +264,15 @@ fn nobody_reading_the_output_is_no_failure() {
 }
 
 #[test]
+fn an_address_that_is_taken_stops_the_start_with_a_line_that_names_the_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", taken.local_addr().unwrap());
+    let answer = Sidecar::configured().run(&["--urls", &url]);
+    assert_eq!(answer.code, 1);
+    assert_eq!(answer.err, format!("entra-sidecar: urls: {url}: Address already in use (os error 98)\n"));
+}
+
+#[test]
 fn the_healthcheck_of_a_sidecar_that_does_not_run_fails() {
     let sidecar = Sidecar::configured();
     let socket = format!("unix:{}", sidecar.path().join("s.sock").display());

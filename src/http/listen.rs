@@ -37,10 +37,10 @@ pub enum BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address, error) => write!(f, "Urls: http://{address}: {error}"),
-            Self::File(path, error) => write!(f, "Urls: unix:{}: {error}", path.display()),
-            Self::InUse(path) => write!(f, "Urls: unix:{}: another server answers there", path.display()),
-            Self::NoSocket(path) => write!(f, "Urls: unix:{}: the file exists and is no socket", path.display()),
+            Self::Address(address, error) => write!(f, "http://{address}: {error}"),
+            Self::File(path, error) => write!(f, "unix:{}: {error}", path.display()),
+            Self::InUse(path) => write!(f, "unix:{}: another server answers there", path.display()),
+            Self::NoSocket(path) => write!(f, "unix:{}: the file exists and is no socket", path.display()),
             Self::Poller(error) => write!(f, "epoll: {error}"),
         }
     }
@@ -264,7 +264,7 @@ mod tests {
         let first = Listener::open(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = first.address().unwrap();
         let error = Listener::open(&Listen::Tcp(address)).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("Urls: http://{address}: ")), "{error}");
+        assert!(error.to_string().starts_with(&format!("http://{address}: ")), "{error}");
     }
 
     #[test]

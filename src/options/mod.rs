@@ -4,7 +4,6 @@
 //! is acquired and [`Target`] where it may be sent. All of it is pure; nothing here reads a clock, a file or a socket.
 
 pub mod agent;
-pub mod call;
 pub mod error;
 pub mod flow;
 pub mod merge;
@@ -15,7 +14,6 @@ mod syntax;
 pub mod target;
 
 pub use agent::{Agent, AgentUser};
-pub use call::InboundBody;
 pub use error::Invalid;
 pub use flow::{Flow, Inbound};
 pub use merge::Effective;

@@ -35,6 +35,8 @@ pub struct Asked<'a> {
 /// Reads query, token and name, in this order, and checks that overrides are allowed here.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
     let overrides = Overrides::parse(call.request.query)?;
+    // The rest of the query's syntax: what a key may look like is known here alone.
+    overrides.pop_public_key.as_deref().map(bound_key).transpose()?;
     let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
     if !overrides.is_empty() {
@@ -47,6 +49,12 @@ pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Park
         }
     }
     Ok(Asked { caller, api, overrides })
+}
+
+fn bound_key(text: &str) -> Result<BoundKey, Problem> {
+    BoundKey::parse(text).map_err(|expected| {
+        Problem::with(400, format!("optionsOverride.AcquireTokenOptions.PopPublicKey: expected {expected}"))
+    })
 }
 
 fn unknown_api(name: &str) -> Problem {
@@ -115,9 +123,7 @@ impl<'a> Acquisition<'a> {
         };
         let flow = Flow::select(effective, authenticated, inbound);
         let bound_key = match effective.pop_public_key {
-            Some(text) => Some(Cow::Owned(BoundKey::parse(text).map_err(|expected| {
-                Problem::with(400, format!("optionsOverride.AcquireTokenOptions.PopPublicKey: expected {expected}"))
-            })?)),
+            Some(text) => Some(Cow::Owned(bound_key(text)?)),
             None if effective.pop => Some(Cow::Borrowed(call.service.signer.bound_key())),
             None => None,
         };

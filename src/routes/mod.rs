@@ -135,12 +135,20 @@ impl Routes {
         if !endpoint.is_some_and(Endpoint::is_open) {
             call.service.admission.admit(request.peer, request.headers)?;
         }
+        let switched_off = match endpoint {
+            Some(Endpoint::Metrics) => !call.service.config.sidecar.metrics,
+            Some(Endpoint::OpenApi) => !call.service.config.is_development(),
+            _ => false,
+        };
+        // Whatever the method: what is switched off is not there.
+        if switched_off {
+            return Err(Problem::new(404).into());
+        }
         let route = found?;
         match route.endpoint {
             Endpoint::Health => Ok(health::health(call)),
-            Endpoint::Metrics if call.service.config.sidecar.metrics => Ok(health::metrics(call, self.started)),
-            Endpoint::OpenApi if call.service.config.is_development() => Ok(health::openapi()),
-            Endpoint::Metrics | Endpoint::OpenApi => Err(Problem::new(404).into()),
+            Endpoint::Metrics => Ok(health::metrics(call, self.started)),
+            Endpoint::OpenApi => Ok(health::openapi()),
             Endpoint::Validate => validate::validate(call, parked.as_ref()),
             Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated => {
                 authorization_header::authorization_header(call, &route, parked)

@@ -155,6 +155,7 @@ fn the_order_of_checks_is_query_then_token_then_name() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     sidecar.get("/AuthorizationHeader/Nope?optionsOverride.RequestAppToken=1").expect(400);
+    sidecar.get("/AuthorizationHeader/Nope?optionsOverride.AcquireTokenOptions.PopPublicKey=none").expect(400);
     sidecar.get("/AuthorizationHeader/Nope").expect(401);
     sidecar.get_as(&scene.user("alice"), "/AuthorizationHeader/Nope").expect(404);
     Request::new("POST", "/AuthorizationHeader/Nope").header("Host", "evil.example").send(sidecar.address).expect(403);
