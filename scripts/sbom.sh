@@ -19,7 +19,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 text = sys.stdin.read()
 if problem := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
-    sys.exit(f"sbom: {problem}")
+    sys.exit("sbom: " + str(problem).splitlines()[0])
 bill = json.loads(text)
 known = {entry["ref"] for entry in bill["dependencies"]}
 listed = {component["bom-ref"] for component in bill["components"]} | {bill["metadata"]["component"]["bom-ref"]}
