@@ -10,22 +10,20 @@ use signal_hook::iterator::Signals;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded, Rejected};
 use crate::descriptors;
-use crate::http::{self, Server};
+use crate::http::{self, Budget, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
+use crate::memory::BodyMemory;
 use crate::metrics::{Measured, Metrics};
 use crate::notify::{Notifier, State};
-use crate::outbound::{self, Exchange, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
+use crate::outbound::{self, Exchange, InTurn, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Routes, Service, Shared};
-use crate::token::{self, Acquirer, Permits};
+use crate::token::{self, Acquirer};
+use crate::turns::{Bounds, Turns};
 
 /// Reads the configuration again.
 pub type Reload = Box<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
-
-/// Workers that never wait for an upstream, so that health, cached tokens and validation are answered
-/// however slow Entra is (contract, section 9).
-const RESERVED_WORKERS: usize = 2;
 
 /// Serves until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
@@ -48,17 +46,16 @@ fn start(config: Config) -> Result<Running, String> {
     // Before any thread is there: a signal that comes early must not end the process half built.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
     let mut limits = http_limits(&config);
-    limits.connections = descriptors::provide_for(limits.connections, limits.workers);
+    limits.connections = descriptors::provide_for(limits.connections, config.limits.upstream_calls);
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
     let exchange = exchange(&config, &metrics)?;
-    let monitor = server.monitor();
-    let places = config.limits.workers.saturating_sub(RESERVED_WORKERS);
-    let permits = Permits::new(places, move |taken| monitor.workers_wait(taken));
-    let acquirer = acquirer(&config, &exchange, &clock, &permits);
+    let budget = budget(&config);
+    let acquirer = acquirer(&config, &exchange, &clock);
     let keys = keys(&config, &exchange, &clock)?;
-    let shared = Shared { exchange, clock, permits, acquirer, metrics, monitor: server.monitor() };
+    let shared =
+        Shared { exchange, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
@@ -67,7 +64,7 @@ fn start(config: Config) -> Result<Running, String> {
         log::error!("{problem}");
     }
     let routes = Arc::new(Routes::new(shared, service));
-    let server = server.start(Arc::clone(&routes)).map_err(|error| format!("threads: {error}"))?;
+    let server = server.start(Arc::clone(&routes), budget).map_err(|error| format!("threads: {error}"))?;
     Ok(Running { routes, server, signals })
 }
 
@@ -151,6 +148,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("urls", old.listen != new.listen),
         ("Sidecar:TrustedCertificates", old.sidecar.trusted_certificates != new.sidecar.trusted_certificates),
         ("Sidecar:Limits:Workers", own.workers != other.workers),
+        ("Sidecar:Limits:UpstreamCalls", own.upstream_calls != other.upstream_calls),
+        ("Sidecar:Limits:QueueTimeout", own.queue_timeout != other.queue_timeout),
+        ("Sidecar:Limits:BodyMemory", own.body_memory != other.body_memory),
         ("Sidecar:Limits:Connections", own.connections != other.connections),
         ("Sidecar:Limits:RequestHeadBytes", own.request_head_bytes != other.request_head_bytes),
         ("Sidecar:Limits:RequestHeaders", own.request_headers != other.request_headers),
@@ -179,7 +179,6 @@ pub(crate) fn acquirer(
     config: &Config,
     exchange: &Arc<dyn Exchange>,
     clock: &Arc<dyn Clock>,
-    permits: &Arc<Permits>,
 ) -> Arc<Acquirer> {
     let limits = &config.limits;
     let settings = token::Settings {
@@ -188,7 +187,7 @@ pub(crate) fn acquirer(
         bytes: limits.token_cache_bytes,
         sessions: limits.sessions,
     };
-    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), Arc::clone(permits), variable)
+    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), variable)
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
@@ -207,13 +206,27 @@ pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dy
         machine: variable("IDENTITY_SERVER_THUMBPRINT").and_then(|text| Thumbprint::parse(&text)),
     };
     let inner = UreqExchange::new(settings).map_err(|error| error.to_string())?;
-    Ok(Arc::new(Measured::new(Box::new(inner), Arc::clone(metrics))))
+    let measured = Measured::new(Box::new(inner), Arc::clone(metrics));
+    Ok(Arc::new(InTurn(Box::new(measured))))
+}
+
+fn budget(config: &Config) -> Budget {
+    let bounds = Bounds { calls: config.limits.upstream_calls, decryptions: decryptions() };
+    Budget { turns: Turns::new(bounds), memory: BodyMemory::new(config.limits.body_memory) }
+}
+
+/// Half of the processors at most decrypt tokens, so that garbage which looks encrypted slows nobody else down.
+fn decryptions() -> usize {
+    (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
 
 fn http_limits(config: &Config) -> http::Limits {
     let limits = &config.limits;
     http::Limits {
         workers: limits.workers,
+        // Decryption has turns of its own, and what waits for another turn in the middle keeps its thread.
+        blocking_threads: limits.upstream_calls.saturating_mul(2).saturating_add(decryptions()),
+        queue_timeout: limits.queue_timeout,
         connections: limits.connections,
         head_bytes: limits.request_head_bytes,
         headers: limits.request_headers,

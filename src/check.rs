@@ -13,7 +13,7 @@ use crate::jwks::{self, Issuer, Keys};
 use crate::options::{Effective, Flow, Inbound, Overrides};
 use crate::outbound::Exchange;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, Permits, Subject, Wanted};
+use crate::token::{Acquirer, Subject, Wanted};
 
 /// Tries every credential that needs no network, and with `online` the metadata and a token for each API
 /// that can have one without a user.
@@ -88,7 +88,7 @@ fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>,
         Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
         None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
     }
-    let acquirer = app::acquirer(config, exchange, clock, &Permits::new(1, |_| ()));
+    let acquirer = app::acquirer(config, exchange, clock);
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
         match token(config, &acquirer, api) {

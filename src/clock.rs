@@ -4,6 +4,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::turns;
+
 /// A source of time.
 pub trait Clock: Send + Sync {
     /// Seconds since 1970-01-01T00:00:00Z: what tokens and certificates are judged by.
@@ -29,6 +31,8 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, duration: Duration) {
+        // Whoever waits for time to pass needs no turn meanwhile.
+        turns::pause();
         std::thread::sleep(duration);
     }
 }

@@ -3,13 +3,13 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Beside two for each worker, which may call one upstream and keep a connection to another: listeners, epoll, log, files.
+/// Beside two for each upstream call, one that is under way and one that is kept for the next: listeners, epoll, log, files.
 const OTHERS: usize = 32;
 
 /// How many of the wanted connections there can be. Asks the kernel for as many descriptors as are needed, up to the hard
 /// limit of the process.
-pub fn provide_for(connections: usize, workers: usize) -> usize {
-    let needed = connections.saturating_add(reserve(usize::MAX, workers));
+pub fn provide_for(connections: usize, calls: usize) -> usize {
+    let needed = connections.saturating_add(reserve(usize::MAX, calls));
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let number = |limit: Option<u64>| limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut available = number(current);
@@ -20,7 +20,7 @@ pub fn provide_for(connections: usize, workers: usize) -> usize {
             available = more;
         }
     }
-    let possible = available.saturating_sub(reserve(available, workers)).max(1);
+    let possible = available.saturating_sub(reserve(available, calls)).max(1);
     if possible < connections {
         log::warn!(
             "Sidecar:Limits:Connections is {connections}, but the process may open {available} files (ulimit -n): \
@@ -31,8 +31,8 @@ pub fn provide_for(connections: usize, workers: usize) -> usize {
 }
 
 /// What is not for connections: never more than half.
-fn reserve(available: usize, workers: usize) -> usize {
-    workers.saturating_mul(2).saturating_add(OTHERS).min(available / 2)
+fn reserve(available: usize, calls: usize) -> usize {
+    calls.saturating_mul(2).saturating_add(OTHERS).min(available / 2)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Metrics {
             Ok(response) => usize::from(response.status / 100).clamp(2, 5) - 2,
             Err(OutError::Connect(_)) => 4,
             Err(OutError::Timeout(_)) => 5,
-            Err(OutError::Broken(_) | OutError::TooLarge(_)) => 6,
+            Err(OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy) => 6,
         };
         add(&self.upstream[kind][outcome]);
         self.upstream_seconds[kind].observe(duration);

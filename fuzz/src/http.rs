@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use entra_sidecar::http::Limits;
 use entra_sidecar::http::chunked::Decoder;
 use entra_sidecar::http::head::Head;
-use entra_sidecar::http::intake::{Fed, Intake};
+use entra_sidecar::http::reader::{Fed, RequestReader};
+use entra_sidecar::http::{Body, Keep, Limits};
+use entra_sidecar::memory::BodyMemory;
 
 /// Small, so that they are reached.
 fn limits() -> Limits {
     let second = Duration::from_secs(1);
     Limits {
         workers: 1,
+        blocking_threads: 1,
+        queue_timeout: second,
         connections: 1,
         head_bytes: 512,
         headers: 8,
@@ -26,15 +29,23 @@ fn limits() -> Limits {
 
 /// Every request of a connection, and how it ends: refused, or waiting for more.
 fn requests(bytes: &[u8], piece: usize) -> Vec<String> {
-    let (limits, mut intake, mut seen) = (limits(), Intake::default(), Vec::new());
+    let (limits, mut reader, mut seen) = (limits(), RequestReader::default(), Vec::new());
     for mut piece in bytes.chunks(piece.max(1)) {
         while !piece.is_empty() {
-            match intake.feed(piece, &limits, inspect) {
-                Ok(Fed::More { .. }) => break,
-                Ok(Fed::Request { used, result, .. }) => {
-                    assert!(0 < used && used <= piece.len(), "{used} of {}", piece.len());
+            match reader.feed(piece, &limits, inspect) {
+                Ok(Fed::More) => break,
+                Ok(Fed::Head { result: None, .. } | Fed::Request { result: None, .. }) => {
+                    seen.push("413".to_owned());
+                    return seen;
+                }
+                Ok(Fed::Head { used, .. }) => {
+                    reader.expect(Keep::Yes, BodyMemory::new(0).nothing());
+                    piece = &piece[used..];
+                }
+                Ok(Fed::Request { used, result: Some(result), .. }) => {
+                    assert!(used <= piece.len(), "{used} of {}", piece.len());
                     seen.push(result);
-                    intake.finish();
+                    reader.finish();
                     piece = &piece[used..];
                 }
                 Err(refusal) => {
@@ -48,7 +59,12 @@ fn requests(bytes: &[u8], piece: usize) -> Vec<String> {
     seen
 }
 
-fn inspect(head: &Head<'_>, body: &[u8]) -> String {
+/// What a head and its body say; nothing where the body is too long.
+fn inspect(head: &Head<'_>, body: Body<'_>) -> Option<String> {
+    if body.length().is_some_and(|length| length > limits().body_bytes) {
+        return None;
+    }
+    let body = body.take().bytes;
     let graphic = |text: &str| text.bytes().all(|byte| byte > b' ' && byte != 0x7f);
     assert!(head.path.starts_with('/') && graphic(head.path) && head.query.is_none_or(graphic), "{head:?}");
     assert!(!head.path.contains('?') && body.len() <= limits().body_bytes && head.headers.0.len() <= limits().headers);
@@ -59,7 +75,7 @@ fn inspect(head: &Head<'_>, body: &[u8]) -> String {
     let count = |name| head.headers.all(name).count();
     assert!(count("host") <= 1 && count("authorization") <= 1 && count("transfer-encoding") <= 1, "{head:?}");
     assert!(count("transfer-encoding") + count("content-length") <= 1 || count("transfer-encoding") == 0, "{head:?}");
-    format!("{:?} {} {:?} {:?} {:?} {body:?}", head.method, head.path, head.query, head.headers, head.terms)
+    Some(format!("{:?} {} {:?} {:?} {:?} {body:?}", head.method, head.path, head.query, head.headers, head.terms))
 }
 
 /// Requests, whole, in single bytes and in pieces of seven.

@@ -58,7 +58,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
         registrations: others,
         apis: api::read_all(&mut reader),
         sidecar: sidecar::read(&mut reader),
-        limits: sidecar::limits(&reader),
+        limits: sidecar::limits(&mut reader),
         logging: sidecar::logging(&reader),
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| parse::host(host).ok()).collect(),
     };

@@ -429,11 +429,17 @@ pub struct PopValidation {
     pub reject_replays: bool,
 }
 
-/// `Sidecar:Limits`: contract section 9.
+/// `Sidecar:Limits`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Worker threads.
     pub workers: usize,
+    /// Upstream calls under way at once.
+    pub upstream_calls: usize,
+    /// How long a request may wait for turns and memory, all together.
+    pub queue_timeout: Duration,
+    /// Bytes of all bodies held at once.
+    pub body_memory: usize,
     /// Open connections.
     pub connections: usize,
     /// Bytes of a request head.

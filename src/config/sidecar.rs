@@ -97,7 +97,24 @@ fn trusted_certificates(reader: &Reader<'_>) -> Vec<PathBuf> {
 }
 
 /// `Sidecar:Limits`.
-pub fn limits(reader: &Reader<'_>) -> Limits {
+pub fn limits(reader: &mut Reader<'_>) -> Limits {
+    let limits = read_limits(reader);
+    for (name, size) in
+        [("RequestBodyBytes", limits.request_body_bytes), ("DownstreamBodyBytes", limits.downstream_body_bytes)]
+    {
+        // One such body could never be held.
+        if size > limits.body_memory {
+            let message = format!(
+                "expected at least the {size} bytes of Sidecar:Limits:{name}, got {} bytes",
+                limits.body_memory
+            );
+            reader.problem("Sidecar:Limits:BodyMemory", &message);
+        }
+    }
+    limits
+}
+
+fn read_limits(reader: &Reader<'_>) -> Limits {
     let number = |name: &str| reader.number(&format!("Sidecar:Limits:{name}")).unwrap_or_default();
     let duration = |name: &str| reader.duration(&format!("Sidecar:Limits:{name}")).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -106,7 +123,10 @@ pub fn limits(reader: &Reader<'_>) -> Limits {
         None => reader.duration("shutdownTimeoutSeconds"),
     };
     Limits {
-        workers: reader.number("Sidecar:Limits:Workers").unwrap_or_else(|| (4 * cores).max(16)),
+        workers: reader.number("Sidecar:Limits:Workers").unwrap_or_else(|| cores.max(2)),
+        upstream_calls: number("UpstreamCalls"),
+        queue_timeout: duration("QueueTimeout"),
+        body_memory: number("BodyMemory"),
         connections: number("Connections"),
         request_head_bytes: number("RequestHeadBytes"),
         request_headers: number("RequestHeaders"),

@@ -161,7 +161,10 @@ pub const KEYS: &[Key] = &[
     key("Sidecar:PopValidation:SignedHttpRequestLifetime", Kind::Duration(1_000..=24 * HOUR), "How far `ts` may be off.").or("00:05:00"),
     key("Sidecar:PopValidation:RejectReplays", Kind::Bool, "Accepts each signed request once.").or("false"),
 
-    key("Sidecar:Limits:Workers", Kind::Count(3..=4_096), "Worker threads. Default: 4 per core, at least 16."),
+    key("Sidecar:Limits:Workers", Kind::Count(1..=4_096), "Worker threads, which never wait. Default: one per core, at least 2."),
+    key("Sidecar:Limits:UpstreamCalls", Kind::Count(1..=65_536), "Calls to Entra, vaults, managed identity endpoints and APIs at once; one origin may have three quarters of them.").or("768"),
+    key("Sidecar:Limits:QueueTimeout", TIMEOUT, "How long a request may wait for its turns to call upstreams, and for memory for its body.").or("5"),
+    key("Sidecar:Limits:BodyMemory", Kind::Size(0..=1 << 40), "All bodies held at once, requests and answers together. At least `RequestBodyBytes` and `DownstreamBodyBytes`.").or("64MiB"),
     key("Sidecar:Limits:Connections", Kind::Count(1..=1_000_000), "Open connections.").or("4096"),
     key("Sidecar:Limits:RequestHeadBytes", Kind::Size(256..=1 << 20), "A request's head.").or("32KiB"),
     key("Sidecar:Limits:RequestHeaders", Kind::Count(1..=1_000), "Header fields of a request.").or("100"),

@@ -49,7 +49,9 @@ fn defaults_are_those_of_the_contract() {
     assert!(config.sidecar.metrics && !config.sidecar.allow_insecure_upstream);
     assert!(config.sidecar.allow_overrides.downstream_api_unauthenticated);
     let limits = &config.limits;
-    assert!(limits.workers >= 16);
+    assert!(limits.workers >= 2);
+    assert_eq!((limits.upstream_calls, limits.queue_timeout), (768, Duration::from_secs(5)));
+    assert_eq!(limits.body_memory, 64 * mebibyte);
     assert_eq!((limits.connections, limits.request_head_bytes, limits.request_headers), (4096, 32 << 10, 100));
     assert_eq!((limits.head_timeout, limits.idle_timeout), (Duration::from_secs(10), Duration::from_mins(2)));
     assert_eq!((limits.request_body_bytes, limits.token_bytes), (30 * mebibyte, 64 << 10));
@@ -92,7 +94,8 @@ fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
         ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationScheme", "Missing", "Bearer, PoP"),
         ("Sidecar:AllowedCallers", "10.0.0.0/33", "a network"),
         ("Sidecar:DownstreamHeaderValues", "List", "String, Array"),
-        ("Sidecar:Limits:Workers", "2", "from 3"),
+        ("Sidecar:Limits:Workers", "0", "from 1"),
+        ("Sidecar:Limits:BodyMemory", "1MiB", "at least the 31457280 bytes of Sidecar:Limits:RequestBodyBytes"),
         ("Sidecar:Limits:HeadTimeout", "0", "a duration"),
         ("Sidecar:Limits:RequestBodyBytes", "30MB", "a size"),
         ("Logging:LogLevel:Default", "Verbose", "a level"),

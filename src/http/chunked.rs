@@ -10,7 +10,7 @@ const EXTENSION_BYTES: usize = 4096;
 const SIZE_DIGITS: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size,
     Extension,
     SizeEnd,
@@ -28,7 +28,7 @@ enum State {
 /// How far a body has been decoded.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    state: State,
+    state: ChunkState,
     /// Of the chunk: announced while its size is read, still to come while its data is.
     size: usize,
     digits: u8,
@@ -39,28 +39,28 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Size, size: 0, digits: 0, decoded: 0, extensions: 0, trailers: 0 }
+        Self { state: ChunkState::Size, size: 0, digits: 0, decoded: 0, extensions: 0, trailers: 0 }
     }
 }
 
 impl Decoder {
     /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
     /// Appends to `out` what `input` holds of the body, and returns how many bytes of `input` belong to it:
     /// all of them unless the body is done.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
         let mut at = 0;
-        while at < input.len() && self.state != State::Done {
-            if self.state == State::Data {
+        while at < input.len() && self.state != ChunkState::Done {
+            if self.state == ChunkState::Data {
                 let piece = &input[at..input.len().min(at.saturating_add(self.size))];
                 out.extend_from_slice(piece);
                 at += piece.len();
                 self.size -= piece.len();
                 if self.size == 0 {
-                    self.state = State::DataEnd;
+                    self.state = ChunkState::DataEnd;
                 }
             } else {
                 self.state = self.step(input[at], limits)?;
@@ -71,31 +71,31 @@ impl Decoder {
     }
 
     /// One byte of what is not data.
-    fn step(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Refusal> {
         Ok(match (self.state, byte) {
-            (State::Size, b'\r') if self.digits > 0 => State::SizeEnd,
-            (State::Size, b';') if self.digits > 0 => State::Extension,
-            (State::Size, _) => self.size_digit(byte)?,
-            (State::Extension, b'\r') => State::SizeEnd,
-            (State::Extension, _) => self.extension(byte)?,
-            (State::SizeEnd, b'\n') => self.begin_chunk(limits)?,
-            (State::DataEnd, b'\r') => State::DataEndLf,
-            (State::DataEndLf, b'\n') => State::Size,
-            (State::LineStart, b'\r') => State::LastEnd,
-            (State::Name, b':') => self.trailer(State::Value, limits)?,
-            (State::LineStart | State::Name, _) if is_token(byte) => self.trailer(State::Name, limits)?,
-            (State::Value, b'\r') => State::ValueEnd,
-            (State::Value, _) if is_text(byte) => self.trailer(State::Value, limits)?,
-            (State::ValueEnd, b'\n') => State::LineStart,
-            (State::LastEnd, b'\n') => State::Done,
-            (State::LineStart | State::Name | State::Value | State::ValueEnd | State::LastEnd, _) => {
+            (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,
+            (ChunkState::Size, b';') if self.digits > 0 => ChunkState::Extension,
+            (ChunkState::Size, _) => self.size_digit(byte)?,
+            (ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
+            (ChunkState::Extension, _) => self.extension(byte)?,
+            (ChunkState::SizeEnd, b'\n') => self.begin_chunk(limits)?,
+            (ChunkState::DataEnd, b'\r') => ChunkState::DataEndLf,
+            (ChunkState::DataEndLf, b'\n') => ChunkState::Size,
+            (ChunkState::LineStart, b'\r') => ChunkState::LastEnd,
+            (ChunkState::Name, b':') => self.trailer(ChunkState::Value, limits)?,
+            (ChunkState::LineStart | ChunkState::Name, _) if is_token(byte) => self.trailer(ChunkState::Name, limits)?,
+            (ChunkState::Value, b'\r') => ChunkState::ValueEnd,
+            (ChunkState::Value, _) if is_text(byte) => self.trailer(ChunkState::Value, limits)?,
+            (ChunkState::ValueEnd, b'\n') => ChunkState::LineStart,
+            (ChunkState::LastEnd, b'\n') => ChunkState::Done,
+            (ChunkState::LineStart | ChunkState::Name | ChunkState::Value | ChunkState::ValueEnd | ChunkState::LastEnd, _) => {
                 return Err(Refusal::Malformed("a trailer line is malformed"));
             }
             _ => return Err(Refusal::Malformed("a chunk does not end where its size says")),
         })
     }
 
-    fn size_digit(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn size_digit(&mut self, byte: u8) -> Result<ChunkState, Refusal> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
@@ -108,10 +108,10 @@ impl Decoder {
         }
         // A size that does not fit is over every limit, which the end of its line will tell.
         self.size = self.size.saturating_mul(16).saturating_add(usize::from(digit));
-        Ok(State::Size)
+        Ok(ChunkState::Size)
     }
 
-    fn extension(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn extension(&mut self, byte: u8) -> Result<ChunkState, Refusal> {
         self.extensions += 1;
         if !is_text(byte) {
             return Err(Refusal::Malformed("a chunk extension holds a forbidden character"));
@@ -119,19 +119,19 @@ impl Decoder {
         if self.extensions > EXTENSION_BYTES {
             return Err(Refusal::Malformed("the chunk extensions are too long"));
         }
-        Ok(State::Extension)
+        Ok(ChunkState::Extension)
     }
 
-    fn begin_chunk(&mut self, limits: &Limits) -> Result<State, Refusal> {
+    fn begin_chunk(&mut self, limits: &Limits) -> Result<ChunkState, Refusal> {
         self.digits = 0;
         self.decoded = self.decoded.saturating_add(self.size);
         if self.decoded > limits.body_bytes {
             return Err(Refusal::BodyTooLarge { limit: limits.body_bytes });
         }
-        Ok(if self.size == 0 { State::LineStart } else { State::Data })
+        Ok(if self.size == 0 { ChunkState::LineStart } else { ChunkState::Data })
     }
 
-    fn trailer(&mut self, next: State, limits: &Limits) -> Result<State, Refusal> {
+    fn trailer(&mut self, next: ChunkState, limits: &Limits) -> Result<ChunkState, Refusal> {
         self.trailers += 1;
         if self.trailers > limits.head_bytes {
             return Err(Refusal::HeadTooLarge { limit: limits.head_bytes });

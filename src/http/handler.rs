@@ -1,20 +1,23 @@
-//! The seam between the front door and what answers: a request goes in, a reply comes out, or the request is
-//! parked until somebody wakes it.
+//! The seam between the front door and what answers: a request goes in; a reply comes out, or the request waits for
+//! its body, for somebody who wakes it, or for a turn to do what may take long.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::message::{Reply, Request};
+use super::reader::Keep;
 use super::refusal::Refusal;
+use crate::turns::Lane;
 
-/// What answers requests. It is called on a worker thread and may block it.
+/// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// What a parked request waits for; opaque to the front door.
+    /// State that a request carries from one call of the handler to the next; opaque to the front door.
     type Parked: Send + 'static;
 
-    /// Answers a request, or parks it. A parked request is handled again from the start, with `resumed`.
-    /// `waker` wakes the request if this call parks it; those of earlier calls are void.
+    /// Answers a request, or says what it has to wait for, after which it is handled again from the start with
+    /// `resumed`. It must not block unless `resumed` says that it has a turn. `waker` wakes the request if this call
+    /// parks it; wakers of earlier calls are void.
     fn handle(
         &self,
         request: &Request<'_>,
@@ -32,36 +35,58 @@ pub trait Handler: Send + Sync + 'static {
 /// What became of a request.
 #[derive(Debug)]
 pub enum Outcome<P> {
-    /// It is answered.
+    /// It is answered. Where its body has not come, it never will: the connection is closed after the answer.
     Reply(Reply),
-    /// It waits, and holds no worker meanwhile.
+    /// It is good so far, and its body is to be read.
+    NeedsBody(Keep),
+    /// It waits until it is woken.
     Park {
         /// Comes back with [`Resumed`].
         on: P,
         /// When it is handled again though nobody woke it.
         until: Instant,
     },
+    /// It waits for a turn, and is handled again on a thread that may block.
+    Call {
+        /// Comes back with [`Resumed`].
+        on: P,
+        /// What the turn is for.
+        lane: Lane,
+    },
 }
 
-/// Why a parked request is handled again.
+/// Why a request is handled again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody woke it.
+    Woken,
+    /// Nobody woke it in time.
+    Overdue,
+    /// Its turn has come: the handler may block.
+    Turn,
+    /// Its turn has not come in time.
+    NoTurn,
+}
+
+/// A request that has waited.
 #[derive(Debug)]
 pub struct Resumed<P> {
     /// What it waited for.
     pub on: P,
-    /// `until` passed without a wake.
-    pub overdue: bool,
+    /// Why it waits no more.
+    pub cause: Cause,
 }
 
-/// Which connection, and which of those that used its place in the table.
+/// Which connection, and which of those that used its slot in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct ConnectionId {
     pub index: u32,
     pub generation: u32,
 }
 
 /// What a [`Waker`] wakes.
 pub(super) trait Wake: Send + Sync {
-    fn wake(&self, token: Token, call: u64);
+    fn wake(&self, id: ConnectionId, call: u64);
 }
 
 /// Wakes one parked request. A wake that comes before the request is parked is kept for it; one that comes
@@ -69,30 +94,30 @@ pub(super) trait Wake: Send + Sync {
 #[derive(Clone)]
 pub struct Waker {
     pub(super) target: Arc<dyn Wake>,
-    pub(super) token: Token,
+    pub(super) id: ConnectionId,
     pub(super) call: u64,
 }
 
 impl Waker {
     /// Has the request handled again.
     pub fn wake(&self) {
-        self.target.wake(self.token, self.call);
+        self.target.wake(self.id, self.call);
     }
 
     /// A waker that calls a function: for a handler that is called outside a server.
     pub fn from_fn(wake: impl Fn() + Send + Sync + 'static) -> Self {
         struct Call<F>(F);
         impl<F: Fn() + Send + Sync> Wake for Call<F> {
-            fn wake(&self, _: Token, _: u64) {
+            fn wake(&self, _: ConnectionId, _: u64) {
                 (self.0)();
             }
         }
-        Self { target: Arc::new(Call(wake)), token: Token { index: 0, generation: 0 }, call: 0 }
+        Self { target: Arc::new(Call(wake)), id: ConnectionId { index: 0, generation: 0 }, call: 0 }
     }
 }
 
 impl fmt::Debug for Waker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waker").field("token", &self.token).field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("Waker").field("id", &self.id).field("call", &self.call).finish_non_exhaustive()
     }
 }

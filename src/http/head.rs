@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use httparse::Header;
 
-use super::message::{Headers, Method, Peer, Request};
+use super::message::{Body, Headers, Method, Peer, Request};
 use super::refusal::Refusal;
 
 /// Fields that need no heap.
@@ -95,7 +95,7 @@ impl<'a> Head<'a> {
     }
 
     /// The request that this head begins.
-    pub fn request(&self, body: &'a [u8], peer: Peer, received: Instant) -> Request<'a> {
+    pub fn request(&self, body: Body<'a>, peer: Peer, received: Instant) -> Request<'a> {
         Request { method: self.method, path: self.path, query: self.query, headers: self.headers, body, peer, received }
     }
 }

@@ -5,8 +5,12 @@ use std::time::Duration;
 /// The budget of the front door.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Worker threads.
+    /// Worker threads, which never block.
     pub workers: usize,
+    /// Threads for what may block, at most.
+    pub blocking_threads: usize,
+    /// How long a request may wait for turns and for memory, all together.
+    pub queue_timeout: Duration,
     /// Open connections.
     pub connections: usize,
     /// Bytes of a request head, and of the trailer section of a chunked body.

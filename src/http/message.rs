@@ -1,8 +1,10 @@
 //! What passes between the front door and the routes: a complete request in, a whole reply out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::time::Instant;
+
+use crate::memory::HeldBody;
 
 /// The methods that a route may know. Names are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,12 +73,56 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// In the order received.
     pub headers: Headers<'a>,
-    /// Undone of its transfer coding. Empty: none came.
-    pub body: &'a [u8],
+    /// Undone of its transfer coding.
+    pub body: Body<'a>,
     /// Who sent it.
     pub peer: Peer,
     /// When its first byte was seen.
     pub received: Instant,
+}
+
+/// A request's body, as far as it has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// It has not been read; its length, where the head says it.
+    Expected(Option<usize>),
+    /// It lies in the connection's buffer.
+    Whole(&'a [u8]),
+    /// It is kept by the connection until somebody takes it.
+    Held {
+        /// Empty where it was taken, or dropped as it came.
+        body: &'a RefCell<Option<HeldBody>>,
+        /// Its length when it was complete.
+        length: usize,
+    },
+}
+
+impl Body<'_> {
+    /// No body.
+    pub const NONE: Self = Self::Whole(&[]);
+
+    /// Its length, as far as it is known.
+    pub const fn length(self) -> Option<usize> {
+        match self {
+            Self::Expected(length) => length,
+            Self::Whole(bytes) => Some(bytes.len()),
+            Self::Held { length, .. } => Some(length),
+        }
+    }
+
+    /// Whether it has come.
+    pub const fn is_here(self) -> bool {
+        !matches!(self, Self::Expected(_))
+    }
+
+    /// Takes it out of the connection. Taken once; what has not come is empty.
+    pub fn take(self) -> HeldBody {
+        match self {
+            Self::Expected(_) => HeldBody::from(Vec::new()),
+            Self::Whole(bytes) => HeldBody::from(bytes.to_vec()),
+            Self::Held { body, .. } => body.take().unwrap_or_else(|| HeldBody::from(Vec::new())),
+        }
+    }
 }
 
 /// The fields of a head, in the order received.
@@ -123,7 +169,7 @@ impl Caching {
 }
 
 /// An answer. The front door adds `Date`, `Content-Length`, `Connection` and `X-Content-Type-Options`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reply {
     /// From 200 to 599.
     pub status: u16,
@@ -135,8 +181,19 @@ pub struct Reply {
     fields: String,
     /// Not sent in answer to HEAD, though its length is.
     pub body: Vec<u8>,
+    /// What follows `body`, made while it is sent.
+    pub stream: Option<Box<dyn BodyStream>>,
     /// Closes the connection after this answer.
     pub close: bool,
+}
+
+/// A body that is made while it is sent, piece by piece, so that it is never held whole.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+pub trait BodyStream: Send + std::fmt::Debug {
+    /// The number of bytes that all pieces have together.
+    fn len(&self) -> usize;
+    /// Appends the next piece, at most `room` bytes (`room` is at least 4 KiB); appends nothing once all are made.
+    fn fill(&mut self, out: &mut Vec<u8>, room: usize);
 }
 
 /// What is kept of a buffer for the next answer, at most.
@@ -157,6 +214,7 @@ impl Reply {
             caching: Caching::Unsaid,
             fields: String::new(),
             body: Vec::new(),
+            stream: None,
             close: false,
         }
     }
@@ -172,6 +230,19 @@ impl Reply {
         self.content_type = Some(content_type);
         self.body = body;
         self
+    }
+
+    /// With a body that is made while it is sent.
+    #[must_use]
+    pub fn with_stream(mut self, content_type: &'static str, stream: Box<dyn BodyStream>) -> Self {
+        self.content_type = Some(content_type);
+        self.stream = Some(stream);
+        self
+    }
+
+    /// The length of its body.
+    pub fn body_len(&self) -> usize {
+        self.body.len() + self.stream.as_ref().map_or(0, |stream| stream.len())
     }
 
     /// With a word on who may keep it.

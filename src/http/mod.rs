@@ -1,53 +1,59 @@
-//! The front door: a fixed pool of workers on one shared epoll. It knows HTTP/1.1 and no route.
+//! The front door: workers that never block, on one shared epoll, and a pool of threads for what may. It knows
+//! HTTP/1.1 and no route.
 //!
-//! A connection is armed for one event, so exactly one worker owns a ready one. It reads what is there;
-//! only a complete request is handled, on that worker, and an incomplete, idle or parked connection costs no thread.
+//! Exactly one thread has a connection at a time. A worker reads what is there and has the handler judge the head, then
+//! the whole request; an incomplete, idle, parked or queued connection costs no thread.
 //!
 //! ```text
-//! listen ─▶ gate ─▶ table ◀──▶ worker ──Request──▶ Handler
-//!                     ▲          │ scan ▶ head ▶ chunked (intake)      ▲ Reply, Park
-//!                     └─ poller ─┘ reply ◀──────────────────────────────┘
-//! server starts all; the keeper watches the deadlines on the board, the crew and the end
+//! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
+//!                         ▲          ▲          │ scan ▶ head ▶ chunked (reader)  ▲ Reply, NeedsBody, Park, Call
+//!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
+//!              turns ─▶ pool ─▶ driver: requests that have their turn
+//! server starts all; the supervisor watches deadlines and carries out the shutdown
 //! ```
 
-mod answer;
-mod board;
+mod acceptor;
 pub mod chunked;
-mod conn;
-mod crew;
+mod connection;
 pub mod date;
-mod gate;
+mod driver;
 mod handler;
 pub mod head;
-pub mod intake;
-mod keeper;
 mod limits;
 mod listen;
 pub mod message;
 mod poller;
+mod pool;
+pub mod reader;
 mod refusal;
 pub mod reply;
 pub mod scan;
+mod sender;
 mod server;
+mod slots;
 mod socket;
+mod supervisor;
 mod table;
 mod worker;
 
-pub use board::{Monitor, Stats};
-pub use handler::{Handler, Outcome, Resumed, Waker};
+pub use handler::{Cause, Handler, Outcome, Resumed, Waker};
 pub use limits::Limits;
 pub use listen::BindError;
-pub use message::{Caching, Headers, Method, Peer, Reply, Request};
+pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
+pub use reader::Keep;
 pub use refusal::Refusal;
 pub use reply::phrase;
-pub use server::{Running, Server};
+pub use server::{Budget, Running, Server};
+pub use slots::{Monitor, Stats};
 
-/// The defaults of contract section 9, for tests.
+/// The defaults, for tests.
 #[cfg(test)]
 pub(crate) fn test_limits() -> Limits {
     use std::time::Duration;
     Limits {
         workers: 4,
+        blocking_threads: 16,
+        queue_timeout: Duration::from_secs(5),
         connections: 4096,
         head_bytes: 32 * 1024,
         headers: 100,

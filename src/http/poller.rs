@@ -1,32 +1,34 @@
 //! The one epoll on which all workers wait, and the list of connections that are to be visited though their
-//! sockets say nothing: those that were woken, are overdue, or had their turn and want another.
+//! sockets say nothing: those that were woken, are overdue, or have more to do.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::handler::Token;
+use super::handler::ConnectionId;
 
-/// Data of the bell; no table is large enough to have this index.
-const BELL: u64 = u64::MAX;
+/// Data of the wakeup descriptor; no table is large enough to have this index.
+const WAKEUP: u64 = u64::MAX;
 /// Upper half of a listener's data, with the listener's number below.
 const LISTENER: u64 = 0xffff_fffe;
+
+/// Visits that one worker takes at once.
+const VISITS: usize = 8;
 
 const ARRIVAL: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// What a worker is to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
-    Connection(Token, Event),
+    Connection(ConnectionId, Event),
     /// Though its socket said nothing.
-    Visit(Token),
+    Visit(ConnectionId),
     Listener(usize),
-    Nothing,
 }
 
 /// What the kernel said about a connection.
@@ -44,68 +46,73 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Poller {
     epoll: OwnedFd,
-    /// Rung by writing to it; edge-triggered, so one worker wakes per ring and nobody need reset it.
-    bell: OwnedFd,
-    visits: Mutex<VecDeque<Token>>,
+    /// An eventfd; edge-triggered, so one worker wakes per write and nobody need reset it.
+    wakeup: OwnedFd,
+    visits: Mutex<VecDeque<ConnectionId>>,
 }
 
 impl Poller {
     pub fn new() -> Result<Self, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
-        Ok(Self { epoll, bell, visits: Mutex::default() })
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wakeup, EventData::new_u64(WAKEUP), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self { epoll, wakeup, visits: Mutex::default() })
     }
 
-    /// Waits until there is something to do. One event at a time: a worker that took several could be held up by
-    /// the first while others are free.
-    pub fn wait(&self, events: &mut Vec<epoll::Event>) -> Ready {
+    /// Waits until there is something to do, and appends it to `ready`, which is not cleared.
+    pub fn wait(&self, events: &mut Vec<epoll::Event>, ready: &mut Vec<Ready>) {
         events.clear();
         if retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(events), None)).is_err() {
-            return Ready::Nothing;
+            return;
         }
-        let Some(&epoll::Event { data, flags, .. }) = events.first() else { return Ready::Nothing };
-        match data.u64() {
-            BELL => self.next_visit().map_or(Ready::Nothing, Ready::Visit),
-            data if data >> 32 == LISTENER => Ready::Listener(low_half(data) as usize),
-            data => {
-                let token = Token { index: low_half(data >> 32), generation: low_half(data) };
-                let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-                Ready::Connection(token, if ended { Event::End } else { Event::Ready })
+        for &epoll::Event { data, flags, .. } in &*events {
+            match data.u64() {
+                WAKEUP => self.take_visits(ready),
+                data if data >> 32 == LISTENER => ready.push(Ready::Listener(low_half(data) as usize)),
+                data => {
+                    let id = ConnectionId { index: low_half(data >> 32), generation: low_half(data) };
+                    let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+                    ready.push(Ready::Connection(id, if ended { Event::End } else { Event::Ready }));
+                }
             }
         }
     }
 
     /// Has some worker visit a connection.
-    pub fn visit(&self, token: Token) {
-        self.visits.lock().unwrap_or_else(PoisonError::into_inner).push_back(token);
-        self.ring();
+    pub fn visit(&self, id: ConnectionId) {
+        self.visits().push_back(id);
+        self.wake();
     }
 
-    /// Takes one visit and passes the bell on if there are more, so that they spread over the workers.
-    fn next_visit(&self) -> Option<Token> {
-        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        let token = visits.pop_front();
+    fn visits(&self) -> MutexGuard<'_, VecDeque<ConnectionId>> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes some visits and wakes the next worker if there are more, so that they spread over the workers.
+    fn take_visits(&self, ready: &mut Vec<Ready>) {
+        let mut visits = self.visits();
+        let taken = visits.len().min(VISITS);
+        ready.extend(visits.drain(..taken).map(Ready::Visit));
         if !visits.is_empty() {
-            self.ring();
+            drop(visits);
+            self.wake();
         }
-        token
     }
 
     /// Wakes one worker.
-    pub fn ring(&self) {
-        // A counter that is full rings as well, which is the only way to fail.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    pub fn wake(&self) {
+        // A counter that is full has woken somebody already, and that is the only way to fail.
+        let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
     }
 
     /// Watches a connection for what arrives. Edge-triggered, so that nothing need be said again after each request.
-    pub fn add(&self, socket: impl AsFd, token: Token) -> Result<(), Errno> {
-        epoll::add(&self.epoll, socket, connection_data(token), ARRIVAL)
+    pub fn add(&self, socket: impl AsFd, id: ConnectionId) -> Result<(), Errno> {
+        epoll::add(&self.epoll, socket, connection_data(id), ARRIVAL)
     }
 
     /// Watches it for room to send too, and says so if there is some already.
-    pub fn watch_for_room(&self, socket: impl AsFd, token: Token) -> Result<(), Errno> {
-        epoll::modify(&self.epoll, socket, connection_data(token), ARRIVAL | EventFlags::OUT)
+    pub fn watch_for_room(&self, socket: impl AsFd, id: ConnectionId) -> Result<(), Errno> {
+        epoll::modify(&self.epoll, socket, connection_data(id), ARRIVAL | EventFlags::OUT)
     }
 
     pub fn add_listener(&self, socket: impl AsFd, number: usize) -> Result<(), Errno> {
@@ -117,8 +124,8 @@ impl Poller {
     }
 }
 
-fn connection_data(token: Token) -> EventData {
-    EventData::new_u64(u64::from(token.index) << 32 | u64::from(token.generation))
+fn connection_data(id: ConnectionId) -> EventData {
+    EventData::new_u64(u64::from(id.index) << 32 | u64::from(id.generation))
 }
 
 fn listener_data(number: usize) -> EventData {

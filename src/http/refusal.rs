@@ -31,8 +31,10 @@ pub enum Refusal {
     Expectation,
     /// The head was not complete in time.
     HeadTimeout,
-    /// The body made no progress for too long.
+    /// The body made no progress for too long, or too little of it.
     BodyTimeout,
+    /// No memory became free for the body in time.
+    NoMemory,
 }
 
 impl Refusal {
@@ -45,6 +47,7 @@ impl Refusal {
             Self::UriTooLong => 414,
             Self::Expectation => 417,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => 431,
+            Self::NoMemory => 503,
             Self::Version => 505,
         }
     }
@@ -61,7 +64,8 @@ impl fmt::Display for Refusal {
             Self::BodyTooLarge { limit } => write!(f, "the request body is longer than {limit} bytes"),
             Self::Expectation => f.write_str("the only expectation that can be met is 100-continue"),
             Self::HeadTimeout => f.write_str("the request head was not complete in time"),
-            Self::BodyTimeout => f.write_str("the request body made no progress"),
+            Self::BodyTimeout => f.write_str("the request body made no progress, or came too slowly"),
+            Self::NoMemory => f.write_str("the memory for request bodies is taken (Sidecar:Limits:BodyMemory)"),
         }
     }
 }

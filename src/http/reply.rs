@@ -35,7 +35,7 @@ pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, d
     }
     if !has_no_content(reply.status) {
         out.extend_from_slice(b"Content-Length: ");
-        push_number(out, reply.body.len());
+        push_number(out, reply.body_len());
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");

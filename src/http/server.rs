@@ -6,16 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use super::board::{Board, Monitor, Phase, Stats};
-use super::crew::Crew;
-use super::gate::Shared;
+use super::slots::{Slots, Monitor, Phase, Stats};
+use super::acceptor::Shared;
 use super::handler::Handler;
-use super::keeper::keep;
+use super::supervisor::supervise;
 use super::limits::Limits;
 use super::listen::{BindError, Listener};
 use super::poller::Poller;
-use super::worker::Worker;
+use super::worker::work;
 use crate::config::Listen;
+use crate::memory::BodyMemory;
+use crate::turns::Turns;
+
+/// What the server shares with those who make upstream calls.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// Turns for what may block.
+    pub turns: Arc<Turns>,
+    /// For the bodies that are held at once.
+    pub memory: Arc<BodyMemory>,
+}
 
 /// A server that has its addresses and serves nobody yet.
 #[derive(Debug)]
@@ -32,8 +42,7 @@ impl Server {
         let poller = Poller::new().map_err(|error| BindError::Poller(error.into()))?;
         let limits =
             Limits { workers: limits.workers.max(1), connections: limits.connections.max(1), ..limits.clone() };
-        let crew = Crew::new(limits.workers, thread::available_parallelism().map_or(1, usize::from));
-        let monitor = Monitor(Arc::new(Board::new(limits.connections, crew)));
+        let monitor = Monitor(Arc::new(Slots::new(limits.connections, limits.workers)));
         Ok(Self { listeners: Listener::open_all(listen)?, limits, poller, monitor })
     }
 
@@ -48,21 +57,20 @@ impl Server {
     }
 
     /// Starts the threads and serves.
-    pub fn start<H: Handler>(self, handler: Arc<H>) -> io::Result<Running> {
+    pub fn start<H: Handler>(self, handler: Arc<H>, budget: Budget) -> io::Result<Running> {
         let Self { limits, listeners, poller, monitor } = self;
         let workers = limits.workers;
-        let shared = Arc::new(Shared::new(handler, limits, Arc::clone(&monitor.0), poller, listeners));
+        let shared = Arc::new(Shared::new(handler, limits, budget, Arc::clone(&monitor.0), poller, listeners));
         let started = Self::spawn(&shared, workers).and_then(|threads| {
-            shared.open_gates()?;
+            shared.open()?;
             Ok(threads)
         });
         match started {
-            Ok((keeper, workers)) => Ok(Running { monitor, keeper, workers }),
+            Ok((supervisor, workers)) => Ok(Running { monitor, supervisor, workers }),
             Err(error) => {
                 monitor.0.advance(Phase::Stopped);
-                monitor.0.crew.dismiss();
-                shared.poller.ring();
-                shared.wake_keeper();
+                shared.poller.wake();
+                shared.wake_supervisor();
                 Err(error)
             }
         }
@@ -71,13 +79,13 @@ impl Server {
     fn spawn<H: Handler>(shared: &Arc<Shared<H>>, workers: usize) -> io::Result<(JoinHandle<()>, Vec<JoinHandle<()>>)> {
         let mut threads = Vec::with_capacity(workers);
         for number in 0..workers {
-            let worker = Worker::new(Arc::clone(shared), number);
-            shared.board.workers_alive.fetch_add(1, Ordering::SeqCst);
-            threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || worker.run())?);
+            let shared = Arc::clone(shared);
+            shared.slots.workers_alive.fetch_add(1, Ordering::SeqCst);
+            threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&shared, number))?);
         }
         let shared = Arc::clone(shared);
-        let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(&shared))?;
-        Ok((keeper, threads))
+        let supervisor = thread::Builder::new().name("supervisor".to_owned()).spawn(move || supervise(&shared))?;
+        Ok((supervisor, threads))
     }
 }
 
@@ -85,7 +93,7 @@ impl Server {
 #[derive(Debug)]
 pub struct Running {
     monitor: Monitor,
-    keeper: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -93,7 +101,7 @@ impl Running {
     /// Begins the end: who waits in the backlog is accepted, the listeners close, and what is in flight finishes.
     pub fn shutdown(&self) {
         self.monitor.0.advance(Phase::Draining);
-        self.keeper.thread().unpark();
+        self.supervisor.thread().unpark();
     }
 
     /// Whether the shutdown has begun.
@@ -109,7 +117,7 @@ impl Running {
     /// Waits for the end. Handlers that are still busy after `shutdown_timeout` are left behind, for the
     /// process is about to end: `false`.
     pub fn join(self) -> bool {
-        let kept = self.keeper.join().is_ok();
+        let kept = self.supervisor.join().is_ok();
         let ended = self.monitor.0.workers_alive.load(Ordering::SeqCst) == 0;
         ended && kept && self.workers.into_iter().all(|worker| worker.join().is_ok())
     }

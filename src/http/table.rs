@@ -1,49 +1,52 @@
-//! Where connections live while no worker has them. A worker takes one out, so no lock is held while it works;
-//! what happens to the connection meanwhile is left as a note in its place.
+//! Where connections live while no thread has them. A worker takes one out, so no lock is held while it works;
+//! what happens to the connection meanwhile is left as a note in its cell.
 
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::board::{Board, State};
-use super::conn::{Conn, Wait};
-use super::handler::{Token, Wake};
+use super::slots::{Slots, ConnState};
+use super::connection::{Connection, Stage, Wait};
+use super::handler::{ConnectionId, Wake};
 use super::limits::Limits;
 use super::poller::{Event, Poller};
+use crate::turns::Turn;
 
 /// How many candidates an eviction looks at before it gives up: each that is passed over has a whole request
 /// waiting to be read, so the workers are behind and a further connection would not be served either.
 const CANDIDATES: usize = 64;
 
 pub(super) struct Table<P> {
-    board: Arc<Board>,
+    slots: Arc<Slots>,
     poller: Arc<Poller>,
     cells: Box<[Mutex<Cell<P>>]>,
     free: Mutex<Vec<u32>>,
 }
 
 struct Cell<P> {
-    conn: Option<Box<Conn<P>>>,
+    conn: Option<Box<Connection<P>>>,
     /// What the kernel said while a worker had the connection.
     missed: Event,
     /// The latest call whose waker was used; calls are counted from 1.
     woken: u64,
+    /// The turn that its request waited for, and that came while a worker had the connection.
+    turn: Option<Turn>,
 }
 
 impl<P> Table<P> {
     /// For this many connections.
-    pub fn new(connections: usize, board: Arc<Board>, poller: Arc<Poller>) -> Self {
+    pub fn new(connections: usize, slots: Arc<Slots>, poller: Arc<Poller>) -> Self {
         let places = u32::try_from(connections).unwrap_or(u32::MAX);
         Self {
-            board,
+            slots,
             poller,
-            cells: (0..places).map(|_| Mutex::new(Cell { conn: None, missed: Event::None, woken: 0 })).collect(),
+            cells: (0..places).map(|_| Mutex::new(Cell { conn: None, missed: Event::None, woken: 0, turn: None })).collect(),
             free: Mutex::new((0..places).rev().collect()),
         }
     }
 
-    fn cell(&self, token: Token) -> MutexGuard<'_, Cell<P>> {
-        self.cells[token.index as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn cell(&self, id: ConnectionId) -> MutexGuard<'_, Cell<P>> {
+        self.cells[id.index as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<u32>> {
@@ -56,28 +59,28 @@ impl<P> Table<P> {
     }
 
     /// A place for a new connection, and whether it is the only one. `None`: the table is full.
-    pub fn reserve(&self) -> Option<(Token, bool)> {
+    pub fn reserve(&self) -> Option<(ConnectionId, bool)> {
         let mut free = self.free();
         let only = free.len() == self.cells.len();
-        free.pop().map(|index| (self.board.token(index), only))
+        free.pop().map(|index| (self.slots.id(index), only))
     }
 
     /// Puts a new connection into its place and lets it be read.
-    pub fn insert(&self, conn: Conn<P>) {
-        let token = conn.token;
-        let mut cell = self.cell(token);
+    pub fn insert(&self, conn: Connection<P>) {
+        let id = conn.id;
+        let mut cell = self.cell(id);
         let conn = cell.conn.insert(Box::new(conn));
-        self.board.waiting(token, conn.state(), conn.deadline, conn.waiting_since);
-        if self.poller.add(&conn.socket, token).is_err() {
-            self.vacate(cell, token);
+        self.slots.waiting(id, conn.state(), conn.deadline, conn.waiting_since);
+        if self.poller.add(&conn.socket, id).is_err() {
+            self.vacate(cell, id);
         }
     }
 
     /// Takes a connection out, and whether it was woken. `None`: it is gone, or a worker has it, which will find
     /// the event when it puts it back.
-    pub fn take(&self, token: Token, event: Event) -> Option<(Box<Conn<P>>, bool)> {
-        let mut cell = self.cell(token);
-        if !self.board.is_current(token) {
+    pub fn take(&self, id: ConnectionId, event: Event) -> Option<(Box<Connection<P>>, bool)> {
+        let mut cell = self.cell(id);
+        if !self.slots.is_current(id) {
             return None;
         }
         let Some(mut conn) = cell.conn.take() else {
@@ -86,64 +89,110 @@ impl<P> Table<P> {
         };
         conn.unread = conn.unread.max(event);
         let woken = cell.woken == conn.call;
-        self.board.working(token, conn.state());
+        self.slots.working(id, conn.state());
         Some((conn, woken))
     }
 
     /// Puts a connection back until something happens. It comes back if that has happened already.
-    pub fn put(&self, mut conn: Box<Conn<P>>, wait: Wait) -> Option<Box<Conn<P>>> {
-        let token = conn.token;
-        let mut cell = self.cell(token);
+    pub fn put(&self, mut conn: Box<Connection<P>>, wait: Wait) -> Option<Box<Connection<P>>> {
+        let id = conn.id;
+        let mut cell = self.cell(id);
         let missed = mem::take(&mut cell.missed);
         conn.unread = conn.unread.max(missed);
         if missed > Event::None && matches!(wait, Wait::Bytes | Wait::Room) {
             return Some(conn);
         }
-        self.board.waiting(token, conn.state(), conn.deadline, conn.waiting_since);
+        self.slots.waiting(id, conn.state(), conn.deadline, conn.waiting_since);
         let woken = cell.woken == conn.call;
         let conn = cell.conn.insert(conn);
         match wait {
             // Said once: it would report what is unread each time.
             Wait::Room if !conn.room_watched => {
                 conn.room_watched = true;
-                if self.poller.watch_for_room(&conn.socket, token).is_err() {
-                    self.vacate(cell, token);
+                if self.poller.watch_for_room(&conn.socket, id).is_err() {
+                    self.vacate(cell, id);
                 }
             }
-            Wait::Turn => self.poller.visit(token),
-            Wait::Wake if woken => self.poller.visit(token),
+            Wait::Turn => self.poller.visit(id),
+            Wait::Wake if woken => self.poller.visit(id),
             Wait::Bytes | Wait::Room | Wait::Wake => {}
         }
         None
     }
 
+    /// Puts a connection back whose request waits for a turn. It comes back with the turn if that has come already.
+    pub fn enqueue(&self, conn: Box<Connection<P>>) -> Option<(Box<Connection<P>>, Turn)> {
+        let id = conn.id;
+        let mut cell = self.cell(id);
+        if let Some(turn) = cell.turn.take() {
+            return Some((conn, turn));
+        }
+        let missed = mem::take(&mut cell.missed);
+        self.slots.waiting(id, conn.state(), conn.deadline, conn.waiting_since);
+        let conn = cell.conn.insert(conn);
+        conn.unread = conn.unread.max(missed);
+        if missed == Event::End {
+            self.poller.visit(id);
+        }
+        None
+    }
+
+    /// Takes out a connection whose request has its turn. The turn is given back where the connection is gone or
+    /// waits for something else by now, and left for [`Self::enqueue`] where a worker has it.
+    pub fn begin(&self, id: ConnectionId, call: u64, turn: Turn) -> Option<(Box<Connection<P>>, Turn)> {
+        let mut cell = self.cell(id);
+        if !self.slots.is_current(id) {
+            drop(cell);
+            return None;
+        }
+        let Some(conn) = &mut cell.conn else {
+            cell.turn = Some(turn);
+            return None;
+        };
+        if conn.call != call || !matches!(conn.stage, Stage::Queued(..)) {
+            drop(cell);
+            return None;
+        }
+        let mut conn = cell.conn.take()?;
+        conn.unread = conn.unread.max(mem::take(&mut cell.missed));
+        self.slots.working(id, ConnState::Handling);
+        Some((conn, turn))
+    }
+
+    /// Puts a connection back and has a worker visit it.
+    pub fn hand_over(&self, conn: Box<Connection<P>>) {
+        self.put(conn, Wait::Turn);
+    }
+
     /// Ends a connection that was taken out.
-    pub fn close(&self, conn: Box<Conn<P>>) {
-        let token = conn.token;
+    pub fn close(&self, conn: Box<Connection<P>>) {
+        let id = conn.id;
         drop(conn);
-        self.vacate(self.cell(token), token);
+        self.vacate(self.cell(id), id);
     }
 
     /// The descriptor is closed before the place is free, so that there never are more of them than places.
-    fn vacate(&self, mut cell: MutexGuard<'_, Cell<P>>, token: Token) {
+    fn vacate(&self, mut cell: MutexGuard<'_, Cell<P>>, id: ConnectionId) {
         cell.conn = None;
         cell.missed = Event::None;
         cell.woken = 0;
-        self.board.retire(token);
+        let turn = cell.turn.take();
+        self.slots.retire(id);
         drop(cell);
-        self.free().push(token.index);
+        drop(turn);
+        self.free().push(id.index);
     }
 
     /// Closes the connection that has waited longest for a request. `false`: every one holds a request.
     pub fn evict(&self, limits: &Limits) -> bool {
         let mut after = None;
         for _ in 0..CANDIDATES {
-            let Some((place, token)) = self.board.oldest_waiting(after) else { return false };
+            let Some((place, id)) = self.slots.next_to_evict(after) else { return false };
             after = Some(place);
-            let cell = self.cell(token);
-            if self.board.is_current(token) && cell.conn.as_ref().is_some_and(|conn| conn.is_evictable(limits)) {
-                self.vacate(cell, token);
-                self.board.evictions.fetch_add(1, Ordering::Relaxed);
+            let cell = self.cell(id);
+            if self.slots.is_current(id) && cell.conn.as_ref().is_some_and(|conn| conn.is_evictable(limits)) {
+                self.vacate(cell, id);
+                self.slots.evictions.fetch_add(1, Ordering::Relaxed);
                 return true;
             }
         }
@@ -152,25 +201,25 @@ impl<P> Table<P> {
 
     /// Closes every connection that no worker has.
     pub fn clear(&self) {
-        for token in self.board.all_in(|state| state != State::Free) {
-            let cell = self.cell(token);
-            if self.board.is_current(token) && cell.conn.is_some() {
-                self.vacate(cell, token);
+        for id in self.slots.all_in(|state| state != ConnState::Free) {
+            let cell = self.cell(id);
+            if self.slots.is_current(id) && cell.conn.is_some() {
+                self.vacate(cell, id);
             }
         }
     }
 }
 
 impl<P: Send> Wake for Table<P> {
-    fn wake(&self, token: Token, call: u64) {
-        let mut place = self.cell(token);
-        if !self.board.is_current(token) || call <= place.woken {
+    fn wake(&self, id: ConnectionId, call: u64) {
+        let mut cell = self.cell(id);
+        if !self.slots.is_current(id) || call <= cell.woken {
             return;
         }
         // Left for `put` to find where the handler has not returned yet.
-        place.woken = call;
-        if place.conn.as_ref().is_some_and(|conn| conn.state() == State::Parked) {
-            self.poller.visit(token);
+        cell.woken = call;
+        if cell.conn.as_ref().is_some_and(|conn| matches!(conn.stage, Stage::Parked(_) | Stage::Unread(..))) {
+            self.poller.visit(id);
         }
     }
 }

@@ -118,6 +118,7 @@ fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8
         url: url.to_string(),
         headers: vec![("accept".to_owned(), "application/json".to_owned().into())],
         body: None,
+        memory: None,
         timeout: settings.timeout,
         max_body: document::MAX_BYTES,
         pooled: true,

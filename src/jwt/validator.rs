@@ -41,6 +41,19 @@ impl Validator {
         self.recall_or(token, keys, now, |token| self.verify(token, keys, &self.policy, now))
     }
 
+    /// Whether judging a token means decrypting it, which takes much longer than anything else does.
+    pub fn decrypts(&self, token: &str, keys: &KeySet, now: u64) -> bool {
+        #[cfg(feature = "jwe")]
+        return self.check_size(token).is_ok()
+            && jwe::is_encrypted(token)
+            && self.memory.find(&Fingerprint::of(token), keys, now).is_none();
+        #[cfg(not(feature = "jwe"))]
+        return {
+            let _ = (token, keys, now);
+            false
+        };
+    }
+
     /// Validates the access token of a signed HTTP request: an application's own, of which no scope is required. By this rule
     /// nothing is remembered that [`Validator::validate`] would refuse.
     pub(super) fn validate_bound(&self, token: &str, keys: &KeySet, now: u64) -> Result<Arc<Verified>, Rejection> {

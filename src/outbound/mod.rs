@@ -23,9 +23,13 @@ pub use resolver::SystemResolver;
 pub use roots::Roots;
 pub use ureq::{Settings, Thumbprint, UreqExchange};
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+use crate::memory::{HeldBody, Reservation};
+use crate::turns::{self, Lane};
 
 /// What is called, which decides about proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,14 +58,80 @@ pub struct OutRequest {
     /// Names in lower case; values may hold tokens and are wiped.
     pub headers: Vec<(String, Zeroizing<String>)>,
     /// `None` sends no body and no length.
-    pub body: Option<Zeroizing<Vec<u8>>>,
+    pub body: Option<OutBody>,
     /// For the whole exchange, the answer's body included.
     pub timeout: Duration,
     /// An answer with a longer body is [`OutError::TooLarge`].
     pub max_body: usize,
+    /// Where the memory for the answer's body comes from; `None` for answers that are small by their bound.
+    pub memory: Option<Arc<AnswerMemory>>,
     /// Whether a connection of an earlier request may be used. What is tried once more goes out on one of its own, or it
     /// could meet another that has ended meanwhile.
     pub pooled: bool,
+}
+
+/// A body on its way out.
+#[derive(Clone, Debug)]
+pub enum OutBody {
+    /// Made here; wiped when it is dropped.
+    Own(Zeroizing<Vec<u8>>),
+    /// A caller's, relayed.
+    Relayed(Arc<RelayedBody>),
+}
+
+#[cfg(test)]
+impl OutBody {
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        match self {
+            Self::Own(body) => body.to_vec(),
+            Self::Relayed(body) => body.current().map_or_else(Vec::new, |body| body.bytes.clone()),
+        }
+    }
+}
+
+/// A caller's body, shared by all attempts to send it. It is let go once it is certain that there is no further one.
+#[derive(Debug)]
+pub struct RelayedBody(Mutex<Option<Arc<HeldBody>>>);
+
+impl RelayedBody {
+    /// Of a body that was held for the caller.
+    pub fn new(body: HeldBody) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Arc::new(body)))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<HeldBody>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body, for one attempt; empty once it was released.
+    pub fn current(&self) -> Option<Arc<HeldBody>> {
+        self.lock().clone()
+    }
+
+    /// Lets go of the body and its memory.
+    pub fn release(&self) {
+        *self.lock() = None;
+    }
+}
+
+/// Memory for an answer's body, which lives as long as somebody holds the body.
+#[derive(Debug)]
+pub struct AnswerMemory {
+    reservation: Mutex<Reservation>,
+    /// How long a body of unknown length may wait when it cannot grow.
+    pub patience: Duration,
+}
+
+impl AnswerMemory {
+    /// Nothing is reserved yet.
+    pub fn new(reservation: Reservation, patience: Duration) -> Arc<Self> {
+        Arc::new(Self { reservation: Mutex::new(reservation), patience })
+    }
+
+    /// Makes it cover so many bytes, and waits for room at most this long: whether there was some.
+    pub fn cover(&self, size: usize, limit: Duration) -> bool {
+        self.reservation.lock().unwrap_or_else(PoisonError::into_inner).wait_in_place(size, limit)
+    }
 }
 
 /// A whole answer, whatever its status.
@@ -94,6 +164,13 @@ pub enum OutError {
     Broken(String),
     /// The answer's body is longer than this many bytes.
     TooLarge(usize),
+    /// There was no memory for the answer's body.
+    NoMemory {
+        /// Whether the deadline of the whole exchange passed meanwhile; else the body could not grow.
+        timed_out: bool,
+    },
+    /// No turn for the call came in time; nothing was sent.
+    Busy,
 }
 
 impl std::fmt::Display for OutError {
@@ -101,6 +178,8 @@ impl std::fmt::Display for OutError {
         match self {
             Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) => f.write_str(cause),
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
+            Self::NoMemory { .. } => f.write_str("no memory for the answer's body (Sidecar:Limits:BodyMemory)"),
+            Self::Busy => f.write_str("no turn came in time (Sidecar:Limits:UpstreamCalls)"),
         }
     }
 }
@@ -111,4 +190,18 @@ impl std::error::Error for OutError {}
 pub trait Exchange: Send + Sync {
     /// Blocks until the answer is there or `request.timeout` has passed.
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError>;
+}
+
+/// An [`Exchange`] that calls an upstream only when the thread has a turn for it; see [`turns::switch`].
+pub struct InTurn(pub Box<dyn Exchange>);
+
+impl Exchange for InTurn {
+    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        let lane = match request.upstream {
+            Upstream::ManagedIdentity => Lane::ManagedIdentity,
+            _ => Lane::of_url(&request.url),
+        };
+        turns::switch(&lane).map_err(|turns::Busy| OutError::Busy)?;
+        self.0.send(request)
+    }
 }

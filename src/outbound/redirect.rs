@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
 
 use super::{Exchange, OutError, OutRequest, OutResponse};
 use crate::clock::Clock;
@@ -109,7 +108,8 @@ fn copy(request: &OutRequest) -> OutRequest {
         method: request.method.clone(),
         url: request.url.clone(),
         headers: request.headers.clone(),
-        body: request.body.as_ref().map(|body| Zeroizing::new(body.to_vec())),
+        body: request.body.clone(),
+        memory: request.memory.clone(),
         timeout: request.timeout,
         max_body: request.max_body,
         pooled: request.pooled,
@@ -169,6 +169,9 @@ mod tests {
     use std::sync::Mutex;
 
     use super::super::Upstream;
+    use zeroize::Zeroizing;
+
+    use super::super::OutBody;
     use super::*;
     use crate::clock::ManualClock;
 
@@ -282,7 +285,8 @@ mod tests {
             method: "POST".into(),
             url: "https://api.example/".into(),
             headers: ["authorization", "accept", "content-type", "x-key"].map(header).into(),
-            body: Some(Zeroizing::new(b"b".to_vec())),
+            body: Some(OutBody::Own(Zeroizing::new(b"b".to_vec()))),
+            memory: None,
             timeout: Duration::from_secs(1),
             max_body: 1,
             pooled: true,

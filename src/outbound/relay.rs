@@ -1,11 +1,12 @@
 //! The call of a downstream API: what goes out of it, told apart from what came in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{OutRequest, Upstream, header};
+use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream, header};
 use crate::url::Url;
 
 /// A downstream request but for its token. Nothing of the inbound request is in it but the body and its type.
@@ -21,8 +22,10 @@ pub struct Call<'a> {
     pub content_type: Option<&'a str>,
     /// Further fields, names in any case; reserved ones are left out.
     pub headers: &'a BTreeMap<String, String>,
-    /// Empty: none.
-    pub body: &'a [u8],
+    /// `None` where there is none, or it must not be sent.
+    pub body: Option<&'a Arc<RelayedBody>>,
+    /// Where the memory for the answer comes from.
+    pub memory: &'a Arc<AnswerMemory>,
 }
 
 /// What a downstream call may cost.
@@ -41,7 +44,7 @@ impl Call<'_> {
         for (name, value) in self.headers {
             let name = name.to_ascii_lowercase();
             let usable = header::is_token(&name) && header::is_value(value) && !header::is_reserved(&name);
-            if usable && (name != "content-type" || !self.body.is_empty()) {
+            if usable && (name != "content-type" || self.body.is_some()) {
                 headers.push(field(&name, value));
             }
         }
@@ -53,12 +56,13 @@ impl Call<'_> {
         };
         add("accept", self.accept);
         add("x-ms-client-request-id", correlation_id);
-        if !self.body.is_empty() {
+        if self.body.is_some() {
             add("content-type", self.content_type.unwrap_or_default());
         }
         // A method that has content says so even of none (RFC 9110 §8.6).
         let says_length = matches!(self.method, "POST" | "PUT" | "PATCH");
-        let body = (!self.body.is_empty() || says_length).then(|| Zeroizing::new(self.body.to_vec()));
+        let none = || says_length.then(|| OutBody::Own(Zeroizing::default()));
+        let body = self.body.map(|body| OutBody::Relayed(Arc::clone(body))).or_else(none);
         OutRequest {
             upstream: Upstream::Downstream,
             method: self.method.to_owned(),
@@ -67,6 +71,7 @@ impl Call<'_> {
             body,
             timeout: limits.timeout,
             max_body: limits.max_body,
+            memory: Some(Arc::clone(self.memory)),
             pooled: true,
         }
     }
@@ -79,18 +84,21 @@ fn field(name: &str, value: &str) -> (String, Zeroizing<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{BodyMemory, HeldBody};
 
     fn request(method: &str, body: &str, headers: &[(&str, &str)]) -> Vec<String> {
         let url = Url::parse("https://api.example/me?x=1").unwrap();
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let accept = "application/json";
+        let relayed = (!body.is_empty()).then(|| RelayedBody::new(HeldBody::from(body.as_bytes().to_vec())));
         let call = Call {
             method,
             url: &url,
             accept,
             content_type: Some("text/csv"),
             headers: &headers,
-            body: body.as_bytes(),
+            body: relayed.as_ref(),
+            memory: &AnswerMemory::new(BodyMemory::new(0).nothing(), Duration::ZERO),
         };
         let limits = CallLimits { timeout: Duration::from_secs(1), max_body: 1 };
         let request = call.request("Bearer t", "id", limits);

@@ -24,16 +24,18 @@ pub use pinned::Thumbprint;
 use super::proxy::{Proxies, ProxyUrl};
 use super::resolver::Resolve;
 use super::roots::Roots;
-use super::{Exchange, OutError, OutRequest, OutResponse, Upstream};
+use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use crate::url::{Origin, Url};
 
 /// What Entra and its logs know the program by.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
 /// Large enough for any head in the field.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
-/// One worker holds one connection at most, so that more than these are rarely of use to one host.
-const IDLE_PER_HOST: usize = 32;
-const IDLE: usize = 128;
+/// As many as calls may be under way by default, or each call beyond them would pay for a TLS handshake.
+const IDLE_PER_HOST: usize = 576;
+const IDLE: usize = 768;
+/// A body that does not say how long it is takes memory in steps of this.
+const BODY_STEP: usize = 64 * 1024;
 /// Below the idle limits in the field (Azure's load balancers: 4 minutes); a closed one is noticed anyway.
 const IDLE_AGE: Duration = Duration::from_mins(1);
 
@@ -161,7 +163,12 @@ impl UreqExchange {
             head = head.header(http::header::PROXY_AUTHORIZATION, value);
         }
         match &request.body {
-            Some(body) => self.run(head.body(body.as_slice())?, request.upstream, proxy, limit, pooled),
+            Some(OutBody::Own(body)) => self.run(head.body(body.as_slice())?, request.upstream, proxy, limit, pooled),
+            Some(OutBody::Relayed(body)) => {
+                let body = body.current();
+                let bytes = body.as_ref().map_or(&[][..], |body| &body.bytes);
+                self.run(head.body(bytes)?, request.upstream, proxy, limit, pooled)
+            }
             None => self.run(head.body(())?, request.upstream, proxy, limit, pooled),
         }
     }
@@ -217,15 +224,60 @@ impl Exchange for UreqExchange {
         if length.is_some_and(too_large) && request.method != "HEAD" {
             return Err(OutError::TooLarge(request.max_body));
         }
-        let expected = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(request.max_body);
-        let mut content = Vec::with_capacity(expected);
-        let cap = u64::try_from(request.max_body).unwrap_or(u64::MAX).saturating_add(1);
-        body.into_reader().take(cap).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+        let mut response = OutResponse { status, headers: headers.collect(), body: Vec::new() };
+        if let Some(OutBody::Relayed(body)) = &request.body
+            && !may_follow(&response)
+        {
+            body.release();
+        }
+        let left = || request.timeout.saturating_sub(start.elapsed());
+        let expected = length.and_then(|length| usize::try_from(length).ok()).filter(|_| request.method != "HEAD");
+        response.body = read_body(body.into_reader(), expected, &request, &left, &explain)?;
+        Ok(response)
+    }
+}
+
+/// Whether the request may have to be sent again, elsewhere or with another token.
+fn may_follow(response: &OutResponse) -> bool {
+    matches!(response.status, 307 | 308) || claims_challenge(response).is_some()
+}
+
+/// Reads a body, for which memory is taken before it is read: all of it where the length is known, else step by step.
+fn read_body(
+    body: impl io::Read,
+    expected: Option<usize>,
+    request: &OutRequest,
+    left: &dyn Fn() -> Duration,
+    explain: &dyn Fn(Error) -> OutError,
+) -> Result<Vec<u8>, OutError> {
+    let memory = request.memory.as_deref();
+    if let (Some(memory), Some(expected)) = (memory, expected)
+        && !memory.cover(expected, left())
+    {
+        return Err(OutError::NoMemory { timed_out: true });
+    }
+    let mut content = Vec::with_capacity(expected.unwrap_or(0).min(request.max_body));
+    let cap = u64::try_from(request.max_body).unwrap_or(u64::MAX).saturating_add(1);
+    let mut body = body.take(cap);
+    let mut covered = expected.unwrap_or(0);
+    loop {
+        let step = if covered > content.len() { covered - content.len() } else { BODY_STEP };
+        if let Some(memory) = memory
+            && content.len() + step > covered
+        {
+            if !memory.cover(content.len() + step, memory.patience.min(left())) {
+                return Err(OutError::NoMemory { timed_out: left().is_zero() });
+            }
+            covered = content.len() + step;
+        }
+        let read = (&mut body).take(step as u64).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
         if content.len() > request.max_body {
             return Err(OutError::TooLarge(request.max_body));
         }
-        let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-        Ok(OutResponse { status, headers: headers.collect(), body: content })
+        if read < step {
+            return Ok(content);
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::authenticate;
 use super::problem::Problem;
 use super::route::{Endpoint, Route};
-use super::{Call, Halt, Parked};
+use super::{AllocatedKey, Call, Halt, Parked};
 use crate::config::Api;
 use crate::credentials::Client;
-use crate::http::{Reply, Resumed};
+use crate::http::{Cause, Reply, Resumed};
 use crate::jwt::Verified;
 use crate::options::{Effective, Flow, Inbound, Overrides, Target, downstream_method};
 use crate::secret::Secret;
@@ -115,6 +115,7 @@ impl<'a> Acquisition<'a> {
         asked: &'a Asked<'_>,
         effective: &'a Effective<'a>,
         authenticated: bool,
+        resumed: Option<&Resumed<Parked>>,
     ) -> Result<Self, Halt> {
         let inbound = match &asked.caller {
             None => Inbound::None,
@@ -137,7 +138,7 @@ impl<'a> Acquisition<'a> {
             bound_key,
             caller,
             correlation_id: effective.correlation_id.unwrap_or(call.correlation_id),
-            session: session(call, client, flow, caller)?,
+            session: session(call, client, flow, caller, resumed)?,
         })
     }
 
@@ -153,25 +154,30 @@ impl<'a> Acquisition<'a> {
             options.http_method,
             request.method.as_str(),
             options.api.http_method.as_deref(),
-            !request.body.is_empty(),
+            request.body.length() != Some(0),
         );
         Ok(Destination { method: Cow::Owned(method.to_owned()), target: Target::new(options)? })
     }
 
     /// The token, or the reason to come back later.
     pub fn token(&self, call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Arc<AccessToken>, Halt> {
+        let acquirer = &call.shared.acquirer;
         let ticket: Option<Ticket> = match resumed {
-            Some(Resumed { on: Parked::Token(_), overdue: true }) => {
+            Some(Resumed { on: Parked::Token(..), cause: Cause::Overdue }) => {
                 return Err(token::Error::unavailable("the request that was waited for did not end").into());
             }
-            Some(Resumed { on: Parked::Token(ticket), .. }) => Some(ticket),
+            Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
+            Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, lead)?),
+            Some(Resumed { on: Parked::Api(token, _), .. }) => return Ok(token),
             _ => None,
         };
-        match call.shared.acquirer.acquire(&self.wanted(None)?, ticket, || call.wake())? {
+        match acquirer.acquire(&self.wanted(None)?, ticket, || call.wake())? {
             Step::Done(token) => Ok(token),
+            Step::Lead(lead, lane) => Err(Halt::Call(Parked::Lead(lead, self.allocated()), lane)),
             Step::Wait(ticket) => {
-                let limit = call.service.config.limits.token_request_timeout * 2 + PARK_GRACE;
-                Err(Halt::Park(Parked::Token(ticket), call.shared.clock.instant() + limit))
+                let limits = &call.service.config.limits;
+                let limit = limits.token_request_timeout * 2 + limits.queue_timeout + PARK_GRACE;
+                Err(Halt::Park(Parked::Token(ticket, self.allocated()), call.shared.clock.instant() + limit))
             }
         }
     }
@@ -195,6 +201,11 @@ impl<'a> Acquisition<'a> {
         let signed = call.service.signer.sign(token.token(), method, url, claims, call.shared.clock.unix());
         let signed = signed.map_err(|_| Problem::with(500, "The request cannot be signed"))?;
         Ok(Cow::Owned(format!("PoP {signed}")))
+    }
+
+    /// The key of a session that was made for the caller, to be kept while the request waits.
+    pub fn allocated(&self) -> Option<AllocatedKey> {
+        self.session.as_ref()?.allocated.clone()
     }
 
     /// Tells the caller the key of a session that was allocated.
@@ -256,14 +267,19 @@ fn session<'a>(
     client: &Client,
     flow: Flow<'a>,
     caller: Option<&Verified>,
+    resumed: Option<&Resumed<Parked>>,
 ) -> Result<Option<Session<'a>>, Halt> {
     let sessions = call.shared.acquirer.sessions();
     let now = call.shared.clock.unix();
     let section = &client.registration.section;
     match (flow, caller) {
         (Flow::SessionOnBehalfOf { key, agent }, Some(caller)) => {
-            let allocated = match key {
-                session::ALLOCATE => Some(session::allocate().map_err(|_| Problem::new(500))?),
+            let allocated = match (key, resumed.map(|resumed| &resumed.on)) {
+                (
+                    session::ALLOCATE,
+                    Some(Parked::Token(_, Some(key)) | Parked::Lead(_, Some(key)) | Parked::Api(_, Some(key))),
+                ) => Some(key.clone()),
+                (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
                 _ => None,
             };
             let id = SessionId::new(section, agent, allocated.as_deref().unwrap_or(key));

@@ -9,6 +9,8 @@ use crate::http::Resumed;
 use crate::jwks::{KeySet, RefreshAnswer};
 use crate::jwt::shr::OriginalRequest;
 use crate::jwt::{Rejection, Verified};
+use crate::token;
+use crate::turns::{self, Lane};
 
 /// How long a request waits for signing keys that are being fetched.
 const KEY_WAIT: Duration = Duration::from_secs(2);
@@ -67,7 +69,7 @@ pub fn bearer(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -
     let service = call.service;
     let check = |keys: &KeySet, now| service.validator.validate(token, keys, now);
     let refuse = |rejection: &Rejection| Problem::from_rejection(rejection, &service.config.azure_ad);
-    with_keys(call, resumed, check, refuse)
+    with_keys(call, token, resumed, check, refuse)
 }
 
 /// The proof of a signed request: of the token inside, and that the request is what was signed.
@@ -80,12 +82,13 @@ pub fn signed_request(
     let service = call.service;
     let check = |keys: &KeySet, now| service.signed_requests.verify(signed, original, &service.validator, keys, now);
     let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", "PoP error=\"invalid_token\"");
-    with_keys(call, resumed, check, refuse)
+    with_keys(call, "", resumed, check, refuse)
 }
 
 /// Checks with the keys of the moment, and once more if they were behind.
 fn with_keys(
     call: &Call<'_>,
+    token: &str,
     resumed: Option<&Resumed<Parked>>,
     check: impl FnOnce(&KeySet, u64) -> Result<Arc<Verified>, Rejection>,
     refuse: impl FnOnce(&Rejection) -> Problem,
@@ -99,6 +102,13 @@ fn with_keys(
             Problem::unavailable("Signing keys are not available", KEY_RETRY).into()
         });
     };
+    if service.validator.decrypts(token, &keys, call.shared.clock.unix()) && !turns::has(&Lane::Decryption) {
+        // A request that waits for something else by now has been verified, and is no longer remembered.
+        if !turns::may_block() {
+            return Err(Halt::Call(Parked::Decryption, Lane::Decryption));
+        }
+        turns::switch(&Lane::Decryption).map_err(|turns::Busy| Problem::from(token::Error::Busy))?;
+    }
     let now = call.shared.clock.unix();
     #[cfg(feature = "jwe")]
     service.decryption.renew(&service.validator, now);

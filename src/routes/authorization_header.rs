@@ -3,7 +3,7 @@
 use super::acquire::{Acquisition, ask};
 use super::route::Route;
 use super::{Call, Halt, Parked, reply};
-use crate::http::{Reply, Resumed};
+use crate::http::{Keep, Reply, Resumed};
 use crate::options::Effective;
 
 /// `{"authorizationHeader"}`.
@@ -13,8 +13,9 @@ pub fn authorization_header(
     resumed: Option<Resumed<Parked>>,
 ) -> Result<Reply, Halt> {
     let asked = ask(call, route, resumed.as_ref())?;
+    call.body(Keep::No)?;
     let effective = Effective::merge(asked.api, &asked.overrides)?;
-    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated())?;
+    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
     let header = acquisition.authorization(call, &token)?;
     let mut body = Reply::buffer();

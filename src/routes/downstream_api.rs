@@ -4,18 +4,32 @@ use super::acquire::{Acquisition, ask};
 use super::problem::Problem;
 use super::route::Route;
 use super::{Call, Halt, Parked, reply};
-use crate::http::{Reply, Resumed};
+use crate::http::{Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
-use crate::outbound::{Arrival, CallLimits, HeaderValues, OutError, claims_challenge, follow, relay, render};
+use crate::outbound::{
+    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, claims_challenge, follow, relay, render,
+};
 use crate::token;
+use crate::turns::{self, Lane};
 
 /// `{"statusCode","headers","content"}`, whatever the API's status was.
 pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
     let asked = ask(call, route, resumed.as_ref())?;
+    call.body(Keep::Yes)?;
     let effective = Effective::merge(asked.api, &asked.overrides)?;
-    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated())?;
+    let acquisition =
+        Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
     let target = acquisition.target(call)?;
-    let body = if sends_body(&target.method) { call.request.body } else { &[] };
+    let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
+    let token = acquisition.token(call, resumed)?;
+    let lane = Lane::of_url(&target.target.url().to_string());
+    if !has_turn && !turns::has(&lane) {
+        return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+    }
+    let has_body = call.request.body.length() != Some(0) && sends_body(&target.method);
+    let body = has_body.then(|| RelayedBody::new(call.request.body.take()));
+    let limits = &call.service.config.limits;
+    let memory = AnswerMemory::new(call.shared.budget.memory.nothing(), limits.queue_timeout);
     let request = relay::Call {
         method: &target.method,
         url: target.target.url(),
@@ -26,10 +40,9 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
             asked.api.content_type.as_deref(),
         ),
         headers: &effective.extra_headers,
-        body,
+        body: body.as_ref(),
+        memory: &memory,
     };
-    let token = acquisition.token(call, resumed)?;
-    let permit = call.shared.permits.acquire().ok_or(token::Error::NoWorker)?;
     let send = |authorization: &str| send(call, &request, authorization, acquisition.correlation_id(), &asked.api.name);
     let Arrival { mut answer, foreign } = send(&acquisition.authorization(call, &token)?)?;
     // Continuous access evaluation: the API wants claims that the token does not have. Once. Another origin to which a
@@ -39,7 +52,6 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         let token = acquisition.token_with_claims(call, &claims)?;
         answer = send(&acquisition.authorization(call, &token)?)?.answer;
     }
-    drop(permit);
     let values =
         if call.service.config.sidecar.header_values_as_arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
     let reply = reply::json(render(&answer, values));
@@ -75,6 +87,15 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
         OutError::Connect(_) => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
+        }
+        OutError::Busy => token::Error::Busy.into(),
+        OutError::NoMemory { timed_out: true } => {
+            Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
+        }
+        // The API has acted already, so that a second request would not be the same.
+        OutError::NoMemory { timed_out: false } => {
+            Problem::with(503, format!("The answer of the downstream API '{api}' cannot be held: {error}"))
+                .retryable(false)
         }
         OutError::TooLarge(limit) => Problem::with(
             502,

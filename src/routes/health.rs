@@ -32,6 +32,7 @@ pub fn health(call: &Call<'_>) -> Reply {
 pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
     let shared = call.shared;
     let (cache, stats, results) = (shared.acquirer.figures(), shared.monitor.stats(), &shared.acquirer.results);
+    let (calls, waiting) = shared.budget.turns.figures();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed) as f64;
     let labelled = |name, kind, help, label: &str, values: &[(&str, f64)]| {
         let values = values.iter().map(|(name, value)| (format!("{label}=\"{name}\""), *value)).collect();
@@ -60,6 +61,14 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
             "state",
             &[("busy", stats.workers_busy as f64), ("idle", stats.workers_idle as f64)],
         ),
+        labelled(
+            "upstream_calls",
+            "gauge",
+            "Calls of upstreams under way, and requests that wait for their turn.",
+            "state",
+            &[("active", calls as f64), ("waiting", waiting as f64)],
+        ),
+        Figure::plain("body_memory_bytes", "gauge", "Of the bodies held.", shared.budget.memory.used() as f64),
         labelled(
             "connections",
             "gauge",

@@ -24,30 +24,45 @@ pub use service::Service;
 
 use crate::clock::Clock;
 use crate::guid;
-use crate::http::{Handler, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
+use crate::http::{Budget, Cause, Handler, Keep, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
 use crate::metrics::Metrics;
 use crate::outbound::Exchange;
-use crate::token::{Acquirer, Permits, Ticket};
+use crate::token::{self, AccessToken, Acquirer, Lead, Ticket};
+use crate::turns::Lane;
 
 /// Every answer carries it: the id that follows its request through the logs.
 const ID_HEADER: &str = "x-ms-client-request-id";
 
-/// What a parked request waits for.
+/// What a request waits for, or carries from one step to the next.
 #[derive(Debug)]
 pub enum Parked {
-    /// Another caller's request for the same token.
-    Token(Ticket),
     /// Signing keys.
     Keys,
+    /// A turn to decrypt the caller's token.
+    Decryption,
+    /// Another caller's request for the same token.
+    Token(Ticket, Option<AllocatedKey>),
+    /// A turn to ask for the token.
+    Lead(Lead, Option<AllocatedKey>),
+    /// A turn to call the API with this token.
+    Api(Arc<AccessToken>, Option<AllocatedKey>),
 }
 
-/// Why the ladder ends before its top.
+/// The key of a long-running session that was made for the caller: it stays the same however often the request is
+/// handled.
+pub type AllocatedKey = String;
+
+/// Why a request is not answered now.
 #[derive(Debug)]
 enum Halt {
-    /// With this answer.
+    /// It is refused.
     Problem(Problem),
-    /// For now.
+    /// It waits for somebody to wake it.
     Park(Parked, Instant),
+    /// It waits for a turn.
+    Call(Parked, Lane),
+    /// Its body has to be read.
+    NeedsBody(Keep),
 }
 
 impl<P: Into<Problem>> From<P> for Halt {
@@ -62,8 +77,8 @@ pub struct Shared {
     pub exchange: Arc<dyn Exchange>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Who may wait for upstreams.
-    pub permits: Arc<Permits>,
+    /// Turns for upstream calls and the memory for bodies.
+    pub budget: Budget,
     /// Tokens.
     pub acquirer: Arc<Acquirer>,
     /// Figures.
@@ -93,6 +108,15 @@ impl Call<'_> {
     fn wake(&self) -> Box<dyn FnOnce() + Send> {
         let waker = self.waker.clone();
         Box::new(move || waker.wake())
+    }
+
+    /// Checks the length of the body, and that it has come: what is refused is refused before.
+    fn body(&self, keep: Keep) -> Result<(), Halt> {
+        let limit = self.service.config.limits.request_body_bytes;
+        if self.request.body.length().is_some_and(|length| length > limit) {
+            return Err(Problem::from(&Refusal::BodyTooLarge { limit }).into());
+        }
+        if self.request.body.is_here() { Ok(()) } else { Err(Halt::NeedsBody(keep)) }
     }
 }
 
@@ -146,9 +170,14 @@ impl Routes {
         }
         let route = found?;
         match route.endpoint {
-            Endpoint::Health => Ok(health::health(call)),
-            Endpoint::Metrics => Ok(health::metrics(call, self.started)),
-            Endpoint::OpenApi => Ok(health::openapi()),
+            Endpoint::Health | Endpoint::Metrics | Endpoint::OpenApi => {
+                call.body(Keep::No)?;
+                Ok(match route.endpoint {
+                    Endpoint::Health => health::health(call),
+                    Endpoint::Metrics => health::metrics(call, self.started),
+                    _ => health::openapi(),
+                })
+            }
             Endpoint::Validate => validate::validate(call, parked.as_ref()),
             Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated => {
                 authorization_header::authorization_header(call, &route, parked)
@@ -167,6 +196,15 @@ impl Routes {
         log_access(method, endpoint, reply.status, duration, id);
         reply
     }
+}
+
+/// What a request is told that waited too long for its turn, and whoever waits for its token.
+fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
+    if let Parked::Lead(lead, _) = on {
+        // The caller is told the same.
+        let _ = lead.land(clock, Err(token::Error::Busy));
+    }
+    token::Error::Busy.into()
 }
 
 /// Sets going what a configuration needs beside the requests.
@@ -198,9 +236,18 @@ impl Handler for Routes {
         let id = id.as_str();
         let call = Call { service: &service, shared: &self.shared, request, correlation_id: id, waker };
         let mut endpoint = None;
-        let reply = match self.answer(&call, &mut endpoint, resumed) {
+        let answer = match resumed {
+            Some(Resumed { on, cause: Cause::NoTurn }) => {
+                endpoint = route(request.method, request.path).ok().map(|route| route.endpoint);
+                Err(no_turn(on, &*self.shared.clock).into())
+            }
+            resumed => self.answer(&call, &mut endpoint, resumed),
+        };
+        let reply = match answer {
             Ok(reply) => reply,
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
+            Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
+            Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
             Err(Halt::Problem(problem)) => problem.into_reply(),
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id);

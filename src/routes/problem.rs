@@ -111,6 +111,12 @@ impl Problem {
         self
     }
 
+    /// Says whether the same request may succeed later.
+    #[must_use]
+    pub fn retryable(self, retryable: bool) -> Self {
+        self.extended(Extensions { retryable: Some(retryable), ..Extensions::default() })
+    }
+
     fn extended(self, extensions: Extensions) -> Self {
         Self { extensions: Some(Box::new(extensions)), ..self }
     }
@@ -193,7 +199,11 @@ impl From<&http::Refusal> for Problem {
         let text = refusal.to_string();
         let mut letters = text.chars();
         let sentence = letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>());
-        Self::with(refusal.status(), sentence.unwrap_or_default())
+        let problem = Self::with(refusal.status(), sentence.unwrap_or_default());
+        match refusal {
+            http::Refusal::NoMemory => problem.header("Retry-After", "1").retryable(true),
+            _ => problem,
+        }
     }
 }
 
@@ -205,7 +215,7 @@ impl From<token::Error> for Problem {
                 Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER))
                     .extended(Extensions { retryable: Some(true), ..Extensions::default() })
             }
-            token::Error::NoWorker => Self::unavailable("Too many requests wait for upstreams", 1)
+            token::Error::Busy => Self::unavailable("Too many requests wait for upstreams", 1)
                 .extended(Extensions { retryable: Some(true), ..Extensions::default() }),
             token::Error::Credential(failures) => Self::with(500, NO_TOKEN).extended(Extensions {
                 error_code: Some("invalid_client_credential".to_owned()),
@@ -217,7 +227,7 @@ impl From<token::Error> for Problem {
                 ..Extensions::default()
             }),
             token::Error::NoSession => Self::with(401, error.to_string()),
-            token::Error::Configuration(_) | token::Error::TokenType { .. } | token::Error::Abandoned => {
+            token::Error::Configuration(_) | token::Error::TokenType { .. } | token::Error::Abandoned | token::Error::Defect => {
                 Self::with(500, format!("{NO_TOKEN}: {error}")).extended(Extensions {
                     error_code: Some(error.code().to_owned()),
                     retryable: Some(false),

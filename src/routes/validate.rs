@@ -3,7 +3,7 @@
 use super::authenticate::{Presented, bearer, challenge, signed_request};
 use super::problem::Problem;
 use super::{Call, Halt, Parked, reply};
-use crate::http::{Reply, Resumed};
+use crate::http::{Keep, Reply, Resumed};
 use crate::jwt::shr::OriginalRequest;
 
 /// `{"protocol","token","claims"}`.
@@ -11,11 +11,13 @@ pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Re
     match Presented::of(call) {
         Presented::Bearer(token) => {
             let verified = bearer(call, token, resumed)?;
+            call.body(Keep::No)?;
             // As received: an encrypted token stays encrypted, though its claims are told.
             Ok(result("Bearer", token, verified.claims_json()))
         }
         Presented::Pop(signed) => {
             let verified = signed_request(call, signed, &original_request(call)?, resumed)?;
+            call.body(Keep::No)?;
             Ok(result("PoP", verified.assertion(), verified.claims_json()))
         }
         Presented::Nothing => Err(Problem::with(400, "No token found").into()),

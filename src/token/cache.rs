@@ -106,11 +106,9 @@ pub enum Lookup {
     Follow(Arc<Flight>, bool),
     /// The caller makes the request.
     Lead(Lead),
-    /// The caller would have to make the request, but may not.
-    NoPermit,
 }
 
-/// The duty to end a flight. Dropped without [`Lead::land`], it ends as abandoned.
+/// The duty to end a flight. Dropped without [`Lead::land`], it ends as abandoned, and the next caller leads.
 #[derive(Debug)]
 pub struct Lead {
     key: CacheKey,
@@ -146,7 +144,8 @@ impl Drop for Lead {
     fn drop(&mut self) {
         if !self.landed {
             self.cache.lock().flights.remove(&self.key);
-            self.flight.finish(Err(Error::Abandoned));
+            // Those who wait ask for themselves, but not for a request that met a defect.
+            self.flight.finish(Err(if std::thread::panicking() { Error::Defect } else { Error::Abandoned }));
         }
     }
 }
@@ -234,13 +233,12 @@ impl Cache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one decision about a key. `permit` is asked before a lead is given, `wake` before following.
+    /// The one decision about a key. `wake` is made before following.
     pub fn look_up(
         self: &Arc<Self>,
         key: &CacheKey,
         clock: &dyn Clock,
         mode: Mode,
-        permit: impl FnOnce() -> bool,
         wake: impl FnOnce() -> Wake,
     ) -> Lookup {
         let mut guard = self.lock();
@@ -279,9 +277,6 @@ impl Cache {
             // the subscription is always in time.
             flight.subscribe(wake());
             return Lookup::Follow(flight, shared);
-        }
-        if !permit() {
-            return Lookup::NoPermit;
         }
         Lookup::Lead(self.lead(state, key, mode))
     }

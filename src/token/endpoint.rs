@@ -12,7 +12,7 @@ use super::error::{Error, OAuthRefusal, Unavailable};
 use super::form::Form;
 use crate::clock::Clock;
 use crate::credentials::managed_identity::date::http_date;
-use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
+use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 
 /// The longest answer that is read: protocol page, section 1.1.
@@ -101,7 +101,8 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         method: "POST".to_owned(),
         url: post.url.clone(),
         headers: headers.chain(extra).collect(),
-        body: Some(form.encode()),
+        body: Some(OutBody::Own(form.encode())),
+        memory: None,
         timeout: post.timeout,
         max_body: MAX_ANSWER,
         pooled: !again,
@@ -115,7 +116,8 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
-        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_))) => {
+        Err(OutError::Busy) => Attempt::Done(Err(Error::Busy)),
+        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_) | OutError::NoMemory { .. })) => {
             Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
         }
     }

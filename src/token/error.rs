@@ -14,8 +14,8 @@ pub enum Error {
     Unavailable(Arc<Unavailable>),
     /// None of the registration's credentials can be used, for local reasons.
     Credential(Arc<Vec<CredentialFailure>>),
-    /// Every worker that may wait for an upstream does so already.
-    NoWorker,
+    /// No turn to call the upstream came in time.
+    Busy,
     /// The configuration lacks something that this request needs; which key, and what for.
     Configuration(Arc<str>),
     /// The token service sent a token of another type than was asked for (RFC 6749 §7.1).
@@ -25,8 +25,10 @@ pub enum Error {
     },
     /// There is no such long-running session, or it has nothing left to renew its token with.
     NoSession,
-    /// The leader of a shared request was lost to a defect of this program.
+    /// Whoever was to make a shared request went away before it was made.
     Abandoned,
+    /// The leader of a shared request was lost to a defect of this program.
+    Defect,
 }
 
 /// An OAuth error (RFC 6749 §5.2) with Entra's additions: protocol page, section 9.1.
@@ -66,6 +68,10 @@ pub struct Unavailable {
     pub retry_after: Option<u64>,
 }
 
+/// More upstream calls are wanted than may be under way.
+pub const BUSY: &str =
+    "no turn for an upstream call came in time (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
+
 impl Error {
     /// An upstream failure without advice on when to come back.
     pub fn unavailable(cause: impl Into<String>) -> Self {
@@ -90,11 +96,12 @@ impl Error {
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "unavailable",
             Self::Credential(_) => "invalid_client_credential",
-            Self::NoWorker => "no_worker",
+            Self::Busy => "busy",
             Self::Configuration(_) => "configuration",
             Self::TokenType { .. } => "token_type_mismatch",
             Self::NoSession => "no_session",
             Self::Abandoned => "abandoned",
+            Self::Defect => "defect",
         }
     }
 }
@@ -114,11 +121,12 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Self::NoWorker => f.write_str("no worker may wait for another upstream call"),
+            Self::Busy => f.write_str(BUSY),
             Self::Configuration(text) => f.write_str(text),
             Self::TokenType { expected } => write!(f, "the token service sent another token type than {expected}"),
             Self::NoSession => f.write_str("No long-running session for this key"),
-            Self::Abandoned => f.write_str("the request for the token was abandoned"),
+            Self::Abandoned => f.write_str("the request for the token was given up"),
+            Self::Defect => f.write_str("the request for the token met a defect"),
         }
     }
 }

@@ -13,7 +13,6 @@ mod flight;
 mod form;
 pub mod key;
 mod leg;
-mod permits;
 mod refresh;
 mod region;
 pub mod session;
@@ -29,7 +28,6 @@ pub use bound_key::BoundKey;
 pub use cache::AccessToken;
 pub use error::{Error, OAuthRefusal, Unavailable};
 pub use flight::Wake;
-pub use permits::{Permit, Permits};
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
 use crate::clock::Clock;
@@ -37,8 +35,10 @@ use crate::credentials::managed_identity::{self, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
-use crate::url::escape;
-use cache::{Cache, CacheFigures, Lead, Lookup};
+use crate::turns::{self, Lane};
+use crate::url::{Url, escape};
+pub use cache::Lead;
+use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::Flight;
 use form::Form;
@@ -72,6 +72,8 @@ pub enum Step {
     Done(Arc<AccessToken>),
     /// Somebody is asking for the same: come back with the ticket when `wake` was called.
     Wait(Ticket),
+    /// The caller is to ask, with [`Acquirer::lead`], once it has a turn on this lane. Others wait for it meanwhile.
+    Lead(Lead, Lane),
 }
 
 /// How look-ups ended, since the start.
@@ -102,7 +104,6 @@ pub struct Acquirer {
     sessions: Sessions,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
-    permits: Arc<Permits>,
     machine: ManagedIdentities,
     region: region::Region,
     refresher: refresh::Refresher,
@@ -116,7 +117,6 @@ impl Acquirer {
         settings: Settings,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
-        permits: Arc<Permits>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
@@ -127,7 +127,6 @@ impl Acquirer {
             sessions: Sessions::new(settings.sessions),
             exchange,
             clock,
-            permits,
             refresher: refresh::Refresher::start(own),
             results: Results::default(),
         })
@@ -141,16 +140,15 @@ impl Acquirer {
         ticket: Option<Ticket>,
         wake: impl FnOnce() -> Wake,
     ) -> Result<Step, Error> {
-        if let Some(outcome) = ticket.filter(|ticket| ticket.shared).and_then(|ticket| ticket.flight.outcome()) {
-            count(&self.results.shared);
-            return outcome.map(Step::Done);
+        match ticket.filter(|ticket| ticket.shared).and_then(|ticket| ticket.flight.outcome()) {
+            // Whoever was to ask did not: the next one does.
+            None | Some(Err(Error::Abandoned)) => {}
+            Some(outcome) => {
+                count(&self.results.shared);
+                return outcome.map(Step::Done);
+            }
         }
-        let mut permit = None;
-        let ask = || {
-            permit = self.permits.acquire();
-            permit.is_some()
-        };
-        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), ask, wake) {
+        match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), wake) {
             Lookup::Hit(token) => {
                 count(&self.results.hit);
                 Ok(Step::Done(token))
@@ -162,34 +160,52 @@ impl Acquirer {
             }
             Lookup::Blocked(error) => Err(error),
             Lookup::Follow(flight, shared) => Ok(Step::Wait(Ticket { flight, shared })),
-            Lookup::NoPermit => Err(Error::NoWorker),
             Lookup::Lead(lead) => {
                 count(&self.results.miss);
-                self.fly(&wanted.job(), lead).map(Step::Done)
+                let job = wanted.job();
+                match self.lane(&job) {
+                    Some(lane) if !turns::has(&lane) => Ok(Step::Lead(lead, lane)),
+                    _ => self.fly(&job, lead).map(Step::Done),
+                }
             }
         }
     }
 
-    /// Like [`Acquirer::acquire`], but waits in place: for callers who hold a permit already and have done
-    /// something that must not be done twice.
+    /// Asks for the token, for everybody who waits for it. Blocks.
+    pub fn lead(&self, wanted: &Wanted<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+        self.fly(&wanted.job(), lead)
+    }
+
+    /// Whom a job asks first. `None`: nobody.
+    fn lane(&self, job: &Job) -> Option<Lane> {
+        match job {
+            Job::Leg(leg) => Some(Lane::of_url(&self.token_endpoint(leg).to_string())),
+            Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
+            Job::Hopeless(_) => None,
+        }
+    }
+
+    /// Like [`Acquirer::acquire`], but waits in place: for callers who have a turn already and have done something
+    /// that must not be done twice.
     pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
         let start = self.clock.instant();
         loop {
-            match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || true, || Box::new(|| {})) {
+            match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || Box::new(|| {})) {
                 Lookup::Hit(token) => return Ok(token),
                 Lookup::HitAndRefresh(token, lead) => {
                     self.refresher.enqueue(wanted.job(), lead);
                     return Ok(token);
                 }
                 Lookup::Blocked(error) => return Err(error),
-                Lookup::NoPermit => return Err(Error::NoWorker),
                 Lookup::Follow(flight, shared) => {
+                    // The other request may need the turn that this one has.
+                    turns::pause();
                     let left = NESTED_WAIT.saturating_sub(self.clock.instant().duration_since(start));
                     let Some(outcome) = flight.wait(left) else {
                         return Err(Error::unavailable("another request for the same token did not end"));
                     };
                     // A token that was asked for with other claims does not meet these.
-                    if shared {
+                    if shared && !matches!(outcome, Err(Error::Abandoned)) {
                         return outcome;
                     }
                 }
@@ -264,9 +280,7 @@ impl Acquirer {
         if registration.client_id.is_empty() {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
-        let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
-        let region = region.and_then(|region| authority::region(region, self.region.name()));
-        let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
+        let mut url = self.token_endpoint(leg);
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
@@ -288,6 +302,13 @@ impl Acquirer {
             timeout: self.settings.timeout,
         };
         request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
+    }
+
+    fn token_endpoint(&self, leg: &Leg) -> Url {
+        let registration = &leg.client.registration;
+        let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
+        let region = region.and_then(|region| authority::region(region, self.region.name()));
+        authority::token_endpoint(registration, &leg.tenant, region.as_deref())
     }
 
     /// The form of one request. Each has a proof of its own: an assertion that has arrived counts as used, be its answer lost or not.

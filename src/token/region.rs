@@ -94,6 +94,7 @@ fn send(service: &str, version: &str, exchange: &dyn Exchange) -> Result<OutResp
         url: format!("{service}?api-version={version}"),
         headers: vec![("metadata".to_owned(), "true".to_owned().into())],
         body: None,
+        memory: None,
         timeout: TIMEOUT,
         max_body: MAX_ANSWER,
         pooled: true,

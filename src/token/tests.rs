@@ -108,7 +108,7 @@ fn bench(service: Arc<Service>) -> Bench {
     let clock = Arc::new(ManualClock::at(1_000_000));
     let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
     let acquirer =
-        Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, Permits::new(14, |_| ()), |_| None);
+        Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, |_| None);
     Bench { service, clock, acquirer }
 }
 
@@ -134,6 +134,7 @@ impl Bench {
     fn get(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
         match self.acquirer.acquire(wanted, None, || Box::new(|| {}))? {
             Step::Done(token) => Ok(token),
+            Step::Lead(lead, _) => self.acquirer.lead(wanted, lead),
             Step::Wait(_) => panic!("nobody else asks"),
         }
     }

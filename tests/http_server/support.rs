@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 use entra_sidecar::config::Listen;
 use entra_sidecar::http::{
-    Handler, Limits, Monitor, Outcome, Peer, Refusal, Reply, Request, Resumed, Running, Server, Waker,
+    Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Refusal, Reply, Request, Resumed, Running, Server,
+    Waker,
 };
+use entra_sidecar::memory::BodyMemory;
+use entra_sidecar::turns::{Bounds, Lane, Turns};
 
 /// Longer than anything takes; reached by failing tests alone.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +24,9 @@ pub const NEVER: Duration = Duration::from_secs(90);
 
 pub fn limits() -> Limits {
     Limits {
-        workers: 4,
+        workers: 2,
+        blocking_threads: 64,
+        queue_timeout: NEVER,
         connections: 4096,
         head_bytes: 32 * 1024,
         headers: 100,
@@ -36,8 +41,8 @@ pub fn limits() -> Limits {
 
 /// Does what the path says:
 /// `/big/N` answers N bytes, `/park` parks until woken, `/park/overdue` parks with a deadline that has passed,
-/// `/park/woken` wakes itself before it parks, `/block` holds its worker until [`Script::release`],
-/// `/panic` panics, `/close` closes; everything else is told back.
+/// `/park/woken` wakes itself before it parks, `/block` takes a turn and holds it until [`Script::release`],
+/// `/panic` panics, `/close` closes, `/refuse` refuses from the head; everything else is told back.
 #[derive(Default)]
 pub struct Script {
     wakers: Mutex<BTreeMap<String, Waker>>,
@@ -90,7 +95,15 @@ impl Handler for Script {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let query = request.query.unwrap_or_default().to_owned();
         if let Some(resumed) = resumed {
-            let how = if resumed.overdue { "overdue" } else { "woken" };
+            let how = match resumed.cause {
+                Cause::Woken => "woken",
+                Cause::Overdue => "overdue",
+                Cause::NoTurn => return Outcome::Reply(text(503, "no turn")),
+                Cause::Turn => {
+                    self.block();
+                    "called"
+                }
+            };
             return Outcome::Reply(text(200, format!("{how} {}", resumed.on)));
         }
         match request.path {
@@ -104,7 +117,8 @@ impl Handler for Script {
                 waker.wake();
                 return Outcome::Park { on: query, until: Instant::now() + NEVER };
             }
-            "/block" => self.block(),
+            "/block" => return Outcome::Call { on: query, lane: Lane::of_url("http://upstream") },
+            "/refuse" => return Outcome::Reply(text(403, "refused")),
             "/close" => {
                 let mut reply = text(200, "closing");
                 reply.close = true;
@@ -115,12 +129,19 @@ impl Handler for Script {
         if let Some(bytes) = request.path.strip_prefix("/big/") {
             return Outcome::Reply(text(200, vec![b'x'; bytes.parse().unwrap()]));
         }
+        if request.body.length().is_some_and(|length| length > 1024 * 1024) {
+            let refusal = Refusal::BodyTooLarge { limit: 1024 * 1024 };
+            return Outcome::Reply(text(refusal.status(), refusal.to_string()));
+        }
+        if !request.body.is_here() {
+            return Outcome::NeedsBody(if request.path == "/ignore" { Keep::No } else { Keep::Yes });
+        }
         let peer = match request.peer {
             Peer::Ip(address) => address.to_string(),
             Peer::Unix => "unix".to_owned(),
         };
         let mut told = format!("{} {} {query} {peer} ", request.method.as_str(), request.path).into_bytes();
-        told.extend_from_slice(request.body);
+        told.extend_from_slice(&request.body.take().bytes);
         Outcome::Reply(text(200, told))
     }
 
@@ -138,6 +159,13 @@ pub struct Fixture {
     pub address: SocketAddr,
     pub monitor: Monitor,
     pub running: Running,
+    pub budget: Budget,
+}
+
+/// Enough for every test that is not about it.
+pub fn budget() -> Budget {
+    let turns = Turns::new(Bounds { calls: 64, decryptions: 1 });
+    Budget { turns, memory: BodyMemory::new(64 * 1024 * 1024) }
 }
 
 pub fn start(limits: &Limits) -> Fixture {
@@ -145,11 +173,15 @@ pub fn start(limits: &Limits) -> Fixture {
 }
 
 pub fn start_on(listen: &[Listen], limits: &Limits) -> Fixture {
+    start_with(listen, limits, budget())
+}
+
+pub fn start_with(listen: &[Listen], limits: &Limits, budget: Budget) -> Fixture {
     let server = Server::bind(listen, limits).unwrap();
     let (script, monitor) = (Arc::new(Script::default()), server.monitor());
     let address = server.local_addrs()[0];
-    let running = server.start(Arc::clone(&script)).unwrap();
-    Fixture { script, address, monitor, running }
+    let running = server.start(Arc::clone(&script), budget.clone()).unwrap();
+    Fixture { script, address, monitor, running, budget }
 }
 
 impl Fixture {

@@ -127,6 +127,7 @@ impl ManagedIdentities {
             url: request.url.clone(),
             headers: request.headers.clone(),
             body: None,
+            memory: None,
             timeout: request.timeout,
             max_body: request.max_body,
             pooled: request.pooled,

@@ -7,7 +7,7 @@ use ring::digest;
 use zeroize::Zeroizing;
 
 use super::Request;
-use crate::outbound::{OutRequest, Upstream};
+use crate::outbound::{OutBody, OutRequest, Upstream};
 use crate::secret::Secret;
 use crate::url::{Url, escape};
 
@@ -243,7 +243,8 @@ fn outgoing(
         method: method.to_owned(),
         url,
         headers,
-        body: body.map(Zeroizing::new),
+        body: body.map(|body| OutBody::Own(Zeroizing::new(body))),
+        memory: None,
         timeout,
         max_body: MAX_ANSWER,
         pooled: true,

@@ -20,7 +20,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{Context, Failure};
-use crate::outbound::{OutError, OutRequest, OutResponse, Upstream, challenge};
+use crate::outbound::{OutBody, OutError, OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
 use crate::url::Url;
 
@@ -118,7 +118,8 @@ impl Vault {
             method: method.to_owned(),
             url: url.to_string(),
             headers: headers.clone(),
-            body: body.map(|body| Zeroizing::new(body.to_string().into_bytes())),
+            body: body.map(|body| OutBody::Own(Zeroizing::new(body.to_string().into_bytes()))),
+            memory: None,
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
             pooled: true,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{ATTEMPT, Call, MAX_ANSWER, MAX_MESSAGE};
 use crate::credentials::federated::FederatedToken;
 use crate::credentials::{ClientAuth, Failure, Source};
-use crate::outbound::{OutRequest, Upstream};
+use crate::outbound::{OutBody, OutRequest, Upstream};
 use crate::secret::Secret;
 use crate::url::{Url, escape};
 
@@ -118,7 +118,8 @@ impl Application {
             method: "POST".to_owned(),
             url: self.endpoint.to_string(),
             headers: fixed.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into(),
-            body: Some(Zeroizing::new(form.as_bytes().to_vec())),
+            body: Some(OutBody::Own(Zeroizing::new(form.as_bytes().to_vec()))),
+            memory: None,
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
             pooled: true,

@@ -95,6 +95,7 @@ fn get(url: String) -> OutRequest {
         url,
         headers: Vec::new(),
         body: None,
+        memory: None,
         timeout: Duration::from_secs(30),
         max_body: 1024,
         pooled: true,
@@ -102,7 +103,7 @@ fn get(url: String) -> OutRequest {
 }
 
 fn post(url: String, body: &str) -> OutRequest {
-    OutRequest { method: "POST".into(), body: Some(Zeroizing::new(body.into())), ..get(url) }
+    OutRequest { method: "POST".into(), body: Some(OutBody::Own(Zeroizing::new(body.into()))), ..get(url) }
 }
 
 fn ok(body: &str) -> String {
@@ -206,7 +207,7 @@ fn a_request_lost_on_a_pooled_connection_is_repeated_where_that_does_no_harm() {
         let exchange = exchange();
         exchange.send(get(server.url("/"))).unwrap();
         let body = (method != "GET").then(|| Zeroizing::new(b"x".to_vec()));
-        let request = OutRequest { upstream, method: method.into(), body, ..get(server.url("/")) };
+        let request = OutRequest { upstream, method: method.into(), body: body.map(OutBody::Own), ..get(server.url("/")) };
         let answer = exchange.send(request);
         if repeated {
             assert_eq!(answer.unwrap().body, b"first", "{method}");

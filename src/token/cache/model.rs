@@ -66,7 +66,7 @@ impl World {
                 let wake = Arc::clone(woken);
                 let wake = move || -> Wake { Box::new(move || wake.store(true, Ordering::SeqCst)) };
                 let key = KeyBuilder::new("model").finish();
-                match self.cache.look_up(&key, &self.clock, mode, || true, wake) {
+                match self.cache.look_up(&key, &self.clock, mode, wake) {
                     Lookup::Lead(lead) => Stage::Leads(lead),
                     Lookup::Follow(flight, shared) => Stage::Waits(flight, shared),
                     Lookup::Hit(token) => Self::answered(mode, &Ok(token)),

@@ -25,7 +25,7 @@ fn no_wake() -> Wake {
 }
 
 fn look(cache: &Arc<Cache>, now: u64, mode: Mode) -> Lookup {
-    cache.look_up(&key("k"), &at(now), mode, || true, no_wake)
+    cache.look_up(&key("k"), &at(now), mode, no_wake)
 }
 
 fn lead(cache: &Arc<Cache>, now: u64, mode: Mode) -> Lead {
@@ -113,7 +113,7 @@ fn a_refusal_is_remembered_for_five_seconds_and_skipped_by_force() {
 #[test]
 fn the_memory_of_a_refusal_lasts_to_the_millisecond() {
     let (cache, clock) = (Cache::new(10, 10_000), at(NOW));
-    let look = || cache.look_up(&key("k"), &clock, Mode::default(), || true, no_wake);
+    let look = || cache.look_up(&key("k"), &clock, Mode::default(), no_wake);
     clock.advance(Duration::from_millis(900));
     let Lookup::Lead(lead) = look() else { panic!("expected to lead") };
     lead.land(&clock, Err(refused())).unwrap_err();
@@ -218,12 +218,11 @@ fn a_refused_renewal_does_not_take_the_token_away() {
 }
 
 #[test]
-fn without_a_permit_nobody_leads_but_hits_and_followers_are_served() {
+fn a_leader_that_gives_up_leaves_the_lead_to_the_next() {
     let cache = Cache::new(10, 10_000);
-    let none = |name: &str| cache.look_up(&key(name), &at(NOW), Mode::default(), || false, no_wake);
-    assert!(matches!(none("k"), Lookup::NoPermit));
-    let lead = lead(&cache, NOW, Mode::default());
-    assert!(matches!(none("k"), Lookup::Follow(_, true)));
-    lead.land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
-    assert!(matches!(none("k"), Lookup::Hit(_)));
+    let given_up = lead(&cache, NOW, Mode::default());
+    let Lookup::Follow(flight, true) = look(&cache, NOW, Mode::default()) else { panic!("it follows") };
+    drop(given_up);
+    assert!(matches!(flight.outcome(), Some(Err(Error::Abandoned))));
+    assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Lead(_)));
 }

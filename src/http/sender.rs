@@ -1,77 +1,86 @@
-//! The way out of a worker: an answer leaves as far as the socket has room, the rest when there is more, and
-//! the last one is followed by a polite end.
+//! The way out: an answer leaves as far as the socket has room, the rest when there is more, and the last one is
+//! followed by a polite end.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::board::Phase;
-use super::conn::{After, Conn, LINGER, LINGER_BYTES, Stage, Unsent, Wait};
+use super::slots::Phase;
+use super::connection::{After, Connection, LINGER, LINGER_BYTES, PIECE, Stage, Unsent, Wait};
+use super::driver::{Driver, Next};
 use super::handler::Handler;
 use super::head::Terms;
-use super::message::Reply;
+use super::message::{Body, Reply};
 use super::refusal::Refusal;
 use super::reply;
-use super::worker::{Next, Worker};
 use crate::clock::{Clock, SystemClock};
 
+/// An answer that leaves more slowly than this within `WriteTimeout` makes no progress: the kernel takes some bytes
+/// for a caller that reads nothing, since it makes its buffers larger.
+const LEAST_PROGRESS: u64 = 16 * 1024;
 /// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
 const COPIED_BODY: usize = 16 * 1024;
 
-impl<H: Handler> Worker<H> {
+impl<H: Handler> Driver<H> {
     /// Answers what is no request. What follows it on this connection is never looked at.
-    pub fn refuse(&mut self, conn: &mut Conn<H::Parked>, refusal: Refusal) -> Next {
+    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: Refusal) -> Next<H::Parked> {
         let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
         let handler = &self.shared.handler;
         let refused = catch_unwind(AssertUnwindSafe(|| {
             let told = conn
-                .intake
-                .replay(|head, _| handler.refuse(&refusal, Some(&head.request(&[], conn.peer, conn.first_byte))));
+                .reader
+                .replay(|head, _| handler.refuse(&refusal, Some(&head.request(Body::Expected(None), conn.peer, conn.first_byte))));
             told.unwrap_or_else(|_| handler.refuse(&refusal, None))
         }));
-        conn.intake.finish();
+        conn.reader.finish();
         conn.ahead = Vec::new();
         let reply = refused.unwrap_or_else(|_| {
-            self.shared.board.panics.fetch_add(1, Ordering::Relaxed);
+            self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
             Reply::new(refusal.status())
         });
         self.send(conn, reply, terms, After::Linger)
     }
 
     /// Sends an answer, as much of it as there is room for.
-    pub fn send(&mut self, conn: &mut Conn<H::Parked>, mut reply: Reply, terms: Terms, after: After) -> Next {
+    pub fn send(&mut self, conn: &mut Connection<H::Parked>, mut reply: Reply, terms: Terms, after: After) -> Next<H::Parked> {
         let date = self.date.at(SystemClock.unix());
         self.output.clear();
         reply::write_head(&mut self.output, &reply, terms, after != After::Next, date);
         if !reply::sends_body(reply.status, terms) {
             reply.body.clear();
+            reply.stream = None;
+        } else if let Some(stream) = &mut reply.stream {
+            self.output.append(&mut reply.body);
+            let room = PIECE.saturating_sub(self.output.len()).max(PIECE / 2);
+            stream.fill(&mut self.output, room);
         } else if reply.body.len() <= COPIED_BODY {
             self.output.append(&mut reply.body);
         }
         match conn.socket.send(&self.output, &reply.body) {
             Err(_) => Next::Close,
-            Ok(sent) if sent == self.output.len() + reply.body.len() => {
+            Ok(sent) if sent == self.output.len() + reply.body.len() && reply.stream.is_none() => {
                 reply.recycle();
                 self.sent(conn, after)
             }
             Ok(sent) => {
                 conn.deadline = Instant::now() + self.shared.limits.write_timeout;
-                let unsent = Unsent { head: self.output.clone(), body: reply.body, sent };
-                conn.stage = Stage::Sending(unsent, after);
-                Next::Wait(Wait::Room)
+                let (head, body, stream) = (mem::take(&mut self.output), reply.body, reply.stream);
+                let unsent = Unsent { head, body, sent, stream, progress: sent as u64, total: sent as u64 };
+                self.send_more(conn, unsent, after)
             }
         }
     }
 
     /// Sends more of it.
-    pub fn send_more(&mut self, conn: &mut Conn<H::Parked>, mut unsent: Unsent, after: After) -> Next {
-        let before = unsent.sent;
+    pub fn send_more(&mut self, conn: &mut Connection<H::Parked>, mut unsent: Unsent, after: After) -> Next<H::Parked> {
         match unsent.send(&conn.socket) {
             Err(_) => Next::Close,
             Ok(true) => self.sent(conn, after),
             Ok(false) => {
                 let now = Instant::now();
-                if unsent.sent > before {
+                if unsent.total >= unsent.progress + LEAST_PROGRESS {
+                    unsent.progress = unsent.total;
                     conn.deadline = now + self.shared.limits.write_timeout;
                 } else if now >= conn.deadline {
                     return Next::Close;
@@ -83,7 +92,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// A whole answer has left.
-    fn sent(&mut self, conn: &mut Conn<H::Parked>, after: After) -> Next {
+    fn sent(&mut self, conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
         let now = Instant::now();
         conn.waiting_since = now;
         match after {
@@ -93,25 +102,33 @@ impl<H: Handler> Worker<H> {
                 conn.socket.finish_sending();
                 conn.ahead = Vec::new();
                 conn.deadline = now + LINGER;
-                conn.stage = Stage::Lingering(self.shared.limits.body_bytes.saturating_add(LINGER_BYTES));
+                conn.stage = Stage::Lingering(LINGER_BYTES);
                 Next::Step
             }
         }
     }
 
     /// Drops what still arrives until the other end has had its chance to read the last answer.
-    pub fn linger(&mut self, conn: &mut Conn<H::Parked>, mut left: usize) -> Next {
+    pub fn linger(&mut self, conn: &mut Connection<H::Parked>, mut left: usize) -> Next<H::Parked> {
         loop {
+            if left == 0 {
+                // More than what was on its way: it is left to the kernel, whose buffer is full soon.
+                if self.shared.slots.phase() >= Phase::Finishing || Instant::now() >= conn.deadline {
+                    return Next::Close;
+                }
+                conn.stage = Stage::Lingering(0);
+                return Next::Wait(Wait::Wake);
+            }
             self.input.clear();
             match conn.socket.receive(&mut self.input) {
-                Ok(None) if self.shared.board.phase() >= Phase::Finishing || Instant::now() >= conn.deadline => {
+                Ok(None) if self.shared.slots.phase() >= Phase::Finishing || Instant::now() >= conn.deadline => {
                     return Next::Close;
                 }
                 Ok(None) => {
                     conn.stage = Stage::Lingering(left);
                     return Next::Wait(Wait::Bytes);
                 }
-                Ok(Some(bytes)) if 0 < bytes && bytes <= left && Instant::now() < conn.deadline => left -= bytes,
+                Ok(Some(bytes @ 1..)) if Instant::now() < conn.deadline => left = left.saturating_sub(bytes),
                 Ok(Some(_)) | Err(_) => return Next::Close,
             }
             if !self.has_step() {

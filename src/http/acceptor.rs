@@ -7,15 +7,19 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::board::Board;
-use super::conn::Conn;
-use super::handler::{Handler, Token, Wake, Waker};
+use super::slots::Slots;
+use super::connection::Connection;
+use super::handler::{ConnectionId, Handler, Wake, Waker};
 use super::limits::Limits;
 use super::listen::Listener;
 use super::message::Peer;
 use super::poller::Poller;
+use super::pool::Pool;
+use super::server::Budget;
 use super::socket::Socket;
 use super::table::Table;
+use crate::memory::BodyMemory;
+use crate::turns::Turns;
 
 /// Connections accepted before those that are open have their turn.
 const BATCH: usize = 64;
@@ -23,21 +27,27 @@ const BATCH: usize = 64;
 pub(super) struct Shared<H: Handler> {
     pub handler: Arc<H>,
     pub limits: Limits,
-    pub board: Arc<Board>,
+    pub slots: Arc<Slots>,
     pub poller: Arc<Poller>,
     pub table: Arc<Table<H::Parked>>,
-    gates: Vec<Gate>,
-    keeper: OnceLock<Thread>,
+    /// Turns for what may block.
+    pub turns: Arc<Turns>,
+    /// The budget of bodies.
+    pub memory: Arc<BodyMemory>,
+    /// The threads that may block.
+    pub pool: Arc<Pool>,
+    acceptors: Vec<Acceptor>,
+    supervisor: OnceLock<Thread>,
 }
 
 /// A listener until the shutdown closes it.
-struct Gate {
+struct Acceptor {
     listener: Mutex<Option<Listener>>,
-    /// Left disarmed since the process has no descriptors left; the keeper tries again.
+    /// Left disarmed since the process has no descriptors left; the supervisor tries again.
     paused: AtomicBool,
 }
 
-impl Gate {
+impl Acceptor {
     fn lock(&self) -> MutexGuard<'_, Option<Listener>> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,31 +62,43 @@ enum Round {
 }
 
 impl<H: Handler> Shared<H> {
-    pub fn new(handler: Arc<H>, limits: Limits, board: Arc<Board>, poller: Poller, listeners: Vec<Listener>) -> Self {
+    pub fn new(
+        handler: Arc<H>,
+        limits: Limits,
+        budget: Budget,
+        slots: Arc<Slots>,
+        poller: Poller,
+        listeners: Vec<Listener>,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(limits.blocking_threads));
+        let Budget { turns, memory } = budget;
         let poller = Arc::new(poller);
-        let table = Table::new(limits.connections, Arc::clone(&board), Arc::clone(&poller));
-        let gate = |listener| Gate { listener: Mutex::new(Some(listener)), paused: AtomicBool::new(false) };
+        let table = Table::new(limits.connections, Arc::clone(&slots), Arc::clone(&poller));
+        let acceptor = |listener| Acceptor { listener: Mutex::new(Some(listener)), paused: AtomicBool::new(false) };
         Self {
             handler,
             limits,
-            board,
+            slots,
             poller,
             table: Arc::new(table),
-            gates: listeners.into_iter().map(gate).collect(),
-            keeper: OnceLock::new(),
+            turns,
+            memory,
+            pool,
+            acceptors: listeners.into_iter().map(acceptor).collect(),
+            supervisor: OnceLock::new(),
         }
     }
 
     /// A waker to be pointed at connections.
     pub fn waker(&self) -> Waker {
         let target: Arc<dyn Wake> = Arc::<Table<H::Parked>>::clone(&self.table);
-        Waker { target, token: Token { index: 0, generation: 0 }, call: 0 }
+        Waker { target, id: ConnectionId { index: 0, generation: 0 }, call: 0 }
     }
 
     /// Lets connections in.
-    pub fn open_gates(&self) -> Result<(), Errno> {
-        for (number, gate) in self.gates.iter().enumerate() {
-            if let Some(listener) = &*gate.lock() {
+    pub fn open(&self) -> Result<(), Errno> {
+        for (number, acceptor) in self.acceptors.iter().enumerate() {
+            if let Some(listener) = &*acceptor.lock() {
                 self.poller.add_listener(listener, number)?;
             }
         }
@@ -85,12 +107,12 @@ impl<H: Handler> Shared<H> {
 
     /// Accepts who waits at a listener, and arms it again.
     pub fn accept(&self, number: usize) {
-        let gate = &self.gates[number];
-        let listener = gate.lock();
+        let acceptor = &self.acceptors[number];
+        let listener = acceptor.lock();
         let Some(listener) = &*listener else { return };
         if let Round::Exhausted = self.accept_from(listener, BATCH) {
-            gate.paused.store(true, Ordering::SeqCst);
-            self.wake_keeper();
+            acceptor.paused.store(true, Ordering::SeqCst);
+            self.wake_supervisor();
         } else if let Err(error) = self.poller.arm_listener(listener, number) {
             log::error!("cannot wait for connections: {error}");
         }
@@ -123,23 +145,23 @@ impl<H: Handler> Shared<H> {
             (0..3).find_map(|_| if self.table.evict(&self.limits) { self.table.reserve() } else { None })
         });
         if let Some((token, only)) = place {
-            self.table.insert(Conn::new(token, socket, peer, Instant::now(), &self.limits));
+            self.table.insert(Connection::new(token, socket, peer, Instant::now(), &self.limits));
             if only {
-                self.wake_keeper();
+                self.wake_supervisor();
             }
         }
     }
 
     /// Whether a listener waits for descriptors.
     pub fn any_paused(&self) -> bool {
-        self.gates.iter().any(|gate| gate.paused.load(Ordering::SeqCst))
+        self.acceptors.iter().any(|acceptor| acceptor.paused.load(Ordering::SeqCst))
     }
 
     /// Tries the paused listeners again.
     pub fn rearm_paused(&self) {
-        for (number, gate) in self.gates.iter().enumerate() {
-            if gate.paused.swap(false, Ordering::SeqCst)
-                && let Some(listener) = &*gate.lock()
+        for (number, acceptor) in self.acceptors.iter().enumerate() {
+            if acceptor.paused.swap(false, Ordering::SeqCst)
+                && let Some(listener) = &*acceptor.lock()
                 && let Err(error) = self.poller.arm_listener(listener, number)
             {
                 log::error!("cannot wait for connections: {error}");
@@ -148,30 +170,25 @@ impl<H: Handler> Shared<H> {
     }
 
     /// Accepts who has come so far and closes the listeners.
-    pub fn close_gates(&self) {
-        for gate in &self.gates {
-            if let Some(listener) = gate.lock().take() {
+    pub fn close(&self) {
+        for acceptor in &self.acceptors {
+            if let Some(listener) = acceptor.lock().take() {
                 self.accept_from(&listener, self.limits.connections);
             }
         }
     }
 
     /// Makes the calling thread the one that is woken when there is something to keep.
-    pub fn become_keeper(&self) {
+    pub fn become_supervisor(&self) {
         // It is called once.
-        let _ = self.keeper.set(std::thread::current());
+        let _ = self.supervisor.set(std::thread::current());
     }
 
-    /// Has the keeper look at once.
-    pub fn wake_keeper(&self) {
-        if let Some(keeper) = self.keeper.get() {
-            keeper.unpark();
+    /// Has the supervisor look at once.
+    pub fn wake_supervisor(&self) {
+        if let Some(supervisor) = self.supervisor.get() {
+            supervisor.unpark();
         }
     }
 
-    /// A worker thread is about to end.
-    pub fn worker_ended(&self) {
-        self.board.workers_alive.fetch_sub(1, Ordering::SeqCst);
-        self.wake_keeper();
-    }
 }

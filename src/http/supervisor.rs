@@ -1,13 +1,12 @@
-//! The keeper: the one thread that watches the clock for all connections. It has overdue ones visited, tries
-//! listeners again that lacked descriptors, replaces workers that are blocked, and brings about the end.
+//! The supervisor: the one thread that watches the clock for all connections. It has overdue ones visited, tries
+//! again what lacked descriptors or threads, and carries out the shutdown.
 
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::board::{Phase, State};
-use super::crew::LOOK_PERIOD;
-use super::gate::Shared;
+use super::slots::{Phase, ConnState};
+use super::acceptor::Shared;
 use super::handler::Handler;
 
 /// How often the end looks whether something is still in flight.
@@ -17,8 +16,8 @@ const GRACE: Duration = Duration::from_millis(500);
 /// For the workers to notice that all is over.
 const LAST_ROUND: Duration = Duration::from_millis(100);
 
-pub(super) fn keep<H: Handler>(shared: &Shared<H>) {
-    shared.become_keeper();
+pub(super) fn supervise<H: Handler>(shared: &Shared<H>) {
+    shared.become_supervisor();
     serve(shared);
     drain(shared);
 }
@@ -32,12 +31,9 @@ fn serve<H: Handler>(shared: &Shared<H>) {
     let limits = &shared.limits;
     let shortest = limits.head_timeout.min(limits.body_timeout).min(limits.write_timeout).min(limits.idle_timeout);
     let period = sweep_period(shortest);
-    let mut watch = shared.board.crew.watch();
     let mut swept = Instant::now();
-    while shared.board.phase() == Phase::Serving {
-        if shared.board.crew.look(&mut watch) {
-            thread::park_timeout(LOOK_PERIOD);
-        } else if shared.table.open() > 0 || shared.any_paused() {
+    while shared.slots.phase() == Phase::Serving {
+        if shared.table.open() > 0 || shared.any_paused() {
             thread::park_timeout(period);
         } else {
             thread::park();
@@ -46,40 +42,39 @@ fn serve<H: Handler>(shared: &Shared<H>) {
             swept = Instant::now();
             visit_due(shared);
             shared.rearm_paused();
+            shared.pool.retry();
         }
     }
 }
 
 fn drain<H: Handler>(shared: &Shared<H>) {
-    let board = &shared.board;
+    let slots = &shared.slots;
     let began = Instant::now();
     let end = began + shared.limits.shutdown_timeout;
-    let mut watch = board.crew.watch();
-    shared.close_gates();
+    shared.close();
     while shared.table.open() > 0 && Instant::now() < end {
-        let settled = began.elapsed() >= GRACE || !board.any_idle_since(began.checked_sub(GRACE).unwrap_or(began));
-        if settled && board.all_in(State::is_in_flight).next().is_none() {
-            board.advance(Phase::Finishing);
+        let settled = began.elapsed() >= GRACE || !slots.any_idle_since(began.checked_sub(GRACE).unwrap_or(began));
+        if settled && slots.all_in(ConnState::is_in_flight).next().is_none() {
+            slots.advance(Phase::Finishing);
         }
-        if board.phase() == Phase::Finishing {
+        if slots.phase() == Phase::Finishing {
             // Each is read once more before it is closed.
-            let idle = |state| matches!(state, State::Idle | State::Lingering);
-            board.all_in(idle).for_each(|token| shared.poller.visit(token));
+            let idle = |state| matches!(state, ConnState::Idle | ConnState::Lingering);
+            slots.all_in(idle).for_each(|token| shared.poller.visit(token));
         }
         visit_due(shared);
-        board.crew.look(&mut watch);
         thread::park_timeout(DRAIN_PERIOD);
     }
-    board.advance(Phase::Stopped);
+    slots.advance(Phase::Stopped);
     shared.table.clear();
-    board.crew.dismiss();
-    shared.poller.ring();
+    shared.pool.stop();
+    shared.poller.wake();
     let end = end.max(Instant::now() + LAST_ROUND);
-    while board.workers_alive.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+    while slots.workers_alive.load(Ordering::SeqCst) > 0 && Instant::now() < end {
         thread::park_timeout(DRAIN_PERIOD);
     }
 }
 
 fn visit_due<H: Handler>(shared: &Shared<H>) {
-    shared.board.take_due(Instant::now()).for_each(|token| shared.poller.visit(token));
+    shared.slots.take_due(Instant::now()).for_each(|token| shared.poller.visit(token));
 }

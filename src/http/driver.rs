@@ -1,0 +1,495 @@
+//! Moves one connection on: reads, has the handler judge and answer, sends. Workers do it without ever waiting;
+//! threads of the pool do it for requests that have their turn, and leave the rest to the workers.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::acceptor::Shared;
+use super::connection::{After, Connection, Stage, Wait};
+use super::date;
+use super::handler::{Cause, ConnectionId, Handler, Outcome, Resumed, Waker};
+use super::head::Terms;
+use super::message::{Reply, Request};
+use super::poller::Event;
+use super::reader::{Fed, Keep, Progress};
+use super::refusal::Refusal;
+use super::slots::{ConnState, Phase};
+use crate::turns::{self, Lane, Requested, Turn};
+
+/// Read at once; a request that fits is handled where it lies.
+const INPUT_BYTES: usize = 64 * 1024;
+/// Requests and reads of one connection before the others have their turn.
+const STEPS: u32 = 32;
+
+/// A body must make this many bytes a second on average, after [`RATE_GRACE`].
+const LEAST_RATE: u64 = 1024;
+/// The same while other bodies wait for memory.
+const LEAST_RATE_WHILE_SHORT: u64 = 64 * 1024;
+const RATE_GRACE: Duration = Duration::from_secs(10);
+/// How often the rate of a body that holds memory is looked at.
+const RATE_PERIOD: Duration = Duration::from_secs(1);
+
+/// What comes next for a connection.
+pub(super) enum Next<P> {
+    /// What its stage says.
+    Step,
+    /// Nothing until this.
+    Wait(Wait),
+    /// A turn for its request.
+    Call(P, Lane),
+    Close,
+}
+
+type Handled<P> = (Outcome<P>, Terms);
+
+pub(super) struct Driver<H: Handler> {
+    pub shared: Arc<Shared<H>>,
+    pub input: Vec<u8>,
+    pub output: Vec<u8>,
+    pub date: date::Cached,
+    waker: Waker,
+    steps: u32,
+}
+
+impl<H: Handler> Driver<H> {
+    /// For a worker, which reads.
+    pub fn for_worker(shared: Arc<Shared<H>>) -> Self {
+        Self { input: Vec::with_capacity(INPUT_BYTES), ..Self::for_call(shared) }
+    }
+
+    /// For a thread of the pool, which does not.
+    pub fn for_call(shared: Arc<Shared<H>>) -> Self {
+        let waker = shared.waker();
+        Self { shared, input: Vec::new(), output: Vec::new(), date: date::Cached::default(), waker, steps: 0 }
+    }
+
+    /// Moves a connection on as far as it goes.
+    pub fn visit(&mut self, id: ConnectionId, event: Event) {
+        let Some((mut conn, woken)) = self.shared.table.take(id, event) else { return };
+        self.steps = STEPS;
+        loop {
+            let next = match mem::replace(&mut conn.stage, Stage::Receiving) {
+                Stage::Receiving => self.receive(&mut conn),
+                Stage::Parked(on) => self.resume_parked(&mut conn, on, woken),
+                Stage::Queued(on, place, since) => match self.still_queued(&mut conn, on, place, since) {
+                    Some(next) => next,
+                    None => match self.shared.table.enqueue(conn) {
+                        Some((conn, turn)) => return self.dispatch_queued(conn, turn),
+                        None => return,
+                    },
+                },
+                Stage::Unread(place, since) => self.resume_unread(&mut conn, place, since, woken),
+                Stage::Sending(unsent, after) => self.send_more(&mut conn, unsent, after),
+                Stage::Lingering(left) => self.linger(&mut conn, left),
+            };
+            match next {
+                Next::Step => {}
+                Next::Wait(wait) => match self.shared.table.put(conn, wait) {
+                    Some(back) => conn = back,
+                    None => return,
+                },
+                Next::Call(on, lane) => return self.queue(conn, on, lane),
+                Next::Close => return self.shared.table.close(conn),
+            }
+        }
+    }
+
+    /// Takes one of the connection's steps: whether there was one left.
+    pub fn has_step(&mut self) -> bool {
+        self.steps = self.steps.saturating_sub(1);
+        self.steps > 0
+    }
+
+    /// Reads, and handles what is complete, until the socket has no more.
+    fn receive(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
+        let mut input = mem::take(&mut self.input);
+        input.clear();
+        if !conn.ahead.is_empty() {
+            input.extend_from_slice(&mem::take(&mut conn.ahead));
+        }
+        let mut at = 0;
+        let next = loop {
+            if at == input.len() {
+                input.clear();
+                at = 0;
+                if conn.unread == Event::None {
+                    break self.await_bytes(conn);
+                }
+                match conn.socket.receive(&mut input) {
+                    // What did not fill the buffer was all; what comes later is another event.
+                    Ok(Some(1..)) if input.len() < input.capacity() && conn.unread == Event::Ready => {
+                        conn.unread = Event::None;
+                    }
+                    Ok(Some(1..)) => {}
+                    Ok(None) => {
+                        conn.unread = Event::None;
+                        continue;
+                    }
+                    // What is incomplete now stays so, and nobody waits for an answer to it.
+                    Ok(Some(0)) | Err(_) => break Next::Close,
+                }
+            }
+            match self.take_in(conn, &input[at..]) {
+                (used, Next::Step) if matches!(conn.stage, Stage::Receiving) => at += used,
+                (used, next) => {
+                    at += used;
+                    break next;
+                }
+            }
+            if !self.has_step() {
+                break Next::Wait(Wait::Turn);
+            }
+        };
+        if at < input.len() && !matches!(conn.stage, Stage::Lingering(_)) {
+            conn.ahead.extend_from_slice(&input[at..]);
+        }
+        self.input = input;
+        next
+    }
+
+    /// Takes in what has arrived, up to the end of a head or of a request: how much that was.
+    fn take_in(&mut self, conn: &mut Connection<H::Parked>, input: &[u8]) -> (usize, Next<H::Parked>) {
+        let now = Instant::now();
+        match conn.reader.progress() {
+            Progress::Nothing => {
+                conn.first_byte = now;
+                conn.patience = self.shared.limits.queue_timeout;
+            }
+            Progress::Body => {
+                if let Err(size) = conn.reader.reserve(input.len(), false) {
+                    return (0, self.await_memory(conn, size, now));
+                }
+            }
+            Progress::Head | Progress::Whole => {}
+        }
+        self.begin_call(conn);
+        let Connection { reader, peer, first_byte, .. } = conn;
+        let (shared, waker) = (&self.shared, &self.waker);
+        let fed = reader.feed(input, &shared.limits, |head, body| {
+            (handle(shared, &head.request(body, *peer, *first_byte), waker, None), head.terms)
+        });
+        match fed {
+            Err(refusal) => (input.len(), self.refuse(conn, refusal)),
+            Ok(Fed::Request { used, head, result }) => {
+                if !matches!(result.0, Outcome::Reply(_)) {
+                    conn.reader.keep(&input[..used], head);
+                }
+                (used, self.conclude(conn, result, used < input.len()))
+            }
+            Ok(Fed::Head { used, result, continue_expected }) => {
+                conn.expects_continue = continue_expected;
+                (used, self.conclude(conn, result, used < input.len()))
+            }
+            Ok(Fed::More) => {
+                conn.deadline = match conn.reader.progress() {
+                    Progress::Body => {
+                        conn.body_received += input.len() as u64;
+                        conn.body_progress = now;
+                        self.body_deadline(conn, now)
+                    }
+                    _ => conn.first_byte + self.shared.limits.head_timeout,
+                };
+                (input.len(), if now >= conn.deadline { self.overdue(conn) } else { Next::Step })
+            }
+        }
+    }
+
+    /// Counts a call of the handler, and points the waker at it.
+    fn begin_call(&mut self, conn: &mut Connection<H::Parked>) {
+        conn.call += 1;
+        self.shared.slots.working(conn.id, ConnState::Handling);
+        self.waker.id = conn.id;
+        self.waker.call = conn.call;
+    }
+
+    /// When a body is looked at again, or is overdue: it has to make progress, and not too slowly.
+    fn body_deadline(&self, conn: &mut Connection<H::Parked>, now: Instant) -> Instant {
+        let at_rate = |rate| conn.body_began + RATE_GRACE.max(Duration::from_secs(conn.body_received / rate));
+        let due = (conn.body_progress + self.shared.limits.body_timeout).min(at_rate(LEAST_RATE));
+        if conn.reader.reservation().is_none_or(|reservation| !reservation.is_counted()) {
+            return due;
+        }
+        if self.shared.memory.is_short() {
+            due.min(at_rate(LEAST_RATE_WHILE_SHORT))
+        } else {
+            // Whether others wait by then will be seen then.
+            due.min(at_rate(LEAST_RATE_WHILE_SHORT).max(now + RATE_PERIOD))
+        }
+    }
+
+    /// The socket has nothing more for now.
+    pub fn await_bytes(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
+        let now = Instant::now();
+        match conn.reader.progress() {
+            Progress::Nothing => {
+                conn.deadline = conn.waiting_since + self.shared.limits.idle_timeout;
+                if self.shared.slots.phase() >= Phase::Finishing {
+                    return Next::Close;
+                }
+            }
+            Progress::Body => conn.deadline = self.body_deadline(conn, now),
+            Progress::Head | Progress::Whole => {}
+        }
+        if now >= conn.deadline { self.overdue(conn) } else { Next::Wait(Wait::Bytes) }
+    }
+
+    fn overdue(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
+        match conn.reader.progress() {
+            Progress::Nothing => Next::Close,
+            Progress::Head => self.refuse(conn, Refusal::HeadTimeout),
+            Progress::Body | Progress::Whole => self.refuse(conn, Refusal::BodyTimeout),
+        }
+    }
+
+    /// Has the body read, once there is memory for it.
+    fn expect_body(&mut self, conn: &mut Connection<H::Parked>, keep: Keep) -> Next<H::Parked> {
+        let now = Instant::now();
+        (conn.body_began, conn.body_progress, conn.body_received) = (now, now, 0);
+        let declared = conn.reader.declared().filter(|_| keep == Keep::Yes);
+        conn.reader.expect(keep, self.shared.memory.nothing());
+        match conn.reader.reserve(declared.unwrap_or(0), false) {
+            Ok(()) => self.invite_body(conn),
+            Err(size) => self.await_memory(conn, size, now),
+        }
+    }
+
+    /// Tells a caller that waits for it that its body is welcome.
+    fn invite_body(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
+        let invited = mem::take(&mut conn.expects_continue);
+        if invited && conn.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[]).is_err() {
+            return Next::Close;
+        }
+        Next::Step
+    }
+
+    /// Leaves a body unread until there is memory for so much of it.
+    fn await_memory(&mut self, conn: &mut Connection<H::Parked>, size: usize, since: Instant) -> Next<H::Parked> {
+        self.begin_call(conn);
+        let waker = self.waker.clone();
+        let Some(reservation) = conn.reader.reservation() else { return Next::Close };
+        let place = reservation.wait(size, move || waker.wake());
+        conn.wanted_memory = size;
+        conn.deadline = since + conn.patience;
+        conn.stage = Stage::Unread(place, since);
+        Next::Wait(Wait::Wake)
+    }
+
+    fn resume_unread(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        place: crate::memory::Place,
+        since: Instant,
+        woken: bool,
+    ) -> Next<H::Parked> {
+        let now = Instant::now();
+        if woken {
+            drop(place);
+            let size = conn.wanted_memory;
+            let grown = conn.reader.reservation().is_some_and(|reservation| reservation.grow_in_turn(size));
+            if grown {
+                conn.patience = conn.patience.saturating_sub(now - since);
+                // The body had no chance to come meanwhile.
+                conn.body_began += now - since;
+                conn.body_progress = now;
+                return self.invite_body(conn);
+            }
+            if now < conn.deadline {
+                return self.await_memory(conn, size, since);
+            }
+        } else if conn.unread == Event::End {
+            return Next::Close;
+        } else if now < conn.deadline {
+            conn.stage = Stage::Unread(place, since);
+            return Next::Wait(Wait::Wake);
+        }
+        self.refuse(conn, Refusal::NoMemory)
+    }
+
+    /// Handles a parked request again, if its time has come.
+    fn resume_parked(&mut self, conn: &mut Connection<H::Parked>, on: H::Parked, woken: bool) -> Next<H::Parked> {
+        if !woken && Instant::now() < conn.deadline {
+            conn.stage = Stage::Parked(on);
+            return Next::Wait(Wait::Wake);
+        }
+        self.resume(conn, Resumed { on, cause: if woken { Cause::Woken } else { Cause::Overdue } })
+    }
+
+    /// Handles a request again that was kept.
+    fn resume(&mut self, conn: &mut Connection<H::Parked>, resumed: Resumed<H::Parked>) -> Next<H::Parked> {
+        match self.replay(conn, resumed) {
+            Ok(result) => {
+                let more = !conn.ahead.is_empty();
+                self.conclude(conn, result, more)
+            }
+            Err(refusal) => self.refuse(conn, refusal),
+        }
+    }
+
+    fn replay(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        resumed: Resumed<H::Parked>,
+    ) -> Result<Handled<H::Parked>, Refusal> {
+        self.begin_call(conn);
+        let (shared, waker) = (&self.shared, &self.waker);
+        conn.reader.replay(|head, body| {
+            (handle(shared, &head.request(body, conn.peer, conn.first_byte), waker, Some(resumed)), head.terms)
+        })
+    }
+
+    /// Does what the handler said. `more`: bytes of a further request are here already.
+    fn conclude(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        result: Handled<H::Parked>,
+        more: bool,
+    ) -> Next<H::Parked> {
+        match result {
+            (Outcome::NeedsBody(keep), _) => self.expect_body(conn, keep),
+            (Outcome::Park { on, until }, _) => {
+                conn.stage = Stage::Parked(on);
+                conn.deadline = until;
+                Next::Wait(Wait::Wake)
+            }
+            (Outcome::Call { on, lane }, _) => Next::Call(on, lane),
+            (Outcome::Reply(reply), terms) => {
+                let unread_body = conn.reader.progress() == Progress::Body;
+                conn.reader.finish();
+                let after = if !unread_body && !terms.keep_alive && !more && conn.unread == Event::None {
+                    After::Close
+                } else if unread_body
+                    || reply.close
+                    || !terms.keep_alive
+                    || self.shared.slots.phase() >= Phase::Draining
+                {
+                    After::Linger
+                } else {
+                    After::Next
+                };
+                self.send(conn, reply, terms, after)
+            }
+        }
+    }
+
+    /// Gets a turn for the request of a connection, or a place in the queue for one.
+    fn queue(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, lane: Lane) {
+        self.begin_call(&mut conn);
+        let (id, call, shared) = (conn.id, conn.call, Arc::clone(&self.shared));
+        let granted = move |turn| {
+            let pool = Arc::clone(&shared.pool);
+            pool.run(Box::new(move || {
+                if let Some((conn, turn)) = shared.table.begin(id, call, turn) {
+                    Driver::for_call(shared).begin_queued(conn, turn);
+                }
+            }));
+        };
+        match self.shared.turns.request(&lane, granted) {
+            Requested::Granted(turn) => self.dispatch(conn, on, turn),
+            Requested::Queued(place) => {
+                let now = Instant::now();
+                conn.deadline = now + conn.patience;
+                conn.stage = Stage::Queued(on, place, now);
+                if let Some((conn, turn)) = self.shared.table.enqueue(conn) {
+                    self.dispatch_queued(conn, turn);
+                }
+            }
+        }
+    }
+
+    /// What becomes of a request that is looked at while it is queued. `None`: it stays there.
+    fn still_queued(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        on: H::Parked,
+        place: turns::Place,
+        since: Instant,
+    ) -> Option<Next<H::Parked>> {
+        // A caller that has closed its end before anything was done for it gets nothing done.
+        if conn.unread == Event::End {
+            return Some(Next::Close);
+        }
+        if Instant::now() < conn.deadline {
+            conn.stage = Stage::Queued(on, place, since);
+            return None;
+        }
+        drop(place);
+        Some(self.resume(conn, Resumed { on, cause: Cause::NoTurn }))
+    }
+
+    fn dispatch(&self, conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.pool.run(Box::new(move || Driver::for_call(shared).call(conn, on, turn)));
+    }
+
+    fn dispatch_queued(&self, conn: Box<Connection<H::Parked>>, turn: Turn) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.pool.run(Box::new(move || Driver::for_call(shared).begin_queued(conn, turn)));
+    }
+
+    /// Does the work of a request that has waited for its turn.
+    fn begin_queued(&mut self, mut conn: Box<Connection<H::Parked>>, turn: Turn) {
+        match mem::replace(&mut conn.stage, Stage::Receiving) {
+            Stage::Queued(on, place, since) => {
+                drop(place);
+                conn.patience = conn.patience.saturating_sub(since.elapsed());
+                self.call(conn, on, turn);
+            }
+            stage => {
+                conn.stage = stage;
+                self.shared.table.hand_over(conn);
+            }
+        }
+    }
+
+    /// Does the work of a request that has its turn, on a thread that may block.
+    fn call(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
+        let resumed = Resumed { on, cause: Cause::Turn };
+        let patience = conn.patience;
+        let (result, left) = turns::with_turn(turn, patience, || self.replay(&mut conn, resumed));
+        conn.patience = left;
+        let next = match result {
+            Ok(result) => {
+                let more = !conn.ahead.is_empty();
+                self.conclude(&mut conn, result, more)
+            }
+            Err(refusal) => self.refuse(&mut conn, refusal),
+        };
+        let next = match next {
+            // It is answered, and nothing of the next request is here.
+            Next::Step if matches!(conn.stage, Stage::Receiving) && conn.ahead.is_empty() && conn.unread == Event::None => {
+                self.await_bytes(&mut conn)
+            }
+            Next::Step => Next::Wait(Wait::Turn),
+            next => next,
+        };
+        match next {
+            Next::Call(on, lane) => self.queue(conn, on, lane),
+            Next::Close => self.shared.table.close(conn),
+            Next::Wait(wait) => {
+                if let Some(conn) = self.shared.table.put(conn, wait) {
+                    self.shared.table.hand_over(conn);
+                }
+            }
+            // It was made a wait above.
+            Next::Step => self.shared.table.hand_over(conn),
+        }
+    }
+}
+
+/// Calls the handler. A panic in it is counted and answered, and costs the connection, not the thread.
+fn handle<H: Handler>(
+    shared: &Shared<H>,
+    request: &Request<'_>,
+    waker: &Waker,
+    resumed: Option<Resumed<H::Parked>>,
+) -> Outcome<H::Parked> {
+    catch_unwind(AssertUnwindSafe(|| shared.handler.handle(request, waker, resumed))).unwrap_or_else(|_| {
+        shared.slots.panics.fetch_add(1, Ordering::Relaxed);
+        let mut reply = catch_unwind(AssertUnwindSafe(|| shared.handler.panicked())).unwrap_or(Reply::new(500));
+        reply.close = true;
+        Outcome::Reply(reply)
+    })
+}

@@ -1,0 +1,436 @@
+//! Puts requests together from whatever pieces they arrive in. A request that lies whole in the reader's buffer
+//! is handed on where it lies; only an incomplete one is copied here, so an idle connection holds no memory. A head
+//! whose body has not arrived is handed on by itself, so that a request can be refused before its body is read.
+
+use std::cell::RefCell;
+
+use super::chunked::Decoder;
+use super::head::{Fields, Framing, Head};
+use super::limits::Limits;
+use super::message::Body;
+use super::refusal::Refusal;
+use super::scan::{HeadEnd, Scanner};
+use crate::memory::{HeldBody, Reservation};
+
+/// Bodies grow by doubling from this on, so that a declared length alone takes no memory.
+const FIRST_BODY_ROOM: usize = 4096;
+/// Bodies that do not say how long they are reserve memory in steps of this.
+const RESERVED_AT_ONCE: usize = 256 * 1024;
+
+/// What has arrived of one request.
+#[derive(Debug, Default)]
+pub struct RequestReader {
+    /// The head, once some of it has been copied.
+    head: Vec<u8>,
+    part: Part,
+    /// The body without its transfer coding, until the handler takes it.
+    body: RefCell<Option<HeldBody>>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Head(Scanner),
+    /// The head is complete and nobody has said whether the body is wanted.
+    Judged(HeadEnd, Rest),
+    Body(HeadEnd, Rest, Keep),
+    Whole(HeadEnd, usize),
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::Head(Scanner::default())
+    }
+}
+
+/// What is missing of a body.
+#[derive(Debug)]
+enum Rest {
+    Bytes(usize),
+    Chunks(Decoder),
+}
+
+/// What is done with a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is read for the handler.
+    Yes,
+    /// It is read and dropped, so that the connection can be used again.
+    No,
+}
+
+/// What of a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing.
+    Nothing,
+    /// Part of its head.
+    Head,
+    /// Its head, and part of its body.
+    Body,
+    /// All of it.
+    Whole,
+}
+
+/// What became of the bytes that were fed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fed<R> {
+    /// All were taken and the request is not complete.
+    More,
+    /// The head is complete, the body is not, and the head was handed on by itself. [`RequestReader::expect`] says
+    /// whether the body is read.
+    Head {
+        /// Bytes taken; those behind them are the beginning of the body.
+        used: usize,
+        /// What the receiver made of it.
+        result: R,
+        /// The caller waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+        continue_expected: bool,
+    },
+    /// The request is complete and was handed on.
+    Request {
+        /// Bytes taken; those behind them belong to the next request.
+        used: usize,
+        /// The request's head, for [`RequestReader::keep`].
+        head: HeadEnd,
+        /// What the receiver of the request made of it.
+        result: R,
+    },
+}
+
+impl RequestReader {
+    /// What of the present request has come.
+    pub fn progress(&self) -> Progress {
+        match &self.part {
+            Part::Whole(..) => Progress::Whole,
+            Part::Body(..) | Part::Judged(..) => Progress::Body,
+            Part::Head(_) if self.head.is_empty() => Progress::Nothing,
+            Part::Head(_) => Progress::Head,
+        }
+    }
+
+    /// Takes what has arrived. A request that it completes is handed to `receive`, once, after which
+    /// [`Self::finish`] or [`Self::keep`] says whether it is still needed; so is a head whose body is not complete.
+    pub fn feed<R>(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        receive: impl FnOnce(&Head<'_>, Body<'_>) -> R,
+    ) -> Result<Fed<R>, Refusal> {
+        let Part::Head(scanner) = &mut self.part else { return self.feed_body(input, limits, receive) };
+        let in_place = self.head.is_empty();
+        if !in_place {
+            self.head.extend_from_slice(input);
+        }
+        let Some(end) = scanner.scan(if in_place { input } else { &self.head }, limits)? else {
+            if in_place {
+                self.head.extend_from_slice(input);
+            }
+            return Ok(Fed::More);
+        };
+        // The end was not in what had come before, so all that lies behind it came with `input`.
+        let body_at = if in_place { end.bytes } else { input.len() - (self.head.len() - end.bytes) };
+        self.head.truncate(end.bytes);
+        let mut fields = Fields::with_room_for(end.fields);
+        let head = Head::parse(if in_place { &input[..end.bytes] } else { &self.head }, &mut fields)?;
+        let (rest, length) = match head.framing {
+            Framing::Chunked => (Rest::Chunks(Decoder::default()), None),
+            Framing::Length(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                (Rest::Bytes(length), Some(length))
+            }
+        };
+        if let Some(length) = length
+            && let Some(body) = length.checked_add(body_at).and_then(|end| input.get(body_at..end))
+        {
+            let result = receive(&head, Body::Whole(body));
+            if !in_place {
+                self.body.replace(Some(HeldBody::from(body.to_vec())));
+                self.part = Part::Whole(end, length);
+            }
+            return Ok(Fed::Request { used: body_at + length, head: end, result });
+        }
+        let continue_expected = head.expects_continue && body_at == input.len();
+        let result = receive(&head, Body::Expected(length));
+        if in_place {
+            self.head.extend_from_slice(&input[..end.bytes]);
+        }
+        self.part = Part::Judged(end, rest);
+        Ok(Fed::Head { used: body_at, result, continue_expected })
+    }
+
+    /// The body of a head that was handed on is read from now on. `reservation` covers what of it is kept.
+    pub fn expect(&mut self, keep: Keep, reservation: Reservation) {
+        if let Part::Judged(end, rest) = std::mem::take(&mut self.part) {
+            self.part = Part::Body(end, rest, keep);
+            self.body.replace(Some(HeldBody { bytes: Vec::new(), reservation: Some(reservation) }));
+        }
+    }
+
+    /// The length that the body declares; `None` where it comes in chunks.
+    pub fn declared(&self) -> Option<usize> {
+        match &self.part {
+            Part::Judged(_, Rest::Bytes(length)) => Some(*length),
+            _ => None,
+        }
+    }
+
+    /// Makes the reservation cover what so many further bytes may add to the body. `Err`: there is no room for a
+    /// body of this size.
+    pub fn reserve(&mut self, further: usize, in_turn: bool) -> Result<(), usize> {
+        let Part::Body(_, _, Keep::Yes) = &self.part else { return Ok(()) };
+        let Some(HeldBody { bytes, reservation: Some(reservation) }) = self.body.get_mut() else { return Ok(()) };
+        let size = bytes.len() + further;
+        if size <= reservation.covers() {
+            return Ok(());
+        }
+        let size = if size <= crate::memory::FREE { size } else { size.next_multiple_of(RESERVED_AT_ONCE) };
+        let grown = if in_turn { reservation.grow_in_turn(size) } else { reservation.grow_to(size) };
+        if grown { Ok(()) } else { Err(size) }
+    }
+
+    /// The reservation of a body that is being read.
+    pub fn reservation(&mut self) -> Option<&mut Reservation> {
+        self.body.get_mut().as_mut()?.reservation.as_mut()
+    }
+
+    fn feed_body<R>(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        receive: impl FnOnce(&Head<'_>, Body<'_>) -> R,
+    ) -> Result<Fed<R>, Refusal> {
+        let (taken, complete) = self.take_body(input, limits)?;
+        match complete {
+            None => Ok(Fed::More),
+            Some(head) => {
+                let length = self.body.get_mut().as_ref().map_or(0, |body| body.bytes.len());
+                self.part = Part::Whole(head, length);
+                let result = self.replay(receive)?;
+                Ok(Fed::Request { used: taken, head, result })
+            }
+        }
+    }
+
+    /// Appends what `input` holds of the body: how much that was, and the head if the body is complete.
+    fn take_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<HeadEnd>), Refusal> {
+        let Part::Body(head, rest, keep) = &mut self.part else { return Ok((0, None)) };
+        let Some(HeldBody { bytes, .. }) = self.body.get_mut() else { return Ok((0, None)) };
+        let (taken, done) = match rest {
+            Rest::Bytes(missing) => {
+                let taken = input.len().min(*missing);
+                if *keep == Keep::Yes {
+                    if bytes.capacity() - bytes.len() < taken {
+                        let room = (*missing).min(bytes.len().max(FIRST_BODY_ROOM));
+                        bytes.reserve_exact(room.max(taken));
+                    }
+                    bytes.extend_from_slice(&input[..taken]);
+                }
+                *missing -= taken;
+                (taken, *missing == 0)
+            }
+            Rest::Chunks(decoder) => (decoder.decode(input, bytes, limits)?, decoder.is_done()),
+        };
+        if *keep == Keep::No {
+            bytes.clear();
+        }
+        Ok((taken, done.then_some(*head)))
+    }
+
+    /// Hands on once more what has come: a request that was completed or kept, or a head without its body.
+    pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, Refusal> {
+        let (end, body) = match &self.part {
+            Part::Whole(end, length) => (end, Body::Held { body: &self.body, length: *length }),
+            Part::Judged(end, rest) | Part::Body(end, rest, _) => (
+                end,
+                Body::Expected(match rest {
+                    Rest::Bytes(length) => Some(*length),
+                    Rest::Chunks(_) => None,
+                }),
+            ),
+            Part::Head(_) => return Err(Refusal::Malformed("the request is not complete")),
+        };
+        let mut fields = Fields::with_room_for(end.fields);
+        Ok(receive(&Head::parse(&self.head, &mut fields)?, body))
+    }
+
+    /// Keeps the request that was just handed on, for [`Self::replay`]. `input` is where it may have lain.
+    pub fn keep(&mut self, input: &[u8], head: HeadEnd) {
+        if self.head.is_empty() {
+            let (bytes, body) = input.split_at(head.bytes);
+            self.head.extend_from_slice(bytes);
+            self.body.replace((!body.is_empty()).then(|| HeldBody::from(body.to_vec())));
+            self.part = Part::Whole(head, body.len());
+        }
+    }
+
+    /// Forgets the request, and its memory.
+    pub fn finish(&mut self) {
+        if !self.head.is_empty() {
+            self.head = Vec::new();
+            self.body = RefCell::default();
+        }
+        self.part = Part::default();
+    }
+
+    /// Whether the head would be complete with these bytes.
+    pub fn would_complete_head(&self, further: &[u8], limits: &Limits) -> bool {
+        match &self.part {
+            Part::Head(scanner) => {
+                let bytes = [&self.head, further].concat();
+                matches!(scanner.clone().scan(&bytes, limits), Ok(Some(_)))
+            }
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_limits;
+    use super::*;
+    use crate::memory::BodyMemory;
+
+    type Seen = (String, Vec<u8>);
+
+    fn see(head: &Head<'_>, body: Body<'_>) -> Seen {
+        (head.path.to_owned(), body.take().bytes)
+    }
+
+    /// Has every body read.
+    fn feed(reader: &mut RequestReader, input: &[u8], limits: &Limits) -> Result<Fed<Seen>, Refusal> {
+        match reader.feed(input, limits, see)? {
+            Fed::Head { used, .. } => {
+                reader.expect(Keep::Yes, BodyMemory::new(0).nothing());
+                let fed = reader.feed(&input[used..], limits, see)?;
+                Ok(match fed {
+                    Fed::Request { used: further, head, result } => Fed::Request { used: used + further, head, result },
+                    other => other,
+                })
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Feeds pieces of `step` bytes and returns every request that came out.
+    fn requests(input: &[u8], step: usize, limits: &Limits) -> Result<Vec<Seen>, Refusal> {
+        let (mut reader, mut seen) = (RequestReader::default(), Vec::new());
+        for mut piece in input.chunks(step) {
+            while !piece.is_empty() {
+                match feed(&mut reader, piece, limits)? {
+                    Fed::More | Fed::Head { .. } => break,
+                    Fed::Request { used, result, .. } => {
+                        reader.finish();
+                        seen.push(result);
+                        piece = &piece[used..];
+                    }
+                }
+            }
+        }
+        assert_eq!(reader.progress(), Progress::Nothing);
+        Ok(seen)
+    }
+
+    #[test]
+    fn every_cut_of_the_stream_gives_the_same_requests() {
+        let stream = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
+            POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+            POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n\
+            \r\nGET /d HTTP/1.1\r\nHost: a\r\n\r\n";
+        let seen = |path: &str, body: &[u8]| (path.to_owned(), body.to_vec());
+        let expected = vec![seen("/a", b""), seen("/b", b"hello"), seen("/c", b"abcde"), seen("/d", b"")];
+        for step in 1..=stream.len() {
+            assert_eq!(requests(stream, step, &test_limits()), Ok(expected.clone()), "pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn a_head_without_its_body_is_handed_on_with_the_length() {
+        for (field, expected) in [("Content-Length: 6", Some(6)), ("Transfer-Encoding: chunked", None)] {
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+            let mut reader = RequestReader::default();
+            let fed = reader.feed(format!("{head}4").as_bytes(), &test_limits(), |_, body| (body.is_here(), body.length()));
+            assert!(matches!(fed, Ok(Fed::Head { used, result: (false, length), .. }) if used == head.len() && length == expected));
+            assert_eq!(reader.declared(), expected);
+        }
+    }
+
+    #[test]
+    fn continue_is_expected_only_while_no_body_has_come() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        let feed = |text: String| RequestReader::default().feed(text.as_bytes(), &test_limits(), see);
+        assert!(matches!(feed(head.to_owned()), Ok(Fed::Head { continue_expected: true, .. })));
+        assert!(matches!(feed(format!("{head}a")), Ok(Fed::Head { continue_expected: false, .. })));
+        assert!(matches!(feed(format!("{head}ab")), Ok(Fed::Request { .. })));
+    }
+
+    #[test]
+    fn a_kept_request_is_handed_on_again() {
+        let whole = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+        for step in [whole.len(), 7] {
+            let mut reader = RequestReader::default();
+            for piece in whole.chunks(step) {
+                let length = |head: &Head<'_>, body: Body<'_>| (head.path.to_owned(), body.length());
+                match reader.feed(piece, &test_limits(), length).unwrap() {
+                    Fed::Request { used, head, .. } => reader.keep(&piece[..used], head),
+                    Fed::Head { used, .. } => {
+                        reader.expect(Keep::Yes, BodyMemory::new(0).nothing());
+                        assert!(matches!(reader.feed(&piece[used..], &test_limits(), length), Ok(Fed::More)));
+                    }
+                    Fed::More => {}
+                }
+            }
+            let length = |head: &Head<'_>, body: Body<'_>| (head.path.to_owned(), body.length());
+            assert_eq!(reader.replay(length), Ok(("/x".to_owned(), Some(2))));
+            assert_eq!(reader.replay(see), Ok(("/x".to_owned(), b"hi".to_vec())));
+            assert_eq!(reader.replay(see), Ok(("/x".to_owned(), Vec::new())), "a body is taken once");
+            reader.finish();
+            assert_eq!((reader.progress(), reader.head.capacity()), (Progress::Nothing, 0));
+        }
+    }
+
+    #[test]
+    fn a_body_takes_what_has_come_and_not_what_is_declared() {
+        let limits = Limits { body_bytes: 1 << 30, ..test_limits() };
+        let mut reader = RequestReader::default();
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\nx";
+        assert!(matches!(feed(&mut reader, head, &limits), Ok(Fed::More)));
+        assert!(reader.body.get_mut().as_ref().unwrap().bytes.capacity() < 2 * FIRST_BODY_ROOM);
+    }
+
+    #[test]
+    fn a_body_that_nobody_wants_is_dropped_as_it_comes() {
+        let mut reader = RequestReader::default();
+        let head = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+        assert!(matches!(reader.feed(head.as_bytes(), &test_limits(), see), Ok(Fed::Head { .. })));
+        reader.expect(Keep::No, BodyMemory::new(0).nothing());
+        for _ in 0..9 {
+            assert!(matches!(reader.feed(&[b'x'; 10_000], &test_limits(), see), Ok(Fed::More)));
+            assert_eq!(reader.reserve(10_000, false), Ok(()), "it takes no memory");
+        }
+        let fed = reader.feed(&[b'x'; 10_001], &test_limits(), see);
+        assert!(matches!(fed, Ok(Fed::Request { used: 10_000, result: (_, body), .. }) if body.is_empty()));
+    }
+
+    #[test]
+    fn a_body_without_a_length_reserves_memory_in_steps() {
+        let memory = BodyMemory::new(300 * 1024);
+        let mut reader = RequestReader::default();
+        let head = "PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(matches!(reader.feed(head.as_bytes(), &test_limits(), see), Ok(Fed::Head { .. })));
+        reader.expect(Keep::Yes, memory.nothing());
+        assert_eq!((reader.reserve(60_000, false), memory.used()), (Ok(()), 0));
+        assert_eq!((reader.reserve(70_000, false), memory.used()), (Ok(()), RESERVED_AT_ONCE - crate::memory::FREE));
+        assert_eq!(reader.reserve(RESERVED_AT_ONCE + 1, false), Err(2 * RESERVED_AT_ONCE));
+        reader.finish();
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn whether_a_head_would_be_complete_is_told_without_taking_it() {
+        let mut reader = RequestReader::default();
+        assert!(matches!(reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r", &test_limits(), see), Ok(Fed::More)));
+        assert!(reader.would_complete_head(b"\n", &test_limits()));
+        assert!(!reader.would_complete_head(b"", &test_limits()));
+        assert_eq!(reader.progress(), Progress::Head);
+    }
+}
