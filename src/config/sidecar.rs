@@ -99,17 +99,13 @@ fn trusted_certificates(reader: &Reader<'_>) -> Vec<PathBuf> {
 /// `Sidecar:Limits`.
 pub fn limits(reader: &mut Reader<'_>) -> Limits {
     let limits = read_limits(reader);
-    for (name, size) in
-        [("RequestBodyBytes", limits.request_body_bytes), ("DownstreamBodyBytes", limits.downstream_body_bytes)]
-    {
-        // One such body could never be held.
-        if size > limits.body_memory {
-            let message = format!(
-                "expected at least the {size} bytes of Sidecar:Limits:{name}, got {} bytes",
-                limits.body_memory
-            );
-            reader.problem("Sidecar:Limits:BodyMemory", &message);
-        }
+    let bodies =
+        [(limits.request_body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
+    // A body of that size could never be held.
+    if let Some((size, name)) = bodies.into_iter().filter(|(size, _)| *size > limits.body_memory).max() {
+        let memory = reader.said("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");
+        let message = format!("expected at least the {size} bytes of Sidecar:Limits:{name}, got '{memory}'");
+        reader.problem("Sidecar:Limits:BodyMemory", &message);
     }
     limits
 }

@@ -159,7 +159,7 @@ impl<H: Handler> Driver<H> {
                 conn.patience = self.shared.limits.queue_timeout;
             }
             Progress::Body => {
-                if let Err(size) = conn.reader.reserve(input.len(), false) {
+                if let Err(size) = conn.reader.reserve(input.len(), &self.shared.limits) {
                     return (0, self.await_memory(conn, size, now));
                 }
             }
@@ -250,7 +250,7 @@ impl<H: Handler> Driver<H> {
         (conn.body_began, conn.body_progress, conn.body_received) = (now, now, 0);
         let declared = conn.reader.declared().filter(|_| keep == Keep::Yes);
         conn.reader.expect(keep, self.shared.memory.nothing());
-        match conn.reader.reserve(declared.unwrap_or(0), false) {
+        match conn.reader.reserve(declared.unwrap_or(0), &self.shared.limits) {
             Ok(()) => self.invite_body(conn),
             Err(size) => self.await_memory(conn, size, now),
         }

@@ -49,8 +49,8 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The threads that there are.
-    pub fn threads(&self) -> usize {
+    #[cfg(test)]
+    fn threads(&self) -> usize {
         self.lock().threads
     }
 
@@ -93,26 +93,27 @@ impl Pool {
 
     fn work(&self) {
         let seat = Arc::new(Seat { job: Mutex::new(None), given: Condvar::new() });
-        loop {
-            let mut state = self.lock();
-            let job = match state.jobs.pop_front() {
-                Some(job) => job,
-                None if state.stopped => break,
-                None => {
-                    state.idle.push(Arc::clone(&seat));
-                    drop(state);
-                    match self.wait(&seat) {
-                        Some(job) => job,
-                        None => return,
-                    }
-                }
-            };
+        while let Some(job) = self.next(&seat) {
             job();
         }
-        self.lock().threads -= 1;
     }
 
-    /// Waits for a job. `None`: the thread has ended, and is counted no more.
+    /// The next job. `None`: the thread has ended, and is counted no more.
+    fn next(&self, seat: &Arc<Seat>) -> Option<Job> {
+        let mut state = self.lock();
+        if let Some(job) = state.jobs.pop_front() {
+            return Some(job);
+        }
+        if state.stopped {
+            state.threads -= 1;
+            return None;
+        }
+        state.idle.push(Arc::clone(seat));
+        drop(state);
+        self.wait(seat)
+    }
+
+    /// Waits for a job, at most [`IDLE`].
     fn wait(&self, seat: &Arc<Seat>) -> Option<Job> {
         let end = Instant::now() + IDLE;
         let mut job = seat.lock();

@@ -176,16 +176,20 @@ impl RequestReader {
 
     /// Makes the reservation cover what so many further bytes may add to the body. `Err`: there is no room for a
     /// body of this size.
-    pub fn reserve(&mut self, further: usize, in_turn: bool) -> Result<(), usize> {
-        let Part::Body(_, _, Keep::Yes) = &self.part else { return Ok(()) };
+    pub fn reserve(&mut self, further: usize, limits: &Limits) -> Result<(), usize> {
+        let Part::Body(_, rest, Keep::Yes) = &self.part else { return Ok(()) };
         let Some(HeldBody { bytes, reservation: Some(reservation) }) = self.body.get_mut() else { return Ok(()) };
         let size = bytes.len() + further;
         if size <= reservation.covers() {
             return Ok(());
         }
-        let size = if size <= crate::memory::FREE { size } else { size.next_multiple_of(RESERVED_AT_ONCE) };
-        let grown = if in_turn { reservation.grow_in_turn(size) } else { reservation.grow_to(size) };
-        if grown { Ok(()) } else { Err(size) }
+        let size = match rest {
+            Rest::Chunks(_) if size > crate::memory::FREE => {
+                size.next_multiple_of(RESERVED_AT_ONCE).min(limits.body_bytes.max(size))
+            }
+            _ => size,
+        };
+        if reservation.grow_to(size) { Ok(()) } else { Err(size) }
     }
 
     /// The reservation of a body that is being read.
@@ -405,7 +409,7 @@ mod tests {
         reader.expect(Keep::No, BodyMemory::new(0).nothing());
         for _ in 0..9 {
             assert!(matches!(reader.feed(&[b'x'; 10_000], &test_limits(), see), Ok(Fed::More)));
-            assert_eq!(reader.reserve(10_000, false), Ok(()), "it takes no memory");
+            assert_eq!(reader.reserve(10_000, &test_limits()), Ok(()), "it takes no memory");
         }
         let fed = reader.feed(&[b'x'; 10_001], &test_limits(), see);
         assert!(matches!(fed, Ok(Fed::Request { used: 10_000, result: (_, body), .. }) if body.is_empty()));
@@ -418,9 +422,9 @@ mod tests {
         let head = "PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(matches!(reader.feed(head.as_bytes(), &test_limits(), see), Ok(Fed::Head { .. })));
         reader.expect(Keep::Yes, memory.nothing());
-        assert_eq!((reader.reserve(60_000, false), memory.used()), (Ok(()), 0));
-        assert_eq!((reader.reserve(70_000, false), memory.used()), (Ok(()), RESERVED_AT_ONCE - crate::memory::FREE));
-        assert_eq!(reader.reserve(RESERVED_AT_ONCE + 1, false), Err(2 * RESERVED_AT_ONCE));
+        assert_eq!((reader.reserve(60_000, &test_limits()), memory.used()), (Ok(()), 0));
+        assert_eq!((reader.reserve(70_000, &test_limits()), memory.used()), (Ok(()), RESERVED_AT_ONCE - crate::memory::FREE));
+        assert_eq!(reader.reserve(RESERVED_AT_ONCE + 1, &test_limits()), Err(2 * RESERVED_AT_ONCE));
         reader.finish();
         assert_eq!(memory.used(), 0);
     }

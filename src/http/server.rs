@@ -114,11 +114,11 @@ impl Running {
         self.monitor.stats()
     }
 
-    /// Waits for the end. Handlers that are still busy after `shutdown_timeout` are left behind, for the
-    /// process is about to end: `false`.
+    /// Waits for the end. Calls that are still under way after `shutdown_timeout` are left behind, for the process is
+    /// about to end: `false`.
     pub fn join(self) -> bool {
         let kept = self.supervisor.join().is_ok();
-        let ended = self.monitor.0.workers_alive.load(Ordering::SeqCst) == 0;
+        let ended = self.monitor.0.workers_alive.load(Ordering::SeqCst) == 0 && !self.monitor.0.has_connections();
         ended && kept && self.workers.into_iter().all(|worker| worker.join().is_ok())
     }
 }

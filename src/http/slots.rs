@@ -238,6 +238,11 @@ impl Slots {
         (0u32..).zip(&self.slots).filter(move |(_, slot)| wanted(state(slot))).map(|(index, _)| self.id(index))
     }
 
+    /// Whether one is left.
+    pub fn has_connections(&self) -> bool {
+        self.all_in(|state| state != ConnState::Free).next().is_some()
+    }
+
     fn stats(&self) -> Stats {
         let workers_busy = self.workers.iter().filter(|worker| worker.0.load(Ordering::Relaxed)).count();
         let mut stats = Stats {

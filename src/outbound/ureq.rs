@@ -240,7 +240,7 @@ impl Exchange for UreqExchange {
 
 /// Whether the request may have to be sent again, elsewhere or with another token.
 fn may_follow(response: &OutResponse) -> bool {
-    matches!(response.status, 307 | 308) || claims_challenge(response).is_some()
+    matches!(response.status, 301 | 302 | 307 | 308) || claims_challenge(response).is_some()
 }
 
 /// Reads a body, for which memory is taken before it is read: all of it where the length is known, else step by step.

@@ -165,7 +165,7 @@ fn a_request_that_nobody_has_read_yet_is_not_evicted() {
     let mut unread = server.client();
     eventually("it is admitted", || server.monitor.stats().idle == 1);
     let mut blocking = server.client();
-    blocking.get("/block");
+    blocking.get("/hold");
     eventually("the only worker is busy", || server.script.blocked() == 1);
     let mut late = server.client();
     unread.get("/unread");

@@ -42,11 +42,14 @@ pub fn limits() -> Limits {
 /// Does what the path says:
 /// `/big/N` answers N bytes, `/park` parks until woken, `/park/overdue` parks with a deadline that has passed,
 /// `/park/woken` wakes itself before it parks, `/block` takes a turn and holds it until [`Script::release`],
+/// `/hold` holds its worker until then, which no handler should do,
 /// `/panic` panics, `/close` closes, `/refuse` refuses from the head; everything else is told back.
 #[derive(Default)]
 pub struct Script {
     wakers: Mutex<BTreeMap<String, Waker>>,
+    /// Requests that were handled with their bodies.
     calls: AtomicUsize,
+    body_limit: usize,
     blocked: Mutex<(usize, bool)>,
     released: Condvar,
 }
@@ -92,7 +95,7 @@ impl Handler for Script {
     type Parked = String;
 
     fn handle(&self, request: &Request<'_>, waker: &Waker, resumed: Option<Resumed<String>>) -> Outcome<String> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.calls.fetch_add(usize::from(request.body.is_here()), Ordering::SeqCst);
         let query = request.query.unwrap_or_default().to_owned();
         if let Some(resumed) = resumed {
             let how = match resumed.cause {
@@ -118,6 +121,7 @@ impl Handler for Script {
                 return Outcome::Park { on: query, until: Instant::now() + NEVER };
             }
             "/block" => return Outcome::Call { on: query, lane: Lane::of_url("http://upstream") },
+            "/hold" => self.block(),
             "/refuse" => return Outcome::Reply(text(403, "refused")),
             "/close" => {
                 let mut reply = text(200, "closing");
@@ -129,8 +133,8 @@ impl Handler for Script {
         if let Some(bytes) = request.path.strip_prefix("/big/") {
             return Outcome::Reply(text(200, vec![b'x'; bytes.parse().unwrap()]));
         }
-        if request.body.length().is_some_and(|length| length > 1024 * 1024) {
-            let refusal = Refusal::BodyTooLarge { limit: 1024 * 1024 };
+        if request.body.length().is_some_and(|length| length > self.body_limit) {
+            let refusal = Refusal::BodyTooLarge { limit: self.body_limit };
             return Outcome::Reply(text(refusal.status(), refusal.to_string()));
         }
         if !request.body.is_here() {
@@ -178,7 +182,7 @@ pub fn start_on(listen: &[Listen], limits: &Limits) -> Fixture {
 
 pub fn start_with(listen: &[Listen], limits: &Limits, budget: Budget) -> Fixture {
     let server = Server::bind(listen, limits).unwrap();
-    let (script, monitor) = (Arc::new(Script::default()), server.monitor());
+    let (script, monitor) = (Arc::new(Script { body_limit: limits.body_bytes, ..Script::default() }), server.monitor());
     let address = server.local_addrs()[0];
     let running = server.start(Arc::clone(&script), budget.clone()).unwrap();
     Fixture { script, address, monitor, running, budget }

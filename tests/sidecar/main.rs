@@ -41,5 +41,6 @@ mod signed_requests;
 mod soak;
 mod support;
 mod survival;
+mod upstream_calls;
 mod validate;
 mod wire;
