@@ -125,7 +125,7 @@ fn every_problem_is_reported_at_once_on_a_line_of_its_own() {
             .variable("AzureAd__SendX5C", "maybe")
             .variable("AzureAd__ClientCredentials__0__SourceType", "Magic")
             .variable("DownstreamApis__Graph__BaseUrl", "http://graph.example/")
-            .variable("Sidecar__Limits__Workers", "1");
+            .variable("Sidecar__Limits__Workers", "0");
         let answer = sidecar.run(&[command]);
         assert_eq!(answer.code, 1);
         for key in [

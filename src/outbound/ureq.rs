@@ -260,16 +260,13 @@ fn read_body(
     let mut content = Vec::with_capacity(expected.unwrap_or(0).min(request.max_body));
     let cap = u64::try_from(request.max_body).unwrap_or(u64::MAX).saturating_add(1);
     let mut body = body.take(cap);
-    let mut covered = expected.unwrap_or(0);
     loop {
-        let step = if covered > content.len() { covered - content.len() } else { BODY_STEP };
-        if let Some(memory) = memory
-            && content.len() + step > covered
+        // One byte more than is expected, so that the end is seen and the connection can be used again.
+        let step = expected.map_or(BODY_STEP, |expected| expected.saturating_sub(content.len()) + 1);
+        if let (Some(memory), None) = (memory, expected)
+            && !memory.cover(content.len() + step, memory.patience.min(left()))
         {
-            if !memory.cover(content.len() + step, memory.patience.min(left())) {
-                return Err(OutError::NoMemory { timed_out: left().is_zero() });
-            }
-            covered = content.len() + step;
+            return Err(OutError::NoMemory { timed_out: left().is_zero() });
         }
         let read = (&mut body).take(step as u64).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
         if content.len() > request.max_body {

@@ -247,14 +247,15 @@ fn a_body_without_memory_waits_and_then_is_told_to_come_back() {
     sidecar.get(APP).expect(200);
     let post = format!("POST {CALL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nConnection: close\r\n");
     let mut first = connect(sidecar.address);
-    write!(first, "{post}Content-Length: 1000000\r\n\r\nbegin").unwrap();
-    eventually("its memory is taken", || figure(&sidecar, "body_memory_bytes") == 1_000_000 - 64 * 1024);
+    write!(first, "{post}Content-Length: 500000\r\n\r\nbegin").unwrap();
+    eventually("its memory is taken", || figure(&sidecar, "body_memory_bytes") == 500_000 - 64 * 1024);
     let mut second = connect(sidecar.address);
     write!(second, "{post}Content-Length: 1000000\r\n\r\n").unwrap();
     let refused = Response::read(&mut second, false).expect(503);
     assert_eq!((refused.header("Retry-After"), refused.header("Connection")), (Some("1"), Some("close")));
     Request::new("POST", CALL).body("text/plain", vec![b'x'; 60_000]).send(sidecar.address).expect(200);
-    first.write_all(&vec![b'x'; 1_000_000 - 5]).unwrap();
-    Response::read(&mut first, false).expect(200);
+    first.write_all(&vec![b'x'; 500_000 - 5]).unwrap();
+    // The API's echo is longer than an answer may be, which shows that the API was called.
+    Response::read(&mut first, false).expect(502);
     assert_eq!(figure(&sidecar, "body_memory_bytes"), 0);
 }
