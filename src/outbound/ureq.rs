@@ -29,8 +29,8 @@ use crate::url::{Origin, Url};
 
 /// What Entra and its logs know the program by.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
-/// Large enough for any head in the field.
-const MAX_ANSWER_HEAD: usize = 64 * 1024;
+/// As large as Node.js takes. It is the size of a buffer too, of which each call has one.
+const MAX_ANSWER_HEAD: usize = 16 * 1024;
 /// As many as calls may be under way by default, or each call beyond them would pay for a TLS handshake.
 const IDLE_PER_HOST: usize = 576;
 const IDLE: usize = 768;
@@ -115,7 +115,7 @@ impl UreqExchange {
             .max_response_header_size(MAX_ANSWER_HEAD)
             // Not more than the limit, which the client would else hold against what follows an interim answer too.
             .input_buffer_size(MAX_ANSWER_HEAD)
-            .output_buffer_size(16 * 1024)
+            .output_buffer_size(8 * 1024)
             .max_idle_connections(IDLE)
             .max_idle_connections_per_host(IDLE_PER_HOST)
             .max_idle_age(IDLE_AGE)
