@@ -52,7 +52,7 @@ fn start(config: Config) -> Result<Running, String> {
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
-    let exchange = exchange(&config, &metrics)?;
+    let exchange = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
     let monitor = server.monitor();
     let places = config.limits.workers.saturating_sub(RESERVED_WORKERS);
     let permits = Permits::new(places, move |taken| monitor.workers_wait(taken));
@@ -198,11 +198,17 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
+/// The way out. `warn` is told what of the trusted certificates is left out.
+pub(crate) fn exchange(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Arc<dyn Exchange>, String> {
+    let proxy = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
-        roots: Roots::load(&config.sidecar.trusted_certificates).map_err(|error| error.to_string())?,
-        proxies: Proxies::from_environment(variable),
+        roots: Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?,
+        proxies: Proxies::from_environment(proxy).map_err(|error| error.to_string())?,
         resolver: Arc::new(SystemResolver),
         machine: variable("IDENTITY_SERVER_THUMBPRINT").and_then(|text| Thumbprint::parse(&text)),
     };

@@ -266,7 +266,9 @@ impl Acquirer {
         }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
         let region = region.and_then(|region| authority::region(region, self.region.name()));
-        let mut url = authority::token_endpoint(registration, &leg.tenant, region.as_deref());
+        let of_flow = leg.user_flow.as_deref().map(|flow| registration.with_policy(flow));
+        let mut url =
+            authority::token_endpoint(of_flow.as_ref().unwrap_or(registration), &leg.tenant, region.as_deref());
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
@@ -346,6 +348,7 @@ impl Acquirer {
             correlation_id: &leg.correlation_id,
             bound_key: None,
             fmi_path,
+            user_flow: leg.user_flow.as_deref(),
             extra_query: &BTreeMap::new(),
             extra_headers: &BTreeMap::new(),
         };
@@ -424,6 +427,7 @@ impl Identities for Machine<'_> {
             correlation_id: self.correlation_id,
             bound_key: None,
             fmi_path: None,
+            user_flow: None,
             extra_query: &BTreeMap::new(),
             extra_headers: &BTreeMap::new(),
         };

@@ -125,6 +125,7 @@ fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String
         correlation_id: "11111111-2222-4333-8444-555555555555",
         bound_key: None,
         fmi_path: None,
+        user_flow: None,
         extra_query: &NONE,
         extra_headers: &NONE,
     }
