@@ -31,7 +31,7 @@ pub fn types(reader: &mut Reader<'_>) {
                 }
                 Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
                 Ok(()) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
-                    problems.extend(without_tls(setting, item))
+                    problems.extend(without_tls(setting, item));
                 }
                 Ok(()) => {}
             }

@@ -96,7 +96,7 @@ fn certificates(pem: &[u8], mut broken: impl FnMut(usize)) -> Vec<CertificateDer
         let certificate = CertificateDer::from_pem_slice(section).ok();
         match certificate.filter(|der| RootCertStore::empty().add(der.clone()).is_ok()) {
             Some(certificate) => found.push(certificate),
-            None => broken(1 + pem[..*start].iter().filter(|byte| **byte == b'\n').count()),
+            None => broken(pem[..*start].split(|byte| *byte == b'\n').count()),
         }
     }
     found
