@@ -50,12 +50,11 @@ fn start(config: Config) -> Result<Running, String> {
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
-    let exchange = exchange(&config, &metrics)?;
+    let exchange = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
     let budget = budget(&config);
     let acquirer = acquirer(&config, &exchange, &clock);
     let keys = keys(&config, &exchange, &clock)?;
-    let shared =
-        Shared { exchange, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
+    let shared = Shared { exchange, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
@@ -175,11 +174,7 @@ fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -
     keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
 }
 
-pub(crate) fn acquirer(
-    config: &Config,
-    exchange: &Arc<dyn Exchange>,
-    clock: &Arc<dyn Clock>,
-) -> Arc<Acquirer> {
+pub(crate) fn acquirer(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Acquirer> {
     let limits = &config.limits;
     let settings = token::Settings {
         timeout: limits.token_request_timeout,
@@ -197,11 +192,17 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-pub(crate) fn exchange(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Exchange>, String> {
+/// The way out. `warn` is told what of the trusted certificates is left out.
+pub(crate) fn exchange(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Arc<dyn Exchange>, String> {
+    let proxy = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
-        roots: Roots::load(&config.sidecar.trusted_certificates).map_err(|error| error.to_string())?,
-        proxies: Proxies::from_environment(variable),
+        roots: Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?,
+        proxies: Proxies::from_environment(proxy).map_err(|error| error.to_string())?,
         resolver: Arc::new(SystemResolver),
         machine: variable("IDENTITY_SERVER_THUMBPRINT").and_then(|text| Thumbprint::parse(&text)),
     };

@@ -10,10 +10,11 @@ use crate::config::{Api, Config, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::guid;
 use crate::jwks::{self, Issuer, Keys};
-use crate::options::{Effective, Flow, Inbound, Overrides};
+use crate::options::{Effective, Flow, Inbound, Invalid, Overrides};
 use crate::outbound::Exchange;
+use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, Subject, Wanted};
+use crate::token::{Acquirer, BoundKey, Subject, Wanted};
 
 /// Tries every credential that needs no network, and with `online` the metadata and a token for each API
 /// that can have one without a user.
@@ -23,19 +24,34 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     for registration in registrations(config) {
         credentials(registration, clock.unix(), &mut findings);
     }
-    if let Some(path) = &config.sidecar.signed_http_request_key
-        && let Err(error) = RequestSigner::from_file(path)
-    {
+    let signer = match &config.sidecar.signed_http_request_key {
+        Some(path) => RequestSigner::from_file(path),
+        None => RequestSigner::generate(),
+    };
+    if let Err(error) = &signer {
         findings.bad(&error.to_string());
     }
     if let Some(path) = &config.sidecar.caller_token_file
-        && let Err(error) = std::fs::metadata(path)
+        && let Err(error) = CallerToken::new(path.clone()).current()
     {
-        findings.bad(&format!("Sidecar:CallerTokenFile: {}: {error}", path.display()));
+        findings.bad(&format!("Sidecar:CallerTokenFile: {error}"));
     }
-    match app::exchange(config, &app::metrics()) {
+    for api in &config.apis {
+        if let Err(refused) = without_overrides(api) {
+            findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
+        }
+    }
+    match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {
         Err(problem) => findings.bad(&problem),
-        Ok(exchange) if online => self::online(config, &exchange, &clock, &mut findings),
+        Ok(exchange) if online => {
+            let signer = signer.ok();
+            let bench = Bench {
+                config,
+                acquirer: app::acquirer(config, &exchange, &clock),
+                own_key: signer.as_ref().map(RequestSigner::bound_key),
+            };
+            self::online(&bench, &exchange, &clock, &mut findings);
+        }
         Ok(_) => {}
     }
     if findings.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -49,6 +65,11 @@ impl Findings {
     #[expect(clippy::unused_self, reason = "reads as the other one does")]
     fn good(&self, line: &str) {
         println!("{line}");
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as the other ones do")]
+    fn odd(&self, line: &str) {
+        eprintln!("entra-sidecar: warning: {line}");
     }
 
     fn bad(&mut self, line: &str) {
@@ -79,7 +100,29 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
     }
 }
 
-fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
+/// Whether a request that says nothing of its own can be served, as far as the options tell.
+fn without_overrides(api: &Api) -> Result<(), Invalid> {
+    let none = Overrides::default();
+    let effective = match Effective::merge(api, &none) {
+        // Callers may be meant to name them.
+        Err(Invalid::NoScopes { .. }) => return Ok(()),
+        effective => effective?,
+    };
+    // Whose token it is depends on the endpoint; the application's own is asked for wherever the configuration says so.
+    let inbound = if api.request_app_token { Inbound::None } else { Inbound::User };
+    Flow::select(&effective, true, inbound).scopes(&effective).map(drop)
+}
+
+/// What tokens are acquired with.
+struct Bench<'a> {
+    config: &'a Config,
+    acquirer: Arc<Acquirer>,
+    /// The sidecar's key, which tokens are bound to where the API wants bound ones and names no key.
+    own_key: Option<&'a BoundKey>,
+}
+
+fn online(bench: &Bench<'_>, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
+    let config = bench.config;
     match jwks::Settings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
@@ -88,10 +131,9 @@ fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>,
         Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
         None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
     }
-    let acquirer = app::acquirer(config, exchange, clock);
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
-        match token(config, &acquirer, api) {
+        match token(bench, api) {
             None => findings.good(&format!("{key}: needs a user's token, so none was acquired")),
             Some(Ok(expires_at)) => {
                 let seconds = expires_at.saturating_sub(clock.unix());
@@ -103,7 +145,7 @@ fn online(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>,
 }
 
 /// Unix seconds at which the token expires; nothing for an API whose token is a user's.
-fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, String>> {
+fn token(bench: &Bench<'_>, api: &Api) -> Option<Result<u64, String>> {
     let overrides = Overrides::default();
     let effective = match Effective::merge(api, &overrides) {
         Ok(effective) => effective,
@@ -119,8 +161,16 @@ fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, 
         Ok(scopes) => scopes,
         Err(invalid) => return Some(Err(invalid.to_string())),
     };
-    let registration =
-        api.acquire.registration.as_ref().and_then(|name| config.registrations.get(name)).unwrap_or(&config.azure_ad);
+    let configured_key;
+    let bound_key = match effective.pop_public_key.map(BoundKey::parse) {
+        Some(Ok(key)) => {
+            configured_key = key;
+            Some(&configured_key)
+        }
+        Some(Err(expected)) => return Some(Err(format!("PopPublicKey: expected {expected}"))),
+        None => bench.own_key.filter(|_| effective.pop),
+    };
+    let registration = bench.config.registration(api);
     let credentials = Credentials::new(&registration.credentials);
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();
@@ -132,11 +182,12 @@ fn token(config: &Config, acquirer: &Acquirer, api: &Api) -> Option<Result<u64, 
         claims: effective.claims,
         force_refresh: false,
         correlation_id: correlation_id.as_str(),
-        bound_key: None,
+        bound_key,
         fmi_path: effective.fmi_path,
+        user_flow: effective.user_flow,
         extra_query: &effective.token_query,
         extra_headers: effective.token_headers,
     };
-    let token = acquirer.acquire_in_place(&wanted);
+    let token = bench.acquirer.acquire_in_place(&wanted);
     Some(token.map(|token| token.expires_at).map_err(|error| error.to_string()))
 }

@@ -66,9 +66,53 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
+/// The normal form, lower case with dashes, of a GUID in any of .NET's usual forms: with or without dashes, braces or
+/// parentheses.
+pub fn parse(text: &str) -> Option<String> {
+    let bare = match (text.as_bytes().first()?, text.as_bytes().last()?) {
+        (b'{', b'}') | (b'(', b')') if text.len() == 38 => &text[1..37],
+        _ => text,
+    };
+    let digits: String = if is_guid(bare) { bare.split('-').collect() } else { bare.to_owned() };
+    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let digits = digits.to_ascii_lowercase();
+    Some([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dotnets_forms_are_read_into_one() {
+        let canonical = "5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab";
+        for text in [
+            canonical,
+            "5F0A5B1C-8A3E-4D0B-9B1E-0123456789AB",
+            "5f0a5b1c8a3e4d0b9b1e0123456789ab",
+            "{5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab}",
+            "(5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab)",
+        ] {
+            assert_eq!(parse(text).as_deref(), Some(canonical), "{text}");
+        }
+        for text in [
+            "",
+            "{",
+            "{}",
+            "5f0a5b1c-8a3e-4d0b-9b1e-0123456789a",
+            "5f0a5b1c-8a3e-4d0b-9b1e-0123456789abc",
+            "5f0a5b1c-8a3e-4d0b-9b1e-0123456789ag",
+            "5f0a5b1c08a3e-4d0b-9b1e-0123456789ab",
+            "5f0a5b1c-8a3e-4d0b-9b1e--123456789ab",
+            "{5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab",
+            "{5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab)",
+            "5f0a5b1c-8a3e-4d0b-9b1e-01234567\u{e9}ab",
+        ] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn random_ones_are_guids_and_differ() {

@@ -7,7 +7,7 @@
 //! http ──Request──▶ routes ──Overrides──▶ options ──Effective──▶ token ──AccessToken──▶ outbound ──▶ Reply
 //!                     │                                           │ ▲
 //!                     └─ jwt ◀── jwks                credentials ─┘ └─ cache
-//! config feeds app only; app hands each module its own settings; clock, secret, text and url lie below all
+//! config feeds app only; app hands each module its own settings; clock, file, secret, syntax, text and url lie below all
 //! ```
 
 pub mod app;
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod descriptors;
+pub mod file;
 pub mod guid;
 pub mod healthcheck;
 pub mod http;
@@ -30,10 +31,12 @@ pub mod notify;
 pub mod openapi;
 pub mod options;
 pub mod outbound;
+pub mod percent;
 pub mod routes;
 pub mod secret;
 pub mod shr;
 pub mod spelling;
+pub mod syntax;
 pub mod text;
 pub mod token;
 pub mod turns;

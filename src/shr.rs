@@ -14,8 +14,12 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::credentials::der;
+use crate::file;
 use crate::token::BoundKey;
 use crate::url::Url;
+
+/// A key takes a few kilobytes at most; a larger file is a mistake in the path.
+const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// A private key and what it is known by.
 pub struct RequestSigner {
@@ -57,7 +61,7 @@ impl RequestSigner {
     /// With the key of a PEM file: RSA or P-256, PKCS#8, PKCS#1 or SEC1.
     pub fn from_file(path: &Path) -> Result<Self, SignerError> {
         let failed = |what: String| SignerError(format!("{}: {what}", path.display()));
-        let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| failed(error.to_string()))?;
+        let content = file::read(path, MAX_KEY_FILE).map_err(|error| failed(error.to_string()))?;
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&content) {
             let (kind, der) = section.map_err(|error| failed(format!("no valid PEM: {error}")))?;
             let der = Zeroizing::new(der);

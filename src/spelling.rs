@@ -1,7 +1,28 @@
-//! How far a misspelt name is from a known one.
+//! Which known name a misspelt one was meant to be.
 
 /// Longer names are compared by their beginnings: the cost is the product of the lengths.
 const MAX_COMPARED: usize = 80;
+
+/// The known name that was most likely meant: one with the same last part, since a forgotten or misplaced section is the
+/// usual slip, goes before the one with the fewest edits. A name without sections is measured against last parts too.
+///
+/// `parts` divides a name into sections; a last part `None` matches nothing, as that of a name that stands for any.
+pub fn nearest<T>(
+    name: &str,
+    separator: char,
+    known: impl IntoIterator<Item = T>,
+    parts: impl Fn(&T) -> (String, Option<String>),
+) -> Option<T> {
+    let last = name.rsplit(separator).next().unwrap_or_default();
+    let rank = |candidate: &T| {
+        let (whole, end) = parts(candidate);
+        let end = end.unwrap_or_default();
+        let edits = distance(name, &whole);
+        let of_end = if name.contains(separator) || end.is_empty() { edits } else { distance(name, &end) };
+        (!last.eq_ignore_ascii_case(&end), edits.min(of_end), edits)
+    };
+    known.into_iter().min_by_key(rank)
+}
 
 /// The edits from one text to the other (Levenshtein), letters compared without regard to case.
 pub fn distance(text: &str, known: &str) -> usize {

@@ -14,14 +14,15 @@ pub fn is_harmless(c: char) -> bool {
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A value in quotes for a message: escaped, cut to 100 characters, without the password of a URL.
+/// A value in quotes for a message: escaped, cut to 100 characters, without what may be secret in a URL or path: user
+/// name and password, and the values of a query (function keys and shared access signatures stand there).
 pub fn quote(text: &str) -> String {
     const LONGEST: usize = 100;
     let mut out = String::from("\"");
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
     let shown = match rest.rsplit_once('@') {
-        Some((_, host)) if !scheme.is_empty() => format!("{scheme}[redacted]@{host}"),
-        _ => text.to_owned(),
+        Some((_, host)) if !scheme.is_empty() => without_query(&format!("{scheme}[redacted]@{host}")),
+        _ => without_query(text),
     };
     escape(&shown.chars().take(LONGEST).collect::<String>(), &mut out);
     if shown.chars().count() > LONGEST {
@@ -29,6 +30,18 @@ pub fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// The text with `[redacted]` for every value of its query.
+fn without_query(text: &str) -> String {
+    let Some((path, query)) = text.split_once('?').filter(|(_, query)| !query.is_empty()) else {
+        return text.to_owned();
+    };
+    let redacted = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}=[redacted]"),
+        None => "[redacted]".to_owned(),
+    };
+    format!("{path}?{}", query.split('&').map(redacted).collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -44,6 +57,13 @@ mod tests {
 
     #[test]
     fn quoted_values_are_short_and_hold_no_password() {
+        assert_eq!(
+            quote("https://host/a?code=s3cret&s3cret&b="),
+            "\"https://host/a?code=[redacted]&[redacted]&b=[redacted]\""
+        );
+        assert_eq!(quote("me?sig=s3cret"), "\"me?sig=[redacted]\"");
+        assert_eq!(quote("https://u:s3cret@host/?c=s3cret"), "\"https://[redacted]@host/?c=[redacted]\"");
+        assert_eq!(quote("yes?"), "\"yes?\"");
         assert_eq!(quote("https://user:pw@host/"), "\"https://[redacted]@host/\"");
         assert_eq!(quote(&"x".repeat(100)).len(), 102);
         assert_eq!(quote(&"x".repeat(101)), format!("\"{}…\"", "x".repeat(100)));

@@ -163,7 +163,12 @@ impl Turns {
         }
         while state.waiting > 0 {
             let first = |(lane, queue): (&Lane, &Queue)| Some((queue.waiting.front()?.number, lane.clone()));
-            let next = state.lanes.iter().filter(|(lane, _)| self.is_free(&state, lane)).filter_map(first).min_by_key(|(number, _)| *number);
+            let next = state
+                .lanes
+                .iter()
+                .filter(|(lane, _)| self.is_free(&state, lane))
+                .filter_map(first)
+                .min_by_key(|(number, _)| *number);
             let Some((_, lane)) = next else { break };
             let Some(waiter) = state.lanes.get_mut(&lane).and_then(|queue| queue.waiting.pop_front()) else { break };
             state.waiting -= 1;
@@ -349,8 +354,11 @@ mod tests {
         let turns = turns(1);
         let (log, grants) = mpsc::channel();
         let first = granted(&turns, &lane("a"));
-        let _places: Vec<_> =
-            ["a", "b", "a"].into_iter().zip(["1", "2", "3"]).map(|(to, name)| queued(&turns, &lane(to), name, &log)).collect();
+        let _places: Vec<_> = ["a", "b", "a"]
+            .into_iter()
+            .zip(["1", "2", "3"])
+            .map(|(to, name)| queued(&turns, &lane(to), name, &log))
+            .collect();
         drop(first);
         for expected in ["1", "2", "3"] {
             let (name, turn) = grants.try_recv().unwrap();

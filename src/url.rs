@@ -37,7 +37,8 @@ pub fn is_loopback_host(host: &str) -> bool {
         Some(text) => text.parse::<std::net::Ipv6Addr>().ok().map(|address| address.to_canonical()),
         None => host.parse::<std::net::Ipv4Addr>().ok().map(std::net::IpAddr::V4),
     };
-    name == "localhost" || name.ends_with(".localhost") || address.is_some_and(|address| address.is_loopback())
+    let below = name.strip_suffix(".localhost").is_some_and(|rest| rest.split('.').all(|label| !label.is_empty()));
+    name == "localhost" || below || address.is_some_and(|address| address.is_loopback())
 }
 
 /// An absolute URL.
@@ -113,7 +114,9 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, &'static str>
     let named = !host.is_empty()
         && (host.starts_with('[')
             || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
-    if !named {
+    // The root's own label, after the last dot, may be written (RFC 1034 §3.1).
+    let empty_label = host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty);
+    if !named || empty_label {
         return Err("a host name or address");
     }
     let port = match port {
@@ -190,6 +193,10 @@ mod tests {
             "https://[zz]/",
             "https://host/\r\nX: y",
             "https://host:+80/",
+            "https://.localhost/",
+            "https://a..b/",
+            "https://host../",
+            "https://./",
         ] {
             assert!(Url::parse(text).is_err(), "{text:?}");
         }
@@ -212,6 +219,10 @@ mod tests {
         for host in [
             "localhost.example",
             "localhost..",
+            ".localhost",
+            "..localhost",
+            "a..localhost",
+            ".localhost.",
             ".",
             "128.0.0.1",
             "notlocalhost",

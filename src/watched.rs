@@ -1,5 +1,5 @@
-//! A file that may change under us: it is read again when its metadata says so, and a file that cannot
-//! be read or parsed for a moment (half written, being swapped) leaves the last good content in place.
+//! A file that may change under us: it is read again when its metadata says so. A file that cannot be read or parsed
+//! for a moment (half written, being swapped) leaves the last good content in place, unless it is strict.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
+
+use crate::file;
 
 /// No certificate, key or token is longer; a larger file is a mistake in the path.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -18,6 +20,8 @@ type Parse<T> = Box<dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + 
 pub struct Watched<T> {
     paths: Vec<PathBuf>,
     parse: Parse<T>,
+    /// The setting that names a file whose content does not outlive it.
+    strict: Option<&'static str>,
     state: Mutex<State<T>>,
 }
 
@@ -43,13 +47,21 @@ impl<T> Watched<T> {
         parse: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
         let state = Mutex::new(State { stamps: None, good: None, error: String::new() });
-        Self { paths, parse: Box::new(parse), state }
+        Self { paths, parse: Box::new(parse), strict: None, state }
     }
 
-    /// The content as of now, or the last good one.
+    /// An unusable file has no content: what was read before it became so does not count. The log says so under the
+    /// name of the setting, once for each reason.
+    #[must_use]
+    pub fn strict(mut self, setting: &'static str) -> Self {
+        self.strict = Some(setting);
+        self
+    }
+
+    /// The content as of now, or unless strict the last good one.
     ///
     /// # Errors
-    /// Which file is wrong and why, where there has never been a good one.
+    /// Which file is wrong and why, where there is no content.
     pub fn current(&self) -> Result<Arc<T>, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps: Result<Vec<Stamp>, String> = self.paths.iter().map(|path| stamp(path)).collect();
@@ -60,10 +72,22 @@ impl<T> Watched<T> {
                 (self.parse)(&contents?).map_err(|reason| format!("{}: {reason}", self.names()))
             });
             match content {
-                Ok(content) => state.good = Some(Arc::new(content)),
+                Ok(content) => {
+                    state.good = Some(Arc::new(content));
+                    state.error.clear();
+                }
                 Err(error) => {
-                    if state.good.is_some() && state.error != error {
-                        log::warn!("{error}; going on with what was read before");
+                    match self.strict {
+                        Some(setting) => {
+                            state.good = None;
+                            if state.error != error {
+                                log::error!("{setting}: {error}");
+                            }
+                        }
+                        None if state.good.is_some() && state.error != error => {
+                            log::warn!("{error}; going on with what was read before");
+                        }
+                        None => {}
                     }
                     state.error = error;
                 }
@@ -95,7 +119,7 @@ fn stamp(path: &Path) -> Result<Stamp, String> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    fs::read(path).map(Zeroizing::new).map_err(|error| format!("{}: {error}", path.display()))
+    file::read(path, MAX_BYTES).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -124,6 +148,26 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(*watched.current().unwrap(), 22);
         fs::write(&path, "333").unwrap();
+        assert_eq!(*watched.current().unwrap(), 333);
+    }
+
+    #[test]
+    fn a_strict_file_takes_its_content_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        let watched = number(&path).strict("Setting");
+        fs::write(&path, "1").unwrap();
+        assert_eq!(*watched.current().unwrap(), 1);
+        fs::write(&path, "").unwrap();
+        assert!(watched.current().is_err());
+        fs::write(&path, "22").unwrap();
+        assert_eq!(*watched.current().unwrap(), 22);
+        fs::remove_file(&path).unwrap();
+        assert!(watched.current().unwrap_err().contains("No such file"));
+        fs::create_dir(&path).unwrap();
+        assert!(watched.current().unwrap_err().contains("not a file"));
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "\u{feff}333").unwrap();
         assert_eq!(*watched.current().unwrap(), 333);
     }
 

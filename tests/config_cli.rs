@@ -227,19 +227,94 @@ fn a_secret_is_shown_nowhere() {
         .variable("AzureAd__ClientCredentials__0__SourceType", "ClientSecret")
         .variable("AzureAd__ClientCredentials__0__ClientSecret", secret)
         .variable("AzureAd__ClientCredentials__0__ClientSecrt", secret)
-        .variable("DownstreamApis__X__ExtraHeaderParameters__Api-Key", secret);
+        .variable("DownstreamApis__X__ExtraHeaderParameters__Api-Key", secret)
+        .variable("DownstreamApis__X__BaseUrl", &format!("https://host.example/api?code={secret}"))
+        .variable("DownstreamApis__X__RelativePath", &format!("me?sig={secret}"));
     assert_eq!(shown(&sidecar, &["check"]), 0);
     let both = Sidecar::configured()
         .variable("AzureAd__ClientSecret", secret)
         .variable("AzureAd__ClientCredentials__0__ClientSecret", secret)
         .variable("AzureAd__ClientCredentials__0__CertificateDiskPath", "x")
         .variable("DownstreamApis__X__ExtraHeaderParameters__Bad Name", secret)
+        .variable("DownstreamApis__X__BaseUrl", &format!("host.example/api?code={secret}"))
+        .variable("DownstreamApis__X__RelativePath", &format!("../me?sig={secret}"))
         .variable("DownstreamApis__X__ExtraHeaderParameters__Line", &format!("{secret}\n{secret}"));
     assert_eq!(shown(&both, &["check"]), 1);
     let set = format!("AzureAd:ClientSecret={secret}");
     assert_eq!(shown(&Sidecar::configured(), &["check", "--set", &set]), 0);
     for words in [&["--set", secret][..], &[secret], &["check", secret], &["-x=hunter2-hunter2"]] {
         assert_eq!(shown(&Sidecar::configured(), words), 2);
+    }
+}
+
+#[test]
+fn a_proxy_that_is_no_url_stops_start_and_check() {
+    for (variable, value) in [
+        ("HTTPS_PROXY", "http://proxy.corp:notaport"),
+        ("https_proxy", "http://user:hunter2@proxy.corp:65536"),
+        ("HTTP_PROXY", "proxy.corp:70000"),
+        ("ALL_PROXY", "socks5://proxy.corp"),
+    ] {
+        let sidecar = Sidecar::configured().variable(variable, value).variable("URLS", "http://127.0.0.1:0");
+        for command in ["serve", "check"] {
+            let answer = sidecar.run(&[command]);
+            let start = format!("entra-sidecar: {variable}: expected ");
+            assert_eq!((answer.code, answer.err.lines().count()), (1, 1), "{value} {}", answer.err);
+            assert!(answer.err.starts_with(&start) && !answer.err.contains("hunter2"), "{}", answer.err);
+        }
+    }
+    for value in ["proxy.corp:3128", "http://proxy.corp:3128/", "https://user:pw@proxy.corp"] {
+        let answer = Sidecar::configured().variable("HTTPS_PROXY", value).run(&["check"]);
+        assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{value}");
+    }
+}
+
+#[test]
+fn a_caller_token_file_that_admits_nobody_is_a_problem_of_check() {
+    let sidecar = Sidecar::configured().file("empty", "\n").file("good", "\u{feff}secret\r\n");
+    std::fs::create_dir(sidecar.path().join("folder")).unwrap();
+    for (file, reason) in [("absent", "No such file"), ("empty", "is empty"), ("folder", "not a file")] {
+        let answer = sidecar.run(&["check", "--set", &format!("Sidecar:CallerTokenFile={file}")]);
+        assert_eq!(answer.code, 1, "{file}");
+        assert!(
+            answer.err.starts_with(&format!("entra-sidecar: Sidecar:CallerTokenFile: {file}: {reason}")),
+            "{}",
+            answer.err
+        );
+    }
+    assert_eq!(sidecar.run(&["check", "--set", "Sidecar:CallerTokenFile=good"]).code, 0);
+    for command in ["serve", "check"] {
+        let answer = sidecar.run(&[command, "--set", "Sidecar:CallerTokenFile= "]);
+        assert_eq!(answer.code, 1);
+        assert!(answer.err.starts_with("entra-sidecar: Sidecar:CallerTokenFile: is blank"), "{}", answer.err);
+    }
+}
+
+#[test]
+fn a_broken_certificate_of_a_bundle_is_a_warning() {
+    let root = include_str!("data/tls/root.pem");
+    let broken = root.replacen("MII", "!!!", 1);
+    let line = root.lines().count() + 1;
+    let sidecar = Sidecar::configured().file("roots.pem", &format!("\u{feff}{root}{broken}"));
+    let answer = sidecar.variable("SSL_CERT_FILE", "roots.pem").run(&["check"]);
+    assert_eq!(answer.code, 0);
+    assert!(answer.err.starts_with(&format!("entra-sidecar: warning: roots.pem:{line}: ")), "{}", answer.err);
+}
+
+#[test]
+fn an_api_that_would_refuse_every_request_is_a_warning() {
+    for (key, value, reason) in [
+        ("Scopes", "User.Read", "needs a single scope that ends in '/.default'"),
+        ("AcquireTokenOptions__Tenant", "consumers", "is issued by one tenant"),
+    ] {
+        let answer = Sidecar::configured()
+            .variable("DownstreamApis__X__RequestAppToken", "true")
+            .variable("DownstreamApis__X__Scopes", "api://x/.default")
+            .variable(&format!("DownstreamApis__X__{key}"), value)
+            .run(&["check"]);
+        assert_eq!(answer.code, 0);
+        let start = "entra-sidecar: warning: DownstreamApis:X: every request without overrides is 400: ";
+        assert!(answer.err.starts_with(start) && answer.err.contains(reason), "{}", answer.err);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::load::Reader;
-use super::{AcquireOptions, Api, ManagedIdentity, Problem, parse, registration};
+use super::{AcquireOptions, Api, Config, ManagedIdentity, Problem, registration};
+use crate::syntax;
 use crate::url::Url;
 
 /// Every configured API, in the order of the names.
@@ -24,7 +25,7 @@ fn read(reader: &mut Reader<'_>, name: String) -> Api {
         base_url: reader.url(&at("BaseUrl")),
         allowed_base_urls: reader.items(&at("AllowedBaseUrls")).iter().filter_map(|url| Url::parse(url).ok()).collect(),
         relative_path: reader.word(&at("RelativePath")).unwrap_or_default(),
-        http_method: reader.word(&at("HttpMethod")).and_then(|method| parse::method(&method).ok()),
+        http_method: reader.word(&at("HttpMethod")).and_then(|method| syntax::method(&method).ok()),
         scopes: reader.items(&at("Scopes")).into_iter().map(str::to_owned).collect(),
         request_app_token: reader.flag(&at("RequestAppToken")),
         accept,
@@ -50,14 +51,36 @@ fn acquire(reader: &mut Reader<'_>, section: &str, name: &str) -> AcquireOptions
         correlation_id: reader.guid(&at("CorrelationId")),
         claims: reader.word(&at("Claims")),
         force_refresh: reader.flag(&at("ForceRefresh")),
-        fmi_path: reader.text(&at("FmiPath")),
-        pop_public_key: reader.text(&at("PopPublicKey")),
+        fmi_path: reader.word(&at("FmiPath")),
+        pop_public_key: reader.word(&at("PopPublicKey")),
         pop_claims: reader.word(&at("PopClaims")).or_else(|| reader.word(&at("PopClaim"))),
-        session_key: reader.text(&at("LongRunningWebApiSessionKey")),
+        session_key: reader.word(&at("LongRunningWebApiSessionKey")),
         managed_identity,
         user_flow: reader.word(&at("UserFlow")),
         extra_query: reader.map(&at("ExtraQueryParameters")),
         extra_headers: reader.headers(&at("ExtraHeadersParameters")),
+    }
+}
+
+/// What only several settings together tell. Every request of an API is judged by the same rules.
+pub fn judge(reader: &mut Reader<'_>, config: &Config) {
+    for api in &config.apis {
+        let at = |key: &str| format!("DownstreamApis:{}:AcquireTokenOptions:{key}", api.name);
+        let acquire = &api.acquire;
+        if let (true, None, Some(claims)) = (acquire.pop, &acquire.pop_public_key, &acquire.pop_claims)
+            && let Err(expected) = syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
+        {
+            let key = ["PopClaims", "PopClaim"].map(at).into_iter().find(|key| reader.said(key).is_some());
+            reader.problems.push(Problem::value(&key.unwrap_or_default(), claims, expected));
+        }
+        if let Some(flow) = &acquire.user_flow {
+            let registration = config.registration(api);
+            // The token endpoint of a policy is /tfp/{domain}/{policy} below the instance, or the authority's own.
+            if registration.domain.is_none() || (registration.authority.is_some() && registration.policy.is_none()) {
+                let expected = format!("a B2C registration: {}:Domain is not configured", registration.section);
+                reader.problems.push(Problem::value(&at("UserFlow"), flow, &expected));
+            }
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What can be judged of every setting by the table alone: its type, and whether it is known at all.
 
 use super::Problem;
-use super::keys::{self, Kind};
+use super::keys::{self, Kind, Split};
 use super::load::Reader;
 use super::source::Setting;
 use crate::spelling;
+use crate::text::quote;
 use crate::url::Url;
 
 /// Every value is of its key's type, and no upstream is called without TLS by accident.
@@ -20,18 +21,45 @@ pub fn types(reader: &mut Reader<'_>) {
             None if value.trim().is_empty() => Vec::new(),
             None => vec![value.trim()],
         };
+        if matches!(key.kind, Kind::Scope) && is_json_list(value) {
+            continue;
+        }
         for item in items {
             match key.kind.check(name, item) {
                 Err(expected) if key.secret => {
                     problems.push(Problem::new(&setting.key, &format!("expected {expected}")));
                 }
                 Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
-                Ok(()) if matches!(key.kind, Kind::Url) && !insecure => problems.extend(without_tls(setting, item)),
+                Ok(()) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
+                    problems.extend(without_tls(setting, item));
+                }
                 Ok(()) => {}
             }
         }
     }
     reader.problems.extend(problems);
+}
+
+/// Lists of scopes in a form that nothing here takes apart: the whole text would be one scope, which Entra refuses.
+pub fn scopes(reader: &mut Reader<'_>) {
+    let mut warnings = Vec::new();
+    for setting in reader.settings.iter() {
+        let (Some(key), Some(value)) = (reader.key(&setting.key), &setting.value) else { continue };
+        let list = key.list == Some(Split::Space);
+        let found = match value {
+            _ if !list => continue,
+            json if is_json_list(json) => "a list in JSON text",
+            text if text.contains(',') => "separated by commas",
+            _ => continue,
+        };
+        let message = format!("{}: {found}: expected them separated by spaces, or one by one (:0, :1)", quote(value));
+        warnings.push(Problem::new(&setting.key, &message));
+    }
+    reader.warnings.extend(warnings);
+}
+
+fn is_json_list(text: &str) -> bool {
+    serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok()
 }
 
 fn without_tls(setting: &Setting, value: &str) -> Option<Problem> {

@@ -86,6 +86,9 @@ JSON may hold comments and trailing commas. Lists are written as JSON arrays, by
 by spaces, hosts and networks by semicolons, the others by either. Items merge by index over the sources; where one source says the
 list as one text and another by index, the higher source wins as a whole. An empty value is as if absent, but hides lower sources.
 
+A text file (settings, PEM, tokens, keys) may begin with a byte order mark, which is skipped. `check` shows the names of
+a URL's query and never its values.
+
 Durations are seconds (`2`, `0.5`) or `hh:mm:ss`; sizes are bytes, or carry `KiB` or `MiB`. A malformed value stops the start with one
 line for each; an unknown key in one of these sections is a warning. `entra-sidecar check` shows what holds and where it comes from.
 
@@ -106,6 +109,9 @@ mod tests {
                 set("azuread:clientcredentials:0:certificatepassword", "s3cret"),
                 set("DownstreamApis:X:ExtraHeaderParameters:Api-Key", "s3cret"),
                 set("DownstreamApis:X:BaseUrl", "https://user:s3cret@host/"),
+                set("DownstreamApis:Y:BaseUrl", "https://host/api?code=s3cret"),
+                set("DownstreamApis:Y:RelativePath", "me?sig=s3cret"),
+                set("AzureAd:Authority", "https://host/t?x=s3cret"),
                 set("AzureAd:ClientSecrets", "s3cret"),
                 set("AzureAd:TenantId", "a\nb"),
             ],

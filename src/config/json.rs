@@ -1,4 +1,4 @@
-//! JSON as .NET's configuration reads it: comments, trailing commas and a byte order mark are allowed, keys
+//! JSON as .NET's configuration reads it: comments and trailing commas are allowed, keys
 //! are compared without regard to case, and the same key twice in one file is an error.
 //!
 //! What JSON does not know is blanked out in place, so that `serde_json` reports the positions of the file.
@@ -19,7 +19,7 @@ pub type Flat = Vec<(String, Option<Zeroizing<String>>)>;
 /// # Errors
 /// `line:column: cause`.
 pub fn flatten(text: &str) -> Result<Flat, String> {
-    let plain = Zeroizing::new(blank(text.strip_prefix('\u{feff}').unwrap_or(text))?);
+    let plain = Zeroizing::new(blank(text)?);
     let tree = Tree::default();
     let mut json = serde_json::Deserializer::from_str(&plain);
     Node { tree: &tree, path: "" }.deserialize(&mut json).and_then(|()| json.end()).map_err(|error| {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_dialect_of_appsettings_is_read() {
-        let text = "\u{feff}{ // line, with \"quotes\" and [,\n  \"A\": { /* block ,} */ \"B\": \"x // no comment /* */ ,}\", },\n  \
+        let text = "{ // line, with \"quotes\" and [,\n  \"A\": { /* block ,} */ \"B\": \"x // no comment /* */ ,}\", },\n  \
                     \"N\": [1, 0.5, true, null, {\"C\": \"\\\"\"},], \"E\": {}, \"L\": [ ], // end\r\n}\n/* \u{e4} */";
         let expected = [
             ("A:B", Some("x // no comment /* */ ,}")),

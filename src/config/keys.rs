@@ -4,8 +4,11 @@ use std::ops::RangeInclusive;
 
 use super::parse;
 use super::table::KEYS;
+use crate::outbound::header;
 use crate::spelling;
+use crate::token::BoundKey;
 use crate::url::Url;
+use crate::{guid, syntax};
 
 /// A setting that the program knows.
 #[derive(Debug)]
@@ -29,13 +32,17 @@ pub struct Key {
 pub enum Kind {
     /// Any text.
     Text,
-    /// See [`parse::boolean`].
+    /// Text without control characters.
+    Plain,
+    /// See [`syntax::boolean`].
     Bool,
     /// `http` or `https`, and what the sidecar calls: see [`crate::config::check`] for the rule about `http`.
     Url,
-    /// See [`parse::guid`].
+    /// The same, with a path that no server reads as a step up.
+    BaseUrl,
+    /// See [`guid::parse`].
     Guid,
-    /// See [`parse::tenant`].
+    /// See [`syntax::tenant`].
     Tenant,
     /// A whole number.
     Count(RangeInclusive<u64>),
@@ -51,6 +58,14 @@ pub enum Kind {
     Header,
     /// The value of a header field.
     HeaderValue,
+    /// A media type.
+    MediaType,
+    /// The value of a query parameter whose name is the key's last segment and no field of a token request.
+    TokenParameter,
+    /// A scope; see [`crate::config::check`] for texts that were meant as lists.
+    Scope,
+    /// See [`BoundKey::parse`].
+    PublicKey,
     /// Text of a JSON object.
     Json,
     /// A path below a base URL.
@@ -98,21 +113,27 @@ impl Kind {
     pub fn check(&self, name: &str, value: &str) -> Result<(), String> {
         match self {
             Self::Text | Self::Unused => Ok(()),
-            Self::Bool => parse::boolean(value).map(drop),
-            Self::Url => Url::parse(value).map(drop).map_err(str::to_owned),
-            Self::Guid => parse::guid(value).map(drop),
-            Self::Tenant => parse::tenant(value).map(drop),
+            Self::Plain => Ok(syntax::plain(value)?),
+            Self::Bool => Ok(syntax::boolean(value).map(drop)?),
+            Self::Url => Ok(Url::parse(value).map(drop)?),
+            Self::BaseUrl => Ok(syntax::base_url(value).map(drop)?),
+            Self::Guid => guid::parse(value).map(drop).ok_or_else(|| "a GUID".to_owned()),
+            Self::Tenant => Ok(syntax::tenant(value).map(drop)?),
             Self::Count(range) => parse::count(value, range).map(drop),
             Self::Size(range) => parse::size(value, range).map(drop),
             Self::Duration(range) => parse::duration(value, range).map(drop),
             Self::Choice(choices) if choices.iter().any(|choice| choice.eq_ignore_ascii_case(value)) => Ok(()),
             Self::Choice(choices) => Err(format!("one of {}", choices.join(", "))),
-            Self::Method => parse::method(value).map(drop),
-            Self::Header => parse::header_name(name).and_then(|()| parse::header_value(value)),
-            Self::HeaderValue => parse::header_value(value),
-            Self::Json => parse::json_object(value),
-            Self::RelativePath => parse::relative_path(value),
-            Self::Token if parse::is_token(value) => Ok(()),
+            Self::Method => Ok(syntax::method(value).map(drop)?),
+            Self::Header => Ok(syntax::header_name(name).and_then(|()| syntax::header_value(value))?),
+            Self::HeaderValue => Ok(syntax::header_value(value)?),
+            Self::MediaType => Ok(syntax::media_type(value)?),
+            Self::TokenParameter => Ok(syntax::token_parameter(name)?),
+            Self::Scope => Ok(syntax::scopes(value).map(drop)?),
+            Self::PublicKey => Ok(BoundKey::parse(value).map(drop)?),
+            Self::Json => Ok(syntax::json_object(value, &[])?),
+            Self::RelativePath => Ok(syntax::relative_path(value)?),
+            Self::Token if header::is_token(value) => Ok(()),
             Self::Token => Err("one word".to_owned()),
             Self::Alphanumeric if value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
             Self::Alphanumeric => Err("letters and digits".to_owned()),
@@ -128,9 +149,9 @@ impl Kind {
     pub fn describe(&self) -> String {
         let bound = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
         match self {
-            Self::Text | Self::Unused => "text".to_owned(),
+            Self::Text | Self::Plain | Self::TokenParameter | Self::Unused => "text".to_owned(),
             Self::Bool => "bool".to_owned(),
-            Self::Url => "URL".to_owned(),
+            Self::Url | Self::BaseUrl => "URL".to_owned(),
             Self::Guid => "GUID".to_owned(),
             Self::Tenant => "tenant".to_owned(),
             Self::Count(range) => format!("number, {} to {}", range.start(), range.end()),
@@ -139,6 +160,9 @@ impl Kind {
             Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
             Self::Method => "HTTP method".to_owned(),
             Self::Header | Self::HeaderValue => "header value".to_owned(),
+            Self::MediaType => "media type".to_owned(),
+            Self::Scope => "scope".to_owned(),
+            Self::PublicKey => "public key".to_owned(),
             Self::Json => "JSON object".to_owned(),
             Self::RelativePath => "path".to_owned(),
             Self::Token => "word".to_owned(),
@@ -246,9 +270,11 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
             |(at, own): (usize, &'static str)| if own == "*" { segments.get(at).copied().unwrap_or("0") } else { own };
         key.pattern.split(':').enumerate().map(fill).collect::<Vec<_>>()
     };
-    let best =
-        KEYS.iter().map(candidate).min_by_key(|parts| spelling::distance(&joined, &parts.join(":").to_lowercase()));
-    let mut best = best.unwrap_or_default();
+    let best = spelling::nearest(&joined, ':', KEYS, |key| {
+        let last = key.pattern.rsplit(':').next().filter(|last| *last != "*").map(str::to_owned);
+        (candidate(key).join(":").to_lowercase(), last)
+    });
+    let mut best = best.map(candidate).unwrap_or_default();
     // What was translated for the table is translated back.
     for at in 0..best.len().min(written.len()) {
         if segments.len() == written.len() && best[at] == segments[at] {
@@ -304,6 +330,9 @@ mod tests {
             ("AzureAd:ClientCredential:0:ClientSecret", "AzureAd:ClientCredentials:0:ClientSecret"),
             ("DownstreamApis:Graph:Scope", "DownstreamApis:Graph:Scopes"),
             ("Sidecar:Limits:Worker", "Sidecar:Limits:Workers"),
+            ("DownstreamApis:Graph:Tenant", "DownstreamApis:Graph:AcquireTokenOptions:Tenant"),
+            ("Sidecar:TenantId", "AzureAd:TenantId"),
+            ("Sidecar:HeadTimeout", "Sidecar:Limits:HeadTimeout"),
         ] {
             assert_eq!(nearest(path, &other), known);
         }

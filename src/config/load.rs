@@ -8,6 +8,7 @@ use super::keys::{self, Key, Split};
 use super::source::{self, Origin, Settings};
 use super::{Config, Invocation, Problem, Warning, api, check, listen, parse, registration, sidecar};
 use crate::url::Url;
+use crate::{guid, syntax};
 
 /// A configuration that can run.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
     };
     check::types(&mut reader);
     check::unknown(&mut reader);
+    check::scopes(&mut reader);
 
     let azure_ad = registration::read(&mut reader, "AzureAd");
     let others = registrations
@@ -62,6 +64,8 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
         logging: sidecar::logging(&reader),
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| parse::host(host).ok()).collect(),
     };
+    api::judge(&mut reader, &config);
+    sidecar::warn_of_exposure(&mut reader, &config);
     let Reader { mut problems, warnings, .. } = reader;
     problems.dedup();
     if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Rejected { problems, warnings }) }
@@ -117,22 +121,22 @@ impl Reader<'_> {
 
     /// A switch.
     pub fn flag(&self, path: &str) -> bool {
-        self.parsed(path, |_, value| parse::boolean(value)).unwrap_or(false)
+        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(false)
     }
 
     /// A switch whose default depends on something else.
     pub fn flag_or(&self, path: &str, default: bool) -> bool {
-        self.parsed(path, |_, value| parse::boolean(value)).unwrap_or(default)
+        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(default)
     }
 
     /// A GUID in its normal form.
     pub fn guid(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| parse::guid(value))
+        self.parsed(path, |_, value| guid::parse(value).ok_or(()))
     }
 
     /// A tenant in its normal form.
     pub fn tenant(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| parse::tenant(value))
+        self.parsed(path, |_, value| syntax::tenant(value))
     }
 
     /// A URL.

@@ -64,6 +64,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The registration that acquires for an API.
+    pub fn registration(&self, api: &Api) -> &Arc<Registration> {
+        api.acquire.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
+    }
+
     /// Whether the environment is `Development`, which opens the OpenAPI document and every caller's door.
     pub fn is_development(&self) -> bool {
         self.environment.eq_ignore_ascii_case("Development")
@@ -174,6 +179,22 @@ pub struct Registration {
     pub credentials: Vec<CredentialDescription>,
     /// `TokenDecryptionCredentials`, then `TokenDecryptionCertificates`.
     pub decryption_credentials: Vec<CredentialDescription>,
+}
+
+impl Registration {
+    /// The same registration of a B2C tenant with another policy (user flow). The policy is the last segment of an
+    /// authority that names one: `/{domain}/{policy}`, with or without `tfp` before it.
+    #[must_use]
+    pub fn with_policy(&self, policy: &str) -> Self {
+        let authority = self.authority.as_ref().map(|authority| match (&self.policy, authority.base_path()) {
+            (Some(_), path) => {
+                let start = path.rfind('/').map_or(path, |end| &path[..end]);
+                authority.with_path(&format!("{start}/{}", crate::url::escape(policy)))
+            }
+            (None, _) => authority.clone(),
+        });
+        Self { policy: Some(policy.to_owned()), authority, ..self.clone() }
+    }
 }
 
 /// One entry of `ClientCredentials` or `TokenDecryptionCredentials`.

@@ -1,11 +1,14 @@
 //! A section of the shape of `AzureAd`: which tenant, which application, which tokens are accepted.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use super::load::Reader;
 use super::source::Settings;
-use super::{Registration, credential, parse};
+use super::{Registration, credential};
+use crate::text::quote;
 use crate::url::Url;
+use crate::{guid, percent, syntax};
 
 /// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
 pub fn named(settings: &Settings) -> Vec<String> {
@@ -147,9 +150,15 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         .split('&')
         .filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
+            let plain = |text| percent::decode_form(text).map_or_else(|| str::to_owned(text), Cow::into_owned);
+            Some((plain(name), plain(value)))
         })
         .collect();
+    for name in found.query.keys() {
+        if let Err(expected) = syntax::token_parameter(name) {
+            reader.problem(&at("Authority"), &format!("the query parameter {}: expected {expected}", quote(name)));
+        }
+    }
     let path = authority.base_path();
     let path = path.strip_suffix("/v2.0").unwrap_or(path);
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -165,8 +174,8 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
             None if found.tenant.is_empty() => found.other = Some(authority.with_path("/")),
             None => {}
         },
-        [tenant] if parse::tenant(tenant).is_ok() && !is_ciam(&authority) => {
-            let tenant = parse::tenant(tenant).unwrap_or_default();
+        [tenant] if syntax::tenant(tenant).is_ok() && !is_ciam(&authority) => {
+            let tenant = syntax::tenant(tenant).unwrap_or_default();
             if !found.tenant.is_empty() && found.tenant != tenant {
                 reader.problem(
                     &at("TenantId"),
@@ -184,7 +193,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
                 found.policy = Some((*policy).to_owned());
             }
             if found.tenant.is_empty() {
-                found.tenant = b2c.first().and_then(|tenant| parse::tenant(tenant).ok()).unwrap_or_default();
+                found.tenant = b2c.first().and_then(|tenant| syntax::tenant(tenant).ok()).unwrap_or_default();
             }
             found.other = Some(authority.with_path(path));
         }
@@ -199,11 +208,11 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
         reader.problem(&key, "is required: expected the application's (client) id, a GUID");
         return String::new();
     };
-    match parse::guid(&said) {
-        Ok(guid) => guid,
-        Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
-        Err(expected) => {
-            reader.problems.push(super::Problem::value(&key, &said, &expected));
+    match guid::parse(&said) {
+        Some(guid) => guid,
+        None if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
+        None => {
+            reader.problems.push(super::Problem::value(&key, &said, "a GUID"));
             said
         }
     }

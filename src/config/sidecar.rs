@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use super::load::Reader;
-use super::{AllowOverrides, AllowedCallers, Limits, Logging, Network, PopValidation, Sidecar, parse};
+use super::{AllowOverrides, AllowedCallers, Config, Limits, Listen, Logging, Network, PopValidation, Sidecar, parse};
+use crate::syntax;
 
 /// `Sidecar`, without its limits.
 pub fn read(reader: &mut Reader<'_>) -> Sidecar {
     let allowed_callers = allowed_callers(reader);
-    let exposed = !reader.is_development() && goes_beyond_loopback(&allowed_callers);
+    let exposed = !reader.is_development() && allowed_callers.go_beyond_loopback();
     let insecure = reader.flag("Sidecar:AllowInsecureUpstream");
     if insecure {
         reader.warn("Sidecar:AllowInsecureUpstream", "true lets tokens and secrets travel without TLS");
@@ -21,6 +22,13 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
             "Sidecar:AllowedCallers",
             "lets other machines use the sidecar's identity; Sidecar:CallerTokenFile would make them prove themselves",
         );
+    }
+    // Blank, as from an unset variable, these would protect nothing and look as if they did.
+    if reader.settings.value("Sidecar:CallerTokenFile").is_some() && reader.said("Sidecar:CallerTokenFile").is_none() {
+        reader.problem("Sidecar:CallerTokenFile", "is blank: expected a file, or no such setting");
+    }
+    if reader.settings.has_section("Sidecar:AllowedTenants") && reader.items("Sidecar:AllowedTenants").is_empty() {
+        reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     let allows = |endpoint: &str, default| reader.flag_or(&format!("Sidecar:AllowOverrides:{endpoint}"), default);
     let pop = |name: &str| reader.flag(&format!("Sidecar:PopValidation:{name}"));
@@ -44,7 +52,7 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
         allowed_tenants: reader
             .items("Sidecar:AllowedTenants")
             .iter()
-            .filter_map(|tenant| parse::tenant(tenant).ok())
+            .filter_map(|tenant| syntax::tenant(tenant).ok())
             .collect(),
         signed_http_request_key: reader.path("Sidecar:SignedHttpRequests:KeyFile"),
         pop_validation: PopValidation {
@@ -74,15 +82,39 @@ fn allowed_callers(reader: &Reader<'_>) -> AllowedCallers {
     AllowedCallers::Networks(items.iter().filter_map(|item| parse::network(item).ok()).collect())
 }
 
-/// Whether any caller may come from elsewhere than this machine.
-fn goes_beyond_loopback(callers: &AllowedCallers) -> bool {
-    let local = |network: &Network| match network.address {
-        IpAddr::V4(address) => address.is_loopback() && network.prefix >= 8,
-        IpAddr::V6(address) => address.is_loopback() && network.prefix == 128,
-    };
-    match callers {
-        AllowedCallers::Any => true,
-        AllowedCallers::Networks(networks) => !networks.iter().all(local),
+/// Warns where more callers may come in than the defaults allow.
+pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
+    let exposed = config.listen.iter().find_map(|listen| match listen {
+        Listen::Tcp(address) if !address.ip().is_loopback() => Some(*address),
+        _ => None,
+    });
+    if let Some(address) = exposed.filter(|_| config.is_development()) {
+        let beyond = config.sidecar.allowed_callers.go_beyond_loopback();
+        let who = if beyond { "every caller that can connect" } else { "the callers in Sidecar:AllowedCallers" };
+        reader.warn(
+            "ASPNETCORE_ENVIRONMENT",
+            &format!("Development on {address}, an address beyond loopback, serves {who}; expected for tests alone"),
+        );
+    }
+    if config.allowed_hosts.iter().any(|host| host == "*") {
+        reader.warn(
+            "AllowedHosts",
+            "* accepts every Host header: a web page under a name that is rebound to this address could call the sidecar",
+        );
+    }
+}
+
+impl AllowedCallers {
+    /// Whether any caller may come from elsewhere than this machine.
+    pub fn go_beyond_loopback(&self) -> bool {
+        let local = |network: &Network| match network.address {
+            IpAddr::V4(address) => address.is_loopback() && network.prefix >= 8,
+            IpAddr::V6(address) => address.is_loopback() && network.prefix == 128,
+        };
+        match self {
+            Self::Any => true,
+            Self::Networks(networks) => !networks.iter().all(local),
+        }
     }
 }
 
@@ -185,9 +217,9 @@ mod tests {
             ("10.0.0.0/8", true),
         ] {
             let callers = AllowedCallers::Networks(vec![parse::network(network).unwrap()]);
-            assert_eq!(goes_beyond_loopback(&callers), beyond, "{network}");
+            assert_eq!(callers.go_beyond_loopback(), beyond, "{network}");
         }
-        assert!(!goes_beyond_loopback(&AllowedCallers::Networks(Vec::new())));
-        assert!(goes_beyond_loopback(&AllowedCallers::Any));
+        assert!(!AllowedCallers::Networks(Vec::new()).go_beyond_loopback());
+        assert!(AllowedCallers::Any.go_beyond_loopback());
     }
 }

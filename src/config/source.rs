@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::{Problem, json};
+use crate::file;
 
 /// What the program was started with: enough to read the configuration now and again on a reload.
 #[derive(Clone, Default)]
@@ -217,13 +217,10 @@ fn add_file(
     origin: fn(String) -> Origin,
 ) {
     let name = path.display().to_string();
-    let mut bytes = Zeroizing::new(Vec::new());
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    let result = match read {
+    let result = match file::read(path, MAX_FILE) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return,
         Err(error) => Err(error.to_string()),
-        Ok(_) if bytes.len() as u64 > MAX_FILE => Err(format!("longer than {MAX_FILE} bytes")),
-        Ok(_) => match std::str::from_utf8(&bytes) {
+        Ok(bytes) => match std::str::from_utf8(&bytes) {
             Err(error) => Err(format!("not UTF-8 after byte {}", error.valid_up_to())),
             Ok(text) => json::flatten(text),
         },

@@ -81,18 +81,19 @@ fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
         ("AzureAd:UserAssignedManagedIdentityClientId", "x", "a GUID"),
         ("DownstreamApis:Graph:BaseUrl", "ftp://x", "URL"),
         ("DownstreamApis:Graph:AllowedBaseUrls:1", "nothing", "URL"),
-        ("DownstreamApis:Graph:HttpMethod", "TRACE", "an HTTP method"),
+        ("DownstreamApis:Graph:HttpMethod", "TRACE", "an HTTP method other than"),
         ("DownstreamApis:Graph:RelativePath", "../x", "a path"),
         ("DownstreamApis:Graph:RequestAppToken", "1", "true or false"),
         ("DownstreamApis:Graph:ProtocolScheme", "MTLS", "mutual TLS"),
         ("DownstreamApis:Graph:ExtraHeaderParameters:Authorization", "x", ""),
-        ("DownstreamApis:Graph:ExtraHeaderParameters:X Y", "x", "a header name"),
+        ("DownstreamApis:Graph:ExtraHeaderParameters:X Y", "x", "header name"),
         ("DownstreamApis:Graph:AcquireTokenOptions:Claims", "[]", "a JSON object"),
         ("DownstreamApis:Graph:AcquireTokenOptions:CorrelationId", "x", "a GUID"),
         ("DownstreamApis:Graph:AcquireTokenOptions:Tenant", "a/b", "a tenant"),
         ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationOptionsName", "Missing", "the name of a section"),
         ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationScheme", "Missing", "Bearer, PoP"),
         ("Sidecar:AllowedCallers", "10.0.0.0/33", "a network"),
+        ("Sidecar:AllowedCallers", "10.0.0.0/0", "0.0.0.0/0 for the whole network, 10.0.0.0/32 for the address"),
         ("Sidecar:DownstreamHeaderValues", "List", "String, Array"),
         ("Sidecar:Limits:Workers", "0", "from 1"),
         ("Sidecar:Limits:BodyMemory", "1MiB", "at least the 31457280 bytes of Sidecar:Limits:RequestBodyBytes"),
@@ -110,6 +111,148 @@ fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
         assert!(message.contains(value) || key.contains("ExtraHeader"), "{key}: {message}");
         assert!(message.contains("expected "), "{key}: {message}");
     }
+}
+
+#[test]
+fn what_is_configured_is_refused_in_the_words_of_the_override() {
+    let pop = "AcquireTokenOptions.PopClaims";
+    let signed = ("AcquireTokenOptions.AuthenticationScheme", "PoP");
+    for (key, value, beside) in [
+        ("RelativePath", "a%zz/b", None),
+        ("RelativePath", "..;/x", None),
+        ("RelativePath", "a%00b", None),
+        ("RelativePath", "a%0ab", None),
+        ("RelativePath", "%2fevil", None),
+        ("RelativePath", "a?%zz", None),
+        ("RelativePath", "a\\b", None),
+        ("RelativePath", "https:evil", None),
+        ("BaseUrl", "https://host/a/../b", None),
+        ("BaseUrl", "https://a..b/", None),
+        ("HttpMethod", "TRACE", None),
+        ("HttpMethod", "GET /", None),
+        ("AcceptHeader", "a\u{e9}", None),
+        ("ContentType", "json", None),
+        ("Scopes", "a\"b", None),
+        ("RequestAppToken", "1", None),
+        ("ExtraHeaderParameters.Authorization", "x", None),
+        ("ExtraHeaderParameters.X Y", "x", None),
+        ("ExtraHeaderParameters.X", "a\nb", None),
+        ("AcquireTokenOptions.Tenant", "a/b", None),
+        ("AcquireTokenOptions.ForceRefresh", "yes", None),
+        ("AcquireTokenOptions.Claims", "[]", None),
+        ("AcquireTokenOptions.CorrelationId", "x", None),
+        ("AcquireTokenOptions.FmiPath", "a\nb", None),
+        ("AcquireTokenOptions.LongRunningWebApiSessionKey", "a\u{1}b", None),
+        ("AcquireTokenOptions.ManagedIdentity.UserAssignedClientId", "x", None),
+        ("AcquireTokenOptions.ExtraQueryParameters.client_id", "x", None),
+        ("AcquireTokenOptions.ExtraQueryParameters.Client_Assertion", "x", None),
+        ("AcquireTokenOptions.PopClaims", "1", None),
+        (pop, "{\"at\":1}", Some(signed)),
+    ] {
+        let variable = |key: &str| format!("DownstreamApis__X__{}", key.replace('.', "__"));
+        let beside: Vec<_> = beside.into_iter().map(|(key, value)| (variable(key), value)).collect();
+        let mut variables = vec![(variable(key), value)];
+        variables.extend(beside.iter().cloned());
+        let (named, message) =
+            problem(&variables.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>());
+        assert_eq!(named, format!("DownstreamApis:X:{}", key.replace('.', ":")));
+        let configured = message.rsplit_once("expected ").unwrap().1.to_owned();
+
+        let coded = crate::url::escape(value);
+        let also = if beside.is_empty() { "" } else { "&optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP" };
+        let query = format!("optionsOverride.{}={coded}{also}", crate::url::escape(key));
+        let api = Api { scopes: vec!["s".into()], ..Api::default() };
+        let refused = crate::options::Overrides::parse(Some(&query))
+            .and_then(|overrides| crate::options::Effective::merge(&api, &overrides).map(drop))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(refused, format!("optionsOverride.{key}: expected {configured}"));
+    }
+    let (key, message) = problem(&[("DownstreamApis__X__AcquireTokenOptions__PopPublicKey", "notakey")]);
+    assert_eq!(key, "DownstreamApis:X:AcquireTokenOptions:PopPublicKey");
+    assert!(message.ends_with(crate::token::BoundKey::parse("notakey").unwrap_err()), "{message}");
+}
+
+#[test]
+fn no_extra_parameter_competes_with_the_token_request() {
+    let expected = "expected a parameter other than the fields of the token request";
+    let authority = format!("https://login.microsoftonline.com/{TENANT}?dc=x&client%5Fid=y");
+    for (key, value) in [
+        ("AzureAd__ExtraQueryParameters__client_id", "s3cret"),
+        ("AzureAd__ExtraQueryParameters__GRANT_TYPE", "s3cret"),
+        ("DownstreamApis__X__AcquireTokenOptions__ExtraQueryParameters__scope", "s3cret"),
+        ("AzureAd__Authority", &authority),
+    ] {
+        let (named, message) = problem(&[(key, value)]);
+        assert_eq!(named, key.replace("__", ":"));
+        assert!(message.contains(expected) && !message.contains("s3cret"), "{message}");
+    }
+    good(&[("AzureAd__ExtraQueryParameters__dc", "x"), ("AzureAd__ExtraQueryParameters__client_ids", "x")]);
+}
+
+#[test]
+fn a_user_flow_needs_a_b2c_registration() {
+    let flow = ("DownstreamApis__X__AcquireTokenOptions__UserFlow", "B2C_1_edit");
+    let (key, message) = problem(&[flow]);
+    assert_eq!(key, "DownstreamApis:X:AcquireTokenOptions:UserFlow");
+    assert!(message.contains("AzureAd:Domain"), "{message}");
+    let config = good(&[flow, ("AzureAd__Domain", "contoso.onmicrosoft.com")]);
+    assert_eq!(config.apis[0].acquire.user_flow.as_deref(), Some("B2C_1_edit"));
+    for (authority, with_flow) in [
+        ("https://c.b2clogin.com/tfp/c.onmicrosoft.com/B2C_1_in/v2.0", "/tfp/c.onmicrosoft.com/B2C_1_edit"),
+        ("https://c.b2clogin.com/c.onmicrosoft.com/B2C_1_in", "/c.onmicrosoft.com/B2C_1_edit"),
+    ] {
+        let config = good(&[flow, ("AzureAd__Authority", authority)]);
+        let changed = config.azure_ad.with_policy("B2C_1_edit");
+        assert_eq!(changed.authority.map(|url| url.path).as_deref(), Some(with_flow));
+    }
+}
+
+#[test]
+fn lists_of_scopes_that_are_one_text_are_warned_of() {
+    for (key, value) in [
+        ("DownstreamApis__X__Scopes", "User.Read,Mail.Read"),
+        ("DownstreamApis__X__Scopes", "User.Read, Mail.Read"),
+        ("DownstreamApis__X__Scopes__0", "User.Read,Mail.Read"),
+        ("DownstreamApis__X__Scopes", "[\"User.Read\", \"Mail.Read\"]"),
+        ("DownstreamApis__X__Scopes", "[]"),
+        ("AzureAd__Scopes", "access_as_user,other"),
+    ] {
+        let found = warnings(&[(key, value)]);
+        assert!(matches!(&found[..], [one] if one.starts_with(&key.replace("__", ":"))), "{value}: {found:?}");
+    }
+    assert_eq!(warnings(&[("DownstreamApis__X__Scopes", "User.Read Mail.Read")]), [""; 0]);
+}
+
+#[test]
+fn a_protection_that_is_blank_is_told() {
+    for blank in ["", " ", "\t"] {
+        let (key, message) = problem(&[("Sidecar__CallerTokenFile", blank)]);
+        assert_eq!((key.as_str(), message.contains("expected a file")), ("Sidecar:CallerTokenFile", true));
+        let found = warnings(&[("Sidecar__AllowedTenants", blank)]);
+        assert!(matches!(&found[..], [one] if one.starts_with("Sidecar:AllowedTenants: is blank")), "{found:?}");
+    }
+}
+
+#[test]
+fn wide_doors_are_warned_of() {
+    let development = ("ASPNETCORE_ENVIRONMENT", "Development");
+    let starts = |variables: &[(&str, &str)], key: &str| {
+        warnings(variables).iter().filter(|warning| warning.starts_with(key)).count()
+    };
+    for (url, expected) in [
+        ("http://127.0.0.1:1", 0),
+        ("http://localhost:1", 0),
+        ("unix:/s", 0),
+        ("http://+:1", 1),
+        ("http://0.0.0.0:1", 1),
+        ("http://10.0.0.1:1;http://[::]:1", 1),
+    ] {
+        assert_eq!(starts(&[development, ("urls", url)], "ASPNETCORE_ENVIRONMENT: Development on"), expected, "{url}");
+        assert_eq!(starts(&[("urls", url)], "ASPNETCORE_ENVIRONMENT"), 0, "{url}");
+    }
+    assert_eq!(starts(&[("AllowedHosts", "a;*")], "AllowedHosts: "), 1);
+    assert_eq!(starts(&[("AllowedHosts", "*.a")], "AllowedHosts: "), 0);
 }
 
 #[test]

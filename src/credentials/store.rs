@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::digest;
-use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
 use super::der;
@@ -143,7 +142,7 @@ fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
 fn load(files: Vec<File>) -> Read {
     let mut read = Read::default();
     for file in &files {
-        let content = fs::read(&file.path).map(Zeroizing::new).map_err(|error| error.to_string());
+        let content = crate::file::read(&file.path, MAX_BYTES).map_err(|error| error.to_string());
         match content.and_then(|content| Certificate::read([&content[..]], None)) {
             Ok(certificate) => read.certificates.push(Arc::new(certificate)),
             Err(reason) => read.problem = Some(format!("{}: {reason}", file.path.display())),

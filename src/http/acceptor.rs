@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::slots::Slots;
 use super::connection::Connection;
 use super::handler::{ConnectionId, Handler, Wake, Waker};
 use super::limits::Limits;
@@ -16,6 +15,7 @@ use super::message::Peer;
 use super::poller::Poller;
 use super::pool::Pool;
 use super::server::Budget;
+use super::slots::Slots;
 use super::socket::Socket;
 use super::table::Table;
 use crate::memory::BodyMemory;
@@ -190,5 +190,4 @@ impl<H: Handler> Shared<H> {
             supervisor.unpark();
         }
     }
-
 }

@@ -83,12 +83,21 @@ impl Decoder {
             (ChunkState::DataEndLf, b'\n') => ChunkState::Size,
             (ChunkState::LineStart, b'\r') => ChunkState::LastEnd,
             (ChunkState::Name, b':') => self.trailer(ChunkState::Value, limits)?,
-            (ChunkState::LineStart | ChunkState::Name, _) if is_token(byte) => self.trailer(ChunkState::Name, limits)?,
+            (ChunkState::LineStart | ChunkState::Name, _) if is_token(byte) => {
+                self.trailer(ChunkState::Name, limits)?
+            }
             (ChunkState::Value, b'\r') => ChunkState::ValueEnd,
             (ChunkState::Value, _) if is_text(byte) => self.trailer(ChunkState::Value, limits)?,
             (ChunkState::ValueEnd, b'\n') => ChunkState::LineStart,
             (ChunkState::LastEnd, b'\n') => ChunkState::Done,
-            (ChunkState::LineStart | ChunkState::Name | ChunkState::Value | ChunkState::ValueEnd | ChunkState::LastEnd, _) => {
+            (
+                ChunkState::LineStart
+                | ChunkState::Name
+                | ChunkState::Value
+                | ChunkState::ValueEnd
+                | ChunkState::LastEnd,
+                _,
+            ) => {
                 return Err(Refusal::Malformed("a trailer line is malformed"));
             }
             _ => return Err(Refusal::Malformed("a chunk does not end where its size says")),

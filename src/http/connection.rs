@@ -4,12 +4,12 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::slots::ConnState;
 use super::handler::ConnectionId;
-use super::reader::{RequestReader, Progress};
 use super::limits::Limits;
 use super::message::{BodyStream, Peer};
 use super::poller::Event;
+use super::reader::{Progress, RequestReader};
+use super::slots::ConnState;
 use super::socket::Socket;
 use crate::memory;
 use crate::turns;

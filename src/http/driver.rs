@@ -459,7 +459,9 @@ impl<H: Handler> Driver<H> {
         };
         let next = match next {
             // It is answered, and nothing of the next request is here.
-            Next::Step if matches!(conn.stage, Stage::Receiving) && conn.ahead.is_empty() && conn.unread == Event::None => {
+            Next::Step
+                if matches!(conn.stage, Stage::Receiving) && conn.ahead.is_empty() && conn.unread == Event::None =>
+            {
                 self.await_bytes(&mut conn)
             }
             Next::Step => Next::Wait(Wait::Turn),

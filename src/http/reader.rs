@@ -352,8 +352,11 @@ mod tests {
         for (field, expected) in [("Content-Length: 6", Some(6)), ("Transfer-Encoding: chunked", None)] {
             let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
             let mut reader = RequestReader::default();
-            let fed = reader.feed(format!("{head}4").as_bytes(), &test_limits(), |_, body| (body.is_here(), body.length()));
-            assert!(matches!(fed, Ok(Fed::Head { used, result: (false, length), .. }) if used == head.len() && length == expected));
+            let fed =
+                reader.feed(format!("{head}4").as_bytes(), &test_limits(), |_, body| (body.is_here(), body.length()));
+            assert!(
+                matches!(fed, Ok(Fed::Head { used, result: (false, length), .. }) if used == head.len() && length == expected)
+            );
             assert_eq!(reader.declared(), expected);
         }
     }
@@ -423,7 +426,10 @@ mod tests {
         assert!(matches!(reader.feed(head.as_bytes(), &test_limits(), see), Ok(Fed::Head { .. })));
         reader.expect(Keep::Yes, memory.nothing());
         assert_eq!((reader.reserve(60_000, &test_limits()), memory.used()), (Ok(()), 0));
-        assert_eq!((reader.reserve(70_000, &test_limits()), memory.used()), (Ok(()), RESERVED_AT_ONCE - crate::memory::FREE));
+        assert_eq!(
+            (reader.reserve(70_000, &test_limits()), memory.used()),
+            (Ok(()), RESERVED_AT_ONCE - crate::memory::FREE)
+        );
         assert_eq!(reader.reserve(RESERVED_AT_ONCE + 1, &test_limits()), Err(2 * RESERVED_AT_ONCE));
         reader.finish();
         assert_eq!(memory.used(), 0);

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::slots::Phase;
 use super::connection::{After, Connection, LINGER, LINGER_BYTES, PIECE, Stage, Unsent, Wait};
 use super::driver::{Driver, Next};
 use super::handler::Handler;
@@ -14,6 +13,7 @@ use super::head::Terms;
 use super::message::{Body, Reply};
 use super::refusal::Refusal;
 use super::reply;
+use super::slots::Phase;
 use crate::clock::{Clock, SystemClock};
 
 /// An answer that leaves more slowly than this within `WriteTimeout` makes no progress: the kernel takes some bytes
@@ -28,9 +28,9 @@ impl<H: Handler> Driver<H> {
         let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
         let handler = &self.shared.handler;
         let refused = catch_unwind(AssertUnwindSafe(|| {
-            let told = conn
-                .reader
-                .replay(|head, _| handler.refuse(&refusal, Some(&head.request(Body::Expected(None), conn.peer, conn.first_byte))));
+            let told = conn.reader.replay(|head, _| {
+                handler.refuse(&refusal, Some(&head.request(Body::Expected(None), conn.peer, conn.first_byte)))
+            });
             told.unwrap_or_else(|_| handler.refuse(&refusal, None))
         }));
         conn.reader.finish();
@@ -43,7 +43,13 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Sends an answer, as much of it as there is room for.
-    pub fn send(&mut self, conn: &mut Connection<H::Parked>, mut reply: Reply, terms: Terms, after: After) -> Next<H::Parked> {
+    pub fn send(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        mut reply: Reply,
+        terms: Terms,
+        after: After,
+    ) -> Next<H::Parked> {
         let date = self.date.at(SystemClock.unix());
         self.output.clear();
         reply::write_head(&mut self.output, &reply, terms, after != After::Next, date);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use super::slots::{Slots, Monitor, Phase, Stats};
 use super::acceptor::Shared;
 use super::handler::Handler;
-use super::supervisor::supervise;
 use super::limits::Limits;
 use super::listen::{BindError, Listener};
 use super::poller::Poller;
+use super::slots::{Monitor, Phase, Slots, Stats};
+use super::supervisor::supervise;
 use super::worker::work;
 use crate::config::Listen;
 use crate::memory::BodyMemory;

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::slots::{Phase, ConnState};
 use super::acceptor::Shared;
 use super::handler::Handler;
+use super::slots::{ConnState, Phase};
 
 /// How often the end looks whether something is still in flight.
 const DRAIN_PERIOD: Duration = Duration::from_millis(2);

@@ -5,11 +5,11 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::slots::{Slots, ConnState};
 use super::connection::{Connection, Stage, Wait};
 use super::handler::{ConnectionId, Wake};
 use super::limits::Limits;
 use super::poller::{Event, Poller};
+use super::slots::{ConnState, Slots};
 use crate::turns::Turn;
 
 /// How many candidates an eviction looks at before it gives up: each that is passed over has a whole request
@@ -40,7 +40,9 @@ impl<P> Table<P> {
         Self {
             slots,
             poller,
-            cells: (0..places).map(|_| Mutex::new(Cell { conn: None, missed: Event::None, woken: 0, turn: None })).collect(),
+            cells: (0..places)
+                .map(|_| Mutex::new(Cell { conn: None, missed: Event::None, woken: 0, turn: None }))
+                .collect(),
             free: Mutex::new((0..places).rev().collect()),
         }
     }

@@ -12,12 +12,12 @@ pub enum Invalid {
     TooManyParameters(usize),
     /// A key, or the value of this known one, is not percent-encoded UTF-8.
     Encoding(String),
-    /// An `optionsOverride.*` key that does not exist.
+    /// A key that begins with `optionsOverride.` or `Agent` and does not exist.
     UnknownKey {
-        /// As sent, after the prefix.
+        /// As sent.
         key: String,
-        /// The known key that is most like it.
-        nearest: &'static str,
+        /// The known key that was most likely meant.
+        nearest: String,
     },
     /// An override with a value or name that cannot be.
     Malformed {
@@ -79,7 +79,7 @@ impl fmt::Display for Invalid {
             Self::TooManyParameters(limit) => write!(f, "The query has more than {limit} parameters"),
             Self::Encoding(key) => write!(f, "The query parameter '{}' is not percent-encoded UTF-8", Shown(key)),
             Self::UnknownKey { key, nearest } => {
-                write!(f, "optionsOverride.{} is unknown; did you mean optionsOverride.{nearest}?", Shown(key))
+                write!(f, "{} is unknown; did you mean {nearest}?", Shown(key))
             }
             Self::Malformed { key, expected } => write!(f, "optionsOverride.{}: expected {expected}", Shown(key)),
             Self::AgentParameter { key, expected } => write!(f, "{key}: expected {expected}"),
@@ -98,7 +98,7 @@ impl fmt::Display for Invalid {
             }
             Self::AppTenant => f.write_str(
                 "AcquireTokenOptions.Tenant: expected a tenant's GUID or domain name, since an app token \
-                 is issued by one tenant ('common' and 'organizations' are several)",
+                 is issued by one tenant ('common', 'organizations' and 'consumers' are several)",
             ),
             Self::Path(expected) => write!(f, "RelativePath: expected {expected}"),
             Self::ForeignBaseUrl { api } => write!(

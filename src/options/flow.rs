@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{AgentUser, Effective, Invalid, syntax};
+use super::{AgentUser, Effective, Invalid};
 use crate::config::ManagedIdentity;
+use crate::{guid, syntax};
 
 /// The user behind an inbound token that was validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +96,7 @@ impl<'a> Flow<'a> {
         if !self.is_app_token() {
             return Ok(Cow::Borrowed(options.scopes));
         }
-        let several = |tenant: &str| ["common", "organizations"].iter().any(|word| tenant.eq_ignore_ascii_case(word));
-        if !matches!(self, Self::ManagedIdentity(_)) && options.tenant.is_some_and(several) {
+        if !matches!(self, Self::ManagedIdentity(_)) && options.tenant.is_some_and(syntax::is_meta_tenant) {
             return Err(Invalid::AppTenant);
         }
         match options.scopes {
@@ -117,15 +117,17 @@ fn is_default_scope(scope: &str) -> bool {
         .is_some_and(|(resource, suffix)| !resource.is_empty() && suffix.eq_ignore_ascii_case(SUFFIX))
 }
 
-/// Whether a scope is the name of a resource alone: an absolute URI without a path, or a GUID.
+/// Whether a scope is the name of a resource alone: an absolute URI whose path is empty or `/`, or a GUID. The slash
+/// stays: the audience of a v1 resource such as Azure Resource Manager ends in it.
 fn is_bare_resource(scope: &str) -> bool {
-    let uri = scope.split_once("://").is_some_and(|(scheme, authority)| {
+    let uri = scope.split_once("://").is_some_and(|(scheme, rest)| {
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
             && !authority.is_empty()
             && !authority.contains(['/', '?', '#'])
     });
-    uri || (scope.len() == 36 && syntax::guid(scope).is_some())
+    uri || (scope.len() == 36 && guid::parse(scope).is_some())
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Agent, Invalid, Overrides, syntax};
+use super::{Agent, Invalid, Overrides};
 use crate::config::{Api, ManagedIdentity};
+use crate::syntax;
 use crate::url::Url;
-
-/// Members of a signed request that the sidecar writes itself.
-const OWN_CLAIMS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
 
 /// What a request will do. Built once, never edited; it borrows from configuration and overrides and copies a map
 /// only where both have entries.
@@ -53,6 +51,8 @@ pub struct Effective<'a> {
     pub pop_claims: Option<&'a str>,
     /// `fmi_path` of app token requests.
     pub fmi_path: Option<&'a str>,
+    /// The B2C policy of token requests, which only the configuration names.
+    pub user_flow: Option<&'a str>,
     /// The long-running session.
     pub session_key: Option<&'a str>,
     /// Present: a managed identity's token.
@@ -83,7 +83,7 @@ impl<'a> Effective<'a> {
         let pop_claims = either(overrides.pop_claims.as_ref(), acquire.pop_claims.as_ref());
         if let (true, None, Some(claims)) = (pop, pop_public_key, pop_claims) {
             let key = "AcquireTokenOptions.PopClaims";
-            syntax::json_object(claims, &OWN_CLAIMS)
+            syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
                 .map_err(|expected| Invalid::Malformed { key: key.to_owned(), expected })?;
         }
         Ok(Self {
@@ -106,6 +106,7 @@ impl<'a> Effective<'a> {
             pop_public_key,
             pop_claims,
             fmi_path: either(overrides.fmi_path.as_ref(), acquire.fmi_path.as_ref()),
+            user_flow: acquire.user_flow.as_deref(),
             session_key: either(overrides.session_key.as_ref(), acquire.session_key.as_ref()),
             managed_identity: overrides.managed_identity.as_ref().or(acquire.managed_identity.as_ref()),
             token_query: merge_maps(&acquire.extra_query, &overrides.token_query),

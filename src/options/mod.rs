@@ -8,9 +8,7 @@ pub mod error;
 pub mod flow;
 pub mod merge;
 pub mod method;
-mod percent;
 pub mod query;
-mod syntax;
 pub mod target;
 
 pub use agent::{Agent, AgentUser};

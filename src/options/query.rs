@@ -4,19 +4,21 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::Invalid;
 use super::agent::Agent;
-use super::percent;
-use super::syntax::{self, Expected};
-use super::{Invalid, target};
 use crate::config::ManagedIdentity;
-use crate::spelling::distance;
+use crate::spelling;
+use crate::syntax::{self, Expected};
 use crate::url::Url;
+use crate::{guid, percent};
 
 /// The head's own limit is 32 KiB by default; this one holds when an operator raises that.
 const MAX_QUERY: usize = 64 * 1024;
 /// The keys are two dozen; the rest is for scopes, headers and query parameters.
 const MAX_PARAMETERS: usize = 256;
 const PREFIX: &str = "optionsOverride.";
+/// The parameters that name an identity.
+const AGENT_KEYS: [&str; 3] = ["AgentIdentity", "AgentUsername", "AgentUserId"];
 
 /// What a caller may override, and the agent it names. `None` and empty: not given, so the configuration holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,8 +124,8 @@ pub fn known_keys() -> impl Iterator<Item = &'static str> {
 }
 
 impl Overrides {
-    /// Reads the query of a request, without its `?`. Keys that are neither overrides nor agent parameters are
-    /// ignored; an empty value is as if absent; of a single-valued key given again the last one counts.
+    /// Reads the query of a request, without its `?`. Keys that have nothing to do with overrides and
+    /// agents are ignored; an empty value is as if absent; of a single-valued key given again the last one counts.
     pub fn parse(query: Option<&str>) -> Result<Self, Invalid> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
@@ -148,6 +150,8 @@ impl Overrides {
                 }
             } else if let Some(slot) = agent.slot(&key) {
                 slot.fill(decoded()?)?;
+            } else if is_agent_key(&key) {
+                return Err(Invalid::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
             }
         }
         for Given { setting, name, parameter, value } in given {
@@ -169,8 +173,8 @@ impl Overrides {
         match key {
             Setting::Scopes => self.scopes.extend(syntax::scopes(text).map_err(malformed)?),
             Setting::RequestAppToken => self.request_app_token = Some(syntax::boolean(text).map_err(malformed)?),
-            Setting::BaseUrl => self.base_url = Some(syntax::base_url(text).map_err(malformed)?),
-            Setting::RelativePath => self.relative_path = Some(checked(target::check_relative(text))?),
+            Setting::BaseUrl => self.base_url = Some(base_url(text).map_err(malformed)?),
+            Setting::RelativePath => self.relative_path = Some(checked(syntax::relative_path(text))?),
             Setting::HttpMethod => self.http_method = Some(syntax::method(text).map_err(malformed)?),
             Setting::AcceptHeader => self.accept = Some(checked(syntax::header_value(text))?),
             Setting::ContentType => self.content_type = Some(checked(syntax::media_type(text))?),
@@ -179,11 +183,11 @@ impl Overrides {
                 self.extra_headers.insert(parameter.to_ascii_lowercase(), checked(syntax::header_value(text))?);
             }
             Setting::ExtraQuery => insert(&mut self.extra_query, parameter, value).map_err(malformed)?,
-            Setting::Tenant => self.tenant = Some(checked(syntax::tenant(text))?),
+            Setting::Tenant => self.tenant = Some(syntax::tenant(text).map_err(malformed)?),
             Setting::ForceRefresh => self.force_refresh = Some(syntax::boolean(text).map_err(malformed)?),
             Setting::Claims => self.claims = Some(checked(syntax::json_object(text, &[]))?),
             Setting::CorrelationId => {
-                self.correlation_id = Some(syntax::guid(text).ok_or_else(|| malformed("a GUID"))?);
+                self.correlation_id = Some(guid::parse(text).ok_or_else(|| malformed("a GUID"))?);
             }
             Setting::AuthenticationScheme => {
                 self.pop = Some(match text {
@@ -198,10 +202,13 @@ impl Overrides {
             Setting::FmiPath => self.fmi_path = Some(checked(syntax::plain(text))?),
             Setting::SessionKey => self.session_key = Some(checked(syntax::plain(text))?),
             Setting::ManagedIdentity => {
-                let client_id = Some(checked(syntax::plain(text))?);
+                let client_id = Some(guid::parse(text).ok_or_else(|| malformed("a GUID"))?);
                 self.managed_identity = Some(ManagedIdentity { client_id });
             }
-            Setting::TokenQuery => insert(&mut self.token_query, parameter, value).map_err(malformed)?,
+            Setting::TokenQuery => {
+                syntax::token_parameter(parameter).map_err(malformed)?;
+                insert(&mut self.token_query, parameter, value).map_err(malformed)?;
+            }
         }
         Ok(())
     }
@@ -229,6 +236,12 @@ impl Given<'_> {
     }
 }
 
+/// The operator's own base URL may hold a query; a caller has `RelativePath` and `ExtraQueryParameters` for it.
+fn base_url(text: &str) -> Result<Url, Expected> {
+    let url = syntax::base_url(text)?;
+    if url.query.is_some() { Err("a URL without a query") } else { Ok(url) }
+}
+
 fn insert(map: &mut BTreeMap<String, String>, name: &str, value: Cow<'_, str>) -> Result<(), Expected> {
     if name.is_empty() {
         return Err("a parameter's name after the dot");
@@ -244,15 +257,32 @@ fn find(name: &str) -> Result<(Setting, &str), Invalid> {
             Some(stem) => strip_prefix_ignoring_case(name, stem).map(|parameter| (*key, parameter)),
             None => name.eq_ignore_ascii_case(spelling).then_some((*key, "")),
         })
-        .ok_or_else(|| Invalid::UnknownKey { key: name.to_owned(), nearest: nearest(name) })
+        .ok_or_else(|| Invalid::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
 }
 
-fn nearest(name: &str) -> &'static str {
-    let edits = |spelling: &str| {
-        let bare = spelling.strip_suffix(".<Name>").map_or(usize::MAX, |bare| distance(name, bare));
-        bare.min(distance(name, spelling))
-    };
-    KEYS.iter().map(|(spelling, _)| *spelling).min_by_key(|spelling| edits(spelling)).unwrap_or_default()
+/// The known key that was most likely meant, as it is to be written.
+fn nearest(name: &str) -> String {
+    let overrides = KEYS.iter().map(|(spelling, _)| (*spelling, PREFIX));
+    let known = overrides.chain(AGENT_KEYS.map(|key| (key, "")));
+    // A name that stands for others is not itself what is misspelt.
+    let written = |spelling: &str| spelling.strip_suffix(".<Name>").unwrap_or(spelling).to_owned();
+    let nearest = spelling::nearest(name, '.', known, |(spelling, _)| {
+        let bare = written(spelling);
+        let last = bare.rsplit('.').next().map(str::to_owned);
+        (bare, last)
+    });
+    nearest.map_or_else(String::new, |(spelling, prefix)| format!("{prefix}{spelling}"))
+}
+
+/// An unknown key that begins as the agent's parameters do: ignored, the token would be another identity's.
+fn is_agent_key(key: &str) -> bool {
+    strip_prefix_ignoring_case(key.trim_start(), "Agent").is_some()
+}
+
+/// The agent parameter that such a key was most likely meant to be.
+fn nearest_agent_key(key: &str) -> String {
+    let known = spelling::nearest(key, '.', AGENT_KEYS, |key| ((*key).to_owned(), Some((*key).to_owned())));
+    known.unwrap_or_default().to_owned()
 }
 
 fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
@@ -274,8 +304,8 @@ struct Once {
 
 impl Default for AgentParameters {
     fn default() -> Self {
-        let once = |key| Once { key, value: None };
-        Self { identity: once("AgentIdentity"), username: once("AgentUsername"), user_id: once("AgentUserId") }
+        let [identity, username, user_id] = AGENT_KEYS.map(|key| Once { key, value: None });
+        Self { identity, username, user_id }
     }
 }
 

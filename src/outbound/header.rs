@@ -33,30 +33,33 @@ pub fn is_value(text: &str) -> bool {
 
 /// Whether a field, named in lower case, belongs to one connection and not to the message (RFC 9110 §7.6.1).
 pub fn is_hop_by_hop(name: &str) -> bool {
-    matches!(name, "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
-        || name.starts_with("proxy-")
+    HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
 }
+
+/// The fields of one connection.
+const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Further names that are nobody else's to set. docs/endpoints.md has the reason for each.
+const OWN: &[&str] = &[
+    "authorization",
+    "host",
+    "content-length",
+    "accept-encoding",
+    "expect",
+    "cookie",
+    "forwarded",
+    "http2-settings",
+    "x-original-url",
+];
+
+/// And what further ones begin with.
+const OWN_PREFIXES: &[&str] = &["x-forwarded-", "x-ms-client-principal", "x-ms-token-", "sec-"];
 
 /// Whether a field, named in any case, is not the caller's or the operator's to set: it carries the token,
 /// frames the message, names the host, or is what proxies and gateways vouch for a caller with.
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    is_hop_by_hop(&name)
-        || matches!(
-            name.as_str(),
-            "authorization"
-                | "host"
-                | "content-length"
-                | "accept-encoding"
-                | "expect"
-                | "cookie"
-                | "forwarded"
-                | "http2-settings"
-                | "x-original-url"
-        )
-        || ["x-forwarded-", "x-ms-client-principal", "x-ms-token-", "sec-"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    is_hop_by_hop(&name) || OWN.contains(&name.as_str()) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -80,6 +83,24 @@ mod tests {
         }
         for value in ["a\r", "a\nb", "a\r\nX: y", "\0", "\u{7f}", "\u{e9}", " a", "a ", "\ta"] {
             assert!(!is_value(value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_page_lists_the_reserved_names() {
+        let page = include_str!("../../docs/endpoints.md");
+        let section = page.split("### Custom headers that are refused").nth(1).unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `")).take_while(|line| !line.is_empty());
+        let first: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
+        let listed: Vec<&str> = first.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        for name in &listed {
+            assert!(is_reserved(&name.replace('*', "X")), "{name}");
+        }
+        for name in OWN.iter().chain(HOP_BY_HOP) {
+            assert!(listed.iter().any(|own| own.eq_ignore_ascii_case(name)), "{name}");
+        }
+        for prefix in OWN_PREFIXES.iter().chain(&["proxy-"]) {
+            assert!(listed.iter().any(|own| own.trim_end_matches('*').eq_ignore_ascii_case(prefix)), "{prefix}");
         }
     }
 

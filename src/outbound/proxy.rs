@@ -1,10 +1,11 @@
 //! Which calls go through a proxy: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as curl reads them, lower case first.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::Upstream;
 use crate::secret::Secret;
-use crate::url::Origin;
+use crate::url::{Origin, Url};
 
 /// The proxies of the environment.
 #[derive(Debug, Default)]
@@ -20,8 +21,43 @@ pub struct Proxies {
 #[derive(Clone, Debug)]
 pub(super) struct ProxyUrl {
     pub(super) variable: &'static str,
+    /// With its scheme, without a path.
     pub(super) url: Secret<String>,
 }
+
+impl ProxyUrl {
+    fn parse(variable: &'static str, text: &str) -> Result<Self, ProxyError> {
+        let error = |expected| ProxyError { variable, expected };
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        if !["http", "https"].iter().any(|own| scheme.eq_ignore_ascii_case(own)) {
+            return Err(error("the http:// or https:// URL of a proxy"));
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        Url::parse(&format!("{scheme}://{host}")).map_err(error)?;
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        Ok(Self { variable, url: Secret::new(format!("{scheme}://{user}{host}")) })
+    }
+}
+
+/// A proxy variable holds no URL of an HTTP proxy. Its value may hold a password and is not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyError {
+    /// The variable.
+    pub variable: &'static str,
+    /// In words that follow "expected".
+    pub expected: &'static str,
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}", self.variable, self.expected)
+    }
+}
+
+impl std::error::Error for ProxyError {}
 
 /// An entry of `NO_PROXY`.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,24 +69,26 @@ enum Exception {
 }
 
 impl Proxies {
-    /// Reads the variables through `lookup`; an empty one is as if absent.
-    pub fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    /// Reads the variables through `lookup`; an empty one is as if absent, and one without a scheme is `http`.
+    ///
+    /// # Errors
+    /// A variable in force holds no URL of a proxy.
+    pub fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ProxyError> {
         let first = |names: [&'static str; 4]| {
-            names.into_iter().find_map(|variable| {
-                let url = lookup(variable).filter(|text| !text.trim().is_empty())?;
-                Some(ProxyUrl { variable, url: Secret::new(url) })
-            })
+            let said = |variable| Some((variable, lookup(variable).filter(|text| !text.trim().is_empty())?));
+            let found = names.into_iter().find_map(said);
+            found.map(|(variable, text)| ProxyUrl::parse(variable, &text)).transpose()
         };
         let exceptions = lookup("no_proxy").filter(|text| !text.is_empty()).or_else(|| lookup("NO_PROXY"));
-        Self {
-            https: first(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-            http: first(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+        Ok(Self {
+            https: first(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
+            http: first(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?,
             exceptions: exceptions
                 .iter()
                 .flat_map(|list| list.split([',', ' ']))
                 .filter_map(|entry| Exception::parse(entry.trim()))
                 .collect(),
-        }
+        })
     }
 
     /// Whether a call goes straight to its host. A managed identity endpoint refuses what a proxy has touched, and a
@@ -113,6 +151,38 @@ mod tests {
         Proxies::from_environment(|name| {
             variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
         })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_proxy_is_a_url_and_http_without_a_scheme() {
+        let parsed = |text: &str| ProxyUrl::parse("HTTPS_PROXY", text).map(|proxy| proxy.url.expose().clone());
+        for (text, url) in [
+            ("http://proxy.corp:3128", "http://proxy.corp:3128"),
+            ("HTTP://proxy.corp:3128/", "http://proxy.corp:3128"),
+            (" proxy.corp:3128 ", "http://proxy.corp:3128"),
+            ("user:pa@ss@proxy.corp:3128", "http://user:pa@ss@proxy.corp:3128"),
+            ("https://[::1]:1/", "https://[::1]:1"),
+            ("10.0.0.1", "http://10.0.0.1"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(url), "{text}");
+        }
+        for text in [
+            "http://proxy.corp:notaport",
+            "proxy.corp:notaport",
+            "http://proxy.corp:65536",
+            "proxy.corp:70000",
+            "http://proxy.corp:0",
+            "http://",
+            "://proxy",
+            "socks5://proxy.corp:1080",
+            "http://pro xy:1",
+            "http://:3128",
+            "user:s3cret@",
+        ] {
+            let error = parsed(text).unwrap_err().to_string();
+            assert!(error.starts_with("HTTPS_PROXY: expected ") && !error.contains("s3cret"), "{text}: {error}");
+        }
     }
 
     fn origin(url: &str) -> Origin {

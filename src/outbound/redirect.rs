@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-
 use super::{Exchange, OutError, OutRequest, OutResponse};
 use crate::clock::Clock;
 use crate::url::Url;

@@ -42,37 +42,38 @@ impl fmt::Display for RootsError {
 impl std::error::Error for RootsError {}
 
 impl Roots {
-    /// The certificates of these files and folders; without any, what is built in.
-    pub fn load(paths: &[PathBuf]) -> Result<Self, RootsError> {
+    /// The certificates of these files and folders; without any, what is built in. `warn` is told of each certificate that
+    /// cannot be read, with its file and line.
+    pub fn load(paths: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Self, RootsError> {
         let mut certificates = Vec::new();
         for path in paths {
-            certificates.extend(if path.is_dir() { folder(path)? } else { file(path)? });
+            certificates.extend(if path.is_dir() { folder(path, warn)? } else { file(path, warn)? });
         }
         Ok(if paths.is_empty() { Self::BuiltIn } else { Self::Own(certificates) })
     }
 }
 
-fn file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+fn file(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let error = |cause: String| RootsError { path: path.to_owned(), cause };
-    let length = std::fs::metadata(path).map_err(|cause| error(cause.to_string()))?.len();
-    if length > MAX_BUNDLE {
-        return Err(error(format!("larger than {MAX_BUNDLE} bytes")));
-    }
-    let pem = std::fs::read(path).map_err(|cause| error(cause.to_string()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    usable(found.map_err(|_| error("expected PEM certificates".into()))?)
-        .ok_or_else(|| error("expected at least one PEM certificate".into()))
+    let pem = crate::file::read(path, MAX_BUNDLE).map_err(|cause| error(cause.to_string()))?;
+    let found = certificates(&pem, |line| {
+        warn(format!("{}:{line}: a certificate that cannot be read is not trusted", path.display()));
+    });
+    if found.is_empty() { Err(error("expected at least one PEM certificate".into())) } else { Ok(found) }
 }
 
 /// Every file of a folder that holds certificates; others are passed over, as OpenSSL does.
-fn folder(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+fn folder(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let error = |cause: String| RootsError { path: path.to_owned(), cause };
     let entries = std::fs::read_dir(path).map_err(|cause| error(cause.to_string()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     files.sort();
-    let mut certificates: Vec<_> = files.iter().filter_map(|path| file(path).ok()).flatten().collect();
+    let mut certificates = Vec::new();
+    for path in files.iter().filter(|path| path.is_file()) {
+        certificates.extend(file(path, warn).unwrap_or_default());
+    }
     // A folder prepared for OpenSSL holds each certificate twice, once by its hash.
-    certificates.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
+    certificates.sort_by(|one: &CertificateDer<'_>, other| one.as_ref().cmp(other.as_ref()));
     certificates.dedup();
     if certificates.is_empty() {
         return Err(error("expected files with PEM certificates".into()));
@@ -80,11 +81,25 @@ fn folder(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     Ok(certificates)
 }
 
-/// The certificates that can be trust anchors, if there is one.
-fn usable(found: Vec<CertificateDer<'static>>) -> Option<Vec<CertificateDer<'static>>> {
-    let parses = |der: &CertificateDer<'static>| RootCertStore::empty().add(der.clone()).is_ok();
-    let usable: Vec<_> = found.into_iter().filter(parses).collect();
-    (!usable.is_empty()).then_some(usable)
+/// The certificates of a bundle that can be trust anchors. `broken` is told the line on which each other one begins.
+fn certificates(pem: &[u8], mut broken: impl FnMut(usize)) -> Vec<CertificateDer<'static>> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let starts: Vec<usize> =
+        pem.windows(BEGIN.len()).enumerate().filter(|(_, text)| *text == BEGIN).map(|(at, _)| at).collect();
+    let mut found = Vec::new();
+    for (index, start) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).copied().unwrap_or(pem.len());
+        let section = &pem[*start..end];
+        if !section[BEGIN.len()..].starts_with(b"CERTIFICATE-----") {
+            continue;
+        }
+        let certificate = CertificateDer::from_pem_slice(section).ok();
+        match certificate.filter(|der| RootCertStore::empty().add(der.clone()).is_ok()) {
+            Some(certificate) => found.push(certificate),
+            None => broken(pem[..*start].split(|byte| *byte == b'\n').count()),
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -95,8 +110,12 @@ mod tests {
     const PEM: &str = include_str!("testdata/root.pem");
 
     fn load(paths: &[&Path]) -> Result<usize, String> {
+        load_with(paths, &mut |warning| panic!("{warning}"))
+    }
+
+    fn load_with(paths: &[&Path], warn: &mut dyn FnMut(String)) -> Result<usize, String> {
         let paths: Vec<PathBuf> = paths.iter().map(|path| (*path).to_owned()).collect();
-        match Roots::load(&paths) {
+        match Roots::load(&paths, warn) {
             Ok(Roots::BuiltIn) => Ok(0),
             Ok(Roots::Own(certificates)) => Ok(certificates.len()),
             Err(error) => Err(error.to_string()),
@@ -126,6 +145,34 @@ mod tests {
         assert!(load(&[Path::new("/absent/roots.pem")]).unwrap_err().contains("/absent/roots.pem: "));
         assert!(load(&[folder.path()]).is_err());
         std::fs::write(&path, PEM.replace("MII", "AAA")).unwrap();
-        assert!(load(&[&path]).is_err());
+        assert!(load_with(&[&path], &mut |_| ()).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_costs_no_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.pem");
+        std::fs::write(&path, format!("\u{feff}{PEM}{PEM}")).unwrap();
+        assert_eq!(load(&[&path]), Ok(2));
+    }
+
+    #[test]
+    fn a_broken_certificate_is_a_warning_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.pem");
+        let lines = PEM.lines().count();
+        let not_base64 = PEM.replacen("MII", "!!!", 1);
+        let not_der = PEM.replacen("MII", "AAA", 1);
+        let cut = PEM.lines().take(3).collect::<Vec<_>>().join("\n");
+        for broken in [not_base64.as_str(), &not_der, &cut] {
+            std::fs::write(&path, format!("{PEM}# broken\n{broken}\n{PEM}")).unwrap();
+            let mut warnings = Vec::new();
+            assert_eq!(load_with(&[&path], &mut |warning| warnings.push(warning)), Ok(2), "{broken}");
+            let place = format!("{}:{}: ", path.display(), lines + 2);
+            assert!(matches!(&warnings[..], [warning] if warning.starts_with(&place)), "{warnings:?}");
+            let mut of_folder = Vec::new();
+            assert_eq!(load_with(&[folder.path()], &mut |warning| of_folder.push(warning)), Ok(1));
+            assert_eq!(of_folder, warnings);
+        }
     }
 }

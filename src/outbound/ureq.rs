@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
-use ureq::{Agent, Error, Proxy, ProxyProtocol, Timeout};
+use ureq::{Agent, Error, Proxy, Timeout};
 
 use connect::{Dial, NoLookup, Phase, Tls};
 use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 
-use super::proxy::{Proxies, ProxyUrl};
+use super::proxy::{Proxies, ProxyError, ProxyUrl};
 use super::resolver::Resolve;
 use super::roots::Roots;
 use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
@@ -56,21 +56,6 @@ pub struct Settings {
     /// The certificate of the managed identity endpoint where no authority vouches for it.
     pub machine: Option<Thumbprint>,
 }
-
-/// A proxy variable holds no URL of an HTTP proxy. Its value may hold a password and is not repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProxyError {
-    /// The variable.
-    pub variable: &'static str,
-}
-
-impl std::fmt::Display for ProxyError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: expected the http:// or https:// URL of a proxy", self.variable)
-    }
-}
-
-impl std::error::Error for ProxyError {}
 
 /// Sends requests with pooled connections.
 #[derive(Debug)]
@@ -268,7 +253,8 @@ fn read_body(
         {
             return Err(OutError::NoMemory { timed_out: left().is_zero() });
         }
-        let read = (&mut body).take(step as u64).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
+        let read =
+            (&mut body).take(step as u64).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
         if content.len() > request.max_body {
             return Err(OutError::TooLarge(request.max_body));
         }
@@ -328,12 +314,8 @@ impl UreqExchange {
 }
 
 fn parse_proxy(proxy: &ProxyUrl) -> Result<Proxy, ProxyError> {
-    let error = ProxyError { variable: proxy.variable };
-    let parsed = Proxy::new(proxy.url.expose().trim()).map_err(|_| error)?;
-    match parsed.protocol() {
-        ProxyProtocol::Http | ProxyProtocol::Https => Ok(parsed),
-        _ => Err(error),
-    }
+    let error = ProxyError { variable: proxy.variable, expected: "the http:// or https:// URL of a proxy" };
+    Proxy::new(proxy.url.expose()).map_err(|_| error)
 }
 
 #[cfg(test)]

@@ -228,6 +228,7 @@ impl<'a> Acquisition<'a> {
             bound_key: self.bound_key.as_deref(),
             // It belongs to the application's own token: protocol page, section 11, 35.
             fmi_path: self.effective.fmi_path.filter(|_| matches!(self.flow, Flow::ClientCredentials)),
+            user_flow: self.effective.user_flow,
             extra_query: &self.effective.token_query,
             extra_headers: self.effective.token_headers,
         })

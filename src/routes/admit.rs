@@ -1,20 +1,50 @@
-//! Who may call (contract, section 8): a ladder of rules from the cheapest to the dearest. Nothing here
-//! believes `X-Forwarded-*`.
+//! Who may call: rules from the cheapest to the dearest. Nothing here believes `X-Forwarded-*`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::{AllowedCallers, Network};
 use crate::http::{Headers, Peer};
 use crate::secret::Secret;
+use crate::syntax::is_domain;
 use crate::url::is_loopback_host;
 use crate::watched::Watched;
 
 /// The rules.
 pub struct Admission {
     callers: AllowedCallers,
+    /// Whether some of them may come from other machines.
+    beyond_loopback: bool,
     /// Lower case, without ports.
     hosts: Vec<String>,
-    token: Option<Watched<Secret<Vec<u8>>>>,
+    token: Option<CallerToken>,
+}
+
+/// What `X-Sidecar-Token` must equal: a file's content without its trailing newline. A file that cannot be read
+/// admits no caller.
+pub struct CallerToken(Watched<Secret<Vec<u8>>>);
+
+impl CallerToken {
+    /// Nothing is read yet.
+    pub fn new(path: PathBuf) -> Self {
+        let watched = Watched::new(vec![path], |contents| {
+            let content = contents.first().map_or(&[][..], |bytes| bytes);
+            let content = content.strip_suffix(b"\n").unwrap_or(content);
+            let content = content.strip_suffix(b"\r").unwrap_or(content);
+            // No field value begins or ends with a blank (RFC 9110 §5.5), so no caller could send such a secret.
+            if content.trim_ascii().is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(content.to_vec())) }
+        });
+        Self(watched.strict("Sidecar:CallerTokenFile"))
+    }
+
+    /// The secret as of now.
+    ///
+    /// # Errors
+    /// Which file cannot be used and why.
+    pub fn current(&self) -> Result<Arc<Secret<Vec<u8>>>, String> {
+        self.0.current()
+    }
 }
 
 /// The rule that a caller does not meet.
@@ -50,17 +80,13 @@ impl Refusal {
 
 impl Admission {
     /// From the configuration.
-    pub fn new(callers: AllowedCallers, hosts: Vec<String>, token_file: Option<std::path::PathBuf>) -> Self {
-        let token = token_file.map(|path| {
-            Watched::new(vec![path], |contents| {
-                let content = contents.first().map_or(&[][..], |bytes| bytes);
-                let content = content.strip_suffix(b"\n").unwrap_or(content);
-                let content = content.strip_suffix(b"\r").unwrap_or(content);
-                // An empty file would admit an empty header, which is no secret.
-                if content.is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(content.to_vec())) }
-            })
-        });
-        Self { callers, hosts, token }
+    pub fn new(callers: AllowedCallers, hosts: Vec<String>, token_file: Option<PathBuf>) -> Self {
+        let token = token_file.map(CallerToken::new);
+        // The log says at the start that a file is no good, not at the first refusal.
+        if let Some(token) = &token {
+            let _ = token.current();
+        }
+        Self { beyond_loopback: callers.go_beyond_loopback(), callers, hosts, token }
     }
 
     /// Whether the caller may pass.
@@ -79,10 +105,7 @@ impl Admission {
             return Err(Refusal::FetchSite);
         }
         let Some(file) = &self.token else { return Ok(()) };
-        let token = file.current().map_err(|error| {
-            log::error!("Sidecar:CallerTokenFile: {error}");
-            Refusal::TokenFile
-        })?;
+        let token = file.current().map_err(|_| Refusal::TokenFile)?;
         let mut sent = headers.all("x-sidecar-token");
         match (sent.next(), sent.next()) {
             (Some(sent), None) if token.matches(sent) => Ok(()),
@@ -100,21 +123,36 @@ impl Admission {
     }
 
     fn admits_host(&self, host: &str) -> bool {
+        if self.hosts.iter().any(|allowed| allowed == "*") {
+            return true;
+        }
         let name = without_port(host).to_ascii_lowercase();
-        if is_loopback_host(&name) {
+        if is_loopback_host(&name) || (self.beyond_loopback && cannot_be_rebound(&name)) {
             return true;
         }
         self.hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
-            Some(suffix) => name.strip_suffix(suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-            None => allowed == "*" || *allowed == name,
+            Some(suffix) => {
+                let below = name.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.'));
+                below.is_some_and(|below| below.split('.').all(|label| !label.is_empty()))
+            }
+            None => *allowed == name,
         })
     }
 }
 
 fn without_port(host: &str) -> &str {
-    match host.rfind(':') {
-        Some(at) if !host[at..].contains(']') => &host[..at],
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
+    }
+}
+
+/// Whether no public name stands for this host: an address, or a name of one label, as networks of containers give
+/// them. Only a web page under a public name can be rebound to the sidecar's address.
+fn cannot_be_rebound(name: &str) -> bool {
+    match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.parse::<Ipv4Addr>().is_ok() || (!name.contains('.') && is_domain(name)),
     }
 }
 
@@ -170,17 +208,46 @@ mod tests {
     #[test]
     fn the_host_is_a_loopback_name_or_listed() {
         let hosts = vec!["sidecar".to_owned(), "*.svc.local".to_owned()];
-        let admission = Admission::new(AllowedCallers::Any, hosts, None);
+        let admission = Admission::new(AllowedCallers::Networks(Vec::new()), hosts, None);
         for host in ["localhost", "LOCALHOST:80", "[::1]:5000", "[::1]", "127.0.0.1", "Sidecar:5000", "a.svc.local"] {
             assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "svc.local", ".svc.local", "10.0.0.1:5000", "xsvc.local"]
-        {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "svc.local",
+            ".svc.local",
+            "..svc.local",
+            "a..svc.local",
+            "10.0.0.1:5000",
+            "xsvc.local",
+            "other",
+            ".localhost",
+            "..localhost",
+            "localhost:x",
+            "",
+        ] {
             assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
         }
         assert_eq!(admit(&admission, "::1", &[]), Err(Refusal::Host));
         let any = Admission::new(AllowedCallers::Any, vec!["*".to_owned()], None);
         assert_eq!(admit(&any, "::1", &[("Host", "evil.example")]), Ok(()));
+    }
+
+    #[test]
+    fn other_machines_may_use_names_that_nobody_can_rebind() {
+        for callers in [AllowedCallers::Any, AllowedCallers::Networks(vec![network("10.0.0.0", 8)])] {
+            let admission = Admission::new(callers, Vec::new(), None);
+            for host in ["10.0.0.1:5000", "[fd00::1]:5000", "sidecar", "my_sidecar:80", "192.168.1.1"] {
+                assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
+            }
+            for host in ["evil.example", "evil.example:80", "10.0.0", "sidecar.", ".sidecar", "[::1", "a b", "", "-x"] {
+                assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
+            }
+        }
+        let loopback = AllowedCallers::Networks(vec![network("127.0.0.0", 8)]);
+        let admission = Admission::new(loopback, Vec::new(), None);
+        assert_eq!(admit(&admission, "::1", &[("Host", "sidecar")]), Err(Refusal::Host));
     }
 
     #[test]
@@ -214,5 +281,16 @@ mod tests {
         assert_eq!(admit(&admission, "::1", &[LOCAL]), Err(Refusal::Token));
         std::fs::write(&path, "changed").unwrap();
         assert_eq!((with("open sesame"), with("changed")), (Err(Refusal::Token), Ok(())));
+        std::fs::write(&path, "\u{feff}marked\r\n").unwrap();
+        assert_eq!(with("marked"), Ok(()));
+        // What the file held before does not outlive it.
+        std::fs::write(&path, "").unwrap();
+        assert_eq!((with("marked"), with("")), (Err(Refusal::TokenFile), Err(Refusal::TokenFile)));
+        std::fs::write(&path, "again").unwrap();
+        assert_eq!(with("again"), Ok(()));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(with("again"), Err(Refusal::TokenFile));
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(with("again"), Err(Refusal::TokenFile));
     }
 }

@@ -227,13 +227,14 @@ impl From<token::Error> for Problem {
                 ..Extensions::default()
             }),
             token::Error::NoSession => Self::with(401, error.to_string()),
-            token::Error::Configuration(_) | token::Error::TokenType { .. } | token::Error::Abandoned | token::Error::Defect => {
-                Self::with(500, format!("{NO_TOKEN}: {error}")).extended(Extensions {
-                    error_code: Some(error.code().to_owned()),
-                    retryable: Some(false),
-                    ..Extensions::default()
-                })
-            }
+            token::Error::Configuration(_)
+            | token::Error::TokenType { .. }
+            | token::Error::Abandoned
+            | token::Error::Defect => Self::with(500, format!("{NO_TOKEN}: {error}")).extended(Extensions {
+                error_code: Some(error.code().to_owned()),
+                retryable: Some(false),
+                ..Extensions::default()
+            }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which token endpoint a request goes to: protocol page, sections 1.1, 8.6 and 10.
 
 use crate::config::Registration;
+use crate::syntax::is_meta_tenant;
 use crate::url::{Origin, Url, escape};
 
 /// Aliases of the clouds' hosts and the host that token requests go to.
@@ -11,11 +12,6 @@ const PREFERRED: &[(&str, &str)] = &[
     ("login.chinacloudapi.cn", "login.partner.microsoftonline.cn"),
     ("login.usgovcloudapi.net", "login.microsoftonline.us"),
 ];
-
-/// Tenants that name a class of tenants rather than one.
-pub fn is_meta_tenant(tenant: &str) -> bool {
-    ["common", "organizations", "consumers"].iter().any(|meta| tenant.eq_ignore_ascii_case(meta))
-}
 
 /// Whether the registration's tenants are those of a customer directory (`*.ciamlogin.com`), which has only one.
 fn is_ciam(host: &str) -> bool {

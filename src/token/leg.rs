@@ -93,6 +93,8 @@ pub struct Leg {
     pub bound_key: Option<BoundKey>,
     /// Of an application's token.
     pub fmi_path: Option<String>,
+    /// The B2C policy, instead of the registration's.
+    pub user_flow: Option<String>,
     /// Of this request.
     pub extra_query: BTreeMap<String, String>,
     /// Of this request.

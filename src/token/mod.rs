@@ -308,7 +308,8 @@ impl Acquirer {
         let registration = &leg.client.registration;
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
         let region = region.and_then(|region| authority::region(region, self.region.name()));
-        authority::token_endpoint(registration, &leg.tenant, region.as_deref())
+        let of_flow = leg.user_flow.as_deref().map(|flow| registration.with_policy(flow));
+        authority::token_endpoint(of_flow.as_ref().unwrap_or(registration), &leg.tenant, region.as_deref())
     }
 
     /// The form of one request. Each has a proof of its own: an assertion that has arrived counts as used, be its answer lost or not.
@@ -367,6 +368,7 @@ impl Acquirer {
             correlation_id: &leg.correlation_id,
             bound_key: None,
             fmi_path,
+            user_flow: leg.user_flow.as_deref(),
             extra_query: &BTreeMap::new(),
             extra_headers: &BTreeMap::new(),
         };
@@ -445,6 +447,7 @@ impl Identities for Machine<'_> {
             correlation_id: self.correlation_id,
             bound_key: None,
             fmi_path: None,
+            user_flow: None,
             extra_query: &BTreeMap::new(),
             extra_headers: &BTreeMap::new(),
         };

@@ -107,8 +107,7 @@ struct Bench {
 fn bench(service: Arc<Service>) -> Bench {
     let clock = Arc::new(ManualClock::at(1_000_000));
     let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
-    let acquirer =
-        Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, |_| None);
+    let acquirer = Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, |_| None);
     Bench { service, clock, acquirer }
 }
 
@@ -125,6 +124,7 @@ fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String
         correlation_id: "11111111-2222-4333-8444-555555555555",
         bound_key: None,
         fmi_path: None,
+        user_flow: None,
         extra_query: &NONE,
         extra_headers: &NONE,
     }

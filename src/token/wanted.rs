@@ -110,6 +110,8 @@ pub struct Wanted<'a> {
     pub bound_key: Option<&'a BoundKey>,
     /// `fmi_path` of an application's token.
     pub fmi_path: Option<&'a str>,
+    /// The B2C policy whose endpoint is asked, instead of the registration's.
+    pub user_flow: Option<&'a str>,
     /// Added to the endpoint's URL, over those of the registration.
     pub extra_query: &'a BTreeMap<String, String>,
     /// Headers of the token request.
@@ -151,7 +153,7 @@ impl<'a> Wanted<'a> {
             .text(&authority.origin.host)
             .bytes(&authority.origin.port.to_le_bytes())
             .text(authority.base_path())
-            .option(registration.policy.as_deref())
+            .option(self.user_flow.or(registration.policy.as_deref()))
             .text(&registration.client_id)
             .folded(self.tenant())
             .scopes(self.scopes)
@@ -226,6 +228,7 @@ impl<'a> Wanted<'a> {
             correlation_id: self.correlation_id.to_owned(),
             bound_key: self.bound_key.cloned(),
             fmi_path: self.fmi_path.map(str::to_owned),
+            user_flow: self.user_flow.map(str::to_owned),
             extra_query: self.extra_query.clone(),
             extra_headers: self.extra_headers.clone(),
         }

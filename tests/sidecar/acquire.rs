@@ -269,7 +269,9 @@ fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
     assert_eq!(request.header("metadata"), Some("true"));
     assert_eq!(request.query_value("resource").as_deref(), Some("api://downstream"));
     assert_eq!(request.query_value("client_id").as_deref(), Some(USER_IDENTITY_CLIENT_ID));
-    let unknown = format!("{target}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=nobody");
+    let unknown = format!(
+        "{target}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=99999999-0000-4000-8000-000000000000"
+    );
     let body = sidecar.get(&unknown).expect(500).json();
     assert_eq!(body["extensions"]["errorCode"], "managed_identity_request_failed", "{body}");
     // Its tokens are bound to no key, and none of them passes as one that is.

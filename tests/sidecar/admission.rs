@@ -10,7 +10,15 @@ const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 fn foreign_hosts_and_web_pages_are_refused_and_health_is_open() {
     let scene = Scene::new();
     let sidecar = scene.start();
-    for (name, value) in [("Host", "evil.example"), ("Origin", "http://localhost"), ("Sec-Fetch-Site", "cross-site")] {
+    for (name, value) in [
+        ("Host", "evil.example"),
+        ("Host", ".localhost"),
+        ("Host", "..localhost"),
+        ("Host", "sidecar"),
+        ("Host", "10.0.0.1"),
+        ("Origin", "http://localhost"),
+        ("Sec-Fetch-Site", "cross-site"),
+    ] {
         for target in [APP, "/Validate", "/nowhere"] {
             Request::get(target).header(name, value).send(sidecar.address).expect(403);
         }
@@ -40,6 +48,64 @@ fn the_callers_token_is_demanded_where_it_is_configured() {
     with("open sesame").expect(403);
     with("another").expect(200);
     sidecar.get("/healthz").expect(200);
+    std::fs::write(&path, "\u{feff}with a mark\r\n").unwrap();
+    with("with a mark").expect(200);
+}
+
+#[test]
+fn without_a_usable_token_file_nobody_is_admitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let scene = Scene::new().with("Sidecar:CallerTokenFile", path.to_str().unwrap());
+    let sidecar = scene.start();
+    let with = |token: &str| Request::get(APP).header("X-Sidecar-Token", token).send(sidecar.address);
+    let logged = |what: &str| {
+        let line =
+            |line: &String| line.contains("ERROR") && line.contains("Sidecar:CallerTokenFile") && line.contains(what);
+        eventually("its line", || sidecar.log().iter().any(line));
+    };
+    // At the start, before anybody has called.
+    logged("No such file");
+    with("").expect(403);
+    std::fs::write(&path, "secret").unwrap();
+    with("secret").expect(200);
+    std::fs::write(&path, "\n").unwrap();
+    with("secret").expect(403);
+    with("").expect(403);
+    logged("is empty");
+    std::fs::write(&path, "secret").unwrap();
+    with("secret").expect(200);
+    std::fs::remove_file(&path).unwrap();
+    with("secret").expect(403);
+    std::fs::create_dir(&path).unwrap();
+    with("secret").expect(403);
+    logged("not a file");
+    sidecar.get("/healthz").expect(200);
+}
+
+#[test]
+fn callers_of_other_machines_may_use_addresses_and_short_names() {
+    for scene in
+        [Scene::new().with("Sidecar:AllowedCallers", "10.0.0.0/8"), Scene::new().with("environment", "Development")]
+    {
+        let sidecar = scene.start();
+        for host in ["sidecar", "sidecar:5000", "10.0.0.1:5000", "[fd00::1]"] {
+            Request::get(APP).header("Host", host).send(sidecar.address).expect(200);
+        }
+        for host in ["evil.example", "..localhost", "sidecar."] {
+            Request::get(APP).header("Host", host).send(sidecar.address).expect(403);
+        }
+    }
+}
+
+#[test]
+fn wider_callers_get_no_overrides_on_unauthenticated_endpoints() {
+    let scene = Scene::new().with("Sidecar:AllowedCallers", "10.0.0.0/8");
+    let sidecar = scene.start();
+    for endpoint in ["AuthorizationHeaderUnauthenticated", "DownstreamApiUnauthenticated"] {
+        sidecar.get(&format!("/{endpoint}/App")).expect(200);
+        sidecar.get(&format!("/{endpoint}/App?optionsOverride.AcceptHeader=text/csv")).expect(403);
+    }
 }
 
 #[test]

@@ -187,6 +187,9 @@ fn whom_an_agent_is_to_be_is_settled_before_anybody_is_asked() {
     let no_guid = "AgentUserId must be a valid GUID";
     for (query, detail) in [
         ("AgentUsername=u@x".to_owned(), "AgentUsername requires AgentIdentity to be specified"),
+        ("AgentId=x".to_owned(), "AgentId is unknown; did you mean AgentUserId?"),
+        (format!("AgentIdentiy={AGENT_ID}"), "AgentIdentiy is unknown; did you mean AgentIdentity?"),
+        (format!("{agent}&agentuser={ACCOUNT}"), "agentuser is unknown; did you mean AgentUserId?"),
         (format!("AgentIdentity=&AgentUsername={ACCOUNT}"), "AgentUsername requires AgentIdentity to be specified"),
         (format!("AgentUserId={id}"), "AgentUserId requires AgentIdentity to be specified"),
         ("AgentUserId=x".to_owned(), "AgentUserId requires AgentIdentity to be specified"),

@@ -144,6 +144,28 @@ fn every_cloud_directory_and_spelling_has_its_token_endpoint() {
 }
 
 #[test]
+fn a_user_flow_takes_the_place_of_the_registrations_policy() {
+    let flow = ("DownstreamApis:Flow:AcquireTokenOptions:UserFlow", "B2C_1_edit");
+    let domain = ("AzureAd:Domain", TENANT_DOMAIN);
+    let instance = ("AzureAd:Instance", "http://contoso.b2clogin.com/");
+    let authority = "http://contoso.b2clogin.com/tfp/contoso.onmicrosoft.com/B2C_1_susi/v2.0";
+    for settings in
+        [vec![instance, domain, ("AzureAd:SignUpSignInPolicyId", "B2C_1_susi")], vec![("AzureAd:Authority", authority)]]
+    {
+        let scopes = ("DownstreamApis:Flow:Scopes", "api://downstream/.default");
+        let world = World::new(&[settings, vec![flow, scopes]].concat());
+        let sidecar = world.start(&[]);
+        let own = sidecar.get(&APP.replace("/App", "/Flow")).token();
+        let other = sidecar.get(APP).token();
+        let endpoint = |policy: &str| format!("contoso.b2clogin.com/tfp/{TENANT_DOMAIN}/{policy}");
+        assert_eq!(world.asked(), [endpoint("B2C_1_edit"), endpoint("B2C_1_susi")]);
+        // Two policies, two tokens.
+        assert_ne!(own, other);
+        assert_eq!(sidecar.get(&APP.replace("/App", "/Flow")).token(), own);
+    }
+}
+
+#[test]
 fn a_customer_directory_has_one_tenant_whatever_is_asked_for() {
     let world = World::new(&[("AzureAd:Instance", "http://contoso.ciamlogin.com/")]);
     let sidecar = world.start(&[]);

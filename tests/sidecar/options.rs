@@ -200,6 +200,10 @@ fn what_is_malformed_is_named_and_asks_nobody() {
         (acquire("Tenant", "common?x"), "AcquireTokenOptions.Tenant: expected"),
         (acquire("Tenant", "common"), "AcquireTokenOptions.Tenant: expected"),
         (acquire("Tenant", "Organizations"), "AcquireTokenOptions.Tenant: expected"),
+        (acquire("Tenant", "consumers"), "AcquireTokenOptions.Tenant: expected"),
+        (acquire("ExtraQueryParameters.client_id", "x"), "a parameter other than the fields of the token request"),
+        (acquire("ManagedIdentity.UserAssignedClientId", "x"), "UserAssignedClientId: expected a GUID"),
+        ("optionsOverride.Tenant=x".to_owned(), "did you mean optionsOverride.AcquireTokenOptions.Tenant?"),
         (acquire("ForceRefresh", "yes"), "AcquireTokenOptions.ForceRefresh: expected true or false"),
         (acquire("CorrelationId", "x"), "AcquireTokenOptions.CorrelationId: expected a GUID"),
         (acquire("FmiPath", "a\nb"), "AcquireTokenOptions.FmiPath: expected"),
@@ -235,6 +239,7 @@ fn an_application_token_is_for_one_resource_as_a_whole() {
         ("api://downstream/.default", "api://downstream/.default"),
         ("api://downstream", "api://downstream/.default"),
         ("https://graph.microsoft.com", "https://graph.microsoft.com/.default"),
+        ("https://graph.microsoft.com/", "https://graph.microsoft.com//.default"),
         ("d0d0d0d0-1111-4222-8333-444455556666", "d0d0d0d0-1111-4222-8333-444455556666/.default"),
     ] {
         for target in [APP, &agent] {
@@ -252,7 +257,7 @@ fn an_application_token_is_for_one_resource_as_a_whole() {
         &["api://downstream/read"],
         &["/.default"],
         &[".default"],
-        &["https://graph.microsoft.com/"],
+        &["https://graph.microsoft.com//"],
         &["api://downstream/.default", "https://graph.microsoft.com/.default"],
         &["api://downstream/.default api://downstream/read"],
     ] {

@@ -8,7 +8,7 @@ use local_tenant::directory::{AGENT_ID, APP_ID, APP_SECRET, USER_IDENTITY_CLIENT
 use local_tenant::keys::{SigningKey, der_of_pem};
 use serde_json::json;
 
-use super::support::{Response, Scene, claims};
+use super::support::{Response, Scene, claims, command};
 use super::wire::{acquire, is_exactly, last, requests};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
@@ -44,6 +44,28 @@ pub fn bound(response: &Response, kid: &str) -> String {
     let token = header.strip_prefix("PoP ").unwrap_or_else(|| panic!("{header}"));
     assert_eq!(claims(token)["cnf"], json!({"kid": kid}));
     token.to_owned()
+}
+
+#[test]
+fn check_online_asks_for_bound_tokens_where_an_api_has_them() {
+    let scene = Scene::new()
+        .with("DownstreamApis:App:AcquireTokenOptions:PopPublicKey", REQ_CNF)
+        .with("DownstreamApis:Own:Scopes", "api://downstream/.default")
+        .with("DownstreamApis:Own:RequestAppToken", "true")
+        .with("DownstreamApis:Own:ProtocolScheme", "PoP");
+    let mut command = command();
+    command.args(["check", "--online"]);
+    for (key, value) in &scene.settings {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let requests = requests(&scene.tenant);
+    let bound: Vec<_> =
+        requests.iter().map(|request| (request.field("token_type"), request.field("req_cnf"))).collect();
+    assert_eq!(bound.len(), 2);
+    assert_eq!(bound[0], (Some("pop"), Some(REQ_CNF)));
+    assert!(bound[1].0 == Some("pop") && bound[1].1.is_some_and(|own| own != REQ_CNF), "{bound:?}");
 }
 
 #[test]

@@ -60,8 +60,7 @@ fn hundreds_of_cold_tokens_are_all_answered() {
 
 #[test]
 fn a_request_waits_its_turn_and_then_is_told_to_come_back() {
-    let scene =
-        Scene::new().with("Sidecar:Limits:UpstreamCalls", "2").with("Sidecar:Limits:QueueTimeout", "0.3");
+    let scene = Scene::new().with("Sidecar:Limits:UpstreamCalls", "2").with("Sidecar:Limits:QueueTimeout", "0.3");
     let sidecar = scene.start().with_keys();
     sidecar.get(APP).expect(200);
     let user = scene.user("alice");
@@ -86,8 +85,7 @@ fn a_request_waits_its_turn_and_then_is_told_to_come_back() {
 
 #[test]
 fn followers_of_a_queued_leader_get_its_result() {
-    let scene =
-        Scene::new().with("Sidecar:Limits:UpstreamCalls", "1").with("Sidecar:Limits:QueueTimeout", "0.5");
+    let scene = Scene::new().with("Sidecar:Limits:UpstreamCalls", "1").with("Sidecar:Limits:QueueTimeout", "0.5");
     let sidecar = scene.start();
     scene.tenant.fail(Fault::always(Kind::Token, Action::Hold));
     let mut first = begin(sidecar.address, &cold("a"));
@@ -112,8 +110,7 @@ fn one_hanging_api_does_not_hold_up_the_others() {
         .with("DownstreamApis:Hang:Scopes", "api://downstream/.default");
     let sidecar = scene.start();
     sidecar.get("/AuthorizationHeaderUnauthenticated/Hang").expect(200);
-    let _callers: Vec<_> =
-        (0..10).map(|_| begin(sidecar.address, "/DownstreamApiUnauthenticated/Hang")).collect();
+    let _callers: Vec<_> = (0..10).map(|_| begin(sidecar.address, "/DownstreamApiUnauthenticated/Hang")).collect();
     eventually("three calls hang", || called.load(Ordering::SeqCst) == 3);
     eventually("the others wait", || figure(&sidecar, "upstream_calls{state=\"waiting\"}") == 7);
     assert_eq!(figure(&sidecar, "upstream_calls{state=\"active\"}"), 3);
@@ -148,8 +145,7 @@ fn a_caller_that_left_the_queue_calls_nobody() {
 
 #[test]
 fn the_next_caller_asks_where_the_leader_left() {
-    let scene =
-        Scene::new().with("Sidecar:Limits:UpstreamCalls", "1").with("Sidecar:Limits:QueueTimeout", "60");
+    let scene = Scene::new().with("Sidecar:Limits:UpstreamCalls", "1").with("Sidecar:Limits:QueueTimeout", "60");
     let sidecar = scene.start();
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
     let mut first = begin(sidecar.address, &cold("a"));

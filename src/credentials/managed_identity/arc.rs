@@ -2,12 +2,12 @@
 //! page, section 2.3. A fake endpoint could name any file, so the path must be exactly where the agent
 //! keeps them.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::file;
 use crate::outbound::{OutResponse, challenge};
 
 /// Where the agent keeps its keys.
@@ -44,16 +44,12 @@ pub fn key_path(answer: &OutResponse, folder: &Path) -> Result<PathBuf, String> 
 /// `Basic` and the file's raw content, which is not encoded again.
 pub fn authorization(path: &Path) -> Result<Zeroizing<String>, String> {
     let refused = |reason: &str| format!("{}: {reason}", path.display());
-    let file = File::open(path)
-        .map_err(|error| refused(&format!("{error}; the program must run as root or in the group himds")))?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(refused("not a file"));
-    }
-    let mut key = Zeroizing::new(Vec::new());
-    file.take(MAX_KEY + 1).read_to_end(&mut key).map_err(|error| refused(&error.to_string()))?;
-    if key.len() > usize::try_from(MAX_KEY).unwrap_or(usize::MAX) {
-        return Err(refused("longer than 4096 bytes"));
-    }
+    let key = file::read(path, MAX_KEY).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+            refused(&format!("{error}; the program must run as root or in the group himds"))
+        }
+        _ => refused(&error.to_string()),
+    })?;
     let text = std::str::from_utf8(key.trim_ascii_end()).unwrap_or_default();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         return Err(refused("no key in printable ASCII"));

@@ -16,7 +16,8 @@ fn every_row_of_the_flow_table() {
     use Inbound::{AppOnly, None, User};
     let app = "optionsOverride.RequestAppToken=true";
     let user = "AgentIdentity=a&AgentUsername=u@x";
-    let identity = "optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=m";
+    let identity = "optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=\
+                    5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab";
     let key = "optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=k";
     let agent_app = &format!("AgentIdentity=a&{app}");
     let agent_key = &format!("AgentIdentity=a&{key}");
@@ -80,6 +81,9 @@ fn an_app_token_is_for_one_default_scope() {
         ("api://app/.default", "api://app/.default"),
         ("https://management.azure.com//.default", "https://management.azure.com//.default"),
         ("https://graph.microsoft.com", "https://graph.microsoft.com/.default"),
+        // A v1 resource ends in a slash, which its audience keeps.
+        ("https://management.azure.com/", "https://management.azure.com//.default"),
+        ("api://app/", "api://app//.default"),
         ("api://AzureADTokenExchange", "api://AzureADTokenExchange/.default"),
         (guid, &format!("{guid}/.default")),
     ] {
@@ -90,8 +94,10 @@ fn an_app_token_is_for_one_default_scope() {
         &["/.default"],
         &[".default"],
         &["https://graph.microsoft.com/User.Read"],
-        &["https://graph.microsoft.com/"],
+        &["https://graph.microsoft.com//"],
+        &["https://graph.microsoft.com/?x"],
         &["https://"],
+        &["https:///"],
         &["://x"],
         &["graph.microsoft.com"],
         &["https://a/.default", "https://b/.default"],
@@ -115,7 +121,7 @@ fn an_app_token_is_issued_by_one_tenant() {
         let flow = if user { Flow::OnBehalfOf } else { Flow::ClientCredentials };
         flow.scopes(&options).is_err()
     };
-    for tenant in ["common", "Organizations"] {
+    for tenant in ["common", "Organizations", "consumers"] {
         assert!(refused(tenant, false), "{tenant}");
         assert!(!refused(tenant, true), "{tenant}");
     }

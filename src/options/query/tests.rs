@@ -10,6 +10,9 @@ fn refused(pair: &str) -> String {
     parse(&format!("optionsOverride.{pair}")).expect_err(pair)
 }
 
+const TOKEN_FIELD: &str =
+    "a parameter other than the fields of the token request (client_id, scope, grant_type and the like)";
+
 #[test]
 fn every_key_is_read_in_any_case() {
     let guid = "5F0A5B1C-8A3E-4D0B-9B1E-0123456789AB";
@@ -25,7 +28,7 @@ fn every_key_is_read_in_any_case() {
          &optionsOverride.AcquireTokenOptions.PopPublicKey=abc&optionsOverride.AcquireTokenOptions.PopClaim=%7B%7D\
          &optionsOverride.AcquireTokenOptions.FmiPath=a/b\
          &optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=k\
-         &optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=m\
+         &optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=5F0A5B1C-8A3E-4D0B-9B1E-0123456789AB\
          &optionsOverride.AcquireTokenOptions.ExtraQueryParameters.dc=x&agentidentity=a&AGENTUSERID={guid}"
     );
     let map = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
@@ -49,7 +52,7 @@ fn every_key_is_read_in_any_case() {
         pop_claims: Some("{}".into()),
         fmi_path: Some("a/b".into()),
         session_key: Some("k".into()),
-        managed_identity: Some(ManagedIdentity { client_id: Some("m".into()) }),
+        managed_identity: Some(ManagedIdentity { client_id: Some("5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab".into()) }),
         token_query: map("dc", "x"),
     };
     assert_eq!(parse(&query), Ok(expected));
@@ -113,11 +116,38 @@ fn an_unknown_override_is_named_with_its_nearest_neighbour() {
         ("AcquireTokenOptions.AuthenticationOptionsName=x", "AcquireTokenOptions.AuthenticationScheme"),
         ("CustomHeader=x", "CustomHeader.<Name>"),
         ("CustomHeader[X]=x", "CustomHeader.<Name>"),
+        // The same last part goes before the fewest changed letters.
+        ("Tenant=x", "AcquireTokenOptions.Tenant"),
+        ("claims=x", "AcquireTokenOptions.Claims"),
+        ("AcquireTokenOption.FmiPath=x", "AcquireTokenOptions.FmiPath"),
+        ("ManagedIdentity.UserAssignedClientId=x", "AcquireTokenOptions.ManagedIdentity.UserAssignedClientId"),
+        ("AcquireTokenOptions.Scopes=x", "Scopes"),
+        // A name alone is measured against the last parts.
+        ("Tenat=x", "AcquireTokenOptions.Tenant"),
+        ("CorrelationID2=x", "AcquireTokenOptions.CorrelationId"),
         ("Scope=", "Scopes"),
     ] {
         let key = pair.split('=').next().unwrap_or_default();
         assert_eq!(refused(pair), format!("optionsOverride.{key} is unknown; did you mean optionsOverride.{nearest}?"));
     }
+}
+
+#[test]
+fn an_unknown_agent_key_never_ends_in_another_identity() {
+    for (query, key, nearest) in [
+        ("AgentId=x", "AgentId", "AgentUserId"),
+        ("AgentIdentiy=x", "AgentIdentiy", "AgentIdentity"),
+        ("AgentIdentity=a&AgentUser=u", "AgentUser", "AgentUserId"),
+        ("AGENTUSERNAM=u", "AGENTUSERNAM", "AgentUsername"),
+        ("AgentIdentity=a&agent=", "agent", "AgentUserId"),
+        ("Agent%49d=x", "AgentId", "AgentUserId"),
+        ("+AgentIdentity=x", " AgentIdentity", "AgentIdentity"),
+        ("optionsOverride.AgentIdentity=x", "optionsOverride.AgentIdentity", "AgentIdentity"),
+        ("other=1&Agent-Identity", "Agent-Identity", "AgentIdentity"),
+    ] {
+        assert_eq!(parse(query), Err(format!("{key} is unknown; did you mean {nearest}?")), "{query}");
+    }
+    assert!(parse("agen=x&user-agent=y").unwrap().is_empty());
 }
 
 #[test]
@@ -127,8 +157,11 @@ fn a_malformed_override_names_its_key_and_what_was_expected() {
         ("RequestAppToken=yes", "true or false"),
         ("AcquireTokenOptions.ForceRefresh=tru", "true or false"),
         ("AcquireTokenOptions.CorrelationId=x", "a GUID"),
-        ("AcquireTokenOptions.Tenant=a%2Fb", "a tenant's GUID or domain name"),
-        ("AcquireTokenOptions.Tenant=contoso", "a tenant's GUID or domain name"),
+        ("AcquireTokenOptions.Tenant=a%2Fb", "a tenant's GUID or domain name, common, organizations or consumers"),
+        ("AcquireTokenOptions.Tenant=contoso", "a tenant's GUID or domain name, common, organizations or consumers"),
+        ("AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=m", "a GUID"),
+        ("AcquireTokenOptions.ExtraQueryParameters.Client_ID=x", TOKEN_FIELD),
+        ("AcquireTokenOptions.ExtraQueryParameters.grant_type=x", TOKEN_FIELD),
         ("AcquireTokenOptions.Claims=%7B", "a JSON object"),
         ("AcquireTokenOptions.Claims=[]", "a JSON object"),
         ("AcquireTokenOptions.PopClaims=x", "a JSON object"),

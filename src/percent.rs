@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Undoes the coding of a key or value of a query. `None`: a `%` without two hex digits, or no UTF-8.
-pub(super) fn decode_form(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode_form(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }
@@ -11,7 +11,7 @@ pub(super) fn decode_form(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Undoes the coding of a path, once. `None` as for [`decode_form`].
-pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }
@@ -41,13 +41,13 @@ const fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Appends `text` with everything encoded but the unreserved characters (RFC 3986 §2.3).
-pub(super) fn encode_component(out: &mut String, text: &str) {
+pub fn encode_component(out: &mut String, text: &str) {
     encode(out, text, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
 }
 
 /// Appends `text`, which may be encoded in part already, with everything encoded that no URL may hold
 /// (RFC 3986 §2): blanks, quotes, braces, what is not ASCII.
-pub(super) fn encode_rest(out: &mut String, text: &str) {
+pub fn encode_rest(out: &mut String, text: &str) {
     encode(out, text, |byte| {
         byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#')
     });

@@ -1,0 +1,66 @@
+//! The one way in which settings, certificates, keys and tokens are read from files.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// What editors on Windows put before UTF-8 text. No binary format that is read here begins with it: DER begins with 0x30.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The file's content, at most `limit` bytes, without a byte order mark.
+///
+/// # Errors
+/// Why it cannot be read, without its name. `NotFound` where there is no such file.
+pub fn read(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    // Room for everything at once, so that growing leaves no copy of a secret behind.
+    let room = usize::try_from(metadata.len().min(limit).saturating_add(1)).unwrap_or(0);
+    let mut content = Zeroizing::new(Vec::with_capacity(room));
+    file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("longer than {limit} bytes")));
+    }
+    if content.starts_with(BYTE_ORDER_MARK) {
+        content.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        for (content, text) in [
+            (&b"\xef\xbb\xbfx"[..], &b"x"[..]),
+            (b"\xef\xbb\xbf\xef\xbb\xbfx", b"\xef\xbb\xbfx"),
+            (b"\xef\xbb", b"\xef\xbb"),
+            (b"x\xef\xbb\xbf", b"x\xef\xbb\xbf"),
+            (b"\xef\xbb\xbf", b""),
+            (b"", b""),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(read(&path, 100).unwrap().as_slice(), text, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn folders_and_large_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        std::fs::write(&path, [b'x'; 10]).unwrap();
+        assert_eq!(read(&path, 10).unwrap().len(), 10);
+        assert_eq!(read(&path, 9).unwrap_err().to_string(), "longer than 9 bytes");
+        assert_eq!(read(folder.path(), 10).unwrap_err().to_string(), "not a file");
+        assert_eq!(read(&folder.path().join("absent"), 10).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,280 @@
+//! What a value may look like that an operator configures and a caller overrides: one rule for both, told in the same
+//! words. Each check takes decoded text and says what was expected.
+
+use serde_json::{Map, Value};
+
+use crate::outbound::header;
+use crate::url::Url;
+use crate::{guid, percent};
+
+/// What was expected instead, in words that follow "expected".
+pub type Expected = &'static str;
+
+/// Members of a signed HTTP request that the sidecar writes itself.
+pub const SIGNED_MEMBERS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
+
+/// Fields of token requests (RFC 6749 §4, RFC 7521 §4.2, RFC 8693 §2.1, and Entra's own). A parameter of the endpoint's
+/// URL with one of these names would compete with the field that the sidecar sends.
+const TOKEN_FIELDS: &[&str] = &[
+    "actor_token",
+    "actor_token_type",
+    "assertion",
+    "audience",
+    "claims",
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_info",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
+    "fmi_path",
+    "grant_type",
+    "password",
+    "redirect_uri",
+    "refresh_token",
+    "req_cnf",
+    "requested_token_type",
+    "requested_token_use",
+    "resource",
+    "scope",
+    "subject_token",
+    "subject_token_type",
+    "token_type",
+    "user_federated_identity_credential",
+    "user_id",
+    "username",
+];
+
+/// Longer than any method in the IANA registry by half.
+const MAX_METHOD: usize = 32;
+/// Well under what servers take for a whole head.
+const MAX_HEADER_VALUE: usize = 8 * 1024;
+/// A user principal name has at most 113 characters, a path or session key some hundred.
+const MAX_TEXT: usize = 2 * 1024;
+/// RFC 1035 §2.3.4.
+const MAX_DOMAIN: usize = 253;
+/// RFC 1035 §2.3.4.
+const MAX_LABEL: usize = 63;
+
+/// `true` or `false` in any case, and nothing else: the original refuses `1` and `yes` as well.
+pub fn boolean(text: &str) -> Result<bool, Expected> {
+    match text.trim() {
+        text if text.eq_ignore_ascii_case("true") => Ok(true),
+        text if text.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err("true or false"),
+    }
+}
+
+/// The method in upper case. `CONNECT` would open a tunnel and `TRACE` echoes the token (RFC 9110 §9.3.6, §9.3.8).
+pub fn method(text: &str) -> Result<String, Expected> {
+    let method = text.to_ascii_uppercase();
+    if !header::is_token(&method) || method.len() > MAX_METHOD {
+        return Err("the name of an HTTP method");
+    }
+    if matches!(method.as_str(), "CONNECT" | "TRACE") {
+        return Err("an HTTP method other than CONNECT and TRACE");
+    }
+    Ok(method)
+}
+
+/// The name of a header that a configuration or a caller may add to a request.
+pub fn header_name(name: &str) -> Result<(), Expected> {
+    if !header::is_token(name) {
+        return Err("an HTTP header name after the dot");
+    }
+    if header::is_reserved(name) {
+        return Err("a header that callers may set (this one is reserved)");
+    }
+    Ok(())
+}
+
+/// The value of a header field.
+pub fn header_value(text: &str) -> Result<(), Expected> {
+    if header::is_value(text) && text.len() <= MAX_HEADER_VALUE {
+        Ok(())
+    } else {
+        Err("a header value of at most 8 KiB of visible ASCII characters")
+    }
+}
+
+/// `type/subtype` with or without parameters (RFC 9110 §8.3.1).
+pub fn media_type(text: &str) -> Result<(), Expected> {
+    header_value(text)?;
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    match essence.split_once('/') {
+        Some((kind, subtype)) if header::is_token(kind) && header::is_token(subtype) => Ok(()),
+        _ => Err("a media type such as application/json"),
+    }
+}
+
+/// A tenant in its normal form: a GUID or a domain name, or one of the words that stand for several tenants.
+pub fn tenant(text: &str) -> Result<String, Expected> {
+    if let Some(guid) = guid::parse(text) {
+        return Ok(guid);
+    }
+    if is_meta_tenant(text) || (text.contains('.') && is_domain(text)) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("a tenant's GUID or domain name, common, organizations or consumers")
+}
+
+/// Whether the text names a class of tenants rather than one.
+pub fn is_meta_tenant(text: &str) -> bool {
+    ["common", "organizations", "consumers"].iter().any(|meta| text.eq_ignore_ascii_case(meta))
+}
+
+/// Letters, digits and hyphens between dots, no label empty (RFC 1123 §2.1); underscores too, as networks of containers
+/// have them.
+pub fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.len() <= MAX_DOMAIN && text.split('.').all(label)
+}
+
+/// One or several scopes (RFC 6749 §3.3): a scope holds no blank, so that a value with blanks is several.
+pub fn scopes(text: &str) -> Result<impl Iterator<Item = String>, Expected> {
+    let allowed = |byte: u8| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~' | b' ');
+    if !text.bytes().all(allowed) {
+        return Err("a scope of visible ASCII characters");
+    }
+    Ok(text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned))
+}
+
+/// Text for a form field or a look-up: anything but control characters.
+pub fn plain(text: &str) -> Result<(), Expected> {
+    if text.len() > MAX_TEXT || text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err("text of at most 2 KiB without control characters");
+    }
+    Ok(())
+}
+
+/// A base URL, whose path no server reads as a step up. It may hold a query.
+pub fn base_url(text: &str) -> Result<Url, Expected> {
+    let url = Url::parse(text)?;
+    confined(&url.path)?;
+    Ok(url)
+}
+
+/// The name of a query parameter that a token endpoint's URL gets.
+pub fn token_parameter(name: &str) -> Result<(), Expected> {
+    if TOKEN_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name.trim())) {
+        return Err(
+            "a parameter other than the fields of the token request (client_id, scope, grant_type and the like)",
+        );
+    }
+    Ok(())
+}
+
+/// Whether a `RelativePath`, which may hold a query, stays below whatever base URL it is appended to.
+pub fn relative_path(text: &str) -> Result<(), Expected> {
+    if text.contains('#') {
+        return Err("a path without a fragment");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("a path without control characters");
+    }
+    if text.contains('\\') {
+        return Err("a path without backslashes");
+    }
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    if percent::decode(query).is_none() {
+        return Err("a query that is percent-encoded UTF-8");
+    }
+    if has_scheme(path) || percent::decode(path).is_some_and(|decoded| has_scheme(&decoded)) {
+        return Err("a path without a scheme");
+    }
+    confined(path)
+}
+
+/// Whether a path has no segment that a server could take for a step up or sideways. It is judged as a server
+/// sees it, after one percent-decoding; there `/` and `\` both separate, and `;` starts a segment's parameters
+/// (RFC 3986 §3.3).
+pub fn confined(path: &str) -> Result<(), Expected> {
+    let Some(decoded) = percent::decode(path) else {
+        return Err("a path that is percent-encoded UTF-8");
+    };
+    if decoded.chars().any(char::is_control) {
+        return Err("a path without control characters");
+    }
+    if decoded.contains('\\') {
+        return Err("a path without backslashes");
+    }
+    // The one slash that a path may start with is the separator; an encoded one after it would make two.
+    let below = path.strip_prefix('/').unwrap_or(path);
+    if decoded.contains("//") || below.starts_with("%2f") || below.starts_with("%2F") {
+        return Err("a path without //");
+    }
+    let name = |segment: &str| segment.split(';').next().unwrap_or_default().trim().to_owned();
+    if decoded.split('/').any(|segment| matches!(name(segment).as_str(), "." | "..")) {
+        return Err("a path without the segments . and ..");
+    }
+    Ok(())
+}
+
+/// Whether a reference starts with a scheme (RFC 3986 §3.1, §4.2): a colon in a later segment is none.
+fn has_scheme(path: &str) -> bool {
+    let Some((scheme, _)) = path.split_once(':') else { return false };
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
+/// Whether the text is one JSON object without the members `refused`.
+pub fn json_object(text: &str, refused: &[&str]) -> Result<(), Expected> {
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| "a JSON object")?;
+    if refused.iter().any(|name| object.contains_key(*name)) {
+        return Err("a JSON object without the members at, ts, m, u, p, q, h, b and cnf");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_a_guid_or_a_domain() {
+        for text in ["contoso.onmicrosoft.com", "5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab", "common", "Organizations"] {
+            assert_eq!(tenant(text), Ok(text.to_ascii_lowercase()), "{text}");
+        }
+        let long = format!("{}.com", "a".repeat(250));
+        for text in ["", "contoso", "a/b.com", "..", "a..b", ".a", "a.b?x", "a.b#", "a b.com", "-a.b", "a-.b", &long] {
+            assert!(tenant(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_an_object_and_nothing_after_it() {
+        for text in ["{}", " {\"a\":1} ", "{\"access_token\":{\"nbf\":{\"essential\":true}}}"] {
+            assert_eq!(json_object(text, &[]), Ok(()), "{text}");
+        }
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(500), "]".repeat(500));
+        for text in ["", "[]", "1", "\"a\"", "null", "{", "{}x", "{}{}", "{a:1}", "{\"a\":1,}", &deep] {
+            assert_eq!(json_object(text, &[]), Err("a JSON object"), "{text}");
+        }
+        assert!(json_object("{\"cnf\":1}", &["cnf"]).is_err());
+        assert!(json_object("{\"\\u0063nf\":1}", &["cnf"]).is_err());
+    }
+
+    #[test]
+    fn methods_are_tokens_that_open_no_tunnel() {
+        assert_eq!(method("patch").as_deref(), Ok("PATCH"));
+        assert_eq!(method("M-SEARCH").as_deref(), Ok("M-SEARCH"));
+        let (at, above) = ("A".repeat(MAX_METHOD), "A".repeat(MAX_METHOD + 1));
+        assert!(method(&at).is_ok());
+        for text in ["", "GET /", "GET\r\n", "Connect", "TRACE", "G\u{e9}T", &above] {
+            assert!(method(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn header_values_have_a_length() {
+        assert!(header_value(&"v".repeat(MAX_HEADER_VALUE)).is_ok());
+        assert!(header_value(&"v".repeat(MAX_HEADER_VALUE + 1)).is_err());
+    }
+}
