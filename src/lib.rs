@@ -21,6 +21,7 @@ pub mod file;
 pub mod guid;
 pub mod healthcheck;
 pub mod http;
+pub mod json_text;
 pub mod jwks;
 pub mod jwt;
 pub mod log;

@@ -80,7 +80,7 @@ pub fn downstream_answer(data: &[u8]) {
     let headers = vec![("content-type".to_owned(), kind.to_vec()), ("x-other".to_owned(), kind.to_vec())];
     let answer = OutResponse { status: 200, headers, body: body.to_vec() };
     for values in [HeaderValues::Joined, HeaderValues::Arrays] {
-        let json: Value = serde_json::from_slice(&render(&answer, values)).unwrap();
+        let json: Value = serde_json::from_slice(&render(answer.clone(), values)).unwrap();
         match (json["content"].as_str(), json["contentEncoding"].as_str()) {
             (None, None) => assert!(body.is_empty() && json["content"].is_null()),
             (Some(text), Some("base64")) => assert_eq!(STANDARD.decode(text).unwrap(), body),

@@ -1,13 +1,17 @@
 //! A downstream answer as the JSON that callers get:
-//! `{"statusCode":…,"headers":{…},"content":…}`. It is written straight into one buffer, since content may be large.
+//! `{"statusCode":…,"headers":{…},"content":…}`. It is made piece by piece out of the raw body while it is sent, and
+//! never held beside it: a body of control characters would be six times as large.
 
 use std::fmt;
+use std::sync::Arc;
 
-use base64::display::Base64Display;
+use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::ser::{Serialize, SerializeMap as _, SerializeStruct as _, Serializer};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::{OutResponse, charset, header};
+use super::charset::{self, Charset};
+use super::{AnswerMemory, OutResponse, header};
+use crate::json_text;
 
 /// How header values are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,33 +23,148 @@ pub enum HeaderValues {
 }
 
 /// The result of a downstream call, whatever its status was.
-pub fn render(answer: &OutResponse, values: HeaderValues) -> Vec<u8> {
-    // Escapes aside, text grows by nothing and base64 by a third.
-    let mut json = Vec::with_capacity(answer.body.len() + answer.body.len() / 3 + 1024);
-    // Memory takes every write, and every key is a string.
-    let written = serde_json::to_writer(&mut json, &Answer { answer, values });
-    debug_assert!(written.is_ok(), "{written:?}");
+#[derive(Debug)]
+pub struct Rendered {
+    /// What comes before the content, and how much of it has been made.
+    head: Vec<u8>,
+    head_made: usize,
+    content: Content,
+    body: Vec<u8>,
+    /// How much of the body has been made into content.
+    at: usize,
+    tail: &'static [u8],
+    length: usize,
+    /// The memory that the body takes of the budget.
+    _memory: Option<Arc<AnswerMemory>>,
+}
+
+/// How a body is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Null,
+    Text(Charset),
+    Base64,
+}
+
+/// Bytes that fill three quarters of this many characters of base64, and none is left over.
+const BASE64_UNIT: usize = 3;
+
+impl Rendered {
+    /// `memory` is what the answer's body was read into.
+    pub fn new(answer: OutResponse, values: HeaderValues, memory: Option<Arc<AnswerMemory>>) -> Self {
+        let mut head = format!("{{\"statusCode\":{},\"headers\":", answer.status).into_bytes();
+        // Memory takes every write, and every key is a string.
+        let written = serde_json::to_writer(&mut head, &Fields { answer: &answer, values });
+        debug_assert!(written.is_ok(), "{written:?}");
+        head.extend_from_slice(b",\"content\":");
+        let (content, at) = content(&answer);
+        let rest = &answer.body[at..];
+        let (tail, length): (&[u8], usize) = match content {
+            Content::Null => (b"null}", 0),
+            Content::Text(Charset::Utf8) => (b"\"}", json_text::escaped_len(rest)),
+            Content::Text(charset) => (b"\"}", decoded_len(charset, rest)),
+            Content::Base64 => (b"\",\"contentEncoding\":\"base64\"}", rest.len().div_ceil(BASE64_UNIT) * 4),
+        };
+        if content != Content::Null {
+            head.push(b'"');
+        }
+        let length = head.len() + length + tail.len();
+        Self { head, head_made: 0, content, body: answer.body, at, tail, length, _memory: memory }
+    }
+
+    /// Its length in bytes.
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it is empty, which it never is.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Appends the next piece, at most `room` bytes; nothing once all are made. `room` is at least 4 KiB.
+    pub fn fill(&mut self, out: &mut Vec<u8>, room: usize) {
+        let end = out.len() + room;
+        let head = &self.head[self.head_made..];
+        let taken = head.len().min(room);
+        out.extend_from_slice(&head[..taken]);
+        self.head_made += taken;
+        if self.head_made < self.head.len() {
+            return;
+        }
+        let rest = &self.body[self.at..];
+        let room = end - out.len();
+        self.at += match self.content {
+            Content::Null => rest.len(),
+            Content::Text(Charset::Utf8) => json_text::push_escaped(out, rest, room),
+            Content::Text(charset) => push_decoded(out, charset, rest, room),
+            Content::Base64 => push_base64(out, rest, room),
+        };
+        if self.at == self.body.len() && end - out.len() >= self.tail.len() {
+            out.extend_from_slice(std::mem::take(&mut self.tail));
+        }
+    }
+}
+
+/// All of it at once: for those who have the memory.
+pub fn render(answer: OutResponse, values: HeaderValues) -> Vec<u8> {
+    let mut rendered = Rendered::new(answer, values, None);
+    let mut json = Vec::with_capacity(rendered.len());
+    while json.len() < rendered.len() {
+        rendered.fill(&mut json, 64 * 1024);
+    }
     json
 }
 
-struct Answer<'a> {
-    answer: &'a OutResponse,
-    values: HeaderValues,
+/// What the body is, and where it begins.
+fn content(answer: &OutResponse) -> (Content, usize) {
+    if answer.body.is_empty() {
+        return (Content::Null, 0);
+    }
+    let coded = |(name, value): &(String, Vec<u8>)| {
+        name == "content-encoding" && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+    };
+    let text = if answer.headers.iter().any(coded) {
+        None
+    } else {
+        charset::detect(answer.header("content-type").unwrap_or_default(), &answer.body)
+    };
+    text.map_or((Content::Base64, 0), |text| (Content::Text(text.charset), text.start))
 }
 
-impl Serialize for Answer<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let content = content(self.answer);
-        let coded = matches!(content, Content::Binary(_));
-        let mut object = serializer.serialize_struct("Answer", if coded { 4 } else { 3 })?;
-        object.serialize_field("statusCode", &self.answer.status)?;
-        object.serialize_field("headers", &Fields { answer: self.answer, values: self.values })?;
-        object.serialize_field("content", &content)?;
-        if coded {
-            object.serialize_field("contentEncoding", "base64")?;
-        }
-        object.end()
+fn decoded_len(charset: Charset, mut rest: &[u8]) -> usize {
+    let (mut length, mut buffer) = (0, [0; 4]);
+    while let Some((character, bytes)) = charset.first(rest) {
+        length += json_text::escaped_len(character.encode_utf8(&mut buffer).as_bytes());
+        rest = &rest[bytes..];
     }
+    length
+}
+
+/// Appends characters of another charset than UTF-8 while there is room: how many bytes of the body they were.
+fn push_decoded(out: &mut Vec<u8>, charset: Charset, body: &[u8], room: usize) -> usize {
+    /// As long as a character becomes by an escape.
+    const LONGEST: usize = 6;
+    let (end, mut at, mut buffer) = (out.len() + room, 0, [0; 4]);
+    while end - out.len() >= LONGEST
+        && let Some((character, bytes)) = charset.first(&body[at..])
+    {
+        json_text::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), LONGEST);
+        at += bytes;
+    }
+    at
+}
+
+/// Appends whole units of base64 while there is room, and what is left over at the end: how many bytes they were.
+fn push_base64(out: &mut Vec<u8>, body: &[u8], room: usize) -> usize {
+    let most = room / 4 * BASE64_UNIT;
+    let taken = if body.len() <= most { body.len() } else { most };
+    let start = out.len();
+    out.resize(start + taken.div_ceil(BASE64_UNIT) * 4, 0);
+    // There is room for exactly what is written.
+    let written = STANDARD.encode_slice(&body[..taken], &mut out[start..]);
+    debug_assert!(written.is_ok(), "{written:?}");
+    taken
 }
 
 /// The header fields, in the order of their first appearance.
@@ -123,43 +242,13 @@ impl Serialize for Joined<'_> {
     }
 }
 
-enum Content<'a> {
-    None,
-    Text(charset::Text<'a>),
-    Binary(&'a [u8]),
-}
-
-fn content(answer: &OutResponse) -> Content<'_> {
-    let encoded = answer
-        .headers
-        .iter()
-        .any(|(name, value)| name == "content-encoding" && !value.trim_ascii().eq_ignore_ascii_case(b"identity"));
-    if answer.body.is_empty() {
-        return Content::None;
-    }
-    let text =
-        if encoded { None } else { charset::decode(answer.header("content-type").unwrap_or_default(), &answer.body) };
-    text.map_or(Content::Binary(&answer.body), Content::Text)
-}
-
-impl Serialize for Content<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None => serializer.serialize_none(),
-            Self::Text(charset::Text::Utf8(text)) => serializer.serialize_str(text),
-            Self::Text(text) => serializer.collect_str(text),
-            Self::Binary(bytes) => serializer.collect_str(&Base64Display::new(bytes, &STANDARD)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn render_with(values: HeaderValues, headers: &[(&str, &str)], body: &[u8]) -> String {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-        String::from_utf8(render(&OutResponse { status: 200, headers, body: body.to_vec() }, values)).unwrap()
+        String::from_utf8(render(OutResponse { status: 200, headers, body: body.to_vec() }, values)).unwrap()
     }
 
     fn content(headers: &[(&str, &str)], body: &[u8]) -> String {
@@ -208,7 +297,7 @@ mod tests {
     #[test]
     fn a_header_that_is_no_utf8_is_latin_1() {
         let headers = vec![("x".to_owned(), b"\xe9\"".to_vec()), ("y".to_owned(), "\u{e9}".as_bytes().to_vec())];
-        let json = render(&OutResponse { status: 404, headers, body: Vec::new() }, HeaderValues::Joined);
+        let json = render(OutResponse { status: 404, headers, body: Vec::new() }, HeaderValues::Joined);
         assert_eq!(
             json,
             "{\"statusCode\":404,\"headers\":{\"x\":\"\u{e9}\\\"\",\"y\":\"\u{e9}\"},\"content\":null}".as_bytes()
@@ -227,9 +316,34 @@ mod tests {
     }
 
     #[test]
-    fn a_large_binary_answer_costs_less_than_twice_its_size_more() {
-        let body = vec![0xff; 3_000_000];
-        let json = render(&OutResponse { status: 200, headers: Vec::new(), body }, HeaderValues::Joined);
-        assert!(json.capacity() < 6_000_000, "{}", json.capacity());
+    fn every_size_of_piece_gives_the_same_answer() {
+        let bodies: [(&str, &[u8]); 5] = [
+            ("text/plain", "a\"\\\n\u{1}\u{e9}\u{1f600}".as_bytes()),
+            ("text/plain; charset=latin1", b"caf\xe9\"\x01\x80"),
+            ("text/plain; charset=windows-1252", b"\x80\x01\"\xe9"),
+            ("text/plain; charset=utf-16le", b"\x3d\xd8\x00\xde\"\0\x01\0"),
+            ("image/png", b"\x89PNG\0\x01"),
+        ];
+        for (content_type, unit) in bodies {
+            for repeated in [1, 700, 4000] {
+                let headers = vec![("content-type".to_owned(), content_type.as_bytes().to_vec())];
+                let answer = OutResponse { status: 200, headers, body: unit.repeat(repeated) };
+                let whole = render(answer.clone(), HeaderValues::Joined);
+                assert!(serde_json::from_slice::<serde_json::Value>(&whole).is_ok(), "{content_type}");
+                for room in [4096, 4097, 5000, 65_536] {
+                    let mut rendered = Rendered::new(answer.clone(), HeaderValues::Joined, None);
+                    let mut json = Vec::new();
+                    loop {
+                        let before = json.len();
+                        rendered.fill(&mut json, room);
+                        assert!(json.len() - before <= room);
+                        if json.len() == before {
+                            break;
+                        }
+                    }
+                    assert!(json == whole && json.len() == rendered.len(), "{content_type} {repeated} {room}");
+                }
+            }
+        }
     }
 }

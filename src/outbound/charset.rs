@@ -1,18 +1,23 @@
 //! A body as text: by the charset of its `Content-Type`, else as UTF-8. What does not decode without loss is no text.
 
-use std::fmt::{self, Write as _};
-
-/// A body that is text. Displaying it decodes it, so that no copy is made.
+/// How the bytes of a body are text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Text<'a> {
-    /// As it is, without a byte order mark.
-    Utf8(&'a str),
+pub(super) enum Charset {
+    Utf8,
     /// Every byte its own code point.
-    Latin1(&'a [u8]),
+    Latin1,
     /// Latin-1 with letters and signs where that has controls.
-    Windows1252(&'a [u8]),
+    Windows1252,
     /// Code units; checked to be well formed.
-    Utf16(&'a [u8], Endian),
+    Utf16(Endian),
+}
+
+/// A body that is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub charset: Charset,
+    /// Where it begins: behind a byte order mark.
+    pub start: usize,
 }
 
 /// The order of the bytes of a code unit.
@@ -30,36 +35,37 @@ const WINDOWS_1252: [char; 32] = [
     '\u{178}',
 ];
 
-/// The body as text of the charset that the type names. `None`: not decodable.
-pub(super) fn decode<'a>(content_type: &str, body: &'a [u8]) -> Option<Text<'a>> {
-    let charset = parameter(content_type).unwrap_or("utf-8").to_ascii_lowercase();
-    match charset.as_str() {
+/// What makes the body text of the charset that the type names. `None`: it does not decode.
+pub(super) fn detect(content_type: &str, body: &[u8]) -> Option<Text> {
+    let text = |charset, mark: &[u8]| {
+        let start = if body.starts_with(mark) { mark.len() } else { 0 };
+        Text { charset, start }
+    };
+    let utf16 = |endian, mark: &[u8]| {
+        let text = text(Charset::Utf16(endian), mark);
+        is_utf16(&body[text.start..], endian).then_some(text)
+    };
+    match parameter(content_type).unwrap_or("utf-8").to_ascii_lowercase().as_str() {
         "utf-8" | "utf8" => {
-            let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-            std::str::from_utf8(text).ok().map(Text::Utf8)
+            let text = text(Charset::Utf8, b"\xef\xbb\xbf");
+            std::str::from_utf8(&body[text.start..]).is_ok().then_some(text)
         }
-        "us-ascii" | "ascii" => std::str::from_utf8(body).ok().filter(|text| text.is_ascii()).map(Text::Utf8),
-        "iso-8859-1" | "latin1" => Some(Text::Latin1(body)),
+        "us-ascii" | "ascii" => body.is_ascii().then_some(text(Charset::Utf8, b"")),
+        "iso-8859-1" | "latin1" => Some(text(Charset::Latin1, b"")),
         "windows-1252" | "cp1252" => {
             let defined = |byte: &u8| !matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d);
-            body.iter().all(defined).then_some(Text::Windows1252(body))
+            body.iter().all(defined).then_some(text(Charset::Windows1252, b""))
         }
-        "utf-16" => match body {
-            [0xfe, 0xff, rest @ ..] => utf16(rest, Endian::Big),
-            [0xff, 0xfe, rest @ ..] => utf16(rest, Endian::Little),
-            // RFC 2781 §4.3 says big-endian; what is sent without a mark is little-endian (WHATWG Encoding §4.2).
-            _ => utf16(body, Endian::Little),
-        },
-        "utf-16le" => utf16(body.strip_prefix(b"\xff\xfe").unwrap_or(body), Endian::Little),
-        "utf-16be" => utf16(body.strip_prefix(b"\xfe\xff").unwrap_or(body), Endian::Big),
+        "utf-16" if body.starts_with(b"\xfe\xff") => utf16(Endian::Big, b"\xfe\xff"),
+        // RFC 2781 §4.3 says big-endian; what is sent without a mark is little-endian (WHATWG Encoding §4.2).
+        "utf-16" | "utf-16le" => utf16(Endian::Little, b"\xff\xfe"),
+        "utf-16be" => utf16(Endian::Big, b"\xfe\xff"),
         _ => None,
     }
 }
 
-fn utf16(body: &[u8], endian: Endian) -> Option<Text<'_>> {
-    let whole = body.len().is_multiple_of(2);
-    let well_formed = || char::decode_utf16(units(body, endian)).all(|unit| unit.is_ok());
-    (whole && well_formed()).then_some(Text::Utf16(body, endian))
+fn is_utf16(body: &[u8], endian: Endian) -> bool {
+    body.len().is_multiple_of(2) && char::decode_utf16(units(body, endian)).all(|unit| unit.is_ok())
 }
 
 fn units(body: &[u8], endian: Endian) -> impl Iterator<Item = u16> {
@@ -69,26 +75,31 @@ fn units(body: &[u8], endian: Endian) -> impl Iterator<Item = u16> {
     })
 }
 
+impl Charset {
+    /// The first character of what is left of a body, and how many bytes it takes. Not for UTF-8, which needs no
+    /// decoding.
+    pub(super) fn first(self, rest: &[u8]) -> Option<(char, usize)> {
+        let byte = *rest.first()?;
+        Some(match self {
+            Self::Utf8 | Self::Latin1 => (char::from(byte), 1),
+            Self::Windows1252 => {
+                let upper = byte.checked_sub(0x80).and_then(|index| WINDOWS_1252.get(usize::from(index)));
+                (upper.copied().unwrap_or(char::from(byte)), 1)
+            }
+            Self::Utf16(endian) => {
+                let unit = char::decode_utf16(units(&rest[..rest.len().min(4)], endian)).next()?;
+                let character = unit.unwrap_or(char::REPLACEMENT_CHARACTER);
+                (character, 2 * character.len_utf16())
+            }
+        })
+    }
+}
+
 /// The value of the parameter `charset` (RFC 9110 §8.3.2).
 fn parameter(content_type: &str) -> Option<&str> {
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
     Some(value.trim().trim_matches('"'))
-}
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Utf8(text) => f.write_str(text),
-            Self::Latin1(bytes) => bytes.iter().try_for_each(|byte| f.write_char(char::from(*byte))),
-            Self::Windows1252(bytes) => bytes.iter().try_for_each(|byte| {
-                let upper = byte.checked_sub(0x80).and_then(|index| WINDOWS_1252.get(usize::from(index)));
-                f.write_char(upper.copied().unwrap_or(char::from(*byte)))
-            }),
-            Self::Utf16(bytes, endian) => char::decode_utf16(units(bytes, *endian))
-                .try_for_each(|unit| f.write_char(unit.unwrap_or(char::REPLACEMENT_CHARACTER))),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -119,7 +130,18 @@ mod tests {
             ("text/plain; charset=koi8-r", b"x", None),
             ("text/plain; charset=", b"x", None),
         ] {
-            let decoded = decode(content_type, body).map(|text| text.to_string());
+            let decoded = detect(content_type, body).map(|text| {
+                let mut rest = &body[text.start..];
+                if text.charset == Charset::Utf8 {
+                    return String::from_utf8(rest.to_vec()).unwrap();
+                }
+                let mut decoded = String::new();
+                while let Some((character, bytes)) = text.charset.first(rest) {
+                    decoded.push(character);
+                    rest = &rest[bytes..];
+                }
+                decoded
+            });
             assert_eq!(decoded.as_deref(), text, "{content_type} {body:?}");
         }
     }

@@ -14,7 +14,7 @@ pub mod resolver;
 pub mod roots;
 pub mod ureq;
 
-pub use answer::{HeaderValues, render};
+pub use answer::{HeaderValues, Rendered, render};
 pub use challenge::claims_challenge;
 pub use proxy::Proxies;
 pub use redirect::{Arrival, follow};

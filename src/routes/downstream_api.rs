@@ -4,10 +4,10 @@ use super::acquire::{Acquisition, ask};
 use super::problem::Problem;
 use super::route::Route;
 use super::{Call, Halt, Parked, reply};
-use crate::http::{Cause, Keep, Reply, Resumed};
+use crate::http::{BodyStream, Caching, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, claims_challenge, follow, relay, render,
+    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge, follow, relay,
 };
 use crate::token;
 use crate::turns::{self, Lane};
@@ -53,8 +53,19 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     }
     let values =
         if call.service.config.sidecar.header_values_as_arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
-    let reply = reply::json(render(&answer, values));
+    let body = Box::new(Rendered::new(answer, values, Some(memory)));
+    let reply = Reply::new(200).with_stream(reply::JSON, body).caching(Caching::Never);
     Ok(acquisition.announce(reply))
+}
+
+impl BodyStream for Rendered {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn fill(&mut self, out: &mut Vec<u8>, room: usize) {
+        Self::fill(self, out, room);
+    }
 }
 
 fn send(

@@ -4,6 +4,7 @@ use super::authenticate::{Presented, bearer, challenge, signed_request};
 use super::problem::Problem;
 use super::{Call, Halt, Parked, reply};
 use crate::http::{Keep, Reply, Resumed};
+use crate::json_text;
 use crate::jwt::shr::OriginalRequest;
 
 /// `{"protocol","token","claims"}`.
@@ -40,9 +41,9 @@ fn result(protocol: &str, token: &str, claims: &str) -> Reply {
     let mut body = Reply::buffer();
     body.reserve(token.len() + claims.len() + 48);
     body.extend_from_slice(br#"{"protocol":"#);
-    reply::push_string(&mut body, protocol);
+    json_text::push_string(&mut body, protocol);
     body.extend_from_slice(br#","token":"#);
-    reply::push_string(&mut body, token);
+    json_text::push_string(&mut body, token);
     body.extend_from_slice(br#","claims":"#);
     body.extend_from_slice(claims.as_bytes());
     body.push(b'}');
