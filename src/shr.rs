@@ -209,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_file_may_begin_with_a_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        let pem = include_str!("outbound/testdata/server.key");
+        std::fs::write(&path, pem).unwrap();
+        let plain = RequestSigner::from_file(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{pem}")).unwrap();
+        assert_eq!(RequestSigner::from_file(&path).unwrap().bound_key(), plain.bound_key());
+    }
+
+    #[test]
     fn every_request_has_its_own_nonce_unless_it_is_given() {
         let signer = RequestSigner::generate().unwrap();
         let url = Url::parse("https://api.example/").unwrap();

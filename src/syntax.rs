@@ -1,5 +1,4 @@
-//! What a value may look like that an operator configures and a caller overrides: one rule for both, told in the same
-//! words. Each check takes decoded text and says what was expected.
+//! Rules for values that an operator configures and a caller overrides: one rule for both, told in the same words. Each check takes decoded text and says what was expected.
 
 use serde_json::{Map, Value};
 

@@ -62,7 +62,8 @@ fn acquire(reader: &mut Reader<'_>, section: &str, name: &str) -> AcquireOptions
     }
 }
 
-/// What only several settings together tell. Every request of an API is judged by the same rules.
+/// Reports contradictions between settings that are good on their own; a request that overrides them is judged by the
+/// same rules.
 pub fn judge(reader: &mut Reader<'_>, config: &Config) {
     for api in &config.apis {
         let at = |key: &str| format!("DownstreamApis:{}:AcquireTokenOptions:{key}", api.name);

@@ -48,11 +48,11 @@ pub fn scopes(reader: &mut Reader<'_>) {
         let list = key.list == Some(Split::Space);
         let found = match value {
             _ if !list => continue,
-            json if is_json_list(json) => "a list in JSON text",
-            text if text.contains(',') => "separated by commas",
+            json if is_json_list(json) => "a list in JSON text, which is one scope here",
+            text if text.contains(',') => "separated by commas, which divide nothing here",
             _ => continue,
         };
-        let message = format!("{}: {found}: expected them separated by spaces, or one by one (:0, :1)", quote(value));
+        let message = format!("{}: {found}: expected scopes divided by spaces, or one by one (:0, :1)", quote(value));
         warnings.push(Problem::new(&setting.key, &message));
     }
     reader.warnings.extend(warnings);

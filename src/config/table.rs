@@ -127,7 +127,7 @@ pub const KEYS: &[Key] = &[
     key("DownstreamApis:*:AcquireTokenOptions:Claims", Kind::Json, "A claims request; skips the cache."),
     key("DownstreamApis:*:AcquireTokenOptions:ForceRefresh", Kind::Bool, "Skips the cache.").or("false"),
     key("DownstreamApis:*:AcquireTokenOptions:FmiPath", Kind::Plain, "`fmi_path` of app token requests."),
-    key("DownstreamApis:*:AcquireTokenOptions:PopPublicKey", Kind::PublicKey, "The caller's key that tokens are bound to."),
+    key("DownstreamApis:*:AcquireTokenOptions:PopPublicKey", Kind::PublicKey, "The caller's key that tokens are bound to; a private one by mistake is not shown either.").secret(),
     key("DownstreamApis:*:AcquireTokenOptions:PopClaims", Kind::Json, "Claims added to signed HTTP requests."),
     key("DownstreamApis:*:AcquireTokenOptions:PopClaim", Kind::Json, "Another spelling of `PopClaims`."),
     key("DownstreamApis:*:AcquireTokenOptions:LongRunningWebApiSessionKey", Kind::Plain, "The long-running session.").secret(),

@@ -97,6 +97,15 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_not_sent_to_entra() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let text = jwt(r#"{"exp":100}"#);
+        std::fs::write(&path, format!("\u{feff}{text}\r\n")).unwrap();
+        assert_eq!(FederatedToken::new(path).valid(99).unwrap().expose(), &text);
+    }
+
+    #[test]
     fn an_expired_token_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");

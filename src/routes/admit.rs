@@ -21,8 +21,8 @@ pub struct Admission {
     token: Option<CallerToken>,
 }
 
-/// What `X-Sidecar-Token` must equal: a file's content without its trailing newline. A file that cannot be read
-/// admits no caller.
+/// The secret that `X-Sidecar-Token` must equal: a file's content without its trailing newline. A file that cannot be
+/// read admits no caller.
 pub struct CallerToken(Watched<Secret<Vec<u8>>>);
 
 impl CallerToken {
