@@ -10,6 +10,7 @@ use std::sync::Arc;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
+use crate::allocator;
 use crate::config::{self, Invocation, Loaded, Rejected};
 use crate::{app, check, healthcheck, log, openapi};
 
@@ -91,7 +92,10 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
     };
     invocation.variables = variables.collect();
     match command {
-        Command::Serve => serve(invocation),
+        Command::Serve => {
+            allocator::settle();
+            serve(invocation)
+        }
         Command::Check { online } => check(&invocation, online),
         Command::Healthcheck => match load(&invocation).map(|loaded| healthcheck::healthcheck(&loaded.config)) {
             Err(code) => code,

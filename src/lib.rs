@@ -10,6 +10,7 @@
 //! config feeds app only; app hands each module its own settings; clock, file, secret, syntax, text and url lie below all
 //! ```
 
+pub mod allocator;
 pub mod app;
 pub mod check;
 pub mod cli;

@@ -77,8 +77,9 @@ pub(super) struct Unsent {
     pub sent: usize,
     /// What makes the rest of the body.
     pub stream: Option<Box<dyn BodyStream>>,
-    /// Sent of this answer when its deadline was last moved.
+    /// Sent of this answer when progress was last made.
     pub progress: u64,
+    pub progress_at: Instant,
     /// Sent of this answer.
     pub total: u64,
 }

@@ -205,19 +205,16 @@ impl<H: Handler> Driver<H> {
         self.waker.call = conn.call;
     }
 
-    /// When a body is looked at again, or is overdue: it has to make progress, and not too slowly.
+    /// When a body is looked at again, or is overdue.
     fn body_deadline(&self, conn: &mut Connection<H::Parked>, now: Instant) -> Instant {
-        let at_rate = |rate| conn.body_began + RATE_GRACE.max(Duration::from_secs(conn.body_received / rate));
-        let due = (conn.body_progress + self.shared.limits.body_timeout).min(at_rate(LEAST_RATE));
-        if conn.reader.reservation().is_none_or(|reservation| !reservation.is_counted()) {
-            return due;
-        }
-        if self.shared.memory.is_short() {
-            due.min(at_rate(LEAST_RATE_WHILE_SHORT))
-        } else {
-            // Whether others wait by then will be seen then.
-            due.min(at_rate(LEAST_RATE_WHILE_SHORT).max(now + RATE_PERIOD))
-        }
+        let holds_memory = conn.reader.reservation().is_some_and(|reservation| reservation.is_counted());
+        let arrival = Arrival {
+            began: conn.body_began,
+            progress: conn.body_progress,
+            received: conn.body_received,
+            holds_memory,
+        };
+        arrival.deadline(self.shared.limits.body_timeout, holds_memory && self.shared.memory.is_short(), now)
     }
 
     /// The socket has nothing more for now.
@@ -481,6 +478,29 @@ impl<H: Handler> Driver<H> {
     }
 }
 
+/// How a body comes in.
+struct Arrival {
+    began: Instant,
+    /// When some of it came last.
+    progress: Instant,
+    received: u64,
+    holds_memory: bool,
+}
+
+impl Arrival {
+    /// When it is looked at again, or is overdue: it has to make progress, and not too slowly.
+    fn deadline(&self, timeout: Duration, others_wait: bool, now: Instant) -> Instant {
+        let at_rate = |rate| self.began + RATE_GRACE.max(Duration::from_secs(self.received / rate));
+        let due = (self.progress + timeout).min(at_rate(LEAST_RATE));
+        match (self.holds_memory, others_wait) {
+            (false, _) => due,
+            (true, true) => due.min(at_rate(LEAST_RATE_WHILE_SHORT)),
+            // Whether others wait by then will be seen then.
+            (true, false) => due.min(at_rate(LEAST_RATE_WHILE_SHORT).max(now + RATE_PERIOD)),
+        }
+    }
+}
+
 /// Calls the handler. A panic in it is counted and answered, and costs the connection, not the thread.
 fn handle<H: Handler>(
     shared: &Shared<H>,
@@ -494,4 +514,34 @@ fn handle<H: Handler>(
         reply.close = true;
         Outcome::Reply(reply)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_to_come_and_not_too_slowly() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let timeout = Duration::from_secs(10);
+        for (progress, received, holds_memory, others_wait, now, due) in [
+            (0, 0, false, false, 0, 10),
+            (7, 1, false, false, 7, 10),
+            (11, 20 * 1024, false, false, 11, 20),
+            (11, 1 << 20, false, false, 11, 21),
+            (11, 1 << 20, true, true, 11, 16),
+            (11, 1 << 19, true, true, 11, 10),
+            (11, 1 << 19, true, false, 11, 12),
+            (11, 1 << 30, true, true, 11, 21),
+        ] {
+            let arrival = Arrival { began, progress: at(progress), received, holds_memory };
+            let expected = at(due);
+            assert_eq!(
+                arrival.deadline(timeout, others_wait, at(now)),
+                expected,
+                "{progress} {received} {holds_memory} {others_wait}"
+            );
+        }
+    }
 }

@@ -16,9 +16,9 @@ use super::reply;
 use super::slots::Phase;
 use crate::clock::{Clock, SystemClock};
 
-/// An answer that leaves more slowly than this within `WriteTimeout` makes no progress: the kernel takes some bytes
-/// for a caller that reads nothing, since it makes its buffers larger.
-const LEAST_PROGRESS: u64 = 16 * 1024;
+/// How often within `WriteTimeout` an answer that has no room is tried again. The kernel reports room only once a third
+/// of its buffer is free: less than that is found by trying, so that it counts as progress when it is made.
+const LOOKS: u32 = 8;
 /// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
 const COPIED_BODY: usize = 16 * 1024;
 
@@ -70,9 +70,16 @@ impl<H: Handler> Driver<H> {
                 self.sent(conn, after)
             }
             Ok(sent) => {
-                conn.deadline = Instant::now() + self.shared.limits.write_timeout;
                 let (head, body, stream) = (mem::take(&mut self.output), reply.body, reply.stream);
-                let unsent = Unsent { head, body, sent, stream, progress: sent as u64, total: sent as u64 };
+                let unsent = Unsent {
+                    head,
+                    body,
+                    sent,
+                    stream,
+                    progress: sent as u64,
+                    progress_at: Instant::now(),
+                    total: sent as u64,
+                };
                 self.send_more(conn, unsent, after)
             }
         }
@@ -85,12 +92,13 @@ impl<H: Handler> Driver<H> {
             Ok(true) => self.sent(conn, after),
             Ok(false) => {
                 let now = Instant::now();
-                if unsent.total >= unsent.progress + LEAST_PROGRESS {
-                    unsent.progress = unsent.total;
-                    conn.deadline = now + self.shared.limits.write_timeout;
-                } else if now >= conn.deadline {
+                let timeout = self.shared.limits.write_timeout;
+                if unsent.total > unsent.progress {
+                    (unsent.progress, unsent.progress_at) = (unsent.total, now);
+                } else if now >= unsent.progress_at + timeout {
                     return Next::Close;
                 }
+                conn.deadline = (unsent.progress_at + timeout).min(now + timeout / LOOKS);
                 conn.stage = Stage::Sending(unsent, after);
                 Next::Wait(Wait::Room)
             }

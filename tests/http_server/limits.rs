@@ -1,6 +1,6 @@
 //! Every limit just below, at and above it, and every deadline.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use entra_sidecar::http::Limits;
 
@@ -174,4 +174,62 @@ fn a_request_that_nobody_has_read_yet_is_not_evicted() {
     assert_eq!(blocking.answer().status, 200);
     assert!(blocking.ends(), "it had waited less long, but holds nothing");
     assert_eq!(late.get("/").answer().status, 200);
+}
+
+#[test]
+fn a_caller_that_stops_reading_is_cut_after_one_timeout() {
+    let timeout = Duration::from_secs(2);
+    let server = start(&Limits { write_timeout: timeout, ..limits() });
+    let mut client = server.client();
+    client.get("/big/50000000");
+    eventually("the answer is leaving", || server.monitor.stats().writing == 1);
+    let stalled = Instant::now();
+    eventually("it is cut", || server.monitor.stats().writing == 0);
+    let after = stalled.elapsed();
+    assert!(timeout / 2 < after && after < timeout + timeout * 9 / 10, "{after:?}");
+}
+
+#[test]
+fn those_that_send_a_body_make_room_when_there_is_none() {
+    let server = start(&Limits { connections: 8, ..limits() });
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = server.client();
+            client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
+            client
+        })
+        .collect();
+    eventually("all are sending", || server.monitor.stats().reading == 8);
+    for _ in 0..20 {
+        assert_eq!(server.client().get("/").answer().status, 200);
+    }
+    drop(senders);
+}
+
+#[test]
+fn a_refused_body_is_neither_invited_nor_read() {
+    let server = start(&limits());
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let mut client = server.client();
+        client.send(format!("PUT /refuse HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: 1000000\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.field("Connection")), (403, Some("close")));
+    }
+    let mut client = server.client();
+    let whole = "PUT /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    for _ in 0..2 {
+        let answer = client.send(whole).answer();
+        assert_eq!((answer.status, answer.field("Connection")), (403, None), "its body was here already");
+    }
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_read_and_dropped() {
+    let server = start(&limits());
+    let mut client = server.client();
+    client.send("PUT /ignore HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 900000\r\n\r\n");
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue");
+    assert_eq!(client.send("x".repeat(900_000)).answer().body, "PUT /ignore  127.0.0.1 ");
+    assert_eq!(server.budget.memory.used(), 0);
+    assert_eq!(client.get("/next").answer().status, 200);
 }
