@@ -1,5 +1,5 @@
 //! JSON strings at memory speed (RFC 8259 §7): bytes that need no escape are looked at many at a time and copied in
-//! runs. What serde_json would write, byte for byte.
+//! runs. What `serde_json` would write, byte for byte.
 
 /// Looked at together, without a branch a byte, so that the compiler uses vector instructions.
 const CHUNK: usize = 64;

@@ -127,7 +127,7 @@ impl Turns {
     pub fn request(self: &Arc<Self>, lane: &Lane, grant: impl FnOnce(Turn) + Send + 'static) -> Requested {
         let mut state = self.lock();
         if self.is_free(&state, lane) {
-            self.take(&mut state, lane);
+            Self::take(&mut state, lane);
             drop(state);
             return Requested::Granted(Turn { turns: Arc::clone(self), lane: lane.clone() });
         }
@@ -145,7 +145,7 @@ impl Turns {
         in_lane < self.bounds.of(lane) && (*lane == Lane::Decryption || state.active_calls < self.bounds.calls)
     }
 
-    fn take(&self, state: &mut State, lane: &Lane) {
+    fn take(state: &mut State, lane: &Lane) {
         state.lanes.entry(lane.clone()).or_default().active += 1;
         state.active_calls += usize::from(*lane != Lane::Decryption);
     }
@@ -172,7 +172,7 @@ impl Turns {
             let Some((_, lane)) = next else { break };
             let Some(waiter) = state.lanes.get_mut(&lane).and_then(|queue| queue.waiting.pop_front()) else { break };
             state.waiting -= 1;
-            self.take(&mut state, &lane);
+            Self::take(&mut state, &lane);
             granted.push((waiter.grant, Turn { turns: Arc::clone(self), lane }));
         }
         drop(state);

@@ -91,7 +91,7 @@ impl<H: Handler> Driver<H> {
                     Some(back) => conn = back,
                     None => return,
                 },
-                Next::Call(on, lane) => return self.queue(conn, on, lane),
+                Next::Call(on, lane) => return self.queue(conn, on, &lane),
                 Next::Close => return self.shared.table.close(conn),
             }
         }
@@ -248,13 +248,13 @@ impl<H: Handler> Driver<H> {
         let declared = conn.reader.declared().filter(|_| keep == Keep::Yes);
         conn.reader.expect(keep, self.shared.memory.nothing());
         match conn.reader.reserve(declared.unwrap_or(0), &self.shared.limits) {
-            Ok(()) => self.invite_body(conn),
+            Ok(()) => Self::invite_body(conn),
             Err(size) => self.await_memory(conn, size, now),
         }
     }
 
     /// Tells a caller that waits for it that its body is welcome.
-    fn invite_body(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
+    fn invite_body(conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         let invited = mem::take(&mut conn.expects_continue);
         if invited && conn.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[]).is_err() {
             return Next::Close;
@@ -291,7 +291,7 @@ impl<H: Handler> Driver<H> {
                 // The body had no chance to come meanwhile.
                 conn.body_began += now - since;
                 conn.body_progress = now;
-                return self.invite_body(conn);
+                return Self::invite_body(conn);
             }
             if now < conn.deadline {
                 return self.await_memory(conn, size, since);
@@ -372,7 +372,7 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Gets a turn for the request of a connection, or a place in the queue for one.
-    fn queue(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, lane: Lane) {
+    fn queue(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, lane: &Lane) {
         self.begin_call(&mut conn);
         let (id, call, shared) = (conn.id, conn.call, Arc::clone(&self.shared));
         let granted = move |turn| {
@@ -383,7 +383,7 @@ impl<H: Handler> Driver<H> {
                 }
             }));
         };
-        match self.shared.turns.request(&lane, granted) {
+        match self.shared.turns.request(lane, granted) {
             Requested::Granted(turn) => self.dispatch(conn, on, turn),
             Requested::Queued(place) => {
                 let now = Instant::now();
@@ -465,7 +465,7 @@ impl<H: Handler> Driver<H> {
             next => next,
         };
         match next {
-            Next::Call(on, lane) => self.queue(conn, on, lane),
+            Next::Call(on, lane) => self.queue(conn, on, &lane),
             Next::Close => self.shared.table.close(conn),
             Next::Wait(wait) => {
                 if let Some(conn) = self.shared.table.put(conn, wait) {

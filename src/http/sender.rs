@@ -67,7 +67,7 @@ impl<H: Handler> Driver<H> {
             Err(_) => Next::Close,
             Ok(sent) if sent == self.output.len() + reply.body.len() && reply.stream.is_none() => {
                 reply.recycle();
-                self.sent(conn, after)
+                Self::sent(conn, after)
             }
             Ok(sent) => {
                 let (head, body, stream) = (mem::take(&mut self.output), reply.body, reply.stream);
@@ -89,7 +89,7 @@ impl<H: Handler> Driver<H> {
     pub fn send_more(&mut self, conn: &mut Connection<H::Parked>, mut unsent: Unsent, after: After) -> Next<H::Parked> {
         match unsent.send(&conn.socket) {
             Err(_) => Next::Close,
-            Ok(true) => self.sent(conn, after),
+            Ok(true) => Self::sent(conn, after),
             Ok(false) => {
                 let now = Instant::now();
                 let timeout = self.shared.limits.write_timeout;
@@ -106,7 +106,7 @@ impl<H: Handler> Driver<H> {
     }
 
     /// A whole answer has left.
-    fn sent(&mut self, conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
+    fn sent(conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
         let now = Instant::now();
         conn.waiting_since = now;
         match after {

@@ -118,7 +118,7 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Slots {
     started: Instant,
-    slots: Box<[Slot]>,
+    all: Box<[Slot]>,
     workers: Box<[Busy]>,
     phase: AtomicU8,
     pub panics: AtomicU64,
@@ -137,7 +137,7 @@ impl Slots {
         };
         Self {
             started: Instant::now(),
-            slots: (0..connections).map(slot).collect(),
+            all: (0..connections).map(slot).collect(),
             workers: (0..workers).map(|_| Busy::default()).collect(),
             phase: AtomicU8::new(Phase::Serving as u8),
             panics: AtomicU64::new(0),
@@ -167,7 +167,7 @@ impl Slots {
 
     /// The id of whoever uses this place now.
     pub fn id(&self, index: u32) -> ConnectionId {
-        ConnectionId { index, generation: self.slots[index as usize].generation.load(Ordering::Acquire) }
+        ConnectionId { index, generation: self.all[index as usize].generation.load(Ordering::Acquire) }
     }
 
     pub fn is_current(&self, id: ConnectionId) -> bool {
@@ -176,7 +176,7 @@ impl Slots {
 
     /// Voids every id of this slot.
     pub fn retire(&self, id: ConnectionId) {
-        let slot = &self.slots[id.index as usize];
+        let slot = &self.all[id.index as usize];
         slot.deadline.store(NEVER, Ordering::Relaxed);
         slot.since.store(NEVER, Ordering::Relaxed);
         slot.state.store(ConnState::Free as u8, Ordering::Relaxed);
@@ -185,7 +185,7 @@ impl Slots {
 
     /// A worker has the connection: nothing is due.
     pub fn working(&self, id: ConnectionId, state: ConnState) {
-        let slot = &self.slots[id.index as usize];
+        let slot = &self.all[id.index as usize];
         slot.deadline.store(NEVER, Ordering::Relaxed);
         slot.since.store(NEVER, Ordering::Relaxed);
         slot.state.store(state as u8, Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl Slots {
 
     /// The connection waits.
     pub fn waiting(&self, id: ConnectionId, state: ConnState, deadline: Instant, since: Instant) {
-        let slot = &self.slots[id.index as usize];
+        let slot = &self.all[id.index as usize];
         slot.deadline.store(self.stamp(deadline), Ordering::Relaxed);
         slot.since.store(if state.is_evictable() { self.stamp(since) } else { NEVER }, Ordering::Relaxed);
         slot.state.store(state as u8, Ordering::Relaxed);
@@ -207,7 +207,7 @@ impl Slots {
     /// Those whose deadline has passed; each is named once.
     pub fn take_due(&self, now: Instant) -> impl Iterator<Item = ConnectionId> {
         let now = self.stamp(now);
-        (0u32..).zip(&self.slots).filter_map(move |(index, slot)| {
+        (0u32..).zip(&self.all).filter_map(move |(index, slot)| {
             let deadline = slot.deadline.load(Ordering::Relaxed);
             let due = deadline <= now
                 && slot.deadline.compare_exchange(deadline, NEVER, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -222,7 +222,7 @@ impl Slots {
             let (class, since) = (state(slot).eviction_class()?, slot.since.load(Ordering::Relaxed));
             (since != NEVER).then_some((class, since, index))
         };
-        let waiting = (0u32..).zip(&self.slots).filter_map(place).filter(|place| Some(*place) > after);
+        let waiting = (0u32..).zip(&self.all).filter_map(place).filter(|place| Some(*place) > after);
         waiting.min().map(|place| (place, self.id(place.2)))
     }
 
@@ -230,12 +230,12 @@ impl Slots {
     pub fn any_idle_since(&self, moment: Instant) -> bool {
         let moment = self.stamp(moment);
         let since = |slot: &Slot| slot.since.load(Ordering::Relaxed);
-        self.slots.iter().any(|slot| state(slot) == ConnState::Idle && (moment..NEVER).contains(&since(slot)))
+        self.all.iter().any(|slot| state(slot) == ConnState::Idle && (moment..NEVER).contains(&since(slot)))
     }
 
     /// Those in a state.
     pub fn all_in(&self, wanted: impl Fn(ConnState) -> bool) -> impl Iterator<Item = ConnectionId> {
-        (0u32..).zip(&self.slots).filter(move |(_, slot)| wanted(state(slot))).map(|(index, _)| self.id(index))
+        (0u32..).zip(&self.all).filter(move |(_, slot)| wanted(state(slot))).map(|(index, _)| self.id(index))
     }
 
     /// Whether one is left.
@@ -252,7 +252,7 @@ impl Slots {
             evictions: self.evictions.load(Ordering::Relaxed),
             ..Stats::default()
         };
-        for slot in &self.slots {
+        for slot in &self.all {
             match state(slot) {
                 ConnState::Free => {}
                 ConnState::Idle => stats.idle += 1,

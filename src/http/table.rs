@@ -141,7 +141,7 @@ impl<P> Table<P> {
 
     /// Takes out a connection whose request has its turn. The turn is given back where the connection is gone or
     /// waits for something else by now, and left for [`Self::enqueue`] where a worker has it.
-    pub fn begin(&self, id: ConnectionId, call: u64, turn: Turn) -> Option<(Box<Connection<P>>, Turn)> {
+    pub fn begin(&self, id: ConnectionId, number: u64, turn: Turn) -> Option<(Box<Connection<P>>, Turn)> {
         let mut cell = self.cell(id);
         if !self.slots.is_current(id) {
             drop(cell);
@@ -151,7 +151,7 @@ impl<P> Table<P> {
             cell.turn = Some(turn);
             return None;
         };
-        if conn.call != call || !matches!(conn.stage, Stage::Queued(..)) {
+        if conn.call != number || !matches!(conn.stage, Stage::Queued(..)) {
             drop(cell);
             return None;
         }
@@ -213,13 +213,13 @@ impl<P> Table<P> {
 }
 
 impl<P: Send> Wake for Table<P> {
-    fn wake(&self, id: ConnectionId, call: u64) {
+    fn wake(&self, id: ConnectionId, number: u64) {
         let mut cell = self.cell(id);
-        if !self.slots.is_current(id) || call <= cell.woken {
+        if !self.slots.is_current(id) || number <= cell.woken {
             return;
         }
         // Left for `put` to find where the handler has not returned yet.
-        cell.woken = call;
+        cell.woken = number;
         if cell.conn.as_ref().is_some_and(|conn| matches!(conn.stage, Stage::Parked(_) | Stage::Unread(..))) {
             self.poller.visit(id);
         }

@@ -167,13 +167,13 @@ impl<'a> Acquisition<'a> {
                 return Err(token::Error::unavailable("the request that was waited for did not end").into());
             }
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
-            Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, lead)?),
+            Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
             Some(Resumed { on: Parked::Api(token, _), .. }) => return Ok(token),
             _ => None,
         };
         match acquirer.acquire(&self.wanted(None)?, ticket, || call.wake())? {
             Step::Done(token) => Ok(token),
-            Step::Lead(lead, lane) => Err(Halt::Call(Parked::Lead(lead, self.allocated()), lane)),
+            Step::Lead(lead, lane) => Err(Halt::Call(Parked::Lead(Box::new(lead), self.allocated()), lane)),
             Step::Wait(ticket) => {
                 let limits = &call.service.config.limits;
                 let limit = limits.token_request_timeout * 2 + limits.queue_timeout + PARK_GRACE;

@@ -43,7 +43,7 @@ pub enum Parked {
     /// Another caller's request for the same token.
     Token(Ticket, Option<AllocatedKey>),
     /// A turn to ask for the token.
-    Lead(Lead, Option<AllocatedKey>),
+    Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
 }

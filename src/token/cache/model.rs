@@ -71,7 +71,7 @@ impl World {
                     Lookup::Follow(flight, shared) => Stage::Waits(flight, shared),
                     Lookup::Hit(token) => Self::answered(mode, &Ok(token)),
                     Lookup::Blocked(error) => Self::answered(mode, &Err(error)),
-                    other => panic!("{other:?}"),
+                    other @ Lookup::HitAndRefresh(..) => panic!("{other:?}"),
                 }
             }
             Stage::Leads(lead) => {
