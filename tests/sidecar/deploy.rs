@@ -99,3 +99,30 @@ fn the_settings_file_of_the_classic_manifest_is_known_and_good() {
     fs::write(&file, json).unwrap();
     assert_good("classic-sidecar.yaml", command().arg("check").arg("--config").arg(&file));
 }
+
+/// A size or a number of a manifest, as bytes.
+fn amount(text: &str, name: &str) -> u64 {
+    let (_, rest) = text.split_once(&format!("Sidecar__Limits__{name}\n")).unwrap();
+    let value = rest.lines().next().unwrap().trim().strip_prefix("value: ").unwrap().trim_matches('"');
+    match value.strip_suffix("MiB") {
+        Some(mebibytes) => mebibytes.parse::<u64>().unwrap() << 20,
+        None => value.parse().unwrap(),
+    }
+}
+
+#[test]
+fn the_limits_of_the_manifest_fit_its_memory() {
+    let manifest = read("kubernetes/native-sidecar.yaml");
+    let amount = |name| amount(&manifest, name);
+    let program = 6 << 20;
+    let connections = (amount("Connections") + amount("UpstreamCalls")) * (64 << 10);
+    let most = program
+        + amount("TokenCacheBytes")
+        + amount("BodyMemory")
+        + connections
+        + amount("ValidatedTokens") * (3 << 10);
+    assert!(manifest.contains(&format!("{} MiB. Usual", most.div_ceil(1 << 20))), "the comment says {most}");
+    let (_, limit) = manifest.split_once("limits:\n              memory: ").unwrap();
+    let limit: u64 = limit.lines().next().unwrap().strip_suffix("Mi").unwrap().parse().unwrap();
+    assert!(most < limit << 20);
+}
