@@ -128,7 +128,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     let same_keys = jwks::Settings::of(&config) == jwks::Settings::of(&old.config);
     let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock)? };
     let fixed = needs_restart(&old.config, &config);
-    let service = Service::new(config, keys).map_err(|error| error.to_string())?;
+    let service = Service::replacing(&old, config, keys).map_err(|error| error.to_string())?;
     if let Some(problem) = service.unusable_credentials(shared.clock.unix()).next() {
         return Err(problem);
     }

@@ -52,6 +52,7 @@ fn policy() -> Policy {
         require_expiration: true,
         role_claim: "roles".into(),
         allowed_tenants: Vec::new(),
+        reject_bound_as_bearer: false,
         max_bytes: DEFAULT_MAX_BYTES,
     }
 }
@@ -123,6 +124,7 @@ pub fn signed_request(data: &[u8]) {
         claims_when_present: Vec::new(),
         lifetime: Duration::from_mins(5),
         reject_replays: false,
+        reject_bound_as_bearer: false,
     };
     let Ok(members) = std::str::from_utf8(data) else { return };
     let payload = format!(r#"{{"at":"{}",{members}}}"#, *ACCESS_TOKEN);

@@ -448,6 +448,8 @@ pub struct PopValidation {
     pub lifetime: Duration,
     /// `RejectReplays` (false).
     pub reject_replays: bool,
+    /// `RejectBoundAsBearer` (false).
+    pub reject_bound_as_bearer: bool,
 }
 
 /// `Sidecar:Limits`.

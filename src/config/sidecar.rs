@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use super::load::Reader;
 use super::{AllowOverrides, AllowedCallers, Config, Limits, Listen, Logging, Network, PopValidation, Sidecar, parse};
-use crate::syntax;
+use crate::guid;
 
 /// `Sidecar`, without its limits.
 pub fn read(reader: &mut Reader<'_>) -> Sidecar {
@@ -52,7 +52,7 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
         allowed_tenants: reader
             .items("Sidecar:AllowedTenants")
             .iter()
-            .filter_map(|tenant| syntax::tenant(tenant).ok())
+            .filter_map(|tenant| guid::parse(tenant))
             .collect(),
         signed_http_request_key: reader.path("Sidecar:SignedHttpRequests:KeyFile"),
         pop_validation: PopValidation {
@@ -69,6 +69,7 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
                 .collect(),
             lifetime: reader.duration("Sidecar:PopValidation:SignedHttpRequestLifetime").unwrap_or_default(),
             reject_replays: pop("RejectReplays"),
+            reject_bound_as_bearer: pop("RejectBoundAsBearer"),
         },
     }
 }

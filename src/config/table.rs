@@ -149,7 +149,7 @@ pub const KEYS: &[Key] = &[
     key("Sidecar:DownstreamHeaderValues", Kind::Choice(&["String", "Array"]), "The form of header values in answers of `/DownstreamApi*`.").or("String"),
     key("Sidecar:Metrics", Kind::Bool, "Whether `/metrics` answers.").or("true"),
     key("Sidecar:TrustedCertificates", Kind::Text, "PEM file or folder instead of the built-in roots. Also `SSL_CERT_FILE`, `SSL_CERT_DIR`. A certificate in it that cannot be read is a warning with file and line."),
-    key("Sidecar:AllowedTenants", Kind::Tenant, "Tenants that a multi-tenant authority accepts; without any, every one.").list(Split::Either),
+    key("Sidecar:AllowedTenants", Kind::Guid, "Tenants that a multi-tenant authority accepts, by their ids, since tokens hold no names; without any, every one.").list(Split::Either),
     key("Sidecar:SignedHttpRequests:KeyFile", Kind::Text, "PEM key (RSA or P-256) for signed HTTP requests; without it a P-256 key is made at start."),
     key("Sidecar:PopValidation:ValidateM", Kind::Bool, "Inbound signed requests: the method.").or("true"),
     key("Sidecar:PopValidation:ValidateU", Kind::Bool, "The host.").or("true"),
@@ -159,7 +159,8 @@ pub const KEYS: &[Key] = &[
     key("Sidecar:PopValidation:ValidatePresentClaims", Kind::Bool, "Checks claims where they are present only.").or("false"),
     key("Sidecar:PopValidation:ClaimsToValidateWhenPresent", Kind::Choice(&["m", "u", "p", "q"]), "Which.").list(Split::Either).or("m p"),
     key("Sidecar:PopValidation:SignedHttpRequestLifetime", Kind::Duration(1_000..=24 * HOUR), "How far `ts` may be off.").or("00:05:00"),
-    key("Sidecar:PopValidation:RejectReplays", Kind::Bool, "Accepts each signed request once.").or("false"),
+    key("Sidecar:PopValidation:RejectReplays", Kind::Bool, "Accepts each signed request once, also across a reload.").or("false"),
+    key("Sidecar:PopValidation:RejectBoundAsBearer", Kind::Bool, "Refuses a token that is bound to a key (`cnf`) where it comes as `Bearer`.").or("false"),
 
     key("Sidecar:Limits:Workers", Kind::Count(1..=4_096), "Worker threads, which never wait. Default: one per core, at least 2."),
     key("Sidecar:Limits:UpstreamCalls", Kind::Count(1..=65_536), "Calls to Entra, vaults, managed identity endpoints and APIs at once; one origin may have three quarters of them.").or("768"),

@@ -2,6 +2,7 @@
 
 use super::issuer::same_cloud;
 use crate::config::Registration;
+use crate::guid;
 use crate::url::{Origin, Url, escape};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
@@ -13,6 +14,8 @@ pub struct Authority {
     pub metadata: Url,
     /// The document that teaches the issuer of v1 tokens.
     pub v1: V1,
+    /// The one tenant whose tokens are accepted, where the registration names one by its id.
+    pub tenant: Option<String>,
     /// The instance or authority as configured; with `MetadataAddress` it may differ from the document's origin.
     origin: Origin,
 }
@@ -56,11 +59,12 @@ impl Authority {
             return None;
         }
         let origin = base.origin.clone();
+        let tenant = Some(registration.tenant.clone()).filter(|tenant| guid::is_guid(tenant));
         Some(match &registration.metadata_address {
-            None => Self { metadata: document(&base, "/v2.0", registration), v1, origin },
+            None => Self { metadata: document(&base, "/v2.0", registration), v1, tenant, origin },
             Some(address) => {
                 let v1 = if v1 == V1::None { V1::None } else { V1::Unknown };
-                Self { metadata: address.clone(), v1, origin }
+                Self { metadata: address.clone(), v1, tenant, origin }
             }
         })
     }

@@ -89,7 +89,13 @@ pub fn fetch(
     let same = |set: &&KeySet| set.metadata_issuer().is_some_and(|issuer| issuer.as_str() == metadata.issuer);
     let issuers = match known.filter(same) {
         Some(known) => known.issuers().to_vec(),
-        None => issuers(settings, exchange, &metadata.issuer),
+        None => issuers(settings, exchange, &metadata.issuer)
+            .into_iter()
+            // A registration of one tenant accepts no other one, even where the metadata serves all of them.
+            .map(|issuer| {
+                authority.tenant.as_deref().map_or(issuer.clone(), |tenant| Issuer::new(issuer.of_tenant(tenant)))
+            })
+            .collect(),
     };
     Ok(KeySet::new(keys, &metadata.issuer, issuers, now).skipping(skipped))
 }

@@ -82,6 +82,9 @@ impl Material {
     /// From the members of a JWK. One that is no string is as if absent. `kid`, `use` and `alg` are not asked for: a key in a
     /// token's `cnf` has none.
     pub fn from_members<'a>(member: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Unusable> {
+        if PRIVATE_MEMBERS.iter().any(|name| member(name).is_some()) {
+            return Err(Unusable::Private);
+        }
         match member("kty") {
             Some("RSA") => {
                 let (modulus, exponent) = (number(member("n"))?, number(member("e"))?);
@@ -144,7 +147,12 @@ pub enum Unusable {
     OtherType,
     /// Too short, too long, or numbers that no RSA or EC key has.
     Weak,
+    /// It holds members of a private or symmetric key.
+    Private,
 }
+
+/// The members that only private and symmetric keys have (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// RFC 7517 §4. Serde refuses a member of these that comes twice.
 #[derive(Deserialize)]

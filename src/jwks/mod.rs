@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use fetch::{FetchError, Settings};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
-pub use key::{Algorithm, Key, Material, Unusable};
+pub use key::{Algorithm, Key, Material, PRIVATE_MEMBERS, Unusable};
 pub use refresh::{Keys, RefreshAnswer};
 
 /// What was fetched at one moment. It never changes; a refresh makes another one.

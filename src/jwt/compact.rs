@@ -16,6 +16,8 @@ pub struct Jws<'a> {
     pub algorithm: Algorithm,
     /// The header's `kid`. `None`: absent.
     pub kid: Option<String>,
+    /// Whether the header holds a `nonce`, as tokens for Microsoft Graph do, whose signature covers its hash instead.
+    pub has_nonce: bool,
     /// What is signed (RFC 7515 §5.2): the first two parts as they came.
     pub signing_input: &'a str,
     /// Decoded.
@@ -37,7 +39,8 @@ pub fn parse(token: &str) -> Result<Jws<'_>, Rejection> {
     let signature = decode(signature)?;
     let header = Claims::parse(&header).ok_or(Rejection::Malformed("its header is not strict JSON"))?;
     let (algorithm, kid) = read_header(&header)?;
-    Ok(Jws { algorithm, kid, signing_input, payload, signature })
+    let has_nonce = header.has("nonce");
+    Ok(Jws { algorithm, kid, has_nonce, signing_input, payload, signature })
 }
 
 /// Base64url without padding, and with unused bits zero, so that no two texts mean the same bytes (RFC 4648 §3.5).

@@ -45,6 +45,7 @@ pub struct Verified {
     scopes: Option<String>,
     roles: Vec<String>,
     app_only: bool,
+    bound: bool,
 }
 
 /// Verifies a compact JWS at the moment `now`, in seconds since 1970.
@@ -66,7 +67,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
         None => text("appid")?,
     };
     let (tenant, object_id, subject) = (text("tid")?, text("oid")?, text("sub")?);
-    let Permission { scopes, roles, app_only } = permission;
+    let Permission { scopes, roles, app_only, bound } = permission;
     let (scopes, roles) = (scopes.map(str::to_owned), roles.into_iter().map(str::to_owned).collect());
     drop(claims);
     // Strict JSON was UTF-8; the copy is what lives as long as the token is remembered.
@@ -85,6 +86,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
         scopes,
         roles,
         app_only,
+        bound,
     })
 }
 
@@ -98,7 +100,12 @@ pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Zeroizing<Vec<u8>
         return Err(Rejection::KeyNotFound);
     }
     let key = named.iter().find(|key| key.allows(jws.algorithm)).ok_or(Rejection::KeyMismatch)?;
-    signature::verify(jws.algorithm, key.material(), jws.signing_input.as_bytes(), &jws.signature)?;
+    signature::verify(jws.algorithm, key.material(), jws.signing_input.as_bytes(), &jws.signature).map_err(
+        |rejection| match rejection {
+            Rejection::SignatureInvalid if jws.has_nonce => Rejection::ForMicrosoftGraph,
+            other => other,
+        },
+    )?;
     Ok((jws.payload, Arc::clone(key)))
 }
 
@@ -153,9 +160,14 @@ impl Verified {
         &self.roles
     }
 
-    /// Whether an application got the token for itself: no scopes, and `idtyp` absent or `app`. There is no user to act on behalf of.
+    /// Whether an application got the token for itself. There is no user to act on behalf of.
     pub const fn is_app_only(&self) -> bool {
         self.app_only
+    }
+
+    /// Whether it is bound to a key that its bearer has to prove (RFC 7800 §3).
+    pub const fn is_bound(&self) -> bool {
+        self.bound
     }
 
     /// The `kid` of the key that signed.

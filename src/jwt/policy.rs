@@ -37,6 +37,8 @@ pub struct Policy {
     pub allowed_tenants: Vec<String>,
     /// The longest token.
     pub max_bytes: usize,
+    /// Whether a token that is bound to a key is refused where it comes without a proof of that key.
+    pub reject_bound_as_bearer: bool,
 }
 
 impl Policy {
@@ -60,6 +62,7 @@ impl Policy {
             role_claim: registration.role_claim.clone(),
             allowed_tenants: allowed_tenants.to_vec(),
             max_bytes,
+            reject_bound_as_bearer: false,
         }
     }
 
@@ -126,7 +129,7 @@ impl Policy {
 
     /// Scopes for a user's token; roles or the access list for an application's.
     pub(super) fn check_permission(&self, permission: &Permission<'_>) -> Result<(), Rejection> {
-        let Permission { scopes, roles, app_only } = permission;
+        let Permission { scopes, roles, app_only, .. } = permission;
         let has = |required: &String| scopes.is_some_and(|scopes| scopes.split(' ').any(|scope| scope == required));
         if !app_only && !self.required_scopes.is_empty() {
             if self.required_scopes.iter().any(has) {
@@ -134,7 +137,8 @@ impl Policy {
             }
             return Err(Rejection::ScopeRequired(self.required_scopes.clone()));
         }
-        let named = scopes.is_some_and(|scopes| !scopes.trim().is_empty()) || roles.iter().any(|role| !role.is_empty());
+        let named =
+            scopes.is_some_and(|scopes| !scopes.trim().is_empty()) || roles.iter().any(|role| !role.trim().is_empty());
         if named || self.allow_acl { Ok(()) } else { Err(Rejection::NotAuthorized) }
     }
 }
@@ -145,8 +149,10 @@ pub(super) struct Permission<'a> {
     pub scopes: Option<&'a str>,
     /// `roles`
     pub roles: Vec<&'a str>,
-    /// No scopes, and `idtyp` absent or `app`.
+    /// Whether an application got it for itself.
     pub app_only: bool,
+    /// Whether it is bound to a key (RFC 7800 §3).
+    pub bound: bool,
 }
 
 impl<'a> Permission<'a> {
@@ -155,9 +161,25 @@ impl<'a> Permission<'a> {
         let scopes = optional(claims.text(named), named)?;
         let roles = optional(claims.texts(role_claim), "roles")?.unwrap_or_default();
         let kind = optional(claims.text("idtyp"), "idtyp")?;
-        let app_only = scopes.is_none() && kind.is_none_or(|kind| kind == "app");
-        Ok(Self { scopes, roles, app_only })
+        let app_only = match kind {
+            Some(kind) => kind == "app",
+            None => scopes.is_none() && is_of_application(claims)?,
+        };
+        Ok(Self { scopes, roles, app_only, bound: claims.has("cnf") })
     }
+}
+
+/// Whether a token that does not say what it is (`idtyp` is optional) and has no scopes is an application's. Absent claims
+/// prove nothing: an ID token has no scopes either. Claims that only a user's token has tell it, and so does an object id
+/// that is not the subject, since for an application both are its service principal.
+/// <https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference>,
+/// <https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference>
+fn is_of_application(claims: &Claims<'_>) -> Result<bool, Rejection> {
+    const OF_USERS: [&str; 9] =
+        ["preferred_username", "upn", "unique_name", "name", "nonce", "at_hash", "c_hash", "amr", "email"];
+    let (object_id, subject) = (optional(claims.text("oid"), "oid")?, optional(claims.text("sub"), "sub")?);
+    let same = object_id.is_none() || object_id == subject;
+    Ok(same && !OF_USERS.iter().any(|name| claims.has(name)))
 }
 
 /// A claim that need not be there, but if it is, must be right.

@@ -60,6 +60,10 @@ pub enum Rejection {
     ReplayMemoryFull,
     /// A user's token in a signed HTTP request.
     NotAppOnly,
+    /// The signature cannot be checked by anybody but Microsoft Graph.
+    ForMicrosoftGraph,
+    /// A token that is bound to a key came without a proof of it.
+    BoundAsBearer,
 }
 
 impl Rejection {
@@ -108,12 +112,17 @@ impl Rejection {
             Self::RequestReplayed => "The signed request was used before",
             Self::ReplayMemoryFull => "The signed request cannot be told from a replay",
             Self::NotAppOnly => "The token in a signed request must be an application's",
+            Self::ForMicrosoftGraph => {
+                "The signature is invalid: the token is for Microsoft Graph, which alone can check it; \
+                 ask for a token for this application"
+            }
+            Self::BoundAsBearer => "The token is bound to a key, and came as Bearer without a proof of it",
             _ => "The token is invalid",
         }
     }
 
     /// Every [`Rejection::code`], for labels.
-    pub const CODES: [&'static str; 25] = [
+    pub const CODES: [&'static str; 27] = [
         "too_large",
         "malformed",
         "algorithm_not_allowed",
@@ -139,6 +148,8 @@ impl Rejection {
         "request_replayed",
         "replay_memory_full",
         "not_app_only",
+        "for_microsoft_graph",
+        "bound_as_bearer",
     ];
 
     /// A stable name for metrics and logs.
@@ -169,6 +180,8 @@ impl Rejection {
             Self::RequestReplayed => "request_replayed",
             Self::ReplayMemoryFull => "replay_memory_full",
             Self::NotAppOnly => "not_app_only",
+            Self::ForMicrosoftGraph => "for_microsoft_graph",
+            Self::BoundAsBearer => "bound_as_bearer",
         }
     }
 }

@@ -48,13 +48,19 @@ impl OriginalRequest {
 /// Verifies signed requests by the settings of `Sidecar:PopValidation`.
 pub struct SignedRequests {
     settings: PopValidation,
-    replays: Replays,
+    replays: Arc<Replays>,
 }
 
 impl SignedRequests {
     /// With no request seen yet.
     pub fn new(settings: PopValidation) -> Self {
-        Self { settings, replays: Replays::new(MAX_REPLAYS) }
+        Self { settings, replays: Arc::new(Replays::new(MAX_REPLAYS)) }
+    }
+
+    /// With other settings, and the requests seen so far.
+    #[must_use]
+    pub fn with(&self, settings: PopValidation) -> Self {
+        Self { settings, replays: Arc::clone(&self.replays) }
     }
 
     /// Verifies what stands after `PoP` at the moment `now`, in seconds since 1970. Yields the access token within, which is an

@@ -233,7 +233,8 @@ fn a_users_token_needs_one_of_the_scopes() {
     assert_eq!(with(&["access_as_user other"], &[]), refused(&["access_as_user other"]));
     assert_eq!(with(&["a", "b"], &[("scp", "\"\"")]), refused(&["a", "b"]));
     assert_eq!(with(&["a"], &[("scp", ""), ("idtyp", "\"user\"")]), refused(&["a"]));
-    assert_eq!(with(&["a"], &[("scp", "")]), Ok(()), "an application has roles, not scopes");
+    assert_eq!(with(&["a"], &[("scp", "")]), refused(&["a"]), "a user's token may have no scopes at all");
+    assert_eq!(with(&["a"], &[("scp", ""), ("oid", "")]), Ok(()), "an application has roles, not scopes");
 }
 
 #[test]
@@ -259,7 +260,11 @@ fn scopes_stand_under_one_of_three_names() {
         assert_eq!(with(&changes), Err("scope_required"), "{why}");
     }
     assert_eq!(with(&[("scp", "null"), ("scope", "\"read\"")]), Err("claim_malformed"));
-    assert_eq!(with(&[("scp", ""), ("Scope", "\"write\"")]), Ok(vec![]), "an application's, for it names none");
+    assert_eq!(
+        with(&[("scp", ""), ("oid", ""), ("Scope", "\"write\"")]),
+        Ok(vec![]),
+        "an application's, for it names none"
+    );
 }
 
 #[test]
@@ -267,14 +272,59 @@ fn an_application_needs_a_role_unless_an_access_list_stands_in() {
     let with = |allow_acl, changes: &[(&str, &str)]| {
         verify(&token(changes), &key_set(), &Policy { allow_acl, ..policy() }, NOW).map(|it| it.is_app_only())
     };
-    assert_eq!(with(true, &[("scp", "")]), Ok(true));
+    assert_eq!(with(true, &[("scp", ""), ("oid", "")]), Ok(true));
     assert_eq!(with(true, &[("scp", ""), ("idtyp", "\"app\"")]), Ok(true));
     assert_eq!(with(true, &[("scp", ""), ("idtyp", "\"user\"")]), Ok(false));
     assert_eq!(with(false, &[("scp", "")]), Err(Rejection::NotAuthorized));
     assert_eq!(with(false, &[("scp", ""), ("roles", "[]")]), Err(Rejection::NotAuthorized));
-    assert_eq!(with(false, &[("scp", ""), ("roles", "[\"r\"]")]), Ok(true));
+    assert_eq!(with(false, &[("scp", ""), ("roles", "[\" \"]")]), Err(Rejection::NotAuthorized), "a blank is no role");
+    assert_eq!(with(false, &[("scp", ""), ("oid", ""), ("roles", "[\"r\"]")]), Ok(true));
     assert_eq!(with(false, &[]), Ok(false));
     assert_eq!(with(false, &[("scp", "7")]), Err(Rejection::ClaimMalformed("scp")));
+}
+
+#[test]
+fn absent_claims_do_not_make_a_token_an_applications() {
+    let app_only = |changes: &[(&str, &str)]| {
+        let changes: Vec<_> = [("scp", "")].into_iter().chain(changes.iter().copied()).collect();
+        verify(&token(&changes), &key_set(), &policy(), NOW).unwrap().is_app_only()
+    };
+    let (same, text) = (("sub", "\"user\""), "\"x\"");
+    assert!(app_only(&[same]), "v1 and v2: the service principal is both");
+    assert!(app_only(&[("oid", ""), ("sub", text)]), "without an object id");
+    assert!(app_only(&[("sub", text), ("idtyp", "\"app\"")]), "it says so");
+    assert!(!app_only(&[same, ("idtyp", "\"user\"")]), "it says otherwise");
+    assert!(!app_only(&[("sub", text)]), "a user's subject differs from the object id");
+    assert!(!app_only(&[]), "there is no subject to equal the object id");
+    for name in ["preferred_username", "upn", "unique_name", "name", "nonce", "at_hash", "c_hash", "amr", "email"] {
+        assert!(!app_only(&[same, (name, text)]), "{name}");
+        assert!(!app_only(&[same, (name, "null")]), "{name}, whatever it holds");
+    }
+}
+
+#[test]
+fn a_bound_token_is_refused_as_bearer_where_asked() {
+    let bound = token(&[("cnf", "{\"kid\":\"k\"}")]);
+    let with = |reject_bound_as_bearer, token: &str| {
+        let validator = Validator::new(Policy { reject_bound_as_bearer, ..policy() }, 10);
+        let twice = [validator.validate(token, &key_set(), NOW), validator.validate(token, &key_set(), NOW)];
+        twice.map(|outcome| outcome.map(|_| ()))
+    };
+    assert_eq!(with(false, &bound), [Ok(()), Ok(())]);
+    assert_eq!(with(true, &bound), [Err(Rejection::BoundAsBearer), Err(Rejection::BoundAsBearer)]);
+    assert_eq!(with(true, &token(&[])), [Ok(()), Ok(())]);
+}
+
+#[test]
+fn a_graph_token_is_told_to_be_one() {
+    let header = r#"{"alg":"RS256","kid":"rsa-a","nonce":"n"}"#;
+    let signed = RSA_A.jws(Algorithm::Rs256, header, &payload(&[]));
+    // What is signed for Graph holds the hash of the nonce.
+    let other = RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a","nonce":"m"}"#, &payload(&[]));
+    let (head, _) = signed.rsplit_once('.').unwrap();
+    let (_, signature) = other.rsplit_once('.').unwrap();
+    let outcome = verify(&format!("{head}.{signature}"), &key_set(), &policy(), NOW);
+    assert_eq!(outcome.map(|_| ()), Err(Rejection::ForMicrosoftGraph));
 }
 
 #[test]

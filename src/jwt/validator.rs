@@ -34,11 +34,17 @@ impl Validator {
     #[cfg(feature = "jwe")]
     pub fn set_decryption_keys(&self, keys: Vec<DecryptionKey>) {
         *self.decryption_keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+        // What was decrypted with a key that has been taken away is to be decrypted again, and fails.
+        self.memory.clear();
     }
 
     /// Validates what stands after `Bearer` at the moment `now`, in seconds since 1970.
     pub fn validate(&self, token: &str, keys: &KeySet, now: u64) -> Result<Arc<Verified>, Rejection> {
-        self.recall_or(token, keys, now, |token| self.verify(token, keys, &self.policy, now))
+        let verified = self.recall_or(token, keys, now, |token| self.verify(token, keys, &self.policy, now))?;
+        if self.policy.reject_bound_as_bearer && verified.is_bound() {
+            return Err(Rejection::BoundAsBearer);
+        }
+        Ok(verified)
     }
 
     /// Whether judging a token means decrypting it, which takes much longer than anything else does.

@@ -14,7 +14,7 @@ use crate::http::{Cause, Reply, Resumed};
 use crate::jwt::Verified;
 use crate::options::{Effective, Flow, Inbound, Overrides, Target, downstream_method};
 use crate::secret::Secret;
-use crate::token::session::{self, Owner, SessionId};
+use crate::token::session::{self, Owner, SessionId, User};
 use crate::token::{
     self, AccessToken, BoundKey, Renewal, SessionSubject, Step, Subject, Ticket, UserAssertion, Wanted,
 };
@@ -272,7 +272,7 @@ fn session<'a>(
 ) -> Result<Option<Session<'a>>, Halt> {
     let sessions = call.shared.acquirer.sessions();
     let now = call.shared.clock.unix();
-    let section = &client.registration.section;
+    let registration = &client.registration;
     match (flow, caller) {
         (Flow::SessionOnBehalfOf { key, agent }, Some(caller)) => {
             let allocated = match (key, resumed.map(|resumed| &resumed.on)) {
@@ -283,11 +283,10 @@ fn session<'a>(
                 (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
                 _ => None,
             };
-            let id = SessionId::new(section, agent, allocated.as_deref().unwrap_or(key));
-            let owner = Owner {
-                tenant: caller.tenant().unwrap_or_default().to_owned(),
-                user: caller.object_id().or(caller.subject()).unwrap_or_default().to_owned(),
-            };
+            let id = SessionId::new(registration, agent, allocated.as_deref().unwrap_or(key));
+            let user = User::of(caller.object_id(), caller.subject())
+                .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
+            let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
             let found = sessions.find(&id, now);
             if found.as_ref().is_some_and(|session| session.owner != owner) {
                 return Err(Problem::with(403, "This long-running session belongs to another user").into());
@@ -295,7 +294,7 @@ fn session<'a>(
             Ok(Some(Session { id, owner, agent, refresh_token: None, allocated, starts: found.is_none() }))
         }
         (Flow::Session { key, agent }, _) => {
-            let id = SessionId::new(section, agent, key);
+            let id = SessionId::new(registration, agent, key);
             let found = sessions.find(&id, now).ok_or(token::Error::NoSession)?;
             let (owner, refresh_token) = (found.owner, found.refresh_token);
             Ok(Some(Session { id, owner, agent, refresh_token, allocated: None, starts: false }))

@@ -12,6 +12,9 @@ use crate::jwt::{Rejection, Verified};
 use crate::token;
 use crate::turns::{self, Lane};
 
+/// What an unusable signed request is answered with.
+pub const POP_CHALLENGE: &str = "PoP error=\"invalid_token\"";
+
 /// How long a request waits for signing keys that are being fetched.
 const KEY_WAIT: Duration = Duration::from_secs(2);
 
@@ -81,7 +84,7 @@ pub fn signed_request(
 ) -> Result<Arc<Verified>, Halt> {
     let service = call.service;
     let check = |keys: &KeySet, now| service.signed_requests.verify(signed, original, &service.validator, keys, now);
-    let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", "PoP error=\"invalid_token\"");
+    let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", POP_CHALLENGE);
     with_keys(call, "", resumed, check, refuse)
 }
 

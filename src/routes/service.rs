@@ -45,6 +45,17 @@ pub struct Service {
 impl Service {
     /// From the configuration. `keys` may outlive it.
     pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+        let signed_requests = SignedRequests::new(config.sidecar.pop_validation.clone());
+        Self::build(config, keys, signed_requests)
+    }
+
+    /// In place of an old one, whose memory of signed requests it takes over.
+    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+        let signed_requests = old.signed_requests.with(config.sidecar.pop_validation.clone());
+        Self::build(config, keys, signed_requests)
+    }
+
+    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, SignerError> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
             let credentials = Credentials::new(&registration.credentials);
@@ -61,15 +72,16 @@ impl Service {
         };
         let mut apis = config.apis.clone();
         apis.sort_by(|a, b| folded(&a.name).cmp(folded(&b.name)));
+        let policy = Policy {
+            reject_bound_as_bearer: config.sidecar.pop_validation.reject_bound_as_bearer,
+            ..Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes)
+        };
         Ok(Self {
             admission,
             signer,
             apis,
-            signed_requests: SignedRequests::new(config.sidecar.pop_validation.clone()),
-            validator: Validator::new(
-                Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes),
-                config.limits.validated_tokens,
-            ),
+            signed_requests,
+            validator: Validator::new(policy, config.limits.validated_tokens),
             #[cfg(feature = "jwe")]
             decryption: Decryption::new(&config.azure_ad),
             keys,

@@ -1,6 +1,6 @@
 //! `/Validate`: what the caller's token says, once it has been verified.
 
-use super::authenticate::{Presented, bearer, challenge, signed_request};
+use super::authenticate::{POP_CHALLENGE, Presented, bearer, challenge, signed_request};
 use super::problem::Problem;
 use super::{Call, Halt, Parked, reply};
 use crate::http::{Keep, Reply, Resumed};
@@ -21,20 +21,22 @@ pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Re
             call.body(Keep::No)?;
             Ok(result("PoP", verified.assertion(), verified.claims_json()))
         }
-        Presented::Nothing => Err(Problem::with(400, "No token found").into()),
+        Presented::Nothing => {
+            let challenge = call.service.config.azure_ad.challenge.clone();
+            Err(Problem::with(400, "No token found").header("WWW-Authenticate", challenge).into())
+        }
         Presented::Unusable => Err(challenge(call).into()),
     }
 }
 
 /// What the caller was asked, which a signed request has to fit.
 fn original_request(call: &Call<'_>) -> Result<OriginalRequest, Problem> {
+    let unusable = |detail: String| Problem::with(400, detail).header("WWW-Authenticate", POP_CHALLENGE);
     let header = |name: &'static str| {
-        call.request
-            .headers
-            .text(name)
-            .ok_or_else(|| Problem::with(400, format!("The header {name} is required with a signed request")))
+        let missing = || unusable(format!("The header {name} is required with a signed request"));
+        call.request.headers.text(name).ok_or_else(missing)
     };
-    OriginalRequest::parse(header("original-method")?, header("original-uri")?).map_err(|text| Problem::with(400, text))
+    OriginalRequest::parse(header("original-method")?, header("original-uri")?).map_err(unusable)
 }
 
 fn result(protocol: &str, token: &str, claims: &str) -> Reply {

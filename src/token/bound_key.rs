@@ -1,6 +1,8 @@
 //! The public key that a caller wants a token bound to, in any of the forms of the protocol page's
 //! section 5.3, and the `req_cnf` that names it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,6 +11,7 @@ use ring::digest;
 use serde::Deserialize;
 
 use crate::credentials::der::{self, RsaPublicKey};
+use crate::jwks::PRIVATE_MEMBERS;
 
 /// Keys are a few hundred bytes; a chain of certificates may be some thousand.
 const MAX_BYTES: usize = 16 * 1024;
@@ -99,12 +102,13 @@ struct Jwk {
     crv: Option<String>,
     x: Option<String>,
     y: Option<String>,
-    d: Option<serde::de::IgnoredAny>,
+    #[serde(flatten)]
+    others: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
 fn from_json(json: &[u8]) -> Result<BoundKey, &'static str> {
     let jwk: Jwk = serde_json::from_slice(json).map_err(|_| EXPECTED)?;
-    if jwk.d.is_some() {
+    if PRIVATE_MEMBERS.iter().any(|name| jwk.others.contains_key(*name)) {
         return Err(PRIVATE);
     }
     let bytes = |member: &Option<String>| member.as_ref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
@@ -237,6 +241,7 @@ gwIDAQAB
     fn what_is_no_public_key_is_refused() {
         let weak = format!(r#"{{"kty":"RSA","e":"AQAB","n":"{}"}}"#, &N[..340]);
         let private = format!(r#"{{"kty":"RSA","e":"AQAB","n":"{N}","d":"AQAB"}}"#);
+        let primes = format!(r#"{{"kty":"RSA","e":"AQAB","n":"{N}","p":"AQAB","q":"AQAB"}}"#);
         let huge = "A".repeat(MAX_BYTES + 1);
         for text in [
             "",
@@ -248,6 +253,7 @@ gwIDAQAB
             "{\"kty\":\"oct\",\"k\":\"AA\"}",
             &weak,
             &private,
+            &primes,
             &huge,
             "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
             "-----BEGIN PUBLIC KEY-----",

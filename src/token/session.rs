@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::key::{CacheKey, KeyBuilder};
+use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
 
@@ -33,19 +34,56 @@ pub fn allocate() -> Result<String, ring::error::Unspecified> {
 pub struct Owner {
     /// `tid`.
     pub tenant: String,
-    /// `oid`, or `sub` of a token without one.
-    pub user: String,
+    /// Who in it.
+    pub user: User,
 }
 
-/// Which session: the caller's key, the agent and the registration that it goes through, none of them kept.
+/// How a token names its user. The two are never taken for one another: a subject may be chosen to equal another user's
+/// object id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// `oid`.
+    ObjectId(String),
+    /// `sub`, of a token without an object id.
+    Subject(String),
+}
+
+impl User {
+    /// What the token says. `None`: nothing, so that nobody could be told from anybody.
+    pub fn of(object_id: Option<&str>, subject: Option<&str>) -> Option<Self> {
+        let named = |text: &&str| !text.is_empty();
+        let object_id = object_id.filter(named).map(|oid| Self::ObjectId(oid.to_owned()));
+        object_id.or_else(|| subject.filter(named).map(|sub| Self::Subject(sub.to_owned())))
+    }
+
+    /// Both parts of the name, for a key.
+    pub(super) fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::ObjectId(oid) => ("oid", oid),
+            Self::Subject(sub) => ("sub", sub),
+        }
+    }
+}
+
+/// Which session: the caller's key, the agent, and the registration that it goes through, with its authority and client,
+/// since a refresh token is for these alone. None of them is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(CacheKey);
 
 impl SessionId {
     /// The session of this key.
-    pub fn new(section: &str, agent: Option<&str>, key: &str) -> Self {
+    pub fn new(registration: &Registration, agent: Option<&str>, key: &str) -> Self {
         let agent = agent.map(str::to_ascii_lowercase);
-        Self(KeyBuilder::new("session").text(section).option(agent.as_deref()).text(key).finish())
+        let authority = registration.authority.as_ref().unwrap_or(&registration.instance).to_string();
+        let id = KeyBuilder::new("session")
+            .text(&registration.section)
+            .text(&authority)
+            .text(&registration.tenant)
+            .option(registration.policy.as_deref())
+            .text(&registration.client_id)
+            .option(agent.as_deref())
+            .text(key);
+        Self(id.finish())
     }
 
     pub(super) const fn key(&self) -> &CacheKey {
@@ -106,7 +144,23 @@ mod tests {
     use super::*;
 
     fn owner(user: &str) -> Owner {
-        Owner { tenant: "t".into(), user: user.into() }
+        Owner { tenant: "t".into(), user: User::ObjectId(user.into()) }
+    }
+
+    fn registration(section: &str, client_id: &str) -> Registration {
+        Registration { section: section.into(), client_id: client_id.into(), ..super::super::tests::registration() }
+    }
+
+    fn id(key: &str) -> SessionId {
+        SessionId::new(&registration("s", "c"), None, key)
+    }
+
+    #[test]
+    fn a_subject_is_never_taken_for_an_object_id() {
+        let user = User::of;
+        assert_ne!(user(Some("x"), None), user(None, Some("x")));
+        assert_eq!(user(Some("x"), Some("y")), Some(User::ObjectId("x".into())));
+        assert_eq!((user(None, None), user(Some(""), Some(""))), (None, None));
     }
 
     fn secret(text: &str) -> Secret<String> {
@@ -116,14 +170,18 @@ mod tests {
     #[test]
     fn a_session_is_found_by_key_agent_and_registration_together() {
         let sessions = Sessions::new(10);
-        let id = SessionId::new("AzureAd", Some("A1"), "k");
+        let new = |section: &str, client: &str, agent: Option<&str>, key: &str| {
+            SessionId::new(&registration(section, client), agent, key)
+        };
+        let id = new("AzureAd", "c", Some("A1"), "k");
         sessions.renew(&id, &owner("u"), Some(secret("r")), 0);
-        assert!(sessions.find(&SessionId::new("AzureAd", Some("a1"), "k"), 0).is_some());
+        assert!(sessions.find(&new("AzureAd", "c", Some("a1"), "k"), 0).is_some());
         for other in [
-            SessionId::new("AzureAd", None, "k"),
-            SessionId::new("AzureAd", Some("a2"), "k"),
-            SessionId::new("Other", Some("a1"), "k"),
-            SessionId::new("AzureAd", Some("a1"), "K"),
+            new("AzureAd", "c", None, "k"),
+            new("AzureAd", "c", Some("a2"), "k"),
+            new("Other", "c", Some("a1"), "k"),
+            new("AzureAd", "other", Some("a1"), "k"),
+            new("AzureAd", "c", Some("a1"), "K"),
         ] {
             assert!(sessions.find(&other, 0).is_none());
         }
@@ -132,7 +190,7 @@ mod tests {
     #[test]
     fn a_session_ends_after_its_lifetime_and_its_bound() {
         let sessions = Sessions::new(1);
-        let (first, second) = (SessionId::new("s", None, "1"), SessionId::new("s", None, "2"));
+        let (first, second) = (id("1"), id("2"));
         sessions.renew(&first, &owner("u"), Some(secret("r")), 0);
         assert!(sessions.find(&first, LIFETIME - 1).is_some());
         assert!(sessions.find(&first, LIFETIME).is_none());
@@ -144,7 +202,7 @@ mod tests {
     #[test]
     fn a_session_keeps_its_owner_and_its_refresh_token() {
         let sessions = Sessions::new(1);
-        let id = SessionId::new("s", None, "k");
+        let id = id("k");
         sessions.renew(&id, &owner("u"), Some(secret("r1")), 0);
         sessions.renew(&id, &owner("u"), None, 0);
         sessions.renew(&id, &owner("thief"), Some(secret("r2")), 0);

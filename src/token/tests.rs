@@ -339,8 +339,8 @@ fn a_session_renews_its_token_with_the_users_token_or_with_what_it_kept() {
         ok(&format!(r#"{{"token_type":"Bearer","expires_in":3600,"access_token":"AT","refresh_token":"{next}"}}"#))
     }));
     let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
-    let id = session::SessionId::new("AzureAd", None, "k");
-    let owner = session::Owner { tenant: "home".into(), user: "o1".into() };
+    let id = session::SessionId::new(&registration(), None, "k");
+    let owner = session::Owner { tenant: "home".into(), user: session::User::ObjectId("o1".into()) };
     let subject =
         |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal, starts: false });
     let first = user("h.p.s", "home");

@@ -171,9 +171,12 @@ impl<'a> Wanted<'a> {
             }
             Subject::AgentUser(agent, AgentUser::Id(id)) => key.text("agent account by id").folded(agent).folded(id),
             // With its owner, since the session may be forgotten before its token is.
-            Subject::Session(SessionSubject { id, owner, .. }) => {
-                key.text("session").bytes(id.key().as_bytes()).text(&owner.tenant).text(&owner.user)
-            }
+            Subject::Session(SessionSubject { id, owner, .. }) => key
+                .text("session")
+                .bytes(id.key().as_bytes())
+                .text(&owner.tenant)
+                .text(owner.user.parts().0)
+                .text(owner.user.parts().1),
             Subject::ManagedIdentity(client_id) => key.text("managed identity").option(client_id),
         }
         .finish()

@@ -85,6 +85,7 @@ pub fn policy() -> Policy {
         require_expiration: true,
         role_claim: "roles".into(),
         allowed_tenants: Vec::new(),
+        reject_bound_as_bearer: false,
         max_bytes: DEFAULT_MAX_BYTES,
     }
 }

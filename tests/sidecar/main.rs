@@ -25,6 +25,7 @@ mod downstream_network;
 mod downstream_redirects;
 mod downstream_requests;
 mod hostile_targets;
+mod identity;
 mod isolation;
 mod lifecycle;
 mod managed_identity;

@@ -19,12 +19,13 @@ fn settings() -> PopValidation {
         claims_when_present: vec!["m".into(), "p".into()],
         lifetime: Duration::from_mins(5),
         reject_replays: false,
+        reject_bound_as_bearer: false,
     }
 }
 
 /// An access token of an application, bound by this `cnf`.
 fn access_token(cnf: &str) -> String {
-    let claims = payload(&[("scp", ""), ("cnf", cnf)]);
+    let claims = payload(&[("scp", ""), ("sub", "\"user\""), ("cnf", cnf)]);
     RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &claims)
 }
 
@@ -121,7 +122,7 @@ fn the_access_token_is_verified_by_its_own_rules() {
         let token = RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &payload(&changes));
         check(&[("at", &format!("\"{token}\""))])
     };
-    assert_eq!(with(&[("scp", "")]), Ok(()));
+    assert_eq!(with(&[("scp", ""), ("oid", "")]), Ok(()));
     assert_eq!(with(&[("scp", ""), ("exp", "1"), ("nbf", "")]), Err("expired"));
     assert_eq!(with(&[("scp", ""), ("aud", "\"x\"")]), Err("audience_invalid"));
     assert_eq!(with(&[]), Err("not_app_only"), "a user's");
