@@ -18,6 +18,8 @@ pub struct Metadata {
     pub issuer: String,
     /// Where the keys are.
     pub jwks_uri: Url,
+    /// Where tokens are asked for, if it says so.
+    pub token_endpoint: Option<Url>,
 }
 
 /// Why a document is of no use.
@@ -33,6 +35,8 @@ pub enum DocumentError {
     TooManyKeys,
     /// Not one key that could be used.
     NoUsableKey,
+    /// `token_endpoint` is absent or no absolute URL.
+    NoTokenEndpoint,
 }
 
 impl std::fmt::Display for DocumentError {
@@ -43,6 +47,7 @@ impl std::fmt::Display for DocumentError {
             Self::KeyAddress => "its jwks_uri is not an absolute URL",
             Self::TooManyKeys => "it holds more than 256 keys",
             Self::NoUsableKey => "it holds no usable key",
+            Self::NoTokenEndpoint => "its token_endpoint is not an absolute URL",
         })
     }
 }
@@ -53,13 +58,15 @@ pub fn metadata(bytes: &[u8]) -> Result<Metadata, DocumentError> {
     struct Document {
         issuer: String,
         jwks_uri: String,
+        token_endpoint: Option<String>,
     }
-    let Document { issuer, jwks_uri } = parse(bytes)?;
+    let Document { issuer, jwks_uri, token_endpoint } = parse(bytes)?;
     if issuer.trim().is_empty() {
         return Err(DocumentError::Malformed);
     }
     let jwks_uri = Url::parse(&jwks_uri).map_err(|_| DocumentError::KeyAddress)?;
-    Ok(Metadata { issuer, jwks_uri })
+    let token_endpoint = token_endpoint.and_then(|text| Url::parse(&text).ok());
+    Ok(Metadata { issuer, jwks_uri, token_endpoint })
 }
 
 /// Reads the `issuer` of the v1 document, of which nothing else is used.

@@ -7,7 +7,7 @@ use super::authority::{Authority, V1, is_safe};
 use super::document::{self, DocumentError};
 use super::issuer::{self, V1Issuer};
 use super::{Issuer, KeySet};
-use crate::config::Config;
+use crate::config::{Config, Registration};
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
 use crate::url::Url;
 
@@ -66,7 +66,7 @@ impl fmt::Display for FetchError {
             Self::Status(status) => write!(f, "the answer has status {status}"),
             Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
             Self::Keys(error) => write!(f, "the key document is unusable: {error}"),
-            Self::ForeignKeys(origin) => write!(f, "jwks_uri names {origin}, which is not of this authority"),
+            Self::ForeignKeys(origin) => write!(f, "the document names {origin}, which is not of this authority"),
             Self::Insecure(origin) => write!(f, "{origin} is neither https nor loopback"),
         }
     }
@@ -100,6 +100,21 @@ pub fn fetch(
     Ok(KeySet::new(keys, &metadata.issuer, issuers, now).skipping(skipped))
 }
 
+/// The token endpoint that a registration's metadata names. Credentials are sent there, so it must belong to the authority,
+/// as its keys must.
+pub fn token_endpoint(
+    registration: &Registration,
+    exchange: &dyn Exchange,
+    timeout: Duration,
+) -> Result<Url, FetchError> {
+    let authority = Authority::of(registration).ok_or(FetchError::Metadata(DocumentError::Malformed))?;
+    // Whether plain HTTP will do was judged when the authority was configured, and the endpoint has to be there as well.
+    let bytes = get_within(true, timeout, exchange, &authority.metadata)?;
+    let metadata = document::metadata(&bytes).map_err(FetchError::Metadata)?;
+    let endpoint = metadata.token_endpoint.ok_or(FetchError::Metadata(DocumentError::NoTokenEndpoint))?;
+    if authority.trusts(&endpoint) { Ok(endpoint) } else { Err(FetchError::ForeignKeys(endpoint.origin.to_string())) }
+}
+
 fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
     match &settings.authority.v1 {
         V1::None => issuer::accepted(v2, V1Issuer::None),
@@ -115,7 +130,16 @@ fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer
 }
 
 fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8>, FetchError> {
-    if !is_safe(&url.origin, settings.allow_insecure) {
+    get_within(settings.allow_insecure, settings.timeout, exchange, url)
+}
+
+fn get_within(
+    allow_insecure: bool,
+    timeout: Duration,
+    exchange: &dyn Exchange,
+    url: &Url,
+) -> Result<Vec<u8>, FetchError> {
+    if !is_safe(&url.origin, allow_insecure) {
         return Err(FetchError::Insecure(url.origin.to_string()));
     }
     let request = OutRequest {
@@ -125,7 +149,7 @@ fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8
         headers: vec![("accept".to_owned(), "application/json".to_owned().into())],
         body: None,
         memory: None,
-        timeout: settings.timeout,
+        timeout,
         max_body: document::MAX_BYTES,
         pooled: true,
     };

@@ -13,7 +13,7 @@ pub(crate) mod testing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use fetch::{FetchError, Settings};
+pub use fetch::{FetchError, Settings, token_endpoint};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
 pub use key::{Algorithm, Key, Material, PRIVATE_MEMBERS, Unusable};
 pub use refresh::{Keys, RefreshAnswer};

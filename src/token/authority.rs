@@ -14,7 +14,7 @@ const PREFERRED: &[(&str, &str)] = &[
 ];
 
 /// Whether the registration's tenants are those of a customer directory (`*.ciamlogin.com`), which has only one.
-fn is_ciam(host: &str) -> bool {
+pub(super) fn is_ciam(host: &str) -> bool {
     host.ends_with(".ciamlogin.com")
 }
 

@@ -7,6 +7,7 @@ pub mod authority;
 mod bound_key;
 pub mod cache;
 pub mod claims;
+mod discovery;
 mod endpoint;
 mod error;
 mod flight;
@@ -106,6 +107,7 @@ pub struct Acquirer {
     clock: Arc<dyn Clock>,
     machine: ManagedIdentities,
     region: region::Region,
+    discovery: discovery::Discovery,
     refresher: refresh::Refresher,
     /// For the metrics.
     pub results: Results,
@@ -121,6 +123,7 @@ impl Acquirer {
     ) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             region: region::Region::new(&environment),
+            discovery: discovery::Discovery::default(),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
@@ -280,7 +283,8 @@ impl Acquirer {
         if registration.client_id.is_empty() {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
-        let mut url = self.token_endpoint(leg);
+        let discovered = self.discovery.ask(registration, &*self.exchange, self.settings.timeout)?;
+        let mut url = discovered.unwrap_or_else(|| self.token_endpoint(leg));
         // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
@@ -304,8 +308,12 @@ impl Acquirer {
         request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
     }
 
+    /// The token endpoint as far as it is known without asking anybody.
     fn token_endpoint(&self, leg: &Leg) -> Url {
         let registration = &leg.client.registration;
+        if let Some(discovered) = self.discovery.known(registration) {
+            return discovered;
+        }
         let region = registration.azure_region.as_deref().filter(|_| leg.is_app());
         let region = region.and_then(|region| authority::region(region, self.region.name()));
         let of_flow = leg.user_flow.as_deref().map(|flow| registration.with_policy(flow));
@@ -415,6 +423,7 @@ impl Acquirer {
     /// Forgets what was refused, for another configuration.
     pub fn forget_refusals(&self) {
         self.cache.forget_refusals();
+        self.discovery.clear();
     }
 }
 

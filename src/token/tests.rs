@@ -73,7 +73,11 @@ fn ok(body: &str) -> Result<OutResponse, OutError> {
 
 impl Exchange for Service {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-        let body = String::from_utf8(request.body.unwrap().to_vec()).unwrap();
+        let Some(body) = request.body else {
+            self.requests.lock().unwrap().push((request.url.clone(), BTreeMap::new()));
+            return (self.answer)(&request.url, &BTreeMap::new());
+        };
+        let body = String::from_utf8(body.to_vec()).unwrap();
         let decode = |text: &str| {
             let mut bytes = Vec::new();
             let mut rest = text.bytes();
@@ -170,6 +174,36 @@ fn an_application_token_is_asked_for_once_with_exactly_these_fields() {
         ("grant_type", "client_credentials"),
     ];
     assert_eq!(requests[0].1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn an_authority_of_another_kind_is_asked_for_its_token_endpoint_once() {
+    const METADATA: &str = "https://login.contoso.example/custom-path/v2.0/.well-known/openid-configuration";
+    let asked = |endpoint: &'static str| {
+        let bench = bench(Service::new(move |url, _| {
+            let document = format!(
+                r#"{{"issuer":"https://login.contoso.example","jwks_uri":"https://login.contoso.example/keys",
+                    "token_endpoint":"{endpoint}"}}"#
+            );
+            if url == METADATA {
+                ok(&document)
+            } else {
+                ok(r#"{"token_type":"Bearer","expires_in":1,"access_token":"t"}"#)
+            }
+        }));
+        let authority = Url::parse("https://login.contoso.example/custom-path").ok();
+        let (client, scopes) =
+            (client(Registration { authority, tenant: String::new(), ..registration() }), scopes(&["a/.default"]));
+        let wanted = Wanted { force_refresh: true, ..wanted(&client, Subject::Application, &scopes) };
+        let outcomes = [bench.get(&wanted).is_ok(), bench.get(&wanted).is_ok()];
+        let urls: Vec<_> = bench.service.requests().into_iter().map(|(url, _)| url).collect();
+        (outcomes, urls)
+    };
+    let endpoint = "https://login.contoso.example/custom/oauth2/v2.0/token";
+    assert_eq!(asked(endpoint), ([true, true], vec![METADATA.into(), endpoint.into(), endpoint.into()]));
+    let (outcomes, urls) = asked("https://elsewhere.example/token");
+    assert_eq!(outcomes, [false, false], "credentials go to nobody else");
+    assert!(urls.iter().all(|url| url == METADATA), "{urls:?}");
 }
 
 #[test]

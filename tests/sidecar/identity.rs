@@ -15,9 +15,11 @@ fn an_id_token_does_not_pass_for_an_application() {
     let sidecar = scene.start().with_keys();
     sidecar.get_as(&id_token(&scene), "/Validate").problem(403, "The scope 'access_as_user' is required");
     sidecar.get_as(&scene.user("alice"), "/Validate").expect(200);
-    for app in
-        [scene.tenant.mint_app(APP_ID), scene.tenant.mint_app(APP_ID).without("idtyp"), scene.tenant.mint_app(APP_ID).without("oid")]
-    {
+    for app in [
+        scene.tenant.mint_app(APP_ID),
+        scene.tenant.mint_app(APP_ID).without("idtyp"),
+        scene.tenant.mint_app(APP_ID).without("oid"),
+    ] {
         sidecar.get_as(&app.token(), "/Validate").expect(200);
     }
 }

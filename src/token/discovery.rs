@@ -1,0 +1,55 @@
+//! The token endpoints of authorities whose paths follow from nothing: neither Entra, nor a customer directory, nor B2C.
+//! Their metadata names it (OpenID Connect Discovery 1.0 §3), which is read once and kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::authority::is_ciam;
+use super::error::Error;
+use crate::config::Registration;
+use crate::jwks;
+use crate::outbound::Exchange;
+use crate::url::Url;
+
+/// What was read, by authority.
+#[derive(Debug, Default)]
+pub struct Discovery(Mutex<BTreeMap<String, Url>>);
+
+/// The authority whose metadata has to be asked; nothing where the endpoint follows from the configuration.
+fn to_ask(registration: &Registration) -> Option<&Url> {
+    registration.authority.as_ref().filter(|authority| !is_ciam(&authority.origin.host))
+}
+
+impl Discovery {
+    /// The endpoint, where it is known already.
+    pub fn known(&self, registration: &Registration) -> Option<Url> {
+        let authority = to_ask(registration)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&authority.to_string()).cloned()
+    }
+
+    /// The endpoint that the metadata names, which is asked where nobody has before. `None`: it follows from the
+    /// configuration.
+    pub fn ask(
+        &self,
+        registration: &Registration,
+        exchange: &dyn Exchange,
+        timeout: Duration,
+    ) -> Result<Option<Url>, Error> {
+        let Some(authority) = to_ask(registration) else { return Ok(None) };
+        if let Some(known) = self.known(registration) {
+            return Ok(Some(known));
+        }
+        let found = jwks::token_endpoint(registration, exchange, timeout).map_err(|error| {
+            Error::unavailable(format!("the metadata of {} tells no token endpoint: {error}", authority.origin))
+        })?;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(authority.to_string(), found.clone());
+        Ok(Some(found))
+    }
+
+    /// Forgets all, for another configuration.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
