@@ -83,7 +83,7 @@ pub const KEYS: &[Key] = &[
     key("AzureAd:ClientCredentials:*:SignedAssertionFilePath", Kind::Text, "Another spelling of `SignedAssertionFileDiskPath`."),
     key("AzureAd:ClientCredentials:*:Skip", Kind::Bool, "Leaves the entry out.").or("false"),
     key("AzureAd:ClientCredentials:*:UseBoundCredential", Kind::Bool, "Tokens bound to mutual TLS are not supported: `true` is refused.").or("false"),
-    key("AzureAd:ClientCredentials:*:Algorithm", Kind::Unused, "Assertions are signed with PS256, or RS256 where the authority wants it."),
+    key("AzureAd:ClientCredentials:*:Algorithm", Kind::Unused, "Read and ignored: assertions are signed with PS256."),
     key("AzureAd:ClientCredentialsUsingManagedIdentity:IsEnabled", Kind::Bool, "Older form of `SignedAssertionFromManagedIdentity`.").or("false"),
     key("AzureAd:ClientCredentialsUsingManagedIdentity:ManagedIdentityClientId", Kind::Guid, "Its user-assigned identity."),
     key("AzureAd:UserAssignedManagedIdentityClientId", Kind::Guid, "The default managed identity of vault credentials."),

@@ -243,6 +243,8 @@ fn a_replay_is_refused_where_that_is_asked_for() {
     let same_text = signed(&[]);
     assert_ne!(same_text, first, "an ECDSA signature differs each time");
     assert_eq!(verify(&once, &same_text), Err(Rejection::RequestReplayed));
+    let reloaded = once.with(PopValidation { reject_replays: true, ..settings() });
+    assert_eq!(verify(&reloaded, &first), Err(Rejection::RequestReplayed), "a reload forgets nothing");
     let any = SignedRequests::new(settings());
     assert_eq!((verify(&any, &first), verify(&any, &first)), (Ok(()), Ok(())));
 }
