@@ -53,6 +53,12 @@ pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
     })
 }
 
+/// Whether an answer names this identity as the one whose token it is.
+pub fn is_of(body: &[u8], client_id: &str) -> bool {
+    let answer = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    answer["client_id"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(client_id))
+}
+
 fn moment(value: &Value, now: u64) -> Option<u64> {
     let number = match value {
         Value::Number(number) => Some(number.clone()),
