@@ -204,7 +204,10 @@ pub(crate) fn exchange(
         roots: Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?,
         proxies: Proxies::from_environment(proxy).map_err(|error| error.to_string())?,
         resolver: Arc::new(SystemResolver),
-        machine: variable("IDENTITY_SERVER_THUMBPRINT").and_then(|text| Thumbprint::parse(&text)),
+        machine: match variable(Thumbprint::VARIABLE).filter(|text| !text.is_empty()) {
+            Some(text) => Some(Thumbprint::parse(&text)?),
+            None => None,
+        },
     };
     let inner = UreqExchange::new(settings).map_err(|error| error.to_string())?;
     let measured = Measured::new(Box::new(inner), Arc::clone(metrics));

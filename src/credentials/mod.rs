@@ -3,6 +3,8 @@
 //! operator reads what is wrong with each.
 
 pub mod assertion;
+#[cfg(feature = "pfx")]
+mod ber;
 pub mod certificate;
 pub mod cloud;
 pub mod der;

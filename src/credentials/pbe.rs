@@ -4,8 +4,7 @@
 use std::num::NonZeroU32;
 
 use cbc::Decryptor;
-use cbc::cipher::generic_array::GenericArray;
-use cbc::cipher::{BlockDecryptMut, BlockSizeUser, KeyIvInit};
+use cbc::cipher::{Array, BlockCipherDecrypt, BlockModeDecrypt, BlockSizeUser, KeyIvInit};
 use ring::{digest, pbkdf2};
 use zeroize::Zeroizing;
 
@@ -43,7 +42,7 @@ pub enum Closed {
 impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Malformed => "malformed or not in DER; export it again",
+            Self::Malformed => "malformed or cut off; export it again",
             Self::Unsupported => "an encryption that is not supported; export it again with AES-256",
             Self::TooSlow => "more than 1000000 iterations of its key derivation",
             Self::WrongPassword => "the password (CertificatePassword) is wrong or missing",
@@ -183,8 +182,8 @@ fn pbes2(parameters: &[u8], sealed: &[u8], password: &Password<'_>) -> Result<Ze
 /// CBC with PKCS#7 padding (RFC 5652 §6.3). Nobody outside learns how it fails: the file is the operator's.
 fn cbc<C>(key: &[u8], iv: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Closed>
 where
-    Decryptor<C>: KeyIvInit + BlockDecryptMut,
-    C: cbc::cipher::BlockCipher + cbc::cipher::BlockDecryptMut,
+    Decryptor<C>: KeyIvInit + BlockModeDecrypt,
+    C: BlockCipherDecrypt,
 {
     let mut cipher = Decryptor::<C>::new_from_slices(key, iv).map_err(|_| Closed::Malformed)?;
     let size = <Decryptor<C> as BlockSizeUser>::block_size();
@@ -192,9 +191,7 @@ where
         return Err(Closed::Malformed);
     }
     let mut text = Zeroizing::new(sealed.to_vec());
-    for block in text.chunks_exact_mut(size) {
-        cipher.decrypt_block_mut(GenericArray::from_mut_slice(block));
-    }
+    cipher.decrypt_blocks(Array::slice_as_chunks_mut(&mut text).0);
     let padding = text.last().map_or(0, |last| usize::from(*last));
     let length = text.len().checked_sub(padding).ok_or(Closed::WrongPassword)?;
     let right = (1..=size).contains(&padding) && text[length..].iter().all(|byte| usize::from(*byte) == padding);

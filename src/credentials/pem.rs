@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 use crate::secret::Secret;
 
 /// What a certificate is made of.
@@ -21,14 +22,33 @@ impl Material {
         let password = password.map_or("", |password| password.expose());
         let added = if find(file, b"-----BEGIN ").is_some() {
             from_pem(file, password)?
-        } else if file.first() == Some(&super::der::SEQUENCE) {
-            from_pkcs12(file, password)?
+        } else if file.first() == Some(&SEQUENCE) {
+            match alone(file) {
+                None => from_pkcs12(file, password)?,
+                Some(what) => return Err(format!("{what}; give PEM or PKCS#12 (PFX) that holds both, or both as PEM")),
+            }
         } else {
             return Err("neither PEM nor PKCS#12 (PFX)".into());
         };
         self.certificates.extend(added.certificates);
         self.keys.extend(added.keys);
         Ok(())
+    }
+}
+
+/// What a file in DER is that holds a certificate without its key, or a key without its certificate.
+fn alone(der: &[u8]) -> Option<&'static str> {
+    let (content, _) = expect(SEQUENCE, der)?;
+    if super::der::Certificate::parse(der).is_some() {
+        Some("a certificate in DER, without its private key")
+    } else if expect(OBJECT_IDENTIFIER, content).is_some() {
+        Some("PKCS#7 (P7B), which holds certificates without a private key")
+    } else {
+        // A version, then a number (PKCS#1), an algorithm (PKCS#8) or an octet string (SEC 1); or an algorithm alone (PKCS#8,
+        // encrypted). In PKCS#12 the version is 3.
+        let plain = expect(INTEGER, content).is_some_and(|(version, _)| matches!(version, [0 | 1]));
+        let sealed = expect(SEQUENCE, content).is_some_and(|(_, rest)| expect(OCTET_STRING, rest).is_some());
+        (plain || sealed).then_some("a private key in DER, without its certificate")
     }
 }
 
@@ -119,6 +139,20 @@ mod tests {
             -----BEGIN PRIVATE KEY-----\nAw==\n-----END PRIVATE KEY-----\n-----BEGIN RSA PRIVATE KEY-----\nBA==\n-----END RSA PRIVATE KEY-----\n\
             -----BEGIN X509 CRL-----\n?\n-----END X509 CRL-----";
         assert_eq!(read(text), Ok([vec![vec![1, 2]], vec![vec![3], vec![4]]]));
+    }
+
+    #[test]
+    fn der_that_holds_one_alone_is_told_to_be_that() {
+        let told = |der: &[u8]| Material::default().add(der, None).unwrap_err();
+        let certificate = &crate::credentials::testing::certificates("leaf.crt.pem")[0];
+        assert!(told(certificate).starts_with("a certificate in DER"));
+        for name in ["key-pkcs8.pem", "key-pkcs1.pem", "sealed-aes256.pem"] {
+            let text = std::fs::read(crate::credentials::testing::data(name)).unwrap();
+            let text = &text[find(&text, b"-----BEGIN CERT").map_or(0, |_| find(&text, b"-----BEGIN ENC").unwrap())..];
+            let (_, body, _) = section(text).unwrap().unwrap();
+            assert!(told(&decode(body).unwrap()).starts_with("a private key in DER"), "{name}");
+        }
+        assert!(told(&[0x30, 0x0b, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2]).starts_with("PKCS#7"));
     }
 
     #[test]

@@ -4,13 +4,14 @@
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
+use super::ber::to_der;
 use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
 use super::pbe::{Closed, Password, decrypt, iterations};
 use super::pem::Material;
 
 /// `[0]`, constructed: what a type identifier announces.
 const EXPLICIT_0: u8 = 0xa0;
-/// `[0]`, primitive: encrypted content.
+/// `[0]`, primitive: encrypted content. In pieces it is constructed.
 const IMPLICIT_0: u8 = 0x80;
 
 /// 1.2.840.113549.1.7: 1 is data, 6 is encryptedData.
@@ -27,8 +28,9 @@ const SHA2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 /// A container of containers deeper than this is none of ours.
 const MAX_DEPTH: usize = 4;
 
-/// Reads a container.
-pub fn read(der: &[u8], password: &str) -> Result<Material, Closed> {
+/// Reads a container, in DER or BER.
+pub fn read(file: &[u8], password: &str) -> Result<Material, Closed> {
+    let der = &to_der(file).ok_or(Closed::Malformed)?;
     let mut outcome = Err(Closed::Malformed);
     for password in Password::candidates(password) {
         outcome = open(der, &password);
@@ -52,7 +54,8 @@ fn open(der: &[u8], password: &Password<'_>) -> Result<Material, Closed> {
     if let Some((mac, _)) = expect(SEQUENCE, rest) {
         verify(mac, safe, password)?;
     }
-    let (mut infos, _) = expect(SEQUENCE, safe).ok_or(malformed)?;
+    let safe = to_der(safe).ok_or(malformed)?;
+    let (mut infos, _) = expect(SEQUENCE, &safe).ok_or(malformed)?;
     let mut material = Material::default();
     while !infos.is_empty() {
         let (info, rest) = expect(SEQUENCE, infos).ok_or(malformed)?;
@@ -108,8 +111,19 @@ fn encrypted(content: &[u8], password: &Password<'_>) -> Result<Zeroizing<Vec<u8
     let (info, _) = expect(SEQUENCE, rest).ok_or(malformed)?;
     let (_kind, rest) = expect(OBJECT_IDENTIFIER, info).ok_or(malformed)?;
     let (algorithm, rest) = expect(SEQUENCE, rest).ok_or(malformed)?;
-    let (sealed, _) = expect(IMPLICIT_0, rest).ok_or(malformed)?;
-    decrypt(algorithm, sealed, password)
+    match element(rest).ok_or(malformed)? {
+        (IMPLICIT_0, sealed, _) => decrypt(algorithm, sealed, password),
+        (EXPLICIT_0, mut pieces, _) => {
+            let mut sealed = Vec::with_capacity(pieces.len());
+            while !pieces.is_empty() {
+                let (piece, rest) = expect(OCTET_STRING, pieces).ok_or(malformed)?;
+                sealed.extend_from_slice(piece);
+                pieces = rest;
+            }
+            decrypt(algorithm, &sealed, password)
+        }
+        _ => Err(malformed),
+    }
 }
 
 /// An `EncryptedPrivateKeyInfo` (RFC 5958 §3), here and in PEM.
@@ -130,7 +144,8 @@ pub fn private_key(der: &[u8], password: &Password<'_>) -> Result<Zeroizing<Vec<
 fn bags(contents: &[u8], password: &Password<'_>, material: &mut Material, depth: usize) -> Result<(), Closed> {
     let malformed = Closed::Malformed;
     // A wrong password's result may be well padded where no MAC told before.
-    let (mut contents, _) = expect(SEQUENCE, contents).ok_or(Closed::WrongPassword)?;
+    let contents = to_der(contents).ok_or(Closed::WrongPassword)?;
+    let (mut contents, _) = expect(SEQUENCE, &contents).ok_or(Closed::WrongPassword)?;
     while !contents.is_empty() {
         let (bag, rest) = expect(SEQUENCE, contents).ok_or(malformed)?;
         contents = rest;
@@ -193,13 +208,16 @@ mod tests {
 
     #[test]
     fn damage_and_truncation_are_no_panic() {
-        let der = file("3des.pfx");
-        for at in (0..der.len()).step_by(7) {
-            let mut damaged = der.clone();
-            damaged[at] ^= 0x55;
-            // Names and identifiers may be damaged without harm.
-            let _ = read(&damaged, "pass word");
-            assert!(read(&der[..at], "pass word").is_err(), "{at}");
+        for name in ["3des.pfx", "nss.pfx", "ber-pieces.pfx"] {
+            let der = file(name);
+            for at in (0..der.len()).step_by(if name == "3des.pfx" { 7 } else { 97 }) {
+                let mut damaged = der.clone();
+                damaged[at] ^= 0x55;
+                // Names and identifiers may be damaged without harm.
+                let _ = read(&damaged, "pass word");
+                assert!(read(&der[..at], "pass word").is_err(), "{name} {at}");
+            }
+            assert_eq!(read(&der[..der.len() - 1], "pass word").err(), Some(Closed::Malformed), "{name}");
         }
     }
 

@@ -5,16 +5,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cbc::cipher::generic_array::GenericArray;
-use cbc::cipher::{BlockDecryptMut, KeyIvInit};
+use cbc::cipher::{Array, BlockModeDecrypt, KeyIvInit};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{aead, digest, hmac};
+use rsa::PrivateKey;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey;
-use rsa::rand_core::{OsRng, RngCore};
+use rsa::rand_core::{TryCryptoRng, TryRng};
 use rsa::traits::PublicKeyParts;
-use rsa::{Oaep, RsaPrivateKey};
 use sha1::Sha1;
 use sha2::Sha256;
+use std::io;
 use zeroize::Zeroizing;
 
 use super::Rejection;
@@ -26,7 +27,7 @@ const MIN_RSA_BYTES: usize = 256;
 
 /// A private key that tokens are encrypted for.
 pub struct DecryptionKey {
-    private: RsaPrivateKey,
+    private: PrivateKey,
     /// SHA-1 of the certificate in hexadecimal, lower case: what Entra writes as `kid`.
     thumbprint: Option<String>,
     /// SHA-1 of the certificate in base64url: `x5t` (RFC 7515 §4.1.7).
@@ -56,9 +57,9 @@ impl std::error::Error for UnusableKey {}
 impl DecryptionKey {
     /// From a private key in DER (PKCS#8 or PKCS#1), and the certificate by which tokens may name it.
     pub fn new(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, UnusableKey> {
-        let private = RsaPrivateKey::from_pkcs8_der(key)
+        let private = PrivateKey::from_pkcs8_der(key)
             .ok()
-            .or_else(|| RsaPrivateKey::from_pkcs1_der(key).ok())
+            .or_else(|| PrivateKey::from_pkcs1_der(key).ok())
             .ok_or(UnusableKey::Malformed)?;
         if private.size() < MIN_RSA_BYTES {
             return Err(UnusableKey::TooShort);
@@ -91,6 +92,29 @@ pub fn is_encrypted(token: &str) -> bool {
 pub fn decrypt(token: &str, keys: &[DecryptionKey]) -> Result<Zeroizing<Vec<u8>>, Rejection> {
     Jwe::parse(token).and_then(|jwe| jwe.open(keys)).ok_or(Rejection::DecryptionFailed)
 }
+
+/// The system's random numbers, by which private operations are blinded.
+pub(super) struct Random;
+
+impl TryRng for Random {
+    type Error = io::Error;
+
+    fn try_next_u32(&mut self) -> io::Result<u32> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes).map(|()| u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes).map(|()| u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        SystemRandom::new().fill(bytes).map_err(|_| io::Error::other("no random numbers"))
+    }
+}
+
+impl TryCryptoRng for Random {}
 
 /// The parts, decoded, and what the header asks for.
 struct Jwe<'a> {
@@ -202,7 +226,7 @@ impl<'a> Jwe<'a> {
     }
 
     fn open_with(&self, key: &DecryptionKey) -> Option<Zeroizing<Vec<u8>>> {
-        let content_key = self.content_key(key);
+        let content_key = self.content_key(key)?;
         match self.content {
             Content::A128Gcm => self.open_gcm(&aead::AES_128_GCM, &content_key),
             Content::A256Gcm => self.open_gcm(&aead::AES_256_GCM, &content_key),
@@ -212,18 +236,18 @@ impl<'a> Jwe<'a> {
 
     /// Always a key of the right length, so that nobody learns from what follows whether it was in the token. The private operation
     /// is blinded.
-    fn content_key(&self, key: &DecryptionKey) -> Zeroizing<Vec<u8>> {
+    fn content_key(&self, key: &DecryptionKey) -> Option<Zeroizing<Vec<u8>>> {
         let length = self.content.key_length();
         let mut random = Zeroizing::new(vec![0; length]);
-        OsRng.fill_bytes(&mut random);
-        let padding = match self.wrap {
-            Wrap::Oaep => Oaep::new::<Sha1>(),
-            Wrap::Oaep256 => Oaep::new::<Sha256>(),
+        Random.try_fill_bytes(&mut random).ok()?;
+        let unwrapped = match self.wrap {
+            Wrap::Oaep => key.private.oaep_decrypt_with_rng::<Sha1, _>(&mut Random, &self.encrypted_key),
+            Wrap::Oaep256 => key.private.oaep_decrypt_with_rng::<Sha256, _>(&mut Random, &self.encrypted_key),
         };
-        match key.private.decrypt_blinded(&mut OsRng, padding, &self.encrypted_key).map(Zeroizing::new) {
+        Some(match unwrapped.map(Zeroizing::new) {
             Ok(unwrapped) if unwrapped.len() == length => unwrapped,
             _ => random,
-        }
+        })
     }
 
     fn open_gcm(&self, algorithm: &'static aead::Algorithm, key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -261,15 +285,13 @@ impl<'a> Jwe<'a> {
 /// Whole blocks, then PKCS#7 padding (RFC 5652 §6.3). The tag was right, so how the padding fails tells nobody anything.
 fn decrypt_blocks<C>(mut cipher: C, text: &mut Vec<u8>) -> Option<()>
 where
-    C: BlockDecryptMut<BlockSize = cbc::cipher::consts::U16>,
+    C: BlockModeDecrypt<BlockSize = cbc::cipher::consts::U16>,
 {
-    let (blocks, rest) = text.as_chunks_mut::<16>();
+    let (blocks, rest) = Array::slice_as_chunks_mut(text);
     if !rest.is_empty() {
         return None;
     }
-    for block in blocks {
-        cipher.decrypt_block_mut(GenericArray::from_mut_slice(block));
-    }
+    cipher.decrypt_blocks(blocks);
     let padding = usize::from(*text.last()?);
     let length = text.len().checked_sub(padding)?;
     let right = (1..=16).contains(&padding) && text[length..].iter().all(|byte| usize::from(*byte) == padding);

@@ -146,17 +146,16 @@ mod tests {
     mod encrypted {
         use super::*;
         use crate::jwks::testing::{RSA_B, b64};
-        use crate::jwt::jwe::UnusableKey;
+        use crate::jwt::jwe::{Random, UnusableKey};
         use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+        use rsa::PrivateKey;
         use rsa::pkcs8::DecodePrivateKey as _;
-        use rsa::rand_core::OsRng;
-        use rsa::{Oaep, RsaPrivateKey};
 
         /// RSA-OAEP and A256GCM around a token, for the key B.
         fn encrypt(header: &str, inner: &str) -> String {
             let (content_key, iv) = ([7; 32], [9; 12]);
-            let public = RsaPrivateKey::from_pkcs8_der(RSA_B.pk8()).unwrap().to_public_key();
-            let wrapped = public.encrypt(&mut OsRng, Oaep::new::<sha1::Sha1>(), &content_key).unwrap();
+            let public = PrivateKey::from_pkcs8_der(RSA_B.pk8()).unwrap().to_public_key();
+            let wrapped = public.oaep_encrypt_with_rng::<sha1::Sha1, _>(&mut Random, &content_key).unwrap();
             let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &content_key).unwrap());
             let (header, mut text) = (b64(header), inner.as_bytes().to_vec());
             let nonce = Nonce::assume_unique_for_key(iv);

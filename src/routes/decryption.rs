@@ -1,7 +1,9 @@
 //! The keys of `TokenDecryptionCredentials`: those in files as they are now, those in a vault as they were read last.
 //! A vault is asked by a thread of its own, since neither the start nor a validation waits for an upstream.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ const RETRY: Duration = Duration::from_secs(30);
 pub struct Decryption {
     client: Arc<Client>,
     seen: Mutex<Vec<Found>>,
+    /// What goes with the service wakes the thread that asks the vaults, and ends it.
+    in_force: OnceLock<Sender<Infallible>>,
 }
 
 type Found = Result<Arc<Certificate>, CredentialFailure>;
@@ -35,7 +39,7 @@ impl Decryption {
     pub fn new(registration: &Arc<Registration>) -> Self {
         let credentials = Credentials::new(&registration.decryption_credentials);
         let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
-        Self { client, seen: Mutex::default() }
+        Self { client, seen: Mutex::default(), in_force: OnceLock::new() }
     }
 
     /// Gives the validator the keys of now, where they are others than before, and says which cannot be used.
@@ -89,6 +93,10 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
     if !service.decryption.needs_vault() {
         return;
     }
+    let (in_force, ended) = channel();
+    if service.decryption.in_force.set(in_force).is_err() {
+        return;
+    }
     let service = Arc::downgrade(service);
     let way = Way {
         acquirer: Arc::clone(&shared.acquirer),
@@ -97,7 +105,9 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
     };
     let keep = move || {
         while let Some(pause) = service.upgrade().map(|service| way.ask(&service)) {
-            way.clock.sleep(pause);
+            if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                break;
+            }
         }
     };
     if let Err(error) = thread::Builder::new().name("decryption-keys".to_owned()).spawn(keep) {

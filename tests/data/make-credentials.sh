@@ -63,6 +63,14 @@ pfx aes128-mac-sha512 "$password" -keypbe AES-128-CBC -certpbe AES-192-CBC -maca
 pfx open-key "$password" -keypbe NONE -certpbe NONE
 pfx no-mac "$password" -nomac
 pfx iterations "$password" -iter 600000
+# BER: as NSS writes it (pk12util of libnss3-tools), and with every string in pieces.
+printf %s "$password" >"$work/password"
+mkdir "$work/nss"
+certutil -N -d "sql:$work/nss" --empty-password
+pk12util -i modern.pfx -d "sql:$work/nss" -w "$work/password" -K ""
+pk12util -o nss.pfx -n app.example -d "sql:$work/nss" -w "$work/password" -K ""
+chmod 644 nss.pfx
+python3 ../ber-pieces.py no-mac.pfx ber-pieces.pfx
 pfx unicode "pässwörd €"
 pfx unicode-legacy "pässwörd €" -legacy
 # As people turn one into the other: attributes before each section, the key first.

@@ -118,6 +118,26 @@ fn neither_the_start_nor_a_validation_waits_for_a_vault() {
 }
 
 #[test]
+fn each_reload_ends_the_thread_of_the_one_before() {
+    let scene = in_a_vault();
+    let sidecar = start(&scene);
+    let tasks = format!("/proc/{}/task", sidecar.pid());
+    let asking = || {
+        let tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "decryption-keys").count()
+    };
+    for times in 1..=3 {
+        eventually("the vault's key is used", || opens(&scene, &sidecar, &CLIENT_1));
+        sidecar.signal("-HUP");
+        let done = |line: &&String| line.contains("configuration reloaded");
+        eventually("it is reloaded", || sidecar.log().iter().filter(done).count() == times);
+    }
+    eventually("the vault's key is used", || opens(&scene, &sidecar, &CLIENT_1));
+    eventually("one thread is left", || asking() == 1);
+}
+
+#[test]
 fn a_check_judges_decryption_credentials_too() {
     for (file, good) in [("/absent.pem", false), ("client-1.pem", true)] {
         let folder = tempfile::tempdir().unwrap();

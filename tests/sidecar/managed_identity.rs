@@ -122,7 +122,6 @@ fn an_identity_that_a_host_cannot_be_asked_for_is_refused_without_a_request() {
     for (host, client_id, words) in [
         (SERVICE_FABRIC, Some(USER_IDENTITY_CLIENT_ID), "Service Fabric"),
         (CLOUD_SHELL, Some(USER_IDENTITY_CLIENT_ID), "Cloud Shell"),
-        (ARC, Some(USER_IDENTITY_CLIENT_ID), "Azure Arc"),
         (MACHINE_LEARNING, None, "DEFAULT_IDENTITY_CLIENT_ID"),
     ] {
         let scene = scene(client_id);
@@ -181,7 +180,7 @@ fn arc_can_name_no_file_outside_the_agents_folder() {
 
 #[test]
 fn arc_is_answered_with_the_key_that_only_its_own_processes_can_read() {
-    let scene = scene(None);
+    let scene = scene(Some(USER_IDENTITY_CLIENT_ID));
     let name = format!("/var/opt/azcmagent/tokens/test-{}.key", std::process::id());
     scene.tenant.settings(|settings| settings.arc_key_path.clone_from(&name));
     // The agent's folder is root's. Who is not cannot lay a key there; the unit tests use another folder.
@@ -195,6 +194,7 @@ fn arc_is_answered_with_the_key_that_only_its_own_processes_can_read() {
     let requests = asked(&scene);
     assert_eq!(requests.len(), 2);
     assert!(requests[1].contains(&format!("authorization: Basic {ARC_KEY}\n")), "{}", requests[1]);
+    assert!(requests[1].contains(&format!("client_id={USER_IDENTITY_CLIENT_ID}")), "{}", requests[1]);
     assert!(!says(&sidecar, ARC_KEY));
     std::fs::write(&name, "k".repeat(4097)).unwrap();
     let forced = format!("{MACHINE}?optionsOverride.AcquireTokenOptions.ForceRefresh=true");

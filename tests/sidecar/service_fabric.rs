@@ -8,6 +8,7 @@ use local_tenant::Kind;
 use local_tenant::managed_identity::HEADER_SECRET;
 
 use super::managed_identity::{MACHINE, SERVICE_FABRIC, asked, scene, start};
+use super::support::command;
 
 #[test]
 fn service_fabric_is_told_which_token_was_revoked() {
@@ -69,12 +70,9 @@ fn relay(mut outside: TcpStream, config: &Arc<rustls::ServerConfig>, tenant: Soc
 #[test]
 fn service_fabric_is_known_by_its_certificates_thumbprint() {
     let thumbprint = "1F73DAFAF5BC5CD10F5A4AC08078573CFFEE36A7";
-    for (thumbprint, status) in [
-        (thumbprint.to_owned(), 200),
-        (thumbprint.to_lowercase(), 200),
-        (thumbprint.replace("1F", "2F"), 503),
-        ("no thumbprint".to_owned(), 503),
-    ] {
+    for (thumbprint, status) in
+        [(thumbprint.to_owned(), 200), (thumbprint.to_lowercase(), 200), (thumbprint.replace("1F", "2F"), 503)]
+    {
         let scene = scene(None);
         let endpoint = format!("https://{}/managed-identity/service-fabric", behind_tls(scene.tenant.address()));
         let sidecar = scene.start_with(&[
@@ -84,5 +82,20 @@ fn service_fabric_is_known_by_its_certificates_thumbprint() {
         ]);
         sidecar.get(MACHINE).expect(status);
         assert_eq!(asked(&scene).len(), usize::from(status == 200), "{thumbprint}: nothing is sent to a stranger");
+    }
+}
+
+#[test]
+fn a_malformed_thumbprint_stops_the_start_and_check() {
+    let scene = scene(None);
+    let settings = scene.settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
+    let settings: Vec<String> = settings.chain(["--urls".to_owned(), "http://127.0.0.1:0".to_owned()]).collect();
+    for call in ["check", "serve"] {
+        let mut command = command();
+        let output =
+            command.arg(call).args(&settings).env("IDENTITY_SERVER_THUMBPRINT", "no thumbprint").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{call}: {told}");
+        assert!(told.contains("IDENTITY_SERVER_THUMBPRINT: expected 40 hexadecimal digits"), "{call}: {told}");
     }
 }

@@ -69,14 +69,15 @@ mod encryption {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use entra_sidecar::jwt::jwe::{self, DecryptionKey};
     use rsa::pkcs8::EncodePrivateKey as _;
-    use rsa::{BigUint, RsaPrivateKey};
+    use rsa::{BoxedUint, PrivateKey};
 
     use super::*;
 
     pub fn key(jwk: &Value) -> Option<DecryptionKey> {
-        let number = |name| Some(BigUint::from_bytes_be(&URL_SAFE_NO_PAD.decode(jwk[name].as_str()?).unwrap()));
+        let number =
+            |name| Some(BoxedUint::from_be_slice_vartime(&URL_SAFE_NO_PAD.decode(jwk[name].as_str()?).unwrap()));
         let primes = vec![number("p")?, number("q")?];
-        let key = RsaPrivateKey::from_components(number("n")?, number("e")?, number("d")?, primes).unwrap();
+        let key = PrivateKey::from_components(number("n")?, number("e")?, number("d")?, primes).unwrap();
         Some(DecryptionKey::new(key.to_pkcs8_der().unwrap().as_bytes(), None).unwrap())
     }
 

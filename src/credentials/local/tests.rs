@@ -69,6 +69,8 @@ fn a_pfx_signs_with_its_password() {
         "open-key",
         "no-mac",
         "iterations",
+        "nss",
+        "ber-pieces",
     ] {
         let name = format!("{name}.pfx");
         signs(&file(&name, Some(PASSWORD)));

@@ -2,15 +2,21 @@
 //! three forms of error (protocol page, section 2.4).
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use zeroize::Zeroizing;
 
 use super::MachineToken;
-use super::date::iso8601;
+use super::date::invariant;
 use crate::secret::Secret;
 
 /// A smaller number means seconds from now: it would be a moment before 2001.
 const FIRST_MOMENT: u64 = 978_307_200;
+
+/// A larger number means milliseconds: as seconds it would be a moment after the year 5000.
+const LAST_MOMENT: u64 = 99_999_999_999;
+
+/// In seconds. Azure's tokens live 24 hours: who says more is misread, and a token kept too long cannot be revoked.
+const LONGEST_LIFE: u64 = 48 * 3600;
 
 /// A token that lives longer is renewed at half its life (protocol page, section 2.4).
 const LONG_LIFE: u64 = 7200;
@@ -32,8 +38,13 @@ pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
     if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("sent an access_token that cannot stand in a header");
     }
-    let expiry = answer.expires_on.or(answer.expires_in).ok_or("sent an answer without expires_on and expires_in")?;
-    let expires_at = moment(&expiry, now).ok_or("sent an expiry that is neither seconds nor a date")?.max(now);
+    let expiries = [answer.expires_on, answer.expires_in];
+    if expiries.iter().all(Option::is_none) {
+        return Err("sent an answer without expires_on and expires_in");
+    }
+    let readable = expiries.iter().flatten().find_map(|expiry| moment(expiry, now));
+    let expires_at = readable.ok_or("sent an expiry that is neither seconds nor a date")?;
+    let expires_at = expires_at.clamp(now, now.saturating_add(LONGEST_LIFE));
     let life = expires_at - now;
     Ok(MachineToken {
         access_token: Secret::new(access_token.to_string()),
@@ -42,19 +53,28 @@ pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
     })
 }
 
+/// Whether an answer names this identity as the one whose token it is.
+pub fn is_of(body: &[u8], client_id: &str) -> bool {
+    let answer = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    answer["client_id"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(client_id))
+}
+
 fn moment(value: &Value, now: u64) -> Option<u64> {
     let number = match value {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates at 0, which is past")]
-        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(|number| number as u64)),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => match text.trim().parse::<Number>() {
+            Ok(number) => Some(number),
+            Err(_) => return invariant(text),
+        },
         _ => None,
-    };
-    match (number, value) {
-        (Some(number), _) if number < FIRST_MOMENT => Some(now.saturating_add(number)),
-        (Some(number), _) => Some(number),
-        (None, Value::String(text)) => iso8601(text),
-        (None, _) => None,
-    }
+    }?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates at 0, which is past")]
+    let number = number.as_u64().or_else(|| number.as_f64().map(|number| number as u64))?;
+    Some(match number {
+        ..FIRST_MOMENT => now.saturating_add(number),
+        FIRST_MOMENT..=LAST_MOMENT => number,
+        _ => number / 1000,
+    })
 }
 
 /// The endpoint's own words about a refusal: `code: message`, one line, without `secret`.
@@ -109,7 +129,18 @@ mod tests {
             (r#""expires_in":7201"#, (7201, Some(3600))),
             (r#""expires_in":86400"#, (86_400, Some(43_200))),
             (r#""expires_on":978307200"#, (0, None)),
-            (r#""expires_on":978307199"#, (978_307_199, Some(489_153_599))),
+            (r#""expires_on":978307199"#, (172_800, Some(86_400))),
+            (r#""expires_on":"1767229200.9""#, (3600, None)),
+            (r#""expires_on":"1/1/2026 1:00:00 AM +00:00""#, (3600, None)),
+            (r#""expires_on":"01/01/2026 01:00:00""#, (3600, None)),
+            (r#""expires_on":1767229200000"#, (3600, None)),
+            (r#""expires_on":"1767229200000""#, (3600, None)),
+            (r#""expires_on":99999999999"#, (172_800, Some(86_400))),
+            (r#""expires_on":"9/14/2027 12:00:00 AM +00:00""#, (172_800, Some(86_400))),
+            (r#""expires_on":"soon","expires_in":3600"#, (3600, None)),
+            (r#""expires_on":null,"expires_in":"3600""#, (3600, None)),
+            (r#""expires_on":{},"expires_in":"3600""#, (3600, None)),
+            (r#""expires_on":3600,"expires_in":"soon""#, (3600, None)),
         ] {
             assert_eq!(expiry(fields), Ok(expected), "{fields}");
         }
@@ -127,6 +158,7 @@ mod tests {
             r#"{"access_token":"A T","expires_in":1}"#,
             r#"{"access_token":"AT","expires_in":"soon"}"#,
             r#"{"access_token":"AT","expires_in":{}}"#,
+            r#"{"access_token":"AT","expires_on":"soon","expires_in":"later"}"#,
         ] {
             assert!(token(body.as_bytes(), NOW).is_err(), "{body}");
         }

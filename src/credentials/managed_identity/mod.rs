@@ -21,8 +21,11 @@ use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
 use crate::secret::Secret;
 
-/// For all attempts together: a worker waits here.
+/// For all attempts together: a request waits here.
 const BUDGET: Duration = Duration::from_secs(15);
+
+/// The same when IMDS answers 410 first: all its retries, and some time to answer in.
+const BUDGET_WHILE_GONE: Duration = Duration::from_secs(75);
 
 /// Of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -30,8 +33,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// After the first attempt: protocol page, section 2.5.
 const RETRIES: u32 = 3;
 
-/// Retries when IMDS answers 410 first: it is being upgraded, which takes up to 70 seconds. The budget ends
-/// them earlier.
+/// Retries when IMDS answers 410 first: it is being upgraded, which takes up to 70 seconds.
 const RETRIES_WHILE_GONE: u32 = 7;
 
 /// Between attempts when IMDS answers 410.
@@ -92,19 +94,22 @@ impl ManagedIdentities {
         let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let request = |timeout| source.request(wanted, timeout);
         request(ATTEMPT).map_err(Failure::Unusable)?;
-        let deadline = self.clock.instant() + BUDGET;
+        let start = self.clock.instant();
         let mut pace = Pace::new(source);
         loop {
+            let deadline = start + pace.budget();
             let timeout = ATTEMPT.min(deadline.saturating_duration_since(self.clock.instant()));
             let outcome = self.attempt(source, request(timeout).map_err(Failure::Unusable)?, deadline)?;
             let failure = match &outcome {
                 Ok(response) if response.status == 200 => {
+                    echoed(source, wanted, &response.body)?;
                     return answer::token(&response.body, self.clock.unix())
                         .map_err(|what| Failure::Unavailable(format!("{} {what}", source.name())));
                 }
                 outcome => explain(source, outcome),
             };
             let pause = pace.pause(&outcome, self.clock.unix());
+            let deadline = start + pace.budget();
             let Some(pause) = pause.filter(|pause| self.clock.instant() + *pause < deadline) else {
                 return Err(failure);
             };
@@ -144,6 +149,17 @@ impl ManagedIdentities {
     }
 }
 
+/// Agents of Azure Arc that know no user-assigned identities answer with the machine's own token, which is another's.
+fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Failure> {
+    match (source, wanted.client_id) {
+        (Source::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
+            "{} did not confirm that the token is of the identity {id}; is its agent too old for user-assigned identities?",
+            source.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What a failed attempt means for the caller.
 fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure {
     let (name, origin) = (source.name(), &source.endpoint().origin);
@@ -178,12 +194,20 @@ impl Pace {
         Self { imds: matches!(source, Source::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
     }
 
+    /// From the first attempt on.
+    const fn budget(&self) -> Duration {
+        if self.gone_first { BUDGET_WHILE_GONE } else { BUDGET }
+    }
+
     /// The pause after an attempt; none where it was the last.
     fn pause(&mut self, outcome: &Result<OutResponse, OutError>, now: u64) -> Option<Duration> {
         self.sent += 1;
         let Ok(response) = outcome else {
             // Once, since a machine off Azure should be told so within seconds.
             self.unanswered += 1;
+            if self.gone_first {
+                return (self.sent <= RETRIES_WHILE_GONE).then_some(PAUSE_WHILE_GONE);
+            }
             return (self.unanswered == 1 && self.sent <= RETRIES).then_some(Duration::from_secs(1));
         };
         let status = response.status;

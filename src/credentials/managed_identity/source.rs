@@ -7,7 +7,7 @@ use ring::digest;
 use zeroize::Zeroizing;
 
 use super::Request;
-use crate::outbound::{OutBody, OutRequest, Upstream};
+use crate::outbound::{OutBody, OutRequest, Thumbprint, Upstream};
 use crate::secret::Secret;
 use crate::url::{Url, escape};
 
@@ -87,7 +87,7 @@ impl Source {
         let identity = variable("IDENTITY_ENDPOINT");
         if let (Some(endpoint), Some(header)) = (&identity, secret("IDENTITY_HEADER")) {
             let endpoint = url("IDENTITY_ENDPOINT", endpoint)?;
-            return Ok(match variable("IDENTITY_SERVER_THUMBPRINT") {
+            return Ok(match variable(Thumbprint::VARIABLE) {
                 Some(_) => Self::ServiceFabric { endpoint, header },
                 None => Self::AppService { endpoint, header },
             });
@@ -179,11 +179,8 @@ impl Source {
                 query("2017-09-01", resource, Some(("clientid", id)))
             }
             Self::Arc { .. } => {
-                if client_id.is_some() {
-                    return refused("has the machine's own identity alone");
-                }
                 headers.push(metadata());
-                query("2020-06-01", resource, None)
+                query("2020-06-01", resource, client_id.map(|id| ("client_id", id)))
             }
             Self::CloudShell { .. } => {
                 if client_id.is_some() {

@@ -216,8 +216,7 @@ fn a_malformed_endpoint_is_an_error_and_not_another_source() {
 #[test]
 fn an_identity_that_cannot_be_named_is_refused_without_a_request() {
     let fabric = [&APP_SERVICE[..], &[("IDENTITY_SERVER_THUMBPRINT", "ab")]].concat();
-    for (variables, client_id) in
-        [(&fabric[..], Some(CLIENT)), (&CLOUD_SHELL, Some(CLIENT)), (&ARC, Some(CLIENT)), (&MACHINE_LEARNING, None)]
+    for (variables, client_id) in [(&fabric[..], Some(CLIENT)), (&CLOUD_SHELL, Some(CLIENT)), (&MACHINE_LEARNING, None)]
     {
         let machine = Machine::new(variables, Vec::new());
         assert!(matches!(machine.token(client_id), Err(Failure::Unusable(_))));
@@ -241,6 +240,19 @@ fn arc_is_answered_with_the_key_that_it_names() {
     let Err(Failure::Unusable(reason)) = machine.token(None) else { panic!("a key elsewhere is not read") };
     assert!(reason.contains("/var/opt/azcmagent/tokens/NAME.key"), "{reason}");
     assert_eq!(machine.requests().len(), 1);
+}
+
+#[test]
+fn arc_must_confirm_the_identity_that_was_asked_for() {
+    let of = |client_id: &str| answer(200, &GOOD.replace('{', &format!(r#"{{"client_id":"{client_id}","#)));
+    let machine = Machine::new(&ARC, vec![of(&CLIENT.to_uppercase())]);
+    assert!(machine.token(Some(CLIENT)).is_ok());
+    assert!(machine.requests()[0].contains(&format!("&client_id={CLIENT}\n")));
+    for other in [answer(200, GOOD), of("9f3a2b1c-0000-4000-8000-000000000002"), of("")] {
+        let machine = Machine::new(&ARC, vec![other]);
+        let Err(Failure::Unusable(reason)) = machine.token(Some(CLIENT)) else { panic!("another's token") };
+        assert!(reason.contains("Azure Arc") && reason.contains(CLIENT), "{reason}");
+    }
 }
 
 #[test]
@@ -282,13 +294,20 @@ fn retry_after_is_heeded_within_the_budget() {
 }
 
 #[test]
-fn imds_that_is_gone_for_an_upgrade_is_waited_for_as_long_as_a_worker_may() {
-    let machine = Machine::new(&[], vec![answer(410, ""), answer(200, GOOD)]);
-    assert!(machine.token(None).is_ok());
-    assert_eq!(machine.seconds(), 10);
-    let machine = Machine::new(&[], vec![answer(410, ""), answer(410, ""), answer(200, GOOD)]);
-    assert!(matches!(machine.token(None), Err(Failure::Unavailable(_))));
-    assert_eq!(machine.seconds(), 10);
+fn imds_that_is_gone_for_an_upgrade_is_waited_for() {
+    let gone = |times: usize| (0..times).map(|_| answer(410, "")).collect::<Vec<_>>();
+    for (answers, good, waited) in [
+        ([gone(1), vec![answer(200, GOOD)]].concat(), true, 10),
+        ([gone(7), vec![answer(200, GOOD)]].concat(), true, 70),
+        ([gone(8), vec![answer(200, GOOD)]].concat(), false, 70),
+        (vec![answer(410, ""), timeout(), timeout(), answer(200, GOOD)], true, 34),
+        ([vec![answer(503, "")], gone(3), vec![answer(200, GOOD)]].concat(), false, 7),
+    ] {
+        let machine = Machine::new(&[], answers);
+        let outcome = machine.token(None);
+        assert_eq!((outcome.is_ok(), machine.seconds()), (good, waited));
+        assert!(good || matches!(outcome, Err(Failure::Unavailable(_))));
+    }
 }
 
 #[test]

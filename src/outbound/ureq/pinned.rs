@@ -26,8 +26,17 @@ use super::super::roots::Roots;
 pub struct Thumbprint([u8; 20]);
 
 impl Thumbprint {
-    /// 40 hexadecimal digits of either case.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// The environment's variable in which the platform gives it.
+    pub const VARIABLE: &str = "IDENTITY_SERVER_THUMBPRINT";
+
+    /// 40 hexadecimal digits of either case. Who ignored what is malformed would trust the roots alone, and tell of a failed
+    /// handshake.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::digits(text)
+            .ok_or_else(|| format!("the environment's {}: expected 40 hexadecimal digits (SHA-1)", Self::VARIABLE))
+    }
+
+    fn digits(text: &str) -> Option<Self> {
         let text = text.trim().as_bytes();
         let (pairs, rest) = text.as_chunks::<2>();
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -184,7 +193,7 @@ mod tests {
         for text in
             ["", &digits[1..], &digits[2..], &format!("{digits}0"), &format!("{digits}00"), &digits.replace('a', "g")]
         {
-            assert_eq!(Thumbprint::parse(text), None, "{text}");
+            assert!(Thumbprint::parse(text).is_err(), "{text}");
         }
     }
 }

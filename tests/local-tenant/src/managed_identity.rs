@@ -79,11 +79,11 @@ impl Host {
     /// The keys that name a user-assigned identity.
     fn identity_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Imds => &["client_id", "msi_res_id", "object_id"],
+            Self::Imds | Self::Arc => &["client_id", "msi_res_id", "object_id"],
             Self::AppService => &["client_id", "mi_res_id", "object_id"],
             Self::ServiceFabric => &["principalId"],
             Self::MachineLearning => &["clientid"],
-            Self::Arc | Self::CloudShell => &[],
+            Self::CloudShell => &[],
         }
     }
 
