@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Exchange, OutError, OutRequest, OutResponse};
+use super::{Exchange, OutError, OutRequest, OutResponse, header};
 use crate::clock::Clock;
 use crate::url::Url;
 
@@ -96,7 +96,7 @@ fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
     if get {
         "GET".clone_into(&mut request.method);
         request.body = None;
-        request.headers.retain(|(name, _)| !name.starts_with("content-"));
+        request.headers.retain(|(name, _)| !header::describes_body(name));
     }
     request
 }

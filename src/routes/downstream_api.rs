@@ -7,7 +7,8 @@ use super::{Call, Halt, Parked, reply};
 use crate::http::{Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, claims_challenge, follow, relay, render,
+    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, claims_challenge, follow, header, relay,
+    render,
 };
 use crate::token;
 use crate::turns::{self, Lane};
@@ -29,6 +30,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let body = has_body.then(|| RelayedBody::new(call.request.body.take()));
     let limits = &call.service.config.limits;
     let memory = AnswerMemory::new(call.shared.budget.memory.nothing(), limits.queue_timeout);
+    let described = described(call);
     let request = relay::Call {
         method: &target.method,
         url: target.target.url(),
@@ -38,6 +40,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
             call.request.headers.text("content-type"),
             asked.api.content_type.as_deref(),
         ),
+        described: &described,
         headers: &effective.extra_headers,
         body: body.as_ref(),
         memory: &memory,
@@ -55,6 +58,13 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         if call.service.config.sidecar.header_values_as_arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
     let reply = reply::json(render(&answer, values));
     Ok(acquisition.announce(reply))
+}
+
+/// The fields that describe the caller's body, which goes on as it came. Its type has rules of its own.
+fn described(call: &Call<'_>) -> Vec<(String, String)> {
+    let fields = call.request.headers.0.iter().map(|field| (field.name.to_ascii_lowercase(), field.value));
+    let fields = fields.filter(|(name, _)| name != "content-type" && header::describes_body(name));
+    fields.filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?.to_owned()))).collect()
 }
 
 fn send(
