@@ -147,6 +147,7 @@ pub const KEYS: &[Key] = &[
     key("Sidecar:AllowInsecureUpstream", Kind::Bool, "Whether `http://` is accepted for Entra, vaults and downstream APIs beyond loopback.").or("false"),
     key("Sidecar:AllowOutboundRedirects", Kind::Bool, "Whether downstream redirects are followed; never with the token to another origin.").or("false"),
     key("Sidecar:DownstreamHeaderValues", Kind::Choice(&["String", "Array"]), "The form of header values in answers of `/DownstreamApi*`.").or("String"),
+    key("Sidecar:TokenErrorStatus", Kind::Choice(&["Original", "Semantic"]), "What Entra's refusals are answered with: 500 as the original does, or 403 where the user must act, 401 where the user's token is no longer good, 424 where the operator must mend something.").or("Original"),
     key("Sidecar:Metrics", Kind::Bool, "Whether `/metrics` answers.").or("true"),
     key("Sidecar:TrustedCertificates", Kind::Text, "PEM file or folder instead of the built-in roots. Also `SSL_CERT_FILE`, `SSL_CERT_DIR`. A certificate in it that cannot be read is a warning with file and line."),
     key("Sidecar:AllowedTenants", Kind::Tenant, "Tenants that a multi-tenant authority accepts; without any, every one.").list(Split::Either),

@@ -133,6 +133,10 @@ fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Op
         408 | 500..=599 => Attempt::Again(unavailable(&format!("answered {status}"))),
         429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429: it throttles"))))),
         400..=499 => Attempt::Done(Err(match read_refusal(&response.body, form) {
+            // RFC 6749 §4.1.2.1 has no status to go with it; Entra sends 400.
+            Some(refusal) if refusal.code == "temporarily_unavailable" => {
+                Error::Unavailable(Arc::new(unavailable("is temporarily unavailable")))
+            }
             Some(refusal) => Error::Refused(Arc::new(refusal)),
             None => Error::Unavailable(Arc::new(unavailable(&format!("answered {status} without an OAuth error")))),
         })),

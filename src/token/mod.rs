@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
 pub use cache::AccessToken;
-pub use error::{Error, OAuthRefusal, Unavailable};
+pub use error::{Error, OAuthRefusal, Remedy, Unavailable};
 pub use flight::Wake;
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
