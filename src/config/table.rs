@@ -180,9 +180,9 @@ pub const KEYS: &[Key] = &[
     key("Sidecar:Limits:DownstreamTimeout", TIMEOUT, "A downstream call.").or("100"),
     key("Sidecar:Limits:DownstreamBodyBytes", BODY, "A downstream answer's body.").or("30MiB"),
     key("Sidecar:Limits:TokenCacheEntries", ENTRIES, "Cached tokens.").or("10000"),
-    key("Sidecar:Limits:TokenCacheBytes", Kind::Size(1..=1 << 40), "Bytes of cached tokens.").or("64MiB"),
+    key("Sidecar:Limits:TokenCacheBytes", Kind::Size(1..=1 << 40), "Bytes of cached tokens and remembered refusals. Long-running sessions may take as many.").or("64MiB"),
     key("Sidecar:Limits:ValidatedTokens", ENTRIES, "Remembered validations.").or("10000"),
-    key("Sidecar:Limits:Sessions", ENTRIES, "Long-running sessions.").or("10000"),
+    key("Sidecar:Limits:Sessions", ENTRIES, "Long-running sessions. A refresh token of more than 16 KiB is not kept.").or("10000"),
     key("Sidecar:Limits:ShutdownTimeout", Kind::Duration(0..=HOUR), "For requests in flight at the end.").or("30"),
 
     key("Logging:LogLevel:Default", Kind::Level, "What is logged unless a category says otherwise.").or("Information"),

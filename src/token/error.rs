@@ -74,6 +74,17 @@ const USER_MUST_ACT: &[u64] = &[50072, 50074, 50076, 50078, 50079, 50158, 65001,
 const USER_MAY_RESOLVE: &[&str] = &["basic_action", "additional_action", "consent_required", "user_password_expired"];
 
 impl OAuthRefusal {
+    /// The bytes that it holds.
+    pub(super) fn weight(&self) -> usize {
+        let further = [&self.suberror, &self.claims, &self.correlation_id, &self.trace_id, &self.timestamp];
+        let further: usize = further.into_iter().flatten().map(String::len).sum();
+        size_of::<Self>()
+            + self.code.len()
+            + self.description.len()
+            + size_of_val(self.error_codes.as_slice())
+            + further
+    }
+
     /// Who can do something about it. A challenge goes first: meeting it brings a new token as well.
     pub fn remedy(&self) -> Remedy {
         let says = |codes: &[u64]| self.error_codes.iter().any(|code| codes.contains(code));
@@ -122,6 +133,15 @@ impl Error {
                 Self::Refused(Arc::new(OAuthRefusal { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
             }
             other => other,
+        }
+    }
+
+    /// The bytes that it holds, where it is one that is remembered.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Refused(refusal) => refusal.weight(),
+            Self::Unavailable(unavailable) => size_of::<Unavailable>() + unavailable.cause.len(),
+            _ => 0,
         }
     }
 

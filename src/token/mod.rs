@@ -124,7 +124,7 @@ impl Acquirer {
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
-            sessions: Sessions::new(settings.sessions),
+            sessions: Sessions::new(settings.sessions, settings.bytes),
             exchange,
             clock,
             refresher: refresh::Refresher::start(own),
@@ -409,7 +409,7 @@ impl Acquirer {
 
     /// What the cache holds.
     pub fn figures(&self) -> CacheFigures {
-        self.cache.figures()
+        self.cache.figures(&*self.clock)
     }
 
     /// Forgets what was refused, for another configuration.
