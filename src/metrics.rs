@@ -114,7 +114,7 @@ impl Metrics {
         let kind = KINDS.iter().position(|(own, _)| *own == kind).unwrap_or(0);
         let outcome = match outcome {
             Ok(response) => usize::from(response.status / 100).clamp(2, 5) - 2,
-            Err(OutError::Connect(_)) => 4,
+            Err(OutError::Connect(_) | OutError::NotPublic) => 4,
             Err(OutError::Timeout(_)) => 5,
             Err(OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy) => 6,
         };

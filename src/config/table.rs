@@ -145,7 +145,7 @@ pub const KEYS: &[Key] = &[
     key("Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated", Kind::Bool, "The same for `/DownstreamApiUnauthenticated`, with the default of the other unauthenticated endpoint."),
     key("Sidecar:AllowAppTokenWithoutUser", Kind::Bool, "Whether the authenticated acquisition endpoints act as the application where no token comes.").or("false"),
     key("Sidecar:AllowInsecureUpstream", Kind::Bool, "Whether `http://` is accepted for Entra, vaults and downstream APIs beyond loopback.").or("false"),
-    key("Sidecar:AllowOutboundRedirects", Kind::Bool, "Whether downstream redirects are followed; never with the token to another origin.").or("false"),
+    key("Sidecar:AllowOutboundRedirects", Kind::Bool, "Whether downstream redirects are followed; never with the token to another origin, and never to an address that is not public unless it is the API's own.").or("false"),
     key("Sidecar:DownstreamHeaderValues", Kind::Choice(&["String", "Array"]), "The form of header values in answers of `/DownstreamApi*`.").or("String"),
     key("Sidecar:TokenErrorStatus", Kind::Choice(&["Original", "Semantic"]), "What Entra's refusals are answered with: 500 as the original does, or 403 where the user must act, 401 where the user's token is no longer good, 424 where the operator must mend something.").or("Original"),
     key("Sidecar:Metrics", Kind::Bool, "Whether `/metrics` answers.").or("true"),

@@ -81,6 +81,7 @@ impl Call<'_> {
             max_body: limits.max_body,
             memory: Some(Arc::clone(self.memory)),
             pooled: true,
+            redirected_from: None,
         }
     }
 }

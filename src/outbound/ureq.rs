@@ -16,13 +16,13 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
 use ureq::{Agent, Error, Proxy, Timeout};
 
-use connect::{Dial, NoLookup, Phase, Tls};
+use connect::{Dial, NoLookup, NotPublic, Phase, Tls};
 use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 
 use super::proxy::{Proxies, ProxyError, ProxyUrl};
-use super::resolver::Resolve;
+use super::resolver::{self, Resolve};
 use super::roots::Roots;
 use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use crate::url::{Origin, Url};
@@ -64,6 +64,7 @@ pub struct UreqExchange {
     /// For a managed identity endpoint with a certificate of its own.
     machine: Option<Agent>,
     connect_timeout: Duration,
+    resolver: Arc<dyn Resolve>,
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
@@ -115,6 +116,7 @@ impl UreqExchange {
             agent: Agent::with_parts(config, connector, NoLookup),
             machine,
             connect_timeout,
+            resolver: Arc::clone(&resolver),
             https_proxy: proxies.https.as_ref().map(parse_proxy).transpose()?,
             http_proxy: proxies.http.as_ref().map(parse_proxy).transpose()?,
             proxies,
@@ -188,6 +190,16 @@ impl Exchange for UreqExchange {
             .map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))?
             .origin;
         let explain = |error: Error| self.explain(&origin, request.upstream, request.timeout, &error);
+        let proxied = self.proxy(request.upstream, &origin).is_some();
+        if let (true, Some(own)) = (proxied, &request.redirected_from) {
+            // A proxy looks names up itself; what is known here of an address counts all the same.
+            let found = resolver::addresses(&self.resolver, &origin.host, origin.port, self.connect_timeout);
+            let found = found.unwrap_or_default();
+            if !found.is_empty() && resolver::reachable(&self.resolver, found, own, self.connect_timeout).is_empty() {
+                return Err(OutError::NotPublic);
+            }
+        }
+        connect::confine(request.redirected_from.clone().filter(|_| !proxied));
         Phase::Pooled.enter();
         let answer = match self.attempt(&request, &origin, request.timeout, request.pooled) {
             Err(error) if may_repeat(&request, &error) => {
@@ -299,6 +311,7 @@ impl UreqExchange {
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::ConnectProxyFailed(cause) => OutError::Connect(format!("{host}: proxy: {cause}")),
+            Error::Io(cause) if cause.get_ref().is_some_and(|inner| inner.is::<NotPublic>()) => OutError::NotPublic,
             Error::Io(cause) => match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
                 None if connecting => OutError::Connect(format!("{host}: {cause}")),

@@ -97,6 +97,7 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
+        OutError::NotPublic => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {
             Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))

@@ -113,6 +113,7 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         timeout: post.timeout,
         max_body: MAX_ANSWER,
         pooled: !again,
+        redirected_from: None,
     };
     let failed = |what: &str, retry_after| Unavailable {
         cause: format!("the token endpoint at {} {what}", post.host),
@@ -124,9 +125,9 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
         Err(OutError::Busy) => Attempt::Done(Err(Error::Busy)),
-        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_) | OutError::NoMemory { .. })) => {
-            Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
-        }
+        Err(
+            error @ (OutError::NotPublic | OutError::Timeout(_) | OutError::TooLarge(_) | OutError::NoMemory { .. }),
+        ) => Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None))))),
     }
 }
 

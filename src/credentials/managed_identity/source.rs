@@ -248,5 +248,6 @@ fn outgoing(
         timeout,
         max_body: MAX_ANSWER,
         pooled: true,
+        redirected_from: None,
     }
 }

@@ -123,6 +123,7 @@ impl Vault {
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
             pooled: true,
+            redirected_from: None,
         };
         call.send(&self.name(), request)
     }

@@ -1,7 +1,7 @@
 //! How a connection comes about: the name is looked up, a socket opened, TLS put on top. The client would look the name
 //! up for every request, and keeps no word on how far it came.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +13,7 @@ use ureq::{Error, Timeout, http};
 
 use super::super::resolver::{self, Resolve};
 use super::severed::Unsevered;
+use crate::url::Origin;
 
 /// As many as the client has room for.
 const MAX_ADDRESSES: usize = 16;
@@ -38,7 +39,25 @@ impl Phase {
     }
 }
 
+/// A redirect led to an address that it must not lead to.
+#[derive(Debug)]
+pub(super) struct NotPublic;
+
+impl std::fmt::Display for NotPublic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the address is not public")
+    }
+}
+
+impl std::error::Error for NotPublic {}
+
+/// From now on connections are opened for a redirect from this API, where there is one.
+pub(super) fn confine(redirected_from: Option<Origin>) {
+    REDIRECTED_FROM.set(redirected_from);
+}
+
 thread_local! {
+    static REDIRECTED_FROM: RefCell<Option<Origin>> = const { RefCell::new(None) };
     // The client runs a whole request, connectors included, on the thread that called it.
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
 }
@@ -83,6 +102,16 @@ impl<In: Transport> Connector<In> for Dial {
             io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
             _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
         })?;
+        let found = match REDIRECTED_FROM.with_borrow(Clone::clone) {
+            Some(own) => {
+                let limit = details.timeout.after.saturating_sub(start.elapsed());
+                resolver::reachable(&self.resolver, found, &own, limit)
+            }
+            None => found,
+        };
+        if found.is_empty() {
+            return Err(Error::Io(io::Error::other(NotPublic)));
+        }
         let mut addrs = details.resolver.empty();
         found.into_iter().take(MAX_ADDRESSES).for_each(|address| addrs.push(address));
         let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));

@@ -99,6 +99,7 @@ fn get(url: String) -> OutRequest {
         timeout: Duration::from_secs(30),
         max_body: 1024,
         pooled: true,
+        redirected_from: None,
     }
 }
 
