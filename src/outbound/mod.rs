@@ -184,6 +184,13 @@ pub enum OutError {
     },
     /// No turn for the call came in time; nothing was sent.
     Busy,
+    /// The proxy on the way cannot be reached, or does not do what it is asked. The upstream was not reached.
+    Proxy {
+        /// The proxy's address and what happened.
+        cause: String,
+        /// Whether a deadline passed.
+        timed_out: bool,
+    },
     /// A redirect led to an address that is not public; nothing was sent.
     NotPublic,
 }
@@ -191,7 +198,9 @@ pub enum OutError {
 impl std::fmt::Display for OutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) => f.write_str(cause),
+            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) | Self::Proxy { cause, .. } => {
+                f.write_str(cause)
+            }
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::NoMemory { .. } => f.write_str("no memory for the answer's body (Sidecar:Limits:BodyMemory)"),
             Self::NotPublic => f.write_str("a redirect leads to an address that is not public"),

@@ -97,6 +97,10 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
+        OutError::Proxy { timed_out, .. } => {
+            let status = if *timed_out { 504 } else { 502 };
+            Problem::with(status, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
         OutError::NotPublic => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {

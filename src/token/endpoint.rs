@@ -121,12 +121,16 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
     };
     match exchange.send(request) {
         Ok(response) => judge(&response, form, clock.unix(), failed),
-        Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
+        Err(error @ (OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. })) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
         Err(OutError::Busy) => Attempt::Done(Err(Error::Busy)),
         Err(
-            error @ (OutError::NotPublic | OutError::Timeout(_) | OutError::TooLarge(_) | OutError::NoMemory { .. }),
+            error @ (OutError::NotPublic
+            | OutError::Timeout(_)
+            | OutError::Proxy { .. }
+            | OutError::TooLarge(_)
+            | OutError::NoMemory { .. }),
         ) => Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None))))),
     }
 }

@@ -23,7 +23,11 @@ const MAX_ADDRESSES: usize = 16;
 pub(super) enum Phase {
     /// No connection was opened: one from the pool is in use.
     Pooled,
-    /// A connection is being opened.
+    /// A connection is being opened: to a proxy, where there is one.
+    Dialing,
+    /// A proxy is asked for a tunnel.
+    Asking,
+    /// TLS is put on top of a tunnel.
     Connecting,
     /// It is open.
     Connected,
@@ -32,6 +36,18 @@ pub(super) enum Phase {
 impl Phase {
     pub(super) fn enter(self) {
         PHASE.set(self);
+    }
+
+    /// Before a request. Whether it will go through a tunnel of a proxy tells what an open connection means.
+    pub(super) fn begin(tunnel: bool) {
+        TUNNEL.set(tunnel);
+        Self::Pooled.enter();
+    }
+
+    /// A connection is open.
+    fn opened() {
+        let to_proxy = TUNNEL.get() && Self::current() == Self::Dialing;
+        if to_proxy { Self::Asking.enter() } else { Self::Connected.enter() }
     }
 
     pub(super) fn current() -> Self {
@@ -59,6 +75,7 @@ pub(super) fn confine(redirected_from: Option<Origin>) {
 thread_local! {
     static REDIRECTED_FROM: RefCell<Option<Origin>> = const { RefCell::new(None) };
     // The client runs a whole request, connectors included, on the thread that called it.
+    static TUNNEL: Cell<bool> = const { Cell::new(false) };
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
 }
 
@@ -89,10 +106,14 @@ impl<In: Transport> Connector<In> for Dial {
     type Out = <TcpConnector as Connector<In>>::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Phase::Connecting.enter();
         if tunnel.is_some() {
+            // Of whatever is before it in the chain.
+            if TUNNEL.get() {
+                Phase::Connecting.enter();
+            }
             return self.tcp.connect(details, tunnel);
         }
+        Phase::Dialing.enter();
         let start = Instant::now();
         let uri = details.uri;
         let host = uri.host().ok_or(Error::HostNotFound)?;
@@ -136,7 +157,7 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
     fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
         let shared = ConnectionDetails { request_level: false, ..copy(details) };
         let connected = self.0.connect(&shared, tcp)?;
-        Phase::Connected.enter();
+        Phase::opened();
         Ok(connected.map(Unsevered))
     }
 }
