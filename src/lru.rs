@@ -110,6 +110,21 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.slots[at].content.take().map(|(_, value)| value)
     }
 
+    /// Weighs every entry anew; one that weighs nothing is taken out. The one operation whose cost grows with the map.
+    pub fn weigh(&mut self, mut weight: impl FnMut(&mut V) -> Option<usize>) {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            let Some((key, value)) = &mut slot.content else { continue };
+            if let Some(weight) = weight(value) {
+                self.weight = self.weight - slot.weight + weight;
+                slot.weight = weight;
+            } else {
+                let key = key.clone();
+                self.remove(&key);
+            }
+        }
+    }
+
     /// Takes everything out.
     pub fn clear(&mut self) {
         *self = Self::new(self.max_entries, self.max_weight);
@@ -174,6 +189,17 @@ mod tests {
         assert_eq!(map.insert("b", (), 4), 0);
         assert_eq!(map.insert("c", (), 1), 1);
         assert_eq!((map.len(), map.weight()), (2, 5));
+    }
+
+    #[test]
+    fn what_is_weighed_anew_grows_lighter_or_leaves() {
+        let mut map = Lru::new(10, 10);
+        for (key, weight) in [("a", 3), ("b", 3), ("c", 4)] {
+            map.insert(key, weight, weight);
+        }
+        map.weigh(|value| (*value == 3).then_some(1));
+        assert_eq!((map.len(), map.weight(), map.peek(&"c")), (2, 2, None));
+        assert_eq!(map.insert("d", 8, 8), 0);
     }
 
     proptest! {

@@ -114,8 +114,8 @@ impl Metrics {
         let kind = KINDS.iter().position(|(own, _)| *own == kind).unwrap_or(0);
         let outcome = match outcome {
             Ok(response) => usize::from(response.status / 100).clamp(2, 5) - 2,
-            Err(OutError::Connect(_)) => 4,
-            Err(OutError::Timeout(_)) => 5,
+            Err(OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic) => 4,
+            Err(OutError::Timeout(_) | OutError::Proxy { timed_out: true, .. }) => 5,
             Err(OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy) => 6,
         };
         add(&self.upstream[kind][outcome]);

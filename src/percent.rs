@@ -53,9 +53,21 @@ pub fn encode_rest(out: &mut String, text: &str) {
     });
 }
 
+/// The bytes with those encoded that servers write into a `Location` as they are although no URL may hold them: blanks and
+/// what is not ASCII, in whatever encoding it is.
+pub fn encode_raw(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    encode_bytes(&mut out, bytes, |byte| byte.is_ascii() && byte != b' ');
+    out
+}
+
 fn encode(out: &mut String, text: &str, keep: impl Fn(u8) -> bool) {
+    encode_bytes(out, text.as_bytes(), keep);
+}
+
+fn encode_bytes(out: &mut String, bytes: &[u8], keep: impl Fn(u8) -> bool) {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-    for byte in text.bytes() {
+    for &byte in bytes {
         if keep(byte) {
             out.push(char::from(byte));
         } else {

@@ -382,6 +382,8 @@ pub struct Sidecar {
     pub allow_outbound_redirects: bool,
     /// `DownstreamHeaderValues=Array`.
     pub header_values_as_arrays: bool,
+    /// `TokenErrorStatus=Semantic`.
+    pub semantic_token_errors: bool,
     /// `/metrics`.
     pub metrics: bool,
     /// `TrustedCertificates`, else `SSL_CERT_FILE` and `SSL_CERT_DIR`: PEM files and folders of them. Empty: the built-in roots.

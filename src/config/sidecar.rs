@@ -47,6 +47,9 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
         header_values_as_arrays: reader
             .word("Sidecar:DownstreamHeaderValues")
             .is_some_and(|form| form.eq_ignore_ascii_case("Array")),
+        semantic_token_errors: reader
+            .word("Sidecar:TokenErrorStatus")
+            .is_some_and(|form| form.eq_ignore_ascii_case("Semantic")),
         metrics: reader.flag("Sidecar:Metrics"),
         trusted_certificates: trusted_certificates(reader),
         allowed_tenants: reader

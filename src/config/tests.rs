@@ -95,6 +95,7 @@ fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
         ("Sidecar:AllowedCallers", "10.0.0.0/33", "a network"),
         ("Sidecar:AllowedCallers", "10.0.0.0/0", "0.0.0.0/0 for the whole network, 10.0.0.0/32 for the address"),
         ("Sidecar:DownstreamHeaderValues", "List", "String, Array"),
+        ("Sidecar:TokenErrorStatus", "401", "Original, Semantic"),
         ("Sidecar:Limits:Workers", "0", "from 1"),
         ("Sidecar:Limits:BodyMemory", "1MiB", "at least the 31457280 bytes of Sidecar:Limits:RequestBodyBytes"),
         ("Sidecar:Limits:HeadTimeout", "0", "a duration"),

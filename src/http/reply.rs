@@ -60,7 +60,7 @@ fn push_number(out: &mut Vec<u8>, mut number: usize) {
     out[start..].reverse();
 }
 
-/// The reason phrase of a status that the sidecar sends (RFC 7231 §6.1, RFC 7235, RFC 6585) and none of another.
+/// The reason phrase of a status that the sidecar sends (RFC 7231 §6.1, RFC 7235, RFC 6585, RFC 4918) and none of another.
 pub const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -76,6 +76,7 @@ pub const fn phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
+        424 => "Failed Dependency",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

@@ -152,6 +152,7 @@ fn get_within(
         timeout,
         max_body: document::MAX_BYTES,
         pooled: true,
+        redirected_from: None,
     };
     let answer = exchange.send(request).map_err(FetchError::Unreachable)?;
     if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }

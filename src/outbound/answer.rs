@@ -182,7 +182,21 @@ impl Fields<'_> {
                 .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
         };
         let joinable = self.values == HeaderValues::Arrays || name != "set-cookie";
-        joinable && !header::is_hop_by_hop(name) && !named_by_connection()
+        joinable
+            && (name != "content-length" || self.length_is_sound())
+            && !header::is_hop_by_hop(name)
+            && !named_by_connection()
+    }
+}
+
+impl Fields<'_> {
+    /// Whether the one length that the answer states can be its own: a second one, a list, or a transfer coding beside
+    /// it makes it void (RFC 9112 §6.3).
+    fn length_is_sound(&self) -> bool {
+        let named = |wanted: &'static str| self.answer.headers.iter().filter(move |(name, _)| name == wanted);
+        let mut lengths = named("content-length").map(|(_, value)| value);
+        let one = lengths.next().is_some_and(|value| value.iter().all(u8::is_ascii_digit)) && lengths.next().is_none();
+        one && named("transfer-encoding").next().is_none()
     }
 }
 
@@ -275,6 +289,22 @@ mod tests {
         let arrays = render_with(HeaderValues::Arrays, &headers, b"");
         let expected = "\"headers\":{\"x-a\":[\"1\",\"2\"],\"set-cookie\":[\"c=1\",\"d=2\"],\"x-b\":[\"3\"]}";
         assert!(arrays.contains(expected), "{arrays}");
+    }
+
+    #[test]
+    fn a_length_that_contradicts_is_left_out() {
+        let shown =
+            |headers: &[(&str, &str)]| render_with(HeaderValues::Joined, headers, b"ab").contains("content-length");
+        assert!(shown(&[("content-length", "2")]));
+        for headers in [
+            &[("content-length", "2, 2")][..],
+            &[("content-length", "2"), ("content-length", "2")],
+            &[("content-length", "2"), ("content-length", "3")],
+            &[("content-length", "2"), ("transfer-encoding", "chunked")],
+            &[("content-length", "+2")],
+        ] {
+            assert!(!shown(headers), "{headers:?}");
+        }
     }
 
     #[test]

@@ -39,6 +39,25 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// The fields of one connection.
 const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
+/// Whether a field, named in lower case, describes the body that it came with: how it is coded, what it is, which part, and
+/// what it hashes to (RFC 9110 §8.3 to §8.5 and §14.4, RFC 6266, RFC 9530, and what that replaces). Such a field goes where the body goes.
+pub fn describes_body(name: &str) -> bool {
+    OF_BODY.contains(&name)
+}
+
+/// The fields of a body.
+const OF_BODY: &[&str] = &[
+    "content-type",
+    "content-encoding",
+    "content-language",
+    "content-disposition",
+    "content-range",
+    "content-md5",
+    "digest",
+    "content-digest",
+    "repr-digest",
+];
+
 /// Further names that are nobody else's to set. docs/endpoints.md has the reason for each.
 const OWN: &[&str] = &[
     "authorization",

@@ -23,6 +23,7 @@ pub use resolver::SystemResolver;
 pub use roots::Roots;
 pub use ureq::{Settings, Thumbprint, UreqExchange};
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 
 use crate::memory::{HeldBody, Reservation};
 use crate::turns::{self, Lane};
+use crate::url::Origin;
 
 /// What is called, which decides about proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +70,9 @@ pub struct OutRequest {
     /// Whether a connection of an earlier request may be used. What is tried once more goes out on one of its own, or it
     /// could meet another that has ended meanwhile.
     pub pooled: bool,
+    /// Whose API led here, where a redirect left its origin. Then nothing that is not public is called but the API's own
+    /// host ([`OutError::NotPublic`]).
+    pub redirected_from: Option<Origin>,
 }
 
 /// A body on its way out.
@@ -118,6 +123,8 @@ impl RelayedBody {
 #[derive(Debug)]
 pub struct AnswerMemory {
     reservation: Mutex<Reservation>,
+    /// Bytes of an earlier answer that is still held.
+    kept: AtomicUsize,
     /// How long a body of unknown length may wait when it cannot grow.
     pub patience: Duration,
 }
@@ -125,11 +132,17 @@ pub struct AnswerMemory {
 impl AnswerMemory {
     /// Nothing is reserved yet.
     pub fn new(reservation: Reservation, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { reservation: Mutex::new(reservation), patience })
+        Arc::new(Self { reservation: Mutex::new(reservation), kept: AtomicUsize::new(0), patience })
+    }
+
+    /// So many bytes of an earlier answer are held beside the next.
+    fn keep(&self, size: usize) {
+        self.kept.store(size, Ordering::Relaxed);
     }
 
     /// Makes it cover so many bytes, and waits for room at most this long: whether there was some.
     pub fn cover(&self, size: usize, limit: Duration) -> bool {
+        let size = size.saturating_add(self.kept.load(Ordering::Relaxed));
         self.reservation.lock().unwrap_or_else(PoisonError::into_inner).wait_in_place(size, limit)
     }
 }
@@ -171,14 +184,26 @@ pub enum OutError {
     },
     /// No turn for the call came in time; nothing was sent.
     Busy,
+    /// The proxy on the way cannot be reached, or does not do what it is asked. The upstream was not reached.
+    Proxy {
+        /// The proxy's address and what happened.
+        cause: String,
+        /// Whether a deadline passed.
+        timed_out: bool,
+    },
+    /// A redirect led to an address that is not public; nothing was sent.
+    NotPublic,
 }
 
 impl std::fmt::Display for OutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) => f.write_str(cause),
+            Self::Connect(cause) | Self::Timeout(cause) | Self::Broken(cause) | Self::Proxy { cause, .. } => {
+                f.write_str(cause)
+            }
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::NoMemory { .. } => f.write_str("no memory for the answer's body (Sidecar:Limits:BodyMemory)"),
+            Self::NotPublic => f.write_str("a redirect leads to an address that is not public"),
             Self::Busy => f.write_str("no turn came in time (Sidecar:Limits:UpstreamCalls)"),
         }
     }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Exchange, OutError, OutRequest, OutResponse};
+use super::{Exchange, OutError, OutRequest, OutResponse, header};
 use crate::clock::Clock;
+use crate::percent;
 use crate::url::Url;
 
 /// Redirects after which the last answer is the result.
@@ -43,9 +44,12 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     };
     let mut locations = answer.headers.iter().filter(|(name, _)| name == "location");
     let (Some((_, location)), None) = (locations.next(), locations.next()) else { return Hop::Stay };
-    let Some(target) = std::str::from_utf8(location).ok().and_then(|location| resolve(url, location)) else {
+    // An empty one means the same URL again.
+    let location = location.trim_ascii();
+    if location.is_empty() || location.len() > MAX_LOCATION {
         return Hop::Stay;
-    };
+    }
+    let Some(target) = resolve(url, &percent::encode_raw(location)) else { return Hop::Stay };
     let get = rewritten && method != "GET";
     if target.origin == url.origin {
         return Hop::Same { url: target, get };
@@ -64,31 +68,44 @@ pub struct Arrival {
     pub foreign: bool,
 }
 
-/// Sends a request and follows where the answers point, within the request's own timeout.
+/// Sends a request and follows where the answers point, within the request's own timeout. A redirect to an address
+/// that is not public is the answer, as if none were followed.
 pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<Arrival, OutError> {
     let deadline = clock.instant() + request.timeout;
-    let mut foreign = false;
-    for _ in 0..MAX_REDIRECTS {
+    let mut last: Option<Arrival> = None;
+    for hops in 0..=MAX_REDIRECTS {
         let Ok(url) = Url::parse(&request.url) else { break };
         let again = copy(&request);
-        let answer = exchange.send(request)?;
-        request = match next_hop(&again.method, &url, &answer) {
-            Hop::Stay => return Ok(Arrival { answer, foreign }),
+        let foreign = again.redirected_from.is_some();
+        let answer = match exchange.send(request) {
+            Err(OutError::NotPublic) if last.is_some() => break,
+            answer => answer?,
+        };
+        let hop = if hops == MAX_REDIRECTS { Hop::Stay } else { next_hop(&again.method, &url, &answer) };
+        if let Some(memory) = again.memory.as_deref() {
+            memory.keep(answer.body.len());
+        }
+        last = Some(Arrival { answer, foreign });
+        request = match hop {
+            Hop::Stay => break,
             Hop::Same { url, get } => moved(again, &url, get),
-            Hop::Foreign { url } => {
-                foreign = true;
+            Hop::Foreign { url: target } => {
                 let get = again.method != "HEAD";
-                let mut bare = moved(again, &url, get);
+                let mut bare = moved(again, &target, get);
                 bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
+                bare.redirected_from.get_or_insert(url.origin);
+                // What an API may have opened is not what a redirect may reach.
+                bare.pooled = false;
                 bare
             }
         };
+        let host = Url::parse(&request.url).map(|url| url.origin.to_string()).unwrap_or_default();
         request.timeout = deadline.saturating_duration_since(clock.instant());
         if request.timeout == Duration::ZERO {
-            return Err(OutError::Timeout(format!("{}: no answer in time after a redirect", url.origin)));
+            return Err(OutError::Timeout(format!("{host}: no answer in time after a redirect")));
         }
     }
-    exchange.send(request).map(|answer| Arrival { answer, foreign })
+    last.ok_or_else(|| OutError::Connect("the upstream's URL is none".to_owned()))
 }
 
 fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
@@ -96,7 +113,7 @@ fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
     if get {
         "GET".clone_into(&mut request.method);
         request.body = None;
-        request.headers.retain(|(name, _)| !name.starts_with("content-"));
+        request.headers.retain(|(name, _)| !header::describes_body(name));
     }
     request
 }
@@ -112,14 +129,12 @@ fn copy(request: &OutRequest) -> OutRequest {
         timeout: request.timeout,
         max_body: request.max_body,
         pooled: request.pooled,
+        redirected_from: request.redirected_from.clone(),
     }
 }
 
 /// The absolute URL that a reference means at `base`, without its fragment (RFC 3986 §5.2).
 fn resolve(base: &Url, reference: &str) -> Option<Url> {
-    if reference.len() > MAX_LOCATION {
-        return None;
-    }
     let reference = reference.split('#').next().unwrap_or_default();
     let has_scheme = reference.split(['/', '?']).next().is_some_and(|start| start.contains(':'));
     if has_scheme {
@@ -222,9 +237,11 @@ mod tests {
             (".", "https://api.example/a/b/"),
             ("x/", "https://api.example/a/b/x/"),
             ("?y=2", "https://api.example/a/b/c?y=2"),
-            ("", "https://api.example/a/b/c?q=1"),
             ("#f", "https://api.example/a/b/c?q=1"),
             ("x?y=/../z#f", "https://api.example/a/b/x?y=/../z"),
+            ("/a b/\u{e9}?q=a b", "https://api.example/a%20b/%C3%A9?q=a%20b"),
+            ("/%20b/%e9", "https://api.example/%20b/%e9"),
+            (" /x ", "https://api.example/x"),
             ("//api.example/x", "https://api.example/x"),
             ("https://API.example:443/x", "https://api.example/x"),
         ] {
@@ -243,7 +260,7 @@ mod tests {
             assert_eq!(hop("DELETE", 308, location), "stay");
         }
         for location in
-            ["http://api.example/x", "ftp://api.example/x", "javascript:x", "https://u@api.example/", "/a b", "/\\x"]
+            ["http://api.example/x", "ftp://api.example/x", "javascript:x", "https://u@api.example/", "/\\x", "", " "]
         {
             assert_eq!(hop("GET", 302, location), "stay", "{location}");
         }
@@ -272,6 +289,10 @@ mod tests {
         fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
             let mut asked = self.asked.lock().unwrap();
             asked.push(request);
+            let not_public = asked.last().is_some_and(|request| request.url.contains("//10."));
+            if not_public && asked.last().is_some_and(|request| request.redirected_from.is_some()) {
+                return Err(OutError::NotPublic);
+            }
             Ok(self.locations.get(asked.len() - 1).map_or_else(|| answer(200, ""), |location| answer(302, location)))
         }
     }
@@ -289,6 +310,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             max_body: 1,
             pooled: true,
+            redirected_from: None,
         };
         let arrival = follow(&script, &ManualClock::at(0), request).unwrap();
         let show = |request: &OutRequest| {
@@ -310,6 +332,14 @@ mod tests {
             "GET https://api.example/c accept false",
         ];
         assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn a_redirect_to_what_is_not_public_is_the_answer() {
+        let (status, asked) = followed(&["https://other.example/b", "https://10.0.0.1/c"]);
+        assert_eq!((status, asked.len()), (302, 3));
+        let (status, asked) = followed(&["https://10.0.0.1/c"]);
+        assert_eq!((status, asked.len()), (302, 2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream, header};
 use crate::url::Url;
 
-/// A downstream request but for its token. Nothing of the inbound request is in it but the body and its type.
+/// A downstream request but for its token. Nothing of the inbound request is in it but the body and what describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// Upper case.
@@ -20,6 +20,8 @@ pub struct Call<'a> {
     pub accept: &'a str,
     /// Sent with a body alone.
     pub content_type: Option<&'a str>,
+    /// What came with the body and describes it, names in lower case, but for its type; sent with a body alone.
+    pub described: &'a [(String, String)],
     /// Further fields, names in any case; reserved ones are left out.
     pub headers: &'a BTreeMap<String, String>,
     /// `None` where there is none, or it must not be sent.
@@ -44,11 +46,17 @@ impl Call<'_> {
         for (name, value) in self.headers {
             let name = name.to_ascii_lowercase();
             let usable = header::is_token(&name) && header::is_value(value) && !header::is_reserved(&name);
-            if usable && (name != "content-type" || self.body.is_some()) {
+            if usable && (self.body.is_some() || !header::describes_body(&name)) {
                 headers.push(field(&name, value));
             }
         }
-        // A field that is set by name beats what its own option says.
+        // A field that is set by name beats what its own option says, and what came with the body.
+        let described = self.described.iter().filter(|_| self.body.is_some());
+        let described: Vec<_> = described
+            .filter(|(own, value)| header::is_value(value) && !headers.iter().any(|(name, _)| name == own))
+            .map(|(name, value)| field(name, value))
+            .collect();
+        headers.extend(described);
         let mut add = |name: &str, value: &str| {
             if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| own == name) {
                 headers.push(field(name, value));
@@ -73,6 +81,7 @@ impl Call<'_> {
             max_body: limits.max_body,
             memory: Some(Arc::clone(self.memory)),
             pooled: true,
+            redirected_from: None,
         }
     }
 }
@@ -96,6 +105,7 @@ mod tests {
             url: &url,
             accept,
             content_type: Some("text/csv"),
+            described: &[("content-encoding".to_owned(), "gzip".to_owned())],
             headers: &headers,
             body: relayed.as_ref(),
             memory: &AnswerMemory::new(BodyMemory::new(0).nothing(), Duration::ZERO),
@@ -113,12 +123,12 @@ mod tests {
     #[test]
     fn a_call_carries_its_own_headers_alone() {
         let common = ["accept-encoding: identity", "accept: application/json", "authorization: Bearer t"];
-        let id = "x-ms-client-request-id: id";
+        let (coding, id) = ("content-encoding: gzip", "x-ms-client-request-id: id");
         assert_eq!(request("GET", "", &[]), [&common[..], &[id]].concat());
         assert_eq!(request("DELETE", "", &[]), [&common[..], &[id]].concat());
         assert_eq!(request("POST", "", &[]), [&common[..], &[id, ""]].concat());
-        assert_eq!(request("POST", "a,b", &[]), [&common[..], &["content-type: text/csv", id, "a,b"]].concat());
-        assert_eq!(request("DELETE", "a", &[]), [&common[..], &["content-type: text/csv", id, "a"]].concat());
+        assert_eq!(request("POST", "a,b", &[]), [&common[..], &[coding, "content-type: text/csv", id, "a,b"]].concat());
+        assert_eq!(request("DELETE", "a", &[]), [&common[..], &[coding, "content-type: text/csv", id, "a"]].concat());
     }
 
     #[test]
@@ -127,6 +137,7 @@ mod tests {
             ("Accept", "text/csv"),
             ("Authorization", "Bearer evil"),
             ("Content-Type", "text/plain"),
+            ("Content-Encoding", "br"),
             ("Host", "evil"),
             ("Prefer", "x"),
             ("X Bad", "x"),
@@ -136,7 +147,8 @@ mod tests {
         let expected = ["accept-encoding: identity", "accept: text/csv", "authorization: Bearer t"];
         let rest = ["prefer: x", "x-ms-client-request-id: id"];
         assert_eq!(request("GET", "", &further), [&expected[..], &rest].concat());
-        let with_body = ["content-type: text/plain", "prefer: x", "x-ms-client-request-id: id", "b"];
+        let with_body =
+            ["content-encoding: br", "content-type: text/plain", "prefer: x", "x-ms-client-request-id: id", "b"];
         assert_eq!(request("PATCH", "b", &further), [&expected[..], &with_body].concat());
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::url::is_loopback_host;
+use crate::url::{Origin, is_loopback_host};
 
 /// Looks names up. Blocks as long as it takes; the caller stops waiting.
 pub trait Resolve: Debug + Send + Sync {
@@ -47,6 +47,50 @@ pub(super) fn addresses(
     })?;
     let found = waiting.recv_timeout(limit).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+}
+
+/// Whether an address is one of the public internet, and not of this machine, its link (metadata services), a private
+/// network or nobody (RFC 6890). An IPv4 address counts as such in whatever IPv6 form (RFC 4291 §2.5.5, RFC 6052, RFC 3056).
+pub(super) fn is_public(address: IpAddr) -> bool {
+    /// Azure's wire server, which hands out a machine's configuration.
+    const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+    match address {
+        IpAddr::V4(own) => {
+            let [first, second, ..] = own.octets();
+            let shared = first == 100 && second & 0xc0 == 64;
+            let none = first == 0 || own.is_broadcast() || own.is_multicast();
+            !(none || shared || own.is_loopback() || own.is_private() || own.is_link_local() || own == WIRE_SERVER)
+        }
+        IpAddr::V6(own) => {
+            let [a, b, c, .., g, h] = own.segments();
+            let embedded = match (a, b) {
+                (0, 0) | (0x64, 0xff9b) => Some((g, h)),
+                (0x2002, _) => Some((b, c)),
+                _ => None,
+            };
+            if let Some((high, low)) = embedded {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                return is_public(Ipv4Addr::new(a, b, c, d).into());
+            }
+            // Site-local addresses (RFC 3879) went the way of private ones.
+            let site_local = a & 0xffc0 == 0xfec0;
+            !(own.is_unique_local() || own.is_unicast_link_local() || own.is_multicast() || site_local)
+        }
+    }
+}
+
+/// What of these addresses a redirect may lead to: public ones, and those of the API's own host.
+pub(super) fn reachable(
+    resolver: &Arc<dyn Resolve>,
+    mut found: Vec<SocketAddr>,
+    own: &Origin,
+    limit: Duration,
+) -> Vec<SocketAddr> {
+    if !found.iter().all(|address| is_public(address.ip())) {
+        let own = addresses(resolver, &own.host, own.port, limit).unwrap_or_default();
+        found.retain(|address| is_public(address.ip()) || own.iter().any(|own| own.ip() == address.ip()));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -108,5 +152,72 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
         *stuck.0.lock().unwrap() = true;
         stuck.1.notify_all();
+    }
+
+    #[test]
+    fn what_is_not_of_the_public_internet_is_known() {
+        for address in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "100.127.255.255",
+            "168.63.129.16",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fec0::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "::10.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a00:1::1",
+            "::ffff:0:0",
+        ] {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "1.1.1.1",
+            "11.0.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.167.1.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "169.253.0.1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+            "2002:101:101::1",
+            "2a00::fe80",
+        ] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_reaches_public_addresses_and_the_apis_own() {
+        let resolver: Arc<dyn Resolve> = Arc::new(Fixed("api.example", vec!["10.0.0.1:443".parse().unwrap()]));
+        let own = Origin { https: true, host: "api.example".into(), port: 443 };
+        let reach = |found: &[&str]| {
+            let found = found.iter().map(|address| address.parse().unwrap()).collect();
+            let left = reachable(&resolver, found, &own, Duration::from_secs(5));
+            left.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(reach(&["1.1.1.1:443", "10.0.0.2:443", "[::1]:443"]), "1.1.1.1:443");
+        assert_eq!(reach(&["10.0.0.1:8443"]), "10.0.0.1:8443");
+        assert_eq!(reach(&["127.0.0.1:80"]), "");
     }
 }

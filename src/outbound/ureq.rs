@@ -16,13 +16,13 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
 use ureq::{Agent, Error, Proxy, Timeout};
 
-use connect::{Dial, NoLookup, Phase, Tls};
+use connect::{Dial, NoLookup, NotPublic, Phase, Tls};
 use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 
 use super::proxy::{Proxies, ProxyError, ProxyUrl};
-use super::resolver::Resolve;
+use super::resolver::{self, Resolve};
 use super::roots::Roots;
 use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use crate::url::{Origin, Url};
@@ -64,6 +64,7 @@ pub struct UreqExchange {
     /// For a managed identity endpoint with a certificate of its own.
     machine: Option<Agent>,
     connect_timeout: Duration,
+    resolver: Arc<dyn Resolve>,
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
@@ -115,6 +116,7 @@ impl UreqExchange {
             agent: Agent::with_parts(config, connector, NoLookup),
             machine,
             connect_timeout,
+            resolver: Arc::clone(&resolver),
             https_proxy: proxies.https.as_ref().map(parse_proxy).transpose()?,
             http_proxy: proxies.http.as_ref().map(parse_proxy).transpose()?,
             proxies,
@@ -188,7 +190,17 @@ impl Exchange for UreqExchange {
             .map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))?
             .origin;
         let explain = |error: Error| self.explain(&origin, request.upstream, request.timeout, &error);
-        Phase::Pooled.enter();
+        let proxied = self.proxy(request.upstream, &origin).is_some();
+        if let (true, Some(own)) = (proxied, &request.redirected_from) {
+            // A proxy looks names up itself; what is known here of an address counts all the same.
+            let found = resolver::addresses(&self.resolver, &origin.host, origin.port, self.connect_timeout);
+            let found = found.unwrap_or_default();
+            if !found.is_empty() && resolver::reachable(&self.resolver, found, own, self.connect_timeout).is_empty() {
+                return Err(OutError::NotPublic);
+            }
+        }
+        connect::confine(request.redirected_from.clone().filter(|_| !proxied));
+        Phase::begin(proxied && origin.https);
         let answer = match self.attempt(&request, &origin, request.timeout, request.pooled) {
             Err(error) if may_repeat(&request, &error) => {
                 let left = request.timeout.saturating_sub(start.elapsed());
@@ -202,6 +214,12 @@ impl Exchange for UreqExchange {
             return Err(OutError::Broken(format!(
                 "{origin}: answered {status} to a request that asked for no upgrade"
             )));
+        }
+        // A proxy alone answers so (RFC 9110 §15.5.8).
+        if status == 407
+            && let Some(proxy) = self.proxy(request.upstream, &origin)
+        {
+            return Err(proxy_error(&proxy, "answered 407 Proxy Authentication Required", false));
         }
         let (head, body) = answer.into_parts();
         let length = body.content_length();
@@ -281,7 +299,18 @@ impl UreqExchange {
     /// The error in words that name the host and the cause, and nothing of the request.
     fn explain(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
         let host = origin.to_string();
-        let connecting = Phase::current() == Phase::Connecting;
+        let connecting = matches!(Phase::current(), Phase::Dialing | Phase::Connecting);
+        if let Some(proxy) = self.proxy(upstream, origin) {
+            let failed = match (Phase::current(), error) {
+                (_, Error::ConnectProxyFailed(_)) | (Phase::Dialing | Phase::Asking, _) => true,
+                // Whoever takes plain requests is the other end of the connection.
+                (_, Error::Io(_)) => !origin.https,
+                _ => false,
+            };
+            if failed {
+                return self.explain_proxy(&proxy, upstream, limit, error);
+            }
+        }
         match error {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
                 let within = self.connect_limit(upstream, limit);
@@ -298,7 +327,7 @@ impl UreqExchange {
             }
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
-            Error::ConnectProxyFailed(cause) => OutError::Connect(format!("{host}: proxy: {cause}")),
+            Error::Io(cause) if cause.get_ref().is_some_and(|inner| inner.is::<NotPublic>()) => OutError::NotPublic,
             Error::Io(cause) => match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
                 None if connecting => OutError::Connect(format!("{host}: {cause}")),
@@ -311,6 +340,27 @@ impl UreqExchange {
             }
         }
     }
+}
+
+impl UreqExchange {
+    /// The same for a proxy, named by its host: its URL may hold a password.
+    fn explain_proxy(&self, proxy: &Proxy, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
+        let (cause, timed_out) = match error {
+            Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
+                (format!("no connection within {:?}", self.connect_limit(upstream, limit)), true)
+            }
+            Error::Timeout(_) => (format!("no answer within {limit:?}"), true),
+            Error::ConnectProxyFailed(cause) => (format!("no tunnel: {cause}"), false),
+            Error::Io(cause) => (cause.to_string(), false),
+            error => (error.to_string(), false),
+        };
+        proxy_error(proxy, &cause, timed_out)
+    }
+}
+
+fn proxy_error(proxy: &Proxy, cause: &str, timed_out: bool) -> OutError {
+    let scheme = proxy.uri().scheme_str().unwrap_or("http");
+    OutError::Proxy { cause: format!("{scheme}://{}:{} (the proxy): {cause}", proxy.host(), proxy.port()), timed_out }
 }
 
 fn parse_proxy(proxy: &ProxyUrl) -> Result<Proxy, ProxyError> {

@@ -7,7 +7,8 @@ use super::{Call, Halt, Parked, reply};
 use crate::http::{BodyStream, Caching, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge, follow, relay,
+    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge, follow, header,
+    relay,
 };
 use crate::token;
 use crate::turns::{self, Lane};
@@ -29,6 +30,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let body = has_body.then(|| RelayedBody::new(call.request.body.take()));
     let limits = &call.service.config.limits;
     let memory = AnswerMemory::new(call.shared.budget.memory.nothing(), limits.queue_timeout);
+    let described = described(call);
     let request = relay::Call {
         method: &target.method,
         url: target.target.url(),
@@ -38,6 +40,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
             call.request.headers.text("content-type"),
             asked.api.content_type.as_deref(),
         ),
+        described: &described,
         headers: &effective.extra_headers,
         body: body.as_ref(),
         memory: &memory,
@@ -66,6 +69,13 @@ impl BodyStream for Rendered {
     fn fill(&mut self, out: &mut Vec<u8>, room: usize) {
         Self::fill(self, out, room);
     }
+}
+
+/// The fields that describe the caller's body, which goes on as it came. Its type has rules of its own.
+fn described(call: &Call<'_>) -> Vec<(String, String)> {
+    let fields = call.request.headers.0.iter().map(|field| (field.name.to_ascii_lowercase(), field.value));
+    let fields = fields.filter(|(name, _)| name != "content-type" && header::describes_body(name));
+    fields.filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?.to_owned()))).collect()
 }
 
 fn send(
@@ -98,6 +108,11 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
+        OutError::Proxy { timed_out, .. } => {
+            let status = if *timed_out { 504 } else { 502 };
+            Problem::with(status, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
+        OutError::NotPublic => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {
             Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))

@@ -248,6 +248,9 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
+            Err(Halt::Problem(problem)) if service.config.sidecar.semantic_token_errors => {
+                problem.semantic().into_reply()
+            }
             Err(Halt::Problem(problem)) => problem.into_reply(),
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id);

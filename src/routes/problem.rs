@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::admit;
@@ -11,7 +13,7 @@ use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::Invalid;
-use crate::token::{self, OAuthRefusal};
+use crate::token::{self, OAuthRefusal, Remedy};
 
 /// A failure on its way to the caller.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Problem {
     detail: Option<Cow<'static, str>>,
     extensions: Option<Box<Extensions>>,
     headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// Who can do something about Entra's refusal, where it is one.
+    remedy: Option<Remedy>,
 }
 
 /// What a program can act on.
@@ -77,6 +81,7 @@ const fn section(status: u16) -> &'static str {
         413 => "7231#section-6.5.11",
         414 => "7231#section-6.5.12",
         417 => "7231#section-6.5.14",
+        424 => "4918#section-11.4",
         431 => "6585#section-5",
         501 => "7231#section-6.6.2",
         502 => "7231#section-6.6.3",
@@ -96,7 +101,7 @@ const RETRY_AFTER: u64 = 5;
 impl Problem {
     /// A failure with nothing but its status.
     pub const fn new(status: u16) -> Self {
-        Self { status, detail: None, extensions: None, headers: Vec::new() }
+        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None }
     }
 
     /// A failure that says what is wrong.
@@ -150,6 +155,25 @@ impl Problem {
     /// 503 with advice on when to come back.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
         Self::with(503, detail).header("Retry-After", seconds.to_string())
+    }
+
+    /// With a status that tells what Entra's refusal asks for, where it is one (`Sidecar:TokenErrorStatus`): of the
+    /// RFCs 9470 and 6750, and 424 since SDKs retry a 500.
+    #[must_use]
+    pub fn semantic(self) -> Self {
+        let Some(remedy) = self.remedy else { return self };
+        let (status, challenge) = match remedy {
+            Remedy::User => {
+                let claims = self.extensions.as_ref().and_then(|extensions| extensions.claims.as_ref());
+                let claims = claims.map(|claims| format!(", claims=\"{}\"", STANDARD.encode(claims)));
+                let claims = claims.unwrap_or_default();
+                (403, Some(format!("Bearer error=\"insufficient_claims\"{claims}")))
+            }
+            Remedy::Caller => (401, Some("Bearer error=\"invalid_token\"".to_owned())),
+            Remedy::Operator => (424, None),
+        };
+        let problem = Self { status, ..self };
+        challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
     /// The answer.
@@ -242,7 +266,8 @@ impl From<token::Error> for Problem {
 /// The original's wording, since callers match on it.
 fn refused(refusal: &OAuthRefusal) -> Problem {
     let known = |text: &Option<String>| text.clone();
-    Problem::with(500, format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description)).extended(Extensions {
+    let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);
+    let problem = Problem::with(500, detail).extended(Extensions {
         error_code: Some(refusal.code.clone()),
         correlation_id: known(&refusal.correlation_id),
         trace_id: known(&refusal.trace_id),
@@ -252,7 +277,8 @@ fn refused(refusal: &OAuthRefusal) -> Problem {
         claims: known(&refusal.claims),
         retryable: Some(false),
         ..Extensions::default()
-    })
+    });
+    Problem { remedy: Some(refusal.remedy()), ..problem }
 }
 
 #[cfg(test)]
@@ -291,6 +317,53 @@ mod tests {
             body(token::Error::Refused(Arc::new(refusal)).into()),
             r#"{"type":"https://tools.ietf.org/html/rfc7231#section-6.6.1","title":"Internal Server Error","status":500,"detail":"MSAL.NetCore.invalid_grant: AADSTS65001: no consent","extensions":{"errorCode":"invalid_grant","errorCodes":[65001],"suberror":"consent_required","retryable":false}}"#
         );
+    }
+
+    #[test]
+    fn a_semantic_status_says_who_must_act() {
+        let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+        let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims));
+        let (user, spent) = ("Bearer error=\"insufficient_claims\"", "Bearer error=\"invalid_token\"");
+        for (code, error_code, suberror, claims, status, expected) in [
+            ("interaction_required", 50076, "", "", 403, user),
+            ("interaction_required", 50076, "", claims, 403, &challenge),
+            ("invalid_grant", 65001, "", "", 403, user),
+            ("invalid_grant", 1, "consent_required", "", 403, user),
+            ("invalid_grant", 50076, "basic_action", "", 403, user),
+            ("invalid_grant", 50173, "", claims, 403, &challenge),
+            ("invalid_grant", 500_133, "", "", 401, spent),
+            ("invalid_grant", 50173, "bad_token", "", 401, spent),
+            ("invalid_grant", 70008, "", "", 401, spent),
+            ("invalid_grant", 700_082, "", "", 401, spent),
+            ("invalid_grant", 50013, "", "", 424, ""),
+            ("invalid_client", 7_000_215, "", "", 424, ""),
+            ("unauthorized_client", 700_016, "", "", 424, ""),
+            ("invalid_scope", 70011, "", "", 424, ""),
+        ] {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            let refusal = OAuthRefusal {
+                code: code.into(),
+                description: "said".into(),
+                error_codes: vec![error_code],
+                suberror: some(suberror),
+                claims: some(claims),
+                ..OAuthRefusal::default()
+            };
+            let original = Problem::from(token::Error::Refused(Arc::new(refusal.clone())));
+            let problem = Problem::from(token::Error::Refused(Arc::new(refusal))).semantic();
+            let challenges: Vec<_> = problem.headers.iter().map(|(_, value)| value.as_ref()).collect();
+            assert_eq!((original.status, original.headers.len()), (500, 0));
+            assert_eq!((problem.status, challenges.concat().as_str()), (status, expected), "{code} {error_code}");
+            assert!(
+                body(problem)
+                    .contains(&format!("\"detail\":\"MSAL.NetCore.{code}: said\",\"extensions\":{{\"errorCode"))
+            );
+        }
+        let problem = Problem { remedy: Some(Remedy::Operator), ..Problem::new(500) }.semantic();
+        let expected =
+            r#"{"type":"https://tools.ietf.org/html/rfc4918#section-11.4","title":"Failed Dependency","status":424}"#;
+        assert_eq!(body(problem), expected);
+        assert_eq!(Problem::new(500).semantic().status, 500);
     }
 
     #[test]

@@ -22,7 +22,10 @@ const REFUSAL_MEMORY: Duration = Duration::from_secs(5);
 /// How long a token in its last minutes is served without another attempt after one failed.
 const STALE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What an entry weighs beside its token: keys, links, counters.
+/// How often what is over is looked for, so that it leaves although nobody asks for it.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// What an entry weighs beside its token and what is remembered: keys, links, counters.
 const ENTRY_OVERHEAD: usize = 256;
 
 /// A token as it is handed out.
@@ -123,7 +126,7 @@ impl Lead {
     /// The cached token that does not meet the claims which are asked for: it was found revoked.
     pub fn revoked(&self) -> Option<Arc<AccessToken>> {
         self.mode.claims?;
-        self.cache.lock().entries.get(&self.key)?.token.clone()
+        self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
     }
 
     /// Ends the flight: stores what is to be stored and wakes everyone. Returns what the caller answers,
@@ -152,9 +155,42 @@ impl Drop for Lead {
 
 #[derive(Debug, Default)]
 struct Entry {
-    token: Option<Arc<AccessToken>>,
+    token: Option<Held>,
     /// Until when no attempt is made, and what callers without a usable token are told.
     blocked: Option<Block>,
+}
+
+impl Entry {
+    /// Forgets what is over; what the rest weighs, where there is any.
+    fn tidy(&mut self, clock: &dyn Clock) -> Option<usize> {
+        self.token.take_if(|held| held.freshness(clock) == Freshness::Expired);
+        self.blocked.take_if(|block| block.until <= clock.instant());
+        let token = self.token.as_ref().map(|held| held.token.header.expose().len());
+        let refusal = self.blocked.as_ref().map(|block| block.error.weight());
+        (token.is_some() || refusal.is_some())
+            .then(|| ENTRY_OVERHEAD + token.unwrap_or_default() + refusal.unwrap_or_default())
+    }
+}
+
+/// A token and when it came, by the calendar and by the clock that nobody sets.
+#[derive(Debug)]
+struct Held {
+    token: Arc<AccessToken>,
+    came: (u64, Instant),
+}
+
+impl Held {
+    fn new(token: &Arc<AccessToken>, clock: &dyn Clock) -> Self {
+        Self { token: Arc::clone(token), came: (clock.unix(), clock.instant()) }
+    }
+
+    /// By whichever of the two is further: a calendar that was ahead when the token came and was set right since would
+    /// serve it for too long.
+    fn freshness(&self, clock: &dyn Clock) -> Freshness {
+        let (unix, instant) = self.came;
+        let passed = clock.instant().saturating_duration_since(instant).as_secs();
+        freshness(clock.unix().max(unix.saturating_add(passed)), self.token.expires_at, self.token.refresh_at)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -196,6 +232,21 @@ struct State {
     flights: HashMap<CacheKey, Arc<Flight>>,
     evicted: u64,
     generation: u64,
+    tidied: Option<Instant>,
+}
+
+impl State {
+    fn tidy(&mut self, clock: &dyn Clock) {
+        self.tidied = Some(clock.instant());
+        self.entries.weigh(|entry| entry.tidy(clock));
+    }
+
+    fn tidy_now_and_then(&mut self, clock: &dyn Clock) {
+        let due = |last: Instant| clock.instant().saturating_duration_since(last) >= TIDY_EVERY;
+        if self.tidied.is_none_or(due) {
+            self.tidy(clock);
+        }
+    }
 }
 
 /// Figures for the metrics.
@@ -224,6 +275,7 @@ impl Cache {
                 flights: HashMap::new(),
                 evicted: 0,
                 generation: 0,
+                tidied: None,
             }),
         })
     }
@@ -243,11 +295,12 @@ impl Cache {
     ) -> Lookup {
         let mut guard = self.lock();
         let state = &mut *guard;
+        state.tidy_now_and_then(clock);
         let mut expiring = None;
-        let now = clock.unix();
         if let Some(entry) = state.entries.get(key) {
-            if let Some(token) = entry.token.as_ref().filter(|_| mode.reads() && !mode.anew) {
-                match freshness(now, token.expires_at, token.refresh_at) {
+            if let Some(held) = entry.token.as_ref().filter(|_| mode.reads() && !mode.anew) {
+                let token = &held.token;
+                match held.freshness(clock) {
                     Freshness::Fresh => return Lookup::Hit(Arc::clone(token)),
                     Freshness::RefreshDue => {
                         let token = Arc::clone(token);
@@ -296,39 +349,37 @@ impl Cache {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.flights.remove(&lead.key);
-        let now = clock.unix();
-        let (entry, outcome) = match outcome {
+        let (mut entry, outcome) = match outcome {
             Ok(token) => {
-                if freshness(now, token.expires_at, None) == Freshness::Expired {
+                let held = Held::new(&token, clock);
+                if held.freshness(clock) == Freshness::Expired {
                     return Ok(token);
                 }
-                (Entry { token: Some(Arc::clone(&token)), blocked: None }, Ok(token))
+                (Entry { token: Some(held), blocked: None }, Ok(token))
             }
             Err(error) => {
                 let old = state.entries.remove(&lead.key).unwrap_or_default();
-                let token = old.token.filter(|token| freshness(now, token.expires_at, None) != Freshness::Expired);
+                let token = old.token.filter(|held| held.freshness(clock) != Freshness::Expired);
                 // What was remembered before stays so where this failure says nothing about it.
                 let blocked = block(&error, lead, clock, token.is_some())
                     .or(old.blocked.filter(|block| block.holds(clock, Mode::default(), state.generation)));
                 let answer = match (&error, &token) {
-                    (Error::Unavailable(_), Some(token)) if lead.mode.reads() => Ok(Arc::clone(token)),
+                    (Error::Unavailable(_), Some(held)) if lead.mode.reads() => Ok(Arc::clone(&held.token)),
                     _ => Err(error),
                 };
-                if token.is_none() && blocked.is_none() {
-                    return answer;
-                }
                 (Entry { token, blocked }, answer)
             }
         };
-        let weight = ENTRY_OVERHEAD + entry.token.as_ref().map_or(0, |token| token.header.expose().len());
-        let evicted = state.entries.insert(lead.key, entry, weight);
-        state.evicted += evicted as u64;
+        if let Some(weight) = entry.tidy(clock) {
+            state.evicted += state.entries.insert(lead.key, entry, weight) as u64;
+        }
         outcome
     }
 
     /// What it holds.
-    pub fn figures(&self) -> CacheFigures {
-        let state = self.lock();
+    pub fn figures(&self, clock: &dyn Clock) -> CacheFigures {
+        let mut state = self.lock();
+        state.tidy(clock);
         CacheFigures { entries: state.entries.len(), bytes: state.entries.weight(), evicted: state.evicted }
     }
 

@@ -24,8 +24,15 @@ const MAX_WAIT: u64 = 5;
 /// Before a retry without advice.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest `error_description` that is passed on, in characters.
-const MAX_DESCRIPTION: usize = 2000;
+/// What is kept of a refusal, in bytes; callers get it, and it is remembered.
+const MAX_REFUSAL: usize = 4 * 1024;
+
+/// Of these, what its short members may have each, and how many error codes it keeps: Entra sends one or two.
+const MAX_MEMBER: usize = 128;
+const MAX_CODES: usize = 16;
+
+/// The longest refresh token that is kept (docs/configuration.md, `Sidecar:Limits:Sessions`).
+const MAX_REFRESH_TOKEN: usize = 16 * 1024;
 
 /// What a request needs beside its form.
 pub struct Post<'a> {
@@ -106,6 +113,7 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         timeout: post.timeout,
         max_body: MAX_ANSWER,
         pooled: !again,
+        redirected_from: None,
     };
     let failed = |what: &str, retry_after| Unavailable {
         cause: format!("the token endpoint at {} {what}", post.host),
@@ -113,13 +121,17 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
     };
     match exchange.send(request) {
         Ok(response) => judge(&response, form, clock.unix(), failed),
-        Err(error @ (OutError::Connect(_) | OutError::Broken(_))) => {
+        Err(error @ (OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. })) => {
             Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
         }
         Err(OutError::Busy) => Attempt::Done(Err(Error::Busy)),
-        Err(error @ (OutError::Timeout(_) | OutError::TooLarge(_) | OutError::NoMemory { .. })) => {
-            Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None)))))
-        }
+        Err(
+            error @ (OutError::NotPublic
+            | OutError::Timeout(_)
+            | OutError::Proxy { .. }
+            | OutError::TooLarge(_)
+            | OutError::NoMemory { .. }),
+        ) => Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None))))),
     }
 }
 
@@ -133,6 +145,10 @@ fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Op
         408 | 500..=599 => Attempt::Again(unavailable(&format!("answered {status}"))),
         429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429: it throttles"))))),
         400..=499 => Attempt::Done(Err(match read_refusal(&response.body, form) {
+            // RFC 6749 §4.1.2.1 has no status to go with it; Entra sends 400.
+            Some(refusal) if refusal.code == "temporarily_unavailable" => {
+                Error::Unavailable(Arc::new(unavailable("is temporarily unavailable")))
+            }
             Some(refusal) => Error::Refused(Arc::new(refusal)),
             None => Error::Unavailable(Arc::new(unavailable(&format!("answered {status} without an OAuth error")))),
         })),
@@ -198,7 +214,10 @@ fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
         refresh_in: seconds(&raw.refresh_in)?,
         access_token: Secret::new(access_token.to_string()),
         token_type,
-        refresh_token: raw.refresh_token.map(|token| Secret::new(token.to_string())),
+        refresh_token: raw
+            .refresh_token
+            .filter(|token| token.len() <= MAX_REFRESH_TOKEN)
+            .map(|token| Secret::new(token.to_string())),
     })
 }
 
@@ -210,24 +229,38 @@ fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
         let text = raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         text.map(|text| form.redact(text))
     };
-    let description = text("error_description").unwrap_or_default();
-    let first_line = description.lines().next().unwrap_or_default();
+    // Everything but the description is one line wherever it goes on to: into a problem, a header, a log.
+    let member = |name: &str| text(name).map(|text| cut(&text.replace(char::is_control, " "), MAX_MEMBER).to_owned());
     let codes = raw.get("error_codes").and_then(Value::as_array).into_iter().flatten();
-    Some(OAuthRefusal {
-        code: text("error")?,
-        description: first_line.chars().take(MAX_DESCRIPTION).collect(),
-        error_codes: codes.filter_map(Value::as_u64).collect(),
-        suberror: text("suberror"),
-        claims: text("claims"),
-        correlation_id: text("correlation_id"),
-        trace_id: text("trace_id"),
-        timestamp: text("timestamp"),
-    })
+    let mut refusal = OAuthRefusal {
+        code: member("error")?,
+        description: String::new(),
+        error_codes: codes.filter_map(Value::as_u64).take(MAX_CODES).collect(),
+        suberror: member("suberror"),
+        claims: None,
+        correlation_id: member("correlation_id"),
+        trace_id: member("trace_id"),
+        timestamp: member("timestamp"),
+    };
+    let room = |refusal: &OAuthRefusal| MAX_REFUSAL.saturating_sub(refusal.weight());
+    // Half a challenge is none.
+    refusal.claims = text("claims").filter(|claims| claims.len() <= room(&refusal));
+    let description = text("error_description").unwrap_or_default();
+    let first_line = description.split(['\r', '\n']).next().unwrap_or_default();
+    cut(first_line, room(&refusal)).clone_into(&mut refusal.description);
+    Some(refusal)
+}
+
+/// The text's beginning, of at most so many bytes.
+fn cut(text: &str, length: usize) -> &str {
+    &text[..text.floor_char_boundary(length)]
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use serde_json::json;
 
     use super::*;
     use crate::clock::ManualClock;
@@ -382,6 +415,42 @@ mod tests {
         assert_eq!((refusal.error_codes.as_slice(), refusal.claims.as_deref()), (&[65_001][..], None));
         for body in ["", "{}", r#"{"error":""}"#, r#"{"error":7}"#, "[]"] {
             assert!(matches!(run(&Script::new(vec![answer(400, body)])).0, Err(Error::Unavailable(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_refusal_is_bounded() {
+        let refused = |body: Value| match run(&Script::new(vec![answer(400, &body.to_string())])).0 {
+            Err(Error::Refused(refusal)) => refusal,
+            _ => panic!("refused"),
+        };
+        let long = "\u{e9}".repeat(100_000);
+        let refusal = refused(json!({
+            "error": long, "error_description": long, "error_codes": vec![7; 300_000], "suberror": long, "claims": long,
+            "correlation_id": long, "trace_id": long, "timestamp": long,
+        }));
+        assert!(refusal.weight() <= MAX_REFUSAL && refusal.weight() > MAX_REFUSAL - 2, "{}", refusal.weight());
+        assert_eq!((refusal.error_codes.len(), refusal.claims.as_deref()), (MAX_CODES, None));
+        let claims = "c".repeat(3000);
+        let refusal = refused(json!({"error": "interaction_required", "error_description": long, "claims": claims}));
+        assert_eq!(refusal.claims.as_deref(), Some(claims.as_str()));
+        assert!(refusal.weight() <= MAX_REFUSAL && !refusal.description.is_empty());
+    }
+
+    #[test]
+    fn nothing_of_a_refusal_but_its_claims_has_lines() {
+        let body = r#"{"error":"bad\r\nX: y","error_description":"one\rtwo","suberror":"a\nb","trace_id":"\u0000"}"#;
+        let Err(Error::Refused(refusal)) = run(&Script::new(vec![answer(400, body)])).0 else { panic!("refused") };
+        assert_eq!((refusal.code.as_str(), refusal.description.as_str()), ("bad  X: y", "one"));
+        assert_eq!((refusal.suberror.as_deref(), refusal.trace_id.as_deref()), (Some("a b"), Some(" ")));
+    }
+
+    #[test]
+    fn a_refresh_token_has_a_longest_length() {
+        for (length, kept) in [(MAX_REFRESH_TOKEN, true), (MAX_REFRESH_TOKEN + 1, false)] {
+            let body = json!({"token_type": "Bearer", "access_token": "AT1", "refresh_token": "r".repeat(length)});
+            let token = run(&Script::new(vec![answer(200, &body.to_string())])).0.ok().unwrap();
+            assert_eq!(token.refresh_token.is_some(), kept, "{length}");
         }
     }
 

@@ -52,7 +52,53 @@ pub struct OAuthRefusal {
     pub timestamp: Option<String>,
 }
 
+/// Who can do something about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The user: consents, proves more, or meets the claims that are asked for.
+    User,
+    /// Whoever called: brings a newer token of the user.
+    Caller,
+    /// Who runs the application: mends its registration, credential or configuration.
+    Operator,
+}
+
+/// The user's token, or what came of it, is expired or revoked.
+/// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
+const TOKEN_SPENT: &[u64] = &[50173, 70008, 500_133, 700_082];
+
+/// Consent (65001, 65004, 90008, 90094) or a further proof (the same page).
+const USER_MUST_ACT: &[u64] = &[50072, 50074, 50076, 50078, 50079, 50158, 65001, 65004, 90008, 90094, 500_121];
+
+/// What `suberror` says of the same: MSAL's list of those that interaction resolves.
+const USER_MAY_RESOLVE: &[&str] = &["basic_action", "additional_action", "consent_required", "user_password_expired"];
+
 impl OAuthRefusal {
+    /// The bytes that it holds.
+    pub(super) fn weight(&self) -> usize {
+        let further = [&self.suberror, &self.claims, &self.correlation_id, &self.trace_id, &self.timestamp];
+        let further: usize = further.into_iter().flatten().map(String::len).sum();
+        size_of::<Self>()
+            + self.code.len()
+            + self.description.len()
+            + size_of_val(self.error_codes.as_slice())
+            + further
+    }
+
+    /// Who can do something about it. A challenge goes first: meeting it brings a new token as well.
+    pub fn remedy(&self) -> Remedy {
+        let says = |codes: &[u64]| self.error_codes.iter().any(|code| codes.contains(code));
+        let may_resolve =
+            || says(USER_MUST_ACT) || self.suberror.as_deref().is_some_and(|sub| USER_MAY_RESOLVE.contains(&sub));
+        match self.code.as_str() {
+            "interaction_required" | "invalid_grant" if self.claims.is_some() => Remedy::User,
+            _ if says(TOKEN_SPENT) => Remedy::Caller,
+            "interaction_required" => Remedy::User,
+            "invalid_grant" if may_resolve() => Remedy::User,
+            _ => Remedy::Operator,
+        }
+    }
+
     /// Whether signing in again may help the user: protocol page, section 9.2.
     fn wants_interaction(&self) -> bool {
         matches!(self.code.as_str(), "interaction_required" | "invalid_grant")
@@ -87,6 +133,15 @@ impl Error {
                 Self::Refused(Arc::new(OAuthRefusal { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
             }
             other => other,
+        }
+    }
+
+    /// The bytes that it holds, where it is one that is remembered.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Refused(refusal) => refusal.weight(),
+            Self::Unavailable(unavailable) => size_of::<Unavailable>() + unavailable.cause.len(),
+            _ => 0,
         }
     }
 

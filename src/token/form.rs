@@ -51,14 +51,47 @@ impl Form {
     /// whatever else looks like a token.
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.fields.iter().filter(|(name, value)| SENSITIVE.contains(name) && value.len() >= 4);
-        redact_tokens(secrets.fold(text.to_owned(), |text, (_, value)| {
-            let mut encoded = Zeroizing::new(Vec::with_capacity(3 * value.len()));
-            encode(value, &mut encoded);
-            let text = text.replace(value.as_str(), REDACTED);
-            // The encoding is ASCII.
-            std::str::from_utf8(&encoded).map_or_else(|_| text.clone(), |encoded| text.replace(encoded, REDACTED))
-        }))
+        redact_tokens(
+            secrets.fold(text.to_owned(), |text, (_, value)| {
+                redact_encoded(&text.replace(value.as_str(), REDACTED), value)
+            }),
+        )
     }
+}
+
+/// The text without the secret in whatever percent-encoding. Forms (WHATWG), RFC 3986 and old libraries differ in which bytes
+/// they encode (`~`, `*`, a blank) and in the case of the digits.
+fn redact_encoded(text: &str, secret: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = encoded_length(rest.as_bytes(), secret).and_then(|length| rest.get(length..)) {
+            kept.push_str(REDACTED);
+            rest = after;
+        } else {
+            kept.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    kept
+}
+
+/// How many bytes at the beginning of the text are the secret, each of its bytes as it is, encoded, or a blank as `+`.
+fn encoded_length(text: &[u8], secret: &str) -> Option<usize> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut at = 0;
+    for byte in secret.bytes() {
+        at += match text.get(at..)? {
+            [b'%', high, low, ..]
+                if Some(u32::from(byte)) == digit(*high).zip(digit(*low)).map(|(h, l)| h << 4 | l) =>
+            {
+                3
+            }
+            [own, ..] if *own == byte || (*own, byte) == (b'+', b' ') => 1,
+            _ => return None,
+        };
+    }
+    Some(at)
 }
 
 /// The text without anything in the form of a JWS or JWE, which begin with an encoded `{"` (RFC 7515 §7.1).
@@ -109,6 +142,17 @@ mod tests {
         let form = Form::default().field("client_secret", "hunter 2%").field("scope", "openid");
         assert_eq!(form.redact("bad secret hunter 2% for openid"), "bad secret [redacted] for openid");
         assert_eq!(form.redact("client_secret=hunter+2%25&scope=openid"), "client_secret=[redacted]&scope=openid");
+        let form = Form::default().field("client_secret", "a~b*c d/%2541\u{e9}");
+        for encoded in [
+            "a~b*c d/%2541\u{e9}",
+            "a%7Eb*c+d%2F%252541%C3%A9",
+            "a~b%2Ac%20d%2F%252541%C3%A9",
+            "a%7eb%2ac+d%2f%252541%c3%a9",
+            "%61~b*c%20d/%252541\u{e9}",
+        ] {
+            assert_eq!(form.redact(&format!("\u{e9}={encoded}&")), "\u{e9}=[redacted]&", "{encoded}");
+        }
+        assert_eq!(form.redact("a~b*c"), "a~b*c");
         assert_eq!(form.redact("(eyJh.eyJi.c_-d), eyJhbGci, eyJx.y"), "([redacted]), eyJhbGci, [redacted]");
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 pub use crate::credentials::cloud::exchange_audience;
 pub use bound_key::BoundKey;
 pub use cache::AccessToken;
-pub use error::{Error, OAuthRefusal, Unavailable};
+pub use error::{Error, OAuthRefusal, Remedy, Unavailable};
 pub use flight::Wake;
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
 
@@ -127,7 +127,7 @@ impl Acquirer {
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
-            sessions: Sessions::new(settings.sessions),
+            sessions: Sessions::new(settings.sessions, settings.bytes),
             exchange,
             clock,
             refresher: refresh::Refresher::start(own),
@@ -417,7 +417,7 @@ impl Acquirer {
 
     /// What the cache holds.
     pub fn figures(&self) -> CacheFigures {
-        self.cache.figures()
+        self.cache.figures(&*self.clock)
     }
 
     /// Forgets what was refused, for another configuration.

@@ -98,6 +98,7 @@ fn send(service: &str, version: &str, exchange: &dyn Exchange) -> Result<OutResp
         timeout: TIMEOUT,
         max_body: MAX_ANSWER,
         pooled: true,
+        redirected_from: None,
     };
     exchange.send(request).map_err(|error| error.to_string())
 }

@@ -19,6 +19,9 @@ pub const ALLOCATE: &str = "AllocateForMe";
 /// keeps it (protocol page, section 8.4).
 const LIFETIME: u64 = 14 * 24 * 3600;
 
+/// What a session weighs beside its texts: key, links, counters.
+const OVERHEAD: usize = 256;
+
 /// A new random key: 256 bits, since whoever knows it gets the user's tokens.
 ///
 /// # Errors
@@ -102,14 +105,21 @@ pub struct Session {
     expires_at: u64,
 }
 
+impl Session {
+    fn weight(&self) -> usize {
+        let token = self.refresh_token.as_ref().map_or(0, |token| token.expose().len());
+        OVERHEAD + self.owner.tenant.len() + self.owner.user.parts().1.len() + token
+    }
+}
+
 /// All sessions; the least recently used one leaves first.
 #[derive(Debug)]
 pub struct Sessions(Mutex<Lru<CacheKey, Session>>);
 
 impl Sessions {
-    /// At most so many.
-    pub fn new(limit: usize) -> Self {
-        Self(Mutex::new(Lru::new(limit, usize::MAX)))
+    /// At most so many, of so many bytes together.
+    pub fn new(limit: usize, bytes: usize) -> Self {
+        Self(Mutex::new(Lru::new(limit, bytes)))
     }
 
     /// The session, where there is one.
@@ -135,7 +145,8 @@ impl Sessions {
                 expires_at: now.saturating_add(LIFETIME),
             },
         };
-        sessions.insert(id.0, session, 0);
+        let weight = session.weight();
+        sessions.insert(id.0, session, weight);
     }
 }
 
@@ -169,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_session_is_found_by_key_agent_and_registration_together() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, 10_000);
         let new = |section: &str, client: &str, agent: Option<&str>, key: &str| {
             SessionId::new(&registration(section, client), agent, key)
         };
@@ -189,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_session_ends_after_its_lifetime_and_its_bound() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, 10_000);
         let (first, second) = (id("1"), id("2"));
         sessions.renew(&first, &owner("u"), Some(secret("r")), 0);
         assert!(sessions.find(&first, LIFETIME - 1).is_some());
@@ -200,8 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn sessions_are_bounded_by_what_they_hold() {
+        let sessions = Sessions::new(100, 10_000);
+        let ids: Vec<_> = (0..4).map(|number| id(&number.to_string())).collect();
+        for id in &ids {
+            sessions.renew(id, &owner("u"), Some(secret(&"r".repeat(3000))), 0);
+        }
+        let found: Vec<_> = ids.iter().map(|id| sessions.find(id, 0).is_some()).collect();
+        assert_eq!(found, [false, true, true, true]);
+    }
+
+    #[test]
     fn a_session_keeps_its_owner_and_its_refresh_token() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, 10_000);
         let id = id("k");
         sessions.renew(&id, &owner("u"), Some(secret("r1")), 0);
         sessions.renew(&id, &owner("u"), None, 0);

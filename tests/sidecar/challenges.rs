@@ -47,6 +47,38 @@ fn a_challenge_that_is_not_met_is_told_once() {
 }
 
 #[test]
+fn a_semantic_status_tells_callers_who_must_act() {
+    let claims = r#"{"access_token":{"polids":{"essential":true}}}"#;
+    for (error, code, claims, status, expected) in [
+        (
+            "interaction_required",
+            50_076,
+            Some(claims),
+            403,
+            "Bearer error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsicG9saWRzIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==\"",
+        ),
+        ("invalid_grant", 65_001, None, 403, "Bearer error=\"insufficient_claims\""),
+        ("invalid_grant", 50_173, None, 401, "Bearer error=\"invalid_token\""),
+        ("invalid_client", 7_000_215, None, 424, ""),
+    ] {
+        let scene = Scene::new().with("Sidecar:TokenErrorStatus", "semantic");
+        let sidecar = scene.start().with_keys();
+        let body = json!({"error": error, "error_description": "said", "error_codes": [code], "claims": claims});
+        scene.tenant.fail(Fault::always(Kind::Token, Action::Answer(Box::new(Answer::json(400, &body)))));
+        let alice = scene.user("alice");
+        // The second is answered from memory.
+        for _ in 0..2 {
+            let answer = sidecar.get_as(&alice, "/DownstreamApi/Down").expect(status);
+            assert_eq!(answer.header("www-authenticate").unwrap_or_default(), expected);
+            let problem = answer.json();
+            assert_eq!(problem["detail"], format!("MSAL.NetCore.{error}: said"));
+            assert_eq!(problem["extensions"]["retryable"], false);
+        }
+        assert_eq!(requests(&scene.tenant).len(), 1);
+    }
+}
+
+#[test]
 fn where_entra_wants_interaction_the_caller_gets_the_challenge() {
     let own = json!({"access_token": {"polids": {"essential": true, "values": ["p"]}}}).to_string();
     for (error, claims, expected) in [

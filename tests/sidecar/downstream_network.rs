@@ -263,9 +263,12 @@ fn a_proxy_that_refuses_or_is_not_there_is_named_as_the_cause() {
     });
     let scene = scene("https://api.test/?secret=1");
     let through = |url: &str| scene.start_with(&[("HTTPS_PROXY", url)]);
-    unreachable(&through(&format!("http://user:hunter2@{}", refusing.address)), "https://api.test: proxy: ");
+    unreachable(
+        &through(&format!("http://user:hunter2@{}", refusing.address)),
+        &format!("http://{} (the proxy): no tunnel: ", refusing.address),
+    );
     let gone = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    unreachable(&through(&format!("http://{gone}")), "refused");
+    unreachable(&through(&format!("http://{gone}")), &format!("http://{gone} (the proxy): Connection refused"));
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn on_the_same_origin_the_request_goes_on_as_its_status_says() {
     for (method, status, location, then) in [
         ("GET", 301, "/x?y=1", format!("GET /x?y=1 {BARE}")),
         ("GET", 302, "x", format!("GET /x {BARE}")),
+        ("GET", 302, "/a b/\u{e9}", format!("GET /a%20b/%C3%A9 {BARE}")),
         ("GET", 307, "./a/../x#f", format!("GET /x {BARE}")),
         ("GET", 308, own.as_str(), format!("GET /x {BARE}")),
         ("POST", 301, "/x", format!("GET /x {BARE}")),
@@ -96,7 +97,7 @@ fn on_the_same_origin_the_request_goes_on_as_its_status_says() {
     }
     // No redirect (RFC 9110 §15.4), or no place to go to.
     for (status, location) in
-        [(300, "/x"), (304, "/x"), (201, "/x"), (302, "/a b"), (302, "ftp://x/"), (302, "http://u:p@x/")]
+        [(300, "/x"), (304, "/x"), (201, "/x"), (302, " "), (302, "ftp://x/"), (302, "http://u:p@x/")]
     {
         let before = api.received().len();
         assert_eq!(call(&sidecar, "GET", status, location).0, status, "{status} {location}");
@@ -127,6 +128,22 @@ fn another_origin_sees_neither_token_nor_headers_nor_body() {
         assert_eq!(call(&sidecar, method, status, &foreign).0, status, "{method} {status}");
     }
     assert_eq!(other.received().len(), before);
+}
+
+#[test]
+fn a_redirect_does_not_lead_into_the_machine_or_its_networks() {
+    let api = redirecting();
+    let (_scene, sidecar) = scene(&api, true);
+    let hidden = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = hidden.local_addr().unwrap().port();
+    hidden.set_nonblocking(true).unwrap();
+    for host in
+        ["127.0.0.2", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.2]", "169.254.169.254", "100.64.0.1", "10.0.0.1"]
+    {
+        let location = format!("http://{host}:{port}/x");
+        assert_eq!(call(&sidecar, "GET", 302, &location), (302, "there".to_owned()), "{host}");
+    }
+    assert_eq!(hidden.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn headers(received: &Received) -> Vec<String> {
 const AGENT: &str = concat!("user-agent: entra-sidecar/", env!("CARGO_PKG_VERSION"));
 
 #[test]
-fn nothing_of_the_inbound_request_goes_along_but_body_type_and_correlation_id() {
+fn of_the_caller_nothing_but_body_and_correlation_id_goes_along() {
     let (api, scene, sidecar) = start(&[]);
     let sidecar = sidecar.with_keys();
     let send = |method: &str, body: &str| {
@@ -68,9 +68,6 @@ fn nothing_of_the_inbound_request_goes_along_but_body_type_and_correlation_id() 
             "X-Custom",
             "X-Forwarded-For",
             "X-Sidecar-Token",
-            "Content-Encoding",
-            "Content-Language",
-            "Content-Disposition",
             "Expect-CT",
             "original-uri",
             "Proxy-Authorization",
@@ -92,6 +89,43 @@ fn nothing_of_the_inbound_request_goes_along_but_body_type_and_correlation_id() 
     let typed = ["content-length: 3", "content-type: text/csv"];
     assert_eq!(send("PUT", "a,b"), [&common[..], &typed, &rest].concat());
     assert_eq!(send("DELETE", "a,b"), [&common[..], &typed, &rest].concat());
+}
+
+#[test]
+fn what_describes_a_body_goes_with_it_and_only_with_it() {
+    let (api, _scene, sidecar) = start(&[("DownstreamApis:App:ExtraHeaderParameters:Content-Language", "de")]);
+    let names = [
+        "content-digest",
+        "content-disposition",
+        "content-encoding",
+        "content-md5",
+        "content-range",
+        "content-type",
+        "digest",
+        "repr-digest",
+    ];
+    let send = |method: &str, body: &str| {
+        let request = Request::new(method, &overrides(&[("HttpMethod", method)]));
+        let request = names.iter().fold(request, |request, name| request.header(name, &format!("of-{name}")));
+        request.header("Content-Language", "en").body("a/b", body).send(sidecar.address).expect(200);
+        let all = headers(&api.last()).into_iter().filter(|line| !line.starts_with("content-length"));
+        all.filter(|line| line.starts_with("content-") || line.contains("digest")).collect::<Vec<_>>()
+    };
+    let expected = [
+        "content-digest: of-content-digest",
+        "content-disposition: of-content-disposition",
+        "content-encoding: of-content-encoding",
+        "content-language: de",
+        "content-md5: of-content-md5",
+        "content-range: of-content-range",
+        "content-type: a/b",
+        "digest: of-digest",
+        "repr-digest: of-repr-digest",
+    ];
+    assert_eq!(send("PUT", "coded"), expected);
+    let none: [&str; 0] = [];
+    assert_eq!(send("GET", "coded"), none);
+    assert_eq!(send("POST", ""), none);
 }
 
 #[test]

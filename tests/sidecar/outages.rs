@@ -81,6 +81,7 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
         ("silent", Action::Hold, 1, 503, Some("5"), 1),
         ("redirected", instead(answer(302).header("Location", "/elsewhere")), 1, 503, Some("5"), 1),
         ("refused", instead(refusal("invalid_grant", 65_001)), 1, 500, None, 1),
+        ("refused for now", instead(refusal("temporarily_unavailable", 90_033)), 1, 503, Some("5"), 1),
         ("refused without a word", instead(answer(400)), 1, 503, Some("5"), 1),
     ];
     std::thread::scope(|threads| {

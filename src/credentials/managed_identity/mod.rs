@@ -136,6 +136,7 @@ impl ManagedIdentities {
             timeout: request.timeout,
             max_body: request.max_body,
             pooled: request.pooled,
+            redirected_from: None,
         };
         let challenge = match self.exchange.send(request) {
             Ok(response) if response.status == 401 => response,

@@ -245,5 +245,6 @@ fn outgoing(
         timeout,
         max_body: MAX_ANSWER,
         pooled: true,
+        redirected_from: None,
     }
 }

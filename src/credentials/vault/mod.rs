@@ -123,6 +123,7 @@ impl Vault {
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
             pooled: true,
+            redirected_from: None,
         };
         call.send(&self.name(), request)
     }
@@ -168,7 +169,9 @@ impl<'a, 'b> Call<'a, 'b> {
                 }
                 self.context.clock.sleep(pause);
             }
-            Err(OutError::Connect(_) | OutError::Broken(_)) => self.context.clock.sleep(PAUSE),
+            Err(OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. }) => {
+                self.context.clock.sleep(PAUSE)
+            }
             other => return other.map_err(|error| unanswered(name, &error)),
         }
         match self.attempt(&request) {

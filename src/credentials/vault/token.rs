@@ -123,6 +123,7 @@ impl Application {
             timeout: ATTEMPT,
             max_body: MAX_ANSWER,
             pooled: true,
+            redirected_from: None,
         };
         let name = format!("the token endpoint at {}", self.endpoint.origin.host);
         let answer = call.send(&name, request)?;

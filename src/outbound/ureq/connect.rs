@@ -1,7 +1,7 @@
 //! How a connection comes about: the name is looked up, a socket opened, TLS put on top. The client would look the name
 //! up for every request, and keeps no word on how far it came.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +13,7 @@ use ureq::{Error, Timeout, http};
 
 use super::super::resolver::{self, Resolve};
 use super::severed::Unsevered;
+use crate::url::Origin;
 
 /// As many as the client has room for.
 const MAX_ADDRESSES: usize = 16;
@@ -22,7 +23,11 @@ const MAX_ADDRESSES: usize = 16;
 pub(super) enum Phase {
     /// No connection was opened: one from the pool is in use.
     Pooled,
-    /// A connection is being opened.
+    /// A connection is being opened: to a proxy, where there is one.
+    Dialing,
+    /// A proxy is asked for a tunnel.
+    Asking,
+    /// TLS is put on top of a tunnel.
     Connecting,
     /// It is open.
     Connected,
@@ -33,13 +38,44 @@ impl Phase {
         PHASE.set(self);
     }
 
+    /// Before a request. Whether it will go through a tunnel of a proxy tells what an open connection means.
+    pub(super) fn begin(tunnel: bool) {
+        TUNNEL.set(tunnel);
+        Self::Pooled.enter();
+    }
+
+    /// A connection is open.
+    fn opened() {
+        let to_proxy = TUNNEL.get() && Self::current() == Self::Dialing;
+        if to_proxy { Self::Asking.enter() } else { Self::Connected.enter() }
+    }
+
     pub(super) fn current() -> Self {
         PHASE.get()
     }
 }
 
+/// A redirect led to an address that it must not lead to.
+#[derive(Debug)]
+pub(super) struct NotPublic;
+
+impl std::fmt::Display for NotPublic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the address is not public")
+    }
+}
+
+impl std::error::Error for NotPublic {}
+
+/// From now on connections are opened for a redirect from this API, where there is one.
+pub(super) fn confine(redirected_from: Option<Origin>) {
+    REDIRECTED_FROM.set(redirected_from);
+}
+
 thread_local! {
+    static REDIRECTED_FROM: RefCell<Option<Origin>> = const { RefCell::new(None) };
     // The client runs a whole request, connectors included, on the thread that called it.
+    static TUNNEL: Cell<bool> = const { Cell::new(false) };
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
 }
 
@@ -70,10 +106,14 @@ impl<In: Transport> Connector<In> for Dial {
     type Out = <TcpConnector as Connector<In>>::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Phase::Connecting.enter();
         if tunnel.is_some() {
+            // Of whatever is before it in the chain.
+            if TUNNEL.get() {
+                Phase::Connecting.enter();
+            }
             return self.tcp.connect(details, tunnel);
         }
+        Phase::Dialing.enter();
         let start = Instant::now();
         let uri = details.uri;
         let host = uri.host().ok_or(Error::HostNotFound)?;
@@ -83,6 +123,16 @@ impl<In: Transport> Connector<In> for Dial {
             io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
             _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
         })?;
+        let found = match REDIRECTED_FROM.with_borrow(Clone::clone) {
+            Some(own) => {
+                let limit = details.timeout.after.saturating_sub(start.elapsed());
+                resolver::reachable(&self.resolver, found, &own, limit)
+            }
+            None => found,
+        };
+        if found.is_empty() {
+            return Err(Error::Io(io::Error::other(NotPublic)));
+        }
         let mut addrs = details.resolver.empty();
         found.into_iter().take(MAX_ADDRESSES).for_each(|address| addrs.push(address));
         let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));
@@ -107,7 +157,7 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
     fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
         let shared = ConnectionDetails { request_level: false, ..copy(details) };
         let connected = self.0.connect(&shared, tcp)?;
-        Phase::Connected.enter();
+        Phase::opened();
         Ok(connected.map(Unsevered))
     }
 }

@@ -99,6 +99,7 @@ fn get(url: String) -> OutRequest {
         timeout: Duration::from_secs(30),
         max_body: 1024,
         pooled: true,
+        redirected_from: None,
     }
 }
 
@@ -346,8 +347,11 @@ fn a_proxy_is_asked_for_a_tunnel_and_managed_identities_avoid_it() {
     let url = format!("http://user:hunter2@{}", proxy.address);
     let proxies = Proxies::from_environment(|name| (name == "HTTPS_PROXY").then(|| url.clone())).unwrap();
     let exchange = exchange_with(proxies, Roots::BuiltIn);
-    let refused = exchange.send(get("https://api.invalid/path".into())).unwrap_err().to_string();
-    assert!(refused.starts_with("https://api.invalid: proxy: ") && !refused.contains("hunter2"), "{refused}");
+    let Err(OutError::Proxy { cause, timed_out: false }) = exchange.send(get("https://api.invalid/path".into())) else {
+        panic!("the proxy's failure")
+    };
+    assert!(cause.starts_with(&format!("http://{} (the proxy): no tunnel: ", proxy.address)), "{cause}");
+    assert!(!cause.contains("hunter2") && !cause.contains("api.invalid"), "{cause}");
     assert_eq!(*seen.lock().unwrap(), ["CONNECT api.invalid:443 HTTP/1.1"]);
     // An address that no router knows (RFC 5737): what matters is that the proxy is not asked.
     let identity = OutRequest {
@@ -357,6 +361,29 @@ fn a_proxy_is_asked_for_a_tunnel_and_managed_identities_avoid_it() {
     };
     assert!(exchange.send(identity).is_err());
     assert_eq!(proxy.connections(), 1);
+}
+
+#[test]
+fn what_a_proxy_fails_in_is_told_of_the_proxy() {
+    // Nobody listens there any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = Server::start(|_, stream| drop(stream));
+    let refusing = Server::answering("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+    for address in [gone, silent.address, refusing.address] {
+        for scheme in ["https", "http"] {
+            let url = format!("http://user:hunter2@{address}");
+            let proxies = Proxies::from_environment(|name| name.ends_with("_proxy").then(|| url.clone())).unwrap();
+            let exchange = exchange_with(proxies, Roots::BuiltIn);
+            let failure = exchange.send(get(format!("{scheme}://api.invalid/"))).unwrap_err();
+            let OutError::Proxy { cause, timed_out: false } = failure else {
+                panic!("{scheme} {address}: {failure:?}")
+            };
+            assert!(
+                cause.starts_with(&format!("http://{address} (the proxy): ")) && !cause.contains("hunter2"),
+                "{cause}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -226,3 +226,61 @@ fn a_leader_that_gives_up_leaves_the_lead_to_the_next() {
     assert!(matches!(flight.outcome(), Some(Err(Error::Abandoned))));
     assert!(matches!(look(&cache, NOW, Mode::default()), Lookup::Lead(_)));
 }
+
+#[test]
+fn a_refusal_weighs_what_it_holds_and_leaves_with_its_time() {
+    let cache = Cache::new(10, 10_000);
+    let refusal = OAuthRefusal { description: "d".repeat(3000), ..OAuthRefusal::default() };
+    lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(Error::Refused(Arc::new(refusal)))).unwrap_err();
+    let held = |now: u64| {
+        let figures = cache.figures(&at(now));
+        (figures.entries, figures.bytes > 3000)
+    };
+    assert_eq!(held(NOW + 4), (1, true));
+    assert_eq!(held(NOW + 5), (0, false));
+    // With a token the entry stays, as light as the token is.
+    lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, Some(NOW)))).unwrap();
+    let light = cache.figures(&at(NOW)).bytes;
+    let Lookup::HitAndRefresh(_, renewal) = look(&cache, NOW, Mode::default()) else { panic!("due") };
+    renewal.land(&at(NOW), Err(refused())).unwrap_err();
+    assert!(cache.figures(&at(NOW)).bytes > light);
+    assert_eq!(cache.figures(&at(NOW + 5)).bytes, light);
+    assert_eq!(cache.figures(&at(NOW + 3600)).bytes, 0);
+}
+
+#[test]
+fn what_is_over_leaves_although_nobody_asks_for_it() {
+    let cache = Cache::new(10, 10_000);
+    for name in ["a", "b", "c"] {
+        let Lookup::Lead(lead) = cache.look_up(&key(name), &at(NOW), Mode::default(), no_wake) else { panic!("leads") };
+        lead.land(&at(NOW), Err(refused())).unwrap_err();
+    }
+    drop(lead(&cache, NOW + 10, Mode::default()));
+    assert!(cache.lock().entries.is_empty());
+}
+
+/// A clock whose calendar was set back by an hour.
+struct SetBack(ManualClock);
+
+impl Clock for SetBack {
+    fn unix(&self) -> u64 {
+        self.0.unix() - 3600
+    }
+
+    fn instant(&self) -> Instant {
+        self.0.instant()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.0.sleep(duration);
+    }
+}
+
+#[test]
+fn a_token_ends_with_its_time_where_the_calendar_is_set_back() {
+    let cache = Cache::new(10, 10_000);
+    lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
+    let look = |now: u64| cache.look_up(&key("k"), &SetBack(at(now)), Mode::default(), no_wake);
+    assert!(matches!(look(NOW + 3299), Lookup::Hit(_)));
+    assert!(matches!(look(NOW + 3300), Lookup::Lead(_)));
+}
