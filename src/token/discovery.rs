@@ -18,7 +18,8 @@ pub struct Discovery(Mutex<BTreeMap<String, Url>>);
 
 /// The authority whose metadata has to be asked; nothing where the endpoint follows from the configuration.
 fn to_ask(registration: &Registration) -> Option<&Url> {
-    registration.authority.as_ref().filter(|authority| !is_ciam(&authority.origin.host))
+    let follows = |authority: &&Url| registration.policy.is_some() || is_ciam(&authority.origin.host);
+    registration.authority.as_ref().filter(|authority| !follows(authority))
 }
 
 impl Discovery {
