@@ -9,7 +9,7 @@ use local_tenant::{Action, Fault, Kind};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::support::{PATIENCE, Request, Response, Scene, claims, connect, eventually};
+use super::support::{PATIENCE, Response, Scene, claims, connect, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
