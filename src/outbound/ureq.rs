@@ -5,6 +5,7 @@ mod connect;
 mod forward;
 mod pinned;
 mod severed;
+mod tcp;
 
 use std::error::Error as _;
 use std::io::{self, Read as _};
@@ -20,6 +21,7 @@ use connect::{Dial, NoLookup, NotPublic, Phase, Tls};
 use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
+use tcp::Sockets;
 
 use super::proxy::{Proxies, ProxyError, ProxyUrl};
 use super::resolver::{self, Resolve};
@@ -65,6 +67,8 @@ pub struct UreqExchange {
     machine: Option<Agent>,
     connect_timeout: Duration,
     resolver: Arc<dyn Resolve>,
+    #[cfg(test)]
+    sockets: Arc<Sockets>,
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
@@ -106,7 +110,8 @@ impl UreqExchange {
             .max_idle_connections_per_host(IDLE_PER_HOST)
             .max_idle_age(IDLE_AGE)
             .build();
-        let dial = || Dial::new(&resolver);
+        let sockets = Sockets::new(IDLE_AGE);
+        let dial = || Dial::new(&resolver, &sockets);
         let machine = pinned.map(|tls| Agent::with_parts(config.clone(), dial().chain(Tls(tls)), NoLookup));
         let connector = Forward { direct: config.clone() }
             .chain(ConnectProxyConnector::default())
@@ -117,6 +122,8 @@ impl UreqExchange {
             machine,
             connect_timeout,
             resolver: Arc::clone(&resolver),
+            #[cfg(test)]
+            sockets: Arc::clone(&sockets),
             https_proxy: proxies.https.as_ref().map(parse_proxy).transpose()?,
             http_proxy: proxies.http.as_ref().map(parse_proxy).transpose()?,
             proxies,

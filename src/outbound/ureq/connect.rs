@@ -8,14 +8,15 @@ use std::time::Instant;
 
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::time::Duration as Limit;
-use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport};
 use ureq::{Error, Timeout, http};
 
 use super::super::resolver::{self, Resolve};
 use super::severed::Unsevered;
+use super::tcp::{Sockets, Tcp};
 use crate::url::Origin;
 
-/// As many as the client has room for.
+/// More of them would leave none enough time.
 const MAX_ADDRESSES: usize = 16;
 
 /// How far the request on this thread has come; the client's errors do not tell.
@@ -93,25 +94,25 @@ impl Resolver for NoLookup {
 #[derive(Debug)]
 pub(super) struct Dial {
     resolver: Arc<dyn Resolve>,
-    tcp: TcpConnector,
+    sockets: Arc<Sockets>,
 }
 
 impl Dial {
-    pub(super) fn new(resolver: &Arc<dyn Resolve>) -> Self {
-        Self { resolver: Arc::clone(resolver), tcp: TcpConnector::default() }
+    pub(super) fn new(resolver: &Arc<dyn Resolve>, sockets: &Arc<Sockets>) -> Self {
+        Self { resolver: Arc::clone(resolver), sockets: Arc::clone(sockets) }
     }
 }
 
 impl<In: Transport> Connector<In> for Dial {
-    type Out = <TcpConnector as Connector<In>>::Out;
+    type Out = Either<In, Tcp>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
-        if tunnel.is_some() {
+        if let Some(tunnel) = tunnel {
             // Of whatever is before it in the chain.
             if TUNNEL.get() {
                 Phase::Connecting.enter();
             }
-            return self.tcp.connect(details, tunnel);
+            return Ok(Some(Either::A(tunnel)));
         }
         Phase::Dialing.enter();
         let start = Instant::now();
@@ -133,16 +134,11 @@ impl<In: Transport> Connector<In> for Dial {
         if found.is_empty() {
             return Err(Error::Io(io::Error::other(NotPublic)));
         }
-        let mut addrs = details.resolver.empty();
-        found.into_iter().take(MAX_ADDRESSES).for_each(|address| addrs.push(address));
         let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));
-        let details = ConnectionDetails {
-            addrs,
-            now: (details.current_time)(),
-            timeout: NextTimeout { after, ..details.timeout },
-            ..copy(details)
-        };
-        self.tcp.connect(&details, None)
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let first = &found[..found.len().min(MAX_ADDRESSES)];
+        let tcp = self.sockets.connect(first, NextTimeout { after, ..details.timeout }, buffers)?;
+        Ok(Some(Either::B(tcp)))
     }
 }
 

@@ -329,6 +329,34 @@ fn what_is_no_http_is_broken() {
 }
 
 #[test]
+fn an_idle_connection_that_the_upstream_closed_is_closed_too() {
+    let (ended, seen) = std::sync::mpsc::channel();
+    let ended = Mutex::new(ended);
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let idles = Arc::clone(&gate);
+    let server = Server::start(move |_, mut stream| {
+        read_request(&mut stream).unwrap();
+        stream.write_all(ok("x").as_bytes()).unwrap();
+        idles.wait();
+        // The connection stays half open until the client closes its half as well.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let end = std::io::Read::read(&mut stream, &mut [0]);
+        ended.lock().unwrap().send(end.map_err(|error| error.kind())).unwrap();
+    });
+    let exchange = exchange();
+    assert!(exchange.send(get(server.url("/"))).is_ok());
+    gate.wait();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        exchange.sockets.tidy();
+        match seen.recv_timeout(Duration::from_millis(10)) {
+            Ok(end) => break assert_eq!(end, Ok(0)),
+            Err(_) => assert!(Instant::now() < deadline, "it stays in CLOSE-WAIT"),
+        }
+    }
+}
+
+#[test]
 fn localhost_is_resolved_without_a_name_server() {
     let server = Server::answering(ok("here"));
     let answer = exchange().send(get(format!("http://api.localhost:{}/", server.address.port())));

@@ -1,0 +1,184 @@
+//! TCP connections that can be looked at while they idle in the client's pool, which itself looks at one only when it is
+//! wanted: until then a connection that the upstream has closed would hold a descriptor in CLOSE-WAIT.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use ureq::Error;
+use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+
+/// How often idle connections are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A socket, and since when it idles.
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    idle_since: Mutex<Option<Instant>>,
+}
+
+impl Socket {
+    fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing has come: an idle connection has nothing to tell but its end.
+    fn is_quiet(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::RDHUP)];
+        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+
+    /// Ends it where it idles and the other end has ended it, or has idled for too long. The lock keeps it idle meanwhile.
+    fn tidy(&self, longest: Duration) {
+        let idle_since = self.idle_since();
+        if idle_since.is_some_and(|since| since.elapsed() > longest || !self.is_quiet()) {
+            // An error says that it is over already.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// All sockets that there are, and the thread that looks at the idle ones.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    list: Mutex<Vec<Weak<Socket>>>,
+    watched: Mutex<bool>,
+    longest: Duration,
+}
+
+impl Sockets {
+    /// None yet; one may idle so long.
+    pub(super) fn new(longest: Duration) -> Arc<Self> {
+        Arc::new(Self { list: Mutex::default(), watched: Mutex::new(false), longest })
+    }
+
+    /// Connects to the first of these addresses that answers; each but the last has half of what is left of the time.
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        addresses: &[SocketAddr],
+        timeout: NextTimeout,
+        buffers: LazyBuffers,
+    ) -> Result<Tcp, Error> {
+        let start = Instant::now();
+        let mut last = Error::HostNotFound;
+        for (index, address) in addresses.iter().enumerate() {
+            let left = timeout.after.saturating_sub(start.elapsed());
+            let share = if index + 1 == addresses.len() { left } else { left / 2 };
+            if share.is_zero() {
+                return Err(Error::Timeout(timeout.reason));
+            }
+            match TcpStream::connect_timeout(address, share) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(Tcp { socket: self.add(stream), buffers });
+                }
+                Err(cause) => last = explain(cause, timeout),
+            }
+        }
+        Err(last)
+    }
+
+    fn add(self: &Arc<Self>, stream: TcpStream) -> Arc<Socket> {
+        let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None) });
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&socket));
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*watched {
+            let own = Arc::downgrade(self);
+            let watch = move || {
+                while let Some(sockets) = own.upgrade() {
+                    sockets.tidy();
+                    drop(sockets);
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            };
+            // Without it connections are looked at before they are used.
+            *watched = std::thread::Builder::new().name("idle".into()).spawn(watch).is_ok();
+        }
+        socket
+    }
+
+    /// Looks at every idle one.
+    pub(super) fn tidy(&self) {
+        let sockets: Vec<_> = {
+            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            list.retain(|socket| socket.strong_count() > 0);
+            list.iter().filter_map(Weak::upgrade).collect()
+        };
+        sockets.iter().for_each(|socket| socket.tidy(self.longest));
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Tcp {
+    socket: Arc<Socket>,
+    buffers: LazyBuffers,
+}
+
+/// The error of a socket whose time limit was this.
+fn explain(cause: io::Error, timeout: NextTimeout) -> Error {
+    match cause.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+        _ => Error::Io(cause),
+    }
+}
+
+impl Transport for Tcp {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        *self.socket.idle_since() = None;
+        let timeout = timeout.for_write();
+        let mut stream = &self.socket.stream;
+        let start = Instant::now();
+        let mut output = &self.buffers.output()[..amount];
+        while !output.is_empty() {
+            let left = timeout.after.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::Timeout(timeout.reason));
+            }
+            stream.set_write_timeout(Some(left))?;
+            match stream.write(output) {
+                Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
+                Ok(written) => output = &output[written..],
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(explain(cause, timeout)),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        *self.socket.idle_since() = None;
+        let timeout = timeout.for_read();
+        let mut stream = &self.socket.stream;
+        let start = Instant::now();
+        loop {
+            let left = timeout.after.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(Error::Timeout(timeout.reason));
+            }
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(self.buffers.input_append_buf()) {
+                Ok(amount) => {
+                    self.buffers.input_appended(amount);
+                    return Ok(amount > 0);
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(explain(cause, timeout)),
+            }
+        }
+    }
+
+    /// Asked before a connection goes into the pool and when it comes out.
+    fn is_open(&mut self) -> bool {
+        let open = self.socket.is_quiet();
+        *self.socket.idle_since() = open.then(Instant::now);
+        open
+    }
+}
