@@ -16,6 +16,7 @@ const SCOPE_CLAIMS: [&str; 3] = ["scp", "http://schemas.microsoft.com/identity/c
 
 /// The rules of one registration.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Policy {
     /// Accepted `aud`, each with or without one trailing slash. Empty: no token is accepted.
     pub audiences: Vec<String>,

@@ -103,6 +103,7 @@ struct Jwk {
     x: Option<String>,
     y: Option<String>,
     #[serde(flatten)]
+    #[expect(clippy::zero_sized_map_values, reason = "the values may be secret, and are not kept")]
     others: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
