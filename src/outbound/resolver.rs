@@ -62,18 +62,17 @@ pub(super) fn is_public(address: IpAddr) -> bool {
             !(none || shared || own.is_loopback() || own.is_private() || own.is_link_local() || own == WIRE_SERVER)
         }
         IpAddr::V6(own) => {
-            let [a, b, c, .., g, h] = own.segments();
-            let embedded = match (a, b) {
-                (0, 0) | (0x64, 0xff9b) => Some((g, h)),
-                (0x2002, _) => Some((b, c)),
+            let segments = own.segments();
+            let embedded = match segments[..2] {
+                [0, 0] | [0x64, 0xff9b] => Some([12, 13, 14, 15]),
+                [0x2002, _] => Some([2, 3, 4, 5]),
                 _ => None,
             };
-            if let Some((high, low)) = embedded {
-                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-                return is_public(Ipv4Addr::new(a, b, c, d).into());
+            if let Some(places) = embedded {
+                return is_public(Ipv4Addr::from(places.map(|place: usize| own.octets()[place])).into());
             }
             // Site-local addresses (RFC 3879) went the way of private ones.
-            let site_local = a & 0xffc0 == 0xfec0;
+            let site_local = segments[0] & 0xffc0 == 0xfec0;
             !(own.is_unique_local() || own.is_unicast_link_local() || own.is_multicast() || site_local)
         }
     }

@@ -17,7 +17,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
 use ureq::{Agent, Error, Proxy, Timeout};
 
-use connect::{Dial, NoLookup, NotPublic, Phase, Tls};
+use connect::{Dial, NoLookup, Phase, Tls};
 use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
@@ -334,7 +334,7 @@ impl UreqExchange {
             }
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
-            Error::Io(cause) if cause.get_ref().is_some_and(|inner| inner.is::<NotPublic>()) => OutError::NotPublic,
+            Error::Io(cause) if connect::is_not_public(cause) => OutError::NotPublic,
             Error::Io(cause) => match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
                 None if connecting => OutError::Connect(format!("{host}: {cause}")),

@@ -103,16 +103,16 @@ fn send(
 /// Names the API and the host, never the URL.
 fn unanswered(api: &str, error: &OutError) -> Problem {
     match error {
+        OutError::Proxy { timed_out: true, .. } => {
+            Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
         OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
-        OutError::Connect(_) => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
+        OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic => {
+            Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
-        OutError::Proxy { timed_out, .. } => {
-            let status = if *timed_out { 504 } else { 502 };
-            Problem::with(status, format!("The downstream API '{api}' cannot be reached: {error}"))
-        }
-        OutError::NotPublic => Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}")),
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {
             Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))

@@ -170,7 +170,7 @@ impl<'a, 'b> Call<'a, 'b> {
                 self.context.clock.sleep(pause);
             }
             Err(OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. }) => {
-                self.context.clock.sleep(PAUSE)
+                self.context.clock.sleep(PAUSE);
             }
             other => return other.map_err(|error| unanswered(name, &error)),
         }

@@ -58,7 +58,12 @@ impl Phase {
 
 /// A redirect led to an address that it must not lead to.
 #[derive(Debug)]
-pub(super) struct NotPublic;
+struct NotPublic;
+
+/// Whether that is the error.
+pub(super) fn is_not_public(cause: &io::Error) -> bool {
+    cause.get_ref().and_then(|inner| inner.downcast_ref::<NotPublic>()).is_some()
+}
 
 impl std::fmt::Display for NotPublic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -107,7 +107,9 @@ impl Sockets {
             list.retain(|socket| socket.strong_count() > 0);
             list.iter().filter_map(Weak::upgrade).collect()
         };
-        sockets.iter().for_each(|socket| socket.tidy(self.longest));
+        for socket in sockets {
+            socket.tidy(self.longest);
+        }
     }
 }
 
