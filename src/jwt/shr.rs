@@ -30,6 +30,15 @@ pub struct OriginalRequest {
     uri: Url,
 }
 
+/// The access token within a signed request, which nobody has judged yet.
+pub fn access_token(signed: &str) -> Option<String> {
+    let jws = compact::parse(signed).ok()?;
+    match Claims::parse(&jws.payload)?.text("at") {
+        Claim::Present(token) => Some(token.to_owned()),
+        Claim::Absent | Claim::Malformed => None,
+    }
+}
+
 impl OriginalRequest {
     /// From the headers `original-method` and `original-uri`.
     ///

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::{Call, Halt, Parked};
 use crate::http::Resumed;
 use crate::jwks::{KeySet, RefreshAnswer};
-use crate::jwt::shr::OriginalRequest;
+use crate::jwt::shr::{OriginalRequest, access_token};
 use crate::jwt::{Rejection, Verified};
 use crate::token;
 use crate::turns::{self, Lane};
@@ -85,7 +85,9 @@ pub fn signed_request(
     let service = call.service;
     let check = |keys: &KeySet, now| service.signed_requests.verify(signed, original, &service.validator, keys, now);
     let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", POP_CHALLENGE);
-    with_keys(call, "", resumed, check, refuse)
+    // Its access token may be an encrypted one.
+    let token = access_token(signed).unwrap_or_default();
+    with_keys(call, &token, resumed, check, refuse)
 }
 
 /// Checks with the keys of the moment, and once more if they were behind.
@@ -105,16 +107,16 @@ fn with_keys(
             Problem::unavailable("Signing keys are not available", KEY_RETRY).into()
         });
     };
-    if service.validator.decrypts(token, &keys, call.shared.clock.unix()) && !turns::has(&Lane::Decryption) {
+    let now = call.shared.clock.unix();
+    #[cfg(feature = "jwe")]
+    service.decryption.renew(&service.validator, now);
+    if service.validator.decrypts(token, &keys, now) && !turns::has(&Lane::Decryption) {
         // A request that waits for something else by now has been verified, and is no longer remembered.
         if !turns::may_block() {
             return Err(Halt::Call(Parked::Decryption, Lane::Decryption));
         }
         turns::switch(&Lane::Decryption).map_err(|turns::Busy| Problem::from(token::Error::Busy))?;
     }
-    let now = call.shared.clock.unix();
-    #[cfg(feature = "jwe")]
-    service.decryption.renew(&service.validator, now);
     let outcome = check(&keys, now);
     if let Err(Rejection::KeyNotFound) = &outcome
         && !waited

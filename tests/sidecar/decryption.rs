@@ -55,6 +55,19 @@ fn a_file_is_read_again_when_it_changes() {
 }
 
 #[test]
+fn a_replaced_key_opens_no_token_that_it_opened_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decryption.pem");
+    std::fs::write(&path, CLIENT_1.pem()).unwrap();
+    let scene = in_a_file(&path);
+    let sidecar = start(&scene);
+    let token = sealed(&scene, &CLIENT_1);
+    sidecar.get_as(&token, "/Validate").expect(200);
+    std::fs::write(&path, CLIENT_2.pem()).unwrap();
+    sidecar.get_as(&token, "/Validate").expect(401);
+}
+
+#[test]
 fn a_reload_that_finds_no_usable_key_is_reported_and_the_old_ones_stay() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decryption.pem");
