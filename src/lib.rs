@@ -34,6 +34,7 @@ pub mod openapi;
 pub mod options;
 pub mod outbound;
 pub mod percent;
+pub mod redaction;
 pub mod routes;
 pub mod secret;
 pub mod shr;

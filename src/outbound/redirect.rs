@@ -44,9 +44,9 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     };
     let mut locations = answer.headers.iter().filter(|(name, _)| name == "location");
     let (Some((_, location)), None) = (locations.next(), locations.next()) else { return Hop::Stay };
-    // An empty one means the same URL again.
+    // An empty one means the same URL again, and so does a fragment alone.
     let location = location.trim_ascii();
-    if location.is_empty() || location.len() > MAX_LOCATION {
+    if location.is_empty() || location.starts_with(b"#") || location.len() > MAX_LOCATION {
         return Hop::Stay;
     }
     let Some(target) = resolve(url, &percent::encode_raw(location)) else { return Hop::Stay };
@@ -237,7 +237,6 @@ mod tests {
             (".", "https://api.example/a/b/"),
             ("x/", "https://api.example/a/b/x/"),
             ("?y=2", "https://api.example/a/b/c?y=2"),
-            ("#f", "https://api.example/a/b/c?q=1"),
             ("x?y=/../z#f", "https://api.example/a/b/x?y=/../z"),
             ("/a b/\u{e9}?q=a b", "https://api.example/a%20b/%C3%A9?q=a%20b"),
             ("/%20b/%e9", "https://api.example/%20b/%e9"),
@@ -246,6 +245,13 @@ mod tests {
             ("https://API.example:443/x", "https://api.example/x"),
         ] {
             assert_eq!(hop("GET", 302, location), format!("same GET {url}"), "{location}");
+        }
+    }
+
+    #[test]
+    fn a_location_that_names_the_same_url_is_not_followed() {
+        for location in ["", " ", "#", "#f", " #f"] {
+            assert_eq!(hop("GET", 302, location), "stay", "{location:?}");
         }
     }
 

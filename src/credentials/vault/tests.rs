@@ -311,3 +311,22 @@ fn retry_after_is_waited_for_up_to_five_seconds() {
     let (_, requests, waited) = advised("6");
     assert_eq!((requests, waited), (1, 0));
 }
+
+#[test]
+fn a_refusal_for_the_vault_repeats_no_secret() {
+    let refused = |code: &'static str| {
+        let world = World::with(now(), move |upstream, request| {
+            if upstream != Upstream::Token {
+                return challenge("resource=\"https://vault.azure.net\"");
+            }
+            let form = request.lines().last().unwrap();
+            answer(400, &json!({"error": code, "error_description": format!("bad hunter~2&x in {form}")}).to_string())
+        });
+        let variables = [("AZURE_CLIENT_ID", "c"), ("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_SECRET", "hunter~2&x")];
+        world.authenticate(&certificate(VAULT, &variables)).unwrap_err()
+    };
+    let Failure::Unusable(reason) = refused("invalid_client") else { panic!("it is refused for good") };
+    assert!(reason.contains("bad [redacted] in client_id=c&client_secret=[redacted]&scope"), "{reason}");
+    assert!(!reason.contains("hunter"), "{reason}");
+    assert!(matches!(refused("temporarily_unavailable"), Failure::Unavailable(_)));
+}

@@ -2,6 +2,7 @@
 //! look (protocol page, section 1.6): a secret, a workload identity, else the machine's managed identity.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,19 +12,31 @@ use super::{ATTEMPT, Call, MAX_ANSWER, MAX_MESSAGE};
 use crate::credentials::federated::FederatedToken;
 use crate::credentials::{ClientAuth, Failure, Source};
 use crate::outbound::{OutBody, OutRequest, Upstream};
+use crate::redaction::redact;
 use crate::secret::Secret;
 use crate::url::{Url, escape};
 
 /// A token is not used in its last minutes.
 const MARGIN: u64 = 5 * 60;
 
+/// Seconds; Entra's longest access tokens live for a day.
+const LONGEST: u64 = 48 * 3600;
+
 /// What the environment says.
 pub struct Environment {
     application: Option<Result<Application, String>>,
     /// `AZURE_CLIENT_ID`, which otherwise names a managed identity.
     client_id: Option<String>,
-    /// For a resource, until unix seconds.
-    token: Mutex<Option<(String, Secret<String>, u64)>>,
+    token: Mutex<Option<Kept>>,
+}
+
+/// A token that is used again, by the calendar or by the time that passes, whichever ends it sooner.
+#[derive(Clone)]
+struct Kept {
+    resource: String,
+    token: Secret<String>,
+    until_unix: u64,
+    until: Instant,
 }
 
 /// An application in Entra that the environment describes whole.
@@ -71,14 +84,21 @@ impl Environment {
             return call.context.identities.managed_identity(identity, resource);
         };
         let application = application.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
-        let now = call.context.clock.unix();
+        let (unix, now) = (call.context.clock.unix(), call.context.clock.instant());
         let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, token, _)) = kept.filter(|(of, _, until)| of == resource && now < *until) {
-            return Ok(token);
+        let serves = |kept: &Kept| kept.resource == resource && unix < kept.until_unix && now < kept.until;
+        if let Some(kept) = kept.filter(serves) {
+            return Ok(kept.token);
         }
         let (token, expires_in) = application.request(call, resource)?;
-        let until = now.saturating_add(expires_in).saturating_sub(MARGIN);
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some((resource.to_owned(), token.clone(), until));
+        let used_for = expires_in.min(LONGEST).saturating_sub(MARGIN);
+        let kept = Kept {
+            resource: resource.to_owned(),
+            token: token.clone(),
+            until_unix: unix.saturating_add(used_for),
+            until: now + Duration::from_secs(used_for),
+        };
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(token)
     }
 
@@ -107,7 +127,8 @@ struct Granted {
 impl Application {
     /// RFC 6749 §4.4; the token and the seconds that it lives.
     fn request(&self, call: &Call<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
-        let form = self.form(call, resource)?;
+        let proof = self.proof(call)?;
+        let form = self.form(&proof, resource);
         let fixed = [
             ("accept", "application/json"),
             ("content-type", "application/x-www-form-urlencoded"),
@@ -128,8 +149,13 @@ impl Application {
         let name = format!("the token endpoint at {}", self.endpoint.origin.host);
         let answer = call.send(&name, request)?;
         if answer.status != 200 {
-            let reason = refusal(&answer.body);
-            return Err(Failure::Unusable(format!("{name} gave no token for the vault: {}: {reason}", answer.status)));
+            let (code, reason) = refusal(&answer.body, &proof);
+            let reason = format!("{name} gave no token for the vault: {}: {reason}", answer.status);
+            // As for every other token request, whatever status it comes with.
+            return Err(match code.as_str() {
+                "temporarily_unavailable" => Failure::Unavailable(reason),
+                _ => Failure::Unusable(reason),
+            });
         }
         let unreadable = |_| Failure::Unavailable(format!("{name} sent an answer that is no token response"));
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(unreadable)?;
@@ -142,12 +168,15 @@ impl Application {
         Ok((Secret::new(granted.access_token.to_string()), expires_in))
     }
 
-    fn form(&self, call: &Call<'_, '_>, resource: &str) -> Result<Zeroizing<String>, Failure> {
-        let proof = match &self.proof {
-            Proof::Secret(secret) => ClientAuth::Secret(secret.clone()),
-            Proof::Federated(file) => file.authenticate(call.context)?,
-        };
-        let proof = Zeroizing::new(match &proof {
+    fn proof(&self, call: &Call<'_, '_>) -> Result<ClientAuth, Failure> {
+        match &self.proof {
+            Proof::Secret(secret) => Ok(ClientAuth::Secret(secret.clone())),
+            Proof::Federated(file) => file.authenticate(call.context),
+        }
+    }
+
+    fn form(&self, proof: &ClientAuth, resource: &str) -> Zeroizing<String> {
+        let proof = Zeroizing::new(match proof {
             ClientAuth::Secret(secret) => format!("client_secret={}", escape(secret.expose())),
             ClientAuth::Assertion(assertion) => format!(
                 "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
@@ -157,14 +186,17 @@ impl Application {
         });
         let scope = escape(&format!("{resource}/.default"));
         let client_id = escape(&self.client_id);
-        Ok(Zeroizing::new(format!("client_id={client_id}&{}&scope={scope}&grant_type=client_credentials", *proof)))
+        Zeroizing::new(format!("client_id={client_id}&{}&scope={scope}&grant_type=client_credentials", *proof))
     }
 }
 
-/// The service's own words (RFC 6749 §5.2), one line.
-fn refusal(body: &[u8]) -> String {
+/// The service's own words (RFC 6749 §5.2): the code, and one line without what was sent to prove who asks.
+fn refusal(body: &[u8], proof: &ClientAuth) -> (String, String) {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or_default();
-    let line = format!("{}: {}", text("error"), text("error_description"));
-    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
+    let (ClientAuth::Secret(secret) | ClientAuth::Assertion(secret)) = proof;
+    let line =
+        redact(&format!("{}: {}", text("error"), text("error_description")), std::iter::once(secret.expose().as_str()));
+    let line = line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
+    (text("error").to_owned(), line)
 }

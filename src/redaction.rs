@@ -1,0 +1,65 @@
+//! Texts of others without our secrets: a service may quote what it was sent.
+
+/// What stands for a secret in a quotation.
+const REDACTED: &str = "[redacted]";
+
+/// A shorter secret would cut ordinary words.
+const SHORTEST: usize = 4;
+
+/// The text without these secrets, as they are and in any percent-encoding, and without whatever else looks like a token.
+pub fn redact<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
+    let secrets = secrets.filter(|secret| secret.len() >= SHORTEST);
+    redact_tokens(secrets.fold(text.to_owned(), |text, secret| redact_encoded(&text.replace(secret, REDACTED), secret)))
+}
+
+/// The text without the secret in whatever percent-encoding. Forms (WHATWG), RFC 3986 and old libraries differ in which bytes
+/// they encode (`~`, `*`, a blank) and in the case of the digits.
+fn redact_encoded(text: &str, secret: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = encoded_length(rest.as_bytes(), secret).and_then(|length| rest.get(length..)) {
+            kept.push_str(REDACTED);
+            rest = after;
+        } else {
+            kept.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    kept
+}
+
+/// How many bytes at the beginning of the text are the secret, each of its bytes as it is, encoded, or a blank as `+`.
+fn encoded_length(text: &[u8], secret: &str) -> Option<usize> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut at = 0;
+    for byte in secret.bytes() {
+        at += match text.get(at..)? {
+            [b'%', high, low, ..]
+                if Some(u32::from(byte)) == digit(*high).zip(digit(*low)).map(|(h, l)| h << 4 | l) =>
+            {
+                3
+            }
+            [own, ..] if *own == byte || (*own, byte) == (b'+', b' ') => 1,
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
+/// The text without anything in the form of a JWS or JWE, which begin with an encoded `{"` (RFC 7515 §7.1).
+fn redact_tokens(mut text: String) -> String {
+    const BEGIN: &str = "eyJ";
+    let mut from = 0;
+    while let Some(start) = text[from..].find(BEGIN).map(|at| from + at) {
+        let of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let end = text[start..].find(|c| !of_token(c)).map_or(text.len(), |length| start + length);
+        if text[start..end].contains('.') {
+            text.replace_range(start..end, REDACTED);
+            from = start + REDACTED.len();
+        } else {
+            from = end;
+        }
+    }
+    text
+}
