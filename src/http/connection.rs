@@ -160,7 +160,7 @@ impl<P> Connection<P> {
             ConnState::Lingering | ConnState::Body => true,
             state if !state.is_evictable() => false,
             _ => match self.socket.peek(&mut unread) {
-                Ok(Some(_)) => !self.reader.would_complete_head(&unread, limits),
+                Ok(Some(_)) => !self.reader.would_complete(&unread, limits) && unread.len() < limits.head_bytes,
                 Ok(None) | Err(_) => true,
             },
         }

@@ -276,14 +276,17 @@ impl RequestReader {
         self.part = Part::default();
     }
 
-    /// Whether the head would be complete with these bytes.
-    pub fn would_complete_head(&self, further: &[u8], limits: &Limits) -> bool {
-        match &self.part {
-            Part::Head(scanner) => {
-                let bytes = [&self.head, further].concat();
-                matches!(scanner.clone().scan(&bytes, limits), Ok(Some(_)))
-            }
-            _ => true,
+    /// Whether the request would be complete with these bytes, as far as they tell: what is malformed is not, and a body
+    /// in chunks is taken to be complete, since its end is not looked for.
+    pub fn would_complete(&self, further: &[u8], limits: &Limits) -> bool {
+        let Part::Head(scanner) = &self.part else { return true };
+        let bytes = [&self.head, further].concat();
+        let Ok(Some(end)) = scanner.clone().scan(&bytes, limits) else { return false };
+        let mut fields = Fields::with_room_for(end.fields);
+        match Head::parse(&bytes[..end.bytes], &mut fields).map(|head| head.framing) {
+            Ok(Framing::Length(length)) => (bytes.len() - end.bytes) as u64 >= length,
+            Ok(Framing::Chunked) => true,
+            Err(_) => false,
         }
     }
 }
@@ -436,11 +439,19 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_head_would_be_complete_is_told_without_taking_it() {
+    fn whether_a_request_would_be_complete_is_told_without_taking_it() {
         let mut reader = RequestReader::default();
         assert!(matches!(reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r", &test_limits(), see), Ok(Fed::More)));
-        assert!(reader.would_complete_head(b"\n", &test_limits()));
-        assert!(!reader.would_complete_head(b"", &test_limits()));
+        assert!(reader.would_complete(b"\n", &test_limits()));
+        assert!(!reader.would_complete(b"", &test_limits()));
         assert_eq!(reader.progress(), Progress::Head);
+        let new = RequestReader::default();
+        let head = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+        for (body, complete) in [("", false), ("bod", false), ("body", true), ("body and more", true)] {
+            assert_eq!(new.would_complete(format!("{head}{body}").as_bytes(), &test_limits()), complete, "{body}");
+        }
+        let chunked = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(new.would_complete(chunked.as_bytes(), &test_limits()));
+        assert!(!new.would_complete(b"no request\r\n\r\n", &test_limits()));
     }
 }

@@ -177,6 +177,25 @@ fn a_request_that_nobody_has_read_yet_is_not_evicted() {
 }
 
 #[test]
+fn a_half_sent_body_that_nobody_has_read_yet_makes_room() {
+    let server = start(&Limits { workers: 1, connections: 3, ..limits() });
+    let mut senders = [server.client(), server.client()];
+    eventually("both are admitted", || server.monitor.stats().idle == 2);
+    let mut blocking = server.client();
+    // It goes on to wait for something, so it does not make room itself.
+    blocking.get("/hold").get("/park");
+    eventually("the only worker is busy", || server.script.blocked() == 1);
+    let mut late = server.client();
+    late.get("/late");
+    for sender in &mut senders {
+        sender.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
+    }
+    server.script.release();
+    assert_eq!(blocking.answer().status, 200);
+    assert_eq!(late.answer().status, 200);
+}
+
+#[test]
 fn a_caller_that_stops_reading_is_cut_after_one_timeout() {
     let timeout = Duration::from_secs(2);
     let server = start(&Limits { write_timeout: timeout, ..limits() });
