@@ -161,10 +161,27 @@ fi
 
 # --- Throughput -----------------------------------------------------------------------------------------------------
 
-# nginx answers bodies of the same size from its configuration: no file, no log. It is also the API that the sidecar calls.
-port=$(free_port)
-start_sidecar main --set "DownstreamApis:small:BaseUrl=http://127.0.0.1:$port/call" \
-  --set "DownstreamApis:small:Scopes=$DOWNSTREAM_APP_SCOPE" --set "DownstreamApis:users:Scopes=$DOWNSTREAM_SCOPE"
+# An API that answers nobody: the kernel takes the connections, and no one reads from them.
+python3 -c '
+import socket, time
+hanging = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(2)]
+print(*(one.getsockname()[1] for one in hanging), flush=True)
+time.sleep(86400)' >"$work/hanging" &
+pids+=($!)
+await "$work/hanging" ' '
+read -r -a hanging <"$work/hanging"
+
+# nginx answers bodies of the same size from its configuration: no file, no log. Another nginx is the API, and a third one
+# the proxy before it that the sidecar's calls are compared with.
+port=$(free_port) proxy_port=$(free_port) api_port=$(free_port)
+api=(--set "Sidecar:Limits:DownstreamTimeout=1000")
+for name in small medium large; do
+  api+=(--set "DownstreamApis:$name:BaseUrl=http://127.0.0.1:$api_port/$name" --set "DownstreamApis:$name:Scopes=$DOWNSTREAM_APP_SCOPE")
+done
+for name in 0 1; do
+  api+=(--set "DownstreamApis:hanging$name:BaseUrl=http://127.0.0.1:${hanging[name]}" --set "DownstreamApis:hanging$name:Scopes=$DOWNSTREAM_APP_SCOPE")
+done
+start_sidecar main "${api[@]}" --set "DownstreamApis:users:Scopes=$DOWNSTREAM_SCOPE"
 sidecar_url=$url sidecar_pid=$pid
 token=$(ask "$BASE_URL/_control/mint")
 ask "$sidecar_url/AuthorizationHeaderUnauthenticated/reports" >"$work/token.body"
@@ -173,38 +190,72 @@ ask "$sidecar_url/Validate" -H "Authorization: Bearer $token" >"$work/validate.b
 ask "$sidecar_url/healthz" >"$work/healthz.body"
 
 filler() { head -c "$(stat -c %s "$work/$1.body")" /dev/zero | tr '\0' x; }
-cat >"$work/nginx.conf" <<NGINX
+# JSON as APIs send it: a tenth of its characters are quotes, which the sidecar's own JSON has to escape.
+mkdir "$work/api"
+printf '{"hello":"world"}' >"$work/api/small"
+python3 -c 'print(("{\"value\":[" + "{\"id\":12345678,\"displayName\":\"Adele Vance\"}," * 2400)[:102400], end="")' >"$work/api/medium"
+for _ in $(seq 100); do cat "$work/api/medium"; done >"$work/api/large"
+
+# Starts an nginx of two workers with the given server; sets `started` to its workers.
+start_nginx() { # name port: what stands in `http` on standard input
+  local name=$1 tries=0
+  cat >"$work/$name.conf" <<NGINX
 daemon off;
 worker_processes 2;
-pid $work/nginx.pid;
-error_log $work/nginx.log crit;
-events { worker_connections 2048; }
+pid $work/$name.pid;
+error_log $work/$name.log crit;
+events { worker_connections 4096; }
 http {
   access_log off;
   default_type application/json;
   keepalive_requests 1000000000;
+  sendfile on;
   client_body_temp_path $work; proxy_temp_path $work; fastcgi_temp_path $work; uwsgi_temp_path $work; scgi_temp_path $work;
+$(cat)
+}
+NGINX
+  "$nginx" -c "$work/$name.conf" -p "$work" >"$work/$name.out" 2>&1 &
+  local master=$!
+  pids+=("$master")
+  until ask "http://127.0.0.1:$2/healthz" >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || { say "nginx did not start:"; cat "$work/$name.out" >&2; exit 1; }
+    sleep 0.05
+  done
+  mapfile -t started < <(tr ' ' '\n' <"/proc/$master/task/$master/children" | sed '/^$/d')
+}
+start_nginx fixed "$port" <<NGINX
   server {
     listen 127.0.0.1:$port backlog=4096;
     location = /token { return 200 "$(filler token)"; }
     location = /user { return 200 "$(filler user)"; }
     location = /validate { return 200 "$(filler validate)"; }
     location = /healthz { return 200 "$(filler healthz)"; }
-    location = /call { return 200 "{\\"hello\\":\\"world\\"}"; }
   }
-}
 NGINX
-"$nginx" -c "$work/nginx.conf" -p "$work" >"$work/nginx.out" 2>&1 &
-nginx_pid=$!
-pids+=("$nginx_pid")
-nginx_url=http://127.0.0.1:$port
-tries=0
-until ask "$nginx_url/healthz" >/dev/null 2>&1; do
-  tries=$((tries + 1))
-  [ "$tries" -lt 100 ] || { say "nginx did not start:"; cat "$work/nginx.out" >&2; exit 1; }
-  sleep 0.05
-done
-mapfile -t nginx_workers < <(tr ' ' '\n' <"/proc/$nginx_pid/task/$nginx_pid/children" | sed '/^$/d')
+nginx_workers=("${started[@]}")
+start_nginx api "$api_port" <<NGINX
+  server {
+    listen 127.0.0.1:$api_port backlog=4096;
+    root $work/api;
+    location = /healthz { return 200 "up"; }
+    location = /small { return 200 "{\"hello\":\"world\"}"; }
+  }
+NGINX
+start_nginx proxy "$proxy_port" <<NGINX
+  upstream api { server 127.0.0.1:$api_port; keepalive 256; keepalive_requests 1000000000; }
+  server {
+    listen 127.0.0.1:$proxy_port backlog=4096;
+    location / {
+      proxy_pass http://api;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_max_temp_file_size 0;
+    }
+  }
+NGINX
+proxy_workers=("${started[@]}")
+nginx_url=http://127.0.0.1:$port proxy_url=http://127.0.0.1:$proxy_port
 
 # wrk prints for people; this prints one line of figures.
 cat >"$work/report.lua" <<'LUA'
@@ -251,23 +302,48 @@ declare -A paths=(
   [user]=/AuthorizationHeader/users
   [validate]=/Validate
   [healthz]=/healthz
-  [call]=/DownstreamApiUnauthenticated/small
 )
+call=/DownstreamApiUnauthenticated
+pair() { # case connections round: the sidecar and nginx in turn
+  local case=$1 count=$2 round=$3 header=(-H "Accept: */*")
+  case $case in
+    user | validate) header=(-H "Authorization: Bearer $token") ;;
+    small | medium | large)
+      measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "$sidecar_url$call/$case"
+      measure "$case" "$count" "$round" nginx "${proxy_workers[*]}" -s "$work/report.lua" "$proxy_url/$case"
+      return
+      ;;
+  esac
+  measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "${header[@]}" "$sidecar_url${paths[$case]}"
+  measure "$case" "$count" "$round" nginx "${nginx_workers[*]}" -s "$work/report.lua" "${header[@]}" "$nginx_url/$case"
+}
 for round in $(seq "$rounds"); do
   say "round $round of $rounds"
   for count in "${connections[@]}"; do
-    for case in token user validate healthz call; do
-      header=(-H "Accept: */*")
-      case $case in
-        user | validate) header=(-H "Authorization: Bearer $token") ;;
-        # More calls at once than workers may wait for are answered 503, which is another thing to measure.
-        call) if [ "$count" -gt 8 ]; then continue; fi ;;
-      esac
-      measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "${header[@]}" "$sidecar_url${paths[$case]}"
-      measure "$case" "$count" "$round" nginx "${nginx_workers[*]}" -s "$work/report.lua" "${header[@]}" "$nginx_url/$case"
-    done
+    for case in token user validate healthz; do pair "$case" "$count" "$round"; done
   done
+  for count in 1 8 64; do pair small "$count" "$round"; done
+  pair medium 8 "$round"
+  pair large 4 "$round"
 done
+
+say "with as many calls hanging as there may be"
+beside() { # what is beside: cached answers and validation at 16 connections
+  local case header=(-H "Authorization: Bearer $token")
+  for case in token user validate healthz; do
+    measure "$1-$case" 16 "$2" sidecar "$sidecar_pid" -s "$work/report.lua" "${header[@]}" "$sidecar_url${paths[$case]}"
+  done
+}
+for round in $(seq "$rounds"); do beside free "$round"; done
+holders=()
+for name in 0 1; do
+  wrk --threads 1 --connections $((576 - name * 384)) --duration 600s --timeout 600s "$sidecar_url$call/hanging$name" >/dev/null &
+  holders+=($!)
+done
+until [ "$(ask "$sidecar_url/metrics" | awk '/upstream_calls.*active/ { print $2 }')" -ge 768 ]; do sleep 0.1; done
+for round in $(seq "$rounds"); do beside held "$round"; done
+kill "${holders[@]}"
+wait "${holders[@]}" || true
 
 loaded=$(rss "$sidecar_pid")
 
@@ -285,6 +361,9 @@ if have openssl; then
     awk '/^rsa 2048/ { sub("s", "", $5); printf " (OpenSSL needs %.1f µs for the RSA-2048 verification alone)", $5 * 1e6 }')
 fi
 
+say "crowds"
+scripts/crowd.py "$binary" >"$work/crowds"
+
 # --- Report ---------------------------------------------------------------------------------------------------------
 
 # The ratio is taken of each pair that ran side by side; the median of these counts, and their range shows the noise.
@@ -295,17 +374,17 @@ table() {
     function thousands(x,   s) { s = sprintf("%.0f", x); while (match(s, /[0-9][0-9][0-9][0-9]($|,)/)) s = substr(s, 1, RSTART) "," substr(s, RSTART + 1); return s }
     BEGIN {
       name["token"] = "`/AuthorizationHeaderUnauthenticated`, cached"; name["user"] = "`/AuthorizationHeader` on behalf of a user, cached"; name["validate"] = "`/Validate`, token seen before"; name["healthz"] = "`/healthz`"
-      name["call"] = "`/DownstreamApiUnauthenticated`, small answers, beside the same calls without it"
+      name["small"] = "`/DownstreamApiUnauthenticated`, 17 bytes, beside `proxy_pass`"; name["medium"] = "the same, 100 KiB of JSON"; name["large"] = "the same, 10 MiB of JSON"
       print "| request | connections | requests/s | nginx | ratio (range) | p50 | p99 | p99, nginx | CPU a request | nginx | context switches a request | nginx |"
       print "|---|---|---|---|---|---|---|---|---|---|---|---|"
     }
-    $1 != "distinct" {
+    $1 !~ /^(distinct$|held-|free-)/ {
       key = $1 " " $2 " " $4; count[key]++
       for (c = 5; c <= 9; c++) value[key, c, count[key]] = $c
       if (!(($1, $2) in seen)) { seen[$1, $2] = 1; order[++rows] = $1 " " $2 }
     }
     END {
-      cases = split("token user validate healthz call", wanted, " ")
+      cases = split("token user validate healthz small medium large", wanted, " ")
       for (c = 1; c <= cases; c++) for (r = 1; r <= rows; r++) {
         split(order[r], part, " ")
         if (part[1] != wanted[c]) continue
@@ -317,6 +396,15 @@ table() {
           middle(a, 6), middle(a, 7), middle(b, 7), middle(a, 8), middle(b, 8), middle(a, 9), middle(b, 9)
       }
     }' "$work/results"
+}
+# 99th percentiles beside calls that hang, and of the same requests without them.
+held() {
+  echo '| request, 16 connections | p99 with 768 calls hanging | p99 without |'
+  echo '|---|---|---|'
+  local case
+  for case in token user validate healthz; do
+    echo "| \`${paths[$case]}\` | $(awk -v c="held-$case" '$1 == c { print $7 }' "$work/results" | median) µs | $(awk -v c="free-$case" '$1 == c { print $7 }' "$work/results" | median) µs |"
+  done
 }
 distinct_cpu=$(awk '$1 == "distinct" { print $8 }' "$work/results" | median)
 distinct_rate=$(awk '$1 == "distinct" { print $5 }' "$work/results" | median)
@@ -330,11 +418,21 @@ report() {
 Measured on $(date -u +%F) at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown) by \`scripts/bench.sh\`: $(nproc) cores of
 $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), Linux $(uname -r); $("$nginx" -v 2>&1 | sed 's/.*: //'), two workers, \`return 200\` with a body
 of the same size; wrk, one thread, on the same cores, over loopback with keep-alive; medians over rounds ($rounds) of $seconds s each, in alternation.
-In the rows of \`/DownstreamApiUnauthenticated\` nginx is the API that the sidecar calls, and is called directly for comparison: one exchange over
-loopback against two, by an API that works for nothing. What the sidecar adds to a call is the difference of the p50 at one connection.
+In the rows of \`/DownstreamApiUnauthenticated\` the comparison is an nginx that passes the same call on to the same API (\`proxy_pass\` with keep-alive); the API is an
+nginx of its own. The sidecar's answer is JSON that holds the API's body as a string: it escapes what nginx passes on as it is.
 Where other programs run on the machine, believe the ratios (of each pair that ran side by side), and those only as far as their range is narrow.
 
 $(table)
+
+$(held)
+
+## Crowds
+
+\`scripts/crowd.py\`: callers with a connection each, all at once, Entra and the APIs beside them in Python on the same cores.
+
+$(cat "$work/crowds")
+
+## One process
 
 | what | measured |
 |---|---|

@@ -73,7 +73,7 @@ impl Sockets {
             match TcpStream::connect_timeout(address, share) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Tcp { socket: self.add(stream), buffers });
+                    return Ok(Tcp { socket: self.add(stream), buffers, write_timeout: None, read_timeout: None });
                 }
                 Err(cause) => last = explain(cause, timeout),
             }
@@ -118,6 +118,16 @@ impl Sockets {
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     buffers: LazyBuffers,
+    /// What the socket was told last.
+    write_timeout: Option<Duration>,
+    read_timeout: Option<Duration>,
+}
+
+/// At most a sixty-fourth longer, so that the calls of one limit tell the socket the same, and that once.
+fn rounded_up(left: Duration) -> Duration {
+    let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX / 2).max(64);
+    let step = 1 << (nanos.ilog2() - 6);
+    Duration::from_nanos(nanos.next_multiple_of(step))
 }
 
 /// The error of a socket whose time limit was this.
@@ -144,7 +154,11 @@ impl Transport for Tcp {
             if left.is_zero() {
                 return Err(Error::Timeout(timeout.reason));
             }
-            stream.set_write_timeout(Some(left))?;
+            let left = Some(rounded_up(left));
+            if self.write_timeout != left {
+                stream.set_write_timeout(left)?;
+                self.write_timeout = left;
+            }
             match stream.write(output) {
                 Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
                 Ok(written) => output = &output[written..],
@@ -165,7 +179,11 @@ impl Transport for Tcp {
             if left.is_zero() {
                 return Err(Error::Timeout(timeout.reason));
             }
-            stream.set_read_timeout(Some(left))?;
+            let left = Some(rounded_up(left));
+            if self.read_timeout != left {
+                stream.set_read_timeout(left)?;
+                self.read_timeout = left;
+            }
             match stream.read(self.buffers.input_append_buf()) {
                 Ok(amount) => {
                     self.buffers.input_appended(amount);
@@ -177,10 +195,11 @@ impl Transport for Tcp {
         }
     }
 
-    /// Asked before a connection goes into the pool and when it comes out.
+    /// Asked before a connection goes into the pool and when it comes out, which is when the look is needed.
     fn is_open(&mut self) -> bool {
-        let open = self.socket.is_quiet();
-        *self.socket.idle_since() = open.then(Instant::now);
+        let mut idle_since = self.socket.idle_since();
+        let open = idle_since.is_none() || self.socket.is_quiet();
+        *idle_since = open.then(Instant::now);
         open
     }
 }
