@@ -41,7 +41,7 @@ use crate::url::{Url, escape};
 pub use cache::Lead;
 use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
-use flight::Flight;
+use flight::{Flight, Outcome};
 use form::Form;
 use leg::{Grant, Job, Leg, Proof};
 use session::Sessions;
@@ -64,6 +64,16 @@ pub struct Settings {
 pub struct Ticket {
     flight: Arc<Flight>,
     shared: bool,
+}
+
+impl Ticket {
+    /// What the request that was waited for brought. `None`: nothing for this caller, who looks again.
+    fn outcome(&self) -> Option<Outcome> {
+        // A token that was asked for with other claims does not meet these.
+        let outcome = self.flight.outcome().filter(|_| self.shared);
+        // Whoever was to ask did not: the next one does.
+        outcome.filter(|outcome| !matches!(outcome, Err(Error::Abandoned)))
+    }
 }
 
 /// How far an acquisition has come.
@@ -143,13 +153,9 @@ impl Acquirer {
         ticket: Option<Ticket>,
         wake: impl FnOnce() -> Wake,
     ) -> Result<Step, Error> {
-        match ticket.filter(|ticket| ticket.shared).and_then(|ticket| ticket.flight.outcome()) {
-            // Whoever was to ask did not: the next one does.
-            None | Some(Err(Error::Abandoned)) => {}
-            Some(outcome) => {
-                count(&self.results.shared);
-                return outcome.map(Step::Done);
-            }
+        if let Some(outcome) = ticket.and_then(|ticket| ticket.outcome()) {
+            count(&self.results.shared);
+            return outcome.map(Step::Done);
         }
         match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), wake) {
             Lookup::Hit(token) => {
@@ -204,11 +210,10 @@ impl Acquirer {
                     // The other request may need the turn that this one has.
                     turns::pause();
                     let left = NESTED_WAIT.saturating_sub(self.clock.instant().duration_since(start));
-                    let Some(outcome) = flight.wait(left) else {
+                    if flight.wait(left).is_none() {
                         return Err(Error::unavailable("another request for the same token did not end"));
-                    };
-                    // A token that was asked for with other claims does not meet these.
-                    if shared && !matches!(outcome, Err(Error::Abandoned)) {
+                    }
+                    if let Some(outcome) = (Ticket { flight, shared }).outcome() {
                         return outcome;
                     }
                 }

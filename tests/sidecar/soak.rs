@@ -1,6 +1,7 @@
 //! Mixed load for minutes while everything around the sidecar fails now and then. Run by `scripts/soak.sh`.
 //!
-//! Each answer is checked: a token says whose and for what it is. Faults come in storms with calm between them; in a calm, from
+//! Upstreams are slow for a part of the calls at all times, and in each calm a crowd comes, of many more callers than there are
+//! turns. Each answer is checked: a token says whose and for what it is. Faults come in storms with calm between them; in a calm, from
 //! a few seconds after its beginning on, every request must succeed.
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpStream;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,12 @@ use serde_json::{Value, json};
 
 use super::support::{Request, Response, Scene, Sidecar, claims, connect, eventually};
 
-const CALLERS: u64 = 8;
+const CALLERS: u64 = 16;
+/// Of whom most need an upstream.
+const CROWD: u64 = 200;
+/// One origin, which everything here is, has three quarters of them.
+const UPSTREAM_CALLS: &str = "32";
+const SLOW_ONE_IN: u64 = 4;
 const STORM: Duration = Duration::from_secs(6);
 const CALM: Duration = Duration::from_secs(8);
 /// What a storm may still cost after it: a throttle that was announced, a breaker, a retry under way.
@@ -53,9 +59,21 @@ struct Tally {
     wrong: Mutex<Vec<String>>,
     /// Of `/healthz` and cached tokens, in microseconds.
     quick: Mutex<Vec<u64>>,
+    asked: AtomicU64,
+    /// Callers of a crowd who did not wait for their answer.
+    left: AtomicU64,
+    /// The most at once: threads, KiB resident, requests that wait for turns.
+    most: Mutex<(usize, u64, usize)>,
 }
 
 impl Tally {
+    fn most(&self, sidecar: &Sidecar) {
+        let (resident, _, threads) = footprint(sidecar);
+        let waiting = figure(sidecar, "upstream_calls{state=\"waiting\"}");
+        let mut most = self.most.lock().unwrap();
+        *most = (most.0.max(threads), most.1.max(resident), most.2.max(waiting));
+    }
+
     fn wrong(&self, what: String) {
         let mut wrong = self.wrong.lock().unwrap();
         if wrong.len() < 20 {
@@ -80,7 +98,8 @@ fn says(name: &'static str, value: &str) -> Box<dyn Fn(&Response) -> bool> {
     Box::new(move |response| claims(&response.token())[name] == value.as_str())
 }
 
-fn errand(dice: &mut Dice, tokens: &[(usize, String)]) -> Errand {
+fn errand(dice: &mut Dice, kind: u64, tokens: &[(usize, String)]) -> Errand {
+    let size = dice.below(225);
     let (user, token) = &tokens[usize::try_from(dice.below(tokens.len() as u64)).unwrap()];
     let user = USERS[*user];
     let acquire =
@@ -88,7 +107,20 @@ fn errand(dice: &mut Dice, tokens: &[(usize, String)]) -> Errand {
     let app = "/AuthorizationHeaderUnauthenticated/App";
     let open = "/AuthorizationHeaderUnauthenticated/Down";
     let plain = |name, request, upstream, check| Errand { name, request, expected: 200, upstream, check };
-    match dice.below(12) {
+    let call_api = |name, pad: u64| {
+        let body = format!("{{\"n\":{},\"pad\":\"{}\"}}", dice.0, "p".repeat(usize::try_from(pad).unwrap()));
+        let sent = body.clone();
+        let request = Request::new("POST", "/DownstreamApi/Down?optionsOverride.RelativePath=echo");
+        let check = move |response: &Response| {
+            let told = response.json();
+            let echo: Value =
+                told["content"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            // The API's own failures are told as they are.
+            told["statusCode"] != json!(200) || echo["body"] == sent.as_str()
+        };
+        plain(name, request.bearer(token).body("application/json", body), true, Box::new(check))
+    };
+    match kind {
         0 => plain("health", Request::get("/healthz"), false, Box::new(|response| response.body == "Healthy")),
         1 | 2 => plain("application, cached", Request::get(app), true, says("azp", APP_ID)),
         3 => {
@@ -119,25 +151,19 @@ fn errand(dice: &mut Dice, tokens: &[(usize, String)]) -> Errand {
         }
         10 => {
             let mut bad = token.clone();
-            bad.replace_range(bad.len() - 20..bad.len() - 18, if bad.ends_with('A') { "BB" } else { "AA" });
+            let at = bad.len() - 20;
+            let other = if bad.as_bytes()[at] == b'A' { "B" } else { "A" };
+            bad.replace_range(at..=at, other);
             let request = Request::get("/Validate").bearer(&bad);
             Errand { name: "validate, forged", request, expected: 401, upstream: false, check: Box::new(|_| true) }
         }
-        _ => {
-            let body = format!("{{\"n\":{}}}", dice.below(u64::MAX));
-            let sent = body.clone();
-            let request = Request::new("POST", "/DownstreamApi/Down?optionsOverride.RelativePath=echo");
-            let check = move |response: &Response| {
-                let told = response.json();
-                let echo: Value =
-                    told["content"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-                // The API's own failures are told as they are.
-                told["statusCode"] != json!(200) || echo["body"] == sent.as_str()
-            };
-            plain("downstream call", request.bearer(token).body("application/json", body), true, Box::new(check))
-        }
+        12 => call_api("downstream call, 32 to 256 KiB", 1024 * (32 + size)),
+        _ => call_api("downstream call", 0),
     }
 }
+
+/// What waits for upstreams: keys that nobody asked for yet, forced tokens, and calls of the API.
+const OF_A_CROWD: [u64; 4] = [3, 3, 6, 12];
 
 /// One caller: requests one after the other on a connection that is opened anew now and then.
 fn call(sidecar: &Sidecar, scene: &Scene, number: u64, tally: &Tally, weather: &AtomicU8, stop: &AtomicBool) {
@@ -155,29 +181,59 @@ fn call(sidecar: &Sidecar, scene: &Scene, number: u64, tally: &Tally, weather: &
         if dice.below(50) == 0 {
             stream = None;
         }
-        let errand = errand(&mut dice, &tokens);
-        let before = weather.load(Ordering::SeqCst);
-        let started = Instant::now();
-        let response = errand.request.send_on(stream.get_or_insert_with(|| connect(sidecar.address)));
-        let took = started.elapsed();
-        let calm = before == CALM_NOW && weather.load(Ordering::SeqCst) == CALM_NOW;
-        *tally.answers.lock().unwrap().entry((errand.name, response.status)).or_default() += 1;
-        if errand.name == "health" {
-            tally.quick.lock().unwrap().push(u64::try_from(took.as_micros()).unwrap());
+        let kind = dice.below(13);
+        let errand = errand(&mut dice, kind, &tokens);
+        run(&errand, stream.get_or_insert_with(|| connect(sidecar.address)), tally, weather);
+    }
+}
+
+/// Many callers at once, one request each. Some do not wait for the answer.
+fn crowd(sidecar: &Sidecar, scene: &Scene, cycle: u64, tally: &Tally, weather: &AtomicU8) {
+    let tokens: Vec<_> = USERS.iter().map(|user| scene.user(user)).enumerate().collect();
+    thread::scope(|threads| {
+        let caller = |number: u64| {
+            let tokens = &tokens;
+            threads.spawn(move || {
+                let mut dice = Dice((cycle ^ (number + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let kind = OF_A_CROWD[usize::try_from(dice.below(4)).unwrap()];
+                let errand = errand(&mut dice, kind, tokens);
+                let mut stream = connect(sidecar.address);
+                if dice.below(10) == 0 {
+                    errand.request.begin_on(&mut stream);
+                    thread::sleep(Duration::from_millis(dice.below(100)));
+                    tally.left.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    run(&errand, &mut stream, tally, weather);
+                }
+            })
+        };
+        let callers: Vec<_> = (0..CROWD).map(caller).collect();
+        while callers.iter().any(|caller| !caller.is_finished()) {
+            tally.most(sidecar);
+            thread::sleep(Duration::from_millis(20));
         }
-        let excused = !calm && errand.upstream && matches!(response.status, 502..=504);
-        if response.status == errand.expected {
-            if !(errand.check)(&response) {
-                tally.wrong(format!("{}: answered for somebody or something else: {}", errand.name, shown(&response)));
-            }
-        } else if !excused {
-            tally.wrong(format!(
-                "{}: {} in {}",
-                errand.name,
-                shown(&response),
-                if calm { "a calm" } else { "a storm" }
-            ));
+    });
+}
+
+/// One request, and whether its answer is as it must be.
+fn run(errand: &Errand, stream: &mut TcpStream, tally: &Tally, weather: &AtomicU8) {
+    let before = weather.load(Ordering::SeqCst);
+    tally.asked.fetch_add(1, Ordering::Relaxed);
+    let started = Instant::now();
+    let response = errand.request.send_on(stream);
+    let took = started.elapsed();
+    let calm = before == CALM_NOW && weather.load(Ordering::SeqCst) == CALM_NOW;
+    *tally.answers.lock().unwrap().entry((errand.name, response.status)).or_default() += 1;
+    if errand.name == "health" {
+        tally.quick.lock().unwrap().push(u64::try_from(took.as_micros()).unwrap());
+    }
+    let excused = !calm && errand.upstream && matches!(response.status, 502..=504);
+    if response.status == errand.expected {
+        if !(errand.check)(&response) {
+            tally.wrong(format!("{}: answered for somebody or something else: {}", errand.name, shown(&response)));
         }
+    } else if !excused {
+        tally.wrong(format!("{}: {} in {}", errand.name, shown(&response), if calm { "a calm" } else { "a storm" }));
     }
 }
 
@@ -247,6 +303,30 @@ fn footprint(sidecar: &Sidecar) -> (u64, usize, usize) {
     (resident, fs::read_dir(format!("{process}/fd")).unwrap().count(), sidecar.threads())
 }
 
+fn figure(sidecar: &Sidecar, name: &str) -> usize {
+    let metrics = sidecar.get("/metrics").body;
+    let line = metrics.lines().find(|line| line.starts_with(&format!("entra_sidecar_{name} "))).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// What is left when nobody has wanted anything for a while: threads for upstream calls end after ten seconds.
+fn at_rest(sidecar: &Sidecar) -> (u64, usize, usize) {
+    for name in [
+        "connections{state=\"parked\"}",
+        "upstream_calls{state=\"active\"}",
+        "upstream_calls{state=\"waiting\"}",
+        "body_memory_bytes",
+    ] {
+        eventually(name, || figure(sidecar, name) == 0);
+    }
+    let is_for_calls = |name: std::io::Result<String>| name.is_ok_and(|name| name.trim_end() == "upstream");
+    eventually("no thread for upstream calls is left", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+        !tasks.flatten().any(|task| is_for_calls(fs::read_to_string(task.path().join("comm"))))
+    });
+    footprint(sidecar)
+}
+
 fn report(tally: &Tally, seconds: u64, footprints: &[(&str, (u64, usize, usize))]) -> String {
     let mut text = String::new();
     let answers = tally.answers.lock().unwrap();
@@ -267,6 +347,14 @@ fn report(tally: &Tally, seconds: u64, footprints: &[(&str, (u64, usize, usize))
     for (when, (resident, descriptors, threads)) in footprints {
         writeln!(text, "| {when} | {resident} KiB | {descriptors} | {threads} |").unwrap();
     }
+    let (threads, resident, waiting) = *tally.most.lock().unwrap();
+    writeln!(text, "| the most | {resident} KiB | | {threads} |").unwrap();
+    let left = tally.left.load(Ordering::Relaxed);
+    writeln!(
+        text,
+        "\nCrowds of {CROWD} with {UPSTREAM_CALLS} turns: {waiting} requests waited at once, {left} callers left before their answer"
+    )
+    .unwrap();
     let mut quick = tally.quick.lock().unwrap();
     quick.sort_unstable();
     let at = |share: usize| quick.get(quick.len() * share / 1000).copied().unwrap_or_default();
@@ -285,58 +373,76 @@ fn nothing_is_wrong_lost_or_leaked_while_everything_around_fails() {
         .with("AzureAd:ClientCredentials:0:SourceType", "Path")
         .with("AzureAd:ClientCredentials:0:CertificateDiskPath", certificate.to_str().unwrap())
         .with("Sidecar:Limits:TokenRequestTimeout", "2")
-        .with("Sidecar:Limits:TokenCacheEntries", "2000")
+        .with("Sidecar:Limits:TokenCacheEntries", "1000")
+        .with("Sidecar:Limits:UpstreamCalls", UPSTREAM_CALLS)
         .with("Logging:LogLevel:Default", "Information")
         .with("Logging:LogLevel:Access", "None");
     scene.settings.remove("AzureAd:ClientCredentials:0:ClientSecret");
     let sidecar = scene.start().with_keys();
-    let (tally, weather, stop) = (Tally::default(), AtomicU8::new(CALM_NOW), AtomicBool::new(false));
+    scene.tenant.settings(|settings| settings.slow_one_in = Some(SLOW_ONE_IN));
+    let tally = Tally::default();
     let mut footprints = vec![("idle", footprint(&sidecar))];
+    let mut dice = Dice(42);
+    // One cycle fills the cache and starts what starts once: what is left after it is what has to be left at the end.
+    for (length, when) in [(1, "at rest after the first cycle"), (seconds, "at rest at the end")] {
+        load(&sidecar, &scene, &tally, &certificate, &mut dice, Duration::from_secs(length));
+        footprints.push((when, at_rest(&sidecar)));
+    }
+    let metrics = sidecar.get("/metrics").body;
+    println!("{}", report(&tally, seconds, &footprints));
+    let wrong = tally.wrong.lock().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let answered: u64 = tally.answers.lock().unwrap().values().sum();
+    assert_eq!(tally.asked.load(Ordering::Relaxed), answered, "every request was answered");
+    assert!(metrics.contains("entra_sidecar_panics_total 0"));
+    assert!(tally.most.lock().unwrap().2 > 50, "the queue for turns was hardly used");
+    let ((before, _, threads), (after, descriptors, threads_after)) = (footprints[1].1, footprints[2].1);
+    // The cache is full after the first cycle; what it holds differs in length.
+    assert!(after < before + before / 5 + 2048, "resident memory grew from {before} to {after} KiB");
+    assert!(descriptors < 64, "{descriptors} descriptors are open");
+    assert_eq!(threads, threads_after);
+}
+
+/// Storms and calms for so long, at least one of each.
+fn load(
+    sidecar: &Sidecar,
+    scene: &Scene,
+    tally: &Tally,
+    certificate: &std::path::Path,
+    dice: &mut Dice,
+    length: Duration,
+) {
+    let (weather, stop) = (AtomicU8::new(CALM_NOW), AtomicBool::new(false));
     thread::scope(|threads| {
         for number in 0..CALLERS {
-            let (sidecar, scene, tally, weather, stop) = (&sidecar, &scene, &tally, &weather, &stop);
+            let (weather, stop) = (&weather, &stop);
             threads.spawn(move || call(sidecar, scene, number, tally, weather, stop));
         }
-        let mut dice = Dice(42);
-        let end = Instant::now() + Duration::from_secs(seconds);
-        thread::sleep(CALM);
-        let mut cycle = 0;
+        let end = Instant::now() + length;
+        let mut cycle: u64 = 0;
         while Instant::now() < end {
             cycle += 1;
             weather.store(STORMY, Ordering::SeqCst);
             let storm = Instant::now() + STORM;
             while Instant::now() < storm {
-                *tally.faults.lock().unwrap().entry(fault(&mut dice, &scene, &sidecar, &certificate)).or_default() += 1;
+                *tally.faults.lock().unwrap().entry(fault(dice, scene, sidecar, certificate)).or_default() += 1;
                 thread::sleep(Duration::from_millis(50 + dice.below(300)));
             }
             scene.tenant.faults().clear();
             // Not with every storm: an unknown key is asked for once in thirty seconds, and must be known at the first token.
-            if cycle % 2 == 0 {
+            if cycle.is_multiple_of(2) {
                 scene.tenant.rotate_keys();
                 *tally.faults.lock().unwrap().entry("signing key rotated").or_default() += 1;
             }
             weather.store(SETTLING, Ordering::SeqCst);
             thread::sleep(AFTERMATH);
             weather.store(CALM_NOW, Ordering::SeqCst);
-            thread::sleep(CALM);
+            let calm = Instant::now() + CALM;
+            crowd(sidecar, scene, cycle << 32, tally, &weather);
+            thread::sleep(calm.saturating_duration_since(Instant::now()));
             // The tenant would keep every request.
             scene.tenant.journal().clear();
-            if footprints.len() == 1 {
-                footprints.push(("after the first storm", footprint(&sidecar)));
-            }
         }
         stop.store(true, Ordering::SeqCst);
     });
-    eventually("every caller is gone", || sidecar.get("/metrics").body.contains("connections{state=\"parked\"} 0"));
-    footprints.push(("at the end", footprint(&sidecar)));
-    let metrics = sidecar.get("/metrics").body;
-    println!("{}", report(&tally, seconds, &footprints));
-    let wrong = tally.wrong.lock().unwrap();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(metrics.contains("entra_sidecar_panics_total 0"));
-    let ((before, _, threads), (after, descriptors, threads_after)) = (footprints[1].1, footprints[2].1);
-    // The cache is full after the first storm; what it holds differs in length.
-    assert!(after < before + before / 5 + 2048, "resident memory grew from {before} to {after} KiB");
-    assert!(descriptors < 64, "{descriptors} descriptors are open");
-    assert_eq!(threads, threads_after);
 }

@@ -228,6 +228,12 @@ impl Request {
 
     /// On a connection that stays open.
     pub fn send_on(&self, stream: &mut TcpStream) -> Response {
+        self.begin_on(stream);
+        Response::read(stream, self.method == "HEAD")
+    }
+
+    /// Without waiting for the answer.
+    pub fn begin_on(&self, stream: &mut TcpStream) {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend(format!("{name}: {value}\r\n").bytes());
@@ -235,7 +241,6 @@ impl Request {
         bytes.extend(b"\r\n");
         bytes.extend(&self.body);
         stream.write_all(&bytes).unwrap();
-        Response::read(stream, self.method == "HEAD")
     }
 }
 

@@ -51,6 +51,7 @@ pub mod verify;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -231,6 +232,10 @@ impl Handler for Router {
             return control::answer(state, &request);
         }
         let number = state.journal.arrived(&request);
+        let slow = state.settings.read().unwrap().slow_one_in;
+        if slow.is_some_and(|one_in| random::below(one_in) == 0) {
+            thread::sleep(Duration::from_millis(50 + random::below(451)));
+        }
         let silent = Answer { ending: Ending::Silent, ..Answer::default() };
         let answer = match state.faults.take(&request) {
             None => self.route(&request, number),

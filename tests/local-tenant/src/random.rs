@@ -25,6 +25,11 @@ pub fn is_guid(text: &str) -> bool {
         && groups.iter().all(|group| group.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
+/// A number below this.
+pub fn below(limit: u64) -> u64 {
+    u64::from_le_bytes(bytes()) % limit
+}
+
 fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).expect("the system's random numbers");

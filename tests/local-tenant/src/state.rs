@@ -37,6 +37,8 @@ pub struct Settings {
     pub system_identity: bool,
     /// What the Azure Arc challenge names as the key file, whatever follows `realm=`.
     pub arc_key_path: String,
+    /// Of so many requests, whatever they ask for, one is answered 50 to 500 ms later than it could be.
+    pub slow_one_in: Option<u64>,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             expires_on: ExpiresOn::default(),
             system_identity: true,
             arc_key_path: "/var/opt/azcmagent/tokens/local-tenant.key".into(),
+            slow_one_in: None,
         }
     }
 }
