@@ -1,4 +1,4 @@
-//! `/AuthorizationHeader*`: contract sections 4, 5 and 6.
+//! `/AuthorizationHeader*`: see docs/endpoints.md.
 
 use local_tenant::directory::{AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, TENANT_ID, USER_IDENTITY_CLIENT_ID};
 use local_tenant::{Action, Answer, Fault, Kind};

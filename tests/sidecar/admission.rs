@@ -1,4 +1,4 @@
-//! Who may call: contract section 8; and the shape of answers to what nobody may ask.
+//! Who may call, and the answers to requests that are refused before their token is read (docs/endpoints.md, SECURITY.md).
 
 use std::io::{Read, Write};
 

@@ -1,4 +1,5 @@
-//! Agent identities: contract section 6, protocol page sections 4 and 13.4.
+//! Agent identities: docs/scenarios.md, "Agents", and
+//! <https://learn.microsoft.com/entra/agent-id/agent-oauth-protocols>.
 
 use local_tenant::directory::{
     AGENT_ID, APP_ID, OTHER_AGENT_ID, OTHER_APP_ID, OTHER_TENANT_DOMAIN, OTHER_TENANT_ID, TENANT_DOMAIN, TENANT_ID,

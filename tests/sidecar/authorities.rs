@@ -1,5 +1,6 @@
-//! Which host and path a token is asked of: contract section 2, protocol page sections 1.1, 8.6 and 10. All hosts of
-//! the world are the tenant here, behind a proxy that notes their names.
+//! Which host and path a token request goes to, in each cloud and kind of tenant
+//! (<https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>). A proxy notes the names of the
+//! hosts and connects all of them to the local tenant.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
 //! Every container and encryption of `tests/data/credentials` as a client certificate, whose assertions the tenant
-//! verifies: contract, section 6; protocol page, section 1.3.
+//! verifies (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>).
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Continuous access evaluation: the API wants claims that the token does not have. Contract section 6, protocol page
-//! sections 7.2 and 13.7.
+//! Continuous access evaluation: the API wants claims that the token does not have
+//! (<https://learn.microsoft.com/entra/identity-platform/claims-challenge>).
 
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
 //! What depends on a cloud's own host names. The tenant plays the HTTP proxy through which they are reached, so that the
-//! names on the wire are the real ones: contract, sections 2 and 6; protocol page, sections 1.5, 1.6 and 8.6.
+//! names on the wire are the real ones (<https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>).
 
 use local_tenant::directory::{APP_ID, APP_SUBJECT, Api, TENANT_ID};
 use local_tenant::{Kind, LocalTenant};

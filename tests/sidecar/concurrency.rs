@@ -1,4 +1,4 @@
-//! Many at once, and Entra gone: contract sections 6 and 9.
+//! Many callers at once, with Entra up and down: docs/design.md, "Tokens: cache and single flight".
 
 use std::collections::HashSet;
 use std::io::Write;

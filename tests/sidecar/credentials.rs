@@ -1,4 +1,4 @@
-//! Every kind of credential against a tenant that verifies it: contract, section 6.
+//! Every kind of credential against a tenant that verifies it: docs/design.md, "Credentials".
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Several credentials: which is used, what is said of the others, and that none is given up for good: contract,
-//! sections 2, 4, 6 and 10.
+//! Several credentials: which is used, what is said of the others, and that none is given up for good
+//! (docs/design.md, "Credentials").
 
 use local_tenant::directory::{APP_ID, APP_SECRET, APP_SUBJECT, TENANT_ID};
 use local_tenant::{Action, Answer, Fault, Kind};

@@ -1,4 +1,4 @@
-//! Credentials that change under the running program: contract, sections 6 and 10.
+//! Credentials that change while the program runs: docs/design.md, "Credentials".
 
 use std::fmt::Write as _;
 use std::path::Path;

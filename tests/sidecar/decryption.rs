@@ -1,4 +1,5 @@
-//! Where the keys of encrypted tokens come from, and when they are read: contract, sections 6, 7 and 10.
+//! Where the keys of encrypted tokens come from, and when they are read (`TokenDecryptionCredentials` in
+//! docs/configuration.md).
 
 use std::path::Path;
 

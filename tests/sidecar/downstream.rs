@@ -1,4 +1,4 @@
-//! `/DownstreamApi*`: contract sections 3, 5, 6 and 8.
+//! `/DownstreamApi*`: see docs/endpoints.md.
 
 use local_tenant::{Kind, LocalTenant};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Start, health, reload and end: contract sections 1 and 10.
+//! Start, health, reload and shutdown.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

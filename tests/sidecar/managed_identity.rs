@@ -1,4 +1,5 @@
-//! A managed identity as the direct source of tokens, on each kind of host: protocol page, section 2.
+//! A managed identity as the direct source of tokens, on each kind of host
+//! (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>).
 
 use local_tenant::directory::USER_IDENTITY_CLIENT_ID;
 use local_tenant::managed_identity::{ARC_KEY, HEADER_SECRET};

@@ -1,4 +1,5 @@
-//! Which registration, tenant, scopes and extras a token is asked for with: contract sections 2, 5 and 6.
+//! Which registration, tenant, scopes and extras a token is asked for with: docs/endpoints.md,
+//! "Query parameters".
 
 use local_tenant::directory::{
     AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, OTHER_APP_SECRET, OTHER_TENANT_DOMAIN, OTHER_TENANT_ID, TENANT_ID,

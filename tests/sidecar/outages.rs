@@ -1,4 +1,4 @@
-//! Entra fails, throttles, hangs or refuses: contract sections 4, 6 and 9, protocol page sections 8 and 9.
+//! Entra fails, throttles, hangs or refuses (docs/endpoints.md, "Errors"; RFC 6749 §5.2; RFC 9110 §10.2.3, `Retry-After`).
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Tokens bound to a key of the caller's: contract section 6, protocol page section 5.
+//! Tokens bound to a key of the caller's (RFC 7800; RFC 7638 for the thumbprint).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -1,5 +1,5 @@
-//! Tokens that grow old: renewed in the background, before their end, and served while no other can be had. Contract
-//! section 6, protocol page section 8.4.
+//! Tokens that grow old: renewed in the background, before their end, and served while no other can be had
+//! (docs/design.md, "Tokens: cache and single flight").
 
 use local_tenant::{Action, Fault, Kind};
 

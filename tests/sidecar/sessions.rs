@@ -1,4 +1,4 @@
-//! Long-running sessions: contract section 6, protocol page section 3.4.
+//! Long-running sessions: docs/endpoints.md, "Long-running sessions".
 
 use std::collections::HashSet;
 

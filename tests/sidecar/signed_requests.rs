@@ -1,4 +1,5 @@
-//! Signed HTTP requests with the sidecar as the holder of the key: contract section 6, protocol page section 5.2.
+//! Signed HTTP requests with the sidecar as the holder of the key
+//! (draft-ietf-oauth-signed-http-request-03; docs/endpoints.md, "Signed requests").
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -1,4 +1,4 @@
-//! What the machine and the callers may do to the process without ending it or making it wrong: contract sections 9 and 10.
+//! Full descriptors, crowds and signals neither end the process nor make its answers wrong.
 
 use std::fs::File;
 use std::io::{Read, Write};

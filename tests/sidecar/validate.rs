@@ -1,4 +1,4 @@
-//! `/Validate`: contract sections 3, 4 and 7.
+//! `/Validate`: docs/endpoints.md, and RFC 6750 §3 for the challenge.
 
 use base64::Engine as _;
 use local_tenant::{Action, Answer, Fault, Kind};

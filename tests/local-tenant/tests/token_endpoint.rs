@@ -134,7 +134,8 @@ fn the_client_s_request_id_comes_back() {
     assert_eq!(reply.json()["correlation_id"], id.as_str());
 }
 
-/// A client assertion as protocol 1.3 has it, before the changes of a test.
+/// A good client assertion
+/// (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>), before the changes of a test.
 struct Assertion {
     header: Claims,
     payload: Claims,
