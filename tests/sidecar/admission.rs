@@ -1,8 +1,6 @@
 //! Who may call, and the answers to requests that are refused before their token is read (docs/endpoints.md, SECURITY.md).
 
-use std::io::{Read, Write};
-
-use super::support::{Request, Scene, connect, eventually};
+use super::support::{Client, Request, Scene, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -137,13 +135,11 @@ fn ambiguous_framing_is_refused_once_and_the_connection_closed() {
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n",
         "GET /Validate HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
     ] {
-        let mut stream = connect(sidecar.address);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-        assert!(answer.contains("application/problem+json"));
+        let mut client = Client::connect(sidecar.address);
+        let answer = client.send(request).answer();
+        assert_eq!(answer.status, 400, "{request:?}: {}", answer.body);
+        assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
+        assert!(client.ends(), "{request:?}");
     }
 }
 

@@ -1,11 +1,9 @@
 //! What a downstream call carries: what configuration and overrides say, the caller's body, and nothing else.
 
-use std::io::Write as _;
-
 use local_tenant::message::percent_encode;
 
 use super::raw_upstream::{RawUpstream, Received, ok};
-use super::support::{Request, Response, Scene, Sidecar, connect};
+use super::support::{Client, Request, Scene, Sidecar};
 
 const DOWN: &str = "/DownstreamApi/Down";
 const APP: &str = "/DownstreamApiUnauthenticated/App";
@@ -187,9 +185,7 @@ fn a_body_arrives_byte_for_byte_however_it_came() {
             chunked.extend(b"\r\n");
         }
         chunked.extend(b"0\r\nTrailer: x\r\n\r\n");
-        let mut stream = connect(sidecar.address);
-        stream.write_all(&chunked).unwrap();
-        Response::read(&mut stream, false).expect(200);
+        Client::connect(sidecar.address).send(&chunked).answer().expect(200);
         let received = api.last();
         assert!(received.body == body && received.header("transfer-encoding").is_empty());
         assert!(received.header("content-type").is_empty() && received.header("trailer").is_empty());

@@ -1,12 +1,11 @@
 //! Start, health, reload and shutdown.
 
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use local_tenant::{Action, Fault, Kind};
 
-use super::support::{PATIENCE, Request, Scene, Sidecar, command, connect, eventually};
+use super::support::{Client, PATIENCE, Request, Scene, Sidecar, command, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -15,14 +14,14 @@ fn a_term_signal_lets_requests_finish_and_health_says_so() {
     let scene = Scene::new();
     let mut sidecar = scene.start();
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
-    let mut idle = connect(sidecar.address);
-    assert_eq!(Request::get("/healthz").send_on(&mut idle).status, 200);
+    let mut idle = Client::connect(sidecar.address);
+    assert_eq!(idle.get("/healthz").answer().status, 200);
     let address = sidecar.address;
     let slow = std::thread::spawn(move || Request::get(APP).send(address));
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     sidecar.signal("-TERM");
     eventually("the listener is closed", || std::net::TcpStream::connect(address).is_err());
-    let health = Request::get("/healthz").send_on(&mut idle);
+    let health = idle.get("/healthz").answer();
     assert_eq!((health.status, health.body.lines().next()), (503, Some("Unhealthy")));
     scene.tenant.faults().release();
     slow.join().unwrap().expect(200);
@@ -35,17 +34,14 @@ fn a_second_signal_ends_at_once() {
     let mut sidecar = scene.start();
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
     let address = sidecar.address;
-    let slow = std::thread::spawn(move || {
-        let mut stream = connect(address);
-        stream.write_all(format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-        stream.read(&mut [0; 1])
-    });
+    let mut slow = Client::connect(address);
+    slow.get(APP);
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     sidecar.signal("-TERM");
     eventually("the listener is closed", || std::net::TcpStream::connect(address).is_err());
     sidecar.signal("-INT");
     sidecar.wait();
-    assert!(!matches!(slow.join().unwrap(), Ok(1..)), "the request was cut");
+    assert!(slow.ends(), "the request was cut");
     scene.tenant.faults().release();
 }
 

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
@@ -18,7 +17,7 @@ use local_tenant::message::percent_encode;
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
 
-use super::support::{Request, Response, Scene, Sidecar, claims, connect, eventually};
+use super::support::{Client, Request, Response, Scene, Sidecar, claims, eventually};
 
 const CALLERS: u64 = 8;
 const STORM: Duration = Duration::from_secs(6);
@@ -147,18 +146,18 @@ fn call(sidecar: &Sidecar, scene: &Scene, number: u64, tally: &Tally, weather: &
         (0..2 + usize::try_from(dice.below(4)).unwrap()).map(who).collect()
     };
     let mut tokens = fresh(&mut dice);
-    let mut stream: Option<TcpStream> = None;
+    let mut client: Option<Client> = None;
     while !stop.load(Ordering::Relaxed) {
         if dice.below(400) == 0 {
             tokens = fresh(&mut dice);
         }
         if dice.below(50) == 0 {
-            stream = None;
+            client = None;
         }
         let errand = errand(&mut dice, &tokens);
         let before = weather.load(Ordering::SeqCst);
         let started = Instant::now();
-        let response = errand.request.send_on(stream.get_or_insert_with(|| connect(sidecar.address)));
+        let response = errand.request.send_on(client.get_or_insert_with(|| Client::connect(sidecar.address)));
         let took = started.elapsed();
         let calm = before == CALM_NOW && weather.load(Ordering::SeqCst) == CALM_NOW;
         *tally.answers.lock().unwrap().entry((errand.name, response.status)).or_default() += 1;

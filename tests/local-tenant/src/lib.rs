@@ -22,6 +22,7 @@
 
 pub mod agents;
 pub mod certificate;
+pub mod client;
 pub mod client_auth;
 pub mod control;
 pub mod directory;

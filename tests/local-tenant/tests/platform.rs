@@ -5,6 +5,7 @@ mod support;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use local_tenant::certificate::{CLIENT_1, CLIENT_1_PFX};
+use local_tenant::client::Response;
 use local_tenant::directory::{DOWNSTREAM, EXCHANGE, GRAPH, SYSTEM_IDENTITY_ID, USER_IDENTITY_CLIENT_ID, VAULT};
 use local_tenant::jwt::{Claims, Decoded};
 use local_tenant::keys::SigningKey;
@@ -14,7 +15,7 @@ use local_tenant::time::now;
 use local_tenant::{ExpiresOn, Kind, LocalTenant, Options, shr};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use support::{ASSERTION_TYPE, Reply, app_fields, call, get, token};
+use support::{ASSERTION_TYPE, app_fields, call, get, token};
 
 const METADATA: (&str, &str) = ("Metadata", "true");
 const IMDS: &str = "/metadata/identity/oauth2/token?api-version=2018-02-01";
@@ -27,11 +28,11 @@ fn resource(name: &str) -> String {
     format!("&resource={}", percent_encode(name))
 }
 
-fn imds(tenant: &LocalTenant, query: &str) -> Reply {
+fn imds(tenant: &LocalTenant, query: &str) -> Response {
     get(tenant, &format!("{IMDS}{query}"), &[METADATA])
 }
 
-fn claims(reply: &Reply) -> Value {
+fn claims(reply: &Response) -> Value {
     Value::Object(Decoded::of(reply.json()["access_token"].as_str().unwrap()).unwrap().payload)
 }
 
@@ -39,7 +40,7 @@ fn claims(reply: &Reply) -> Value {
 fn imds_gives_the_identity_that_was_asked_for() {
     let tenant = start();
     let own = imds(&tenant, &resource(GRAPH));
-    assert_eq!(own.status, 200, "{}", own.text());
+    assert_eq!(own.status, 200, "{}", own.body);
     assert_eq!(claims(&own)["oid"], SYSTEM_IDENTITY_ID);
     assert_eq!((&own.json()["expires_in"], &own.json()["resource"]), (&"86399".into(), &GRAPH.into()));
     for query in [
@@ -57,7 +58,7 @@ fn imds_gives_the_identity_that_was_asked_for() {
 fn imds_refuses_what_the_real_one_refuses() {
     let tenant = start();
     let graph = resource(GRAPH);
-    let refused = |reply: Reply| (reply.status, reply.json()["error"].as_str().unwrap_or_default().to_owned());
+    let refused = |reply: Response| (reply.status, reply.json()["error"].as_str().unwrap_or_default().to_owned());
     let invalid = (400, "invalid_request".to_owned());
     assert_eq!(refused(get(&tenant, &format!("{IMDS}{graph}"), &[])), (400, "bad_request_102".into()));
     let forwarded = get(&tenant, &format!("{IMDS}{graph}"), &[METADATA, ("X-Forwarded-For", "1.2.3.4")]);
@@ -117,7 +118,7 @@ fn arc_wants_proof_that_its_key_file_can_be_read() {
         let target = format!("{path}?api-version=2020-06-01{}", resource(GRAPH));
         let challenge = get(&tenant, &target, &[METADATA]);
         let realm = challenge.header("WWW-Authenticate").unwrap();
-        assert_eq!((challenge.status, realm.as_str()), (401, "Basic realm=/var/opt/azcmagent/tokens/local-tenant.key"));
+        assert_eq!((challenge.status, realm), (401, "Basic realm=/var/opt/azcmagent/tokens/local-tenant.key"));
         let with = |key: &str| get(&tenant, &target, &[METADATA, ("Authorization", &format!("Basic {key}"))]).status;
         assert_eq!((with(ARC_KEY), with(&STANDARD.encode(ARC_KEY))), (200, 401));
     }
@@ -141,7 +142,7 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
         tenant.base_url(),
         tenant.tenant_id()
     );
-    assert_eq!((challenge.status, challenge.header("WWW-Authenticate")), (401, Some(expected)));
+    assert_eq!((challenge.status, challenge.header("WWW-Authenticate")), (401, Some(expected.as_str())));
     let body = imds(&tenant, &resource(VAULT)).json();
     let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
     let authorization = [("Authorization", bearer.as_str())];
@@ -196,7 +197,7 @@ fn a_signed_request_is_judged_by_the_key_that_its_token_confirms() {
     let (ec, rsa) = (SigningKey::p256("ec"), CLIENT_1.signing_key());
     for key in [&ec, &rsa] {
         let reply = send(key, key, "/api/pop/x", &[]);
-        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.status, 200, "{}", reply.body);
     }
     assert_eq!(send(&ec, &ec, "/api/pop/x", &[("ts", (now() - 290).into())]).status, 200);
     assert_eq!(send(&ec, &rsa, "/api/pop/x", &[]).status, 401, "another key");
