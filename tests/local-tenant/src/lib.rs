@@ -40,6 +40,7 @@ pub mod metadata;
 pub mod mint;
 pub mod random;
 pub mod refusal;
+pub mod sample;
 pub mod scope;
 pub mod server;
 pub mod shr;
