@@ -37,7 +37,7 @@ fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn defaults_are_those_of_the_contract() {
+fn defaults_are_those_that_are_documented() {
     let config = good(&[]);
     let mebibyte = 1 << 20;
     assert_eq!(config.environment, "Production");
@@ -70,7 +70,7 @@ fn defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
+fn each_malformed_value_is_one_problem_with_key_and_reason() {
     for (key, value, expected) in [
         ("AzureAd:TenantId", "my tenant", "a tenant"),
         ("AzureAd:ClientId", "my-app", "a GUID"),
@@ -611,7 +611,7 @@ fn forwarded_headers_are_never_believed_and_the_log_says_so() {
 }
 
 #[test]
-fn values_in_messages_can_neither_break_the_line_nor_show_a_password() {
+fn values_in_messages_show_no_password_and_no_line_break() {
     let (_, message) = problem(&[("Sidecar__Metrics", "a\nERROR\u{1b}[31m")]);
     assert!(message.starts_with("\"a\\nERROR\\u{1b}[31m\""), "{message}");
     let (_, message) = problem(&[("DownstreamApis__X__BaseUrl", "https://user:hunter2@host/")]);

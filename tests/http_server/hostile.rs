@@ -10,7 +10,7 @@ use crate::support::{allow_many_descriptors, limits, start};
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
-fn malformed_requests_get_one_answer_and_nothing_behind_them_is_read() {
+fn a_malformed_request_gets_one_answer_and_ends_the_connection() {
     let server = start(&limits());
     for request in [
         "GET /\r\n\r\n",

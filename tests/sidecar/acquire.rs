@@ -22,7 +22,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn an_application_token_is_asked_for_once_with_these_fields_alone() {
+fn an_application_token_is_requested_once_with_these_fields() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let first = sidecar.get(APP).token();
@@ -45,7 +45,7 @@ fn an_application_token_is_asked_for_once_with_these_fields_alone() {
 }
 
 #[test]
-fn on_behalf_of_presents_the_callers_token_and_is_cached_for_that_token() {
+fn on_behalf_of_tokens_are_cached_for_the_callers_token() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let (alice, again) = (scene.user("alice"), scene.user("alice"));
@@ -67,7 +67,7 @@ fn on_behalf_of_presents_the_callers_token_and_is_cached_for_that_token() {
 }
 
 #[test]
-fn a_refusal_keeps_the_originals_words_and_is_remembered_for_a_moment() {
+fn a_refusal_is_remembered_for_a_moment_in_entras_words() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let token = scene.user("mfa");
@@ -83,7 +83,7 @@ fn a_refusal_keeps_the_originals_words_and_is_remembered_for_a_moment() {
 }
 
 #[test]
-fn a_failing_service_is_asked_twice_and_then_said_to_be_unavailable() {
+fn a_failing_service_is_asked_twice_and_then_unavailable() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let failing = |times| Fault::times(Kind::Token, times, Action::Answer(Box::new(Answer::status(503))));
@@ -200,7 +200,7 @@ fn a_session_belongs_to_the_user_who_started_it() {
 }
 
 #[test]
-fn a_token_is_bound_to_the_callers_key_or_signed_for_with_our_own() {
+fn a_token_is_bound_to_the_callers_key_or_our_own() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let req_cnf = "eyJraWQiOiJOemJMc1hoOHVEQ2NkLTZNTndYRjRXXzdub1dYRlpBZkhreFpzUkdDOVhzIn0";
@@ -225,7 +225,7 @@ fn app_only_callers_cannot_be_acted_for() {
 }
 
 #[test]
-fn without_a_user_the_application_acts_only_where_the_operator_says_so() {
+fn without_a_user_the_application_acts_only_where_allowed() {
     let scene = Scene::new().with("DownstreamApis:Down:Scopes", "api://downstream/.default");
     let response = scene.start().with_keys().get(DOWN).expect(401);
     assert_eq!(response.header("WWW-Authenticate"), Some("Bearer"));
@@ -253,7 +253,7 @@ fn a_certificate_signs_the_assertion_that_the_tenant_verifies() {
 }
 
 #[test]
-fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
+fn a_managed_identity_is_asked_once_at_the_hosts_endpoint() {
     let scene = Scene::new().with("DownstreamApis:Machine:Scopes", "api://downstream/.default").with(
         "DownstreamApis:Machine:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId",
         USER_IDENTITY_CLIENT_ID,

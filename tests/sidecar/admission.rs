@@ -107,7 +107,7 @@ fn wider_callers_get_no_overrides_on_unauthenticated_endpoints() {
 }
 
 #[test]
-fn overrides_that_are_not_allowed_are_refused_rather_than_ignored() {
+fn forbidden_overrides_are_refused_not_ignored() {
     let scene = Scene::new().with("Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated", "false");
     let sidecar = scene.start();
     sidecar.get(APP).expect(200);
@@ -144,7 +144,7 @@ fn ambiguous_framing_is_refused_once_and_the_connection_closed() {
 }
 
 #[test]
-fn what_is_refused_before_it_is_a_request_has_an_id_and_its_line_in_the_log() {
+fn a_refusal_before_parsing_has_an_id_and_a_log_line() {
     let scene = Scene::new().with("Sidecar:Limits:RequestBodyBytes", "10");
     let sidecar = scene.start();
     let id = "11112222-3333-4444-5555-666677778888";

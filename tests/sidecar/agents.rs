@@ -224,7 +224,7 @@ fn whom_an_agent_is_to_be_is_settled_before_anybody_is_asked() {
 }
 
 #[test]
-fn a_tenant_that_is_asked_for_is_asked_on_every_leg_and_has_tokens_of_its_own() {
+fn a_requested_tenant_is_asked_on_every_leg() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let autonomous = format!("{APP}?AgentIdentity={AGENT_ID}");
@@ -269,7 +269,7 @@ fn a_tenant_that_is_asked_for_is_asked_on_every_leg_and_has_tokens_of_its_own() 
 }
 
 #[test]
-fn claims_go_with_the_last_leg_and_capabilities_with_the_blueprints() {
+fn claims_go_with_the_last_leg_only() {
     let demand = r#"{"access_token":{"nbf":{"essential":true,"value":"1700000000"}}}"#;
     let capabilities = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     for (target, legs) in [
@@ -371,7 +371,7 @@ fn one_correlation_id_goes_with_every_leg() {
 }
 
 #[test]
-fn without_a_user_the_agent_acts_only_where_the_operator_says_so() {
+fn without_a_user_the_agent_acts_only_where_allowed() {
     let agent = format!("{DOWN}?AgentIdentity={AGENT_ID}&optionsOverride.Scopes=api://downstream/.default");
     let scene = Scene::new();
     scene.start().with_keys().get(&agent).expect(401);

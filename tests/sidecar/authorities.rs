@@ -175,7 +175,7 @@ fn a_customer_directory_has_one_tenant_whatever_is_asked_for() {
 }
 
 #[test]
-fn a_region_answers_for_applications_alone_and_is_what_an_assertion_is_addressed_to() {
+fn a_region_answers_for_applications_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();

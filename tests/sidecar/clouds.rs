@@ -58,7 +58,7 @@ fn the_regions_endpoint_serves_application_tokens() {
 }
 
 #[test]
-fn a_region_is_detected_by_name_or_from_the_machine_without_anybody_waiting() {
+fn a_region_is_detected_without_delaying_any_request() {
     let scene = at("http://login.microsoftonline.com/").with("AzureAd:AzureRegion", "TryAutoDetect");
     let sidecar = start(&scene, &[("REGION_NAME", "North Europe")]);
     sidecar.get(APP).expect(200);

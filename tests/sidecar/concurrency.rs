@@ -13,7 +13,7 @@ use super::support::{Client, PATIENCE, Scene, claims, eventually};
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
 #[test]
-fn a_thousand_callers_of_a_cold_token_cost_one_request_and_no_thread() {
+fn a_thousand_callers_cost_one_request_and_no_thread() {
     let scene = Scene::new();
     let sidecar = scene.start();
     sidecar.get("/healthz").expect(200);
@@ -35,7 +35,7 @@ fn a_thousand_callers_of_a_cold_token_cost_one_request_and_no_thread() {
 }
 
 #[test]
-fn while_entra_is_down_what_is_known_goes_on_and_all_comes_back_by_itself() {
+fn cached_tokens_and_keys_outlast_an_outage_of_entra() {
     let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "1");
     let sidecar = scene.start().with_keys();
     let token = sidecar.get(APP).token();

@@ -113,7 +113,7 @@ fn a_certificate_and_its_key_in_two_files_change_together() {
 }
 
 #[test]
-fn a_half_written_or_absent_file_leaves_the_last_good_certificate() {
+fn a_broken_or_absent_file_keeps_the_last_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
@@ -136,7 +136,7 @@ fn a_half_written_or_absent_file_leaves_the_last_good_certificate() {
 }
 
 #[test]
-fn a_certificate_that_entra_does_not_know_is_read_again_and_tried_once_more() {
+fn a_refused_certificate_is_read_again_and_retried_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
@@ -161,7 +161,7 @@ fn a_certificate_that_entra_does_not_know_is_read_again_and_tried_once_more() {
 }
 
 #[test]
-fn a_federated_token_is_read_again_when_it_changes_and_told_when_it_does_not() {
+fn a_changed_federated_token_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     let scene =
@@ -206,7 +206,7 @@ fn an_end_within_thirty_days_is_warned_about_and_measured() {
 }
 
 #[test]
-fn an_expired_certificate_is_skipped_says_so_and_is_still_measured() {
+fn an_expired_certificate_is_skipped_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_EXPIRED.pem()).unwrap();

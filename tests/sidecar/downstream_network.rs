@@ -47,7 +47,7 @@ fn whom_to_trust_is_said_in_any_of_three_ways() {
 }
 
 #[test]
-fn whoever_is_not_trusted_gets_no_request_and_the_reason_is_told() {
+fn an_untrusted_server_gets_no_request_and_is_named() {
     let api = RawUpstream::tls(|_| ok("welcome"));
     let other_root = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");
     // The built-in roots do not know it, and the operator's take their place.
@@ -83,7 +83,7 @@ fn roots_that_cannot_be_read_stop_the_start() {
 }
 
 #[test]
-fn one_tls_connection_serves_many_requests_and_breaks_are_noticed() {
+fn one_tls_connection_serves_many_requests() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let api = RawUpstream::tls(move |request| match request.target() {
         "/cut" => Act::Cut(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec()),

@@ -127,7 +127,7 @@ fn what_describes_a_body_goes_with_it_and_only_with_it() {
 }
 
 #[test]
-fn headers_and_query_come_from_configuration_with_overrides_on_top() {
+fn overrides_go_on_top_of_configured_headers_and_query() {
     let (api, _scene, sidecar) = start(&[
         ("DownstreamApis:App:RelativePath", "me?from=path"),
         ("DownstreamApis:App:AcceptHeader", "text/html"),

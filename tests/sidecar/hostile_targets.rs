@@ -332,7 +332,7 @@ fn the_sidecars_own_query_is_read_strictly() {
 }
 
 #[test]
-fn allowed_base_urls_widen_what_a_caller_may_choose_and_nothing_else() {
+fn allowed_base_urls_widen_a_callers_choice_and_nothing_else() {
     let (api, other) = (RawUpstream::start(|_| ok("api")), RawUpstream::start(|_| ok("other")));
     let scene = Scene::new()
         .with("DownstreamApis:App:BaseUrl", &format!("http://{}/api/v1", api.address))

@@ -46,7 +46,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() {
+fn a_reload_takes_only_a_good_configuration() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("appsettings.json");
@@ -166,7 +166,7 @@ fn the_openapi_document_is_for_development_alone() {
 }
 
 #[test]
-fn a_unix_socket_is_for_owner_and_group_and_replaces_a_stale_one() {
+fn a_unix_socket_is_0660_and_replaces_a_stale_one() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sidecar.sock");

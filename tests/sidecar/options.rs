@@ -100,7 +100,7 @@ fn capabilities_are_said_once_whatever_the_caller_demands() {
 }
 
 #[test]
-fn extras_of_the_token_request_come_from_registration_api_and_caller() {
+fn extra_fields_come_from_registration_api_and_caller() {
     let scene = Scene::new()
         .with("AzureAd:ExtraQueryParameters:dc", "slice")
         .with("AzureAd:ExtraQueryParameters:who", "registration")

@@ -108,7 +108,7 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_replaced_once_whether_it_was_new_or_not() {
+fn a_broken_connection_is_replaced_once_new_or_pooled() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
@@ -274,7 +274,7 @@ fn a_certificate_that_entra_no_longer_knows_is_read_again_once() {
 }
 
 #[test]
-fn a_mended_configuration_is_not_held_to_the_refusals_of_the_old_one() {
+fn a_reload_forgets_refusals_of_the_old_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("appsettings.json");
     let write = |secret: &str| {
@@ -302,7 +302,7 @@ fn a_mended_configuration_is_not_held_to_the_refusals_of_the_old_one() {
 }
 
 #[test]
-fn a_credential_that_stays_refused_is_tried_twice_and_a_secret_once() {
+fn a_refused_certificate_is_tried_twice_and_a_secret_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();

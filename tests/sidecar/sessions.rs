@@ -43,7 +43,7 @@ fn none(response: Response) {
 }
 
 #[test]
-fn a_session_is_started_with_the_users_token_and_served_by_its_key() {
+fn a_session_starts_with_a_user_token_and_is_served_by_key() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     none(sidecar.get(&open("k")));
@@ -80,7 +80,7 @@ fn a_session_is_started_with_the_users_token_and_served_by_its_key() {
 }
 
 #[test]
-fn a_spent_token_is_renewed_by_its_user_or_by_the_latest_refresh_token() {
+fn a_spent_token_is_renewed_by_user_or_refresh_token() {
     let scene = short_lived();
     let sidecar = scene.start().with_keys();
     sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
@@ -136,7 +136,7 @@ fn a_refused_refresh_token_is_told_and_the_user_can_go_on() {
 }
 
 #[test]
-fn a_session_without_a_refresh_token_lasts_as_long_as_its_access_token() {
+fn without_a_refresh_token_a_session_ends_with_its_token() {
     for (lifetime, status, asked) in [(3600, 200, 1), (200, 401, 1), (0, 401, 1)] {
         let scene = Scene::new();
         let sidecar = scene.start().with_keys();
@@ -157,7 +157,7 @@ fn a_session_without_a_refresh_token_lasts_as_long_as_its_access_token() {
 }
 
 #[test]
-fn an_answer_without_a_refresh_token_leaves_the_one_that_is_there() {
+fn an_answer_without_a_refresh_token_keeps_the_old_one() {
     let scene = short_lived();
     let sidecar = scene.start().with_keys();
     sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
@@ -171,7 +171,7 @@ fn an_answer_without_a_refresh_token_leaves_the_one_that_is_there() {
 }
 
 #[test]
-fn an_allocated_key_is_told_to_its_caller_and_is_different_each_time() {
+fn an_allocated_session_key_differs_each_time() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let alice = scene.user("alice");
@@ -256,7 +256,7 @@ fn a_session_through_an_agent_is_reached_with_that_agent_alone() {
 }
 
 #[test]
-fn sessions_beyond_their_bound_are_forgotten_and_can_be_started_again() {
+fn sessions_beyond_the_limit_are_forgotten_and_can_restart() {
     let scene = Scene::new().with("Sidecar:Limits:Sessions", "2");
     let sidecar = scene.start().with_keys();
     let alice = scene.user("alice");

@@ -275,7 +275,7 @@ fn report(tally: &Tally, seconds: u64, footprints: &[(&str, (u64, usize, usize))
 
 #[test]
 #[ignore = "takes minutes: scripts/soak.sh"]
-fn nothing_is_wrong_lost_or_leaked_while_everything_around_fails() {
+fn nothing_is_wrong_lost_or_leaked_amid_failures() {
     let seconds: u64 = std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(180);
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("client.pem");

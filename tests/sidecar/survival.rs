@@ -103,7 +103,7 @@ fn a_header_without_end_costs_no_memory() {
 }
 
 #[test]
-fn with_few_descriptors_callers_leave_some_for_what_the_sidecar_calls() {
+fn with_few_descriptors_some_are_left_for_upstreams() {
     let scene = Scene::new();
     let process = Process::start(&scene, "ulimit -n 64;", Stdio::null());
     let crowd: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(process.address).ok()).collect();

@@ -134,7 +134,7 @@ fn explore(modes: &[Mode], past: &mut Vec<(usize, End)>) -> usize {
 }
 
 #[test]
-fn whatever_happens_one_asks_nobody_is_forgotten_and_claims_are_met() {
+fn one_caller_asks_and_every_caller_is_answered() {
     let plain = Mode::default();
     for modes in [[plain, plain, plain], [plain, plain, CLAIMS], [plain, CLAIMS, CLAIMS], [plain, FORCE, CLAIMS]] {
         let ends = explore(&modes, &mut Vec::new());

@@ -185,7 +185,7 @@ fn the_vault_signs_with_a_key_that_stays() {
 }
 
 #[test]
-fn a_signed_request_is_judged_by_the_key_that_its_token_confirms() {
+fn a_signed_request_is_verified_with_its_tokens_key() {
     let tenant = start();
     let host = tenant.address().to_string();
     let send = |key: &SigningKey, bound: &SigningKey, path: &str, changes: &[(&str, Value)]| {

@@ -49,7 +49,7 @@ fn metadata_names_the_issuer_of_each_kind_of_tenant() {
 }
 
 #[test]
-fn a_published_key_verifies_a_minted_token_before_and_after_a_rotation() {
+fn a_published_key_verifies_tokens_across_a_rotation() {
     let tenant = start();
     let verifies = |token: &str| {
         let keys = get(&tenant, &format!("/{TENANT_ID}/discovery/v2.0/keys"), &[]).json();
@@ -122,7 +122,7 @@ fn the_downstream_api_answers_as_it_is_told() {
 }
 
 #[test]
-fn a_claims_challenge_is_met_by_a_token_asked_for_with_its_claims() {
+fn a_token_with_the_claims_of_a_challenge_meets_it() {
     let tenant = start();
     let fetch = |changes: &[(&'static str, &str)]| {
         let changes: Vec<(&str, &str)> = changes.to_vec();

@@ -103,7 +103,7 @@ fn every_wrong_field_of_an_app_token_request_is_refused() {
 }
 
 #[test]
-fn a_duplicated_field_another_method_and_another_type_are_refused() {
+fn duplicated_fields_other_methods_and_types_are_refused() {
     let tenant = start();
     let target = format!("/{TENANT_ID}/oauth2/v2.0/token");
     let mut fields = app_fields(&[]);
