@@ -62,9 +62,18 @@ fn a_session_starts_with_a_user_token_and_is_served_by_key() {
     ];
     let anchor = format!("oid:{}@{TENANT_ID}", claims(&alice)["oid"].as_str().unwrap());
     is_exactly(&last(&scene.tenant), &fields, &[("x-anchormailbox", &anchor)]);
-    // The same user with any token, and whoever has the key, on every endpoint.
-    assert_eq!(sidecar.get_as(&scene.user("alice"), &own("k")).token(), token);
     assert_eq!(sidecar.get(&open("k")).token(), token);
+    assert_eq!(requests(&scene.tenant).len(), 1);
+}
+
+/// The same user with any token, and whoever has the key.
+#[test]
+fn a_session_is_served_on_every_endpoint() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let alice = scene.user("alice");
+    let token = sidecar.get_as(&alice, &own("k")).token();
+    assert_eq!(sidecar.get_as(&scene.user("alice"), &own("k")).token(), token);
     for (target, caller) in [("/DownstreamApi/", Some(&alice)), ("/DownstreamApiUnauthenticated/", None)] {
         let target = open("k").replace("/AuthorizationHeaderUnauthenticated/", target);
         let response = caller.map_or_else(|| sidecar.get(&target), |caller| sidecar.get_as(caller, &target));
@@ -72,9 +81,22 @@ fn a_session_starts_with_a_user_token_and_is_served_by_key() {
         assert_eq!(echo["token"]["marker"], claims(&token)["marker"]);
     }
     assert_eq!(requests(&scene.tenant).len(), 1);
-    // Plain on-behalf-of with the same token knows nothing of sessions.
+}
+
+#[test]
+fn on_behalf_of_without_a_key_is_no_session() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let alice = scene.user("alice");
+    let token = sidecar.get_as(&alice, &own("k")).token();
     assert_ne!(sidecar.get_as(&alice, "/AuthorizationHeader/Down").token(), token);
-    // Keys are compared as they are.
+}
+
+#[test]
+fn session_keys_are_compared_as_they_are() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
     none(sidecar.get(&open("K")));
     none(sidecar.get(&open("AllocateForMe")));
 }
@@ -105,8 +127,13 @@ fn a_spent_token_is_renewed_by_user_or_refresh_token() {
         used.push(token);
     }
     assert_eq!(requests(&scene.tenant).len(), 5);
-    // Another API's token comes from the same refresh token.
-    scene.tenant.settings(|settings| settings.expires_in = 3600);
+}
+
+#[test]
+fn another_apis_token_comes_from_the_same_refresh_token() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
     let graph = format!("{}&optionsOverride.Scopes=https://graph.microsoft.com/User.Read", open("k"));
     let token = sidecar.get(&graph).token();
     assert_eq!(claims(&token)["aud"], "https://graph.microsoft.com");
@@ -249,7 +276,14 @@ fn a_session_through_an_agent_is_reached_with_that_agent_alone() {
         ("refresh_token", refresh),
     ];
     is_exactly(&sent, &fields, &[]);
-    // The agent's own account needs no session, and has none.
+}
+
+#[test]
+fn an_agents_account_has_no_session() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let with = |target: String, agent: &str| format!("{target}&AgentIdentity={agent}");
+    sidecar.get_as(&scene.user("alice"), &with(own("k"), AGENT_ID)).expect(200);
     let account = "AgentUsername=agent-user@contoso.onmicrosoft.com";
     let token = sidecar.get(&format!("{}&{account}", with(open("k"), AGENT_ID))).token();
     assert_eq!(claims(&token)["name"], "agent-user");

@@ -55,19 +55,37 @@ fn a_signed_request_is_good_for_its_method_host_and_path_alone() {
     ] {
         assert_eq!(present(&scene, &header, method, path).status, status, "{method} {path}");
     }
-    let (first, second) = (signed_request(&first), signed_request(&sidecar.get(SIGNED)));
+}
+
+#[test]
+fn each_request_is_signed_anew_around_one_token() {
+    let scene = signing();
+    let sidecar = scene.start();
+    let (first, second) = (signed_request(&sidecar.get(SIGNED)), signed_request(&sidecar.get(SIGNED)));
     assert_eq!(first.payload["at"], second.payload["at"], "one token");
-    assert_ne!(first.payload["nonce"], second.payload["nonce"], "each request is signed anew");
+    assert_ne!(first.payload["nonce"], second.payload["nonce"]);
     assert_eq!(requests(&scene.tenant).len(), 1);
+}
+
+#[test]
+fn a_signed_request_has_seven_members() {
+    let scene = signing();
+    let first = signed_request(&scene.start().get(SIGNED));
     let members: Vec<_> = first.payload.keys().map(String::as_str).collect();
     assert_eq!(members.len(), 7, "{members:?}");
     for (name, value) in [("m", "GET"), ("p", "/api/pop/orders"), ("u", &scene.tenant.address().to_string())] {
         assert_eq!(first.text(name), Some(value));
     }
     assert!(first.payload["nonce"].as_str().unwrap().len() >= 22, "128 random bits");
+}
+
+/// What was asked for is bound to that key and says nothing else.
+#[test]
+fn the_token_within_is_bound_to_the_key_that_signs() {
+    let scene = signing();
+    let first = signed_request(&scene.start().get(SIGNED));
     let kid = first.header_text("kid").unwrap();
     assert_eq!(claims(first.text("at").unwrap())["cnf"], json!({"kid": kid}));
-    // What was asked for is bound to that key and says nothing else.
     let sent = last(&scene.tenant);
     let req_cnf = URL_SAFE_NO_PAD.encode(json!({"kid": kid}).to_string());
     assert_eq!((sent.field("token_type"), sent.field("req_cnf")), (Some("pop"), Some(req_cnf.as_str())));

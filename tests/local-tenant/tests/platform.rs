@@ -134,7 +134,7 @@ fn a_managed_identity_s_token_is_a_trusted_assertion() {
 }
 
 #[test]
-fn the_vault_challenges_and_then_hands_out_what_may_leave() {
+fn the_vault_challenges_a_request_without_a_token() {
     let tenant = start();
     let challenge = get(&tenant, "/certificates/client-pfx/?api-version=7.5", &[]);
     let expected = format!(
@@ -143,10 +143,22 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
         tenant.tenant_id()
     );
     assert_eq!((challenge.status, challenge.header("WWW-Authenticate")), (401, Some(expected.as_str())));
-    let body = imds(&tenant, &resource(VAULT)).json();
-    let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
-    let authorization = [("Authorization", bearer.as_str())];
-    let read = |path: &str| get(&tenant, &format!("/{path}?api-version=7.5"), &authorization);
+}
+
+/// Reads with a token for the vault.
+fn vault(tenant: &LocalTenant, path: &str) -> Response {
+    get(tenant, &format!("/{path}?api-version=7.5"), &[("Authorization", &bearer_for(tenant, VAULT))])
+}
+
+fn bearer_for(tenant: &LocalTenant, resource_id: &str) -> String {
+    let body = imds(tenant, &resource(resource_id)).json();
+    format!("Bearer {}", body["access_token"].as_str().unwrap())
+}
+
+#[test]
+fn the_vault_hands_out_what_may_leave() {
+    let tenant = start();
+    let read = |path: &str| vault(&tenant, path);
     let certificate = read("certificates/client-pfx/").json();
     assert_eq!(certificate["cer"], STANDARD.encode(CLIENT_1.certificate().der));
     assert_eq!(certificate["policy"]["key_props"]["exportable"], true);
@@ -156,21 +168,32 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
     assert_eq!(secret["contentType"], "application/x-pkcs12");
     assert_eq!(secret["value"], STANDARD.encode(CLIENT_1_PFX));
     assert_eq!(read("secrets/client-pem").json()["value"], CLIENT_1.pem());
+    assert!(read("certificates/client-expired").json()["attributes"]["exp"].as_i64().unwrap() < now());
+}
+
+#[test]
+fn the_vault_keeps_what_may_not_leave() {
+    let tenant = start();
+    let read = |path: &str| vault(&tenant, path);
     assert_eq!(read("certificates/client-sealed").json()["policy"]["key_props"]["exportable"], false);
     assert_eq!(read("secrets/client-disabled").status, 403);
     assert_eq!(read("certificates/none").json()["error"]["code"], "CertificateNotFound");
-    assert!(read("certificates/client-expired").json()["attributes"]["exp"].as_i64().unwrap() < now());
-    assert_eq!(get(&tenant, "/secrets/client-pem", &authorization).status, 400, "no api-version");
-    let for_graph = imds(&tenant, &resource(GRAPH)).json();
-    let wrong = format!("Bearer {}", for_graph["access_token"].as_str().unwrap());
-    assert_eq!(get(&tenant, "/secrets/client-pem?api-version=7.5", &[("Authorization", &wrong)]).status, 401);
+}
+
+#[test]
+fn the_vault_wants_a_version_and_a_token_of_its_own() {
+    let tenant = start();
+    let with = |target: &str, resource: &str| {
+        get(&tenant, target, &[("Authorization", &bearer_for(&tenant, resource))]).status
+    };
+    assert_eq!(with("/secrets/client-pem", VAULT), 400, "no api-version");
+    assert_eq!(with("/secrets/client-pem?api-version=7.5", GRAPH), 401, "a token for another API");
 }
 
 #[test]
 fn the_vault_signs_with_a_key_that_stays() {
     let tenant = start();
-    let body = imds(&tenant, &resource(VAULT)).json();
-    let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
+    let bearer = bearer_for(&tenant, VAULT);
     let target = "/keys/client-sealed/0123456789abcdef0123456789abcdef/sign?api-version=7.5";
     let sign = |alg: &str, value: &str| {
         let body = json!({"alg": alg, "value": value}).to_string();
