@@ -4,7 +4,7 @@ use local_tenant::directory::{AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, TENANT
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::json;
 
-use super::support::{Request, Scene, claims};
+use super::support::{Request, Scene, Sidecar, claims};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 const DOWN: &str = "/AuthorizationHeader/Down";
@@ -252,16 +252,23 @@ fn a_certificate_signs_the_assertion_that_the_tenant_verifies() {
     assert!(request.field("client_assertion").is_some() && request.field("client_secret").is_none());
 }
 
-#[test]
-fn a_managed_identity_is_asked_once_at_the_hosts_endpoint() {
+const MACHINE: &str = "/AuthorizationHeaderUnauthenticated/Machine";
+
+/// With an API whose tokens come from a managed identity.
+fn with_machine() -> (Scene, Sidecar) {
     let scene = Scene::new().with("DownstreamApis:Machine:Scopes", "api://downstream/.default").with(
         "DownstreamApis:Machine:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId",
         USER_IDENTITY_CLIENT_ID,
     );
     let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.tenant.base_url())]);
-    let target = "/AuthorizationHeaderUnauthenticated/Machine";
-    let first = sidecar.get(target).token();
-    assert_eq!(sidecar.get(target).token(), first);
+    (scene, sidecar)
+}
+
+#[test]
+fn a_managed_identity_is_asked_once_at_the_hosts_endpoint() {
+    let (scene, sidecar) = with_machine();
+    let first = sidecar.get(MACHINE).token();
+    assert_eq!(sidecar.get(MACHINE).token(), first);
     let requests = scene.tenant.journal().of(Kind::ManagedIdentity);
     assert_eq!((requests.len(), scene.tenant.journal().count(Kind::Token)), (1, 0));
     let request = &requests[0].request;
@@ -269,17 +276,28 @@ fn a_managed_identity_is_asked_once_at_the_hosts_endpoint() {
     assert_eq!(request.header("metadata"), Some("true"));
     assert_eq!(request.query_value("resource").as_deref(), Some("api://downstream"));
     assert_eq!(request.query_value("client_id").as_deref(), Some(USER_IDENTITY_CLIENT_ID));
+}
+
+#[test]
+fn an_unknown_managed_identity_is_500() {
+    let (_scene, sidecar) = with_machine();
     let unknown = format!(
-        "{target}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=99999999-0000-4000-8000-000000000000"
+        "{MACHINE}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=99999999-0000-4000-8000-000000000000"
     );
     let body = sidecar.get(&unknown).expect(500).json();
     assert_eq!(body["extensions"]["errorCode"], "managed_identity_request_failed", "{body}");
-    // Its tokens are bound to no key, and none of them passes as one that is.
-    sidecar.get(&format!("{target}?optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP")).expect(500);
-    scene.tenant.fail(Fault::always(
-        Kind::ManagedIdentity,
-        Action::Answer(Box::new(Answer::status(429).header("Retry-After", "60"))),
-    ));
-    let system = format!("{target}?optionsOverride.Scopes=https://graph.microsoft.com/.default");
-    sidecar.get(&system).expect(503);
+}
+
+#[test]
+fn a_managed_identitys_token_is_bound_to_no_key() {
+    let (_scene, sidecar) = with_machine();
+    sidecar.get(&format!("{MACHINE}?optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP")).expect(500);
+}
+
+#[test]
+fn a_throttled_managed_identity_is_503() {
+    let (scene, sidecar) = with_machine();
+    let throttled = Answer::status(429).header("Retry-After", "60");
+    scene.tenant.fail(Fault::always(Kind::ManagedIdentity, Action::Answer(Box::new(throttled))));
+    sidecar.get(MACHINE).expect(503);
 }

@@ -58,13 +58,17 @@ fn the_regions_endpoint_serves_application_tokens() {
 }
 
 #[test]
-fn a_region_is_detected_without_delaying_any_request() {
+fn a_region_is_taken_from_the_environment_first() {
     let scene = at("http://login.microsoftonline.com/").with("AzureAd:AzureRegion", "TryAutoDetect");
     let sidecar = start(&scene, &[("REGION_NAME", "North Europe")]);
     sidecar.get(APP).expect(200);
     assert_eq!(endpoint(&scene.tenant), format!("northeurope.login.microsoft.com/{TENANT_ID}/oauth2/v2.0/token"));
     assert_eq!(scene.tenant.journal().count(Kind::ManagedIdentity), 0);
+}
 
+#[test]
+fn a_region_is_asked_of_the_machine_once() {
+    let scene = at("http://login.microsoftonline.com/").with("AzureAd:AzureRegion", "TryAutoDetect");
     let sidecar = start(&scene, &[]);
     eventually("the region", || says(&sidecar, "the region is \"westeurope\""));
     sidecar.get(APP).expect(200);

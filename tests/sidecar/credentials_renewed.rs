@@ -179,6 +179,17 @@ fn a_changed_federated_token_is_read_again() {
     swap(&path, &second);
     sidecar.get(FORCED).expect(200);
     assert_eq!(shown().as_ref(), Some(&second));
+}
+
+#[test]
+fn a_federated_token_that_was_not_renewed_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let scene =
+        scene(&[("SourceType", "SignedAssertionFilePath"), ("SignedAssertionFileDiskPath", path.to_str().unwrap())]);
+    swap(&path, &scene.tenant.federated_assertion(APP_SUBJECT, 3600));
+    let sidecar = scene.start();
+    sidecar.get(FORCED).expect(200);
     swap(&path, &scene.tenant.federated_assertion(APP_SUBJECT, -1));
     sidecar.get(FORCED).problem(500, "Failed to acquire token for downstream API");
     eventually("the log says so", || says(&sidecar, "and was not renewed"));

@@ -120,14 +120,25 @@ fn a_missing_certificate_is_unhealthy_and_named() {
 }
 
 #[test]
-fn health_and_metrics_answer_head_and_speak_plain_text() {
+fn health_is_plain_text() {
+    let scene = Scene::new();
+    let health = scene.start().get("/healthz").expect(200);
+    assert_eq!((health.body.as_str(), health.header("Content-Type")), ("Healthy", Some("text/plain")));
+}
+
+#[test]
+fn health_and_metrics_answer_head() {
     let scene = Scene::new();
     let sidecar = scene.start();
-    let health = sidecar.get("/healthz").expect(200);
-    assert_eq!((health.body.as_str(), health.header("Content-Type")), ("Healthy", Some("text/plain")));
     for target in ["/healthz", "/metrics"] {
         Request::new("HEAD", target).send(sidecar.address).expect(200);
     }
+}
+
+#[test]
+fn metrics_are_of_requests_caches_upstreams_and_the_process() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
     sidecar.get(APP).expect(200);
     let metrics = sidecar.get("/metrics").expect(200).body;
     for name in [
@@ -150,7 +161,11 @@ fn health_and_metrics_answer_head_and_speak_plain_text() {
     for name in ["process_start_time_seconds ", "process_resident_memory_bytes ", "process_open_fds "] {
         assert!(metrics.contains(&format!("\n{name}")), "{name}");
     }
-    let scene = scene.with("Sidecar:Metrics", "false");
+}
+
+#[test]
+fn metrics_can_be_switched_off() {
+    let scene = Scene::new().with("Sidecar:Metrics", "false");
     scene.start().get("/metrics").expect(404);
 }
 

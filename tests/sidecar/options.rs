@@ -120,33 +120,54 @@ fn capabilities_are_said_once_whatever_the_caller_demands() {
     }
 }
 
-#[test]
-fn extra_fields_come_from_registration_api_and_caller() {
-    let scene = Scene::new()
+/// With extras of the registration and of the API `App`.
+fn with_extras() -> Scene {
+    Scene::new()
         .with("AzureAd:ExtraQueryParameters:dc", "slice")
         .with("AzureAd:ExtraQueryParameters:who", "registration")
         .with("DownstreamApis:App:AcquireTokenOptions:ExtraQueryParameters:who", "the api")
-        .with("DownstreamApis:App:AcquireTokenOptions:ExtraHeadersParameters:X-Extra", "one");
-    let sidecar = scene.start().with_keys();
+        .with("DownstreamApis:App:AcquireTokenOptions:ExtraHeadersParameters:X-Extra", "one")
+}
+
+/// Extras of the caller, and the query to Entra that they make.
+fn more() -> (String, &'static str) {
+    let more = [("ExtraQueryParameters.who", "a&b=c"), ("ExtraQueryParameters.x", "\u{e9}")];
+    (more.map(|(name, value)| acquire(name, value)).join("&"), "dc=slice&who=a%26b%3Dc&x=%C3%A9")
+}
+
+#[test]
+fn extra_fields_come_from_registration_api_and_caller() {
+    let scene = with_extras();
+    let sidecar = scene.start();
     let configured = sidecar.get(APP).token();
     assert_eq!(sidecar.get(APP).token(), configured);
     let sent = last(&scene.tenant).request;
     assert_eq!((sent.query.as_str(), sent.header("x-extra")), ("dc=slice&who=the%20api", Some("one")));
-    let more =
-        format!("{}&{}", acquire("ExtraQueryParameters.who", "a&b=c"), acquire("ExtraQueryParameters.x", "\u{e9}"));
+    let (more, query) = more();
     let overridden = sidecar.get(&format!("{APP}?{more}")).token();
     assert_ne!(overridden, configured, "another request of Entra is another token");
     assert_eq!(sidecar.get(&format!("{APP}?{more}")).token(), overridden);
-    assert_eq!(last(&scene.tenant).request.query, "dc=slice&who=a%26b%3Dc&x=%C3%A9");
+    assert_eq!(last(&scene.tenant).request.query, query);
     assert_eq!(requests(&scene.tenant).len(), 2);
-    // The registration's go with every leg, the caller's with the token that was asked for.
-    sidecar
+}
+
+#[test]
+fn a_callers_extra_fields_go_with_the_last_leg_only() {
+    let scene = with_extras();
+    let (more, query) = more();
+    scene
+        .start()
         .get(&format!("{OPEN}?AgentIdentity={AGENT_ID}&AgentUsername=agent-user@contoso.onmicrosoft.com&{more}"))
         .expect(200);
-    let queries: Vec<_> = requests(&scene.tenant).split_off(2).into_iter().map(|sent| sent.request.query).collect();
+    let queries: Vec<_> = requests(&scene.tenant).into_iter().map(|sent| sent.request.query).collect();
     let own = "dc=slice&who=registration";
-    assert_eq!(queries, [own, own, "dc=slice&who=a%26b%3Dc&x=%C3%A9"]);
-    sidecar.get(&format!("{APP}?{}", acquire("ExtraQueryParameters.", "x"))).expect(400);
+    assert_eq!(queries, [own, own, query]);
+}
+
+#[test]
+fn an_extra_field_needs_a_name() {
+    let scene = Scene::new();
+    scene.start().get(&format!("{APP}?{}", acquire("ExtraQueryParameters.", "x"))).expect(400);
 }
 
 #[test]

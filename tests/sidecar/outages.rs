@@ -180,7 +180,7 @@ fn a_throttle_is_its_keys_own_and_nobody_can_force_past_it() {
 }
 
 #[test]
-fn a_refusal_is_its_keys_own_and_a_caller_who_insists_is_heard() {
+fn a_refusal_concerns_its_own_user_and_yields_to_force() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let (mfa, alice) = (scene.user("mfa"), scene.user("alice"));
@@ -191,12 +191,18 @@ fn a_refusal_is_its_keys_own_and_a_caller_who_insists_is_heard() {
     sidecar.get_as(&alice, DOWN).expect(200);
     sidecar.get_as(&mfa, &format!("{DOWN}?{}", acquire("ForceRefresh", "true"))).expect(500);
     assert_eq!(requests(&scene.tenant).len(), 3);
-    // The challenge that came with the refusal, answered: Entra is asked again, and the token kept.
+}
+
+#[test]
+fn a_refusals_challenge_once_met_gives_a_token_that_is_kept() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let mfa = scene.user("mfa");
     let challenge = sidecar.get_as(&mfa, DOWN).expect(500).json()["extensions"]["claims"].clone();
     let met = sidecar.get_as(&mfa, &format!("{DOWN}?{}", acquire("Claims", challenge.as_str().unwrap()))).token();
     assert_eq!(last(&scene.tenant).field("claims"), challenge.as_str());
     assert_eq!(sidecar.get_as(&mfa, DOWN).token(), met);
-    assert_eq!(requests(&scene.tenant).len(), 4);
+    assert_eq!(requests(&scene.tenant).len(), 2);
 }
 
 #[test]

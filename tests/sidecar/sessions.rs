@@ -239,11 +239,22 @@ fn a_session_is_its_users_alone() {
     assert_eq!(requests(&scene.tenant).len(), 1, "nobody was asked for bob");
     assert_eq!(sidecar.get(&open("k")).token(), token, "and alice's is untouched");
     assert_eq!(claims(&sidecar.get_as(&bob, &own("k2")).token())["name"], "bob");
-    // A refused start leaves the key free for another.
+}
+
+#[test]
+fn a_refused_start_leaves_the_key_free() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
     sidecar.get_as(&scene.user("mfa"), &own("free")).expect(500);
     none(sidecar.get(&open("free")));
-    assert_eq!(claims(&sidecar.get_as(&bob, &own("free")).token())["name"], "bob");
-    // An application cannot have a session: Entra says so.
+    assert_eq!(claims(&sidecar.get_as(&scene.user("bob"), &own("free")).token())["name"], "bob");
+}
+
+/// Entra says so.
+#[test]
+fn an_application_cannot_have_a_session() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
     let body = sidecar.get_as(&scene.tenant.mint_app(OTHER_APP_ID).token(), &own("app")).expect(500).json();
     assert!(body["detail"].as_str().unwrap().starts_with("MSAL.NetCore."), "{body}");
 }

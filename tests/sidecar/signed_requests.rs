@@ -172,10 +172,9 @@ fn the_key_is_that_of_the_file_and_its_tokens_are_bound_to_it() {
 }
 
 #[test]
-fn further_claims_are_signed_unless_they_are_the_sidecars_own() {
+fn further_claims_are_signed() {
     let scene = signing();
     let sidecar = scene.start();
-    let with = |name: &str, claims: &str| format!("{SIGNED}?{}", acquire(name, claims));
     for name in ["PopClaims", "PopClaim"] {
         let response = sidecar.get(&with(name, r#"{"nonce":"mine","order":[1,{"a":null}]}"#)).expect(200);
         let signed = signed_request(&response);
@@ -183,7 +182,16 @@ fn further_claims_are_signed_unless_they_are_the_sidecars_own() {
         let header = response.json()["authorizationHeader"].as_str().unwrap().to_owned();
         assert_eq!(present(&scene, &header, "GET", "/api/pop/orders").status, 200);
     }
-    let before = requests(&scene.tenant).len();
+}
+
+fn with(name: &str, value: &str) -> String {
+    format!("{SIGNED}?{}", acquire(name, value))
+}
+
+#[test]
+fn no_claim_replaces_one_that_the_sidecar_signs() {
+    let scene = signing();
+    let sidecar = scene.start();
     for name in ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"] {
         sidecar.get(&with("PopClaims", &json!({ name: "x" }).to_string())).expect(400);
     }
@@ -191,13 +199,25 @@ fn further_claims_are_signed_unless_they_are_the_sidecars_own() {
         let body = sidecar.get(&with("PopClaims", claims)).expect(400).body;
         assert!(body.contains("PopClaims: expected a JSON object"), "{body}");
     }
-    assert_eq!(requests(&scene.tenant).len(), before);
-    // Beside a key of the caller's they are the caller's to sign; still they are an object.
+    assert_eq!(requests(&scene.tenant).len(), 0);
+}
+
+/// They are the caller's to sign; still they are an object.
+#[test]
+fn claims_beside_a_callers_key_are_not_signed() {
+    let scene = signing();
+    let sidecar = scene.start();
     let both = |claims: &str| with_key(&with("PopClaims", claims), REQ_CNF);
     bound(&sidecar.get(&both(r#"{"at":"x","any":1}"#)), KID);
     sidecar.get(&both("[]")).expect(400);
-    sidecar.get(&format!("{SIGNED}?{}", acquire("AuthenticationScheme", "Basic"))).expect(400);
-    let bearer = sidecar.get(&format!("{SIGNED}?{}", acquire("AuthenticationScheme", "bearer"))).expect(200);
+}
+
+#[test]
+fn a_caller_may_ask_for_a_bearer_token_instead() {
+    let scene = signing();
+    let sidecar = scene.start();
+    sidecar.get(&with("AuthenticationScheme", "Basic")).expect(400);
+    let bearer = sidecar.get(&with("AuthenticationScheme", "bearer")).expect(200);
     assert!(bearer.json()["authorizationHeader"].as_str().unwrap().starts_with("Bearer "));
 }
 
