@@ -8,9 +8,7 @@ make() {
     openssl genpkey "$@" | openssl pkcs8 -topk8 -nocrypt -outform DER -out "$name.pk8"
 }
 make rsa-a -algorithm RSA -pkeyopt rsa_keygen_bits:2048
-make rsa-b -algorithm RSA -pkeyopt rsa_keygen_bits:2048
 make p256 -algorithm EC -pkeyopt ec_paramgen_curve:P-256
-make p384 -algorithm EC -pkeyopt ec_paramgen_curve:P-384
 
 # A TLS server for names that only the tests resolve, and the root that vouches for it.
 cd ../tls

@@ -18,4 +18,4 @@ esac
 # Optimised, since what is looked for is load; linked as fast as may be, since nothing is measured to the microsecond.
 export SOAK_SECONDS=$seconds CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 exec cargo test --locked --quiet --release --package entra-sidecar --test sidecar -- \
-  --ignored --exact --nocapture soak::nothing_is_wrong_lost_or_leaked_while_everything_around_fails
+  --ignored --exact --nocapture soak::nothing_is_wrong_lost_or_leaked_amid_failures

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_is_read_again_and_a_broken_one_is_not_believed() {
+    fn a_changed_file_is_read_again_unless_it_is_broken() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n");
         let watched = number(&path);

@@ -339,7 +339,7 @@ fn nobody_reading_the_output_is_no_failure() {
 }
 
 #[test]
-fn an_address_that_is_taken_stops_the_start_with_a_line_that_names_the_key() {
+fn a_taken_address_stops_the_start_and_names_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", taken.local_addr().unwrap());
     let answer = Sidecar::configured().run(&["--urls", &url]);

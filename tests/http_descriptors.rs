@@ -6,8 +6,9 @@ mod support;
 
 use std::fs::File;
 
+use local_tenant::client::{Client, eventually};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{Client, Fixture, eventually, limits, start};
+use support::{Fixture, limits, start};
 
 /// Takes every descriptor that is left but one.
 fn leave_one() -> Vec<File> {

@@ -37,40 +37,57 @@ fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn defaults_are_those_of_the_contract() {
+fn by_default_it_listens_on_loopback_for_production() {
     let config = good(&[]);
-    let mebibyte = 1 << 20;
     assert_eq!(config.environment, "Production");
     assert_eq!(config.listen, [Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000)))]);
-    assert_eq!(config.azure_ad.instance.to_string(), "https://login.microsoftonline.com/");
-    assert!(config.azure_ad.allow_acl && config.azure_ad.credentials.is_empty() && config.apis.is_empty());
-    assert_eq!(config.azure_ad.clock_skew, Duration::from_mins(5));
     assert_eq!(config.sidecar.allowed_callers, AllowedCallers::Networks(Vec::new()));
     assert!(config.sidecar.metrics && !config.sidecar.allow_insecure_upstream);
     assert!(config.sidecar.allow_overrides.downstream_api_unauthenticated);
-    let limits = &config.limits;
-    assert!(limits.workers >= 2);
-    assert_eq!((limits.upstream_calls, limits.queue_timeout), (768, Duration::from_secs(5)));
-    assert_eq!(limits.body_memory, 64 * mebibyte);
-    assert_eq!((limits.connections, limits.request_head_bytes, limits.request_headers), (4096, 32 << 10, 100));
-    assert_eq!((limits.head_timeout, limits.idle_timeout), (Duration::from_secs(10), Duration::from_mins(2)));
-    assert_eq!((limits.request_body_bytes, limits.token_bytes), (30 * mebibyte, 64 << 10));
-    assert_eq!(
-        (limits.connect_timeout, limits.token_request_timeout),
-        (Duration::from_secs(5), Duration::from_secs(15))
-    );
-    assert_eq!((limits.downstream_timeout, limits.downstream_body_bytes), (Duration::from_secs(100), 30 * mebibyte));
-    assert_eq!((limits.token_cache_entries, limits.token_cache_bytes), (10_000, 64 * mebibyte));
-    assert_eq!((limits.validated_tokens, limits.sessions), (10_000, 10_000));
-    assert_eq!(limits.shutdown_timeout, Duration::from_secs(30));
-    assert_eq!(
-        (config.logging.default, config.logging.access, config.logging.json),
-        (LevelFilter::Info, LevelFilter::Warn, false)
-    );
 }
 
 #[test]
-fn each_malformed_value_is_one_problem_that_names_key_value_and_expectation() {
+fn the_default_registration_is_of_the_public_cloud() {
+    let config = good(&[]);
+    assert_eq!(config.azure_ad.instance.to_string(), "https://login.microsoftonline.com/");
+    assert!(config.azure_ad.allow_acl && config.azure_ad.credentials.is_empty() && config.apis.is_empty());
+    assert_eq!(config.azure_ad.clock_skew, Duration::from_mins(5));
+}
+
+#[test]
+fn default_limits_of_callers() {
+    let limits = good(&[]).limits;
+    assert!(limits.workers >= 2);
+    assert_eq!((limits.connections, limits.request_head_bytes, limits.request_headers), (4096, 32 << 10, 100));
+    assert_eq!((limits.head_timeout, limits.idle_timeout), (Duration::from_secs(10), Duration::from_mins(2)));
+    assert_eq!((limits.request_body_bytes, limits.body_memory), (30 << 20, 64 << 20));
+    assert_eq!((limits.token_bytes, limits.shutdown_timeout), (64 << 10, Duration::from_secs(30)));
+}
+
+#[test]
+fn default_limits_of_upstream_calls() {
+    let limits = good(&[]).limits;
+    let secs = Duration::from_secs;
+    assert_eq!((limits.upstream_calls, limits.queue_timeout), (768, secs(5)));
+    assert_eq!((limits.connect_timeout, limits.token_request_timeout), (secs(5), secs(15)));
+    assert_eq!((limits.downstream_timeout, limits.downstream_body_bytes), (secs(100), 30 << 20));
+}
+
+#[test]
+fn default_limits_of_caches() {
+    let limits = good(&[]).limits;
+    assert_eq!((limits.token_cache_entries, limits.token_cache_bytes), (10_000, 64 << 20));
+    assert_eq!((limits.validated_tokens, limits.sessions), (10_000, 10_000));
+}
+
+#[test]
+fn the_default_log_is_information_without_access_lines() {
+    let logging = good(&[]).logging;
+    assert_eq!((logging.default, logging.access, logging.json), (LevelFilter::Info, LevelFilter::Warn, false));
+}
+
+#[test]
+fn each_malformed_value_is_one_problem_with_key_and_reason() {
     for (key, value, expected) in [
         ("AzureAd:TenantId", "my tenant", "a tenant"),
         ("AzureAd:ClientId", "my-app", "a GUID"),
@@ -611,7 +628,7 @@ fn forwarded_headers_are_never_believed_and_the_log_says_so() {
 }
 
 #[test]
-fn values_in_messages_can_neither_break_the_line_nor_show_a_password() {
+fn values_in_messages_show_no_password_and_no_line_break() {
     let (_, message) = problem(&[("Sidecar__Metrics", "a\nERROR\u{1b}[31m")]);
     assert!(message.starts_with("\"a\\nERROR\\u{1b}[31m\""), "{message}");
     let (_, message) = problem(&[("DownstreamApis__X__BaseUrl", "https://user:hunter2@host/")]);

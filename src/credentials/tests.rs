@@ -63,7 +63,7 @@ fn the_first_that_yields_something_is_used() {
 }
 
 #[test]
-fn what_waits_for_an_upstream_rests_for_a_minute_while_another_works() {
+fn a_credential_whose_upstream_fails_rests_for_a_minute() {
     let (down, good) = (Scripted::new(unavailable()), Scripted::new(Ok(())));
     let list = credentials(&[&down, &good]);
     let world = World::at(1000);

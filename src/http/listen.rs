@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_file_is_for_owner_and_group_and_goes_with_its_listener() {
+    fn a_socket_file_is_0660_and_goes_with_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let listener = open(&path).unwrap();

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_request_would_be_complete_is_told_without_taking_it() {
+    fn a_complete_request_is_recognised_without_taking_it() {
         let mut reader = RequestReader::default();
         assert!(matches!(reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r", &test_limits(), see), Ok(Fed::More)));
         assert!(reader.would_complete(b"\n", &test_limits()));

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_waiting_comes_first_and_those_with_a_request_never() {
+    fn the_longest_waiting_slot_is_evicted_first_parked_never() {
         let (slots, ids) = slots();
         let at = |secs| slots.started + Duration::from_secs(secs);
         slots.waiting(ids[0], ConnState::Idle, at(99), at(3));

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_asked_for_at_once_and_then_once_in_thirty_seconds() {
+    fn an_unknown_key_is_fetched_at_most_every_thirty_seconds() {
         let start = Instant::now();
         let mut schedule = schedule(start);
         fetch(&mut schedule, true, start);

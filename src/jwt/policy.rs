@@ -217,7 +217,7 @@ mod tests {
     use crate::jwks::testing::registration;
 
     #[test]
-    fn without_a_configured_audience_both_names_of_the_registration_are_accepted() {
+    fn without_an_audience_both_names_of_the_app_are_accepted() {
         let mut own = registration("https://login.microsoftonline.com/", "t");
         let audiences = |registration: &Registration| Policy::of(registration, &[], 1).audiences;
         let client = own.client_id.clone();

@@ -1,10 +1,7 @@
-//! Tokens for the tests of this crate.
+//! The token of the local tenant, and a policy that accepts it.
 
 use super::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
-use crate::jwks::testing::TENANT;
-
-pub const NOW: u64 = 1_700_000_000;
-pub const CLIENT: &str = "aaaaaaaa-0000-0000-0000-000000000001";
+pub use local_tenant::sample::{CLIENT, NOW, payload};
 
 pub fn policy() -> Policy {
     Policy {
@@ -20,27 +17,4 @@ pub fn policy() -> Policy {
         reject_bound_as_bearer: false,
         max_bytes: DEFAULT_MAX_BYTES,
     }
-}
-
-/// A good payload with members replaced, added, or, where the value is empty, left out.
-pub fn payload(changes: &[(&str, &str)]) -> String {
-    let mut members = vec![
-        ("aud", format!("\"{CLIENT}\"")),
-        ("iss", format!("\"https://login.microsoftonline.com/{TENANT}/v2.0\"")),
-        ("iat", (NOW - 10).to_string()),
-        ("nbf", (NOW - 10).to_string()),
-        ("exp", (NOW + 3600).to_string()),
-        ("tid", format!("\"{TENANT}\"")),
-        ("oid", "\"user\"".to_owned()),
-        ("scp", "\"access_as_user other\"".to_owned()),
-        ("ver", "\"2.0\"".to_owned()),
-    ];
-    for (name, value) in changes {
-        members.retain(|(own, _)| own != name);
-        if !value.is_empty() {
-            members.push((name, (*value).to_owned()));
-        }
-    }
-    let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", members.join(","))
 }

@@ -154,7 +154,7 @@ mod tests {
         /// RSA-OAEP and A256GCM around a token, for the key B.
         fn encrypt(header: &str, inner: &str) -> String {
             let (content_key, iv) = ([7; 32], [9; 12]);
-            let public = PrivateKey::from_pkcs8_der(RSA_B.pk8()).unwrap().to_public_key();
+            let public = PrivateKey::from_pkcs8_der(&RSA_B.pk8()).unwrap().to_public_key();
             let wrapped = public.oaep_encrypt_with_rng::<sha1::Sha1, _>(&mut Random, &content_key).unwrap();
             let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &content_key).unwrap());
             let (header, mut text) = (b64(header), inner.as_bytes().to_vec());
@@ -165,7 +165,7 @@ mod tests {
 
         fn validator() -> Validator {
             let validator = Validator::new(policy(), 10);
-            let keys = [RSA_A, RSA_B].map(|key| DecryptionKey::new(key.pk8(), Some(key.pk8())).unwrap());
+            let keys = [RSA_A, RSA_B].map(|key| DecryptionKey::new(&key.pk8(), Some(&key.pk8())).unwrap());
             validator.set_decryption_keys(keys.into());
             validator
         }
@@ -193,7 +193,7 @@ mod tests {
         #[test]
         fn a_key_is_chosen_by_its_thumbprint() {
             let named = |key: crate::jwks::testing::TestKey| {
-                let sha1 = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, key.pk8());
+                let sha1 = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &key.pk8());
                 (format!("{sha1:?}").split_once(':').unwrap().1.to_uppercase(), b64(sha1))
             };
             let ((hex_a, x5t_a), (hex_b, x5t_b)) = (named(RSA_A), named(RSA_B));
@@ -258,8 +258,8 @@ mod tests {
         #[test]
         fn only_rsa_keys_decrypt() {
             let of = |der: &[u8]| DecryptionKey::new(der, None).map(|_| ());
-            assert_eq!(of(RSA_A.pk8()), Ok(()));
-            assert_eq!(of(crate::jwks::testing::P256.pk8()), Err(UnusableKey::Malformed));
+            assert_eq!(of(&RSA_A.pk8()), Ok(()));
+            assert_eq!(of(&crate::jwks::testing::P256.pk8()), Err(UnusableKey::Malformed));
             assert_eq!(of(b""), Err(UnusableKey::Malformed));
         }
     }

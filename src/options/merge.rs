@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_token_override_contradicts_a_named_user_but_a_configured_one_yields() {
+    fn a_configured_app_token_yields_to_a_named_user() {
         let id = "5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab";
         let mut api = api();
         api.request_app_token = true;
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_members_of_a_signed_request_that_the_sidecar_writes_are_its_own() {
+    fn callers_cannot_set_the_sidecars_own_pop_members() {
         let api = api();
         let claims = "optionsOverride.AcquireTokenOptions.PopClaims=%7B%22cnf%22:1%7D";
         let scheme = "optionsOverride.AcquireTokenOptions.AuthenticationScheme=pop";

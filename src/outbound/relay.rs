@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_further_header_replaces_the_option_and_never_what_is_reserved() {
+    fn a_custom_header_never_replaces_a_reserved_one() {
         let further = [
             ("Accept", "text/csv"),
             ("Authorization", "Bearer evil"),

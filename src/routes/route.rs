@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_matched_without_regard_to_case_and_to_one_slash_at_the_end() {
+    fn paths_match_in_any_case_with_one_trailing_slash() {
         for (path, endpoint, name) in [
             ("/Validate", Endpoint::Validate, ""),
             ("/validate/", Endpoint::Validate, ""),

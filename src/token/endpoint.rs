@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_token_response_is_a_failure_of_the_service() {
+    fn a_malformed_token_response_is_a_service_failure() {
         for body in [
             "",
             "<html>",

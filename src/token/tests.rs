@@ -157,7 +157,7 @@ fn scopes(list: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn an_application_token_is_asked_for_once_with_exactly_these_fields() {
+fn an_application_token_request_has_exactly_these_fields() {
     let bench = bench(Service::telling());
     let (client, scopes) = (client(registration()), scopes(&["https://graph.microsoft.com/.default"]));
     let wanted = wanted(&client, Subject::Application, &scopes);
@@ -177,7 +177,7 @@ fn an_application_token_is_asked_for_once_with_exactly_these_fields() {
 }
 
 #[test]
-fn an_authority_of_another_kind_is_asked_for_its_token_endpoint_once() {
+fn a_generic_authoritys_token_endpoint_is_discovered_once() {
     const METADATA: &str = "https://login.contoso.example/custom-path/v2.0/.well-known/openid-configuration";
     let asked = |endpoint: &'static str| {
         let bench = bench(Service::new(move |url, _| {
@@ -252,7 +252,7 @@ fn the_legs_of_an_agents_user_are_three_and_cached_each() {
 }
 
 #[test]
-fn everything_that_distinguishes_tokens_distinguishes_cache_entries() {
+fn whatever_tells_tokens_apart_tells_cache_entries_apart() {
     let (own, other) = (client(registration()), client(Registration { section: "Other".into(), ..registration() }));
     let (a, b) = (scopes(&["a"]), scopes(&["b"]));
     let keys =
@@ -302,7 +302,7 @@ fn a_token_that_is_not_bound_as_asked_is_never_passed_on() {
 }
 
 #[test]
-fn a_token_is_renewed_in_the_background_from_its_refresh_time_on() {
+fn a_token_is_renewed_in_the_background_from_refresh_in() {
     let bench = bench(Service::telling());
     let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
     let wanted = wanted(&client, Subject::Application, &scopes);
@@ -366,7 +366,7 @@ fn no_credential_is_named_as_such() {
 }
 
 #[test]
-fn a_session_renews_its_token_with_the_users_token_or_with_what_it_kept() {
+fn a_session_renews_with_the_users_or_the_refresh_token() {
     let bench = bench(Service::new(|_, form| {
         let grant = form["grant_type"].as_str();
         let next = if grant == "refresh_token" { "rt2" } else { "rt1" };

@@ -1,16 +1,12 @@
-//! One tenant's keys, a good token, and every way to spoil it. The keys are those of the local tenant, whose signing and encrypting
-//! was written a second time, so that the sidecar does not judge its own hand.
+//! A tenant's keys and its good token. Both are the local tenant's, whose signing and encrypting is code of its own, so that the
+//! sidecar does not judge its own hand.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
 use entra_sidecar::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
 use local_tenant::keys::SigningKey;
+pub use local_tenant::sample::{CLIENT, NOW, TENANT, b64, jws, payload};
 use serde_json::{Value, json};
 
-pub const NOW: u64 = 1_700_000_000;
-pub const CLIENT: &str = "aaaaaaaa-0000-0000-0000-000000000001";
-pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 pub const OTHER_TENANT: &str = "99999999-2222-3333-4444-555555555555";
 /// The tenant of personal accounts, whose keys stand in the documents of multi-tenant authorities.
 pub const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
@@ -27,10 +23,6 @@ pub struct Case {
 
 pub fn case(reason: impl Into<String>, token: impl Into<String>, code: &'static str) -> Case {
     Case { reason: reason.into(), token: token.into(), code }
-}
-
-pub fn b64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The tenant's keys.
@@ -90,46 +82,9 @@ pub fn policy() -> Policy {
     }
 }
 
-/// The members of a good payload, values as JSON.
-fn members() -> Vec<(String, String)> {
-    [
-        ("aud", format!("\"{CLIENT}\"")),
-        ("iss", format!("\"https://login.microsoftonline.com/{TENANT}/v2.0\"")),
-        ("iat", (NOW - 10).to_string()),
-        ("nbf", (NOW - 10).to_string()),
-        ("exp", (NOW + 3600).to_string()),
-        ("tid", format!("\"{TENANT}\"")),
-        ("oid", "\"user\"".to_owned()),
-        ("scp", "\"access_as_user\"".to_owned()),
-        ("ver", "\"2.0\"".to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
-}
-
-/// A good payload with members replaced or, where the value is empty, left out.
-pub fn payload(changes: &[(&str, &str)]) -> String {
-    let mut members = members();
-    for (name, value) in changes {
-        members.retain(|(own, _)| own != name);
-        if !value.is_empty() {
-            members.push(((*name).to_owned(), (*value).to_owned()));
-        }
-    }
-    let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", members.join(","))
-}
-
 /// A good payload with a text in front of its last brace.
 pub fn payload_and(more: &str) -> String {
     payload(&[]).strip_suffix('}').map(|members| format!("{members}{more}}}")).unwrap()
-}
-
-/// A compact JWS of these very texts, whatever they are.
-pub fn jws(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
-    let input = format!("{}.{}", b64(header), b64(payload));
-    let signature = b64(sign(input.as_bytes()));
-    format!("{input}.{signature}")
 }
 
 /// Truly signed by the tenant's RSA key, so that only what is in it can be wrong.

@@ -4,8 +4,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use entra_sidecar::http::{Limits, Waker};
+use local_tenant::client::{Client, PATIENCE, eventually};
 
-use crate::support::{PATIENCE, eventually, limits, start};
+use crate::support::{limits, start};
 
 #[test]
 fn a_server_without_connections_ends_at_once() {
@@ -35,10 +36,10 @@ fn requests_in_flight_finish_and_idle_connections_end() {
     eventually("nobody can connect", || TcpStream::connect(server.address).is_err());
 
     let answer = idle.get("/health").answer();
-    assert_eq!((answer.status, answer.field("Connection")), (200, Some("close")), "still usable");
+    assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")), "still usable");
     assert!(idle.ends());
     let answer = partial.send("dy").answer();
-    assert_eq!((answer.body.as_str(), answer.field("Connection")), ("PUT /  127.0.0.1 body", Some("close")));
+    assert_eq!((answer.body.as_str(), answer.header("Connection")), ("PUT /  127.0.0.1 body", Some("close")));
     server.script.take_wakers().iter().for_each(Waker::wake);
     assert_eq!(parked.answer().body, "woken p");
     server.script.release();
@@ -80,7 +81,7 @@ fn idle_connections_do_not_hold_up_the_end() {
     let begun = Instant::now();
     assert!(server.end());
     assert!(begun.elapsed() < PATIENCE);
-    assert!(clients.iter_mut().all(crate::support::Client::ends));
+    assert!(clients.iter_mut().all(Client::ends));
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::io::{ErrorKind, Write};
 
 use entra_sidecar::http::Limits;
+use local_tenant::client::{Client, eventually};
 
-use crate::support::{Client, allow_many_descriptors, eventually, limits, start};
+use crate::support::{allow_many_descriptors, limits, start};
 
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
-fn malformed_requests_get_one_answer_and_nothing_behind_them_is_read() {
+fn a_malformed_request_gets_one_answer_and_ends_the_connection() {
     let server = start(&limits());
     for request in [
         "GET /\r\n\r\n",
@@ -33,7 +34,7 @@ fn malformed_requests_get_one_answer_and_nothing_behind_them_is_read() {
     ] {
         let mut client = server.client();
         let answer = client.send(format!("{request}{NEXT}")).answer();
-        assert_eq!((answer.status, answer.field("Connection")), (400, Some("close")), "{request:?}");
+        assert_eq!((answer.status, answer.header("Connection")), (400, Some("close")), "{request:?}");
         assert!(client.ends(), "{request:?}");
     }
     assert_eq!(server.script.calls(), 0);

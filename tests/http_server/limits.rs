@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use entra_sidecar::http::Limits;
+use local_tenant::client::{Client, eventually};
 
-use crate::support::{Client, eventually, limits, start};
+use crate::support::{limits, start};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -20,7 +21,7 @@ fn a_head_may_be_as_long_as_the_limit() {
     for (bytes, status) in [(999, 200), (1000, 200), (1001, 431), (100_000, 431)] {
         let answer = server.client().send(padded(bytes)).answer();
         assert_eq!(answer.status, status, "{bytes} bytes");
-        assert_eq!(answer.field("Connection"), (status != 200).then_some("close"));
+        assert_eq!(answer.header("Connection"), (status != 200).then_some("close"));
     }
 }
 
@@ -86,7 +87,7 @@ fn a_body_may_take_long_but_not_stand_still() {
     {
         let mut client = server.client();
         let answer = client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{start}")).answer();
-        assert_eq!((answer.status, answer.field("Connection")), (408, Some("close")), "{start}");
+        assert_eq!((answer.status, answer.header("Connection")), (408, Some("close")), "{start}");
         assert!(client.ends());
     }
 }
@@ -232,13 +233,13 @@ fn a_refused_body_is_neither_invited_nor_read() {
         let mut client = server.client();
         client.send(format!("PUT /refuse HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: 1000000\r\n\r\n"));
         let answer = client.answer();
-        assert_eq!((answer.status, answer.field("Connection")), (403, Some("close")));
+        assert_eq!((answer.status, answer.header("Connection")), (403, Some("close")));
     }
     let mut client = server.client();
     let whole = "PUT /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
     for _ in 0..2 {
         let answer = client.send(whole).answer();
-        assert_eq!((answer.status, answer.field("Connection")), (403, None), "its body was here already");
+        assert_eq!((answer.status, answer.header("Connection")), (403, None), "its body was here already");
     }
 }
 

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use entra_sidecar::config::Listen;
+use local_tenant::client::eventually;
 
-use crate::support::{eventually, limits, start, start_on};
+use crate::support::{limits, start, start_on};
 
 #[test]
 fn a_connection_serves_one_request_after_the_other() {
@@ -14,7 +15,7 @@ fn a_connection_serves_one_request_after_the_other() {
     for n in 0..100 {
         let answer = client.get(&format!("/a?{n}")).answer();
         assert_eq!((answer.status, &answer.body), (200, &format!("GET /a {n} 127.0.0.1 ")));
-        assert_eq!(answer.field("Connection"), None);
+        assert_eq!(answer.header("Connection"), None);
     }
     assert!(server.end());
 }
@@ -25,9 +26,9 @@ fn every_answer_has_its_fields() {
     let mut client = server.client();
     for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
         let answer = client.send(request).answer();
-        assert!(answer.field("Date").unwrap().ends_with(" GMT"));
-        assert_eq!(answer.field("X-Content-Type-Options"), Some("nosniff"));
-        assert_eq!(answer.field("Server"), None);
+        assert!(answer.header("Date").unwrap().ends_with(" GMT"));
+        assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"));
+        assert_eq!(answer.header("Server"), None);
     }
 }
 
@@ -36,7 +37,7 @@ fn head_gets_the_length_and_not_the_body() {
     let server = start(&limits());
     let mut client = server.client();
     let answer = client.send("HEAD /big/70000 HTTP/1.1\r\nHost: a\r\n\r\n").answer_to_head();
-    assert_eq!((answer.status, answer.field("Content-Length")), (200, Some("70000")));
+    assert_eq!((answer.status, answer.header("Content-Length")), (200, Some("70000")));
     assert_eq!(client.get("/next").answer().body, "GET /next  127.0.0.1 ");
 }
 
@@ -108,7 +109,7 @@ fn the_connection_ends_when_either_side_says_so() {
     ] {
         let mut client = server.client();
         let answer = client.send(request).answer();
-        assert_eq!(answer.field("Connection"), Some(connection), "{request}");
+        assert_eq!(answer.header("Connection"), Some(connection), "{request}");
         assert!(client.ends(), "{request}");
     }
 }
@@ -129,7 +130,7 @@ fn http_1_0_keeps_the_connection_when_asked() {
     let mut client = server.client();
     for _ in 0..2 {
         let answer = client.send("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").answer();
-        assert_eq!(answer.field("Connection"), Some("keep-alive"));
+        assert_eq!(answer.header("Connection"), Some("keep-alive"));
     }
 }
 

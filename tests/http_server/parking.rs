@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use entra_sidecar::config::Listen;
 use entra_sidecar::http::{Cause, Handler, Limits, Outcome, Refusal, Reply, Request, Resumed, Server, Waker};
+use local_tenant::client::{Client, eventually};
 
-use crate::support::{Client, NEVER, allow_many_descriptors, budget, eventually, limits, start, text};
+use crate::support::{NEVER, allow_many_descriptors, budget, limits, start, text};
 
 #[test]
 fn a_thousand_parked_requests_hold_no_worker() {

@@ -1,10 +1,9 @@
-//! A server with a handler that does what the path says, and a client that sees every byte.
+//! A server with a handler that does what the path says.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -16,9 +15,8 @@ use entra_sidecar::http::{
 };
 use entra_sidecar::memory::BodyMemory;
 use entra_sidecar::turns::{Bounds, Lane, Turns};
+use local_tenant::client::Client;
 
-/// Longer than anything takes; reached by failing tests alone.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The server's own deadlines, where they are not what is tested: no test waits that long, so none passes by them.
 pub const NEVER: Duration = Duration::from_secs(90);
 
@@ -205,100 +203,4 @@ pub fn allow_many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-}
-
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-pub struct Client {
-    pub stream: TcpStream,
-    ahead: Vec<u8>,
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.head.split("\r\n").skip(1).find_map(|line| {
-            let (own, value) = line.split_once(": ")?;
-            own.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-}
-
-impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, ahead: Vec::new() }
-    }
-
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.stream.write_all(bytes.as_ref()).unwrap();
-        self
-    }
-
-    pub fn get(&mut self, target: &str) -> &mut Self {
-        self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-    }
-
-    /// One more piece of what arrives: whether there was one before the end.
-    fn more(&mut self) -> bool {
-        let mut piece = [0; 16 * 1024];
-        match self.stream.read(&mut piece) {
-            Ok(0) => false,
-            Ok(bytes) => {
-                self.ahead.extend_from_slice(&piece[..bytes]);
-                true
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset) => false,
-            Err(error) => panic!("no answer: {error}"),
-        }
-    }
-
-    /// The head of an answer, its empty line removed.
-    pub fn head(&mut self) -> String {
-        loop {
-            if let Some(end) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = self.ahead.drain(..end + 4).collect::<Vec<_>>();
-                return String::from_utf8(head[..end].to_vec()).unwrap();
-            }
-            assert!(self.more(), "the connection ended with {:?}", String::from_utf8_lossy(&self.ahead));
-        }
-    }
-
-    pub fn answer(&mut self) -> Answer {
-        let mut answer = self.answer_to_head();
-        let length: usize = answer.field("Content-Length").map_or(0, |length| length.parse().unwrap());
-        while self.ahead.len() < length {
-            assert!(self.more(), "the body ended after {} of {length} bytes", self.ahead.len());
-        }
-        answer.body = String::from_utf8(self.ahead.drain(..length).collect()).unwrap();
-        answer
-    }
-
-    /// An answer that comes without the body that it announces.
-    pub fn answer_to_head(&mut self) -> Answer {
-        let head = self.head();
-        let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
-        Answer { status, head, body: String::new() }
-    }
-
-    /// Whether the connection ends and nothing comes before that.
-    pub fn ends(&mut self) -> bool {
-        while self.more() {}
-        self.ahead.is_empty()
-    }
 }

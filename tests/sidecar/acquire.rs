@@ -1,10 +1,10 @@
-//! `/AuthorizationHeader*`: contract sections 4, 5 and 6.
+//! `/AuthorizationHeader*`: see docs/endpoints.md.
 
 use local_tenant::directory::{AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, TENANT_ID, USER_IDENTITY_CLIENT_ID};
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::json;
 
-use super::support::{Request, Scene, claims};
+use super::support::{Request, Scene, Sidecar, claims};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 const DOWN: &str = "/AuthorizationHeader/Down";
@@ -22,7 +22,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn an_application_token_is_asked_for_once_with_these_fields_alone() {
+fn an_application_token_is_requested_once_with_these_fields() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let first = sidecar.get(APP).token();
@@ -45,7 +45,7 @@ fn an_application_token_is_asked_for_once_with_these_fields_alone() {
 }
 
 #[test]
-fn on_behalf_of_presents_the_callers_token_and_is_cached_for_that_token() {
+fn on_behalf_of_tokens_are_cached_for_the_callers_token() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let (alice, again) = (scene.user("alice"), scene.user("alice"));
@@ -67,7 +67,7 @@ fn on_behalf_of_presents_the_callers_token_and_is_cached_for_that_token() {
 }
 
 #[test]
-fn a_refusal_keeps_the_originals_words_and_is_remembered_for_a_moment() {
+fn a_refusal_is_remembered_for_a_moment_in_entras_words() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let token = scene.user("mfa");
@@ -83,7 +83,7 @@ fn a_refusal_keeps_the_originals_words_and_is_remembered_for_a_moment() {
 }
 
 #[test]
-fn a_failing_service_is_asked_twice_and_then_said_to_be_unavailable() {
+fn a_failing_service_is_asked_twice_and_then_unavailable() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let failing = |times| Fault::times(Kind::Token, times, Action::Answer(Box::new(Answer::status(503))));
@@ -200,7 +200,7 @@ fn a_session_belongs_to_the_user_who_started_it() {
 }
 
 #[test]
-fn a_token_is_bound_to_the_callers_key_or_signed_for_with_our_own() {
+fn a_token_is_bound_to_the_callers_key_or_our_own() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let req_cnf = "eyJraWQiOiJOemJMc1hoOHVEQ2NkLTZNTndYRjRXXzdub1dYRlpBZkhreFpzUkdDOVhzIn0";
@@ -225,7 +225,7 @@ fn app_only_callers_cannot_be_acted_for() {
 }
 
 #[test]
-fn without_a_user_the_application_acts_only_where_the_operator_says_so() {
+fn without_a_user_the_application_acts_only_where_allowed() {
     let scene = Scene::new().with("DownstreamApis:Down:Scopes", "api://downstream/.default");
     let response = scene.start().with_keys().get(DOWN).expect(401);
     assert_eq!(response.header("WWW-Authenticate"), Some("Bearer"));
@@ -252,16 +252,23 @@ fn a_certificate_signs_the_assertion_that_the_tenant_verifies() {
     assert!(request.field("client_assertion").is_some() && request.field("client_secret").is_none());
 }
 
-#[test]
-fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
+const MACHINE: &str = "/AuthorizationHeaderUnauthenticated/Machine";
+
+/// With an API whose tokens come from a managed identity.
+fn with_machine() -> (Scene, Sidecar) {
     let scene = Scene::new().with("DownstreamApis:Machine:Scopes", "api://downstream/.default").with(
         "DownstreamApis:Machine:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId",
         USER_IDENTITY_CLIENT_ID,
     );
     let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.tenant.base_url())]);
-    let target = "/AuthorizationHeaderUnauthenticated/Machine";
-    let first = sidecar.get(target).token();
-    assert_eq!(sidecar.get(target).token(), first);
+    (scene, sidecar)
+}
+
+#[test]
+fn a_managed_identity_is_asked_once_at_the_hosts_endpoint() {
+    let (scene, sidecar) = with_machine();
+    let first = sidecar.get(MACHINE).token();
+    assert_eq!(sidecar.get(MACHINE).token(), first);
     let requests = scene.tenant.journal().of(Kind::ManagedIdentity);
     assert_eq!((requests.len(), scene.tenant.journal().count(Kind::Token)), (1, 0));
     let request = &requests[0].request;
@@ -269,17 +276,28 @@ fn a_managed_identity_is_asked_at_the_machines_own_endpoint_once() {
     assert_eq!(request.header("metadata"), Some("true"));
     assert_eq!(request.query_value("resource").as_deref(), Some("api://downstream"));
     assert_eq!(request.query_value("client_id").as_deref(), Some(USER_IDENTITY_CLIENT_ID));
+}
+
+#[test]
+fn an_unknown_managed_identity_is_500() {
+    let (_scene, sidecar) = with_machine();
     let unknown = format!(
-        "{target}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=99999999-0000-4000-8000-000000000000"
+        "{MACHINE}?optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=99999999-0000-4000-8000-000000000000"
     );
     let body = sidecar.get(&unknown).expect(500).json();
     assert_eq!(body["extensions"]["errorCode"], "managed_identity_request_failed", "{body}");
-    // Its tokens are bound to no key, and none of them passes as one that is.
-    sidecar.get(&format!("{target}?optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP")).expect(500);
-    scene.tenant.fail(Fault::always(
-        Kind::ManagedIdentity,
-        Action::Answer(Box::new(Answer::status(429).header("Retry-After", "60"))),
-    ));
-    let system = format!("{target}?optionsOverride.Scopes=https://graph.microsoft.com/.default");
-    sidecar.get(&system).expect(503);
+}
+
+#[test]
+fn a_managed_identitys_token_is_bound_to_no_key() {
+    let (_scene, sidecar) = with_machine();
+    sidecar.get(&format!("{MACHINE}?optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP")).expect(500);
+}
+
+#[test]
+fn a_throttled_managed_identity_is_503() {
+    let (scene, sidecar) = with_machine();
+    let throttled = Answer::status(429).header("Retry-After", "60");
+    scene.tenant.fail(Fault::always(Kind::ManagedIdentity, Action::Answer(Box::new(throttled))));
+    sidecar.get(MACHINE).expect(503);
 }

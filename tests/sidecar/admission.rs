@@ -1,8 +1,6 @@
-//! Who may call: contract section 8; and the shape of answers to what nobody may ask.
+//! Who may call, and the answers to requests that are refused before their token is read (docs/endpoints.md, SECURITY.md).
 
-use std::io::{Read, Write};
-
-use super::support::{Request, Scene, connect, eventually};
+use super::support::{Client, Request, Scene, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -109,7 +107,7 @@ fn wider_callers_get_no_overrides_on_unauthenticated_endpoints() {
 }
 
 #[test]
-fn overrides_that_are_not_allowed_are_refused_rather_than_ignored() {
+fn forbidden_overrides_are_refused_not_ignored() {
     let scene = Scene::new().with("Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated", "false");
     let sidecar = scene.start();
     sidecar.get(APP).expect(200);
@@ -137,18 +135,16 @@ fn ambiguous_framing_is_refused_once_and_the_connection_closed() {
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n",
         "GET /Validate HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
     ] {
-        let mut stream = connect(sidecar.address);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-        assert!(answer.contains("application/problem+json"));
+        let mut client = Client::connect(sidecar.address);
+        let answer = client.send(request).answer();
+        assert_eq!(answer.status, 400, "{request:?}: {}", answer.body);
+        assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
+        assert!(client.ends(), "{request:?}");
     }
 }
 
 #[test]
-fn what_is_refused_before_it_is_a_request_has_an_id_and_its_line_in_the_log() {
+fn a_refusal_before_parsing_has_an_id_and_a_log_line() {
     let scene = Scene::new().with("Sidecar:Limits:RequestBodyBytes", "10");
     let sidecar = scene.start();
     let id = "11112222-3333-4444-5555-666677778888";

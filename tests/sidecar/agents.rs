@@ -1,4 +1,5 @@
-//! Agent identities: contract section 6, protocol page sections 4 and 13.4.
+//! Agent identities: docs/scenarios.md, "Agents", and
+//! <https://learn.microsoft.com/entra/agent-id/agent-oauth-protocols>.
 
 use local_tenant::directory::{
     AGENT_ID, APP_ID, OTHER_AGENT_ID, OTHER_APP_ID, OTHER_TENANT_DOMAIN, OTHER_TENANT_ID, TENANT_DOMAIN, TENANT_ID,
@@ -39,12 +40,10 @@ fn mailbox(user: &str) -> (&'static str, &str) {
 }
 
 #[test]
-fn an_autonomous_agent_costs_two_requests_however_it_is_asked_for() {
+fn an_autonomous_agent_costs_two_requests() {
     let scene = Scene::new();
-    let sidecar = scene.start().with_keys();
-    let agent = format!("AgentIdentity={AGENT_ID}");
-    let token = sidecar.get(&format!("{APP}?{agent}")).token();
-    let content = claims(&token);
+    let sidecar = scene.start();
+    let content = claims(&sidecar.get(&format!("{APP}?AgentIdentity={AGENT_ID}")).token());
     assert_eq!((&content["azp"], &content["xms_par_app_azp"]), (&json!(AGENT_ID), &json!(APP_ID)));
     assert_eq!((&content["idtyp"], content.get("cnf")), (&json!("app"), None));
 
@@ -60,8 +59,15 @@ fn an_autonomous_agent_costs_two_requests_however_it_is_asked_for() {
         ("client_info", "2"),
     ];
     is_exactly(&sent[1], &fields, &[]);
+}
 
-    // A configured or asked-for application token, or an application as the caller: the same token.
+/// A configured or asked-for application token, or an application as the caller.
+#[test]
+fn every_way_to_ask_for_an_autonomous_agent_gives_one_token() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let agent = format!("AgentIdentity={AGENT_ID}");
+    let token = sidecar.get(&format!("{APP}?{agent}")).token();
     let (alice, other_app) = (scene.user("alice"), scene.tenant.mint_app(OTHER_APP_ID).token());
     let default = "optionsOverride.Scopes=api://downstream/.default";
     for (caller, target) in [
@@ -73,14 +79,30 @@ fn an_autonomous_agent_costs_two_requests_however_it_is_asked_for() {
         assert_eq!(sidecar.get_as(caller, &target).token(), token, "{target}");
     }
     assert_eq!(requests(&scene.tenant).len(), 2);
+}
 
-    // Another API needs one request, another agent both, and the application has a token of its own.
+#[test]
+fn another_api_costs_an_agent_one_request_and_another_agent_two() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    let agent = format!("{APP}?AgentIdentity={AGENT_ID}");
+    let token = sidecar.get(&agent).token();
     let graph = "optionsOverride.Scopes=https://graph.microsoft.com/.default";
-    assert_ne!(sidecar.get(&format!("{APP}?{agent}&{graph}")).token(), token);
+    assert_ne!(sidecar.get(&format!("{agent}&{graph}")).token(), token);
     assert_eq!(requests(&scene.tenant).len(), 3);
     let other = claims(&sidecar.get(&format!("{APP}?AgentIdentity={OTHER_AGENT_ID}")).token());
     assert_eq!((&other["azp"], requests(&scene.tenant).len()), (&json!(OTHER_AGENT_ID), 5));
-    assert_eq!(claims(&sidecar.get(APP).token())["azp"], APP_ID);
+}
+
+#[test]
+fn an_application_and_its_agents_have_tokens_of_their_own() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let alice = scene.user("alice");
+    for (query, expected) in [(String::new(), APP_ID), (format!("?AgentIdentity={AGENT_ID}"), AGENT_ID)] {
+        assert_eq!(claims(&sidecar.get(&format!("{APP}{query}")).token())["azp"], expected);
+        assert_eq!(claims(&sidecar.get_as(&alice, &format!("{DOWN}{query}")).token())["azp"], expected);
+    }
 }
 
 #[test]
@@ -88,7 +110,7 @@ fn an_agent_acts_for_the_callers_user_with_the_callers_token() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let target = format!("{DOWN}?AgentIdentity={AGENT_ID}");
-    let (alice, again, bob) = (scene.user("alice"), scene.user("alice"), scene.user("bob"));
+    let alice = scene.user("alice");
     let token = sidecar.get_as(&alice, &target).token();
     assert_eq!(sidecar.get_as(&alice, &target).token(), token);
     let content = claims(&token);
@@ -109,76 +131,109 @@ fn an_agent_acts_for_the_callers_user_with_the_callers_token() {
     ];
     let anchor = format!("oid:{}@{TENANT_ID}", claims(&alice)["oid"].as_str().unwrap());
     is_exactly(&sent[1], &fields, &[mailbox(&anchor)]);
-
-    // Another user, or another token of the same one: the exchange token is there already.
-    assert_eq!(claims(&sidecar.get_as(&bob, &target).token())["name"], "bob");
-    assert_ne!(sidecar.get_as(&again, &target).token(), token);
-    assert_eq!(requests(&scene.tenant).len(), 4);
-    // Without the agent it is another token, though of the same user.
-    assert_eq!(claims(&sidecar.get_as(&alice, DOWN).token())["azp"], APP_ID);
 }
 
 #[test]
-fn an_agents_account_costs_three_requests_and_a_second_name_for_it_one() {
+fn an_agents_exchange_token_serves_every_user() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
-    let by_name = format!("{OPEN}?AgentIdentity={AGENT_ID}&AgentUsername={ACCOUNT}");
-    let token = sidecar.get(&by_name).token();
-    assert_eq!(sidecar.get(&by_name).token(), token);
+    let target = format!("{DOWN}?AgentIdentity={AGENT_ID}");
+    let token = sidecar.get_as(&scene.user("alice"), &target).token();
+    assert_eq!(claims(&sidecar.get_as(&scene.user("bob"), &target).token())["name"], "bob");
+    assert_ne!(sidecar.get_as(&scene.user("alice"), &target).token(), token, "another token of the same user");
+    assert_eq!(requests(&scene.tenant).len(), 4, "each of the three costs one request beside the exchange token's");
+}
+
+/// The account by its name, and by its object id.
+fn by_name() -> String {
+    account(AGENT_ID, ACCOUNT)
+}
+
+fn by_id(id: &str) -> String {
+    format!("{OPEN}?AgentIdentity={AGENT_ID}&AgentUserId={id}")
+}
+
+/// The request for the account's token, after those for T1 and T2.
+#[track_caller]
+fn is_last_leg(sent: &Record, account: (&str, &str), anchor: &str) {
+    let fields = [
+        ("client_id", AGENT_ID),
+        ASSERTION_TYPE,
+        ("client_assertion", t1(sent)),
+        USER_SCOPE,
+        ("client_info", "1"),
+        ("grant_type", "user_fic"),
+        ("user_federated_identity_credential", t2(sent)),
+        account,
+    ];
+    is_exactly(sent, &fields, &[mailbox(anchor)]);
+}
+
+#[test]
+fn an_agents_account_costs_three_requests() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    let token = sidecar.get(&by_name()).token();
+    assert_eq!(sidecar.get(&by_name()).token(), token);
     let content = claims(&token);
     assert_eq!((&content["azp"], &content["oid"]), (&json!(AGENT_ID), &json!(ACCOUNT_ID)));
-    // The caller's own token has no part in it, nor has a configured application token.
-    let authenticated = by_name.replace("Unauthenticated", "");
-    assert_eq!(sidecar.get_as(&scene.user("alice"), &authenticated).token(), token);
-    let configured = by_name.replace("/Down?", "/App?optionsOverride.Scopes=api://downstream/read&");
-    assert_eq!(sidecar.get(&configured).token(), token);
 
     let sent = requests(&scene.tenant);
     assert_eq!(sent.len(), 3);
     is_exactly(&sent[0], &t1_fields(), &[]);
-    let assertion = ("client_assertion", t1(&sent[1]));
     let fields = [
         ("client_id", AGENT_ID),
         ASSERTION_TYPE,
-        assertion,
+        ("client_assertion", t1(&sent[1])),
         ("scope", "api://AzureADTokenExchange/.default"),
         ("grant_type", "client_credentials"),
         ("client_info", "2"),
     ];
     is_exactly(&sent[1], &fields, &[]);
-    let last_leg = |account| {
-        [
-            ("client_id", AGENT_ID),
-            ASSERTION_TYPE,
-            assertion,
-            USER_SCOPE,
-            ("client_info", "1"),
-            ("grant_type", "user_fic"),
-            ("user_federated_identity_credential", t2(&sent[2])),
-            account,
-        ]
-    };
-    is_exactly(&sent[2], &last_leg(("username", ACCOUNT)), &[mailbox(&format!("upn:{ACCOUNT}"))]);
+    is_last_leg(&sent[2], ("username", ACCOUNT), &format!("upn:{ACCOUNT}"));
+    assert_eq!(t1(&sent[2]), t1(&sent[1]));
+}
 
-    // Any spelling of the object id is one id, and goes out with dashes in lower case.
+/// The caller's own token has no part in it, nor has a configured application token.
+#[test]
+fn an_agents_account_is_one_account_whoever_calls() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let token = sidecar.get(&by_name()).token();
+    let authenticated = by_name().replace("Unauthenticated", "");
+    assert_eq!(sidecar.get_as(&scene.user("alice"), &authenticated).token(), token);
+    let configured = by_name().replace("/Down?", "/App?optionsOverride.Scopes=api://downstream/read&");
+    assert_eq!(sidecar.get(&configured).token(), token);
+    assert_eq!(requests(&scene.tenant).len(), 3);
+}
+
+/// It goes out with dashes in lower case.
+#[test]
+fn an_object_id_is_one_id_in_every_spelling() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    sidecar.get(&by_name()).expect(200);
     for id in [ACCOUNT_ID.to_owned(), ACCOUNT_ID.replace('-', "").to_uppercase(), format!("%7B{ACCOUNT_ID}%7D")] {
-        let by_id = format!("{OPEN}?AgentIdentity={AGENT_ID}&AgentUserId={id}");
-        assert_eq!(claims(&sidecar.get(&by_id).token())["oid"], ACCOUNT_ID);
+        assert_eq!(claims(&sidecar.get(&by_id(&id)).token())["oid"], ACCOUNT_ID);
     }
-    assert_eq!(requests(&scene.tenant).len(), 4);
-    let anchor = format!("oid:{ACCOUNT_ID}@{TENANT_ID}");
-    is_exactly(&last(&scene.tenant), &last_leg(("user_id", ACCOUNT_ID)), &[mailbox(&anchor)]);
+    assert_eq!(requests(&scene.tenant).len(), 4, "a second name for the account costs the last leg alone");
+    is_last_leg(&last(&scene.tenant), ("user_id", ACCOUNT_ID), &format!("oid:{ACCOUNT_ID}@{TENANT_ID}"));
+}
 
-    // The exchange tokens outlive a forced renewal.
-    let forced = sidecar.get(&format!("{by_name}&{}", acquire("ForceRefresh", "true"))).token();
+#[test]
+fn the_exchange_tokens_outlive_a_forced_renewal() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    let token = sidecar.get(&by_name()).token();
+    let forced = sidecar.get(&format!("{}&{}", by_name(), acquire("ForceRefresh", "true"))).token();
     assert_ne!(forced, token);
-    assert_eq!(sidecar.get(&by_name).token(), forced);
-    assert_eq!(requests(&scene.tenant).len(), 5);
+    assert_eq!(sidecar.get(&by_name()).token(), forced);
+    assert_eq!(requests(&scene.tenant).len(), 4);
 }
 
 #[test]
 fn whom_an_agent_is_to_be_is_settled_before_anybody_is_asked() {
-    let scene = Scene::new().with("Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated", "false");
+    let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let alice = scene.user("alice");
     let agent = format!("AgentIdentity={AGENT_ID}");
@@ -214,16 +269,24 @@ fn whom_an_agent_is_to_be_is_settled_before_anybody_is_asked() {
     ] {
         sidecar.get_as(&alice, &format!("{DOWN}?{query}")).expect(400);
     }
-    // Where agents are switched off, nobody gets the application's own token instead.
-    let detail =
-        sidecar.get(&format!("/DownstreamApiUnauthenticated/App?{agent}")).expect(403).json()["detail"].clone();
-    assert!(detail.as_str().unwrap().contains("Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated"), "{detail}");
+    let journal = scene.tenant.journal();
+    assert_eq!((journal.count(Kind::Token), journal.count(Kind::Downstream)), (0, 0));
+}
+
+/// The application's own token is no substitute.
+#[test]
+fn where_agents_are_switched_off_they_are_refused() {
+    let switch = "Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated";
+    let scene = Scene::new().with(switch, "false");
+    let refused = scene.start().get(&format!("/DownstreamApiUnauthenticated/App?AgentIdentity={AGENT_ID}")).expect(403);
+    let detail = refused.json()["detail"].clone();
+    assert!(detail.as_str().unwrap().contains(switch), "{detail}");
     let journal = scene.tenant.journal();
     assert_eq!((journal.count(Kind::Token), journal.count(Kind::Downstream)), (0, 0));
 }
 
 #[test]
-fn a_tenant_that_is_asked_for_is_asked_on_every_leg_and_has_tokens_of_its_own() {
+fn a_requested_tenant_is_asked_on_every_leg() {
     let scene = Scene::new();
     let sidecar = scene.start();
     let autonomous = format!("{APP}?AgentIdentity={AGENT_ID}");
@@ -244,31 +307,47 @@ fn a_tenant_that_is_asked_for_is_asked_on_every_leg_and_has_tokens_of_its_own() 
             assert_eq!(request.request.path, format!("/{OTHER_TENANT_ID}/oauth2/v2.0/token"));
         }
     }
-    // A domain is its own name for a tenant: all legs again.
+}
+
+/// All legs go to it, whatever is known of the tenant by its id.
+#[test]
+fn a_domain_is_asked_on_every_leg() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    let in_tenant = |tenant: &str| format!("{}&{}", by_name(), acquire("Tenant", tenant));
+    sidecar.get(&in_tenant(OTHER_TENANT_ID)).expect(200);
     let before = requests(&scene.tenant).len();
-    assert_eq!(claims(&elsewhere(&account, OTHER_TENANT_DOMAIN))["tid"], OTHER_TENANT_ID);
+    assert_eq!(claims(&sidecar.get(&in_tenant(OTHER_TENANT_DOMAIN)).token())["tid"], OTHER_TENANT_ID);
     let sent = requests(&scene.tenant).split_off(before);
     assert_eq!(sent.len(), 3);
-    let mut t1 = t1_fields();
-    is_exactly_in(&sent[0], OTHER_TENANT_DOMAIN, &t1, &[]);
+    is_exactly_in(&sent[0], OTHER_TENANT_DOMAIN, &t1_fields(), &[]);
     assert!(sent.iter().all(|sent| sent.request.path == format!("/{OTHER_TENANT_DOMAIN}/oauth2/v2.0/token")));
     assert_eq!(sent[2].request.header("x-anchormailbox"), Some(format!("upn:{ACCOUNT}").as_str()));
-
-    let sidecar = scene.start().with_keys();
-    let before = requests(&scene.tenant).len();
-    let target = format!("{DOWN}?AgentIdentity={AGENT_ID}&{}", acquire("Tenant", TENANT_DOMAIN));
-    sidecar.get_as(&scene.user("alice"), &target).expect(200);
-    let sent = requests(&scene.tenant).split_off(before);
-    t1.sort_unstable();
-    is_exactly_in(&sent[0], TENANT_DOMAIN, &t1, &[]);
-    assert_eq!(sent[1].request.path, format!("/{TENANT_DOMAIN}/oauth2/v2.0/token"));
-    for tenant in ["common", "organizations"] {
-        sidecar.get(&format!("{autonomous}&{}", acquire("Tenant", tenant))).expect(400);
-    }
 }
 
 #[test]
-fn claims_go_with_the_last_leg_and_capabilities_with_the_blueprints() {
+fn a_users_agent_is_asked_for_in_the_requested_tenant() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let target = format!("{DOWN}?AgentIdentity={AGENT_ID}&{}", acquire("Tenant", TENANT_DOMAIN));
+    sidecar.get_as(&scene.user("alice"), &target).expect(200);
+    let sent = requests(&scene.tenant);
+    is_exactly_in(&sent[0], TENANT_DOMAIN, &t1_fields(), &[]);
+    assert_eq!(sent[1].request.path, format!("/{TENANT_DOMAIN}/oauth2/v2.0/token"));
+}
+
+#[test]
+fn an_agent_needs_one_tenant() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    for tenant in ["common", "organizations"] {
+        sidecar.get(&format!("{APP}?AgentIdentity={AGENT_ID}&{}", acquire("Tenant", tenant))).expect(400);
+    }
+    assert_eq!(requests(&scene.tenant).len(), 0);
+}
+
+#[test]
+fn claims_go_with_the_last_leg_only() {
     let demand = r#"{"access_token":{"nbf":{"essential":true,"value":"1700000000"}}}"#;
     let capabilities = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     for (target, legs) in [
@@ -310,15 +389,17 @@ fn a_challenge_to_an_agent_is_met_on_its_last_leg() {
     assert_eq!(demanded, [false, false, false, true]);
 }
 
+fn account(agent: &str, name: &str) -> String {
+    format!("{OPEN}?AgentIdentity={agent}&AgentUsername={name}")
+}
+
 #[test]
 fn a_leg_that_is_refused_is_told_and_the_others_are_kept() {
     let scene = Scene::new();
-    let sidecar = scene.start();
     let refusal = |leg: &str| {
         let body = json!({"error": "invalid_grant", "error_description": format!("AADSTS50034: leg {leg}")});
         Action::Answer(Box::new(Answer::json(400, &body)))
     };
-    let account = |agent: &str, name: &str| format!("{OPEN}?AgentIdentity={agent}&AgentUsername={name}");
     for (leg, (field, value), legs) in [
         ("1", ("fmi_path", AGENT_ID), 1),
         ("2", ("scope", "api://AzureADTokenExchange/.default"), 2),
@@ -339,12 +420,22 @@ fn a_leg_that_is_refused_is_told_and_the_others_are_kept() {
         assert_eq!(requests(&scene.tenant).len() - before, legs, "remembered, not asked again");
         sidecar.get(&account(OTHER_AGENT_ID, OTHER_ACCOUNT)).expect(200);
     }
-    // Entra's own refusals: an agent of nobody's, and an account of another agent's.
+}
+
+/// An agent of nobody's, and an account of another agent's.
+#[test]
+fn entras_refusals_of_an_agent_are_told() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
     let stranger = sidecar.get(&format!("{APP}?AgentIdentity={OTHER_APP_ID}")).expect(500).json();
     assert_eq!(stranger["extensions"]["errorCode"], "invalid_client", "{stranger}");
     let foreign = sidecar.get(&account(AGENT_ID, OTHER_ACCOUNT)).expect(500).json();
     assert_eq!(foreign["extensions"]["errorCodes"], json!([82_004]), "{foreign}");
-    // A leg that fails for a passing reason makes the whole 503.
+}
+
+#[test]
+fn a_leg_that_fails_for_now_makes_the_whole_503() {
+    let scene = Scene::new();
     let down = Answer::status(503).header("Retry-After", "60");
     let fault = Fault::always(Kind::Token, Action::Answer(Box::new(down)));
     scene.tenant.fail(fault.with_field("fmi_path", AGENT_ID));
@@ -370,7 +461,7 @@ fn one_correlation_id_goes_with_every_leg() {
 }
 
 #[test]
-fn without_a_user_the_agent_acts_only_where_the_operator_says_so() {
+fn without_a_user_the_agent_acts_only_where_allowed() {
     let agent = format!("{DOWN}?AgentIdentity={AGENT_ID}&optionsOverride.Scopes=api://downstream/.default");
     let scene = Scene::new();
     scene.start().with_keys().get(&agent).expect(401);

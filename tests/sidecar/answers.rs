@@ -1,4 +1,4 @@
-//! Token responses that are not what they should be: protocol page, section 1.1, and RFC 6749 §5.1.
+//! Token responses that are malformed (RFC 6749 §5.1).
 
 use local_tenant::{Action, Answer, Fault, Framing, Kind};
 use serde_json::json;

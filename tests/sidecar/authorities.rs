@@ -1,5 +1,6 @@
-//! Which host and path a token is asked of: contract section 2, protocol page sections 1.1, 8.6 and 10. All hosts of
-//! the world are the tenant here, behind a proxy that notes their names.
+//! Which host and path a token request goes to, in each cloud and kind of tenant
+//! (<https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>). A proxy notes the names of the
+//! hosts and connects all of them to the local tenant.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -174,7 +175,7 @@ fn a_customer_directory_has_one_tenant_whatever_is_asked_for() {
 }
 
 #[test]
-fn a_region_answers_for_applications_alone_and_is_what_an_assertion_is_addressed_to() {
+fn an_assertion_is_addressed_to_the_region_that_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
@@ -209,7 +210,11 @@ fn a_region_answers_for_applications_alone_and_is_what_an_assertion_is_addressed
         let assertion = claims(requests(&world.scene.tenant)[0].field("client_assertion").unwrap());
         assert_eq!(assertion["aud"], format!("http://{expected}/{TENANT_ID}/oauth2/v2.0/token"));
     }
-    // A user's token is asked of the global endpoint: here the agent's account's, after two tokens of applications.
+}
+
+/// Here the agent's account's, after two tokens of applications.
+#[test]
+fn a_users_token_is_asked_of_the_global_endpoint() {
     let world = World::new(&[
         ("AzureAd:Instance", "http://login.microsoftonline.com/"),
         ("AzureAd:TenantId", TENANT_ID),

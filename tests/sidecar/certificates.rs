@@ -1,5 +1,5 @@
 //! Every container and encryption of `tests/data/credentials` as a client certificate, whose assertions the tenant
-//! verifies: contract, section 6; protocol page, section 1.3.
+//! verifies (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>).
 
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ fn rejected(what: &str, scene: &Scene, words: &str) {
 }
 
 #[test]
-fn an_assertion_names_the_certificate_the_client_and_this_very_endpoint_for_ten_minutes() {
+fn an_assertion_has_the_documented_header_and_claims() {
     let scene = path("pkcs8.pem", None);
     let (header, payload) = accepted("pkcs8.pem", &scene, &[]);
     let thumbprint = Certificate::of_der(&der("leaf.crt.pem")).unwrap().sha256();
@@ -95,7 +95,7 @@ fn an_assertion_names_the_certificate_the_client_and_this_very_endpoint_for_ten_
 }
 
 #[test]
-fn a_pem_file_may_hold_either_form_of_key_and_the_chain_in_any_order() {
+fn a_pem_file_may_hold_its_parts_in_any_form_and_order() {
     for name in ["pkcs8.pem", "pkcs1-chain.pem", "bag-attributes.pem"] {
         accepted(name, &path(name, None), &[]);
     }
@@ -229,13 +229,13 @@ fn the_users_store_is_searched_by_thumbprint_and_by_name() {
 }
 
 #[test]
-fn an_elliptic_curve_key_is_told_apart_since_entra_takes_rsa_alone() {
+fn an_elliptic_curve_key_is_refused_as_such() {
     rejected("PKCS#8", &path("ec-pkcs8.pem", None), "no RSA key; Entra takes RSA keys");
     rejected("SEC1", &path("ec-sec1.pem", None), "an elliptic curve key; Entra takes RSA keys");
 }
 
 #[test]
-fn a_file_that_is_no_certificate_with_its_key_says_what_is_missing() {
+fn a_certificate_file_without_a_part_says_which() {
     for (name, words) in [
         ("foreign-key.pem", "belongs to none of the certificates"),
         ("leaf.crt.pem", "no private key"),

@@ -1,5 +1,5 @@
-//! Continuous access evaluation: the API wants claims that the token does not have. Contract section 6, protocol page
-//! sections 7.2 and 13.7.
+//! Continuous access evaluation: the API wants claims that the token does not have
+//! (<https://learn.microsoft.com/entra/identity-platform/claims-challenge>).
 
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ fn where_entra_wants_interaction_the_caller_gets_the_challenge() {
 }
 
 #[test]
-fn a_challenge_is_not_met_with_a_token_that_somebody_else_is_asking_for() {
+fn a_challenge_is_not_met_with_another_callers_request() {
     let scene = Scene::new();
     let sidecar = scene.start();
     assert_eq!(status(sidecar.get(APP)), 200);

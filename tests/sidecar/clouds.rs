@@ -1,5 +1,5 @@
 //! What depends on a cloud's own host names. The tenant plays the HTTP proxy through which they are reached, so that the
-//! names on the wire are the real ones: contract, sections 2 and 6; protocol page, sections 1.5, 1.6 and 8.6.
+//! names on the wire are the real ones (<https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>).
 
 use local_tenant::directory::{APP_ID, APP_SUBJECT, Api, TENANT_ID};
 use local_tenant::{Kind, LocalTenant};
@@ -58,13 +58,17 @@ fn the_regions_endpoint_serves_application_tokens() {
 }
 
 #[test]
-fn a_region_is_detected_by_name_or_from_the_machine_without_anybody_waiting() {
+fn a_region_is_taken_from_the_environment_first() {
     let scene = at("http://login.microsoftonline.com/").with("AzureAd:AzureRegion", "TryAutoDetect");
     let sidecar = start(&scene, &[("REGION_NAME", "North Europe")]);
     sidecar.get(APP).expect(200);
     assert_eq!(endpoint(&scene.tenant), format!("northeurope.login.microsoft.com/{TENANT_ID}/oauth2/v2.0/token"));
     assert_eq!(scene.tenant.journal().count(Kind::ManagedIdentity), 0);
+}
 
+#[test]
+fn a_region_is_asked_of_the_machine_once() {
+    let scene = at("http://login.microsoftonline.com/").with("AzureAd:AzureRegion", "TryAutoDetect");
     let sidecar = start(&scene, &[]);
     eventually("the region", || says(&sidecar, "the region is \"westeurope\""));
     sidecar.get(APP).expect(200);

@@ -1,7 +1,6 @@
-//! Many at once, and Entra gone: contract sections 6 and 9.
+//! Many callers at once, with Entra up and down: docs/design.md, "Tokens: cache and single flight".
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,21 +8,21 @@ use local_tenant::{Action, Fault, Kind};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::support::{PATIENCE, Response, Scene, claims, connect, eventually};
+use super::support::{Client, PATIENCE, Scene, claims, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
 #[test]
-fn a_thousand_callers_of_a_cold_token_cost_one_request_and_no_thread() {
+fn a_thousand_callers_cost_one_request_and_no_thread() {
     let scene = Scene::new();
     let sidecar = scene.start();
     sidecar.get("/healthz").expect(200);
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
     let threads = sidecar.threads();
     let request = format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let mut streams: Vec<_> = (0..1000).map(|_| connect(sidecar.address)).collect();
-    for stream in &mut streams {
-        stream.write_all(request.as_bytes()).unwrap();
+    let mut clients: Vec<_> = (0..1000).map(|_| Client::connect(sidecar.address)).collect();
+    for client in &mut clients {
+        client.send(&request);
     }
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     eventually("all others are parked", || {
@@ -31,12 +30,12 @@ fn a_thousand_callers_of_a_cold_token_cost_one_request_and_no_thread() {
     });
     assert!(sidecar.threads() <= threads + 1, "one calls Entra");
     scene.tenant.faults().release();
-    let tokens: HashSet<String> = streams.iter_mut().map(|stream| Response::read(stream, false).token()).collect();
+    let tokens: HashSet<String> = clients.iter_mut().map(|client| client.answer().token()).collect();
     assert_eq!((tokens.len(), scene.tenant.journal().count(Kind::Token)), (1, 1));
 }
 
 #[test]
-fn while_entra_is_down_what_is_known_goes_on_and_all_comes_back_by_itself() {
+fn cached_tokens_and_keys_outlast_an_outage_of_entra() {
     let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "1");
     let sidecar = scene.start().with_keys();
     let token = sidecar.get(APP).token();
@@ -63,9 +62,9 @@ fn half_open_connections_cost_no_thread_and_keep_nobody_waiting() {
     let threads = sidecar.threads();
     let silent: Vec<_> = (0..5000)
         .map(|number| {
-            let mut stream = connect(sidecar.address);
-            stream.write_all(&b"GET /healthz HTTP/1.1\r\nHost: loc"[..number % 30]).unwrap();
-            stream
+            let mut client = Client::connect(sidecar.address);
+            client.send(&b"GET /healthz HTTP/1.1\r\nHost: loc"[..number % 30]);
+            client
         })
         .collect();
     for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! Every kind of credential against a tenant that verifies it: contract, section 6.
+//! Every kind of credential against a tenant that verifies it: docs/design.md, "Credentials".
 
 use std::path::PathBuf;
 
@@ -106,7 +106,7 @@ fn a_workload_identity_opens_the_vault() {
 
 #[cfg_attr(not(feature = "pfx"), ignore = "reads PFX files, for which the feature pfx is needed")]
 #[test]
-fn what_a_vault_does_not_give_is_a_credential_that_cannot_be_used() {
+fn a_refused_vault_secret_is_an_unusable_credential() {
     for (name, words) in [
         ("client-sealed", "SignedAssertionFromVault"),
         ("client-expired", "expired"),

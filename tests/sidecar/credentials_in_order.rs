@@ -1,5 +1,5 @@
-//! Several credentials: which is used, what is said of the others, and that none is given up for good: contract,
-//! sections 2, 4, 6 and 10.
+//! Several credentials: which is used, what is said of the others, and that none is given up for good
+//! (docs/design.md, "Credentials").
 
 use local_tenant::directory::{APP_ID, APP_SECRET, APP_SUBJECT, TENANT_ID};
 use local_tenant::{Action, Answer, Fault, Kind};
@@ -37,7 +37,7 @@ fn proofs(scene: &Scene) -> Vec<&'static str> {
 }
 
 #[test]
-fn the_first_that_yields_something_is_used_and_the_others_are_not_asked() {
+fn the_first_working_credential_is_used_alone() {
     let scene = and(
         Scene::new(),
         &[("SourceType", "SignedAssertionFromManagedIdentity"), ("TokenExchangeUrl", "api://AzureADTokenExchange")],
@@ -49,7 +49,7 @@ fn the_first_that_yields_something_is_used_and_the_others_are_not_asked() {
 }
 
 #[test]
-fn a_failure_moves_on_with_a_warning_that_names_place_kind_and_reason() {
+fn a_failed_credential_is_skipped_with_a_warning() {
     let scene = before_the_secret(&[("SourceType", "Path"), ("CertificateDiskPath", "/absent.pem")]);
     let sidecar = scene.start();
     sidecar.get(APP).expect(200);
@@ -71,7 +71,7 @@ fn a_local_failure_is_tried_again_with_the_next_token() {
 }
 
 #[test]
-fn an_upstream_that_is_down_rests_behind_the_credential_that_works() {
+fn a_credential_whose_upstream_is_down_is_skipped() {
     let scene = before_the_secret(&[("SourceType", "SignedAssertionFromManagedIdentity")]);
     let busy = Answer::status(429).header("Retry-After", "60");
     scene.tenant.fail(Fault::always(Kind::ManagedIdentity, Action::Answer(Box::new(busy))));
@@ -88,7 +88,7 @@ fn an_upstream_that_is_down_rests_behind_the_credential_that_works() {
 }
 
 #[test]
-fn when_none_is_left_each_is_named_by_place_and_kind_and_health_says_so() {
+fn without_any_usable_credential_each_is_named() {
     let expired = super::credentials::key("client-expired.crt.pem");
     let scene = and(
         scene(&[("SourceType", "Path"), ("CertificateDiskPath", "/absent.pem")]),
@@ -116,7 +116,7 @@ fn when_none_is_left_each_is_named_by_place_and_kind_and_health_says_so() {
 }
 
 #[test]
-fn a_credential_that_may_come_back_makes_it_503_and_leaves_the_program_healthy() {
+fn a_credential_that_may_recover_makes_it_503_not_500() {
     let scene = and(
         scene(&[("SourceType", "Path"), ("CertificateDiskPath", "/absent.pem")]),
         &[("SourceType", "SignedAssertionFromManagedIdentity")],

@@ -1,4 +1,4 @@
-//! Credentials that change under the running program: contract, sections 6 and 10.
+//! Credentials that change while the program runs: docs/design.md, "Credentials".
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -113,7 +113,7 @@ fn a_certificate_and_its_key_in_two_files_change_together() {
 }
 
 #[test]
-fn a_half_written_or_absent_file_leaves_the_last_good_certificate() {
+fn a_broken_or_absent_file_keeps_the_last_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
@@ -136,7 +136,7 @@ fn a_half_written_or_absent_file_leaves_the_last_good_certificate() {
 }
 
 #[test]
-fn a_certificate_that_entra_does_not_know_is_read_again_and_tried_once_more() {
+fn a_refused_certificate_is_read_again_and_retried_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
@@ -161,7 +161,7 @@ fn a_certificate_that_entra_does_not_know_is_read_again_and_tried_once_more() {
 }
 
 #[test]
-fn a_federated_token_is_read_again_when_it_changes_and_told_when_it_does_not() {
+fn a_changed_federated_token_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     let scene =
@@ -179,6 +179,17 @@ fn a_federated_token_is_read_again_when_it_changes_and_told_when_it_does_not() {
     swap(&path, &second);
     sidecar.get(FORCED).expect(200);
     assert_eq!(shown().as_ref(), Some(&second));
+}
+
+#[test]
+fn a_federated_token_that_was_not_renewed_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let scene =
+        scene(&[("SourceType", "SignedAssertionFilePath"), ("SignedAssertionFileDiskPath", path.to_str().unwrap())]);
+    swap(&path, &scene.tenant.federated_assertion(APP_SUBJECT, 3600));
+    let sidecar = scene.start();
+    sidecar.get(FORCED).expect(200);
     swap(&path, &scene.tenant.federated_assertion(APP_SUBJECT, -1));
     sidecar.get(FORCED).problem(500, "Failed to acquire token for downstream API");
     eventually("the log says so", || says(&sidecar, "and was not renewed"));
@@ -206,7 +217,7 @@ fn an_end_within_thirty_days_is_warned_about_and_measured() {
 }
 
 #[test]
-fn an_expired_certificate_is_skipped_says_so_and_is_still_measured() {
+fn an_expired_certificate_is_skipped_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_EXPIRED.pem()).unwrap();

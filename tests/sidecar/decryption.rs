@@ -1,4 +1,5 @@
-//! Where the keys of encrypted tokens come from, and when they are read: contract, sections 6, 7 and 10.
+//! Where the keys of encrypted tokens come from, and when they are read (`TokenDecryptionCredentials` in
+//! docs/configuration.md).
 
 use std::path::Path;
 
@@ -68,7 +69,7 @@ fn a_replaced_key_opens_no_token_that_it_opened_before() {
 }
 
 #[test]
-fn a_reload_that_finds_no_usable_key_is_reported_and_the_old_ones_stay() {
+fn a_reload_without_a_usable_key_keeps_the_old_ones() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decryption.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();
@@ -88,7 +89,7 @@ fn a_reload_that_finds_no_usable_key_is_reported_and_the_old_ones_stay() {
 }
 
 #[test]
-fn a_reload_is_not_held_up_by_one_unusable_key_among_several_nor_by_a_vault() {
+fn one_unusable_key_or_slow_vault_does_not_stop_a_reload() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decryption.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();

@@ -1,4 +1,4 @@
-//! `/DownstreamApi*`: contract sections 3, 5, 6 and 8.
+//! `/DownstreamApi*`: see docs/endpoints.md.
 
 use local_tenant::{Kind, LocalTenant};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn arrays_are_given_where_the_operator_wants_them() {
 }
 
 #[test]
-fn a_body_goes_through_byte_for_byte_and_nothing_else_of_the_request_does() {
+fn only_the_body_of_a_request_is_passed_on_unchanged() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let body: Vec<u8> = (0..=255).cycle().take(70_000).collect();
@@ -165,7 +165,7 @@ fn redirects_are_told_and_not_followed() {
 }
 
 #[test]
-fn an_api_that_does_not_answer_is_502_or_504_and_its_query_is_nobodys_business() {
+fn an_unreachable_api_is_502_or_504_without_its_query() {
     let scene =
         Scene::new().with("DownstreamApis:Gone:BaseUrl", &format!("http://127.0.0.1:{}/x?secret=1", free_port()));
     let scene = scene

@@ -202,7 +202,7 @@ fn a_body_is_passed_on_up_to_the_limit_and_no_further() {
 }
 
 #[test]
-fn what_is_no_whole_answer_is_502_and_names_the_host_and_the_reason() {
+fn an_incomplete_answer_is_502_with_host_and_reason() {
     let answers: Vec<(&'static str, Act)> = vec![
         ("silent", Act::Close(Vec::new())),
         ("half-head", Act::Close(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec())),

@@ -134,7 +134,7 @@ fn the_body_goes_along_again() {
 }
 
 #[test]
-fn where_entra_wants_interaction_the_answer_carries_the_challenge() {
+fn a_demand_for_interaction_is_passed_on_as_a_challenge() {
     let (_api, scene) = challenging(vec![bearer(&STANDARD.encode(CLAIMS))], true);
     let sidecar = scene.start().with_keys();
     let token = scene.user("alice");

@@ -9,7 +9,7 @@ use local_tenant::Kind;
 use serde_json::json;
 
 use super::raw_upstream::{Act, ROOT, RawUpstream, ok};
-use super::support::{Scene, Sidecar, command, eventually};
+use super::support::{Response, Scene, Sidecar, command, eventually};
 
 const APP: &str = "/DownstreamApiUnauthenticated/App";
 
@@ -47,7 +47,7 @@ fn whom_to_trust_is_said_in_any_of_three_ways() {
 }
 
 #[test]
-fn whoever_is_not_trusted_gets_no_request_and_the_reason_is_told() {
+fn an_untrusted_server_gets_no_request_and_is_named() {
     let api = RawUpstream::tls(|_| ok("welcome"));
     let other_root = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");
     // The built-in roots do not know it, and the operator's take their place.
@@ -82,8 +82,8 @@ fn roots_that_cannot_be_read_stop_the_start() {
     }
 }
 
-#[test]
-fn one_tls_connection_serves_many_requests_and_breaks_are_noticed() {
+/// An API over TLS whose answers end as its paths say.
+fn ending() -> (RawUpstream, Scene, Sidecar) {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let api = RawUpstream::tls(move |request| match request.target() {
         "/cut" => Act::Cut(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec()),
@@ -96,18 +96,41 @@ fn one_tls_connection_serves_many_requests_and_breaks_are_noticed() {
         .with("Sidecar:TrustedCertificates", ROOT)
         .with("Sidecar:AllowOutboundRedirects", "true");
     let sidecar = scene.start();
+    (api, scene, sidecar)
+}
+
+fn call(sidecar: &Sidecar, path: &str) -> Response {
+    sidecar.get(&format!("{APP}?optionsOverride.RelativePath={path}"))
+}
+
+#[test]
+fn one_tls_connection_serves_many_requests() {
+    let (api, _scene, sidecar) = ending();
     for _ in 0..5 {
         welcome(&sidecar);
     }
     assert_eq!(api.connections(), 1);
-    let call = |path: &str| sidecar.get(&format!("{APP}?optionsOverride.RelativePath={path}"));
-    // Whoever cuts the line must not pass for the end of an answer (RFC 8446 §6.1).
-    call("cut").expect(502);
-    assert_eq!(call("closed").expect(200).json()["content"], json!("whole"));
-    assert_eq!(call("two").expect(200).json()["content"], json!("good"));
+}
+
+/// Whoever cuts the line must not pass for the end of an answer (RFC 8446 §6.1).
+#[test]
+fn a_tls_connection_that_is_cut_ends_no_answer() {
+    let (_api, _scene, sidecar) = ending();
+    call(&sidecar, "cut").expect(502);
+    assert_eq!(call(&sidecar, "closed").expect(200).json()["content"], json!("whole"));
+}
+
+#[test]
+fn a_second_answer_behind_the_first_answers_nobody() {
+    let (_api, _scene, sidecar) = ending();
+    assert_eq!(call(&sidecar, "two").expect(200).json()["content"], json!("good"));
     welcome(&sidecar);
-    // Never from https to http, token or not.
-    assert_eq!(call("down").expect(200).json()["statusCode"], json!(302));
+}
+
+#[test]
+fn no_redirect_leads_from_https_to_http() {
+    let (_api, _scene, sidecar) = ending();
+    assert_eq!(call(&sidecar, "down").expect(200).json()["statusCode"], json!(302));
 }
 
 #[test]

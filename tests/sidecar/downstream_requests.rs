@@ -1,11 +1,9 @@
 //! What a downstream call carries: what configuration and overrides say, the caller's body, and nothing else.
 
-use std::io::Write as _;
-
 use local_tenant::message::percent_encode;
 
 use super::raw_upstream::{RawUpstream, Received, ok};
-use super::support::{Request, Response, Scene, Sidecar, connect};
+use super::support::{Client, Request, Scene, Sidecar};
 
 const DOWN: &str = "/DownstreamApi/Down";
 const APP: &str = "/DownstreamApiUnauthenticated/App";
@@ -129,7 +127,7 @@ fn what_describes_a_body_goes_with_it_and_only_with_it() {
 }
 
 #[test]
-fn headers_and_query_come_from_configuration_with_overrides_on_top() {
+fn overrides_go_on_top_of_configured_headers_and_query() {
     let (api, _scene, sidecar) = start(&[
         ("DownstreamApis:App:RelativePath", "me?from=path"),
         ("DownstreamApis:App:AcceptHeader", "text/html"),
@@ -187,9 +185,7 @@ fn a_body_arrives_byte_for_byte_however_it_came() {
             chunked.extend(b"\r\n");
         }
         chunked.extend(b"0\r\nTrailer: x\r\n\r\n");
-        let mut stream = connect(sidecar.address);
-        stream.write_all(&chunked).unwrap();
-        Response::read(&mut stream, false).expect(200);
+        Client::connect(sidecar.address).send(&chunked).answer().expect(200);
         let received = api.last();
         assert!(received.body == body && received.header("transfer-encoding").is_empty());
         assert!(received.header("content-type").is_empty() && received.header("trailer").is_empty());

@@ -4,7 +4,7 @@
 use local_tenant::message::percent_encode;
 
 use super::raw_upstream::{RawUpstream, ok};
-use super::support::{Request, Scene, Sidecar, connect};
+use super::support::{Client, Request, Scene, Sidecar};
 
 /// What becomes of an input.
 enum Then {
@@ -253,13 +253,13 @@ impl Range {
 
     /// Sends every input and compares what happens with what the table says.
     fn prove<'a>(&self, cases: impl Iterator<Item = (&'a str, String, &'a Then)>) -> usize {
-        let mut stream = connect(self.sidecar.address);
+        let mut client = Client::connect(self.sidecar.address);
         let (mut count, mut arrived) = (0, 0);
         for (key, value, then) in cases {
             count += 1;
             let (name, coded) = (percent_encode(key), percent_encode(&value));
             let target = format!("/DownstreamApiUnauthenticated/App?optionsOverride.{name}={coded}");
-            let response = Request::get(&target).send_on(&mut stream);
+            let response = Request::get(&target).send_on(&mut client);
             match then {
                 Refused(expected) => {
                     let shown: String = key.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -332,7 +332,7 @@ fn the_sidecars_own_query_is_read_strictly() {
 }
 
 #[test]
-fn allowed_base_urls_widen_what_a_caller_may_choose_and_nothing_else() {
+fn allowed_base_urls_widen_a_callers_choice_and_nothing_else() {
     let (api, other) = (RawUpstream::start(|_| ok("api")), RawUpstream::start(|_| ok("other")));
     let scene = Scene::new()
         .with("DownstreamApis:App:BaseUrl", &format!("http://{}/api/v1", api.address))

@@ -239,7 +239,7 @@ fn every_combination_has_one_token_and_shares_it_with_no_other() {
 }
 
 #[test]
-fn renewals_and_refusals_in_between_change_nothing_about_whose_a_token_is() {
+fn renewals_and_refusals_never_mix_up_tokens() {
     let world = World::new();
     let wishes = world.wishes();
     let claims = |value: &str| {

@@ -1,12 +1,11 @@
-//! Start, health, reload and end: contract sections 1 and 10.
+//! Start, health, reload and shutdown.
 
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use local_tenant::{Action, Fault, Kind};
 
-use super::support::{PATIENCE, Request, Scene, Sidecar, command, connect, eventually};
+use super::support::{Client, PATIENCE, Request, Scene, Sidecar, command, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -15,14 +14,14 @@ fn a_term_signal_lets_requests_finish_and_health_says_so() {
     let scene = Scene::new();
     let mut sidecar = scene.start();
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
-    let mut idle = connect(sidecar.address);
-    assert_eq!(Request::get("/healthz").send_on(&mut idle).status, 200);
+    let mut idle = Client::connect(sidecar.address);
+    assert_eq!(idle.get("/healthz").answer().status, 200);
     let address = sidecar.address;
     let slow = std::thread::spawn(move || Request::get(APP).send(address));
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     sidecar.signal("-TERM");
     eventually("the listener is closed", || std::net::TcpStream::connect(address).is_err());
-    let health = Request::get("/healthz").send_on(&mut idle);
+    let health = idle.get("/healthz").answer();
     assert_eq!((health.status, health.body.lines().next()), (503, Some("Unhealthy")));
     scene.tenant.faults().release();
     slow.join().unwrap().expect(200);
@@ -35,22 +34,19 @@ fn a_second_signal_ends_at_once() {
     let mut sidecar = scene.start();
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
     let address = sidecar.address;
-    let slow = std::thread::spawn(move || {
-        let mut stream = connect(address);
-        stream.write_all(format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-        stream.read(&mut [0; 1])
-    });
+    let mut slow = Client::connect(address);
+    slow.get(APP);
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     sidecar.signal("-TERM");
     eventually("the listener is closed", || std::net::TcpStream::connect(address).is_err());
     sidecar.signal("-INT");
     sidecar.wait();
-    assert!(!matches!(slow.join().unwrap(), Ok(1..)), "the request was cut");
+    assert!(slow.ends(), "the request was cut");
     scene.tenant.faults().release();
 }
 
 #[test]
-fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_before_a_bad_one() {
+fn a_reload_takes_only_a_good_configuration() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("appsettings.json");
@@ -124,14 +120,25 @@ fn a_missing_certificate_is_unhealthy_and_named() {
 }
 
 #[test]
-fn health_and_metrics_answer_head_and_speak_plain_text() {
+fn health_is_plain_text() {
+    let scene = Scene::new();
+    let health = scene.start().get("/healthz").expect(200);
+    assert_eq!((health.body.as_str(), health.header("Content-Type")), ("Healthy", Some("text/plain")));
+}
+
+#[test]
+fn health_and_metrics_answer_head() {
     let scene = Scene::new();
     let sidecar = scene.start();
-    let health = sidecar.get("/healthz").expect(200);
-    assert_eq!((health.body.as_str(), health.header("Content-Type")), ("Healthy", Some("text/plain")));
     for target in ["/healthz", "/metrics"] {
         Request::new("HEAD", target).send(sidecar.address).expect(200);
     }
+}
+
+#[test]
+fn metrics_are_of_requests_caches_upstreams_and_the_process() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
     sidecar.get(APP).expect(200);
     let metrics = sidecar.get("/metrics").expect(200).body;
     for name in [
@@ -154,7 +161,11 @@ fn health_and_metrics_answer_head_and_speak_plain_text() {
     for name in ["process_start_time_seconds ", "process_resident_memory_bytes ", "process_open_fds "] {
         assert!(metrics.contains(&format!("\n{name}")), "{name}");
     }
-    let scene = scene.with("Sidecar:Metrics", "false");
+}
+
+#[test]
+fn metrics_can_be_switched_off() {
+    let scene = Scene::new().with("Sidecar:Metrics", "false");
     scene.start().get("/metrics").expect(404);
 }
 
@@ -170,7 +181,7 @@ fn the_openapi_document_is_for_development_alone() {
 }
 
 #[test]
-fn a_unix_socket_is_for_owner_and_group_and_replaces_a_stale_one() {
+fn a_unix_socket_is_0660_and_replaces_a_stale_one() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sidecar.sock");

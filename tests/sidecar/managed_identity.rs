@@ -1,4 +1,5 @@
-//! A managed identity as the direct source of tokens, on each kind of host: protocol page, section 2.
+//! A managed identity as the direct source of tokens, on each kind of host
+//! (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>).
 
 use local_tenant::directory::USER_IDENTITY_CLIENT_ID;
 use local_tenant::managed_identity::{ARC_KEY, HEADER_SECRET};
@@ -118,7 +119,7 @@ fn each_host_is_asked_in_its_own_way_and_its_token_is_kept() {
 }
 
 #[test]
-fn an_identity_that_a_host_cannot_be_asked_for_is_refused_without_a_request() {
+fn an_identity_a_host_cannot_name_is_refused_unsent() {
     for (host, client_id, words) in [
         (SERVICE_FABRIC, Some(USER_IDENTITY_CLIENT_ID), "Service Fabric"),
         (CLOUD_SHELL, Some(USER_IDENTITY_CLIENT_ID), "Cloud Shell"),
@@ -133,7 +134,7 @@ fn an_identity_that_a_host_cannot_be_asked_for_is_refused_without_a_request() {
 }
 
 #[test]
-fn a_refusal_is_passed_on_in_the_hosts_own_words_and_is_no_secret() {
+fn a_hosts_refusal_is_passed_on_without_our_secret() {
     for host in [IMDS, APP_SERVICE, MACHINE_LEARNING] {
         let scene = scene(Some("00000000-0000-4000-8000-00000000beef"));
         let answer = start(&scene, host).get(MACHINE).expect(500).json();
@@ -179,7 +180,7 @@ fn arc_can_name_no_file_outside_the_agents_folder() {
 }
 
 #[test]
-fn arc_is_answered_with_the_key_that_only_its_own_processes_can_read() {
+fn arc_is_answered_with_the_key_file_it_names() {
     let scene = scene(Some(USER_IDENTITY_CLIENT_ID));
     let name = format!("/var/opt/azcmagent/tokens/test-{}.key", std::process::id());
     scene.tenant.settings(|settings| settings.arc_key_path.clone_from(&name));

@@ -1,4 +1,5 @@
-//! Which registration, tenant, scopes and extras a token is asked for with: contract sections 2, 5 and 6.
+//! Which registration, tenant, scopes and extras a token is asked for with: docs/endpoints.md,
+//! "Query parameters".
 
 use local_tenant::directory::{
     AGENT_ID, APP_ID, APP_SECRET, OTHER_APP_ID, OTHER_APP_SECRET, OTHER_TENANT_DOMAIN, OTHER_TENANT_ID, TENANT_ID,
@@ -15,8 +16,8 @@ const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 const DOWN: &str = "/AuthorizationHeader/Down";
 const OPEN: &str = "/AuthorizationHeaderUnauthenticated/Down";
 
-#[test]
-fn an_api_acquires_through_the_registration_that_it_names() {
+/// APIs of three registrations: the usual one, `Partner`, and `Abroad` in another tenant.
+fn with_registrations() -> (Scene, LocalTenant) {
     let (scene, elsewhere) = (Scene::new(), LocalTenant::start(Options::default()));
     let own = scene.settings["AzureAd:Instance"].clone();
     let scene = scene
@@ -34,7 +35,13 @@ fn an_api_acquires_through_the_registration_that_it_names() {
         .with("DownstreamApis:Abroad:AcquireTokenOptions:AuthenticationOptionsName", "abroad")
         .with("DownstreamApis:Same:Scopes", "api://downstream/.default")
         .with("DownstreamApis:Same:AcquireTokenOptions:AuthenticationOptionsName", "AzureAd");
-    let sidecar = scene.start().with_keys();
+    (scene, elsewhere)
+}
+
+#[test]
+fn an_api_acquires_through_the_registration_that_it_names() {
+    let (scene, elsewhere) = with_registrations();
+    let sidecar = scene.start();
     let get = |api: &str| sidecar.get(&APP.replace("/App", api)).token();
     let client = |token: &str| claims(token)["azp"].clone();
     let (app, partner, abroad) = (get("/App"), get("/Partner"), get("/Abroad"));
@@ -50,17 +57,32 @@ fn an_api_acquires_through_the_registration_that_it_names() {
         ("client_info", "2"),
     ];
     is_exactly(&last(&scene.tenant), &fields, &[]);
-    // Callers are the first registration's, so that their tokens are no proof to another: Entra says so.
+}
+
+/// Callers are the first registration's: Entra says so.
+#[test]
+fn a_callers_token_is_no_proof_to_another_registration() {
+    let (scene, _elsewhere) = with_registrations();
+    let sidecar = scene.start().with_keys();
     let user = "optionsOverride.Scopes=api://downstream/read&optionsOverride.RequestAppToken=false";
     let alice = scene.user("alice");
     let answer = sidecar.get_as(&alice, &format!("/AuthorizationHeader/Partner?{user}")).expect(500).json();
     assert_eq!(answer["extensions"]["errorCodes"], json!([500_131]), "{answer}");
-    // An agent's blueprint is the named registration.
+}
+
+#[test]
+fn an_agents_blueprint_is_the_named_registration() {
+    let (scene, _elsewhere) = with_registrations();
+    let sidecar = scene.start();
     sidecar.get(&format!("{}?AgentIdentity={AGENT_ID}", APP.replace("/App", "/Partner"))).expect(500);
     let sent = last(&scene.tenant);
     assert_eq!((sent.field("client_id"), sent.field("fmi_path")), (Some(OTHER_APP_ID), Some(AGENT_ID)));
-    // Which one is the operator's to say.
-    sidecar.get(&format!("{APP}?{}", acquire("AuthenticationOptionsName", "Partner"))).expect(400);
+}
+
+#[test]
+fn no_caller_chooses_the_registration() {
+    let (scene, _elsewhere) = with_registrations();
+    scene.start().get(&format!("{APP}?{}", acquire("AuthenticationOptionsName", "Partner"))).expect(400);
 }
 
 #[test]
@@ -98,33 +120,54 @@ fn capabilities_are_said_once_whatever_the_caller_demands() {
     }
 }
 
-#[test]
-fn extras_of_the_token_request_come_from_registration_api_and_caller() {
-    let scene = Scene::new()
+/// With extras of the registration and of the API `App`.
+fn with_extras() -> Scene {
+    Scene::new()
         .with("AzureAd:ExtraQueryParameters:dc", "slice")
         .with("AzureAd:ExtraQueryParameters:who", "registration")
         .with("DownstreamApis:App:AcquireTokenOptions:ExtraQueryParameters:who", "the api")
-        .with("DownstreamApis:App:AcquireTokenOptions:ExtraHeadersParameters:X-Extra", "one");
-    let sidecar = scene.start().with_keys();
+        .with("DownstreamApis:App:AcquireTokenOptions:ExtraHeadersParameters:X-Extra", "one")
+}
+
+/// Extras of the caller, and the query to Entra that they make.
+fn more() -> (String, &'static str) {
+    let more = [("ExtraQueryParameters.who", "a&b=c"), ("ExtraQueryParameters.x", "\u{e9}")];
+    (more.map(|(name, value)| acquire(name, value)).join("&"), "dc=slice&who=a%26b%3Dc&x=%C3%A9")
+}
+
+#[test]
+fn extra_fields_come_from_registration_api_and_caller() {
+    let scene = with_extras();
+    let sidecar = scene.start();
     let configured = sidecar.get(APP).token();
     assert_eq!(sidecar.get(APP).token(), configured);
     let sent = last(&scene.tenant).request;
     assert_eq!((sent.query.as_str(), sent.header("x-extra")), ("dc=slice&who=the%20api", Some("one")));
-    let more =
-        format!("{}&{}", acquire("ExtraQueryParameters.who", "a&b=c"), acquire("ExtraQueryParameters.x", "\u{e9}"));
+    let (more, query) = more();
     let overridden = sidecar.get(&format!("{APP}?{more}")).token();
     assert_ne!(overridden, configured, "another request of Entra is another token");
     assert_eq!(sidecar.get(&format!("{APP}?{more}")).token(), overridden);
-    assert_eq!(last(&scene.tenant).request.query, "dc=slice&who=a%26b%3Dc&x=%C3%A9");
+    assert_eq!(last(&scene.tenant).request.query, query);
     assert_eq!(requests(&scene.tenant).len(), 2);
-    // The registration's go with every leg, the caller's with the token that was asked for.
-    sidecar
+}
+
+#[test]
+fn a_callers_extra_fields_go_with_the_last_leg_only() {
+    let scene = with_extras();
+    let (more, query) = more();
+    scene
+        .start()
         .get(&format!("{OPEN}?AgentIdentity={AGENT_ID}&AgentUsername=agent-user@contoso.onmicrosoft.com&{more}"))
         .expect(200);
-    let queries: Vec<_> = requests(&scene.tenant).split_off(2).into_iter().map(|sent| sent.request.query).collect();
+    let queries: Vec<_> = requests(&scene.tenant).into_iter().map(|sent| sent.request.query).collect();
     let own = "dc=slice&who=registration";
-    assert_eq!(queries, [own, own, "dc=slice&who=a%26b%3Dc&x=%C3%A9"]);
-    sidecar.get(&format!("{APP}?{}", acquire("ExtraQueryParameters.", "x"))).expect(400);
+    assert_eq!(queries, [own, own, query]);
+}
+
+#[test]
+fn an_extra_field_needs_a_name() {
+    let scene = Scene::new();
+    scene.start().get(&format!("{APP}?{}", acquire("ExtraQueryParameters.", "x"))).expect(400);
 }
 
 #[test]
@@ -183,12 +226,20 @@ fn an_override_replaces_its_own_key_and_leaves_the_others() {
         let id = sent[0].request.header("client-request-id").unwrap();
         assert_eq!(id == "11111111-2222-4333-8444-555555555555", target.starts_with(DOWN), "{target}");
     }
-    // Scopes are a set: another order is no other token.
-    let before = requests(&scene.tenant).len();
-    sidecar
-        .get_as(&alice, &format!("{DOWN}?{scopes}=api://downstream/read&{scopes}=API://downstream/WRITE"))
-        .expect(200);
-    assert_eq!(requests(&scene.tenant).len(), before);
+}
+
+#[test]
+fn scopes_are_a_set_without_order_or_case() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let alice = scene.user("alice");
+    for scopes in
+        [["api://downstream/write", "api://downstream/read"], ["api://downstream/read", "API://downstream/WRITE"]]
+    {
+        let scopes = scopes.map(|scope| format!("optionsOverride.Scopes={scope}")).join("&");
+        sidecar.get_as(&alice, &format!("{DOWN}?{scopes}")).expect(200);
+    }
+    assert_eq!(requests(&scene.tenant).len(), 1);
 }
 
 #[test]
@@ -221,19 +272,26 @@ fn what_is_malformed_is_named_and_asks_nobody() {
     assert_eq!(requests(&scene.tenant).len(), 0);
 }
 
+/// With these scopes in place of the configured ones.
+fn with_scopes(target: &str, scopes: &[&str]) -> String {
+    let scopes = scopes.iter().map(|scope| format!("&optionsOverride.Scopes={}", percent_encode(scope)));
+    let separator = if target.contains('?') { "" } else { "?" };
+    format!("{target}{separator}{}", scopes.collect::<String>())
+}
+
+/// An API of a managed identity, beside the usual two.
+fn with_machine() -> (Scene, Sidecar) {
+    let identity = "DownstreamApis:Machine:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId";
+    let scene =
+        Scene::new().with(identity, USER_IDENTITY_CLIENT_ID).with("DownstreamApis:Machine:Scopes", "api://downstream");
+    let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.tenant.base_url())]);
+    (scene, sidecar)
+}
+
 #[test]
 fn an_application_token_is_for_one_resource_as_a_whole() {
-    let scene = Scene::new().with("DownstreamApis:None:BaseUrl", "https://api.example/").with(
-        "DownstreamApis:Machine:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId",
-        USER_IDENTITY_CLIENT_ID,
-    );
-    let scene = scene.with("DownstreamApis:Machine:Scopes", "api://downstream");
-    let sidecar = scene.start_with(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.tenant.base_url())]);
-    let with = |target: &str, scopes: &[&str]| {
-        let scopes = scopes.iter().map(|scope| format!("&optionsOverride.Scopes={}", percent_encode(scope)));
-        let separator = if target.contains('?') { "" } else { "?" };
-        format!("{target}{separator}{}", scopes.collect::<String>())
-    };
+    let scene = Scene::new();
+    let sidecar = scene.start();
     let agent = format!("{APP}?AgentIdentity={AGENT_ID}");
     for (scope, sent) in [
         ("api://downstream/.default", "api://downstream/.default"),
@@ -243,14 +301,24 @@ fn an_application_token_is_for_one_resource_as_a_whole() {
         ("d0d0d0d0-1111-4222-8333-444455556666", "d0d0d0d0-1111-4222-8333-444455556666/.default"),
     ] {
         for target in [APP, &agent] {
-            sidecar.get(&with(target, &[scope])).expect(200);
+            sidecar.get(&with_scopes(target, &[scope])).expect(200);
         }
         assert!(requests(&scene.tenant).iter().any(|request| request.field("scope") == Some(sent)), "{scope}");
     }
+}
+
+#[test]
+fn a_managed_identitys_token_is_for_a_bare_resource() {
+    let (scene, sidecar) = with_machine();
     sidecar.get(&APP.replace("/App", "/Machine")).expect(200);
     let machine = scene.tenant.journal().of(Kind::ManagedIdentity).pop().unwrap().request;
     assert_eq!(machine.query_value("resource").as_deref(), Some("api://downstream"));
-    let before = scene.tenant.journal().all().len();
+}
+
+#[test]
+fn scopes_of_an_application_token_that_are_no_resource_are_400() {
+    let (scene, sidecar) = with_machine();
+    let agent = format!("{APP}?AgentIdentity={AGENT_ID}");
     let detail = "An app token for the API 'App' needs a single scope that ends in '/.default'";
     for scopes in [
         &["User.Read"][..],
@@ -261,16 +329,25 @@ fn an_application_token_is_for_one_resource_as_a_whole() {
         &["api://downstream/.default", "https://graph.microsoft.com/.default"],
         &["api://downstream/.default api://downstream/read"],
     ] {
-        sidecar.get(&with(APP, scopes)).problem(400, detail);
-        sidecar.get(&with(&agent, scopes)).problem(400, detail);
-        sidecar.get(&with(&APP.replace("/App", "/Machine"), scopes)).problem(400, &detail.replace("App'", "Machine'"));
+        let machine = with_scopes(&APP.replace("/App", "/Machine"), scopes);
+        sidecar.get(&with_scopes(APP, scopes)).problem(400, detail);
+        sidecar.get(&with_scopes(&agent, scopes)).problem(400, detail);
+        sidecar.get(&machine).problem(400, &detail.replace("App'", "Machine'"));
     }
+    let journal = scene.tenant.journal();
+    assert_eq!((journal.count(Kind::Token), journal.count(Kind::ManagedIdentity)), (0, 0));
+}
+
+#[test]
+fn an_api_without_scopes_is_400() {
+    let scene = Scene::new().with("DownstreamApis:None:BaseUrl", "https://api.example/");
+    let sidecar = scene.start();
     for target in
         ["/AuthorizationHeaderUnauthenticated/none", "/DownstreamApiUnauthenticated/None?optionsOverride.Scopes=%20"]
     {
         sidecar.get(target).problem(400, "No scopes found for the API 'None' or in optionsOverride");
     }
-    assert_eq!(scene.tenant.journal().all().len(), before);
+    assert_eq!(scene.tenant.journal().count(Kind::Token), 0);
 }
 
 #[test]

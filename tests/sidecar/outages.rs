@@ -1,4 +1,4 @@
-//! Entra fails, throttles, hangs or refuses: contract sections 4, 6 and 9, protocol page sections 8 and 9.
+//! Entra fails, throttles, hangs or refuses (docs/endpoints.md, "Errors"; RFC 6749 §5.2; RFC 9110 §10.2.3, `Retry-After`).
 
 use std::fs::File;
 use std::io::Write;
@@ -108,7 +108,7 @@ fn what_passes_is_tried_once_more_and_nothing_else_is() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_replaced_once_whether_it_was_new_or_not() {
+fn a_broken_connection_is_replaced_once_new_or_pooled() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     scene.tenant.fail(Fault::always(Kind::Token, Action::CutBeforeAnswer));
@@ -180,7 +180,7 @@ fn a_throttle_is_its_keys_own_and_nobody_can_force_past_it() {
 }
 
 #[test]
-fn a_refusal_is_its_keys_own_and_a_caller_who_insists_is_heard() {
+fn a_refusal_concerns_its_own_user_and_yields_to_force() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let (mfa, alice) = (scene.user("mfa"), scene.user("alice"));
@@ -191,12 +191,18 @@ fn a_refusal_is_its_keys_own_and_a_caller_who_insists_is_heard() {
     sidecar.get_as(&alice, DOWN).expect(200);
     sidecar.get_as(&mfa, &format!("{DOWN}?{}", acquire("ForceRefresh", "true"))).expect(500);
     assert_eq!(requests(&scene.tenant).len(), 3);
-    // The challenge that came with the refusal, answered: Entra is asked again, and the token kept.
+}
+
+#[test]
+fn a_refusals_challenge_once_met_gives_a_token_that_is_kept() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let mfa = scene.user("mfa");
     let challenge = sidecar.get_as(&mfa, DOWN).expect(500).json()["extensions"]["claims"].clone();
     let met = sidecar.get_as(&mfa, &format!("{DOWN}?{}", acquire("Claims", challenge.as_str().unwrap()))).token();
     assert_eq!(last(&scene.tenant).field("claims"), challenge.as_str());
     assert_eq!(sidecar.get_as(&mfa, DOWN).token(), met);
-    assert_eq!(requests(&scene.tenant).len(), 4);
+    assert_eq!(requests(&scene.tenant).len(), 2);
 }
 
 #[test]
@@ -274,7 +280,7 @@ fn a_certificate_that_entra_no_longer_knows_is_read_again_once() {
 }
 
 #[test]
-fn a_mended_configuration_is_not_held_to_the_refusals_of_the_old_one() {
+fn a_reload_forgets_refusals_of_the_old_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("appsettings.json");
     let write = |secret: &str| {
@@ -302,7 +308,7 @@ fn a_mended_configuration_is_not_held_to_the_refusals_of_the_old_one() {
 }
 
 #[test]
-fn a_credential_that_stays_refused_is_tried_twice_and_a_secret_once() {
+fn a_refused_certificate_is_tried_twice_and_a_secret_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client.pem");
     std::fs::write(&path, CLIENT_1.pem()).unwrap();

@@ -1,4 +1,4 @@
-//! Tokens bound to a key of the caller's: contract section 6, protocol page section 5.
+//! Tokens bound to a key of the caller's (RFC 7800; RFC 7638 for the thumbprint).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -114,7 +114,7 @@ fn one_key_in_every_form_is_one_token() {
 }
 
 #[test]
-fn every_flow_asks_for_a_bound_token_on_its_last_leg_and_keeps_it_for_that_key() {
+fn every_flow_binds_the_token_of_its_last_request() {
     let session = acquire("LongRunningWebApiSessionKey", "hush-hush-s1");
     for (target, legs) in [
         (APP.to_owned(), 1),

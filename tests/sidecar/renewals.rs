@@ -1,5 +1,5 @@
-//! Tokens that grow old: renewed in the background, before their end, and served while no other can be had. Contract
-//! section 6, protocol page section 8.4.
+//! Tokens that grow old: renewed in the background, before their end, and served while no other can be had
+//! (docs/design.md, "Tokens: cache and single flight").
 
 use local_tenant::{Action, Fault, Kind};
 
@@ -39,7 +39,7 @@ fn a_token_that_is_due_is_served_while_one_request_renews_it() {
 }
 
 #[test]
-fn a_renewal_that_fails_takes_nothing_away_and_is_not_tried_by_everyone() {
+fn a_failed_renewal_keeps_the_token_and_is_not_repeated() {
     for failure in [answer(503), refusal("invalid_grant", 50_057)] {
         let scene = Scene::new();
         scene.tenant.settings(|settings| settings.refresh_in = Some(0));
@@ -57,7 +57,7 @@ fn a_renewal_that_fails_takes_nothing_away_and_is_not_tried_by_everyone() {
 }
 
 #[test]
-fn a_token_in_its_last_minutes_is_renewed_first_and_served_while_entra_is_down() {
+fn an_expiring_token_is_served_only_while_entra_is_down() {
     let scene = Scene::new();
     scene.tenant.settings(|settings| settings.expires_in = 299);
     let sidecar = scene.start();

@@ -1,5 +1,5 @@
-//! What no process may ever write: contract section 4. [`super::support::Sidecar`] holds every line of every
-//! process in the suite to it, at the finest level of the log.
+//! Secrets never reach the log or an answer. [`super::support::Sidecar`] checks every line of every process in the
+//! suite, at the finest level of the log.
 
 use std::fs;
 use std::sync::LazyLock;

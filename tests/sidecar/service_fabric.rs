@@ -1,4 +1,5 @@
-//! Managed identities of Service Fabric, whose endpoint no authority vouches for: protocol page, section 2.2.
+//! Managed identities of Service Fabric, whose endpoint has a self-signed certificate
+//! (<https://learn.microsoft.com/azure/service-fabric/how-to-managed-identity-service-fabric-app-code>).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Long-running sessions: contract section 6, protocol page section 3.4.
+//! Long-running sessions: docs/endpoints.md, "Long-running sessions".
 
 use std::collections::HashSet;
 
@@ -43,7 +43,7 @@ fn none(response: Response) {
 }
 
 #[test]
-fn a_session_is_started_with_the_users_token_and_served_by_its_key() {
+fn a_session_starts_with_a_user_token_and_is_served_by_key() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     none(sidecar.get(&open("k")));
@@ -62,9 +62,18 @@ fn a_session_is_started_with_the_users_token_and_served_by_its_key() {
     ];
     let anchor = format!("oid:{}@{TENANT_ID}", claims(&alice)["oid"].as_str().unwrap());
     is_exactly(&last(&scene.tenant), &fields, &[("x-anchormailbox", &anchor)]);
-    // The same user with any token, and whoever has the key, on every endpoint.
-    assert_eq!(sidecar.get_as(&scene.user("alice"), &own("k")).token(), token);
     assert_eq!(sidecar.get(&open("k")).token(), token);
+    assert_eq!(requests(&scene.tenant).len(), 1);
+}
+
+/// The same user with any token, and whoever has the key.
+#[test]
+fn a_session_is_served_on_every_endpoint() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let alice = scene.user("alice");
+    let token = sidecar.get_as(&alice, &own("k")).token();
+    assert_eq!(sidecar.get_as(&scene.user("alice"), &own("k")).token(), token);
     for (target, caller) in [("/DownstreamApi/", Some(&alice)), ("/DownstreamApiUnauthenticated/", None)] {
         let target = open("k").replace("/AuthorizationHeaderUnauthenticated/", target);
         let response = caller.map_or_else(|| sidecar.get(&target), |caller| sidecar.get_as(caller, &target));
@@ -72,15 +81,28 @@ fn a_session_is_started_with_the_users_token_and_served_by_its_key() {
         assert_eq!(echo["token"]["marker"], claims(&token)["marker"]);
     }
     assert_eq!(requests(&scene.tenant).len(), 1);
-    // Plain on-behalf-of with the same token knows nothing of sessions.
+}
+
+#[test]
+fn on_behalf_of_without_a_key_is_no_session() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let alice = scene.user("alice");
+    let token = sidecar.get_as(&alice, &own("k")).token();
     assert_ne!(sidecar.get_as(&alice, "/AuthorizationHeader/Down").token(), token);
-    // Keys are compared as they are.
+}
+
+#[test]
+fn session_keys_are_compared_as_they_are() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
     none(sidecar.get(&open("K")));
     none(sidecar.get(&open("AllocateForMe")));
 }
 
 #[test]
-fn a_spent_token_is_renewed_by_its_user_or_by_the_latest_refresh_token() {
+fn a_spent_token_is_renewed_by_user_or_refresh_token() {
     let scene = short_lived();
     let sidecar = scene.start().with_keys();
     sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
@@ -105,8 +127,13 @@ fn a_spent_token_is_renewed_by_its_user_or_by_the_latest_refresh_token() {
         used.push(token);
     }
     assert_eq!(requests(&scene.tenant).len(), 5);
-    // Another API's token comes from the same refresh token.
-    scene.tenant.settings(|settings| settings.expires_in = 3600);
+}
+
+#[test]
+fn another_apis_token_comes_from_the_same_refresh_token() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
     let graph = format!("{}&optionsOverride.Scopes=https://graph.microsoft.com/User.Read", open("k"));
     let token = sidecar.get(&graph).token();
     assert_eq!(claims(&token)["aud"], "https://graph.microsoft.com");
@@ -136,7 +163,7 @@ fn a_refused_refresh_token_is_told_and_the_user_can_go_on() {
 }
 
 #[test]
-fn a_session_without_a_refresh_token_lasts_as_long_as_its_access_token() {
+fn without_a_refresh_token_a_session_ends_with_its_token() {
     for (lifetime, status, asked) in [(3600, 200, 1), (200, 401, 1), (0, 401, 1)] {
         let scene = Scene::new();
         let sidecar = scene.start().with_keys();
@@ -157,7 +184,7 @@ fn a_session_without_a_refresh_token_lasts_as_long_as_its_access_token() {
 }
 
 #[test]
-fn an_answer_without_a_refresh_token_leaves_the_one_that_is_there() {
+fn an_answer_without_a_refresh_token_keeps_the_old_one() {
     let scene = short_lived();
     let sidecar = scene.start().with_keys();
     sidecar.get_as(&scene.user("alice"), &own("k")).expect(200);
@@ -171,7 +198,7 @@ fn an_answer_without_a_refresh_token_leaves_the_one_that_is_there() {
 }
 
 #[test]
-fn an_allocated_key_is_told_to_its_caller_and_is_different_each_time() {
+fn an_allocated_session_key_differs_each_time() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let alice = scene.user("alice");
@@ -212,11 +239,22 @@ fn a_session_is_its_users_alone() {
     assert_eq!(requests(&scene.tenant).len(), 1, "nobody was asked for bob");
     assert_eq!(sidecar.get(&open("k")).token(), token, "and alice's is untouched");
     assert_eq!(claims(&sidecar.get_as(&bob, &own("k2")).token())["name"], "bob");
-    // A refused start leaves the key free for another.
+}
+
+#[test]
+fn a_refused_start_leaves_the_key_free() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
     sidecar.get_as(&scene.user("mfa"), &own("free")).expect(500);
     none(sidecar.get(&open("free")));
-    assert_eq!(claims(&sidecar.get_as(&bob, &own("free")).token())["name"], "bob");
-    // An application cannot have a session: Entra says so.
+    assert_eq!(claims(&sidecar.get_as(&scene.user("bob"), &own("free")).token())["name"], "bob");
+}
+
+/// Entra says so.
+#[test]
+fn an_application_cannot_have_a_session() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
     let body = sidecar.get_as(&scene.tenant.mint_app(OTHER_APP_ID).token(), &own("app")).expect(500).json();
     assert!(body["detail"].as_str().unwrap().starts_with("MSAL.NetCore."), "{body}");
 }
@@ -249,14 +287,21 @@ fn a_session_through_an_agent_is_reached_with_that_agent_alone() {
         ("refresh_token", refresh),
     ];
     is_exactly(&sent, &fields, &[]);
-    // The agent's own account needs no session, and has none.
+}
+
+#[test]
+fn an_agents_account_has_no_session() {
+    let scene = Scene::new();
+    let sidecar = scene.start().with_keys();
+    let with = |target: String, agent: &str| format!("{target}&AgentIdentity={agent}");
+    sidecar.get_as(&scene.user("alice"), &with(own("k"), AGENT_ID)).expect(200);
     let account = "AgentUsername=agent-user@contoso.onmicrosoft.com";
     let token = sidecar.get(&format!("{}&{account}", with(open("k"), AGENT_ID))).token();
     assert_eq!(claims(&token)["name"], "agent-user");
 }
 
 #[test]
-fn sessions_beyond_their_bound_are_forgotten_and_can_be_started_again() {
+fn sessions_beyond_the_limit_are_forgotten_and_can_restart() {
     let scene = Scene::new().with("Sidecar:Limits:Sessions", "2");
     let sidecar = scene.start().with_keys();
     let alice = scene.user("alice");

@@ -1,4 +1,5 @@
-//! Signed HTTP requests with the sidecar as the holder of the key: contract section 6, protocol page section 5.2.
+//! Signed HTTP requests with the sidecar as the holder of the key
+//! (draft-ietf-oauth-signed-http-request-03; docs/endpoints.md, "Signed requests").
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -54,19 +55,37 @@ fn a_signed_request_is_good_for_its_method_host_and_path_alone() {
     ] {
         assert_eq!(present(&scene, &header, method, path).status, status, "{method} {path}");
     }
-    let (first, second) = (signed_request(&first), signed_request(&sidecar.get(SIGNED)));
+}
+
+#[test]
+fn each_request_is_signed_anew_around_one_token() {
+    let scene = signing();
+    let sidecar = scene.start();
+    let (first, second) = (signed_request(&sidecar.get(SIGNED)), signed_request(&sidecar.get(SIGNED)));
     assert_eq!(first.payload["at"], second.payload["at"], "one token");
-    assert_ne!(first.payload["nonce"], second.payload["nonce"], "each request is signed anew");
+    assert_ne!(first.payload["nonce"], second.payload["nonce"]);
     assert_eq!(requests(&scene.tenant).len(), 1);
+}
+
+#[test]
+fn a_signed_request_has_seven_members() {
+    let scene = signing();
+    let first = signed_request(&scene.start().get(SIGNED));
     let members: Vec<_> = first.payload.keys().map(String::as_str).collect();
     assert_eq!(members.len(), 7, "{members:?}");
     for (name, value) in [("m", "GET"), ("p", "/api/pop/orders"), ("u", &scene.tenant.address().to_string())] {
         assert_eq!(first.text(name), Some(value));
     }
     assert!(first.payload["nonce"].as_str().unwrap().len() >= 22, "128 random bits");
+}
+
+/// What was asked for is bound to that key and says nothing else.
+#[test]
+fn the_token_within_is_bound_to_the_key_that_signs() {
+    let scene = signing();
+    let first = signed_request(&scene.start().get(SIGNED));
     let kid = first.header_text("kid").unwrap();
     assert_eq!(claims(first.text("at").unwrap())["cnf"], json!({"kid": kid}));
-    // What was asked for is bound to that key and says nothing else.
     let sent = last(&scene.tenant);
     let req_cnf = URL_SAFE_NO_PAD.encode(json!({"kid": kid}).to_string());
     assert_eq!((sent.field("token_type"), sent.field("req_cnf")), (Some("pop"), Some(req_cnf.as_str())));
@@ -153,10 +172,9 @@ fn the_key_is_that_of_the_file_and_its_tokens_are_bound_to_it() {
 }
 
 #[test]
-fn further_claims_are_signed_unless_they_are_the_sidecars_own() {
+fn further_claims_are_signed() {
     let scene = signing();
     let sidecar = scene.start();
-    let with = |name: &str, claims: &str| format!("{SIGNED}?{}", acquire(name, claims));
     for name in ["PopClaims", "PopClaim"] {
         let response = sidecar.get(&with(name, r#"{"nonce":"mine","order":[1,{"a":null}]}"#)).expect(200);
         let signed = signed_request(&response);
@@ -164,7 +182,16 @@ fn further_claims_are_signed_unless_they_are_the_sidecars_own() {
         let header = response.json()["authorizationHeader"].as_str().unwrap().to_owned();
         assert_eq!(present(&scene, &header, "GET", "/api/pop/orders").status, 200);
     }
-    let before = requests(&scene.tenant).len();
+}
+
+fn with(name: &str, value: &str) -> String {
+    format!("{SIGNED}?{}", acquire(name, value))
+}
+
+#[test]
+fn no_claim_replaces_one_that_the_sidecar_signs() {
+    let scene = signing();
+    let sidecar = scene.start();
     for name in ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"] {
         sidecar.get(&with("PopClaims", &json!({ name: "x" }).to_string())).expect(400);
     }
@@ -172,13 +199,25 @@ fn further_claims_are_signed_unless_they_are_the_sidecars_own() {
         let body = sidecar.get(&with("PopClaims", claims)).expect(400).body;
         assert!(body.contains("PopClaims: expected a JSON object"), "{body}");
     }
-    assert_eq!(requests(&scene.tenant).len(), before);
-    // Beside a key of the caller's they are the caller's to sign; still they are an object.
+    assert_eq!(requests(&scene.tenant).len(), 0);
+}
+
+/// They are the caller's to sign; still they are an object.
+#[test]
+fn claims_beside_a_callers_key_are_not_signed() {
+    let scene = signing();
+    let sidecar = scene.start();
     let both = |claims: &str| with_key(&with("PopClaims", claims), REQ_CNF);
     bound(&sidecar.get(&both(r#"{"at":"x","any":1}"#)), KID);
     sidecar.get(&both("[]")).expect(400);
-    sidecar.get(&format!("{SIGNED}?{}", acquire("AuthenticationScheme", "Basic"))).expect(400);
-    let bearer = sidecar.get(&format!("{SIGNED}?{}", acquire("AuthenticationScheme", "bearer"))).expect(200);
+}
+
+#[test]
+fn a_caller_may_ask_for_a_bearer_token_instead() {
+    let scene = signing();
+    let sidecar = scene.start();
+    sidecar.get(&with("AuthenticationScheme", "Basic")).expect(400);
+    let bearer = sidecar.get(&with("AuthenticationScheme", "bearer")).expect(200);
     assert!(bearer.json()["authorizationHeader"].as_str().unwrap().starts_with("Bearer "));
 }
 

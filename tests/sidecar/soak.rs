@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
@@ -19,7 +18,7 @@ use local_tenant::message::percent_encode;
 use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::{Value, json};
 
-use super::support::{Request, Response, Scene, Sidecar, claims, connect, eventually};
+use super::support::{Client, Request, Response, Scene, Sidecar, claims, eventually};
 
 const CALLERS: u64 = 16;
 /// Of whom most need an upstream.
@@ -173,17 +172,17 @@ fn call(sidecar: &Sidecar, scene: &Scene, number: u64, tally: &Tally, weather: &
         (0..2 + usize::try_from(dice.below(4)).unwrap()).map(who).collect()
     };
     let mut tokens = fresh(&mut dice);
-    let mut stream: Option<TcpStream> = None;
+    let mut client: Option<Client> = None;
     while !stop.load(Ordering::Relaxed) {
         if dice.below(400) == 0 {
             tokens = fresh(&mut dice);
         }
         if dice.below(50) == 0 {
-            stream = None;
+            client = None;
         }
         let kind = dice.below(13);
         let errand = errand(&mut dice, kind, &tokens);
-        run(&errand, stream.get_or_insert_with(|| connect(sidecar.address)), tally, weather);
+        run(&errand, client.get_or_insert_with(|| Client::connect(sidecar.address)), tally, weather);
     }
 }
 
@@ -197,13 +196,13 @@ fn crowd(sidecar: &Sidecar, scene: &Scene, cycle: u64, tally: &Tally, weather: &
                 let mut dice = Dice((cycle ^ (number + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 let kind = OF_A_CROWD[usize::try_from(dice.below(4)).unwrap()];
                 let errand = errand(&mut dice, kind, tokens);
-                let mut stream = connect(sidecar.address);
+                let mut client = Client::connect(sidecar.address);
                 if dice.below(10) == 0 {
-                    errand.request.begin_on(&mut stream);
+                    errand.request.begin_on(&mut client);
                     thread::sleep(Duration::from_millis(dice.below(100)));
                     tally.left.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    run(&errand, &mut stream, tally, weather);
+                    run(&errand, &mut client, tally, weather);
                 }
             })
         };
@@ -216,11 +215,11 @@ fn crowd(sidecar: &Sidecar, scene: &Scene, cycle: u64, tally: &Tally, weather: &
 }
 
 /// One request, and whether its answer is as it must be.
-fn run(errand: &Errand, stream: &mut TcpStream, tally: &Tally, weather: &AtomicU8) {
+fn run(errand: &Errand, client: &mut Client, tally: &Tally, weather: &AtomicU8) {
     let before = weather.load(Ordering::SeqCst);
     tally.asked.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
-    let response = errand.request.send_on(stream);
+    let response = errand.request.send_on(client);
     let took = started.elapsed();
     let calm = before == CALM_NOW && weather.load(Ordering::SeqCst) == CALM_NOW;
     *tally.answers.lock().unwrap().entry((errand.name, response.status)).or_default() += 1;
@@ -364,7 +363,7 @@ fn report(tally: &Tally, seconds: u64, footprints: &[(&str, (u64, usize, usize))
 
 #[test]
 #[ignore = "takes minutes: scripts/soak.sh"]
-fn nothing_is_wrong_lost_or_leaked_while_everything_around_fails() {
+fn nothing_is_wrong_lost_or_leaked_amid_failures() {
     let seconds: u64 = std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(180);
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("client.pem");

@@ -1,31 +1,19 @@
-//! A sidecar process beside a tenant, and a client that hides nothing of HTTP.
+//! A sidecar process beside a tenant.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+pub use local_tenant::client::{Client, PATIENCE, Request, Response, eventually};
 use local_tenant::directory::{APP_ID, APP_SECRET, TENANT_ID};
 use local_tenant::{LocalTenant, Options};
 use serde_json::Value;
 
 use super::secrecy::leaked;
-
-/// Long enough for the slowest machine; a test that works does not wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Polls until it is so.
-pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Settings by key, as they are given on the command line.
 pub type Settings = BTreeMap<String, String>;
@@ -186,128 +174,6 @@ impl Drop for Sidecar {
             }
             assert_eq!(*self.output.lock().unwrap(), "", "nothing belongs on standard output");
         }
-    }
-}
-
-pub struct Request {
-    method: String,
-    target: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Request {
-    pub fn new(method: &str, target: &str) -> Self {
-        let host = ("Host".to_owned(), "localhost".to_owned());
-        Self { method: method.to_owned(), target: target.to_owned(), headers: vec![host], body: Vec::new() }
-    }
-
-    pub fn get(target: &str) -> Self {
-        Self::new("GET", target)
-    }
-
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub fn bearer(self, token: &str) -> Self {
-        self.header("Authorization", &format!("Bearer {token}"))
-    }
-
-    pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        self.body = body.into();
-        let length = self.body.len().to_string();
-        self.header("Content-Type", content_type).header("Content-Length", &length)
-    }
-
-    pub fn send(self, address: SocketAddr) -> Response {
-        self.header("Connection", "close").send_on(&mut connect(address))
-    }
-
-    /// On a connection that stays open.
-    pub fn send_on(&self, stream: &mut TcpStream) -> Response {
-        self.begin_on(stream);
-        Response::read(stream, self.method == "HEAD")
-    }
-
-    /// Without waiting for the answer.
-    pub fn begin_on(&self, stream: &mut TcpStream) {
-        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
-        for (name, value) in &self.headers {
-            bytes.extend(format!("{name}: {value}\r\n").bytes());
-        }
-        bytes.extend(b"\r\n");
-        bytes.extend(&self.body);
-        stream.write_all(&bytes).unwrap();
-    }
-}
-
-pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-#[derive(Debug)]
-pub struct Response {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
-}
-
-impl Response {
-    pub fn read(stream: &mut TcpStream, head_only: bool) -> Self {
-        let mut reader = BufReader::new(stream);
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            assert!(reader.read_line(&mut line).unwrap() > 0, "the connection was closed in the head: {head:?}");
-            if line == "\r\n" {
-                break;
-            }
-            head.push(line.trim_end().to_owned());
-        }
-        let status = head[0].split(' ').nth(1).unwrap().parse().unwrap();
-        let split = |line: &String| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let headers: Vec<_> = head[1..].iter().map(|line| split(line).unwrap()).collect();
-        let mut response = Self { status, headers, body: String::new() };
-        let length = response.header("Content-Length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; if head_only { 0 } else { length }];
-        reader.read_exact(&mut body).unwrap();
-        response.body = String::from_utf8(body).unwrap();
-        response
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", self.body);
-        self
-    }
-
-    /// A problem with this detail.
-    #[track_caller]
-    pub fn problem(self, status: u16, detail: &str) -> Self {
-        assert_eq!((self.status, self.json()["detail"].as_str()), (status, Some(detail)), "{}", self.body);
-        assert_eq!(self.header("Content-Type"), Some("application/problem+json"));
-        assert_eq!(self.header("Cache-Control"), Some("no-store"));
-        self
-    }
-
-    /// The token in `authorizationHeader`.
-    #[track_caller]
-    pub fn token(&self) -> String {
-        assert_eq!(self.status, 200, "{}", self.body);
-        self.json()["authorizationHeader"].as_str().unwrap().split_once(' ').unwrap().1.to_owned()
     }
 }
 

@@ -1,7 +1,7 @@
-//! What the machine and the callers may do to the process without ending it or making it wrong: contract sections 9 and 10.
+//! Full descriptors, crowds and signals neither end the process nor make its answers wrong.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use local_tenant::{Action, Fault, Kind};
 
-use super::support::{PATIENCE, Request, Response, Scene, command, connect, eventually};
+use super::support::{Client, PATIENCE, Request, Response, Scene, command, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -75,12 +75,12 @@ fn a_log_that_cannot_be_written_costs_lines_and_nothing_else() {
     {
         let scene = Scene::new();
         let process = Process::start(&scene, prelude, stderr);
-        let mut stream = connect(process.address);
+        let mut client = Client::connect(process.address);
         // Each has a line in the log, so that a pipe of 64 KiB is full several times over.
         for _ in 0..3000 {
-            assert_eq!(Request::get(APP).send_on(&mut stream).status, 200, "{what}");
+            assert_eq!(client.get(APP).answer().status, 200, "{what}");
         }
-        drop(stream);
+        drop(client);
         assert_eq!(process.end(), Some(0), "{what}");
     }
 }
@@ -91,11 +91,11 @@ fn a_header_without_end_costs_no_memory() {
     let sidecar = scene.start();
     sidecar.get("/healthz").expect(200);
     let before = kib(sidecar.pid(), "VmHWM");
-    let mut stream = connect(sidecar.address);
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ").unwrap();
+    let mut client = Client::connect(sidecar.address);
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ");
     let piece = vec![b'a'; 1 << 20];
     // 400 MiB, if they are let in.
-    let sent = (0..400).take_while(|_| stream.write_all(&piece).is_ok()).count();
+    let sent = (0..400).take_while(|_| client.stream.write_all(&piece).is_ok()).count();
     assert!(sent < 100, "{sent} MiB were taken");
     let grown = kib(sidecar.pid(), "VmHWM") - before;
     assert!(grown < 4 * 1024, "{grown} KiB");
@@ -103,7 +103,7 @@ fn a_header_without_end_costs_no_memory() {
 }
 
 #[test]
-fn with_few_descriptors_callers_leave_some_for_what_the_sidecar_calls() {
+fn with_few_descriptors_some_are_left_for_upstreams() {
     let scene = Scene::new();
     let process = Process::start(&scene, "ulimit -n 64;", Stdio::null());
     let crowd: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(process.address).ok()).collect();
@@ -127,11 +127,11 @@ fn with_few_descriptors_callers_leave_some_for_what_the_sidecar_calls() {
 
 /// Asks again and again on one connection until the sidecar says that it closes: how many answers came.
 fn ask_until_closed(address: SocketAddr, target: &str, stop: &AtomicBool) -> usize {
-    let mut stream = connect(address);
+    let mut client = Client::connect(address);
     let mut answers = 0;
     loop {
         // A request that was sent on an open connection is answered, whatever happens meanwhile.
-        let response = Request::get(target).send_on(&mut stream).expect(200);
+        let response = client.get(target).answer().expect(200);
         answers += 1;
         if response.header("Connection") == Some("close") {
             assert!(stop.load(Ordering::SeqCst), "closed before the end");
@@ -169,11 +169,11 @@ fn a_killed_process_leaves_its_address_to_the_next() {
     let scene = Scene::new();
     for _ in 0..3 {
         let mut process = Process::start(&scene, "", Stdio::null());
-        let mut stream = connect(process.address);
-        assert_eq!(Request::get(APP).send_on(&mut stream).status, 200);
+        let mut client = Client::connect(process.address);
+        assert_eq!(client.get(APP).answer().status, 200);
         process.child.kill().unwrap();
         process.child.wait().unwrap();
-        assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+        assert!(client.ends());
     }
 }
 
@@ -186,11 +186,9 @@ fn a_crowd_that_waits_for_a_dead_service_holds_up_nobody_else() {
     scene.tenant.fail(Fault::always(Kind::Token, Action::Hold));
     let mut crowd: Vec<_> = (0..300)
         .map(|number| {
-            let mut stream = connect(sidecar.address);
-            let target = format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath={}", number % 100);
-            let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            stream.write_all(request.as_bytes()).unwrap();
-            stream
+            let mut client = Client::connect(sidecar.address);
+            client.get(&format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath={}", number % 100));
+            client
         })
         .collect();
     assert!(scene.tenant.faults().wait_held(6, PATIENCE), "as many wait as may");
@@ -200,7 +198,7 @@ fn a_crowd_that_waits_for_a_dead_service_holds_up_nobody_else() {
         sidecar.get_as(&user, "/Validate").expect(200);
     }
     scene.tenant.faults().clear();
-    let statuses: Vec<u16> = crowd.iter_mut().map(|stream| Response::read(stream, false).status).collect();
+    let statuses: Vec<u16> = crowd.iter_mut().map(|client| client.answer().status).collect();
     // Who led a request or followed one has the token; the others were told at once that nobody was free.
     assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
     assert!(statuses.iter().filter(|status| **status == 200).count() >= 6);
@@ -213,10 +211,8 @@ fn a_caller_who_vanishes_costs_nothing() {
     sidecar.get(APP).expect(200);
     scene.tenant.fail(Fault::always(Kind::Token, Action::Delay(Duration::from_millis(50))));
     for number in 0..200 {
-        let mut stream = connect(sidecar.address);
         let target = format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath={}", number % 7);
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
+        Client::connect(sidecar.address).get(&target);
     }
     let idle = "entra_sidecar_connections{state=\"parked\"} 0";
     eventually("nobody is waited for", || sidecar.get("/metrics").body.contains(idle));

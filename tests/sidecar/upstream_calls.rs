@@ -1,7 +1,6 @@
 //! Waiting for upstreams costs nobody else anything: who waits holds no worker, and each upstream has its own queue.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use local_tenant::{Action, Fault, Kind};
 
-use super::support::{PATIENCE, Request, Response, Scene, Sidecar, connect, eventually};
+use super::support::{Client, PATIENCE, Request, Scene, Sidecar, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 const CALL: &str = "/DownstreamApiUnauthenticated/App";
@@ -19,10 +18,10 @@ fn cold(name: &str) -> String {
     format!("{APP}?optionsOverride.AcquireTokenOptions.FmiPath={name}")
 }
 
-fn begin(address: SocketAddr, target: &str) -> TcpStream {
-    let mut stream = connect(address);
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    stream
+fn begin(address: SocketAddr, target: &str) -> Client {
+    let mut client = Client::connect(address);
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    client
 }
 
 fn figure(sidecar: &Sidecar, name: &str) -> usize {
@@ -51,9 +50,9 @@ fn hundreds_of_cold_tokens_are_all_answered() {
     let scene = Scene::new();
     let sidecar = scene.start();
     scene.tenant.fail(Fault::always(Kind::Token, Action::Delay(Duration::from_millis(50))));
-    let mut streams: Vec<_> = (0..300).map(|n| begin(sidecar.address, &cold(&format!("k{n}")))).collect();
-    for stream in &mut streams {
-        Response::read(stream, false).expect(200);
+    let mut clients: Vec<_> = (0..300).map(|n| begin(sidecar.address, &cold(&format!("k{n}")))).collect();
+    for client in &mut clients {
+        client.answer().expect(200);
     }
     assert_eq!(scene.tenant.journal().count(Kind::Token), 300);
 }
@@ -79,7 +78,7 @@ fn a_request_waits_its_turn_and_then_is_told_to_come_back() {
     assert!(sidecar.threads() <= threads + 1);
     scene.tenant.faults().clear();
     scene.tenant.faults().release();
-    Response::read(&mut first, false).expect(200);
+    first.answer().expect(200);
     sidecar.get(&cold("b")).expect(200);
 }
 
@@ -92,11 +91,11 @@ fn followers_of_a_queued_leader_get_its_result() {
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     let mut callers: Vec<_> = (0..20).map(|_| begin(sidecar.address, &cold("b"))).collect();
     for caller in &mut callers {
-        assert_eq!(Response::read(caller, false).expect(503).header("Retry-After"), Some("1"));
+        assert_eq!(caller.answer().expect(503).header("Retry-After"), Some("1"));
     }
     scene.tenant.faults().clear();
     scene.tenant.faults().release();
-    Response::read(&mut first, false).expect(200);
+    first.answer().expect(200);
     assert_eq!(scene.tenant.journal().count(Kind::Token), 1);
 }
 
@@ -138,7 +137,7 @@ fn a_caller_that_left_the_queue_calls_nobody() {
     eventually("the others wait", || figure(&sidecar, "upstream_calls{state=\"waiting\"}") == 5);
     drop(left);
     eventually("their places are free", || figure(&sidecar, "upstream_calls{state=\"waiting\"}") == 0);
-    Response::read(&mut first, false).expect(504);
+    first.answer().expect(504);
     sidecar.get(APP).expect(200);
     assert_eq!(called.load(Ordering::SeqCst), 1);
 }
@@ -157,8 +156,8 @@ fn the_next_caller_asks_where_the_leader_left() {
     drop(leader);
     eventually("it is gone", || figure(&sidecar, "connections{state=\"parked\"}") == 1);
     scene.tenant.faults().release();
-    Response::read(&mut first, false).expect(200);
-    Response::read(&mut follower, false).expect(200);
+    first.answer().expect(200);
+    follower.answer().expect(200);
     assert_eq!(scene.tenant.journal().count(Kind::Token), 2);
 }
 
@@ -196,7 +195,7 @@ fn threads_for_calls_end_when_they_are_not_needed() {
     scene.tenant.faults().clear();
     scene.tenant.faults().release();
     for caller in &mut callers {
-        Response::read(caller, false).expect(200);
+        caller.answer().expect(200);
     }
     eventually("they end", || sidecar.threads() < before);
 }
@@ -217,19 +216,20 @@ fn a_refusal_needs_the_head_alone() {
         ("/DownstreamApi/Other", user.as_str(), 404),
     ] {
         for expect in ["", "Expect: 100-continue\r\n"] {
-            let mut stream = connect(sidecar.address);
+            let mut client = Client::connect(sidecar.address);
             let head = format!(
                 "POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}{expect}Content-Length: 30000000\r\n\r\n"
             );
-            stream.write_all(head.as_bytes()).unwrap();
-            let response = Response::read(&mut stream, false);
+            client.send(head);
+            let response = client.answer();
             assert_eq!((response.status, response.header("Connection")), (status, Some("close")), "{target} {fields}");
         }
     }
-    let mut stream = connect(sidecar.address);
-    write!(stream, "POST /DownstreamApi/Down HTTP/1.1\r\nHost: localhost\r\n{user}Content-Length: 40000000\r\n\r\n")
-        .unwrap();
-    Response::read(&mut stream, false).expect(413);
+    let mut client = Client::connect(sidecar.address);
+    client.send(format!(
+        "POST /DownstreamApi/Down HTTP/1.1\r\nHost: localhost\r\n{user}Content-Length: 40000000\r\n\r\n"
+    ));
+    client.answer().expect(413);
 }
 
 #[test]
@@ -242,16 +242,16 @@ fn a_body_without_memory_waits_and_then_is_told_to_come_back() {
     let sidecar = scene.start();
     sidecar.get(APP).expect(200);
     let post = format!("POST {CALL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nConnection: close\r\n");
-    let mut first = connect(sidecar.address);
-    write!(first, "{post}Content-Length: 500000\r\n\r\nbegin").unwrap();
+    let mut first = Client::connect(sidecar.address);
+    first.send(format!("{post}Content-Length: 500000\r\n\r\nbegin"));
     eventually("its memory is taken", || figure(&sidecar, "body_memory_bytes") == 500_000 - 64 * 1024);
-    let mut second = connect(sidecar.address);
-    write!(second, "{post}Content-Length: 1000000\r\n\r\n").unwrap();
-    let refused = Response::read(&mut second, false).expect(503);
+    let mut second = Client::connect(sidecar.address);
+    second.send(format!("{post}Content-Length: 1000000\r\n\r\n"));
+    let refused = second.answer().expect(503);
     assert_eq!((refused.header("Retry-After"), refused.header("Connection")), (Some("1"), Some("close")));
     Request::new("POST", CALL).body("text/plain", vec![b'x'; 60_000]).send(sidecar.address).expect(200);
-    first.write_all(&vec![b'x'; 500_000 - 5]).unwrap();
+    first.send(vec![b'x'; 500_000 - 5]);
     // The API's echo is longer than an answer may be, which shows that the API was called.
-    Response::read(&mut first, false).expect(502);
+    first.answer().expect(502);
     assert_eq!(figure(&sidecar, "body_memory_bytes"), 0);
 }

@@ -1,4 +1,4 @@
-//! `/Validate`: contract sections 3, 4 and 7.
+//! `/Validate`: docs/endpoints.md, and RFC 6750 §3 for the challenge.
 
 use base64::Engine as _;
 use local_tenant::{Action, Answer, Fault, Kind};
@@ -50,7 +50,7 @@ fn no_token_is_400_and_another_scheme_is_challenged() {
 }
 
 #[test]
-fn each_failing_check_is_named_in_the_challenge_and_not_in_the_body() {
+fn each_failed_check_is_named_in_the_challenge_only() {
     let scene = Scene::new();
     let sidecar = scene.start().with_keys();
     let mint = || scene.tenant.mint_user("alice");
@@ -81,7 +81,7 @@ fn each_failing_check_is_named_in_the_challenge_and_not_in_the_body() {
 }
 
 #[test]
-fn a_required_scope_is_403_when_absent_and_any_of_several_suffices() {
+fn a_missing_required_scope_is_403() {
     let scene = Scene::new().with("AzureAd:Scopes", "access_as_user files.read");
     let sidecar = scene.start().with_keys();
     let with = |scopes: &str| sidecar.get_as(&scene.tenant.mint_user("alice").scopes(scopes).token(), "/Validate");
@@ -147,7 +147,7 @@ fn a_signed_request_is_judged_with_the_request_that_it_is_for() {
 
 #[cfg(feature = "jwe")]
 #[test]
-fn an_encrypted_token_is_opened_with_our_certificate_and_told_as_it_came() {
+fn an_encrypted_token_is_decrypted_and_told_as_it_came() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decryption.pem");
     std::fs::write(&path, local_tenant::certificate::CLIENT_1.pem()).unwrap();

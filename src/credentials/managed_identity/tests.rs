@@ -163,7 +163,7 @@ fn each_endpoint_is_asked_in_its_own_way() {
 }
 
 #[test]
-fn service_fabric_alone_is_told_what_the_application_can_do_and_which_token_was_revoked() {
+fn only_service_fabric_gets_capabilities_and_revoked_hashes() {
     let fabric = [&APP_SERVICE[..], &[("IDENTITY_SERVER_THUMBPRINT", "ab")]].concat();
     let capabilities = ["cp1".to_owned(), "other".to_owned()];
     // FIPS 180-4's example.
@@ -214,7 +214,7 @@ fn a_malformed_endpoint_is_an_error_and_not_another_source() {
 }
 
 #[test]
-fn an_identity_that_cannot_be_named_is_refused_without_a_request() {
+fn an_identity_that_cannot_be_named_is_refused_unsent() {
     let fabric = [&APP_SERVICE[..], &[("IDENTITY_SERVER_THUMBPRINT", "ab")]].concat();
     for (variables, client_id) in [(&fabric[..], Some(CLIENT)), (&CLOUD_SHELL, Some(CLIENT)), (&MACHINE_LEARNING, None)]
     {

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_again_near_its_end_and_no_more_than_every_four_hours() {
+    fn it_is_reread_near_its_end_at_most_every_four_hours() {
         let near = END - NEAR;
         let moments = [1, near - 1, near, near + 1, near + INTERVAL - 1, near + INTERVAL];
         assert_eq!(readings(&Kept::default(), moments), [true, false, true, false, false, true]);

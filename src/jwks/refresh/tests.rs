@@ -135,7 +135,7 @@ fn without_a_v1_document_the_rule_holds() {
 }
 
 #[test]
-fn who_needs_keys_at_start_is_woken_when_the_first_fetch_has_ended() {
+fn requests_waiting_for_keys_wake_after_the_first_fetch() {
     let scene = Scene::new();
     assert_eq!(scene.keys.on_missing(scene.waker()), RefreshAnswer::Wait);
     assert_eq!(scene.woken(), 0);
@@ -146,7 +146,7 @@ fn who_needs_keys_at_start_is_woken_when_the_first_fetch_has_ended() {
 }
 
 #[test]
-fn while_the_authority_is_down_nobody_waits_and_it_recovers_by_itself() {
+fn no_caller_waits_while_the_authority_is_down() {
     let scene = Scene::new();
     scene.entra.go_down();
     assert_eq!(scene.keys.on_missing(scene.waker()), RefreshAnswer::Wait);

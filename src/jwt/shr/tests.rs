@@ -40,24 +40,15 @@ fn by_thumbprint(key: TestKey) -> String {
 
 /// A good request by the key P256 with members replaced, added, or, where the value is empty, left out.
 fn signed_by(key: TestKey, algorithm: Algorithm, header: &str, changes: &[(&str, &str)]) -> String {
-    let at = format!("\"{}\"", access_token(&by_jwk(P256)));
-    let ts = NOW.to_string();
-    let mut members = vec![
-        ("at", at.as_str()),
-        ("ts", &ts),
-        ("m", "\"GET\""),
-        ("u", "\"api.example\""),
-        ("p", "\"/v1/me\""),
-        ("nonce", "\"n\""),
+    let members = [
+        ("at", format!("\"{}\"", access_token(&by_jwk(P256)))),
+        ("ts", NOW.to_string()),
+        ("m", "\"GET\"".to_owned()),
+        ("u", "\"api.example\"".to_owned()),
+        ("p", "\"/v1/me\"".to_owned()),
+        ("nonce", "\"n\"".to_owned()),
     ];
-    for (name, value) in changes {
-        members.retain(|(own, _)| own != name);
-        if !value.is_empty() {
-            members.push((name, value));
-        }
-    }
-    let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    key.jws(algorithm, header, &format!("{{{}}}", members.join(",")))
+    key.jws(algorithm, header, &local_tenant::sample::object(&members, changes))
 }
 
 fn signed(changes: &[(&str, &str)]) -> String {

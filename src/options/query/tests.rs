@@ -72,7 +72,7 @@ fn nothing_given_is_empty() {
 }
 
 #[test]
-fn of_a_repeated_key_the_last_value_counts_and_an_empty_one_is_none() {
+fn the_last_value_of_a_repeated_key_counts() {
     let parsed = parse(
         "optionsOverride.HttpMethod=GET&optionsOverride.HttpMethod=PUT&optionsOverride.HttpMethod=\
          &optionsOverride.CustomHeader.X=1&optionsOverride.ExtraHeaderParameters.x=2",

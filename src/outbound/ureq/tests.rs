@@ -195,7 +195,7 @@ fn closing_on_the_second() -> (Server, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_request_lost_on_a_pooled_connection_is_repeated_where_that_does_no_harm() {
+fn a_harmless_request_lost_on_a_pooled_connection_is_resent() {
     for (upstream, method, repeated) in [
         (Upstream::Downstream, "GET", true),
         (Upstream::Downstream, "PUT", true),
@@ -364,7 +364,7 @@ fn localhost_is_resolved_without_a_name_server() {
 }
 
 #[test]
-fn a_proxy_is_asked_for_a_tunnel_and_managed_identities_avoid_it() {
+fn managed_identities_avoid_the_proxy() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let journal = Arc::clone(&seen);
     let proxy = Server::start(move |_, mut stream| {
@@ -477,7 +477,7 @@ fn a_certificate_is_checked_against_the_roots_and_the_name() {
 }
 
 #[test]
-fn a_managed_identity_endpoint_may_be_known_by_its_thumbprint_alone() {
+fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
     let (server, _) = tls_server();
     // Of testdata/server.pem; the name does not matter then.
     let own = "1F73DAFAF5BC5CD10F5A4AC08078573CFFEE36A7";

@@ -420,7 +420,7 @@ fn explore_all(scenes: &'static [Scene]) -> (usize, BTreeMap<&'static str, usize
 }
 
 #[test]
-fn two_callers_one_of_whom_waits_for_a_turn_in_every_way() {
+fn two_callers_wait_for_a_turn_in_every_way() {
     const fn scene(callers: &'static [(&'static str, Mode)]) -> Scene {
         Scene { callers, ends: ALL_ENDS, leaves: ALL_LEAVES, taken: true }
     }
@@ -436,7 +436,7 @@ fn two_callers_one_of_whom_waits_for_a_turn_in_every_way() {
 }
 
 #[test]
-fn whatever_happens_one_asks_nobody_is_forgotten_and_claims_are_met() {
+fn one_caller_asks_and_every_caller_is_answered() {
     static SCENES: &[Scene] = &[
         Scene { callers: &[("a", PLAIN); 3], ends: ALL_ENDS, leaves: ALL_LEAVES, taken: false },
         Scene { callers: &[("a", PLAIN), ("a", PLAIN), ("a", CLAIMS)], ends: ALL_ENDS, leaves: LATE, taken: false },
@@ -448,7 +448,7 @@ fn whatever_happens_one_asks_nobody_is_forgotten_and_claims_are_met() {
 }
 
 #[test]
-fn three_callers_who_wait_for_turns_are_served_in_order_and_leave_none_behind() {
+fn three_callers_get_turns_in_order_and_leave_none() {
     const fn scene(callers: &'static [(&'static str, Mode)], leaves: &'static [Event]) -> Scene {
         Scene { callers, ends: &[End::Token], leaves, taken: true }
     }

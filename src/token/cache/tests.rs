@@ -102,7 +102,7 @@ fn force_and_claims_skip_the_read_and_replace_the_entry() {
 }
 
 #[test]
-fn a_refusal_is_remembered_for_five_seconds_and_skipped_by_force() {
+fn a_refusal_is_remembered_for_five_seconds_unless_forced() {
     let cache = Cache::new(10, 10_000);
     lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
     assert!(matches!(look(&cache, NOW + 4, Mode::default()), Lookup::Blocked(Error::Refused(_))));
@@ -124,7 +124,7 @@ fn the_memory_of_a_refusal_lasts_to_the_millisecond() {
 }
 
 #[test]
-fn a_refusal_is_forgotten_with_the_configuration_that_was_refused_and_a_throttle_is_not() {
+fn a_reload_forgets_refusals_but_not_throttling() {
     let cache = Cache::new(10, 10_000);
     lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
     cache.forget_refusals();
@@ -137,14 +137,14 @@ fn a_refusal_is_forgotten_with_the_configuration_that_was_refused_and_a_throttle
 }
 
 #[test]
-fn a_refusal_of_claims_is_not_remembered_against_the_ordinary_token() {
+fn refused_claims_do_not_block_the_ordinary_token() {
     let cache = Cache::new(10, 10_000);
     lead(&cache, NOW, CLAIMS).land(&at(NOW), Err(refused())).unwrap_err();
     drop(lead(&cache, NOW, Mode::default()));
 }
 
 #[test]
-fn a_refusal_of_claims_does_not_make_an_earlier_refusal_forgotten() {
+fn refused_claims_do_not_erase_an_earlier_refusal() {
     let cache = Cache::new(10, 10_000);
     lead(&cache, NOW, Mode::default()).land(&at(NOW), Err(refused())).unwrap_err();
     lead(&cache, NOW + 1, CLAIMS).land(&at(NOW + 1), Err(refused())).unwrap_err();
@@ -152,7 +152,7 @@ fn a_refusal_of_claims_does_not_make_an_earlier_refusal_forgotten() {
 }
 
 #[test]
-fn who_forces_does_not_wait_for_a_pause_that_is_none_of_the_services() {
+fn a_forced_request_skips_pauses_the_service_did_not_ask_for() {
     let cache = Cache::new(10, 10_000);
     lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, None))).unwrap();
     lead(&cache, NOW, FORCE).land(&at(NOW), Err(throttled(None))).unwrap_err();
@@ -179,7 +179,7 @@ fn an_outage_without_advice_is_not_remembered() {
 }
 
 #[test]
-fn a_token_in_its_last_minutes_is_served_while_no_other_can_be_had() {
+fn an_expiring_token_is_served_while_renewal_fails() {
     let cache = Cache::new(10, 10_000);
     lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("old", NOW + 200, None))).unwrap();
     let served = lead(&cache, NOW + 1, Mode::default()).land(&at(NOW + 1), Err(throttled(None))).unwrap();

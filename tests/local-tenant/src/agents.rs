@@ -1,5 +1,6 @@
-//! Agent identities (protocol 4): the exchange token T1 that a blueprint gets for its agent, T2 that the agent
-//! gets with it, and the `user_fic` grant in which both are presented, each in its own place.
+//! Agent identities (<https://learn.microsoft.com/entra/agent-id/agent-oauth-protocols>): the exchange token T1 that a
+//! blueprint gets for its agent, T2 that the agent gets with it, and the `user_fic` grant in which both are presented, each
+//! in its own place.
 
 use crate::directory::{Api, App, EXCHANGE, User};
 use crate::form::Form;

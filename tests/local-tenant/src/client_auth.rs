@@ -1,5 +1,5 @@
 //! How a client proves who it is: a secret, an assertion signed with a certificate, or an assertion of an issuer
-//! that its registration trusts (protocol 1.2 to 1.7).
+//! that its registration trusts (RFC 6749 §2.3.1, RFC 7523 §2.2).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::keys::{PublicKey, SigningKey};
+use crate::sample::jws;
 
 /// The members of a JSON object in the order in which they were set: tokens keep theirs, as Entra's do.
 #[derive(Clone, Debug, Default)]
@@ -63,10 +64,8 @@ impl FromIterator<(String, Value)> for Claims {
 
 /// Signs `payload` (any bytes) under `header` with the header's own `alg`; `none` gets an empty signature.
 pub fn sign(header: &Claims, payload: &[u8], key: &SigningKey) -> String {
-    let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.text()), URL_SAFE_NO_PAD.encode(payload));
     let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or_default();
-    let signed = if algorithm == "none" { Vec::new() } else { key.sign(algorithm, input.as_bytes()) };
-    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signed))
+    jws(header.text(), payload, |input| if algorithm == "none" { Vec::new() } else { key.sign(algorithm, input) })
 }
 
 /// A token taken apart, not verified yet.

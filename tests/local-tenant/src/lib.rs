@@ -22,6 +22,7 @@
 
 pub mod agents;
 pub mod certificate;
+pub mod client;
 pub mod client_auth;
 pub mod control;
 pub mod directory;
@@ -39,6 +40,7 @@ pub mod metadata;
 pub mod mint;
 pub mod random;
 pub mod refusal;
+pub mod sample;
 pub mod scope;
 pub mod server;
 pub mod shr;

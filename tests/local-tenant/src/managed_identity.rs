@@ -1,4 +1,4 @@
-//! The managed identity endpoints (protocol 2): six hosts with six dialects, each strict about its own.
+//! The managed identity endpoints: six hosts with six dialects, each strict about its own.
 //!
 //! | path | host | wants |
 //! |---|---|---|
@@ -208,7 +208,8 @@ fn identity(state: &State, host: Host, pairs: &[(String, String)]) -> Result<App
     }
 }
 
-/// The challenge that only a process which may read the key file can answer (protocol 2.3).
+/// The challenge that only a process which may read the key file can answer
+/// (<https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication>).
 fn arc_challenge(state: &State, request: &Request) -> Option<Answer> {
     match request.header("authorization") {
         Some(value) if value == format!("Basic {ARC_KEY}") => None,
@@ -220,7 +221,8 @@ fn arc_challenge(state: &State, request: &Request) -> Option<Answer> {
     }
 }
 
-/// The region that a virtual machine knows (protocol 8.6).
+/// The region that a virtual machine knows
+/// (<https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service>).
 pub fn instance(request: &Request) -> Answer {
     if request.header("metadata") != Some("true") {
         return Host::Imds.refusal(400, "bad_request_102", "Required metadata header not specified");

@@ -1,4 +1,5 @@
-//! OpenID metadata of both versions, the signing keys, and instance discovery (protocol 6.1, 6.4, 8.5).
+//! OpenID metadata of both versions, the signing keys, and instance discovery
+//! (OpenID Connect Discovery 1.0 §4).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Signed HTTP requests as a resource sees them (protocol 5.2): a JWS of type `pop`, signed with the key whose
+//! Signed HTTP requests as a resource sees them (draft-ietf-oauth-signed-http-request-03): a JWS of type `pop`, signed with the key whose
 //! thumbprint the access token inside confirms.
 
 use serde_json::{Value, json};

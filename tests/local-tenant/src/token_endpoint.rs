@@ -1,4 +1,4 @@
-//! The token endpoint: which grant it is, who asks, and what is issued (protocol 1, 3, 4, 5).
+//! The token endpoint: which grant it is, who asks, and what is issued (RFC 6749 §4.4 and §5).
 
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl Extras {
     }
 }
 
-/// `req_cnf` is base64url of `{"kid":"<thumbprint>"}`; the key itself is not accepted (protocol 5.2).
+/// `req_cnf` is base64url of `{"kid":"<thumbprint>"}`; the key itself is not accepted.
 fn confirmation(text: &str) -> Result<Value, Refusal> {
     let parsed: Option<Value> = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let is_kid = |value: &Value| {
@@ -287,7 +287,8 @@ fn check_condition(user: &User, extras: &Extras) -> Result<(), Refusal> {
     }
 }
 
-/// The user of an on-behalf-of request's assertion (protocol 3.1).
+/// The user of an on-behalf-of request's assertion
+/// (<https://learn.microsoft.com/entra/identity-platform/v2-oauth2-on-behalf-of-flow>).
 fn asserted_user(state: &State, form: &Form, app: &App, tenant: &str) -> Result<User, Refusal> {
     if form.required("requested_token_use")? != "on_behalf_of" {
         return Err(Refusal::malformed("requested_token_use", "'on_behalf_of'"));

@@ -1,4 +1,4 @@
-//! Key Vault, whose URL is the tenant's own (protocol 1.6): a request without a token is challenged; then certificates, the
+//! Key Vault, whose URL is the tenant's own: a request without a token is challenged; then certificates, the
 //! secrets behind them, and signatures by keys that never leave.
 
 use base64::Engine as _;

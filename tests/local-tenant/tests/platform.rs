@@ -5,6 +5,7 @@ mod support;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use local_tenant::certificate::{CLIENT_1, CLIENT_1_PFX};
+use local_tenant::client::Response;
 use local_tenant::directory::{DOWNSTREAM, EXCHANGE, GRAPH, SYSTEM_IDENTITY_ID, USER_IDENTITY_CLIENT_ID, VAULT};
 use local_tenant::jwt::{Claims, Decoded};
 use local_tenant::keys::SigningKey;
@@ -14,7 +15,7 @@ use local_tenant::time::now;
 use local_tenant::{ExpiresOn, Kind, LocalTenant, Options, shr};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use support::{ASSERTION_TYPE, Reply, app_fields, call, get, token};
+use support::{ASSERTION_TYPE, app_fields, call, get, token};
 
 const METADATA: (&str, &str) = ("Metadata", "true");
 const IMDS: &str = "/metadata/identity/oauth2/token?api-version=2018-02-01";
@@ -27,11 +28,11 @@ fn resource(name: &str) -> String {
     format!("&resource={}", percent_encode(name))
 }
 
-fn imds(tenant: &LocalTenant, query: &str) -> Reply {
+fn imds(tenant: &LocalTenant, query: &str) -> Response {
     get(tenant, &format!("{IMDS}{query}"), &[METADATA])
 }
 
-fn claims(reply: &Reply) -> Value {
+fn claims(reply: &Response) -> Value {
     Value::Object(Decoded::of(reply.json()["access_token"].as_str().unwrap()).unwrap().payload)
 }
 
@@ -39,7 +40,7 @@ fn claims(reply: &Reply) -> Value {
 fn imds_gives_the_identity_that_was_asked_for() {
     let tenant = start();
     let own = imds(&tenant, &resource(GRAPH));
-    assert_eq!(own.status, 200, "{}", own.text());
+    assert_eq!(own.status, 200, "{}", own.body);
     assert_eq!(claims(&own)["oid"], SYSTEM_IDENTITY_ID);
     assert_eq!((&own.json()["expires_in"], &own.json()["resource"]), (&"86399".into(), &GRAPH.into()));
     for query in [
@@ -57,7 +58,7 @@ fn imds_gives_the_identity_that_was_asked_for() {
 fn imds_refuses_what_the_real_one_refuses() {
     let tenant = start();
     let graph = resource(GRAPH);
-    let refused = |reply: Reply| (reply.status, reply.json()["error"].as_str().unwrap_or_default().to_owned());
+    let refused = |reply: Response| (reply.status, reply.json()["error"].as_str().unwrap_or_default().to_owned());
     let invalid = (400, "invalid_request".to_owned());
     assert_eq!(refused(get(&tenant, &format!("{IMDS}{graph}"), &[])), (400, "bad_request_102".into()));
     let forwarded = get(&tenant, &format!("{IMDS}{graph}"), &[METADATA, ("X-Forwarded-For", "1.2.3.4")]);
@@ -117,7 +118,7 @@ fn arc_wants_proof_that_its_key_file_can_be_read() {
         let target = format!("{path}?api-version=2020-06-01{}", resource(GRAPH));
         let challenge = get(&tenant, &target, &[METADATA]);
         let realm = challenge.header("WWW-Authenticate").unwrap();
-        assert_eq!((challenge.status, realm.as_str()), (401, "Basic realm=/var/opt/azcmagent/tokens/local-tenant.key"));
+        assert_eq!((challenge.status, realm), (401, "Basic realm=/var/opt/azcmagent/tokens/local-tenant.key"));
         let with = |key: &str| get(&tenant, &target, &[METADATA, ("Authorization", &format!("Basic {key}"))]).status;
         assert_eq!((with(ARC_KEY), with(&STANDARD.encode(ARC_KEY))), (200, 401));
     }
@@ -133,7 +134,7 @@ fn a_managed_identity_s_token_is_a_trusted_assertion() {
 }
 
 #[test]
-fn the_vault_challenges_and_then_hands_out_what_may_leave() {
+fn the_vault_challenges_a_request_without_a_token() {
     let tenant = start();
     let challenge = get(&tenant, "/certificates/client-pfx/?api-version=7.5", &[]);
     let expected = format!(
@@ -141,11 +142,23 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
         tenant.base_url(),
         tenant.tenant_id()
     );
-    assert_eq!((challenge.status, challenge.header("WWW-Authenticate")), (401, Some(expected)));
-    let body = imds(&tenant, &resource(VAULT)).json();
-    let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
-    let authorization = [("Authorization", bearer.as_str())];
-    let read = |path: &str| get(&tenant, &format!("/{path}?api-version=7.5"), &authorization);
+    assert_eq!((challenge.status, challenge.header("WWW-Authenticate")), (401, Some(expected.as_str())));
+}
+
+/// Reads with a token for the vault.
+fn vault(tenant: &LocalTenant, path: &str) -> Response {
+    get(tenant, &format!("/{path}?api-version=7.5"), &[("Authorization", &bearer_for(tenant, VAULT))])
+}
+
+fn bearer_for(tenant: &LocalTenant, resource_id: &str) -> String {
+    let body = imds(tenant, &resource(resource_id)).json();
+    format!("Bearer {}", body["access_token"].as_str().unwrap())
+}
+
+#[test]
+fn the_vault_hands_out_what_may_leave() {
+    let tenant = start();
+    let read = |path: &str| vault(&tenant, path);
     let certificate = read("certificates/client-pfx/").json();
     assert_eq!(certificate["cer"], STANDARD.encode(CLIENT_1.certificate().der));
     assert_eq!(certificate["policy"]["key_props"]["exportable"], true);
@@ -155,21 +168,32 @@ fn the_vault_challenges_and_then_hands_out_what_may_leave() {
     assert_eq!(secret["contentType"], "application/x-pkcs12");
     assert_eq!(secret["value"], STANDARD.encode(CLIENT_1_PFX));
     assert_eq!(read("secrets/client-pem").json()["value"], CLIENT_1.pem());
+    assert!(read("certificates/client-expired").json()["attributes"]["exp"].as_i64().unwrap() < now());
+}
+
+#[test]
+fn the_vault_keeps_what_may_not_leave() {
+    let tenant = start();
+    let read = |path: &str| vault(&tenant, path);
     assert_eq!(read("certificates/client-sealed").json()["policy"]["key_props"]["exportable"], false);
     assert_eq!(read("secrets/client-disabled").status, 403);
     assert_eq!(read("certificates/none").json()["error"]["code"], "CertificateNotFound");
-    assert!(read("certificates/client-expired").json()["attributes"]["exp"].as_i64().unwrap() < now());
-    assert_eq!(get(&tenant, "/secrets/client-pem", &authorization).status, 400, "no api-version");
-    let for_graph = imds(&tenant, &resource(GRAPH)).json();
-    let wrong = format!("Bearer {}", for_graph["access_token"].as_str().unwrap());
-    assert_eq!(get(&tenant, "/secrets/client-pem?api-version=7.5", &[("Authorization", &wrong)]).status, 401);
+}
+
+#[test]
+fn the_vault_wants_a_version_and_a_token_of_its_own() {
+    let tenant = start();
+    let with = |target: &str, resource: &str| {
+        get(&tenant, target, &[("Authorization", &bearer_for(&tenant, resource))]).status
+    };
+    assert_eq!(with("/secrets/client-pem", VAULT), 400, "no api-version");
+    assert_eq!(with("/secrets/client-pem?api-version=7.5", GRAPH), 401, "a token for another API");
 }
 
 #[test]
 fn the_vault_signs_with_a_key_that_stays() {
     let tenant = start();
-    let body = imds(&tenant, &resource(VAULT)).json();
-    let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
+    let bearer = bearer_for(&tenant, VAULT);
     let target = "/keys/client-sealed/0123456789abcdef0123456789abcdef/sign?api-version=7.5";
     let sign = |alg: &str, value: &str| {
         let body = json!({"alg": alg, "value": value}).to_string();
@@ -184,7 +208,7 @@ fn the_vault_signs_with_a_key_that_stays() {
 }
 
 #[test]
-fn a_signed_request_is_judged_by_the_key_that_its_token_confirms() {
+fn a_signed_request_is_verified_with_its_tokens_key() {
     let tenant = start();
     let host = tenant.address().to_string();
     let send = |key: &SigningKey, bound: &SigningKey, path: &str, changes: &[(&str, Value)]| {
@@ -196,7 +220,7 @@ fn a_signed_request_is_judged_by_the_key_that_its_token_confirms() {
     let (ec, rsa) = (SigningKey::p256("ec"), CLIENT_1.signing_key());
     for key in [&ec, &rsa] {
         let reply = send(key, key, "/api/pop/x", &[]);
-        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.status, 200, "{}", reply.body);
     }
     assert_eq!(send(&ec, &ec, "/api/pop/x", &[("ts", (now() - 290).into())]).status, 200);
     assert_eq!(send(&ec, &rsa, "/api/pop/x", &[]).status, 401, "another key");
