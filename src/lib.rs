@@ -7,7 +7,7 @@
 //! http ──Request──▶ routes ──Overrides──▶ options ──Effective──▶ token ──AccessToken──▶ outbound ──▶ Reply
 //!                     │                                           │ ▲
 //!                     └─ jwt ◀── jwks                credentials ─┘ └─ cache
-//! config feeds app only; app hands each module its own settings; clock, file, secret, syntax, text and url lie below all
+//! config feeds app only; app hands each module its own settings; clock, file, secret and value lie below all
 //! ```
 
 pub mod allocator;
@@ -19,10 +19,8 @@ pub mod config;
 pub mod credentials;
 pub mod descriptors;
 pub mod file;
-pub mod guid;
 pub mod healthcheck;
 pub mod http;
-pub mod json_text;
 pub mod jwks;
 pub mod jwt;
 pub mod log;
@@ -33,15 +31,12 @@ pub mod notify;
 pub mod openapi;
 pub mod options;
 pub mod outbound;
-pub mod percent;
 pub mod redaction;
 pub mod routes;
 pub mod secret;
 pub mod shr;
 pub mod spelling;
-pub mod syntax;
-pub mod text;
 pub mod token;
 pub mod turns;
-pub mod url;
+pub mod value;
 pub mod watched;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::credentials::der;
 use crate::file;
 use crate::token::BoundKey;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// A key takes a few kilobytes at most; a larger file is a mistake in the path.
 const MAX_KEY_FILE: u64 = 64 * 1024;

@@ -5,8 +5,8 @@ use super::keys::{self, Kind, Split};
 use super::load::Reader;
 use super::source::Setting;
 use crate::spelling;
-use crate::text::quote;
-use crate::url::Url;
+use crate::value::text::quote;
+use crate::value::url::Url;
 
 /// Every value is of its key's type, and no upstream is called without TLS by accident.
 pub fn types(reader: &mut Reader<'_>) {

@@ -221,7 +221,7 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
     let url = required(reader, &format!("{key}:KeyVaultUrl"));
     let name = required(reader, &format!("{key}:KeyVaultCertificateName"));
     Some(VaultCertificate {
-        vault: crate::url::Url::parse(url?.trim()).ok()?,
+        vault: crate::value::url::Url::parse(url?.trim()).ok()?,
         name: name?.trim().to_owned(),
         managed_identity_client_id: reader.guid(&format!("{key}:ManagedIdentityClientId")),
     })

@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use super::parse;
 use super::table::KEYS;
-use crate::outbound::header;
 use crate::spelling;
 use crate::token::BoundKey;
-use crate::url::Url;
-use crate::{guid, syntax};
+use crate::value::header;
+use crate::value::url::Url;
+use crate::value::{guid, syntax};
 
 /// A setting that the program knows.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::keys::{self, Key, Split};
 use super::source::{self, Origin, Settings};
 use super::{Config, Invocation, Problem, Warning, api, check, listen, parse, registration, sidecar};
-use crate::url::Url;
-use crate::{guid, syntax};
+use crate::value::url::Url;
+use crate::value::{guid, syntax};
 
 /// A configuration that can run.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::Secret;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// Everything that the program was told.
 #[derive(Debug)]
@@ -91,14 +91,14 @@ impl Problem {
     /// About a key as a whole.
     pub fn new(key: &str, message: &str) -> Self {
         let mut clean = Self { key: String::new(), message: String::new() };
-        crate::text::escape(key, &mut clean.key);
-        crate::text::escape(message, &mut clean.message);
+        crate::value::text::escape(key, &mut clean.key);
+        crate::value::text::escape(message, &mut clean.message);
         clean
     }
 
     /// About a value, which is shown: never for a secret.
     pub fn value(key: &str, value: &str, expected: &str) -> Self {
-        Self::new(key, &format!("{}: expected {expected}", crate::text::quote(value)))
+        Self::new(key, &format!("{}: expected {expected}", crate::value::text::quote(value)))
     }
 }
 
@@ -189,7 +189,7 @@ impl Registration {
         let authority = self.authority.as_ref().map(|authority| match (&self.policy, authority.base_path()) {
             (Some(_), path) => {
                 let start = path.rfind('/').map_or(path, |end| &path[..end]);
-                authority.with_path(&format!("{start}/{}", crate::url::escape(policy)))
+                authority.with_path(&format!("{start}/{}", crate::value::url::escape(policy)))
             }
             (None, _) => authority.clone(),
         });

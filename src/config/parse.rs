@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Network;
-use crate::syntax::is_domain;
+use crate::value::syntax::is_domain;
 
 /// A whole number in a range.
 pub fn count(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {

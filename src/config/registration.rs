@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use super::load::Reader;
 use super::source::Settings;
 use super::{Registration, credential};
-use crate::text::quote;
-use crate::url::Url;
-use crate::{guid, percent, syntax};
+use crate::value::text::quote;
+use crate::value::url::Url;
+use crate::value::{guid, percent, syntax};
 
 /// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
 pub fn named(settings: &Settings) -> Vec<String> {
@@ -251,7 +251,7 @@ fn with_slash(url: &Url) -> Url {
 }
 
 fn public_cloud() -> Url {
-    let origin = crate::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
+    let origin = crate::value::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
     Url { origin, path: "/".to_owned(), query: None }
 }
 

@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use super::load::Reader;
 use super::{AllowOverrides, AllowedCallers, Config, Limits, Listen, Logging, Network, PopValidation, Sidecar, parse};
-use crate::guid;
+use crate::value::guid;
 
 /// `Sidecar`, without its limits.
 pub fn read(reader: &mut Reader<'_>) -> Sidecar {

@@ -2,8 +2,8 @@
 
 use super::issuer::same_cloud;
 use crate::config::Registration;
-use crate::guid;
-use crate::url::{Origin, Url, escape};
+use crate::value::guid;
+use crate::value::url::{Origin, Url, escape};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 

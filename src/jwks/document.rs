@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::key::Key;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// The longest document. Entra's are below 40 KiB.
 pub const MAX_BYTES: usize = 1024 * 1024;

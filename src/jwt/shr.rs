@@ -18,7 +18,7 @@ use super::replay::Replays;
 use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
 use crate::jwks::{KeySet, Material};
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// Signed requests that may be remembered at once. By default each lives ten minutes at most, so this is more than 160 a second.
 const MAX_REPLAYS: usize = 100_000;

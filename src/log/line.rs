@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::Record;
 
 use super::CRATE;
-use crate::text;
+use crate::value::text;
 
 /// A message beyond this many bytes is cut.
 const LONGEST: usize = 8 * 1024;

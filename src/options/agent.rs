@@ -2,7 +2,7 @@
 //! every combination that leaves a doubt is refused.
 
 use super::Invalid;
-use crate::{guid, syntax};
+use crate::value::{guid, syntax};
 
 /// The agent that a request names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{AgentUser, Effective, Invalid};
 use crate::config::ManagedIdentity;
-use crate::{guid, syntax};
+use crate::value::{guid, syntax};
 
 /// The user behind an inbound token that was validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

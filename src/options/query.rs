@@ -8,9 +8,8 @@ use super::Invalid;
 use super::agent::Agent;
 use crate::config::ManagedIdentity;
 use crate::spelling;
-use crate::syntax::{self, Expected};
-use crate::url::Url;
-use crate::{guid, percent};
+use crate::value::url::Url;
+use crate::value::{Expected, guid, percent, syntax};
 
 /// The head's own limit is 32 KiB by default; this one holds when an operator raises that.
 const MAX_QUERY: usize = 64 * 1024;

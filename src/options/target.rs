@@ -3,8 +3,8 @@
 
 use super::Invalid;
 use super::merge::Effective;
-use crate::url::{Origin, Url};
-use crate::{percent, syntax};
+use crate::value::url::{Origin, Url};
+use crate::value::{percent, syntax};
 
 /// A URL whose origin the operator named, as [`Effective::merge`] saw to. Only [`Target::new`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]

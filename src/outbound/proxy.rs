@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Upstream;
 use crate::secret::Secret;
-use crate::url::{Origin, Url};
+use crate::value::url::{Origin, Url};
 
 /// The proxies of the environment.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ impl Exception {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::url::Url;
+    use crate::value::url::Url;
 
     fn proxies(variables: &[(&str, &str)]) -> Proxies {
         Proxies::from_environment(|name| {

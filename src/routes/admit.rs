@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::config::{AllowedCallers, Network};
 use crate::http::{Headers, Peer};
 use crate::secret::Secret;
-use crate::syntax::is_domain;
-use crate::url::is_loopback_host;
+use crate::value::syntax::is_domain;
+use crate::value::url::is_loopback_host;
 use crate::watched::Watched;
 
 /// The rules.

@@ -12,11 +12,11 @@ use crate::clock::Clock;
 use crate::config::{CredentialSource, Registration};
 use crate::credentials::certificate::Certificate;
 use crate::credentials::{Client, Context, CredentialFailure, Credentials};
-use crate::guid;
 use crate::jwt::Validator;
 use crate::jwt::jwe::DecryptionKey;
 use crate::outbound::Exchange;
 use crate::token::Acquirer;
+use crate::value::guid;
 
 /// Until a vault is asked again: whoever encrypts takes the new certificate some time after it is there.
 const INTERVAL: Duration = Duration::from_hours(1);

@@ -23,12 +23,12 @@ use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
-use crate::guid;
 use crate::http::{Budget, Cause, Handler, Keep, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
 use crate::metrics::Metrics;
 use crate::outbound::Exchange;
 use crate::token::{self, AccessToken, Acquirer, Lead, Ticket};
 use crate::turns::Lane;
+use crate::value::guid;
 
 /// Every answer carries it: the id that follows its request through the logs.
 const ID_HEADER: &str = "x-ms-client-request-id";

@@ -1,8 +1,8 @@
 //! Which token endpoint a request goes to: protocol page, sections 1.1, 8.6 and 10.
 
 use crate::config::Registration;
-use crate::syntax::is_meta_tenant;
-use crate::url::{Origin, Url, escape};
+use crate::value::syntax::is_meta_tenant;
+use crate::value::url::{Origin, Url, escape};
 
 /// Aliases of the clouds' hosts and the host that token requests go to.
 const PREFERRED: &[(&str, &str)] = &[

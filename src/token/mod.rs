@@ -37,7 +37,7 @@ use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::turns::{self, Lane};
-use crate::url::{Url, escape};
+use crate::value::url::{Url, escape};
 pub use cache::Lead;
 use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};

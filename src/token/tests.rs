@@ -99,7 +99,7 @@ impl Exchange for Service {
             .collect();
         // No extra parameter of the URL may have the name of any field that is sent.
         for name in form.keys() {
-            assert!(crate::syntax::token_parameter(name).is_err(), "{name}");
+            assert!(crate::value::syntax::token_parameter(name).is_err(), "{name}");
         }
         self.requests.lock().unwrap().push((request.url.clone(), form.clone()));
         (self.answer)(&request.url, &form)

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::Request;
 use crate::outbound::{OutBody, OutRequest, Thumbprint, Upstream};
 use crate::secret::Secret;
-use crate::url::{Url, escape};
+use crate::value::url::{Url, escape};
 
 /// The longest answer that is read; a token has some kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;

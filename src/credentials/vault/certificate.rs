@@ -12,7 +12,7 @@ use super::{Call, Environment, Vault};
 use crate::config;
 use crate::credentials::certificate::{Certificate, Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
-use crate::url::escape;
+use crate::value::url::escape;
 
 /// A certificate in a vault, read and kept.
 pub struct VaultCertificate {

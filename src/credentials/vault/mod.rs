@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{Context, Failure};
 use crate::outbound::{OutBody, OutError, OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// Of the vault's REST interface.
 const VERSION: &str = "7.5";

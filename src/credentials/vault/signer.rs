@@ -11,7 +11,7 @@ use super::{Call, Environment, Vault};
 use crate::config;
 use crate::credentials::certificate::{Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion, der};
-use crate::url::escape;
+use crate::value::url::escape;
 
 /// A key in a vault and the certificate that Entra knows it by.
 pub struct VaultSigner {

@@ -14,7 +14,7 @@ use crate::credentials::{ClientAuth, Failure, Source};
 use crate::outbound::{OutBody, OutRequest, Upstream};
 use crate::redaction::redact;
 use crate::secret::Secret;
-use crate::url::{Url, escape};
+use crate::value::url::{Url, escape};
 
 /// A token is not used in its last minutes.
 const MARGIN: u64 = 5 * 60;

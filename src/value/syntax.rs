@@ -2,12 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::outbound::header;
-use crate::url::Url;
-use crate::{guid, percent};
-
-/// What was expected instead, in words that follow "expected".
-pub type Expected = &'static str;
+use super::url::Url;
+use super::{Expected, guid, header, percent};
 
 /// Members of a signed HTTP request that the sidecar writes itself.
 pub const SIGNED_MEMBERS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
