@@ -13,9 +13,9 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::credentials::der;
 use crate::file;
 use crate::token::BoundKey;
+use crate::value::der;
 use crate::value::url::Url;
 
 /// A key takes a few kilobytes at most; a larger file is a mistake in the path.

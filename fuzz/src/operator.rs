@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use entra_sidecar::config::{self, Invocation};
 use entra_sidecar::credentials::certificate::Certificate;
-use entra_sidecar::credentials::der;
+use entra_sidecar::value::der;
 use entra_sidecar::secret::Secret;
 
 /// Any file is a configuration or a list of problems, each in one line.

@@ -189,7 +189,7 @@ impl Registration {
         let authority = self.authority.as_ref().map(|authority| match (&self.policy, authority.base_path()) {
             (Some(_), path) => {
                 let start = path.rfind('/').map_or(path, |end| &path[..end]);
-                authority.with_path(&format!("{start}/{}", crate::value::url::escape(policy)))
+                authority.with_path(&format!("{start}/{}", crate::value::percent::encode_component(policy)))
             }
             (None, _) => authority.clone(),
         });

@@ -159,9 +159,9 @@ fn what_is_configured_is_refused_in_the_words_of_the_override() {
         assert_eq!(named, format!("DownstreamApis:X:{}", key.replace('.', ":")));
         let configured = message.rsplit_once("expected ").unwrap().1.to_owned();
 
-        let coded = crate::value::url::escape(value);
+        let coded = crate::value::percent::encode_component(value);
         let also = if beside.is_empty() { "" } else { "&optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP" };
-        let query = format!("optionsOverride.{}={coded}{also}", crate::value::url::escape(key));
+        let query = format!("optionsOverride.{}={coded}{also}", crate::value::percent::encode_component(key));
         let api = Api { scopes: vec!["s".into()], ..Api::default() };
         let refused = crate::options::Overrides::parse(Some(&query))
             .and_then(|overrides| crate::options::Effective::merge(&api, &overrides).map(drop))

@@ -7,7 +7,6 @@ pub mod assertion;
 mod ber;
 pub mod certificate;
 pub mod cloud;
-pub mod der;
 pub mod federated;
 pub mod identity;
 pub mod local;

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 use crate::secret::Secret;
+use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 
 /// What a certificate is made of.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Material {
 /// What a file in DER is that holds a certificate without its key, or a key without its certificate.
 fn alone(der: &[u8]) -> Option<&'static str> {
     let (content, _) = expect(SEQUENCE, der)?;
-    if super::der::Certificate::parse(der).is_some() {
+    if der::Certificate::parse(der).is_some() {
         Some("a certificate in DER, without its private key")
     } else if expect(OBJECT_IDENTIFIER, content).is_some() {
         Some("PKCS#7 (P7B), which holds certificates without a private key")

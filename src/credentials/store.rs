@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ring::digest;
 
 use super::certificate::Certificate;
-use super::der;
 use super::name::Name;
+use crate::value::{der, hex};
 
 /// Below the home of the user.
 const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
@@ -119,8 +119,7 @@ impl std::fmt::Display for Wanted {
 
 fn thumbprint(der: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
-    hash.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    hex::encode(hash.as_ref())
 }
 
 fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {

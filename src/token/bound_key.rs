@@ -10,8 +10,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::digest;
 use serde::Deserialize;
 
-use crate::credentials::der::{self, RsaPublicKey};
 use crate::jwks::PRIVATE_MEMBERS;
+use crate::value::der::{self, RsaPublicKey};
 
 /// Keys are a few hundred bytes; a chain of certificates may be some thousand.
 const MAX_BYTES: usize = 16 * 1024;

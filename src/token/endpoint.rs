@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::error::{Error, OAuthRefusal, Unavailable};
 use super::form::Form;
 use crate::clock::Clock;
-use crate::credentials::managed_identity::date::http_date;
 use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
+use crate::value::date;
 
 /// The longest answer that is read: protocol page, section 1.1.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -161,14 +161,7 @@ const MAX_RETRY_AFTER: u64 = 3600;
 
 /// Seconds from now on, given as such or as a date (RFC 9110 §10.2.3).
 fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
-    let text = response.header("retry-after")?.trim();
-    let seconds = match text.parse() {
-        Ok(seconds) => seconds,
-        // More digits than a number can have are still advice.
-        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => MAX_RETRY_AFTER,
-        Err(_) => http_date(text)?.saturating_sub(now),
-    };
-    Some(seconds.min(MAX_RETRY_AFTER))
+    date::retry_after(response.header("retry-after")?, now).map(|seconds| seconds.min(MAX_RETRY_AFTER))
 }
 
 /// A number that may come as a string: protocol page, section 1.1.

@@ -37,7 +37,8 @@ use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::turns::{self, Lane};
-use crate::value::url::{Url, escape};
+use crate::value::percent::encode_component;
+use crate::value::url::Url;
 pub use cache::Lead;
 use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
@@ -293,7 +294,7 @@ impl Acquirer {
             url.query = Some(
                 query
                     .iter()
-                    .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+                    .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
                     .collect::<Vec<_>>()
                     .join("&"),
             );

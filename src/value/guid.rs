@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+use super::hex;
 
 /// Lower case with dashes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,7 @@ pub fn of_bytes(bytes: [u8; 16]) -> Guid {
     const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let mut text = [b'-'; 36];
     for (byte, at) in bytes.into_iter().zip(PLACES) {
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 15)];
+        [text[at], text[at + 1]] = hex::lower(byte);
     }
     Guid(text)
 }

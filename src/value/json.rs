@@ -1,6 +1,8 @@
 //! JSON strings at memory speed (RFC 8259 §7): bytes that need no escape are looked at many at a time and copied in
 //! runs. What `serde_json` would write, byte for byte.
 
+use super::hex;
+
 /// Looked at together, without a branch a byte, so that the compiler uses vector instructions.
 const CHUNK: usize = 64;
 
@@ -63,8 +65,8 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
         0x0c => b'f',
         b'\r' => b'r',
         0..0x20 => {
-            let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&hex::lower(byte));
             return;
         }
         _ => {

@@ -1,8 +1,11 @@
 //! Values as standards and this program's users write them: parsed, checked and written in one place each. Nothing here
 //! imports anything of ours but `secret`.
 
+pub mod date;
+pub mod der;
 pub mod guid;
 pub mod header;
+pub mod hex;
 pub mod json;
 pub mod percent;
 pub mod syntax;

@@ -2,12 +2,36 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, percent_encode, utf8_percent_encode,
+};
+
+/// Everything but the unreserved characters (RFC 3986 §2.3).
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What HTML forms encode; the blank is replaced before.
+const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
+
+/// What no URL may hold (RFC 3986 §2).
+const REST: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b'#');
+
 /// Undoes the coding of a key or value of a query. `None`: a `%` without two hex digits, or no UTF-8.
 pub fn decode_form(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains(['%', '+']) {
-        return Some(Cow::Borrowed(text));
+    if !text.contains('+') {
+        return decode(text);
     }
-    String::from_utf8(decode_bytes(text, true)?).ok().map(Cow::Owned)
+    Some(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
 }
 
 /// Undoes the coding of a path, once. `None` as for [`decode_form`].
@@ -15,64 +39,41 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }
-    String::from_utf8(decode_bytes(text, false)?).ok().map(Cow::Owned)
+    let escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    let coded = text.split('%').skip(1).all(escape);
+    percent_decode_str(text).decode_utf8().ok().filter(|_| coded)
 }
 
-fn decode_bytes(text: &str, form: bool) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        out.push(match byte {
-            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
-            b'+' if form => b' ',
-            other => other,
-        });
-    }
-    Some(out)
+/// Undoes the coding once. What is no escape stays as it is, and what is no UTF-8 is replaced.
+pub fn decode_lenient(text: &str) -> Cow<'_, str> {
+    if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
 }
 
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+/// The text as one path segment, query name or query value: only the unreserved characters stand for themselves.
+pub fn encode_component(text: &str) -> String {
+    utf8_percent_encode(text, COMPONENT).to_string()
 }
 
-/// Appends `text` with everything encoded but the unreserved characters (RFC 3986 §2.3).
-pub fn encode_component(out: &mut String, text: &str) {
-    encode(out, text, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
-}
-
-/// Appends `text`, which may be encoded in part already, with everything encoded that no URL may hold
-/// (RFC 3986 §2): blanks, quotes, braces, what is not ASCII.
-pub fn encode_rest(out: &mut String, text: &str) {
-    encode(out, text, |byte| {
-        byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#')
-    });
+/// Text that may be encoded in part already, with everything encoded that no URL may hold: blanks, quotes, braces, what is
+/// not ASCII.
+pub fn encode_rest(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, REST)
 }
 
 /// The bytes with those encoded that servers write into a `Location` as they are although no URL may hold them: blanks and
 /// what is not ASCII, in whatever encoding it is.
 pub fn encode_raw(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    encode_bytes(&mut out, bytes, |byte| byte.is_ascii() && byte != b' ');
-    out
+    const BLANK: &AsciiSet = &AsciiSet::EMPTY.add(b' ');
+    percent_encode(bytes, BLANK).to_string()
 }
 
-fn encode(out: &mut String, text: &str, keep: impl Fn(u8) -> bool) {
-    encode_bytes(out, text.as_bytes(), keep);
-}
-
-fn encode_bytes(out: &mut String, bytes: &[u8], keep: impl Fn(u8) -> bool) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-    for &byte in bytes {
-        if keep(byte) {
-            out.push(char::from(byte));
-        } else {
-            out.extend(['%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+/// Appends the text as HTML forms encode it. At most three bytes are added for each.
+pub fn push_form(out: &mut Vec<u8>, text: &str) {
+    for (index, word) in text.split(' ').enumerate() {
+        if index > 0 {
+            out.push(b'+');
         }
+        utf8_percent_encode(word, FORM).for_each(|part| out.extend_from_slice(part.as_bytes()));
     }
 }
 
@@ -93,11 +94,21 @@ mod tests {
 
     #[test]
     fn encoding_keeps_what_is_encoded_and_adds_what_is_missing() {
-        let mut out = String::new();
-        encode_rest(&mut out, "me/drive/root:/a b%20c/\u{e9}'{x}\"");
-        assert_eq!(out, "me/drive/root:/a%20b%20c/%C3%A9'%7Bx%7D%22");
-        out.clear();
-        encode_component(&mut out, "$top=1&a b/\u{e9}-._~");
-        assert_eq!(out, "%24top%3D1%26a%20b%2F%C3%A9-._~");
+        assert_eq!(
+            encode_rest("me/drive/root:/a b%20c/\u{e9}'{x}\"").to_string(),
+            "me/drive/root:/a%20b%20c/%C3%A9'%7Bx%7D%22"
+        );
+        let kept = "!$%&'()*+,-./:;=?@[]_~";
+        assert_eq!(encode_rest(kept).to_string(), kept);
+        assert_eq!(encode_rest("\"<>\\^`{|}#\u{7f}\n").to_string(), "%22%3C%3E%5C%5E%60%7B%7C%7D%23%7F%0A");
+        assert_eq!(encode_component("$top=1&a b/\u{e9}-._~"), "%24top%3D1%26a%20b%2F%C3%A9-._~");
+        assert_eq!(encode_raw(b"/a b\xff\r\"%"), "/a%20b%FF\r\"%");
+    }
+
+    #[test]
+    fn leniently_what_is_no_escape_stays_as_it_is() {
+        for (coded, text) in [("a%20b", "a b"), ("%", "%"), ("%4", "%4"), ("%zz%41", "%zzA"), ("%ff", "\u{fffd}")] {
+            assert_eq!(decode_lenient(coded), text, "{coded}");
+        }
     }
 }

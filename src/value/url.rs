@@ -135,21 +135,6 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, &'static str>
     Ok(Origin { https, host: host.to_ascii_lowercase(), port })
 }
 
-/// Percent-encodes everything but the unreserved characters (RFC 3986 §2.3), so that the text stays one
-/// path segment, query name or query value.
-pub fn escape(text: &str) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
-        }
-    }
-    escaped
-}
-
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin, self.path)?;

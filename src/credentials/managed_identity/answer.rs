@@ -6,8 +6,8 @@ use serde_json::{Number, Value};
 use zeroize::Zeroizing;
 
 use super::MachineToken;
-use super::date::invariant;
 use crate::secret::Secret;
+use crate::value::date::from_invariant;
 
 /// A smaller number means seconds from now: it would be a moment before 2001.
 const FIRST_MOMENT: u64 = 978_307_200;
@@ -64,7 +64,7 @@ fn moment(value: &Value, now: u64) -> Option<u64> {
         Value::Number(number) => Some(number.clone()),
         Value::String(text) => match text.trim().parse::<Number>() {
             Ok(number) => Some(number),
-            Err(_) => return invariant(text),
+            Err(_) => return from_invariant(text),
         },
         _ => None,
     }?;

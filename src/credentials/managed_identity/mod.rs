@@ -1,9 +1,9 @@
 //! Tokens of the identity that Azure gives to a machine: one request to an endpoint on the machine itself or
 //! beside it, with retries for what passes by itself (protocol page, section 2).
 
+use crate::value::date;
 mod answer;
 mod arc;
-pub(crate) mod date;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -224,10 +224,7 @@ impl Pace {
             (passes && self.sent <= retries).then_some(pause)
         } else {
             let passes = matches!(status, 404 | 408 | 429 | 500 | 503 | 504);
-            let advised = response.header("retry-after").and_then(|text| {
-                let date = || date::http_date(text).map(|at| at.saturating_sub(now));
-                text.trim().parse().ok().or_else(date)
-            });
+            let advised = response.header("retry-after").and_then(|text| date::retry_after(text, now));
             let pause = Duration::from_secs(advised.unwrap_or(1).max(1));
             (passes && self.sent <= RETRIES).then_some(pause)
         }

@@ -2,6 +2,7 @@
 //! for whom a token must be; that is believed only of a name that the vault's own host ends with, since
 //! otherwise a false vault could ask for a token that opens another service.
 
+use crate::value::date;
 mod certificate;
 mod kept;
 mod signer;
@@ -162,7 +163,8 @@ impl<'a, 'b> Call<'a, 'b> {
     fn send(&self, name: &str, request: impl Fn() -> OutRequest) -> Result<OutResponse, Failure> {
         match self.attempt(&request) {
             Ok(answer) if passes(answer.status) => {
-                let advised = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
+                let advised =
+                    answer.header("retry-after").and_then(|text| date::retry_after(text, self.context.clock.unix()));
                 let pause = advised.map_or(PAUSE, Duration::from_secs);
                 if answer.status == 429 || pause > LONGEST_PAUSE || self.left() <= pause {
                     return Err(Failure::Unavailable(format!("{name} answered {}", answer.status)));
