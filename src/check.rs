@@ -13,7 +13,8 @@ use crate::options::{Effective, Flow, Inbound, Invalid, Overrides};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, BoundKey, Subject, Wanted};
+use crate::token::{Acquirer, Subject, Wanted};
+use crate::value::bound_key::BoundKey;
 use crate::value::guid;
 
 /// Tries every credential that needs no network, and with `online` the metadata and a token for each API

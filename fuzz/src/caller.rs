@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_sidecar::config::Api;
 use entra_sidecar::options::{Effective, Overrides, Target};
-use entra_sidecar::token::BoundKey;
+use entra_sidecar::value::bound_key::BoundKey;
 use entra_sidecar::value::header::{is_reserved, is_token, is_value};
 use entra_sidecar::value::url::Url;
 

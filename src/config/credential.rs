@@ -3,8 +3,9 @@
 
 use super::load::Reader;
 use super::source::Origin;
-use super::{CredentialDescription, CredentialSource, VaultCertificate, parse};
+use super::{CredentialDescription, CredentialSource, VaultCertificate};
 use crate::secret::Secret;
+use crate::value::syntax;
 
 /// The fields by which an entry without `SourceType` is known, in order.
 const TELLING: [(&str, &str); 8] = [
@@ -186,7 +187,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "KeyVault" => Source::KeyVault(vault(reader, key)?),
         "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, key)?),
         "StoreWithThumbprint" => {
-            let thumbprint = parse::thumbprint(&required(reader, &at("CertificateThumbprint"))?).ok()?;
+            let thumbprint = syntax::thumbprint(&required(reader, &at("CertificateThumbprint"))?).ok()?;
             Source::StoreWithThumbprint { store: store(reader), thumbprint }
         }
         "StoreWithDistinguishedName" => {

@@ -2,13 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::parse;
 use super::table::KEYS;
 use crate::spelling;
-use crate::token::BoundKey;
+use crate::value::bound_key::BoundKey;
 use crate::value::header;
+use crate::value::network::Network;
 use crate::value::url::Url;
-use crate::value::{guid, syntax};
+use crate::value::{guid, quantity, syntax};
 
 /// A setting that the program knows.
 #[derive(Debug)]
@@ -74,13 +74,13 @@ pub enum Kind {
     Token,
     /// Letters and digits.
     Alphanumeric,
-    /// See [`parse::thumbprint`].
+    /// See [`syntax::thumbprint`].
     Thumbprint,
-    /// See [`parse::network`], or `*`.
+    /// See [`Network::parse_exact`], or `*`.
     Network,
-    /// See [`parse::host`].
+    /// See [`syntax::host`].
     Host,
-    /// See [`parse::level`].
+    /// See [`syntax::level`].
     Level,
     /// Known, but without effect here.
     Unused,
@@ -119,9 +119,9 @@ impl Kind {
             Self::BaseUrl => Ok(syntax::base_url(value).map(drop)?),
             Self::Guid => guid::parse(value).map(drop).ok_or_else(|| "a GUID".to_owned()),
             Self::Tenant => Ok(syntax::tenant(value).map(drop)?),
-            Self::Count(range) => parse::count(value, range).map(drop),
-            Self::Size(range) => parse::size(value, range).map(drop),
-            Self::Duration(range) => parse::duration(value, range).map(drop),
+            Self::Count(range) => quantity::count(value, range).map(drop),
+            Self::Size(range) => quantity::size(value, range).map(drop),
+            Self::Duration(range) => quantity::duration(value, range).map(drop),
             Self::Choice(choices) if choices.iter().any(|choice| choice.eq_ignore_ascii_case(value)) => Ok(()),
             Self::Choice(choices) => Err(format!("one of {}", choices.join(", "))),
             Self::Method => Ok(syntax::method(value).map(drop)?),
@@ -137,11 +137,11 @@ impl Kind {
             Self::Token => Err("one word".to_owned()),
             Self::Alphanumeric if value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
             Self::Alphanumeric => Err("letters and digits".to_owned()),
-            Self::Thumbprint => parse::thumbprint(value).map(drop),
+            Self::Thumbprint => Ok(syntax::thumbprint(value).map(drop)?),
             Self::Network if value == "*" => Ok(()),
-            Self::Network => parse::network(value).map(drop),
-            Self::Host => parse::host(value).map(drop),
-            Self::Level => parse::level(value).map(drop),
+            Self::Network => Network::parse_exact(value).map(drop),
+            Self::Host => Ok(syntax::host(value).map(drop)?),
+            Self::Level => Ok(syntax::level(value).map(drop)?),
         }
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::keys::{self, Key, Split};
 use super::source::{self, Origin, Settings};
-use super::{Config, Invocation, Problem, Warning, api, check, listen, parse, registration, sidecar};
+use super::{Config, Invocation, Problem, Warning, api, check, listen, registration, sidecar};
 use crate::value::url::Url;
-use crate::value::{guid, syntax};
+use crate::value::{guid, quantity, syntax};
 
 /// A configuration that can run.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
         sidecar: sidecar::read(&mut reader),
         limits: sidecar::limits(&mut reader),
         logging: sidecar::logging(&reader),
-        allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| parse::host(host).ok()).collect(),
+        allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| syntax::host(host).ok()).collect(),
     };
     api::judge(&mut reader, &config);
     sidecar::warn_of_exposure(&mut reader, &config);
@@ -152,7 +152,7 @@ impl Reader<'_> {
     /// A duration.
     pub fn duration(&self, path: &str) -> Option<Duration> {
         self.parsed(path, |key, value| match &key.kind {
-            keys::Kind::Duration(range) => parse::duration(value, range),
+            keys::Kind::Duration(range) => quantity::duration(value, range),
             _ => Err(String::new()),
         })
     }
@@ -160,8 +160,8 @@ impl Reader<'_> {
     /// A number or a size.
     pub fn number(&self, path: &str) -> Option<usize> {
         let number = self.parsed(path, |key, value| match &key.kind {
-            keys::Kind::Count(range) => parse::count(value, range),
-            keys::Kind::Size(range) => parse::size(value, range),
+            keys::Kind::Count(range) => quantity::count(value, range),
+            keys::Kind::Size(range) => quantity::size(value, range),
             _ => Err(String::new()),
         });
         number.and_then(|number| usize::try_from(number).ok())

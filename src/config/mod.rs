@@ -14,7 +14,6 @@ mod json;
 mod keys;
 mod listen;
 mod load;
-mod parse;
 mod registration;
 mod sidecar;
 mod source;
@@ -37,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::value::network::Network;
 use crate::value::url::Url;
 
 /// Everything that the program was told.
@@ -403,15 +403,6 @@ pub enum AllowedCallers {
     Any,
     /// Loopback and the unix socket, and these networks.
     Networks(Vec<Network>),
-}
-
-/// A CIDR network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Its address, bits beyond the prefix zero.
-    pub address: std::net::IpAddr,
-    /// Bits.
-    pub prefix: u8,
 }
 
 /// `Sidecar:AllowOverrides`.

@@ -171,7 +171,7 @@ fn what_is_configured_is_refused_in_the_words_of_the_override() {
     }
     let (key, message) = problem(&[("DownstreamApis__X__AcquireTokenOptions__PopPublicKey", "notakey")]);
     assert_eq!(key, "DownstreamApis:X:AcquireTokenOptions:PopPublicKey");
-    assert!(message.ends_with(crate::token::BoundKey::parse("notakey").unwrap_err()), "{message}");
+    assert!(message.ends_with(crate::value::bound_key::BoundKey::parse("notakey").unwrap_err()), "{message}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The store in which .NET keeps a user's certificates on Linux: a folder of PKCS#12 files without password.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +8,7 @@ use ring::digest;
 
 use super::certificate::Certificate;
 use super::name::Name;
+use crate::file::{self, Stamp};
 use crate::value::{der, hex};
 
 /// Below the home of the user.
@@ -49,9 +49,7 @@ struct Read {
 #[derive(PartialEq, Eq)]
 struct File {
     path: PathBuf,
-    modified: (i64, i64),
-    size: u64,
-    inode: u64,
+    stamp: Stamp,
 }
 
 impl Store {
@@ -129,8 +127,7 @@ fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
         let metadata = fs::metadata(&path);
         let Ok(metadata) = metadata else { continue };
         if metadata.is_file() && metadata.len() <= MAX_BYTES && path.extension().is_some_and(|name| name == "pfx") {
-            let modified = (metadata.mtime(), metadata.mtime_nsec());
-            files.push(File { path, modified, size: metadata.len(), inode: metadata.ino() });
+            files.push(File { path, stamp: Stamp::of(&metadata) });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -141,7 +138,7 @@ fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
 fn load(files: Vec<File>) -> Read {
     let mut read = Read::default();
     for file in &files {
-        let content = crate::file::read(&file.path, MAX_BYTES).map_err(|error| error.to_string());
+        let content = file::read(&file.path, MAX_BYTES).map_err(|error| error.to_string());
         match content.and_then(|content| Certificate::read([&content[..]], None)) {
             Ok(certificate) => read.certificates.push(Arc::new(certificate)),
             Err(reason) => read.problem = Some(format!("{}: {reason}", file.path.display())),

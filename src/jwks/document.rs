@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::key::Key;
+use crate::value::jwk::Key;
 use crate::value::url::Url;
 
 /// The longest document. Entra's are below 40 KiB.

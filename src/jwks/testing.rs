@@ -5,8 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, KeyPair as _, RsaKeyPair};
 
-use super::{Algorithm, Key, KeySet, V1Issuer, accepted_issuers};
+use super::{KeySet, V1Issuer, accepted_issuers};
 use crate::config::Registration;
+use crate::value::jwk::{Algorithm, Key};
 
 /// A private key in PKCS#8.
 #[derive(Clone, Copy)]

@@ -102,9 +102,9 @@ fn size(token: &Verified) -> usize {
 mod tests {
     use super::*;
     use crate::jwks::testing::{RSA_A, key_set};
-    use crate::jwks::{Algorithm, Key};
     use crate::jwt::testing::{NOW, payload, policy};
     use crate::jwt::verify;
+    use crate::value::jwk::{Algorithm, Key};
 
     fn verified(name: &str) -> (Fingerprint, Arc<Verified>) {
         let text = payload(&[("jti", &format!("\"{name}\""))]);

@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::jwks::{Key, KeySet};
+use crate::jwks::KeySet;
+use crate::value::jwk::Key;
 use claims::Claims;
 use policy::{Permission, optional};
 

@@ -17,8 +17,9 @@ use super::policy::optional;
 use super::replay::Replays;
 use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
-use crate::jwks::{KeySet, Material};
+use crate::jwks::KeySet;
 use crate::value::header::is_token;
+use crate::value::jwk::Material;
 use crate::value::url::Url;
 
 /// Signed requests that may be remembered at once. By default each lives ten minutes at most, so this is more than 160 a second.

@@ -115,9 +115,9 @@ impl Validator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jwks::Algorithm;
     use crate::jwks::testing::{RSA_A, key_set};
     use crate::jwt::testing::{NOW, payload, policy};
+    use crate::value::jwk::Algorithm;
 
     fn token() -> String {
         RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &payload(&[]))

@@ -4,7 +4,6 @@
 //! the caller comes back when it has been woken. Only the legs inside one acquisition wait in place.
 
 pub mod authority;
-mod bound_key;
 pub mod cache;
 pub mod claims;
 mod discovery;
@@ -25,7 +24,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
-pub use bound_key::BoundKey;
 pub use cache::AccessToken;
 pub use error::{Error, OAuthRefusal, Remedy, Unavailable};
 pub use flight::Wake;

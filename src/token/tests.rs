@@ -9,6 +9,7 @@ use crate::config::{CredentialDescription, CredentialSource, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::options::AgentUser;
 use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::value::bound_key::BoundKey;
 
 /// A registration of tenant `t1` and client `c1` with a secret.
 pub fn registration() -> Registration {

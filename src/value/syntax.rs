@@ -1,7 +1,10 @@
 //! Rules for values that an operator configures and a caller overrides: one rule for both, told in the same words. Each check takes decoded text and says what was expected.
 
+use std::net::Ipv6Addr;
+
 use serde_json::{Map, Value};
 
+use super::quantity::digits;
 use super::url::Url;
 use super::{Expected, guid, header, percent};
 
@@ -130,6 +133,46 @@ pub fn is_domain(text: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     text.len() <= MAX_DOMAIN && text.split('.').all(label)
+}
+
+/// An entry of `AllowedHosts`: `*`, `*.example.com`, a name or an address, without its port; in lower case, IPv6
+/// addresses in brackets.
+pub fn host(text: &str) -> Result<String, Expected> {
+    let lower = text.to_ascii_lowercase();
+    if let Ok(address) = lower.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>() {
+        return Ok(format!("[{address}]"));
+    }
+    let (name, port) = lower.split_once(':').unwrap_or((&lower, "0"));
+    let known = name == "*" || is_domain(name.strip_prefix("*.").unwrap_or(name));
+    if known && digits(port).is_some() && !port.is_empty() {
+        Ok(name.to_owned())
+    } else {
+        Err("a host name, an address, *.domain or *")
+    }
+}
+
+/// A SHA-1 thumbprint as people paste it, in lower case without separators.
+pub fn thumbprint(text: &str) -> Result<String, Expected> {
+    // Windows' certificate dialog puts an invisible mark before the first digit.
+    let hex: String = text.chars().filter(|c| !matches!(c, ' ' | ':' | '\u{200e}')).collect();
+    if hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(hex.to_ascii_lowercase())
+    } else {
+        Err("a certificate thumbprint of 40 hexadecimal digits")
+    }
+}
+
+/// A level by its .NET name.
+pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "trace" | "0" => log::LevelFilter::Trace,
+        "debug" | "1" => log::LevelFilter::Debug,
+        "information" | "info" | "2" => log::LevelFilter::Info,
+        "warning" | "warn" | "3" => log::LevelFilter::Warn,
+        "error" | "4" | "critical" | "5" => log::LevelFilter::Error,
+        "none" | "off" | "6" => log::LevelFilter::Off,
+        _ => return Err("a level: Trace, Debug, Information, Warning, Error, Critical or None"),
+    })
 }
 
 /// One or several scopes (RFC 6749 §3.3): a scope holds no blank, so that a value with blanks is several.
@@ -271,5 +314,22 @@ mod tests {
     fn header_values_have_a_length() {
         assert!(header_value(&"v".repeat(MAX_HEADER_VALUE)).is_ok());
         assert!(header_value(&"v".repeat(MAX_HEADER_VALUE + 1)).is_err());
+    }
+
+    #[test]
+    fn hosts_lose_case_and_port() {
+        for (text, expected) in [
+            ("*", "*"),
+            ("*.Example.com", "*.example.com"),
+            ("API:8080", "api"),
+            ("10.0.0.1:80", "10.0.0.1"),
+            ("[FD00::1]", "[fd00::1]"),
+            ("fd00::1", "[fd00::1]"),
+        ] {
+            assert_eq!(host(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["", "http://x", "a b", "x:", "x:y", "*x", "x/y"] {
+            assert!(host(text).is_err(), "{text:?}");
+        }
     }
 }
