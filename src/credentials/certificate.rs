@@ -10,7 +10,7 @@ use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use super::pem::Material;
+use super::material::Material;
 use crate::secret::Secret;
 use crate::value::der;
 

@@ -2,18 +2,10 @@
 
 use zeroize::Zeroizing;
 
+use super::material::Material;
 use crate::secret::Secret;
 use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 use crate::value::pem;
-
-/// What a certificate is made of.
-#[derive(Default)]
-pub struct Material {
-    /// DER.
-    pub certificates: Vec<Vec<u8>>,
-    /// DER, PKCS#8 or PKCS#1.
-    pub keys: Vec<Zeroizing<Vec<u8>>>,
-}
 
 impl Material {
     /// Adds what a file holds, PEM or PKCS#12: its content tells, not its name.

@@ -5,8 +5,8 @@ use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 use super::ber::to_der;
+use super::material::Material;
 use super::pbe::{Closed, Password, decrypt, iterations};
-use super::pem::Material;
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
 
 /// `[0]`, constructed: what a type identifier announces.

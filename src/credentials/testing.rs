@@ -108,7 +108,7 @@ pub fn data(name: &str) -> std::path::PathBuf {
 
 /// The certificates of a PEM file there.
 pub fn certificates(name: &str) -> Vec<Vec<u8>> {
-    let mut material = super::pem::Material::default();
+    let mut material = super::material::Material::default();
     material.add(&std::fs::read(data(name)).unwrap(), None).unwrap();
     material.certificates
 }

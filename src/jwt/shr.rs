@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
 use super::claims::{Claim, Claims};
+use super::fingerprint::Fingerprint;
 use super::json::Value;
-use super::memory::Fingerprint;
 use super::policy::optional;
 use super::replay::Replays;
 use super::{Rejection, Validator, Verified, compact, signature};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 #[cfg(feature = "jwe")]
 use std::sync::{PoisonError, RwLock};
 
+use super::fingerprint::Fingerprint;
 #[cfg(feature = "jwe")]
 use super::jwe::{self, DecryptionKey};
-use super::memory::{Fingerprint, Memory};
+use super::memory::Memory;
 use super::{Policy, Rejection, Verified, verify};
 use crate::jwks::KeySet;
 

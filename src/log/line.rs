@@ -5,8 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Record;
 
-use super::CRATE;
 use crate::value::{date, text};
+
+/// Targets begin with it.
+pub(super) const CRATE: &str = "entra_sidecar";
 
 /// A message beyond this many bytes is cut.
 const LONGEST: usize = 8 * 1024;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::authenticate;
+use super::call::{AllocatedKey, Call, Halt, Parked};
 use super::problem::Problem;
 use super::route::{Endpoint, Route};
-use super::{AllocatedKey, Call, Halt, Parked};
 use crate::config::Api;
 use crate::credentials::Client;
 use crate::http::{Cause, Reply, Resumed};

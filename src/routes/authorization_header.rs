@@ -1,8 +1,9 @@
 //! `/AuthorizationHeader*`: the header that the caller sends to the API itself.
 
 use super::acquire::{Acquisition, ask};
+use super::call::{Call, Halt, Parked};
+use super::reply;
 use super::route::Route;
-use super::{Call, Halt, Parked, reply};
 use crate::http::{Keep, Reply, Resumed};
 use crate::options::Effective;
 use crate::value::json;

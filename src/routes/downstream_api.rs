@@ -1,9 +1,10 @@
 //! `/DownstreamApi*`: the API is called for the caller, and its answer told.
 
 use super::acquire::{Acquisition, ask};
+use super::call::{Call, Halt, Parked};
 use super::problem::Problem;
+use super::reply;
 use super::route::Route;
-use super::{Call, Halt, Parked, reply};
 use crate::http::{BodyStream, Caching, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{

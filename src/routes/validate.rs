@@ -1,8 +1,9 @@
 //! `/Validate`: what the caller's token says, once it has been verified.
 
 use super::authenticate::{POP_CHALLENGE, Presented, bearer, challenge, signed_request};
+use super::call::{Call, Halt, Parked};
 use super::problem::Problem;
-use super::{Call, Halt, Parked, reply};
+use super::reply;
 use crate::http::{Keep, Reply, Resumed};
 use crate::jwt::shr::OriginalRequest;
 use crate::value::json;

@@ -5,9 +5,19 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 use zeroize::Zeroizing;
 
-use super::MachineToken;
 use crate::secret::Secret;
 use crate::value::date::from_invariant;
+
+/// A managed identity's token.
+#[derive(Clone, Debug)]
+pub struct MachineToken {
+    /// Visible ASCII, fit for a header.
+    pub access_token: Secret<String>,
+    /// Unix seconds.
+    pub expires_at: u64,
+    /// Unix seconds from which it should be renewed, where it lives long enough.
+    pub refresh_at: Option<u64>,
+}
 
 /// A smaller number means seconds from now: it would be a moment before 2001.
 const FIRST_MOMENT: u64 = 978_307_200;

@@ -1,7 +1,6 @@
 //! Tokens of the identity that Azure gives to a machine: one request to an endpoint on the machine itself or
 //! beside it, with retries for what passes by itself (protocol page, section 2).
 
-use crate::value::date;
 mod answer;
 mod arc;
 mod source;
@@ -12,14 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use source::imds;
+pub use answer::MachineToken;
+pub use source::{Request, imds};
 
 use source::Source;
 
 use super::Failure;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
-use crate::secret::Secret;
+use crate::value::date;
 
 /// For all attempts together: a request waits here.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -38,32 +38,6 @@ const RETRIES_WHILE_GONE: u32 = 7;
 
 /// Between attempts when IMDS answers 410.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
-
-/// What a token is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Of a user-assigned identity; without it, the system-assigned one is meant.
-    pub client_id: Option<&'a str>,
-    /// No scope: see [`resource`].
-    pub resource: &'a str,
-    /// What the application says that it can do, such as `cp1`.
-    pub capabilities: &'a [String],
-    /// A token of the same kind that was found revoked.
-    pub revoked: Option<&'a Secret<String>>,
-    /// Sent along.
-    pub correlation_id: &'a str,
-}
-
-/// A managed identity's token.
-#[derive(Clone, Debug)]
-pub struct MachineToken {
-    /// Visible ASCII, fit for a header.
-    pub access_token: Secret<String>,
-    /// Unix seconds.
-    pub expires_at: u64,
-    /// Unix seconds from which it should be renewed, where it lives long enough.
-    pub refresh_at: Option<u64>,
-}
 
 /// The client of this machine's managed identity endpoint. It keeps no tokens.
 pub struct ManagedIdentities {

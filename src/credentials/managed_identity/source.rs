@@ -6,12 +6,26 @@ use std::time::Duration;
 use ring::digest;
 use zeroize::Zeroizing;
 
-use super::Request;
 use crate::outbound::{OutBody, OutRequest, Thumbprint, Upstream};
 use crate::secret::Secret;
 use crate::value::hex;
 use crate::value::percent::encode_component;
 use crate::value::url::Url;
+
+/// What a token is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Of a user-assigned identity; without it, the system-assigned one is meant.
+    pub client_id: Option<&'a str>,
+    /// No scope: see [`resource`].
+    pub resource: &'a str,
+    /// What the application says that it can do, such as `cp1`.
+    pub capabilities: &'a [String],
+    /// A token of the same kind that was found revoked.
+    pub revoked: Option<&'a Secret<String>>,
+    /// Sent along.
+    pub correlation_id: &'a str,
+}
 
 /// The longest answer that is read; a token has some kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;

@@ -7,8 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::Vault;
+use super::call::Call;
 use super::kept::Kept;
-use super::{Call, Environment, Vault};
+use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Certificate, Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};

@@ -5,9 +5,11 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::digest;
 use serde_json::json;
 
+use super::Vault;
+use super::call::Call;
 use super::certificate::{dates, item};
 use super::kept::Kept;
-use super::{Call, Environment, Vault};
+use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};

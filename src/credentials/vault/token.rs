@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{ATTEMPT, Call, MAX_ANSWER, MAX_MESSAGE};
+use super::call::{ATTEMPT, Call, MAX_ANSWER, MAX_MESSAGE};
 use crate::credentials::federated::FederatedToken;
 use crate::credentials::{ClientAuth, Failure, Source};
 use crate::outbound::{OutBody, OutRequest, Upstream};

@@ -5,6 +5,7 @@ use super::super::error::{OAuthRefusal, Unavailable};
 use super::super::key::KeyBuilder;
 use super::*;
 use crate::clock::ManualClock;
+use crate::secret::Secret;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const CLAIMS: Mode = Mode { force: false, anew: false, claims: Some([1; 32]) };
