@@ -117,7 +117,7 @@ impl Kind {
             Self::Bool => Ok(syntax::boolean(value).map(drop)?),
             Self::Url => Ok(Url::parse(value).map(drop)?),
             Self::BaseUrl => Ok(syntax::base_url(value).map(drop)?),
-            Self::Guid => guid::parse(value).map(drop).ok_or_else(|| "a GUID".to_owned()),
+            Self::Guid => Ok(guid::parse(value).map(drop)?),
             Self::Tenant => Ok(syntax::tenant(value).map(drop)?),
             Self::Count(range) => quantity::count(value, range).map(drop),
             Self::Size(range) => quantity::size(value, range).map(drop),

@@ -131,7 +131,7 @@ impl Reader<'_> {
 
     /// A GUID in its normal form.
     pub fn guid(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| guid::parse(value).ok_or(()))
+        self.parsed(path, |_, value| guid::parse(value))
     }
 
     /// A tenant in its normal form.

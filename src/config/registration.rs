@@ -150,7 +150,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         .split('&')
         .filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
-            let plain = |text| percent::decode_form(text).map_or_else(|| str::to_owned(text), Cow::into_owned);
+            let plain = |text| percent::decode_form(text).map_or_else(|_| str::to_owned(text), Cow::into_owned);
             Some((plain(name), plain(value)))
         })
         .collect();
@@ -209,9 +209,9 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
         return String::new();
     };
     match guid::parse(&said) {
-        Some(guid) => guid,
-        None if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
-        None => {
+        Ok(guid) => guid,
+        Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
+        Err(_) => {
             reader.problems.push(super::Problem::value(&key, &said, "a GUID"));
             said
         }

@@ -55,7 +55,7 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
         allowed_tenants: reader
             .items("Sidecar:AllowedTenants")
             .iter()
-            .filter_map(|tenant| guid::parse(tenant))
+            .filter_map(|tenant| guid::parse(tenant).ok())
             .collect(),
         signed_http_request_key: reader.path("Sidecar:SignedHttpRequests:KeyFile"),
         pop_validation: PopValidation {

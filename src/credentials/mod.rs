@@ -18,6 +18,7 @@ mod pbe;
 pub mod pem;
 #[cfg(feature = "pfx")]
 mod pkcs12;
+mod reason;
 mod source;
 pub mod store;
 #[cfg(test)]

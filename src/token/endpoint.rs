@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 use crate::value::date;
+use crate::value::text::is_visible_word;
 
 /// The longest answer that is read: protocol page, section 1.1.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -194,7 +195,7 @@ struct RawToken {
 fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
     let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
     let access_token = raw.access_token.ok_or("sent an answer without access_token")?;
-    if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_visible_word(&access_token) {
         return Err("sent an access_token that cannot stand in a header");
     }
     let token_type = raw.token_type.ok_or("sent an answer without token_type")?;

@@ -6,6 +6,8 @@ use percent_encoding::{
     AsciiSet, CONTROLS, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 
+use super::Expected;
+
 /// Everything but the unreserved characters (RFC 3986 §2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -26,22 +28,28 @@ const REST: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'#');
 
-/// Undoes the coding of a key or value of a query. `None`: a `%` without two hex digits, or no UTF-8.
-pub fn decode_form(text: &str) -> Option<Cow<'_, str>> {
+/// Undoes the coding of a key or value of a query.
+///
+/// # Errors
+/// A `%` without two hex digits, or no UTF-8.
+pub fn decode_form(text: &str) -> Result<Cow<'_, str>, Expected> {
     if !text.contains('+') {
         return decode(text);
     }
-    Some(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
+    Ok(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
 }
 
-/// Undoes the coding of a path, once. `None` as for [`decode_form`].
-pub fn decode(text: &str) -> Option<Cow<'_, str>> {
+/// Undoes the coding of a path, once.
+///
+/// # Errors
+/// As for [`decode_form`].
+pub fn decode(text: &str) -> Result<Cow<'_, str>, Expected> {
     if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
+        return Ok(Cow::Borrowed(text));
     }
     let escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let coded = text.split('%').skip(1).all(escape);
-    percent_decode_str(text).decode_utf8().ok().filter(|_| coded)
+    percent_decode_str(text).decode_utf8().ok().filter(|_| coded).ok_or("percent-encoded UTF-8")
 }
 
 /// Undoes the coding once. What is no escape stays as it is, and what is no UTF-8 is replaced.
@@ -84,12 +92,12 @@ mod tests {
     #[test]
     fn form_text_is_decoded_strictly() {
         for (coded, text) in [("", ""), ("a", "a"), ("a+b", "a b"), ("a%2Bb", "a+b"), ("%c3%A9", "\u{e9}")] {
-            assert_eq!(decode_form(coded).as_deref(), Some(text), "{coded}");
+            assert_eq!(decode_form(coded).as_deref(), Ok(text), "{coded}");
         }
         for coded in ["%", "%4", "%zz", "%4g", "a%", "%c3", "%ff", "%+1", "%c0%ae"] {
-            assert_eq!(decode_form(coded), None, "{coded}");
+            assert!(decode_form(coded).is_err(), "{coded}");
         }
-        assert_eq!(decode("a+b%20").as_deref(), Some("a+b "));
+        assert_eq!(decode("a+b%20").as_deref(), Ok("a+b "));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use serde_json::{Map, Value};
 
 use super::quantity::digits;
-use super::url::Url;
+use super::url::{Url, is_scheme};
 use super::{Expected, guid, header, percent};
 
 /// Members of a signed HTTP request that the sidecar writes itself.
@@ -109,7 +109,7 @@ pub fn media_type(text: &str) -> Result<(), Expected> {
 
 /// A tenant in its normal form: a GUID or a domain name, or one of the words that stand for several tenants.
 pub fn tenant(text: &str) -> Result<String, Expected> {
-    if let Some(guid) = guid::parse(text) {
+    if let Ok(guid) = guid::parse(text) {
         return Ok(guid);
     }
     if is_meta_tenant(text) || (text.contains('.') && is_domain(text)) {
@@ -221,10 +221,8 @@ pub fn relative_path(text: &str) -> Result<(), Expected> {
         return Err("a path without backslashes");
     }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    if percent::decode(query).is_none() {
-        return Err("a query that is percent-encoded UTF-8");
-    }
-    if has_scheme(path) || percent::decode(path).is_some_and(|decoded| has_scheme(&decoded)) {
+    percent::decode(query).map_err(|_| "a query that is percent-encoded UTF-8")?;
+    if has_scheme(path) || percent::decode(path).is_ok_and(|decoded| has_scheme(&decoded)) {
         return Err("a path without a scheme");
     }
     confined(path)
@@ -234,9 +232,7 @@ pub fn relative_path(text: &str) -> Result<(), Expected> {
 /// sees it, after one percent-decoding; there `/` and `\` both separate, and `;` starts a segment's parameters
 /// (RFC 3986 §3.3).
 pub fn confined(path: &str) -> Result<(), Expected> {
-    let Some(decoded) = percent::decode(path) else {
-        return Err("a path that is percent-encoded UTF-8");
-    };
+    let decoded = percent::decode(path).map_err(|_| "a path that is percent-encoded UTF-8")?;
     if decoded.chars().any(char::is_control) {
         return Err("a path without control characters");
     }
@@ -257,9 +253,7 @@ pub fn confined(path: &str) -> Result<(), Expected> {
 
 /// Whether a reference starts with a scheme (RFC 3986 §3.1, §4.2): a colon in a later segment is none.
 fn has_scheme(path: &str) -> bool {
-    let Some((scheme, _)) = path.split_once(':') else { return false };
-    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    path.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 /// Whether the text is one JSON object without the members `refused`.

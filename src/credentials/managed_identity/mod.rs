@@ -17,6 +17,7 @@ pub use source::{Request, imds};
 use source::Source;
 
 use super::Failure;
+use super::reason::reason;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
 use crate::value::date;
@@ -146,7 +147,7 @@ fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure 
         Ok(response) => {
             let status = response.status;
             let secret = source.secret().map(|secret| secret.expose().as_str());
-            let reason = answer::refusal(&response.body, secret);
+            let reason = reason(&response.body, secret);
             let text = format!("the managed identity endpoint of {name} answered {status}: {reason}");
             match status {
                 408 | 410 | 429 | 500..=599 => Failure::Unavailable(text),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::credentials::reason::reason;
 use crate::credentials::{Context, Failure};
 use crate::outbound::{OutError, OutRequest, OutResponse};
 use crate::value::date;
@@ -20,9 +21,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read: a certificate with its chain has some kilobytes.
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
-
-/// The longest message of a vault that is passed on, in characters.
-pub(super) const MAX_MESSAGE: usize = 500;
 
 /// What is called, and until when.
 pub(super) struct Call<'a, 'b> {
@@ -96,18 +94,6 @@ pub(super) fn judge(name: &str, answer: &OutResponse) -> Result<Value, Failure> 
         404 => "; see to KeyVaultCertificateName",
         _ => "",
     };
-    let reason = reason(&answer.body);
+    let reason = reason(&answer.body, None);
     Err(Failure::Unusable(format!("{name} answered {}: {reason}{advice}", answer.status)))
-}
-
-/// The vault's own words (`{"error":{"code":…,"message":…}}`), one line.
-fn reason(body: &[u8]) -> String {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name| body["error"][name].as_str();
-    let line = match (text("code"), text("message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) => "no reason given".to_owned(),
-    };
-    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
 }

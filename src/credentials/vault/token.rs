@@ -8,13 +8,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::call::{ATTEMPT, Call, MAX_ANSWER, MAX_MESSAGE};
+use super::call::{ATTEMPT, Call, MAX_ANSWER};
 use crate::credentials::federated::FederatedToken;
+use crate::credentials::reason::MAX_MESSAGE;
 use crate::credentials::{ClientAuth, Failure, Source};
 use crate::outbound::{OutBody, OutRequest, Upstream};
 use crate::redaction::redact;
 use crate::secret::Secret;
 use crate::value::percent::encode_component;
+use crate::value::text::is_visible_word;
 use crate::value::url::Url;
 
 /// A token is not used in its last minutes.
@@ -160,7 +162,7 @@ impl Application {
         }
         let unreadable = |_| Failure::Unavailable(format!("{name} sent an answer that is no token response"));
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(unreadable)?;
-        if !granted.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_visible_word(&granted.access_token) {
             return Err(Failure::Unavailable(format!("{name} sent an access_token that cannot stand in a header")));
         }
         // Numbers may be strings: protocol page, section 1.1.
