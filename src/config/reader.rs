@@ -10,7 +10,7 @@ use super::{Invocation, Problem, Warning, keys};
 use crate::value::url::Url;
 use crate::value::{guid, quantity, syntax};
 
-/// Typed access to the settings. A value that is malformed was reported by [`check::types`] and reads as absent,
+/// Typed access to the settings. A value that is malformed was reported by [`super::check::types`] and reads as absent,
 /// so that reading goes on and finds the next problem.
 pub struct Reader<'a> {
     /// All settings.

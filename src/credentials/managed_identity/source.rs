@@ -17,7 +17,7 @@ use crate::value::url::Url;
 pub struct Request<'a> {
     /// Of a user-assigned identity; without it, the system-assigned one is meant.
     pub client_id: Option<&'a str>,
-    /// No scope: see [`resource`].
+    /// No scope: see [`super::resource`].
     pub resource: &'a str,
     /// What the application says that it can do, such as `cp1`.
     pub capabilities: &'a [String],
