@@ -53,7 +53,8 @@ class Sidecar:
         command += [program, "serve", "--urls", "http://127.0.0.1:0"]
         for name, value in settings.items():
             command += ["--set", f"{name}={value}"]
-        environment = {"PATH": os.environ["PATH"], "HOME": folder}
+        # With the allocator's setting there the program does not start itself again, which valgrind does not follow.
+        environment = {"PATH": os.environ["PATH"], "HOME": folder, "MALLOC_ARENA_MAX": "4"}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
         self.port = None
         for line in self.process.stderr:

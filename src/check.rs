@@ -8,13 +8,14 @@ use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Api, Config, Registration};
 use crate::credentials::{Client, Credentials};
-use crate::guid;
 use crate::jwks::{self, Issuer, Keys};
 use crate::options::{Effective, Flow, Inbound, Invalid, Overrides};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, BoundKey, Subject, Wanted};
+use crate::token::{Acquirer, Subject, Wanted};
+use crate::value::bound_key::BoundKey;
+use crate::value::guid;
 
 /// Tries every credential that needs no network, and with `online` the metadata and a token for each API
 /// that can have one without a user.

@@ -238,17 +238,17 @@ fn normalise(words: &[String]) -> Result<Vec<Zeroizing<String>>, String> {
                 }
                 "online" | "version" | "help" if given.is_none() => normal.push(Zeroizing::new(format!("--{lower}"))),
                 _ if is_key(option) => normal.extend(set(option, value()?)),
-                _ => return Err(format!("unknown option {}", crate::text::quote(name))),
+                _ => return Err(format!("unknown option {}", crate::value::text::quote(name))),
             }
         } else if let Some(key) = name.strip_prefix('/').filter(|key| is_key(key)) {
             normal.extend(set(key, value()?));
         } else if word == "-h" || word == "-V" {
             normal.push(Zeroizing::new(if word == "-h" { "--help" } else { "--version" }.to_owned()));
         } else if name.starts_with('-') {
-            return Err(format!("{}: a key is given with two dashes, --KEY=VALUE", crate::text::quote(name)));
+            return Err(format!("{}: a key is given with two dashes, --KEY=VALUE", crate::value::text::quote(name)));
         } else if let Some(value) = given {
             if !is_key(name) {
-                return Err(format!("unknown setting {}", crate::text::quote(name)));
+                return Err(format!("unknown setting {}", crate::value::text::quote(name)));
             }
             normal.extend(set(name, value));
         } else {

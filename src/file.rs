@@ -1,13 +1,29 @@
 //! The one way in which settings, certificates, keys and tokens are read from files.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 /// What editors on Windows put before UTF-8 text. No binary format that is read here begins with it: DER begins with 0x30.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What changes when a file does. A swapped symlink changes the inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    modified: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    /// Of a file of these metadata.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { modified: (metadata.mtime(), metadata.mtime_nsec()), size: metadata.len(), inode: metadata.ino() }
+    }
+}
 
 /// The file's content, at most `limit` bytes, without a byte order mark.
 ///

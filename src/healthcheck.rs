@@ -65,7 +65,7 @@ fn judge(answer: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let mut shown = String::new();
-    crate::text::escape(&body.lines().collect::<Vec<_>>().join("; "), &mut shown);
+    crate::value::text::escape(&body.lines().collect::<Vec<_>>().join("; "), &mut shown);
     Err(format!("{status} {shown}"))
 }
 

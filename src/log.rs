@@ -14,13 +14,11 @@ use env_logger::{Builder, Target};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::config::Logging;
+use line::CRATE;
 use queue::{Queue, Sink};
 
 /// The target of the access log.
 pub const ACCESS: &str = "access";
-
-/// This crate's name as a target.
-const CRATE: &str = "entra_sidecar";
 
 /// The program's modules and the .NET categories whose levels they take where the module itself has none.
 const MODULES: [(&str, &[&str]); 13] = [

@@ -1,5 +1,7 @@
 //! Texts of others without our secrets: a service may quote what it was sent.
 
+use crate::value::hex;
+
 /// What stands for a secret in a quotation.
 const REDACTED: &str = "[redacted]";
 
@@ -31,13 +33,10 @@ fn redact_encoded(text: &str, secret: &str) -> String {
 
 /// How many bytes at the beginning of the text are the secret, each of its bytes as it is, encoded, or a blank as `+`.
 fn encoded_length(text: &[u8], secret: &str) -> Option<usize> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut at = 0;
     for byte in secret.bytes() {
         at += match text.get(at..)? {
-            [b'%', high, low, ..]
-                if Some(u32::from(byte)) == digit(*high).zip(digit(*low)).map(|(h, l)| h << 4 | l) =>
-            {
+            [b'%', high, low, ..] if Some(byte) == hex::digit(*high).zip(hex::digit(*low)).map(|(h, l)| h << 4 | l) => {
                 3
             }
             [own, ..] if *own == byte || (*own, byte) == (b'+', b' ') => 1,

@@ -13,10 +13,11 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::credentials::der;
 use crate::file;
-use crate::token::BoundKey;
-use crate::url::Url;
+use crate::value::bound_key::BoundKey;
+use crate::value::der;
+use crate::value::jwk::Material;
+use crate::value::url::Url;
 
 /// A key takes a few kilobytes at most; a larger file is a mistake in the path.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -83,12 +84,9 @@ impl RequestSigner {
             }),
             _ => None,
         };
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (key, jwk) = if let Some(pair) = ec {
-            // Uncompressed: 4, x, y (SEC 1 §2.3.3).
-            let (x, y) = pair.public_key().as_ref().get(1..65).map(|point| point.split_at(32)).ok_or_else(unusable)?;
-            let jwk = json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) });
-            (Key::P256(Box::new(pair)), jwk)
+        let (key, public) = if let Some(pair) = ec {
+            let public = Material::P256(pair.public_key().as_ref().to_vec());
+            (Key::P256(Box::new(pair)), public)
         } else {
             let pair = match kind {
                 SectionKind::PrivateKey => RsaKeyPair::from_pkcs8(der),
@@ -96,10 +94,11 @@ impl RequestSigner {
             };
             let pair = pair.map_err(|_| unusable())?;
             let public = der::rsa_from_pkcs1(pair.public_key().as_ref()).ok_or_else(unusable)?;
-            let jwk = json!({ "kty": "RSA", "n": encode(&public.n), "e": encode(&public.e) });
-            (Key::Rsa(Box::new(pair)), jwk)
+            let public = Material::rsa(public.n, public.e).map_err(|_| unusable())?;
+            (Key::Rsa(Box::new(pair)), public)
         };
-        let bound = BoundKey::parse(&jwk.to_string()).map_err(|_| unusable())?;
+        let jwk = serde_json::from_str(&public.canonical()).map_err(|_| unusable())?;
+        let bound = BoundKey::of(&public);
         Ok(Self { key, jwk, bound })
     }
 

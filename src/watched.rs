@@ -2,13 +2,12 @@
 //! for a moment (half written, being swapped) leaves the last good content in place, unless it is strict.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use crate::file;
+use crate::file::{self, Stamp};
 
 /// No certificate, key or token is longer; a larger file is a mistake in the path.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -30,14 +29,6 @@ struct State<T> {
     stamps: Option<Vec<Stamp>>,
     good: Option<Arc<T>>,
     error: String,
-}
-
-/// What changes when a file does. A swapped symlink changes the inode.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: (i64, i64),
-    size: u64,
-    inode: u64,
 }
 
 impl<T> Watched<T> {
@@ -115,7 +106,7 @@ fn stamp(path: &Path) -> Result<Stamp, String> {
     if metadata.len() > MAX_BYTES {
         return Err(format!("{}: larger than {MAX_BYTES} bytes", path.display()));
     }
-    Ok(Stamp { modified: (metadata.mtime(), metadata.mtime_nsec()), size: metadata.len(), inode: metadata.ino() })
+    Ok(Stamp::of(&metadata))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use entra_sidecar::config::{self, Invocation};
 use entra_sidecar::credentials::certificate::Certificate;
-use entra_sidecar::credentials::der;
 use entra_sidecar::secret::Secret;
+use entra_sidecar::value::der;
 
 /// Any file is a configuration or a list of problems, each in one line.
 pub fn configuration(data: &[u8]) {

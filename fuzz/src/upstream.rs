@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
 use entra_sidecar::outbound::redirect::{Hop, next_hop};
 use entra_sidecar::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
-use entra_sidecar::url::Url;
+use entra_sidecar::value::url::Url;
 use serde_json::Value;
 
 /// Every key that is taken can be found by its name and verifies nothing that it did not sign.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::{AcquireOptions, Api, Config, ManagedIdentity, Problem, registration};
-use crate::syntax;
-use crate::url::Url;
+use crate::value::syntax;
+use crate::value::url::Url;
 
 /// Every configured API, in the order of the names.
 pub fn read_all(reader: &mut Reader<'_>) -> Vec<Arc<Api>> {

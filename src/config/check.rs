@@ -1,12 +1,13 @@
 //! What can be judged of every setting by the table alone: its type, and whether it is known at all.
 
 use super::Problem;
-use super::keys::{self, Kind, Split};
-use super::load::Reader;
+use super::keys;
+use super::reader::Reader;
+use super::row::{Kind, Split};
 use super::source::Setting;
 use crate::spelling;
-use crate::text::quote;
-use crate::url::Url;
+use crate::value::text::quote;
+use crate::value::url::Url;
 
 /// Every value is of its key's type, and no upstream is called without TLS by accident.
 pub fn types(reader: &mut Reader<'_>) {

@@ -1,10 +1,11 @@
 //! Lists of credentials. Which kind an entry is must follow from it without doubt; a file or vault is not
 //! touched here.
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Origin;
-use super::{CredentialDescription, CredentialSource, VaultCertificate, parse};
+use super::{CredentialDescription, CredentialSource, VaultCertificate};
 use crate::secret::Secret;
+use crate::value::syntax;
 
 /// The fields by which an entry without `SourceType` is known, in order.
 const TELLING: [(&str, &str); 8] = [
@@ -186,7 +187,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "KeyVault" => Source::KeyVault(vault(reader, key)?),
         "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, key)?),
         "StoreWithThumbprint" => {
-            let thumbprint = parse::thumbprint(&required(reader, &at("CertificateThumbprint"))?).ok()?;
+            let thumbprint = syntax::thumbprint(&required(reader, &at("CertificateThumbprint"))?).ok()?;
             Source::StoreWithThumbprint { store: store(reader), thumbprint }
         }
         "StoreWithDistinguishedName" => {
@@ -221,7 +222,7 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
     let url = required(reader, &format!("{key}:KeyVaultUrl"));
     let name = required(reader, &format!("{key}:KeyVaultCertificateName"));
     Some(VaultCertificate {
-        vault: crate::url::Url::parse(url?.trim()).ok()?,
+        vault: crate::value::url::Url::parse(url?.trim()).ok()?,
         name: name?.trim().to_owned(),
         managed_identity_client_id: reader.guid(&format!("{key}:ManagedIdentityClientId")),
     })

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, registration, table};
-use crate::text::quote;
+use crate::value::text::quote;
 
 /// Every setting that is known here with its value and source, secrets redacted, and every default that holds.
 /// With a configuration, what follows from others too.
@@ -16,7 +16,7 @@ pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
         let (Some(key), Some(value)) = (keys::find(&setting.key, &registrations), &setting.value) else { continue };
         let shown = if key.secret && !value.is_empty() { "[redacted]".to_owned() } else { quote(value) };
         let mut name = String::new();
-        crate::text::escape(&setting.key, &mut name);
+        crate::value::text::escape(&setting.key, &mut name);
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
     let computed = config.map(computed).unwrap_or_default();

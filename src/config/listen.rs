@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Listen;
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Origin;
-use crate::text::quote;
+use crate::value::text::quote;
 
 /// `sun_path` of Linux, without its terminating NUL.
 const LONGEST_SOCKET_PATH: usize = 107;

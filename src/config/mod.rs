@@ -14,8 +14,9 @@ mod json;
 mod keys;
 mod listen;
 mod load;
-mod parse;
+mod reader;
 mod registration;
+mod row;
 mod sidecar;
 mod source;
 mod table;
@@ -37,7 +38,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::Secret;
-use crate::url::Url;
+use crate::value::network::Network;
+use crate::value::url::Url;
 
 /// Everything that the program was told.
 #[derive(Debug)]
@@ -91,14 +93,14 @@ impl Problem {
     /// About a key as a whole.
     pub fn new(key: &str, message: &str) -> Self {
         let mut clean = Self { key: String::new(), message: String::new() };
-        crate::text::escape(key, &mut clean.key);
-        crate::text::escape(message, &mut clean.message);
+        crate::value::text::escape(key, &mut clean.key);
+        crate::value::text::escape(message, &mut clean.message);
         clean
     }
 
     /// About a value, which is shown: never for a secret.
     pub fn value(key: &str, value: &str, expected: &str) -> Self {
-        Self::new(key, &format!("{}: expected {expected}", crate::text::quote(value)))
+        Self::new(key, &format!("{}: expected {expected}", crate::value::text::quote(value)))
     }
 }
 
@@ -189,7 +191,7 @@ impl Registration {
         let authority = self.authority.as_ref().map(|authority| match (&self.policy, authority.base_path()) {
             (Some(_), path) => {
                 let start = path.rfind('/').map_or(path, |end| &path[..end]);
-                authority.with_path(&format!("{start}/{}", crate::url::escape(policy)))
+                authority.with_path(&format!("{start}/{}", crate::value::percent::encode_component(policy)))
             }
             (None, _) => authority.clone(),
         });
@@ -403,15 +405,6 @@ pub enum AllowedCallers {
     Any,
     /// Loopback and the unix socket, and these networks.
     Networks(Vec<Network>),
-}
-
-/// A CIDR network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Its address, bits beyond the prefix zero.
-    pub address: std::net::IpAddr,
-    /// Bits.
-    pub prefix: u8,
 }
 
 /// `Sidecar:AllowOverrides`.

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Settings;
 use super::{Registration, credential};
-use crate::text::quote;
-use crate::url::Url;
-use crate::{guid, percent, syntax};
+use crate::value::text::quote;
+use crate::value::url::Url;
+use crate::value::{guid, percent, syntax};
 
 /// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
 pub fn named(settings: &Settings) -> Vec<String> {
@@ -150,7 +150,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         .split('&')
         .filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
-            let plain = |text| percent::decode_form(text).map_or_else(|| str::to_owned(text), Cow::into_owned);
+            let plain = |text| percent::decode_form(text).map_or_else(|_| str::to_owned(text), Cow::into_owned);
             Some((plain(name), plain(value)))
         })
         .collect();
@@ -209,9 +209,9 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
         return String::new();
     };
     match guid::parse(&said) {
-        Some(guid) => guid,
-        None if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
-        None => {
+        Ok(guid) => guid,
+        Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
+        Err(_) => {
             reader.problems.push(super::Problem::value(&key, &said, "a GUID"));
             said
         }
@@ -251,7 +251,7 @@ fn with_slash(url: &Url) -> Url {
 }
 
 fn public_cloud() -> Url {
-    let origin = crate::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
+    let origin = crate::value::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
     Url { origin, path: "/".to_owned(), query: None }
 }
 

@@ -1,13 +1,13 @@
 //! The sections that are the sidecar's own, `Sidecar` and its limits, and `Logging`.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::load::Reader;
-use super::{AllowOverrides, AllowedCallers, Config, Limits, Listen, Logging, Network, PopValidation, Sidecar, parse};
-use crate::guid;
+use super::reader::Reader;
+use super::{AllowOverrides, AllowedCallers, Config, Limits, Listen, Logging, PopValidation, Sidecar};
+use crate::value::network::Network;
+use crate::value::{guid, syntax};
 
 /// `Sidecar`, without its limits.
 pub fn read(reader: &mut Reader<'_>) -> Sidecar {
@@ -55,7 +55,7 @@ pub fn read(reader: &mut Reader<'_>) -> Sidecar {
         allowed_tenants: reader
             .items("Sidecar:AllowedTenants")
             .iter()
-            .filter_map(|tenant| guid::parse(tenant))
+            .filter_map(|tenant| guid::parse(tenant).ok())
             .collect(),
         signed_http_request_key: reader.path("Sidecar:SignedHttpRequests:KeyFile"),
         pop_validation: PopValidation {
@@ -83,7 +83,7 @@ fn allowed_callers(reader: &Reader<'_>) -> AllowedCallers {
     if items.contains(&"*") || (!said && reader.is_development()) {
         return AllowedCallers::Any;
     }
-    AllowedCallers::Networks(items.iter().filter_map(|item| parse::network(item).ok()).collect())
+    AllowedCallers::Networks(items.iter().filter_map(|item| Network::parse_exact(item).ok()).collect())
 }
 
 /// Warns where more callers may come in than the defaults allow.
@@ -111,13 +111,9 @@ pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
 impl AllowedCallers {
     /// Whether any caller may come from elsewhere than this machine.
     pub fn go_beyond_loopback(&self) -> bool {
-        let local = |network: &Network| match network.address {
-            IpAddr::V4(address) => address.is_loopback() && network.prefix >= 8,
-            IpAddr::V6(address) => address.is_loopback() && network.prefix == 128,
-        };
         match self {
             Self::Any => true,
-            Self::Networks(networks) => !networks.iter().all(local),
+            Self::Networks(networks) => !networks.iter().all(Network::is_loopback),
         }
     }
 }
@@ -182,7 +178,7 @@ fn read_limits(reader: &Reader<'_>) -> Limits {
 
 /// `Logging`.
 pub fn logging(reader: &Reader<'_>) -> Logging {
-    let level = |key: &str| reader.said(key).and_then(|text| parse::level(text.trim()).ok());
+    let level = |key: &str| reader.said(key).and_then(|text| syntax::level(text.trim()).ok());
     let mut categories = Vec::new();
     for section in ["Logging:LogLevel", "Logging:Console:LogLevel"] {
         for name in reader.settings.children(section) {
@@ -220,7 +216,7 @@ mod tests {
             ("::/127", true),
             ("10.0.0.0/8", true),
         ] {
-            let callers = AllowedCallers::Networks(vec![parse::network(network).unwrap()]);
+            let callers = AllowedCallers::Networks(vec![Network::parse_exact(network).unwrap()]);
             assert_eq!(callers.go_beyond_loopback(), beyond, "{network}");
         }
         assert!(!AllowedCallers::Networks(Vec::new()).go_beyond_loopback());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Registration;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// The client `c1` with every other setting at its default.
 pub fn registration(instance: &str, tenant: &str) -> Registration {

@@ -176,9 +176,9 @@ fn what_is_configured_is_refused_in_the_words_of_the_override() {
         assert_eq!(named, format!("DownstreamApis:X:{}", key.replace('.', ":")));
         let configured = message.rsplit_once("expected ").unwrap().1.to_owned();
 
-        let coded = crate::url::escape(value);
+        let coded = crate::value::percent::encode_component(value);
         let also = if beside.is_empty() { "" } else { "&optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP" };
-        let query = format!("optionsOverride.{}={coded}{also}", crate::url::escape(key));
+        let query = format!("optionsOverride.{}={coded}{also}", crate::value::percent::encode_component(key));
         let api = Api { scopes: vec!["s".into()], ..Api::default() };
         let refused = crate::options::Overrides::parse(Some(&query))
             .and_then(|overrides| crate::options::Effective::merge(&api, &overrides).map(drop))
@@ -188,7 +188,7 @@ fn what_is_configured_is_refused_in_the_words_of_the_override() {
     }
     let (key, message) = problem(&[("DownstreamApis__X__AcquireTokenOptions__PopPublicKey", "notakey")]);
     assert_eq!(key, "DownstreamApis:X:AcquireTokenOptions:PopPublicKey");
-    assert!(message.ends_with(crate::token::BoundKey::parse("notakey").unwrap_err()), "{message}");
+    assert!(message.ends_with(crate::value::bound_key::BoundKey::parse("notakey").unwrap_err()), "{message}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::Context;
 use super::certificate::{Certificate, thumbprint};
-use crate::guid;
 use crate::secret::Secret;
+use crate::value::guid;
 
 /// How long an assertion is valid, in seconds: protocol page, section 1.3.
 const LIFETIME: u64 = 600;

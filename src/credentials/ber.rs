@@ -3,7 +3,7 @@
 
 use zeroize::Zeroizing;
 
-use super::der::{OCTET_STRING, element};
+use crate::value::der::{OCTET_STRING, element};
 
 const CONSTRUCTED: u8 = 0x20;
 /// In place of a length: the content ends with [`END`] (X.690 §8.1.3.6).

@@ -10,9 +10,9 @@ use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use super::der;
-use super::pem::Material;
+use super::material::Material;
 use crate::secret::Secret;
+use crate::value::der;
 
 const DAY: u64 = 24 * 60 * 60;
 

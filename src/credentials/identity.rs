@@ -37,7 +37,7 @@ impl Source for IdentityAssertion {
 mod tests {
     use super::*;
     use crate::credentials::testing::World;
-    use crate::url::Url;
+    use crate::value::url::Url;
 
     fn asked(instance: &str, client_id: Option<&str>, url: Option<&str>) -> (Option<String>, String) {
         let mut world = World::at(0);

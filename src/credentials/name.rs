@@ -1,7 +1,7 @@
 //! Distinguished names (RFC 5280 §4.1.2.4), as certificates encode them and as people write them (RFC 4514,
 //! and Windows' spelling of it).
 
-use super::der::{OBJECT_IDENTIFIER, SEQUENCE, element, expect};
+use crate::value::der::{OBJECT_IDENTIFIER, SEQUENCE, element, expect};
 
 const SET: u8 = 0x31;
 const BMP_STRING: u8 = 0x1e;
@@ -115,8 +115,8 @@ fn text(tag: u8, value: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::der::Certificate;
     use crate::credentials::testing::certificates;
+    use crate::value::der::Certificate;
 
     #[test]
     fn a_written_name_is_the_certificates_in_either_order() {

@@ -8,7 +8,7 @@ use cbc::cipher::{Array, BlockCipherDecrypt, BlockModeDecrypt, BlockSizeUser, Ke
 use ring::{digest, pbkdf2};
 use zeroize::Zeroizing;
 
-use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
+use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 
 /// Iterations that are carried out at most. Tools write 2,000 to 600,000; more would hold a start for seconds.
 pub const MAX_ITERATIONS: u32 = 1_000_000;

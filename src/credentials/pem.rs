@@ -1,26 +1,17 @@
 //! Certificates and keys as text (RFC 7468), and what a file of either form yields.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
+use super::material::Material;
 use crate::secret::Secret;
-
-/// What a certificate is made of.
-#[derive(Default)]
-pub struct Material {
-    /// DER.
-    pub certificates: Vec<Vec<u8>>,
-    /// DER, PKCS#8 or PKCS#1.
-    pub keys: Vec<Zeroizing<Vec<u8>>>,
-}
+use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
+use crate::value::pem;
 
 impl Material {
     /// Adds what a file holds, PEM or PKCS#12: its content tells, not its name.
     pub fn add(&mut self, file: &[u8], password: Option<&Secret<String>>) -> Result<(), String> {
         let password = password.map_or("", |password| password.expose());
-        let added = if find(file, b"-----BEGIN ").is_some() {
+        let added = if pem::is_in(file) {
             from_pem(file, password)?
         } else if file.first() == Some(&SEQUENCE) {
             match alone(file) {
@@ -39,7 +30,7 @@ impl Material {
 /// What a file in DER is that holds a certificate without its key, or a key without its certificate.
 fn alone(der: &[u8]) -> Option<&'static str> {
     let (content, _) = expect(SEQUENCE, der)?;
-    if super::der::Certificate::parse(der).is_some() {
+    if der::Certificate::parse(der).is_some() {
         Some("a certificate in DER, without its private key")
     } else if expect(OBJECT_IDENTIFIER, content).is_some() {
         Some("PKCS#7 (P7B), which holds certificates without a private key")
@@ -74,18 +65,19 @@ fn decrypted(_: &[u8], _: &str) -> Result<Zeroizing<Vec<u8>>, String> {
 }
 
 fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
+    let unexpected = |expected| format!("expected {expected}");
     let mut material = Material::default();
-    let mut rest = file;
-    while let Some((label, body, after)) = section(rest)? {
-        rest = after;
-        match label {
-            b"CERTIFICATE" | b"X509 CERTIFICATE" => material.certificates.push(decode(body)?.to_vec()),
-            b"ENCRYPTED PRIVATE KEY" => material.keys.push(decrypted(&decode(body)?, password)?),
+    for section in pem::sections(file) {
+        let section = section.map_err(unexpected)?;
+        let content = || section.decode().map_err(unexpected);
+        match section.label {
+            b"CERTIFICATE" | b"X509 CERTIFICATE" => material.certificates.push(content()?.to_vec()),
+            b"ENCRYPTED PRIVATE KEY" => material.keys.push(decrypted(&content()?, password)?),
             // Encryption in the text's own head, as OpenSSL wrote it before PKCS#8.
-            b"RSA PRIVATE KEY" if find(body, b"ENCRYPTED").is_some() => {
+            b"RSA PRIVATE KEY" if section.body.windows(9).any(|text| text == b"ENCRYPTED") => {
                 return Err("an encrypted PKCS#1 key; convert it with: openssl pkcs8 -topk8".into());
             }
-            b"PRIVATE KEY" | b"RSA PRIVATE KEY" => material.keys.push(decode(body)?),
+            b"PRIVATE KEY" | b"RSA PRIVATE KEY" => material.keys.push(content()?),
             b"EC PRIVATE KEY" => {
                 return Err("an elliptic curve key; Entra takes RSA keys for client assertions".into());
             }
@@ -93,33 +85,6 @@ fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
         }
     }
     Ok(material)
-}
-
-/// A section's label, what stands in it, and what follows it. Text between sections is explanatory (RFC 7468 §5.2).
-type Section<'a> = (&'a [u8], &'a [u8], &'a [u8]);
-
-fn section(text: &[u8]) -> Result<Option<Section<'_>>, String> {
-    const DASHES: &[u8] = b"-----";
-    let Some(at) = find(text, b"-----BEGIN ") else { return Ok(None) };
-    let text = &text[at + b"-----BEGIN ".len()..];
-    let whole = || {
-        let (label, rest) = text.split_at(find(text, DASHES)?);
-        let end = [b"-----END ", label, DASHES].concat();
-        let body = &rest[DASHES.len()..];
-        let length = find(body, &end)?;
-        Some((label, &body[..length], &body[length + end.len()..]))
-    };
-    whole().map(Some).ok_or_else(|| "PEM without its end; is the file cut off?".to_owned())
-}
-
-fn decode(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
-    let text: Zeroizing<Vec<u8>> =
-        Zeroizing::new(body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
-    STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "PEM whose content is no base64".to_owned())
-}
-
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|window| window == what)
 }
 
 #[cfg(test)]
@@ -148,9 +113,9 @@ mod tests {
         assert!(told(certificate).starts_with("a certificate in DER"));
         for name in ["key-pkcs8.pem", "key-pkcs1.pem", "sealed-aes256.pem"] {
             let text = std::fs::read(crate::credentials::testing::data(name)).unwrap();
-            let text = &text[find(&text, b"-----BEGIN CERT").map_or(0, |_| find(&text, b"-----BEGIN ENC").unwrap())..];
-            let (_, body, _) = section(text).unwrap().unwrap();
-            assert!(told(&decode(body).unwrap()).starts_with("a private key in DER"), "{name}");
+            let mut sections = pem::sections(&text).map(Result::unwrap);
+            let key = sections.find(|section| section.label.ends_with(b"PRIVATE KEY")).unwrap();
+            assert!(told(&key.decode().unwrap()).starts_with("a private key in DER"), "{name}");
         }
         assert!(told(&[0x30, 0x0b, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2]).starts_with("PKCS#7"));
     }

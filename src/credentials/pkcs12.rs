@@ -5,9 +5,9 @@ use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 use super::ber::to_der;
-use super::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
+use super::material::Material;
 use super::pbe::{Closed, Password, decrypt, iterations};
-use super::pem::Material;
+use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
 
 /// `[0]`, constructed: what a type identifier announces.
 const EXPLICIT_0: u8 = 0xa0;

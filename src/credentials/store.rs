@@ -1,15 +1,15 @@
 //! The store in which .NET keeps a user's certificates on Linux: a folder of PKCS#12 files without password.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::digest;
 
 use super::certificate::Certificate;
-use super::der;
 use super::name::Name;
+use crate::file::{self, Stamp};
+use crate::value::{der, hex};
 
 /// Below the home of the user.
 const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
@@ -49,9 +49,7 @@ struct Read {
 #[derive(PartialEq, Eq)]
 struct File {
     path: PathBuf,
-    modified: (i64, i64),
-    size: u64,
-    inode: u64,
+    stamp: Stamp,
 }
 
 impl Store {
@@ -119,8 +117,7 @@ impl std::fmt::Display for Wanted {
 
 fn thumbprint(der: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
-    hash.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    hex::encode(hash.as_ref())
 }
 
 fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
@@ -130,8 +127,7 @@ fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
         let metadata = fs::metadata(&path);
         let Ok(metadata) = metadata else { continue };
         if metadata.is_file() && metadata.len() <= MAX_BYTES && path.extension().is_some_and(|name| name == "pfx") {
-            let modified = (metadata.mtime(), metadata.mtime_nsec());
-            files.push(File { path, modified, size: metadata.len(), inode: metadata.ino() });
+            files.push(File { path, stamp: Stamp::of(&metadata) });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -142,7 +138,7 @@ fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
 fn load(files: Vec<File>) -> Read {
     let mut read = Read::default();
     for file in &files {
-        let content = crate::file::read(&file.path, MAX_BYTES).map_err(|error| error.to_string());
+        let content = file::read(&file.path, MAX_BYTES).map_err(|error| error.to_string());
         match content.and_then(|content| Certificate::read([&content[..]], None)) {
             Ok(certificate) => read.certificates.push(Arc::new(certificate)),
             Err(reason) => read.problem = Some(format!("{}: {reason}", file.path.display())),

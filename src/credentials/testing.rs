@@ -7,11 +7,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::Value;
 
-use super::{ClientAuth, Context, Failure, Identities, Source, der};
+use super::{ClientAuth, Context, Failure, Identities, Source};
 use crate::clock::ManualClock;
 use crate::config::{Registration, testing::registration};
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
+use crate::value::der;
 
 /// The token endpoint that the request goes to.
 pub const AUDIENCE: &str = "https://login.microsoftonline.com/t1/oauth2/v2.0/token";
@@ -107,7 +108,7 @@ pub fn data(name: &str) -> std::path::PathBuf {
 
 /// The certificates of a PEM file there.
 pub fn certificates(name: &str) -> Vec<Vec<u8>> {
-    let mut material = super::pem::Material::default();
+    let mut material = super::material::Material::default();
     material.add(&std::fs::read(data(name)).unwrap(), None).unwrap();
     material.certificates
 }

@@ -14,7 +14,6 @@ use super::listen::Listener;
 use super::message::Peer;
 use super::poller::Poller;
 use super::pool::Pool;
-use super::server::Budget;
 use super::slots::Slots;
 use super::socket::Socket;
 use super::table::Table;
@@ -23,6 +22,15 @@ use crate::turns::Turns;
 
 /// Connections accepted before those that are open have their turn.
 const BATCH: usize = 64;
+
+/// What the server shares with those who make upstream calls.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// Turns for what may block.
+    pub turns: Arc<Turns>,
+    /// For the bodies that are held at once.
+    pub memory: Arc<BodyMemory>,
+}
 
 pub(super) struct Shared<H: Handler> {
     pub handler: Arc<H>,

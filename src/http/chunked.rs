@@ -3,6 +3,8 @@
 
 use super::limits::Limits;
 use super::refusal::Refusal;
+use crate::value::header::{is_token_char, is_value_char};
+use crate::value::hex;
 
 /// Of all chunk extensions of one body. Nobody sends any; a recipient should bound them (RFC 9112 §7.1.1).
 const EXTENSION_BYTES: usize = 4096;
@@ -83,11 +85,11 @@ impl Decoder {
             (ChunkState::DataEndLf, b'\n') => ChunkState::Size,
             (ChunkState::LineStart, b'\r') => ChunkState::LastEnd,
             (ChunkState::Name, b':') => self.trailer(ChunkState::Value, limits)?,
-            (ChunkState::LineStart | ChunkState::Name, _) if is_token(byte) => {
+            (ChunkState::LineStart | ChunkState::Name, _) if is_token_char(byte) => {
                 self.trailer(ChunkState::Name, limits)?
             }
             (ChunkState::Value, b'\r') => ChunkState::ValueEnd,
-            (ChunkState::Value, _) if is_text(byte) => self.trailer(ChunkState::Value, limits)?,
+            (ChunkState::Value, _) if is_value_char(byte) => self.trailer(ChunkState::Value, limits)?,
             (ChunkState::ValueEnd, b'\n') => ChunkState::LineStart,
             (ChunkState::LastEnd, b'\n') => ChunkState::Done,
             (
@@ -105,12 +107,7 @@ impl Decoder {
     }
 
     fn size_digit(&mut self, byte: u8) -> Result<ChunkState, Refusal> {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            _ => return Err(Refusal::Malformed("a chunk size is no hexadecimal number")),
-        };
+        let digit = hex::digit(byte).ok_or(Refusal::Malformed("a chunk size is no hexadecimal number"))?;
         self.digits += 1;
         if self.digits > SIZE_DIGITS {
             return Err(Refusal::Malformed("a chunk size has too many digits"));
@@ -122,7 +119,7 @@ impl Decoder {
 
     fn extension(&mut self, byte: u8) -> Result<ChunkState, Refusal> {
         self.extensions += 1;
-        if !is_text(byte) {
+        if !is_value_char(byte) {
             return Err(Refusal::Malformed("a chunk extension holds a forbidden character"));
         }
         if self.extensions > EXTENSION_BYTES {
@@ -147,16 +144,6 @@ impl Decoder {
         }
         Ok(next)
     }
-}
-
-/// `tchar` (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Anything a field value may hold (RFC 9110 §5.5).
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod supervisor;
 mod table;
 mod worker;
 
+pub use acceptor::Budget;
 pub use handler::{Cause, Handler, Outcome, Resumed, Waker};
 pub use limits::Limits;
 pub use listen::BindError;
@@ -43,7 +44,7 @@ pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Reque
 pub use reader::Keep;
 pub use refusal::Refusal;
 pub use reply::phrase;
-pub use server::{Budget, Running, Server};
+pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
 
 /// The defaults, for tests.

@@ -1,8 +1,8 @@
 //! From a [`Reply`] to the bytes of its head.
 
-use super::date;
 use super::head::Terms;
 use super::message::Reply;
+use crate::value::date::HTTP_LEN;
 
 /// Whether a status has no body by definition, nor a length (RFC 9110 §6.4.1, §8.6).
 const fn has_no_content(status: u16) -> bool {
@@ -15,7 +15,7 @@ pub const fn sends_body(status: u16, terms: Terms) -> bool {
 }
 
 /// Appends the head of a reply. `close` tells the caller that the connection ends here.
-pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, date: &[u8; date::LEN]) {
+pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, date: &[u8; HTTP_LEN]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(out, usize::from(reply.status));
     out.push(b' ');

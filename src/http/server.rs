@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use super::acceptor::Shared;
+use super::acceptor::{Budget, Shared};
 use super::handler::Handler;
 use super::limits::Limits;
 use super::listen::{BindError, Listener};
@@ -15,17 +15,6 @@ use super::slots::{Monitor, Phase, Slots, Stats};
 use super::supervisor::supervise;
 use super::worker::work;
 use crate::config::Listen;
-use crate::memory::BodyMemory;
-use crate::turns::Turns;
-
-/// What the server shares with those who make upstream calls.
-#[derive(Clone, Debug)]
-pub struct Budget {
-    /// Turns for what may block.
-    pub turns: Arc<Turns>,
-    /// For the bodies that are held at once.
-    pub memory: Arc<BodyMemory>,
-}
 
 /// A server that has its addresses and serves nobody yet.
 #[derive(Debug)]

@@ -2,8 +2,9 @@
 
 use super::issuer::same_cloud;
 use crate::config::Registration;
-use crate::guid;
-use crate::url::{Origin, Url, escape};
+use crate::value::guid;
+use crate::value::percent::encode_component;
+use crate::value::url::{Origin, Url};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
@@ -38,13 +39,19 @@ impl Authority {
             (with_ciam_tenant(authority), V1::None)
         } else if let Some(policy) = &registration.policy {
             let domain = registration.domain.as_deref().unwrap_or(&registration.tenant);
-            let path = format!("{}/{}/{}", registration.instance.base_path(), escape(domain), escape(policy));
+            let path = format!(
+                "{}/{}/{}",
+                registration.instance.base_path(),
+                encode_component(domain),
+                encode_component(policy)
+            );
             (registration.instance.with_path(&path), V1::None)
         } else if registration.tenant.is_empty() {
             (with_ciam_tenant(&registration.instance), V1::None)
         } else {
             let instance = &registration.instance;
-            let of = |tenant: &str| instance.with_path(&format!("{}/{}", instance.base_path(), escape(tenant)));
+            let of =
+                |tenant: &str| instance.with_path(&format!("{}/{}", instance.base_path(), encode_component(tenant)));
             // Entra has no v1 document for `organizations`.
             let v1_tenant =
                 if registration.tenant.eq_ignore_ascii_case("organizations") { "common" } else { &registration.tenant };
@@ -102,8 +109,11 @@ fn ciam_name(origin: &Origin) -> Option<&str> {
 
 fn document(base: &Url, version: &str, registration: &Registration) -> Url {
     let mut url = base.with_path(&format!("{}{version}{DOCUMENT}", base.base_path()));
-    let query: Vec<_> =
-        registration.extra_query.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+    let query: Vec<_> = registration
+        .extra_query
+        .iter()
+        .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
+        .collect();
     url.query = (!query.is_empty()).then(|| query.join("&"));
     url
 }

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::key::Key;
-use crate::url::Url;
+use crate::value::jwk::Key;
+use crate::value::url::Url;
 
 /// The longest document. Entra's are below 40 KiB.
 pub const MAX_BYTES: usize = 1024 * 1024;

@@ -9,7 +9,7 @@ use super::issuer::{self, V1Issuer};
 use super::{Issuer, KeySet};
 use crate::config::{Config, Registration};
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// Where keys come from, and how long one document may take.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@
 //!
 //! B2C, CIAM and other providers have the one form that their metadata names.
 
+use crate::value::guid::is_guid;
+
 const TENANT: &str = "{tenantid}";
 
 /// The hosts of one national cloud, and those that its v1 tokens name.
@@ -112,14 +114,6 @@ fn is_plain(tid: &str) -> bool {
 fn tenant_in(iss: &str) -> Option<&str> {
     let (_, rest) = iss.split_once("://")?;
     rest.split('/').skip(1).find(|segment| is_guid(segment))
-}
-
-fn is_guid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// Every issuer that the v2 document's `issuer` stands for: itself and its aliases in the same cloud.

@@ -4,7 +4,6 @@ pub mod authority;
 pub mod document;
 mod fetch;
 mod issuer;
-mod key;
 mod refresh;
 mod schedule;
 #[cfg(test)]
@@ -15,8 +14,9 @@ use std::sync::Arc;
 
 pub use fetch::{FetchError, Settings, token_endpoint};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
-pub use key::{Algorithm, Key, Material, PRIVATE_MEMBERS, Unusable};
 pub use refresh::{Keys, RefreshAnswer};
+
+use crate::value::jwk::Key;
 
 /// What was fetched at one moment. It never changes; a refresh makes another one.
 #[derive(Debug, Default)]

@@ -3,8 +3,9 @@
 use local_tenant::keys::SigningKey;
 pub use local_tenant::sample::{TENANT, b64};
 
-use super::{Algorithm, Key, KeySet, V1Issuer, accepted_issuers};
+use super::{KeySet, V1Issuer, accepted_issuers};
 use crate::config::Registration;
+use crate::value::jwk::{Algorithm, Key};
 
 /// A private key in PKCS#8, as PEM, and what signs with it.
 #[derive(Clone, Copy)]

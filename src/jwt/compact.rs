@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Rejection;
 use super::claims::{Claim, Claims};
-use crate::jwks::Algorithm;
+use crate::value::jwk::Algorithm;
 
 /// Parts of a token that says in its header how it is to be verified.
 #[derive(Debug)]

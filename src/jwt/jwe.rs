@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::Rejection;
 use super::claims::{Claim, Claims};
 use crate::secret::Secret;
+use crate::value::hex;
 
 /// RFC 7518 §4.3: a key of 2048 bits or larger.
 const MIN_RSA_BYTES: usize = 256;
@@ -67,7 +68,7 @@ impl DecryptionKey {
         let sha1 = certificate.map(|der| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der));
         Ok(Self {
             private,
-            thumbprint: sha1.as_ref().map(|sha1| hexadecimal(sha1.as_ref())),
+            thumbprint: sha1.as_ref().map(|sha1| hex::encode(sha1.as_ref())),
             x5t: sha1.as_ref().map(|sha1| URL_SAFE_NO_PAD.encode(sha1)),
         })
     }
@@ -76,11 +77,6 @@ impl DecryptionKey {
     fn is_named(&self, name: &str) -> bool {
         self.thumbprint.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name)) || self.x5t.as_deref() == Some(name)
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Whether a token is of the compact form of a JWE: five parts.
@@ -304,6 +300,6 @@ mod tests {
 
     #[test]
     fn a_thumbprint_is_written_in_lower_case() {
-        assert_eq!(hexadecimal(&[0x00, 0x9f, 0xab]), "009fab");
+        assert_eq!(hex::encode(&[0x00, 0x9f, 0xab]), "009fab");
     }
 }

@@ -6,9 +6,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ring::digest::{SHA256, digest};
-
 use super::Verified;
+use super::fingerprint::Fingerprint;
 use crate::jwks::KeySet;
 use crate::lru::Lru;
 
@@ -16,24 +15,6 @@ use crate::lru::Lru;
 const MAX_AGE: u64 = 300;
 /// All remembered tokens together: long tokens must not multiply the count's worth of memory.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-
-/// The SHA-256 of a token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// The hash.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// Of these exact bytes.
-    pub fn of(token: &str) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        Self(bytes)
-    }
-}
 
 /// A bounded memory of verified tokens.
 pub struct Memory {
@@ -102,9 +83,9 @@ fn size(token: &Verified) -> usize {
 mod tests {
     use super::*;
     use crate::jwks::testing::{RSA_A, key_set};
-    use crate::jwks::{Algorithm, Key};
     use crate::jwt::testing::{NOW, payload, policy};
     use crate::jwt::verify;
+    use crate::value::jwk::{Algorithm, Key};
 
     fn verified(name: &str) -> (Fingerprint, Arc<Verified>) {
         let text = payload(&[("jti", &format!("\"{name}\""))]);

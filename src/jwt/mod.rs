@@ -5,6 +5,7 @@
 
 pub mod claims;
 pub mod compact;
+mod fingerprint;
 mod json;
 #[cfg(feature = "jwe")]
 pub mod jwe;
@@ -23,8 +24,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::jwks::{Key, KeySet};
+use crate::jwks::KeySet;
+use crate::value::jwk::Key;
 use claims::Claims;
+use fingerprint::Fingerprint;
 use policy::{Permission, optional};
 
 pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
@@ -75,7 +78,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     let assertion = Zeroizing::new(token.to_owned());
     Ok(Verified {
         assertion,
-        digest: *memory::Fingerprint::of(token).as_bytes(),
+        digest: *Fingerprint::of(token).as_bytes(),
         claims_json,
         key,
         expires_at,

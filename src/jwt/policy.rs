@@ -3,7 +3,8 @@
 use super::claims::{Claim, Claims};
 use super::rejection::{Rejection, harmless};
 use crate::config::Registration;
-use crate::jwks::{Issuer, Key, KeySet};
+use crate::jwks::{Issuer, KeySet};
+use crate::value::jwk::Key;
 
 /// Five minutes: what the original and most of the field allow clocks to differ.
 pub const DEFAULT_SKEW: u64 = 300;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::Rejection;
-use super::memory::Fingerprint;
+use super::fingerprint::Fingerprint;
 
 /// A bounded memory that never forgets what is still alive: full, it lets nothing new in.
 pub struct Replays {

@@ -11,14 +11,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
 use super::claims::{Claim, Claims};
+use super::fingerprint::Fingerprint;
 use super::json::Value;
-use super::memory::Fingerprint;
 use super::policy::optional;
 use super::replay::Replays;
 use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
-use crate::jwks::{KeySet, Material};
-use crate::url::Url;
+use crate::jwks::KeySet;
+use crate::value::header::is_token;
+use crate::value::jwk::Material;
+use crate::value::url::Url;
 
 /// Signed requests that may be remembered at once. By default each lives ten minutes at most, so this is more than 160 a second.
 const MAX_REPLAYS: usize = 100_000;
@@ -45,8 +47,7 @@ impl OriginalRequest {
     /// # Errors
     /// Which one is wrong and what was expected.
     pub fn parse(method: &str, uri: &str) -> Result<Self, String> {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if method.is_empty() || !method.bytes().all(token) {
+        if !is_token(method) {
             return Err("original-method: expected an HTTP method".to_owned());
         }
         let uri = Url::parse(uri).map_err(|expected| format!("original-uri: expected {expected}"))?;

@@ -3,7 +3,7 @@
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
 use super::Rejection;
-use crate::jwks::{Algorithm, Material};
+use crate::value::jwk::{Algorithm, Material};
 
 /// Verifies with exactly this algorithm. That the key allows it has been asked before; a key of another type fails here too.
 pub fn verify(algorithm: Algorithm, key: &Material, message: &[u8], signature: &[u8]) -> Result<(), Rejection> {
@@ -38,8 +38,8 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 
 #[cfg(test)]
 mod tests {
-    use crate::jwks::Key;
     use crate::jwt::{Rejection, compact};
+    use crate::value::jwk::Key;
 
     const PAYLOAD: &str =
         "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::jwks::testing::{P256, P384, RSA_A, RSA_B, TENANT, TestKey, b64, key_set};
-use crate::jwks::{Algorithm, Issuer, V1Issuer, accepted_issuers};
+use crate::jwks::{Issuer, V1Issuer, accepted_issuers};
 use crate::jwt::testing::{CLIENT, NOW, payload, policy};
+use crate::value::jwk::Algorithm;
 
 const OTHER_TENANT: &str = "99999999-2222-3333-4444-555555555555";
 

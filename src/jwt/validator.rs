@@ -4,9 +4,10 @@ use std::sync::Arc;
 #[cfg(feature = "jwe")]
 use std::sync::{PoisonError, RwLock};
 
+use super::fingerprint::Fingerprint;
 #[cfg(feature = "jwe")]
 use super::jwe::{self, DecryptionKey};
-use super::memory::{Fingerprint, Memory};
+use super::memory::Memory;
 use super::{Policy, Rejection, Verified, verify};
 use crate::jwks::KeySet;
 
@@ -115,9 +116,9 @@ impl Validator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jwks::Algorithm;
     use crate::jwks::testing::{RSA_A, key_set};
     use crate::jwt::testing::{NOW, payload, policy};
+    use crate::value::jwk::Algorithm;
 
     fn token() -> String {
         RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &payload(&[]))

@@ -1,19 +1,21 @@
 //! One record, one line, whatever the record's text holds.
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Record;
 
-use super::CRATE;
-use crate::text;
+use crate::value::{date, text};
+
+/// Targets begin with it.
+pub(super) const CRATE: &str = "entra_sidecar";
 
 /// A message beyond this many bytes is cut.
 const LONGEST: usize = 8 * 1024;
 
 /// `2026-01-31T12:34:56.789Z INFO  token: message`
 pub fn text(record: &Record<'_>) -> String {
-    let mut line = format!("{} {:5} ", timestamp(now()), record.level());
+    let mut line = format!("{} {:5} ", timestamp(), record.level());
     text::escape(target(record), &mut line);
     line.push_str(": ");
     text::escape(&message(record), &mut line);
@@ -23,7 +25,7 @@ pub fn text(record: &Record<'_>) -> String {
 
 /// `{"time":"…","level":"INFO","target":"token","message":"…"}`
 pub fn json(record: &Record<'_>) -> String {
-    let mut line = format!("{{\"time\":\"{}\",\"level\":\"{}\",\"target\":", timestamp(now()), record.level());
+    let mut line = format!("{{\"time\":\"{}\",\"level\":\"{}\",\"target\":", timestamp(), record.level());
     json_string(target(record), &mut line);
     line.push_str(",\"message\":");
     json_string(&message(record), &mut line);
@@ -64,48 +66,14 @@ fn json_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn timestamp(since: Duration) -> String {
-    let seconds = since.as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// The date that many days after 1970-01-01. Years begin in March here, so that a leap day comes last.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (year + era * 400 + carry, month, day)
+fn timestamp() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    date::to_rfc3339(since.as_secs(), since.subsec_millis())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399, "2000-02-28T23:59:59.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_800, "2000-03-01T00:00:00.000Z"),
-            (1_709_164_800, "2024-02-29T00:00:00.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(timestamp(Duration::from_secs(seconds)), expected);
-        }
-    }
 
     fn with(message: &str, format: fn(&Record<'_>) -> String) -> String {
         let mut record = Record::builder();

@@ -2,7 +2,7 @@
 //! every combination that leaves a doubt is refused.
 
 use super::Invalid;
-use crate::{guid, syntax};
+use crate::value::{guid, syntax};
 
 /// The agent that a request names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,11 +35,11 @@ impl Agent {
             (None, None, Some(_)) => return Err(Invalid::UserWithoutAgent { key: "AgentUserId" }),
             (Some(_), Some(_), Some(_)) => return Err(Invalid::UsernameAndUserId),
             (Some(_), Some(username), None) => Some(AgentUser::Username(named("AgentUsername", username)?)),
-            (Some(_), None, Some(id)) => Some(AgentUser::Id(guid::parse(&id).ok_or(Invalid::UserIdNotGuid)?)),
+            (Some(_), None, Some(id)) => Some(AgentUser::Id(guid::parse(&id).map_err(|_| Invalid::UserIdNotGuid)?)),
         };
         let Some(identity) = identity else { return Ok(None) };
         // One agent is one agent in every spelling of its id: for the cache, for sessions and for Entra.
-        let identity = guid::parse(&identity).map_or_else(|| named("AgentIdentity", identity), Ok)?;
+        let identity = guid::parse(&identity).or_else(|_| named("AgentIdentity", identity))?;
         Ok(Some(Self { identity, user }))
     }
 }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::{AgentUser, Effective, Invalid};
 use crate::config::ManagedIdentity;
-use crate::{guid, syntax};
+use crate::value::url::is_scheme;
+use crate::value::{guid, syntax};
 
 /// The user behind an inbound token that was validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,12 +123,9 @@ fn is_default_scope(scope: &str) -> bool {
 fn is_bare_resource(scope: &str) -> bool {
     let uri = scope.split_once("://").is_some_and(|(scheme, rest)| {
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-            && !authority.is_empty()
-            && !authority.contains(['/', '?', '#'])
+        is_scheme(scheme) && !authority.is_empty() && !authority.contains(['/', '?', '#'])
     });
-    uri || (scope.len() == 36 && guid::parse(scope).is_some())
+    uri || (scope.len() == 36 && guid::parse(scope).is_ok())
 }
 
 #[cfg(test)]

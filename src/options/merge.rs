@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{Agent, Invalid, Overrides};
 use crate::config::{Api, ManagedIdentity};
-use crate::syntax;
-use crate::url::Url;
+use crate::value::syntax;
+use crate::value::url::Url;
 
 /// What a request will do. Built once, never edited; it borrows from configuration and overrides and copies a map
 /// only where both have entries.

@@ -8,9 +8,8 @@ use super::Invalid;
 use super::agent::Agent;
 use crate::config::ManagedIdentity;
 use crate::spelling;
-use crate::syntax::{self, Expected};
-use crate::url::Url;
-use crate::{guid, percent};
+use crate::value::url::Url;
+use crate::value::{Expected, guid, percent, syntax};
 
 /// The head's own limit is 32 KiB by default; this one holds when an operator raises that.
 const MAX_QUERY: usize = 64 * 1024;
@@ -139,8 +138,8 @@ impl Overrides {
                 return Err(Invalid::TooManyParameters(MAX_PARAMETERS));
             }
             let (coded, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let key = percent::decode_form(coded).ok_or_else(|| Invalid::Encoding(coded.to_owned()))?;
-            let decoded = || percent::decode_form(value).ok_or_else(|| Invalid::Encoding(key.clone().into_owned()));
+            let key = percent::decode_form(coded).map_err(|_| Invalid::Encoding(coded.to_owned()))?;
+            let decoded = || percent::decode_form(value).map_err(|_| Invalid::Encoding(key.clone().into_owned()));
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (setting, parameter) = find(name)?;
                 let new = Given { setting, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
@@ -187,7 +186,7 @@ impl Overrides {
             Setting::ForceRefresh => self.force_refresh = Some(syntax::boolean(text).map_err(malformed)?),
             Setting::Claims => self.claims = Some(checked(syntax::json_object(text, &[]))?),
             Setting::CorrelationId => {
-                self.correlation_id = Some(guid::parse(text).ok_or_else(|| malformed("a GUID"))?);
+                self.correlation_id = Some(guid::parse(text).map_err(malformed)?);
             }
             Setting::AuthenticationScheme => {
                 self.pop = Some(match text {
@@ -202,7 +201,7 @@ impl Overrides {
             Setting::FmiPath => self.fmi_path = Some(checked(syntax::plain(text))?),
             Setting::SessionKey => self.session_key = Some(checked(syntax::plain(text))?),
             Setting::ManagedIdentity => {
-                let client_id = Some(guid::parse(text).ok_or_else(|| malformed("a GUID"))?);
+                let client_id = Some(guid::parse(text).map_err(malformed)?);
                 self.managed_identity = Some(ManagedIdentity { client_id });
             }
             Setting::TokenQuery => {

@@ -3,8 +3,8 @@
 
 use super::Invalid;
 use super::merge::Effective;
-use crate::url::{Origin, Url};
-use crate::{percent, syntax};
+use crate::value::url::{Origin, Url};
+use crate::value::{percent, syntax};
 
 /// A URL whose origin the operator named, as [`Effective::merge`] saw to. Only [`Target::new`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +23,18 @@ impl Target {
         if !path.is_empty() || base.path.ends_with('/') {
             joined.push('/');
         }
-        percent::encode_rest(&mut joined, path.strip_prefix('/').unwrap_or(path));
+        joined.extend(percent::encode_rest(path.strip_prefix('/').unwrap_or(path)));
 
         let mut parameters = base.query.clone().unwrap_or_default();
         if let Some(query) = query {
             separate(&mut parameters);
-            percent::encode_rest(&mut parameters, query);
+            parameters.extend(percent::encode_rest(query));
         }
         for (name, value) in options.extra_query.iter() {
             separate(&mut parameters);
-            percent::encode_component(&mut parameters, name);
+            parameters.push_str(&percent::encode_component(name));
             parameters.push('=');
-            percent::encode_component(&mut parameters, value);
+            parameters.push_str(&percent::encode_component(value));
         }
         let query = Some(parameters).filter(|parameters| !parameters.is_empty());
         Ok(Self(Url { origin: base.origin.clone(), path: joined, query }))

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::charset::{self, Charset};
-use super::{AnswerMemory, OutResponse, header};
-use crate::json_text;
+use super::{AnswerMemory, OutResponse};
+use crate::value::{header, json};
 
 /// How header values are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Rendered {
         let rest = &answer.body[at..];
         let (tail, length): (&[u8], usize) = match content {
             Content::Null => (b"null}", 0),
-            Content::Text(Charset::Utf8) => (b"\"}", json_text::escaped_len(rest)),
+            Content::Text(Charset::Utf8) => (b"\"}", json::escaped_len(rest)),
             Content::Text(charset) => (b"\"}", decoded_len(charset, rest)),
             Content::Base64 => (b"\",\"contentEncoding\":\"base64\"}", rest.len().div_ceil(BASE64_UNIT) * 4),
         };
@@ -95,7 +95,7 @@ impl Rendered {
         let room = end - out.len();
         self.at += match self.content {
             Content::Null => rest.len(),
-            Content::Text(Charset::Utf8) => json_text::push_escaped(out, rest, room),
+            Content::Text(Charset::Utf8) => json::push_escaped(out, rest, room),
             Content::Text(charset) => push_decoded(out, charset, rest, room),
             Content::Base64 => push_base64(out, rest, room),
         };
@@ -141,7 +141,7 @@ fn content(answer: &OutResponse) -> (Content, usize) {
 fn decoded_len(charset: Charset, mut rest: &[u8]) -> usize {
     let (mut length, mut buffer) = (0, [0; 4]);
     while let Some((character, bytes)) = charset.first(rest) {
-        length += json_text::escaped_len(character.encode_utf8(&mut buffer).as_bytes());
+        length += json::escaped_len(character.encode_utf8(&mut buffer).as_bytes());
         rest = &rest[bytes..];
     }
     length
@@ -155,7 +155,7 @@ fn push_decoded(out: &mut Vec<u8>, charset: Charset, body: &[u8], room: usize) -
     while end - out.len() >= LONGEST
         && let Some((character, bytes)) = charset.first(&body[at..])
     {
-        json_text::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), LONGEST);
+        json::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), LONGEST);
         at += bytes;
     }
     at

@@ -8,6 +8,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::OutResponse;
+use crate::value::header::is_token_char;
 
 /// All fields together; a claims challenge has some hundred bytes.
 const MAX_BYTES: usize = 16 * 1024;
@@ -85,7 +86,7 @@ struct Input<'a>(&'a [u8]);
 impl<'a> Input<'a> {
     fn challenge(&mut self, budget: &mut usize) -> Option<Challenge> {
         self.skip(b" \t,");
-        let mut challenge = Challenge { scheme: text(self.take(is_token_byte)?), parameters: Vec::new() };
+        let mut challenge = Challenge { scheme: text(self.take(is_token_char)?), parameters: Vec::new() };
         if !matches!(self.0.first(), None | Some(b' ' | b'\t' | b',')) {
             return None;
         }
@@ -96,7 +97,7 @@ impl<'a> Input<'a> {
         loop {
             self.skip(b" \t,");
             let before = *self;
-            let Some(name) = self.take(is_token_byte) else { break };
+            let Some(name) = self.take(is_token_char) else { break };
             self.skip(b" \t");
             if self.0.first() != Some(&b'=') {
                 // No parameter, so the next challenge's scheme.
@@ -131,7 +132,7 @@ impl<'a> Input<'a> {
     /// A token or a quoted string (RFC 9110 §5.6.4). Unquoted base64 is no token for its `/` and `=`, yet it is sent.
     fn value(&mut self) -> Option<String> {
         let Some(quoted) = self.0.strip_prefix(b"\"") else {
-            return self.take(|byte| is_token_byte(byte) || b"/=:".contains(&byte)).map(text);
+            return self.take(|byte| is_token_char(byte) || b"/=:".contains(&byte)).map(text);
         };
         let (mut value, mut rest) = (Vec::new(), quoted.iter().copied());
         loop {
@@ -155,10 +156,6 @@ impl<'a> Input<'a> {
     fn skip(&mut self, unwanted: &[u8]) {
         let _ = self.take(|byte| unwanted.contains(&byte));
     }
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn text(ascii: &[u8]) -> String {

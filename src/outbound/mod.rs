@@ -6,7 +6,6 @@
 pub mod answer;
 pub mod challenge;
 mod charset;
-pub mod header;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
@@ -31,7 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::memory::{HeldBody, Reservation};
 use crate::turns::{self, Lane};
-use crate::url::Origin;
+use crate::value::url::Origin;
 
 /// What is called, which decides about proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,11 +1,11 @@
 //! Which calls go through a proxy: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as curl reads them, lower case first.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use super::Upstream;
 use crate::secret::Secret;
-use crate::url::{Origin, Url};
+use crate::value::network::Network;
+use crate::value::url::{Origin, Url};
 
 /// The proxies of the environment.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ enum Exception {
     Every,
     /// The name and those below it; lower case, without leading dot. With a port that one only.
     Domain(String, Option<u16>),
-    Network(IpAddr, u8),
+    Network(Network),
 }
 
 impl Proxies {
@@ -105,11 +105,8 @@ impl Exception {
         if entry == "*" {
             return Some(Self::Every);
         }
-        if let Some((address, prefix)) = entry.split_once('/') {
-            return Some(Self::Network(address.parse().ok()?, prefix.parse().ok()?));
-        }
-        if let Ok(address) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
-            return Some(Self::Network(address, u8::MAX));
+        if let Some(network) = Network::parse(entry.trim_matches(['[', ']'])) {
+            return Some(Self::Network(network));
         }
         let (name, port) = match entry.rsplit_once(':') {
             Some((name, port)) => (name, Some(port.parse().ok()?)),
@@ -127,17 +124,7 @@ impl Exception {
                 let below = host.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
                 below && port.is_none_or(|port| port == origin.port)
             }
-            Self::Network(network, prefix) => match (host.parse(), network) {
-                (Ok(IpAddr::V4(host)), IpAddr::V4(network)) => {
-                    let shift = 32 - u32::from(*prefix).min(32);
-                    u32::from(host).checked_shr(shift) == u32::from(*network).checked_shr(shift)
-                }
-                (Ok(IpAddr::V6(host)), IpAddr::V6(network)) => {
-                    let shift = 128 - u32::from(*prefix).min(128);
-                    u128::from(host).checked_shr(shift) == u128::from(*network).checked_shr(shift)
-                }
-                _ => false,
-            },
+            Self::Network(network) => host.parse().is_ok_and(|address| network.contains(address)),
         }
     }
 }
@@ -145,7 +132,7 @@ impl Exception {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::url::Url;
+    use crate::value::url::Url;
 
     fn proxies(variables: &[(&str, &str)]) -> Proxies {
         Proxies::from_environment(|name| {

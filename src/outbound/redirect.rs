@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Exchange, OutError, OutRequest, OutResponse, header};
+use super::{Exchange, OutError, OutRequest, OutResponse};
 use crate::clock::Clock;
-use crate::percent;
-use crate::url::Url;
+use crate::value::url::Url;
+use crate::value::{header, percent};
 
 /// Redirects after which the last answer is the result.
 pub const MAX_REDIRECTS: usize = 5;

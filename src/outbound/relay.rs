@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream, header};
-use crate::url::Url;
+use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream};
+use crate::value::header;
+use crate::value::url::Url;
 
 /// A downstream request but for its token. Nothing of the inbound request is in it but the body and what describes it.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::url::{Origin, is_loopback_host};
+use crate::value::url::{Origin, is_loopback_host};
 
 /// Looks names up. Blocks as long as it takes; the caller stops waiting.
 pub trait Resolve: Debug + Send + Sync {

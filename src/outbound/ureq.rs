@@ -27,7 +27,7 @@ use super::proxy::{Proxies, ProxyError, ProxyUrl};
 use super::resolver::{self, Resolve};
 use super::roots::Roots;
 use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
-use crate::url::{Origin, Url};
+use crate::value::url::{Origin, Url};
 
 /// What Entra and its logs know the program by.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::authenticate;
+use super::call::{AllocatedKey, Call, Halt, Parked};
 use super::problem::Problem;
 use super::route::{Endpoint, Route};
-use super::{AllocatedKey, Call, Halt, Parked};
 use crate::config::Api;
 use crate::credentials::Client;
 use crate::http::{Cause, Reply, Resumed};
@@ -15,9 +15,8 @@ use crate::jwt::Verified;
 use crate::options::{Effective, Flow, Inbound, Overrides, Target, downstream_method};
 use crate::secret::Secret;
 use crate::token::session::{self, Owner, SessionId, User};
-use crate::token::{
-    self, AccessToken, BoundKey, Renewal, SessionSubject, Step, Subject, Ticket, UserAssertion, Wanted,
-};
+use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Subject, Ticket, UserAssertion, Wanted};
+use crate::value::bound_key::BoundKey;
 
 /// Beyond what the request that is waited for may take at most.
 const PARK_GRACE: Duration = Duration::from_secs(10);

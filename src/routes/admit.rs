@@ -1,14 +1,14 @@
 //! Who may call: rules from the cheapest to the dearest. Nothing here believes `X-Forwarded-*`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{AllowedCallers, Network};
+use crate::config::AllowedCallers;
 use crate::http::{Headers, Peer};
 use crate::secret::Secret;
-use crate::syntax::is_domain;
-use crate::url::is_loopback_host;
+use crate::value::syntax::is_domain;
+use crate::value::url::is_loopback_host;
 use crate::watched::Watched;
 
 /// The rules.
@@ -117,7 +117,7 @@ impl Admission {
         match (peer, &self.callers) {
             (Peer::Unix, _) | (_, AllowedCallers::Any) => true,
             (Peer::Ip(address), AllowedCallers::Networks(networks)) => {
-                address.is_loopback() || networks.iter().any(|network| contains(network, address))
+                address.is_loopback() || networks.iter().any(|network| network.contains(address))
             }
         }
     }
@@ -156,23 +156,10 @@ fn cannot_be_rebound(name: &str) -> bool {
     }
 }
 
-fn contains(network: &Network, address: IpAddr) -> bool {
-    let shifted = |bits: u128, width: u32| {
-        let drop = width - u32::from(network.prefix).min(width);
-        if drop == 128 { 0 } else { bits >> drop }
-    };
-    match (network.address, address) {
-        (IpAddr::V4(own), IpAddr::V4(other)) => {
-            shifted(u128::from(own.to_bits()), 32) == shifted(u128::from(other.to_bits()), 32)
-        }
-        (IpAddr::V6(own), IpAddr::V6(other)) => shifted(own.to_bits(), 128) == shifted(other.to_bits(), 128),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::network::Network;
 
     fn admit(admission: &Admission, peer: &str, fields: &[(&str, &str)]) -> Result<(), Refusal> {
         let fields: Vec<_> =
@@ -181,15 +168,15 @@ mod tests {
         admission.admit(peer, Headers(&fields))
     }
 
-    fn network(address: &str, prefix: u8) -> Network {
-        Network { address: address.parse().unwrap(), prefix }
+    fn network(text: &str) -> Network {
+        Network::parse_exact(text).unwrap()
     }
 
     const LOCAL: (&str, &str) = ("Host", "127.0.0.1:5000");
 
     #[test]
     fn callers_come_from_loopback_the_socket_or_a_named_network() {
-        let networks = vec![network("10.1.0.0", 16), network("fd00::", 8)];
+        let networks = vec![network("10.1.0.0/16"), network("fd00::/8")];
         let admission = Admission::new(AllowedCallers::Networks(networks), Vec::new(), None);
         for peer in ["127.0.0.1", "127.3.2.1", "::1", "unix", "10.1.255.255", "fdff::1"] {
             assert_eq!(admit(&admission, peer, &[LOCAL]), Ok(()), "{peer}");
@@ -201,7 +188,7 @@ mod tests {
         assert_eq!(admit(&admission, "192.168.0.1", &[LOCAL, forwarded]), Err(Refusal::Peer));
         let any = Admission::new(AllowedCallers::Any, Vec::new(), None);
         assert_eq!(admit(&any, "192.168.0.1", &[LOCAL]), Ok(()));
-        let everyone = Admission::new(AllowedCallers::Networks(vec![network("0.0.0.0", 0)]), Vec::new(), None);
+        let everyone = Admission::new(AllowedCallers::Networks(vec![network("0.0.0.0/0")]), Vec::new(), None);
         assert_eq!(admit(&everyone, "192.168.0.1", &[LOCAL]), Ok(()));
     }
 
@@ -236,7 +223,7 @@ mod tests {
 
     #[test]
     fn other_machines_may_use_names_that_nobody_can_rebind() {
-        for callers in [AllowedCallers::Any, AllowedCallers::Networks(vec![network("10.0.0.0", 8)])] {
+        for callers in [AllowedCallers::Any, AllowedCallers::Networks(vec![network("10.0.0.0/8")])] {
             let admission = Admission::new(callers, Vec::new(), None);
             for host in ["10.0.0.1:5000", "[fd00::1]:5000", "sidecar", "my_sidecar:80", "192.168.1.1"] {
                 assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
@@ -245,7 +232,7 @@ mod tests {
                 assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
             }
         }
-        let loopback = AllowedCallers::Networks(vec![network("127.0.0.0", 8)]);
+        let loopback = AllowedCallers::Networks(vec![network("127.0.0.0/8")]);
         let admission = Admission::new(loopback, Vec::new(), None);
         assert_eq!(admit(&admission, "::1", &[("Host", "sidecar")]), Err(Refusal::Host));
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::{Call, Halt, Parked};
 use super::problem::Problem;
-use super::{Call, Halt, Parked};
 use crate::http::Resumed;
 use crate::jwks::{KeySet, RefreshAnswer};
 use crate::jwt::shr::{OriginalRequest, access_token};

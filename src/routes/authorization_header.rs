@@ -1,11 +1,12 @@
 //! `/AuthorizationHeader*`: the header that the caller sends to the API itself.
 
 use super::acquire::{Acquisition, ask};
+use super::call::{Call, Halt, Parked};
+use super::reply;
 use super::route::Route;
-use super::{Call, Halt, Parked, reply};
 use crate::http::{Keep, Reply, Resumed};
-use crate::json_text;
 use crate::options::Effective;
+use crate::value::json;
 
 /// `{"authorizationHeader"}`.
 pub fn authorization_header(
@@ -22,7 +23,7 @@ pub fn authorization_header(
     let mut body = Reply::buffer();
     body.reserve(header.len() + 32);
     body.extend_from_slice(br#"{"authorizationHeader":"#);
-    json_text::push_string(&mut body, &header);
+    json::push_string(&mut body, &header);
     body.push(b'}');
     Ok(acquisition.announce(reply::json(body)))
 }

@@ -1,7 +1,7 @@
 //! The id that follows a request through every log on its way (contract, section 10).
 
-use crate::guid::{self, Guid};
 use crate::http::Headers;
+use crate::value::guid::{self, Guid};
 
 /// Longer ids are not taken over.
 const MAX_LENGTH: usize = 128;

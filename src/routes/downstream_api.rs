@@ -1,17 +1,18 @@
 //! `/DownstreamApi*`: the API is called for the caller, and its answer told.
 
 use super::acquire::{Acquisition, ask};
+use super::call::{Call, Halt, Parked};
 use super::problem::Problem;
+use super::reply;
 use super::route::Route;
-use super::{Call, Halt, Parked, reply};
 use crate::http::{BodyStream, Caching, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge, follow, header,
-    relay,
+    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge, follow, relay,
 };
 use crate::token;
 use crate::turns::{self, Lane};
+use crate::value::header;
 
 /// `{"statusCode","headers","content"}`, whatever the API's status was.
 pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use super::{Call, reply};
+use super::call::Call;
+use super::reply;
 use crate::http::{Caching, Reply};
 use crate::metrics::{Figure, process};
 use crate::openapi;

@@ -4,9 +4,12 @@ mod acquire;
 pub mod admit;
 mod authenticate;
 mod authorization_header;
+mod call;
 mod correlation;
 #[cfg(feature = "jwe")]
 mod decryption;
+#[cfg(feature = "jwe")]
+mod decryption_vaults;
 mod downstream_api;
 mod health;
 pub mod problem;
@@ -18,106 +21,25 @@ mod validate;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+pub use call::{AllocatedKey, Parked, Shared};
+use call::{Call, Halt};
 use problem::Problem;
 use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
-use crate::guid;
-use crate::http::{Budget, Cause, Handler, Keep, Method, Monitor, Outcome, Refusal, Reply, Request, Resumed, Waker};
-use crate::metrics::Metrics;
-use crate::outbound::Exchange;
-use crate::token::{self, AccessToken, Acquirer, Lead, Ticket};
-use crate::turns::Lane;
+use crate::http::{Cause, Handler, Keep, Method, Outcome, Refusal, Reply, Request, Resumed, Waker};
+use crate::token;
+use crate::value::guid;
 
 /// Every answer carries it: the id that follows its request through the logs.
 const ID_HEADER: &str = "x-ms-client-request-id";
-
-/// What a request waits for, or carries from one step to the next.
-#[derive(Debug)]
-pub enum Parked {
-    /// Signing keys.
-    Keys,
-    /// A turn to decrypt the caller's token.
-    Decryption,
-    /// Another caller's request for the same token.
-    Token(Ticket, Option<AllocatedKey>),
-    /// A turn to ask for the token.
-    Lead(Box<Lead>, Option<AllocatedKey>),
-    /// A turn to call the API with this token.
-    Api(Arc<AccessToken>, Option<AllocatedKey>),
-}
-
-/// The key of a long-running session that was made for the caller: it stays the same however often the request is
-/// handled.
-pub type AllocatedKey = String;
-
-/// Why a request is not answered now.
-#[derive(Debug)]
-enum Halt {
-    /// It is refused.
-    Problem(Problem),
-    /// It waits for somebody to wake it.
-    Park(Parked, Instant),
-    /// It waits for a turn.
-    Call(Parked, Lane),
-    /// Its body has to be read.
-    NeedsBody(Keep),
-}
-
-impl<P: Into<Problem>> From<P> for Halt {
-    fn from(problem: P) -> Self {
-        Self::Problem(problem.into())
-    }
-}
-
-/// What lives as long as the process, whatever the configuration becomes.
-pub struct Shared {
-    /// The way out.
-    pub exchange: Arc<dyn Exchange>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Turns for upstream calls and the memory for bodies.
-    pub budget: Budget,
-    /// Tokens.
-    pub acquirer: Arc<Acquirer>,
-    /// Figures.
-    pub metrics: Arc<Metrics>,
-    /// The front door's state.
-    pub monitor: Monitor,
-}
 
 /// The handler behind the front door.
 pub struct Routes {
     shared: Shared,
     service: RwLock<Arc<Service>>,
     started: Instant,
-}
-
-/// One request on its way up the ladder.
-struct Call<'a> {
-    service: &'a Service,
-    shared: &'a Shared,
-    request: &'a Request<'a>,
-    correlation_id: &'a str,
-    waker: &'a Waker,
-}
-
-impl Call<'_> {
-    /// Something that has this request handled again.
-    fn wake(&self) -> Box<dyn FnOnce() + Send> {
-        let waker = self.waker.clone();
-        Box::new(move || waker.wake())
-    }
-
-    /// Checks the length of the body, and that it has come: what is refused is refused before.
-    fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let limit = self.service.config.limits.request_body_bytes;
-        if self.request.body.length().is_some_and(|length| length > limit) {
-            return Err(Problem::from(&Refusal::BodyTooLarge { limit }).into());
-        }
-        if self.request.body.is_here() { Ok(()) } else { Err(Halt::NeedsBody(keep)) }
-    }
 }
 
 impl Routes {
@@ -211,7 +133,7 @@ fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
 fn ready(service: &Arc<Service>, shared: &Shared) {
     shared.acquirer.find_region(service.clients());
     #[cfg(feature = "jwe")]
-    decryption::start(service, shared);
+    decryption_vaults::start(service, shared);
 }
 
 /// One line a request: never the query, which may hold what is nobody's business.

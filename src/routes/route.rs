@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::http::Method;
+use crate::value::percent::decode_lenient;
 
 /// What the program answers at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,30 +157,8 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
         || matches!(endpoint, Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated);
     match name {
         None if named => Err(NoRoute::NameMissing(endpoint)),
-        name => Ok(Route { endpoint, name: decode(name.unwrap_or_default()) }),
+        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()) }),
     }
-}
-
-/// Percent-decodes once (RFC 3986 §2.1). What is no escape stays as it is; what is no UTF-8 then names no API.
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        if let (b'%', [high, low, after @ ..]) = (first, tail)
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-        {
-            bytes.push(high << 4 | low);
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

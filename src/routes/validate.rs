@@ -1,11 +1,12 @@
 //! `/Validate`: what the caller's token says, once it has been verified.
 
 use super::authenticate::{POP_CHALLENGE, Presented, bearer, challenge, signed_request};
+use super::call::{Call, Halt, Parked};
 use super::problem::Problem;
-use super::{Call, Halt, Parked, reply};
+use super::reply;
 use crate::http::{Keep, Reply, Resumed};
-use crate::json_text;
 use crate::jwt::shr::OriginalRequest;
+use crate::value::json;
 
 /// `{"protocol","token","claims"}`.
 pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Reply, Halt> {
@@ -43,9 +44,9 @@ fn result(protocol: &str, token: &str, claims: &str) -> Reply {
     let mut body = Reply::buffer();
     body.reserve(token.len() + claims.len() + 48);
     body.extend_from_slice(br#"{"protocol":"#);
-    json_text::push_string(&mut body, protocol);
+    json::push_string(&mut body, protocol);
     body.extend_from_slice(br#","token":"#);
-    json_text::push_string(&mut body, token);
+    json::push_string(&mut body, token);
     body.extend_from_slice(br#","claims":"#);
     body.extend_from_slice(claims.as_bytes());
     body.push(b'}');

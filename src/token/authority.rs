@@ -1,8 +1,9 @@
 //! Which token endpoint a request goes to: protocol page, sections 1.1, 8.6 and 10.
 
 use crate::config::Registration;
-use crate::syntax::is_meta_tenant;
-use crate::url::{Origin, Url, escape};
+use crate::value::percent::encode_component;
+use crate::value::syntax::is_meta_tenant;
+use crate::value::url::{Origin, Url};
 
 /// Aliases of the clouds' hosts and the host that token requests go to.
 const PREFERRED: &[(&str, &str)] = &[
@@ -55,11 +56,11 @@ pub fn token_endpoint(registration: &Registration, tenant: &str, region: Option<
     let instance = &registration.instance;
     let host = &instance.origin.host;
     let path = match (&registration.policy, &registration.domain) {
-        (Some(policy), Some(domain)) => format!("/tfp/{}/{}", escape(domain), escape(policy)),
+        (Some(policy), Some(domain)) => format!("/tfp/{}/{}", encode_component(domain), encode_component(policy)),
         _ if is_ciam(host) && tenant.is_empty() => {
             format!("/{}.onmicrosoft.com", host.split('.').next().unwrap_or_default())
         }
-        _ => format!("/{}", escape(tenant)),
+        _ => format!("/{}", encode_component(tenant)),
     };
     let origin = Origin { host: request_host(host, region), ..instance.origin.clone() };
     Url { origin, path: format!("{}{path}{SUFFIX}", instance.base_path()), query: None }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::access_token::AccessToken;
 use super::error::Error;
 use super::flight::{Flight, Wake};
 use super::key::CacheKey;
 use crate::clock::Clock;
 use crate::lru::Lru;
-use crate::secret::Secret;
 
 /// A token is not served during its last five minutes (contract, section 6), so that it does not expire
 /// on its way; while the token service is down it is.
@@ -27,29 +27,6 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// What an entry weighs beside its token and what is remembered: keys, links, counters.
 const ENTRY_OVERHEAD: usize = 256;
-
-/// A token as it is handed out.
-#[derive(Debug)]
-pub struct AccessToken {
-    /// The whole header value: `Bearer <token>` or `PoP <token>`.
-    pub header: Secret<String>,
-    /// Unix seconds.
-    pub expires_at: u64,
-    /// Unix seconds from which it is renewed in the background.
-    pub refresh_at: Option<u64>,
-}
-
-impl AccessToken {
-    /// The value of an `Authorization` header.
-    pub fn authorization(&self) -> &str {
-        self.header.expose()
-    }
-
-    /// The token without its scheme.
-    pub fn token(&self) -> &str {
-        self.authorization().split_once(' ').map_or("", |(_, token)| token)
-    }
-}
 
 /// How far a token's life has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::error::Error;
 use crate::config::Registration;
 use crate::jwks;
 use crate::outbound::Exchange;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// What was read, by authority.
 #[derive(Debug, Default)]

@@ -11,9 +11,10 @@ use zeroize::Zeroizing;
 use super::error::{Error, OAuthRefusal, Unavailable};
 use super::form::Form;
 use crate::clock::Clock;
-use crate::credentials::managed_identity::date::http_date;
 use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
+use crate::value::date;
+use crate::value::text::is_visible_word;
 
 /// The longest answer that is read: protocol page, section 1.1.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -161,14 +162,7 @@ const MAX_RETRY_AFTER: u64 = 3600;
 
 /// Seconds from now on, given as such or as a date (RFC 9110 §10.2.3).
 fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
-    let text = response.header("retry-after")?.trim();
-    let seconds = match text.parse() {
-        Ok(seconds) => seconds,
-        // More digits than a number can have are still advice.
-        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => MAX_RETRY_AFTER,
-        Err(_) => http_date(text)?.saturating_sub(now),
-    };
-    Some(seconds.min(MAX_RETRY_AFTER))
+    date::retry_after(response.header("retry-after")?, now).map(|seconds| seconds.min(MAX_RETRY_AFTER))
 }
 
 /// A number that may come as a string: protocol page, section 1.1.
@@ -201,7 +195,7 @@ struct RawToken {
 fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
     let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
     let access_token = raw.access_token.ok_or("sent an answer without access_token")?;
-    if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_visible_word(&access_token) {
         return Err("sent an access_token that cannot stand in a header");
     }
     let token_type = raw.token_type.ok_or("sent an answer without token_type")?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cache::AccessToken;
+use super::access_token::AccessToken;
 use super::error::Error;
 
 /// Called once when the flight has landed.

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::redaction::redact;
+use crate::value::percent::push_form;
 
 /// Fields in order. Values hold secrets and assertions.
 #[derive(Default)]
@@ -39,9 +40,9 @@ impl Form {
             if !body.is_empty() {
                 body.push(b'&');
             }
-            encode(name, &mut body);
+            push_form(&mut body, name);
             body.push(b'=');
-            encode(value, &mut body);
+            push_form(&mut body, value);
         }
         body
     }
@@ -51,18 +52,6 @@ impl Form {
     pub fn redact(&self, text: &str) -> String {
         let proves = self.fields.iter().filter(|(name, _)| SENSITIVE.contains(name));
         redact(text, proves.map(|(_, value)| value.as_str()))
-    }
-}
-
-/// As HTML forms are encoded: a blank becomes `+`.
-fn encode(text: &str, into: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => into.push(byte),
-            b' ' => into.push(b'+'),
-            _ => into.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
-        }
     }
 }
 

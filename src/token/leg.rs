@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::bound_key::BoundKey;
 use super::claims;
 use super::error::Error;
 use super::form::Form;
@@ -11,6 +10,7 @@ use super::session::{Owner, SessionId};
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
+use crate::value::bound_key::BoundKey;
 
 /// How the request proves who asks.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 //! [`Acquirer::acquire`] never blocks on another caller's request: it returns a [`Ticket`], with which
 //! the caller comes back when it has been woken. Only the legs inside one acquisition wait in place.
 
+mod access_token;
 pub mod authority;
-mod bound_key;
 pub mod cache;
 pub mod claims;
 mod discovery;
@@ -20,13 +20,12 @@ pub mod session;
 mod wanted;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
-pub use bound_key::BoundKey;
-pub use cache::AccessToken;
+pub use access_token::AccessToken;
 pub use error::{Error, OAuthRefusal, Remedy, Unavailable};
 pub use flight::Wake;
 pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
@@ -37,7 +36,8 @@ use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::turns::{self, Lane};
-use crate::url::{Url, escape};
+use crate::value::percent::encode_component;
+use crate::value::url::Url;
 pub use cache::Lead;
 use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
@@ -123,6 +123,18 @@ pub struct Acquirer {
     pub results: Results,
 }
 
+/// Renews a token, and says whether there is still an acquirer to do so.
+fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(&Job, Lead) -> bool + Send + Sync + 'static {
+    let acquirer = Weak::clone(acquirer);
+    move |job, lead| {
+        let Some(acquirer) = acquirer.upgrade() else { return false };
+        if acquirer.fly(job, lead).is_ok() {
+            count(&acquirer.results.refreshed);
+        }
+        true
+    }
+}
+
 impl Acquirer {
     /// An acquirer with an empty cache. `environment` tells where the machine's managed identity endpoint is.
     pub fn new(
@@ -140,7 +152,7 @@ impl Acquirer {
             sessions: Sessions::new(settings.sessions, settings.bytes),
             exchange,
             clock,
-            refresher: refresh::Refresher::start(own),
+            refresher: refresh::Refresher::start(renewer(own)),
             results: Results::default(),
         })
     }
@@ -298,7 +310,7 @@ impl Acquirer {
             url.query = Some(
                 query
                     .iter()
-                    .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+                    .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
                     .collect::<Vec<_>>()
                     .join("&"),
             );

@@ -2,12 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::cache::Lead;
 use super::leg::Job;
-use super::{Acquirer, count};
 
 const THREADS: usize = 2;
 
@@ -20,14 +19,14 @@ pub struct Refresher {
 }
 
 impl Refresher {
-    /// Starts the threads, which end with the acquirer.
-    pub fn start(acquirer: &Weak<Acquirer>) -> Self {
+    /// Starts the threads, which end when this is dropped or `renew` says that nobody is left to renew for.
+    pub fn start(renew: impl Fn(&Job, Lead) -> bool + Send + Sync + 'static) -> Self {
         let (queue, jobs) = sync_channel(QUEUE);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let (renew, jobs) = (Arc::new(renew), Arc::new(Mutex::new(jobs)));
         for number in 0..THREADS {
-            let (acquirer, jobs) = (Weak::clone(acquirer), Arc::clone(&jobs));
+            let (renew, jobs) = (Arc::clone(&renew), Arc::clone(&jobs));
             let name = format!("refresh-{number}");
-            if let Err(error) = thread::Builder::new().name(name).spawn(move || work(&acquirer, &jobs)) {
+            if let Err(error) = thread::Builder::new().name(name).spawn(move || work(&*renew, &jobs)) {
                 log::error!("no thread for renewals: {error}");
             }
         }
@@ -45,14 +44,13 @@ impl Refresher {
     }
 }
 
-fn work(acquirer: &Weak<Acquirer>, jobs: &Mutex<Receiver<(Job, Lead)>>) {
+fn work(renew: &impl Fn(&Job, Lead) -> bool, jobs: &Mutex<Receiver<(Job, Lead)>>) {
     loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let (Ok((job, lead)), Some(acquirer)) = (next, acquirer.upgrade()) else { return };
+        let Ok((job, lead)) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
         // A defect met in one renewal ends that renewal; its lead is dropped, and a later caller tries again.
-        match catch_unwind(AssertUnwindSafe(|| acquirer.fly(&job, lead))) {
-            Ok(Ok(_)) => count(&acquirer.results.refreshed),
-            Ok(Err(_)) => {}
+        match catch_unwind(AssertUnwindSafe(|| renew(&job, lead))) {
+            Ok(true) => {}
+            Ok(false) => return,
             Err(_) => log::error!("a renewal met a defect"),
         }
     }

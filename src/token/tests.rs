@@ -9,6 +9,7 @@ use crate::config::{CredentialDescription, CredentialSource, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::options::AgentUser;
 use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::value::bound_key::BoundKey;
 
 /// A registration of tenant `t1` and client `c1` with a secret.
 pub fn registration() -> Registration {
@@ -99,7 +100,7 @@ impl Exchange for Service {
             .collect();
         // No extra parameter of the URL may have the name of any field that is sent.
         for name in form.keys() {
-            assert!(crate::syntax::token_parameter(name).is_err(), "{name}");
+            assert!(crate::value::syntax::token_parameter(name).is_err(), "{name}");
         }
         self.requests.lock().unwrap().push((request.url.clone(), form.clone()));
         (self.answer)(&request.url, &form)

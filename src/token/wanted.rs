@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::authority;
-use super::bound_key::BoundKey;
 use super::cache::Mode;
 use super::error::Error;
 use super::key::{CacheKey, KeyBuilder, sha256};
@@ -15,6 +14,7 @@ use crate::credentials::{Client, managed_identity};
 use crate::jwt::Verified;
 use crate::options::AgentUser;
 use crate::secret::Secret;
+use crate::value::bound_key::BoundKey;
 
 /// The token of a user who called us: what on-behalf-of presents (RFC 7523 §2.1). Only a verified one can be it.
 #[derive(Clone, Copy)]

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use entra_sidecar::jwks::{Key, KeySet};
+use entra_sidecar::jwks::KeySet;
 use entra_sidecar::jwt;
+use entra_sidecar::value::jwk::Key;
 use serde_json::Value;
 
 fn read(name: &str) -> Value {

@@ -5,9 +5,20 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 use zeroize::Zeroizing;
 
-use super::MachineToken;
-use super::date::invariant;
 use crate::secret::Secret;
+use crate::value::date::from_invariant;
+use crate::value::text::is_visible_word;
+
+/// A managed identity's token.
+#[derive(Clone, Debug)]
+pub struct MachineToken {
+    /// Visible ASCII, fit for a header.
+    pub access_token: Secret<String>,
+    /// Unix seconds.
+    pub expires_at: u64,
+    /// Unix seconds from which it should be renewed, where it lives long enough.
+    pub refresh_at: Option<u64>,
+}
 
 /// A smaller number means seconds from now: it would be a moment before 2001.
 const FIRST_MOMENT: u64 = 978_307_200;
@@ -21,9 +32,6 @@ const LONGEST_LIFE: u64 = 48 * 3600;
 /// A token that lives longer is renewed at half its life (protocol page, section 2.4).
 const LONG_LIFE: u64 = 7200;
 
-/// The longest message of an endpoint that is passed on, in characters.
-const MAX_MESSAGE: usize = 500;
-
 #[derive(Deserialize)]
 struct Answer {
     access_token: Option<Zeroizing<String>>,
@@ -35,7 +43,7 @@ struct Answer {
 pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
     let access_token = answer.access_token.ok_or("sent an answer without access_token")?;
-    if access_token.is_empty() || !access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_visible_word(&access_token) {
         return Err("sent an access_token that cannot stand in a header");
     }
     let expiries = [answer.expires_on, answer.expires_in];
@@ -64,7 +72,7 @@ fn moment(value: &Value, now: u64) -> Option<u64> {
         Value::Number(number) => Some(number.clone()),
         Value::String(text) => match text.trim().parse::<Number>() {
             Ok(number) => Some(number),
-            Err(_) => return invariant(text),
+            Err(_) => return from_invariant(text),
         },
         _ => None,
     }?;
@@ -75,31 +83,6 @@ fn moment(value: &Value, now: u64) -> Option<u64> {
         FIRST_MOMENT..=LAST_MOMENT => number,
         _ => number / 1000,
     })
-}
-
-/// The endpoint's own words about a refusal: `code: message`, one line, without `secret`.
-pub fn refusal(body: &[u8], secret: Option<&str>) -> String {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
-        return "no reason given".into();
-    };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let error = &body["error"];
-    // App Service says statusCode and message; Cloud Shell and Service Fabric nest; the others are flat.
-    let code = text(error).or_else(|| text(&error["code"])).or_else(|| text(&body["code"]));
-    let message = text(&body["error_description"])
-        .or_else(|| text(&error["message"]))
-        .or_else(|| text(&body["message"]))
-        .or_else(|| text(&body["Message"]));
-    let line = match (code, message) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(only), None) | (None, Some(only)) => only,
-        (None, None) => return "no reason given".into(),
-    };
-    let line = match secret {
-        Some(secret) => line.replace(secret, "[redacted]"),
-        None => line,
-    };
-    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
 }
 
 #[cfg(test)]
@@ -161,30 +144,6 @@ mod tests {
             r#"{"access_token":"AT","expires_on":"soon","expires_in":"later"}"#,
         ] {
             assert!(token(body.as_bytes(), NOW).is_err(), "{body}");
-        }
-    }
-
-    #[test]
-    fn refusals_of_all_forms_are_one_line() {
-        for (body, expected) in [
-            (
-                r#"{"error":"invalid_request","error_description":"Identity not found"}"#,
-                "invalid_request: Identity not found",
-            ),
-            (r#"{"statusCode":500,"message":"No identity\nTrace","correlationId":"c"}"#, "No identity"),
-            (
-                r#"{"error":{"code":"ManagedServiceIdentityNotFound","message":"gone"}}"#,
-                "ManagedServiceIdentityNotFound: gone",
-            ),
-            (r#"{"error":"x","error_description":"header hunter2 is wrong"}"#, "x: header [redacted] is wrong"),
-            ("<html>", "no reason given"),
-            ("{}", "no reason given"),
-        ] {
-            assert_eq!(refusal(body.as_bytes(), Some("hunter2")), expected);
-        }
-        for length in [499, 500, 501] {
-            let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(length));
-            assert_eq!(refusal(body.as_bytes(), None).len(), length.min(MAX_MESSAGE));
         }
     }
 }

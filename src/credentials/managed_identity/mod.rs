@@ -3,7 +3,6 @@
 
 mod answer;
 mod arc;
-pub(crate) mod date;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -12,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use source::imds;
+pub use answer::MachineToken;
+pub use source::{Request, imds};
 
 use source::Source;
 
 use super::Failure;
+use super::reason::reason;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
-use crate::secret::Secret;
+use crate::value::date;
 
 /// For all attempts together: a request waits here.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -38,32 +39,6 @@ const RETRIES_WHILE_GONE: u32 = 7;
 
 /// Between attempts when IMDS answers 410.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
-
-/// What a token is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Of a user-assigned identity; without it, the system-assigned one is meant.
-    pub client_id: Option<&'a str>,
-    /// No scope: see [`resource`].
-    pub resource: &'a str,
-    /// What the application says that it can do, such as `cp1`.
-    pub capabilities: &'a [String],
-    /// A token of the same kind that was found revoked.
-    pub revoked: Option<&'a Secret<String>>,
-    /// Sent along.
-    pub correlation_id: &'a str,
-}
-
-/// A managed identity's token.
-#[derive(Clone, Debug)]
-pub struct MachineToken {
-    /// Visible ASCII, fit for a header.
-    pub access_token: Secret<String>,
-    /// Unix seconds.
-    pub expires_at: u64,
-    /// Unix seconds from which it should be renewed, where it lives long enough.
-    pub refresh_at: Option<u64>,
-}
 
 /// The client of this machine's managed identity endpoint. It keeps no tokens.
 pub struct ManagedIdentities {
@@ -172,7 +147,7 @@ fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure 
         Ok(response) => {
             let status = response.status;
             let secret = source.secret().map(|secret| secret.expose().as_str());
-            let reason = answer::refusal(&response.body, secret);
+            let reason = reason(&response.body, secret);
             let text = format!("the managed identity endpoint of {name} answered {status}: {reason}");
             match status {
                 408 | 410 | 429 | 500..=599 => Failure::Unavailable(text),
@@ -224,10 +199,7 @@ impl Pace {
             (passes && self.sent <= retries).then_some(pause)
         } else {
             let passes = matches!(status, 404 | 408 | 429 | 500 | 503 | 504);
-            let advised = response.header("retry-after").and_then(|text| {
-                let date = || date::http_date(text).map(|at| at.saturating_sub(now));
-                text.trim().parse().ok().or_else(date)
-            });
+            let advised = response.header("retry-after").and_then(|text| date::retry_after(text, now));
             let pause = Duration::from_secs(advised.unwrap_or(1).max(1));
             (passes && self.sent <= RETRIES).then_some(pause)
         }

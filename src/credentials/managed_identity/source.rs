@@ -6,10 +6,26 @@ use std::time::Duration;
 use ring::digest;
 use zeroize::Zeroizing;
 
-use super::Request;
 use crate::outbound::{OutBody, OutRequest, Thumbprint, Upstream};
 use crate::secret::Secret;
-use crate::url::{Url, escape};
+use crate::value::hex;
+use crate::value::percent::encode_component;
+use crate::value::url::Url;
+
+/// What a token is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Of a user-assigned identity; without it, the system-assigned one is meant.
+    pub client_id: Option<&'a str>,
+    /// No scope: see [`super::resource`].
+    pub resource: &'a str,
+    /// What the application says that it can do, such as `cp1`.
+    pub capabilities: &'a [String],
+    /// A token of the same kind that was found revoked.
+    pub revoked: Option<&'a Secret<String>>,
+    /// Sent along.
+    pub correlation_id: &'a str,
+}
 
 /// The longest answer that is read; a token has some kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -187,7 +203,7 @@ impl Source {
                     return refused("has the user's own identity alone");
                 }
                 headers.extend([metadata(), header("content-type", "application/x-www-form-urlencoded")]);
-                let body = format!("resource={}", escape(resource)).into_bytes();
+                let body = format!("resource={}", encode_component(resource)).into_bytes();
                 let url = self.endpoint().to_string();
                 return Ok(outgoing("POST", url, headers, Some(body), timeout));
             }
@@ -202,15 +218,15 @@ impl Source {
 }
 
 fn query(version: &str, resource: &str, identity: Option<(&str, &str)>) -> String {
-    let identity = identity.map_or(String::new(), |(name, id)| format!("&{name}={}", escape(id)));
-    format!("api-version={version}&resource={}{identity}", escape(resource))
+    let identity = identity.map_or(String::new(), |(name, id)| format!("&{name}={}", encode_component(id)));
+    format!("api-version={version}&resource={}{identity}", encode_component(resource))
 }
 
 /// What Service Fabric alone wants to know, so that it does not hand out the same token again.
 fn revocation(wanted: &Request<'_>) -> String {
     let capabilities = match wanted.capabilities {
         [] => String::new(),
-        all => format!("&xms_cc={}", escape(&all.join(","))),
+        all => format!("&xms_cc={}", encode_component(&all.join(","))),
     };
     let revoked = wanted.revoked.map(|token| format!("&token_sha256_to_refresh={}", sha256(token.expose())));
     capabilities + &revoked.unwrap_or_default()
@@ -218,9 +234,7 @@ fn revocation(wanted: &Request<'_>) -> String {
 
 /// Hexadecimal, lower case.
 fn sha256(text: &str) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    hash.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    hex::encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
 /// A header of a request.

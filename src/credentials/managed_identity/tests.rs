@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::clock::ManualClock;
 use crate::outbound::Upstream;
+use crate::secret::Secret;
 
 const START: u64 = 1_767_225_600;
 const GOOD: &str =

@@ -7,12 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::Vault;
+use super::call::Call;
 use super::kept::Kept;
-use super::{Call, Environment, Vault};
+use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Certificate, Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
-use crate::url::escape;
+use crate::value::percent::encode_component;
 
 /// A certificate in a vault, read and kept.
 pub struct VaultCertificate {
@@ -42,7 +44,7 @@ impl VaultCertificate {
 
     fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Certificate, Failure> {
         let unusable = |reason: &str| Failure::Unusable(format!("{}: {}: {reason}", self.vault.name(), self.name));
-        let answer = self.vault.get(call, &format!("/certificates/{}", escape(&self.name)))?;
+        let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         dates(&answer).and_then(|dates| dates.check(now)).map_err(|reason| unusable(&reason))?;
         if answer["policy"]["key_props"]["exportable"] != true {
             return Err(unusable("its key may not leave the vault; use the SourceType SignedAssertionFromVault"));

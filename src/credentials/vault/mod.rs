@@ -2,6 +2,7 @@
 //! for whom a token must be; that is believed only of a name that the vault's own host ends with, since
 //! otherwise a false vault could ask for a token that opens another service.
 
+mod call;
 mod certificate;
 mod kept;
 mod signer;
@@ -13,35 +14,20 @@ pub use certificate::VaultCertificate;
 pub use signer::VaultSigner;
 pub use token::Environment;
 
+use call::{ATTEMPT, Call, MAX_ANSWER, judge};
+
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Context, Failure};
-use crate::outbound::{OutBody, OutError, OutRequest, OutResponse, Upstream, challenge};
+use super::Failure;
+use crate::outbound::{OutBody, OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
-use crate::url::Url;
+use crate::value::url::Url;
 
 /// Of the vault's REST interface.
 const VERSION: &str = "7.5";
-
-/// For all that one token request needs of a vault: a worker waits.
-const BUDGET: Duration = Duration::from_secs(15);
-
-/// Of one request.
-const ATTEMPT: Duration = Duration::from_secs(10);
-
-/// Before the one retry without advice, and the longest advice that is heeded.
-const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The longest answer that is read: a certificate with its chain has some kilobytes.
-const MAX_ANSWER: usize = 256 * 1024;
-
-/// The longest message of a vault that is passed on, in characters.
-const MAX_MESSAGE: usize = 500;
 
 /// One vault, and the way to a token for it.
 struct Vault {
@@ -50,12 +36,6 @@ struct Vault {
     client_id: Option<String>,
     /// As the last challenge said.
     resource: Mutex<Option<String>>,
-}
-
-/// What is called, and until when.
-struct Call<'a, 'b> {
-    context: &'a Context<'b>,
-    deadline: Instant,
 }
 
 impl Vault {
@@ -151,85 +131,4 @@ impl Vault {
     fn name(&self) -> String {
         format!("the vault {}", self.url.origin)
     }
-}
-
-impl<'a, 'b> Call<'a, 'b> {
-    fn new(context: &'a Context<'b>) -> Self {
-        Self { context, deadline: context.clock.instant() + BUDGET }
-    }
-
-    /// Sends a request that may be sent twice, and does so after what passes by itself.
-    fn send(&self, name: &str, request: impl Fn() -> OutRequest) -> Result<OutResponse, Failure> {
-        match self.attempt(&request) {
-            Ok(answer) if passes(answer.status) => {
-                let advised = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
-                let pause = advised.map_or(PAUSE, Duration::from_secs);
-                if answer.status == 429 || pause > LONGEST_PAUSE || self.left() <= pause {
-                    return Err(Failure::Unavailable(format!("{name} answered {}", answer.status)));
-                }
-                self.context.clock.sleep(pause);
-            }
-            Err(OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. }) => {
-                self.context.clock.sleep(PAUSE);
-            }
-            other => return other.map_err(|error| unanswered(name, &error)),
-        }
-        match self.attempt(&request) {
-            Ok(answer) if passes(answer.status) => {
-                Err(Failure::Unavailable(format!("{name} answered {}", answer.status)))
-            }
-            other => other.map_err(|error| unanswered(name, &error)),
-        }
-    }
-
-    fn attempt(&self, request: &impl Fn() -> OutRequest) -> Result<OutResponse, OutError> {
-        let left = self.left();
-        if left.is_zero() {
-            return Err(OutError::Timeout(format!("no answer within {BUDGET:?}")));
-        }
-        let request = request();
-        self.context.exchange.send(OutRequest { timeout: request.timeout.min(left), ..request })
-    }
-
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(self.context.clock.instant())
-    }
-}
-
-const fn passes(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..=599)
-}
-
-fn unanswered(name: &str, error: &OutError) -> Failure {
-    Failure::Unavailable(format!("{name} cannot be reached: {error}"))
-}
-
-fn judge(name: &str, answer: &OutResponse) -> Result<Value, Failure> {
-    let advice = match answer.status {
-        200 => {
-            return serde_json::from_slice(&answer.body)
-                .map_err(|_| Failure::Unavailable(format!("{name} sent an answer that is no JSON")));
-        }
-        401 => "; is the vault in the tenant of the identity that asks?",
-        403 => {
-            "; grant the identity that asks the roles Key Vault Certificate User and, where the key stays in the \
-             vault, Key Vault Crypto User, and see to the vault's firewall"
-        }
-        404 => "; see to KeyVaultCertificateName",
-        _ => "",
-    };
-    let reason = reason(&answer.body);
-    Err(Failure::Unusable(format!("{name} answered {}: {reason}{advice}", answer.status)))
-}
-
-/// The vault's own words (`{"error":{"code":…,"message":…}}`), one line.
-fn reason(body: &[u8]) -> String {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name| body["error"][name].as_str();
-    let line = match (text("code"), text("message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) => "no reason given".to_owned(),
-    };
-    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
 }

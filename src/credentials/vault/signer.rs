@@ -5,13 +5,16 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::digest;
 use serde_json::json;
 
+use super::Vault;
+use super::call::Call;
 use super::certificate::{dates, item};
 use super::kept::Kept;
-use super::{Call, Environment, Vault};
+use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Notice, Validity};
-use crate::credentials::{ClientAuth, Context, Failure, Source, assertion, der};
-use crate::url::escape;
+use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
+use crate::value::der;
+use crate::value::percent::encode_component;
 
 /// A key in a vault and the certificate that Entra knows it by.
 pub struct VaultSigner {
@@ -39,7 +42,7 @@ impl VaultSigner {
 
     fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Public, Failure> {
         let unusable = |reason: &str| self.unusable(reason);
-        let answer = self.vault.get(call, &format!("/certificates/{}", escape(&self.name)))?;
+        let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
         let validity = validity.map_err(|reason| unusable(&reason))?;
         let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault names no key of it"))?;

@@ -3,12 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::credentials::Source;
 use crate::credentials::testing::{World, answer, certificates, data, now, verified};
+use crate::outbound::OutError;
 
 const VAULT: &str = "https://own.vault.azure.net";
 const DAY: u64 = 24 * 60 * 60;

@@ -8,13 +8,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{ATTEMPT, Call, MAX_ANSWER, MAX_MESSAGE};
+use super::call::{ATTEMPT, Call, MAX_ANSWER};
 use crate::credentials::federated::FederatedToken;
+use crate::credentials::reason::MAX_MESSAGE;
 use crate::credentials::{ClientAuth, Failure, Source};
 use crate::outbound::{OutBody, OutRequest, Upstream};
 use crate::redaction::redact;
 use crate::secret::Secret;
-use crate::url::{Url, escape};
+use crate::value::percent::encode_component;
+use crate::value::text::is_visible_word;
+use crate::value::url::Url;
 
 /// A token is not used in its last minutes.
 const MARGIN: u64 = 5 * 60;
@@ -114,7 +117,7 @@ fn endpoint(host: &str, tenant: &str) -> Result<Url, String> {
     if !url.origin.https && !url.origin.is_loopback() {
         return Err(wrong("an https:// URL"));
     }
-    Ok(url.with_path(&format!("{}/{}/oauth2/v2.0/token", url.base_path(), escape(tenant))))
+    Ok(url.with_path(&format!("{}/{}/oauth2/v2.0/token", url.base_path(), encode_component(tenant))))
 }
 
 #[derive(Deserialize)]
@@ -159,7 +162,7 @@ impl Application {
         }
         let unreadable = |_| Failure::Unavailable(format!("{name} sent an answer that is no token response"));
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(unreadable)?;
-        if !granted.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_visible_word(&granted.access_token) {
             return Err(Failure::Unavailable(format!("{name} sent an access_token that cannot stand in a header")));
         }
         // Numbers may be strings: protocol page, section 1.1.
@@ -177,15 +180,15 @@ impl Application {
 
     fn form(&self, proof: &ClientAuth, resource: &str) -> Zeroizing<String> {
         let proof = Zeroizing::new(match proof {
-            ClientAuth::Secret(secret) => format!("client_secret={}", escape(secret.expose())),
+            ClientAuth::Secret(secret) => format!("client_secret={}", encode_component(secret.expose())),
             ClientAuth::Assertion(assertion) => format!(
                 "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
                  &client_assertion={}",
-                escape(assertion.expose())
+                encode_component(assertion.expose())
             ),
         });
-        let scope = escape(&format!("{resource}/.default"));
-        let client_id = escape(&self.client_id);
+        let scope = encode_component(&format!("{resource}/.default"));
+        let client_id = encode_component(&self.client_id);
         Zeroizing::new(format!("client_id={client_id}&{}&scope={scope}&grant_type=client_credentials", *proof))
     }
 }

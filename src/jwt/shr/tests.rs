@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::jwks::Algorithm;
 use crate::jwks::testing::{P256, RSA_A, RSA_B, TestKey, b64, key_set};
 use crate::jwt::Policy;
 use crate::jwt::testing::{NOW, payload, policy};
+use crate::value::jwk::Algorithm;
 
 fn settings() -> PopValidation {
     PopValidation {
@@ -34,7 +34,7 @@ fn by_jwk(key: TestKey) -> String {
 }
 
 fn by_thumbprint(key: TestKey) -> String {
-    let thumbprint = crate::jwks::Key::from_jwk(&key.jwk("any")).unwrap().material().thumbprint();
+    let thumbprint = crate::value::jwk::Key::from_jwk(&key.jwk("any")).unwrap().material().thumbprint();
     format!(r#"{{"kid":"{thumbprint}"}}"#)
 }
 

@@ -14,7 +14,7 @@ use ureq::{Error, Timeout, http};
 use super::super::resolver::{self, Resolve};
 use super::severed::Unsevered;
 use super::tcp::{Sockets, Tcp};
-use crate::url::Origin;
+use crate::value::url::Origin;
 
 /// More of them would leave none enough time.
 const MAX_ADDRESSES: usize = 16;

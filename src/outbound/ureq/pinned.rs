@@ -20,6 +20,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::super::roots::Roots;
+use crate::value::hex;
 
 /// SHA-1 of a certificate. As the name of a certificate that is known it needs no resistance to collisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +38,7 @@ impl Thumbprint {
     }
 
     fn digits(text: &str) -> Option<Self> {
-        let text = text.trim().as_bytes();
-        let (pairs, rest) = text.as_chunks::<2>();
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-        bytes?.try_into().ok().filter(|_| rest.is_empty()).map(Self)
+        hex::decode(text.trim())?.try_into().ok().map(Self)
     }
 
     fn is_of(self, certificate: &[u8]) -> bool {

@@ -14,6 +14,7 @@ use super::super::error::{OAuthRefusal, Unavailable};
 use super::super::key::KeyBuilder;
 use super::*;
 use crate::clock::ManualClock;
+use crate::secret::Secret;
 use crate::turns::{self, Bounds, Lane, Place, Requested, Turn, Turns};
 
 const PLAIN: Mode = Mode { force: false, anew: false, claims: None };

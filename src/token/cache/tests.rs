@@ -2,6 +2,7 @@ use super::super::error::{OAuthRefusal, Unavailable};
 use super::super::key::KeyBuilder;
 use super::*;
 use crate::clock::ManualClock;
+use crate::secret::Secret;
 
 const NOW: u64 = 1_000_000;
 

@@ -7,17 +7,14 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use ring::digest;
 use serde::Deserialize;
 
-use crate::credentials::der::{self, RsaPublicKey};
-use crate::jwks::PRIVATE_MEMBERS;
+use super::der::{self, RsaPublicKey};
+use super::jwk::{Material, PRIVATE_MEMBERS, Unusable};
+use super::{Expected, pem};
 
 /// Keys are a few hundred bytes; a chain of certificates may be some thousand.
 const MAX_BYTES: usize = 16 * 1024;
-
-/// The shortest RSA modulus that is worth binding to, in bytes (NIST SP 800-131A).
-const MIN_RSA_BYTES: usize = 256;
 
 /// A public key that a token is to be bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +26,8 @@ pub struct BoundKey {
 }
 
 const EXPECTED: &str = "a public key as PEM, base64 of PEM or DER, JWK, or a ready req_cnf";
-const WEAK: &str = "an RSA public key of at least 2048 bits";
+const WEAK: &str = "an RSA public key of 2048 to 8192 bits, or whole coordinates of a curve";
+const OTHER_TYPE: &str = "an RSA key, or an elliptic curve key on P-256 or P-384";
 const PRIVATE: &str = "a public key; this JWK holds a private one";
 
 impl BoundKey {
@@ -37,7 +35,7 @@ impl BoundKey {
     ///
     /// # Errors
     /// What was expected.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, Expected> {
         if text.len() > MAX_BYTES {
             return Err("a public key of at most 16 KiB");
         }
@@ -62,16 +60,9 @@ impl BoundKey {
         Self { kid, req_cnf }
     }
 
-    fn from_canonical_jwk(jwk: &str) -> Self {
-        Self::from_kid(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, jwk.as_bytes())))
-    }
-
-    fn from_rsa(key: &RsaPublicKey) -> Result<Self, &'static str> {
-        if key.n.len() < MIN_RSA_BYTES || key.e.is_empty() {
-            return Err(WEAK);
-        }
-        let (n, e) = (URL_SAFE_NO_PAD.encode(&key.n), URL_SAFE_NO_PAD.encode(&key.e));
-        Ok(Self::from_canonical_jwk(&format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
+    /// From the key's numbers.
+    pub fn of(key: &Material) -> Self {
+        Self::from_kid(key.thumbprint())
     }
 }
 
@@ -107,77 +98,56 @@ struct Jwk {
     others: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
-fn from_json(json: &[u8]) -> Result<BoundKey, &'static str> {
+fn from_json(json: &[u8]) -> Result<BoundKey, Expected> {
     let jwk: Jwk = serde_json::from_slice(json).map_err(|_| EXPECTED)?;
     if PRIVATE_MEMBERS.iter().any(|name| jwk.others.contains_key(*name)) {
         return Err(PRIVATE);
     }
-    let bytes = |member: &Option<String>| member.as_ref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    match jwk.kty.as_deref() {
-        None => match jwk.kid {
-            Some(kid) if (1..=256).contains(&kid.len()) => Ok(BoundKey::from_kid(kid)),
-            _ => Err(EXPECTED),
-        },
-        Some("RSA") => {
-            let (n, e) = Option::zip(bytes(&jwk.n), bytes(&jwk.e)).ok_or(EXPECTED)?;
-            let strip = |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect();
-            BoundKey::from_rsa(&RsaPublicKey { n: strip(n), e: strip(e) })
-        }
-        Some("EC") => {
-            let (curve, length) = match jwk.crv.as_deref() {
-                Some("P-256") => ("P-256", 32),
-                Some("P-384") => ("P-384", 48),
-                _ => return Err("an elliptic curve key on P-256 or P-384"),
-            };
-            let (x, y) = Option::zip(bytes(&jwk.x), bytes(&jwk.y)).ok_or(EXPECTED)?;
-            if x.len() != length || y.len() != length {
-                return Err(EXPECTED);
-            }
-            Ok(from_point(curve, &x, &y))
-        }
-        Some(_) => Err("an RSA or elliptic curve key"),
+    let member = |name: &str| match name {
+        "kty" => jwk.kty.as_deref(),
+        "n" => jwk.n.as_deref(),
+        "e" => jwk.e.as_deref(),
+        "crv" => jwk.crv.as_deref(),
+        "x" => jwk.x.as_deref(),
+        "y" => jwk.y.as_deref(),
+        _ => None,
+    };
+    match (&jwk.kty, jwk.kid) {
+        (Some(_), _) => usable(Material::from_members(member)),
+        (None, Some(kid)) if (1..=256).contains(&kid.len()) => Ok(BoundKey::from_kid(kid)),
+        (None, _) => Err(EXPECTED),
     }
 }
 
-fn from_point(curve: &str, x: &[u8], y: &[u8]) -> BoundKey {
-    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-    BoundKey::from_canonical_jwk(&format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#))
+fn usable(key: Result<Material, Unusable>) -> Result<BoundKey, Expected> {
+    match key {
+        Ok(key) => Ok(BoundKey::of(&key)),
+        Err(Unusable::Weak) => Err(WEAK),
+        Err(Unusable::OtherType) => Err(OTHER_TYPE),
+        Err(_) => Err(EXPECTED),
+    }
 }
 
-fn from_pem(text: &str) -> Result<BoundKey, &'static str> {
-    let rest = text.strip_prefix("-----BEGIN ").ok_or(EXPECTED)?;
-    let (label, rest) = rest.split_once("-----").ok_or(EXPECTED)?;
-    let (body, _) = rest.split_once("-----END ").ok_or(EXPECTED)?;
-    let der = decode(body.trim()).ok_or(EXPECTED)?;
-    match label {
-        "PUBLIC KEY" | "RSA PUBLIC KEY" => from_der(&der),
-        "CERTIFICATE" => {
-            let certificate = der::Certificate::parse(&der).ok_or(EXPECTED)?;
-            from_spki(&certificate.spki)
-        }
-        label if label.ends_with("PRIVATE KEY") => Err("a public key; this is a private one"),
+fn from_pem(text: &str) -> Result<BoundKey, Expected> {
+    let section = pem::sections(text.as_bytes()).next().and_then(Result::ok).ok_or(EXPECTED)?;
+    // Blanks are plus signs here, so that the body is decoded by this module's rule.
+    let der = std::str::from_utf8(section.body).ok().and_then(|body| decode(body.trim())).ok_or(EXPECTED)?;
+    match section.label {
+        b"PUBLIC KEY" | b"RSA PUBLIC KEY" => from_der(&der),
+        b"CERTIFICATE" => usable(Material::from_spki(&der::Certificate::parse(&der).ok_or(EXPECTED)?.spki)),
+        label if label.ends_with(b"PRIVATE KEY") => Err("a public key; this is a private one"),
         _ => Err(EXPECTED),
     }
 }
 
-fn from_der(der: &[u8]) -> Result<BoundKey, &'static str> {
-    match der::rsa_from_pkcs1(der) {
-        Some(key) => BoundKey::from_rsa(&key),
-        None => from_spki(der),
-    }
-}
-
-fn from_spki(spki: &[u8]) -> Result<BoundKey, &'static str> {
-    if let Some(key) = der::rsa_from_spki(spki) {
-        return BoundKey::from_rsa(&key);
-    }
-    match der::ec_point_from_spki(spki) {
-        Some((curve, [4, point @ ..])) => {
-            let (x, y) = point.split_at(point.len() / 2);
-            Ok(from_point(curve, x, y))
-        }
-        _ => Err(EXPECTED),
-    }
+fn from_der(der: &[u8]) -> Result<BoundKey, Expected> {
+    usable(match der::rsa_from_pkcs1(der) {
+        Some(RsaPublicKey { n, e }) => Material::rsa(n, e),
+        None => Material::from_spki(der).map_err(|error| match error {
+            Unusable::OtherType => Unusable::Malformed,
+            other => other,
+        }),
+    })
 }
 
 #[cfg(test)]

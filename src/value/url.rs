@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::Expected;
+
 /// Scheme, host and port: what a token may be sent to (RFC 6454 §4). Compared in normal form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -41,6 +43,12 @@ pub fn is_loopback_host(host: &str) -> bool {
     name == "localhost" || below || address.is_some_and(|address| address.is_loopback())
 }
 
+/// Whether this can be the scheme of a URI (RFC 3986 §3.1).
+pub fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
 /// An absolute URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
@@ -57,7 +65,7 @@ impl Url {
     ///
     /// # Errors
     /// What was expected, in words that follow "expected".
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, Expected> {
         const EXPECTED: &str = "an absolute http:// or https:// URL";
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("a URL of visible ASCII characters (an international host name in its xn-- form)");
@@ -96,7 +104,7 @@ impl Url {
     }
 }
 
-fn parse_authority(https: bool, authority: &str) -> Result<Origin, &'static str> {
+fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
     if authority.contains('@') {
         return Err("a URL without user name or password");
     }
@@ -133,21 +141,6 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, &'static str>
         Some(_) => return Err("a port from 1 to 65535"),
     };
     Ok(Origin { https, host: host.to_ascii_lowercase(), port })
-}
-
-/// Percent-encodes everything but the unreserved characters (RFC 3986 §2.3), so that the text stays one
-/// path segment, query name or query value.
-pub fn escape(text: &str) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
-        }
-    }
-    escaped
 }
 
 impl fmt::Display for Url {

@@ -1,11 +1,12 @@
-//! One signing key of a tenant, read from a JWK (RFC 7517), and the algorithms that it may be used with.
+//! Public keys as JWKs (RFC 7517): their numbers and thumbprint, and the algorithms that a key may verify with.
 //!
-//! Keys that cannot verify a token of ours are refused here, each for a named reason, so that what is in a
-//! [`super::KeySet`] is usable.
+//! Keys that cannot verify a token of ours are refused here, each for a named reason.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+
+use super::der::{self, RsaPublicKey};
 
 /// RFC 7518 §3.3 and §3.5: a key of 2048 bits or larger. Above 8192 one verification costs too much.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -79,6 +80,29 @@ impl Material {
         }
     }
 
+    /// From a modulus and an exponent, big-endian without leading zeros.
+    pub fn rsa(modulus: Vec<u8>, exponent: Vec<u8>) -> Result<Self, Unusable> {
+        let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+        let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+        let small = exponent.len() > 4 || exponent == [1];
+        if !RSA_BITS.contains(&bits) || !odd(&modulus) || !odd(&exponent) || small {
+            return Err(Unusable::Weak);
+        }
+        Ok(Self::Rsa { modulus, exponent })
+    }
+
+    /// From a `SubjectPublicKeyInfo` (RFC 5280 §4.1) in DER.
+    pub fn from_spki(spki: &[u8]) -> Result<Self, Unusable> {
+        if let Some(RsaPublicKey { n, e }) = der::rsa_from_spki(spki) {
+            return Self::rsa(n, e);
+        }
+        match der::ec_point_from_spki(spki) {
+            Some(("P-256", point @ [4, ..])) => Ok(Self::P256(point.to_vec())),
+            Some(("P-384", point @ [4, ..])) => Ok(Self::P384(point.to_vec())),
+            _ => Err(Unusable::OtherType),
+        }
+    }
+
     /// From the members of a JWK. One that is no string is as if absent. `kid`, `use` and `alg` are not asked for: a key in a
     /// token's `cnf` has none.
     pub fn from_members<'a>(member: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Unusable> {
@@ -86,16 +110,7 @@ impl Material {
             return Err(Unusable::Private);
         }
         match member("kty") {
-            Some("RSA") => {
-                let (modulus, exponent) = (number(member("n"))?, number(member("e"))?);
-                let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
-                let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
-                let small = exponent.len() > 4 || exponent == [1];
-                if !RSA_BITS.contains(&bits) || !odd(&modulus) || !odd(&exponent) || small {
-                    return Err(Unusable::Weak);
-                }
-                Ok(Self::Rsa { modulus, exponent })
-            }
+            Some("RSA") => Self::rsa(number(member("n"))?, number(member("e"))?),
             Some("EC") => match member("crv") {
                 Some("P-256") => Ok(Self::P256(point(member("x"), member("y"), 32)?)),
                 Some("P-384") => Ok(Self::P384(point(member("x"), member("y"), 48)?)),
@@ -105,21 +120,25 @@ impl Material {
         }
     }
 
-    /// The name that these numbers give a key: base64url of the SHA-256 of its canonical JWK (RFC 7638 §3).
-    pub fn thumbprint(&self) -> String {
+    /// The JWK of the required members alone, in the order and form that is hashed (RFC 7638 §3).
+    pub fn canonical(&self) -> String {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let curve = |name: &str, point: &[u8]| {
             let (x, y) = point[1..].split_at(point.len() / 2);
             format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, text(x), text(y))
         };
-        let canonical = match self {
+        match self {
             Self::Rsa { modulus, exponent } => {
                 format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, text(exponent), text(modulus))
             }
             Self::P256(point) => curve("P-256", point),
             Self::P384(point) => curve("P-384", point),
-        };
-        text(ring::digest::digest(&ring::digest::SHA256, canonical.as_bytes()).as_ref())
+        }
+    }
+
+    /// The name that these numbers give a key: base64url of the SHA-256 of its canonical JWK (RFC 7638 §3).
+    pub fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, self.canonical().as_bytes()))
     }
 }
 

@@ -1,34 +1,25 @@
 //! Which header fields may be sent on and which are the connection's own or the program's own.
 
+/// A character of a `token` (`tchar`, RFC 9110 §5.6.2).
+pub const fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// A character of a field value as others may send it, bytes beyond ASCII included (RFC 9110 §5.5).
+pub const fn is_value_char(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
 /// Whether this is a field name, a method or a scheme: `token` of RFC 9110 §5.6.2.
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'!' | b'#'
-                        | b'$'
-                        | b'%'
-                        | b'&'
-                        | b'\''
-                        | b'*'
-                        | b'+'
-                        | b'-'
-                        | b'.'
-                        | b'^'
-                        | b'_'
-                        | b'`'
-                        | b'|'
-                        | b'~'
-                )
-        })
+    !text.is_empty() && text.bytes().all(is_token_char)
 }
 
 /// Whether this can be the value of a field that the program sends: visible ASCII, blanks and tabs
 /// between them (RFC 9110 §5.5). Anything that could end the field is out.
 pub fn is_value(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) && text.trim_matches([' ', '\t']).len() == text.len()
+    text.is_ascii() && text.bytes().all(is_value_char) && text.trim_matches([' ', '\t']).len() == text.len()
 }
 
 /// Whether a field, named in lower case, belongs to one connection and not to the message (RFC 9110 §7.6.1).

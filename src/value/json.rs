@@ -1,5 +1,7 @@
 //! JSON strings at memory speed (RFC 8259 §7): bytes are copied a word at a time, and looked at together. What `serde_json` would write, byte for byte.
 
+use super::hex;
+
 /// How many bytes more an escaped byte takes: 1 for those with a short escape, 5 for the other controls. Without a
 /// branch, so that a sum over many bytes is made with vector instructions.
 const fn growth(byte: u8) -> u8 {
@@ -61,9 +63,6 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
 
 /// What is written for a byte, and how many bytes of it count.
 const fn escape(byte: u8) -> ([u8; 6], usize) {
-    const fn hex(digit: u8) -> u8 {
-        b"0123456789abcdef"[digit as usize]
-    }
     let short = match byte {
         b'"' | b'\\' => byte,
         0x08 => b'b',
@@ -71,7 +70,10 @@ const fn escape(byte: u8) -> ([u8; 6], usize) {
         b'\n' => b'n',
         0x0c => b'f',
         b'\r' => b'r',
-        0..0x20 => return ([b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)], 6),
+        0..0x20 => {
+            let [high, low] = hex::lower(byte);
+            return ([b'\\', b'u', b'0', b'0', high, low], 6);
+        }
         _ => return ([byte, 0, 0, 0, 0, 0], 1),
     };
     ([b'\\', short, 0, 0, 0, 0], 2)

@@ -1,13 +1,12 @@
 //! Rules for values that an operator configures and a caller overrides: one rule for both, told in the same words. Each check takes decoded text and says what was expected.
 
+use std::net::Ipv6Addr;
+
 use serde_json::{Map, Value};
 
-use crate::outbound::header;
-use crate::url::Url;
-use crate::{guid, percent};
-
-/// What was expected instead, in words that follow "expected".
-pub type Expected = &'static str;
+use super::quantity::digits;
+use super::url::{Url, is_scheme};
+use super::{Expected, guid, header, percent};
 
 /// Members of a signed HTTP request that the sidecar writes itself.
 pub const SIGNED_MEMBERS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
@@ -110,7 +109,7 @@ pub fn media_type(text: &str) -> Result<(), Expected> {
 
 /// A tenant in its normal form: a GUID or a domain name, or one of the words that stand for several tenants.
 pub fn tenant(text: &str) -> Result<String, Expected> {
-    if let Some(guid) = guid::parse(text) {
+    if let Ok(guid) = guid::parse(text) {
         return Ok(guid);
     }
     if is_meta_tenant(text) || (text.contains('.') && is_domain(text)) {
@@ -134,6 +133,46 @@ pub fn is_domain(text: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     text.len() <= MAX_DOMAIN && text.split('.').all(label)
+}
+
+/// An entry of `AllowedHosts`: `*`, `*.example.com`, a name or an address, without its port; in lower case, IPv6
+/// addresses in brackets.
+pub fn host(text: &str) -> Result<String, Expected> {
+    let lower = text.to_ascii_lowercase();
+    if let Ok(address) = lower.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>() {
+        return Ok(format!("[{address}]"));
+    }
+    let (name, port) = lower.split_once(':').unwrap_or((&lower, "0"));
+    let known = name == "*" || is_domain(name.strip_prefix("*.").unwrap_or(name));
+    if known && digits(port).is_some() && !port.is_empty() {
+        Ok(name.to_owned())
+    } else {
+        Err("a host name, an address, *.domain or *")
+    }
+}
+
+/// A SHA-1 thumbprint as people paste it, in lower case without separators.
+pub fn thumbprint(text: &str) -> Result<String, Expected> {
+    // Windows' certificate dialog puts an invisible mark before the first digit.
+    let hex: String = text.chars().filter(|c| !matches!(c, ' ' | ':' | '\u{200e}')).collect();
+    if hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(hex.to_ascii_lowercase())
+    } else {
+        Err("a certificate thumbprint of 40 hexadecimal digits")
+    }
+}
+
+/// A level by its .NET name.
+pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "trace" | "0" => log::LevelFilter::Trace,
+        "debug" | "1" => log::LevelFilter::Debug,
+        "information" | "info" | "2" => log::LevelFilter::Info,
+        "warning" | "warn" | "3" => log::LevelFilter::Warn,
+        "error" | "4" | "critical" | "5" => log::LevelFilter::Error,
+        "none" | "off" | "6" => log::LevelFilter::Off,
+        _ => return Err("a level: Trace, Debug, Information, Warning, Error, Critical or None"),
+    })
 }
 
 /// One or several scopes (RFC 6749 §3.3): a scope holds no blank, so that a value with blanks is several.
@@ -182,10 +221,8 @@ pub fn relative_path(text: &str) -> Result<(), Expected> {
         return Err("a path without backslashes");
     }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    if percent::decode(query).is_none() {
-        return Err("a query that is percent-encoded UTF-8");
-    }
-    if has_scheme(path) || percent::decode(path).is_some_and(|decoded| has_scheme(&decoded)) {
+    percent::decode(query).map_err(|_| "a query that is percent-encoded UTF-8")?;
+    if has_scheme(path) || percent::decode(path).is_ok_and(|decoded| has_scheme(&decoded)) {
         return Err("a path without a scheme");
     }
     confined(path)
@@ -195,9 +232,7 @@ pub fn relative_path(text: &str) -> Result<(), Expected> {
 /// sees it, after one percent-decoding; there `/` and `\` both separate, and `;` starts a segment's parameters
 /// (RFC 3986 §3.3).
 pub fn confined(path: &str) -> Result<(), Expected> {
-    let Some(decoded) = percent::decode(path) else {
-        return Err("a path that is percent-encoded UTF-8");
-    };
+    let decoded = percent::decode(path).map_err(|_| "a path that is percent-encoded UTF-8")?;
     if decoded.chars().any(char::is_control) {
         return Err("a path without control characters");
     }
@@ -218,9 +253,7 @@ pub fn confined(path: &str) -> Result<(), Expected> {
 
 /// Whether a reference starts with a scheme (RFC 3986 §3.1, §4.2): a colon in a later segment is none.
 fn has_scheme(path: &str) -> bool {
-    let Some((scheme, _)) = path.split_once(':') else { return false };
-    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    path.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 /// Whether the text is one JSON object without the members `refused`.
@@ -275,5 +308,22 @@ mod tests {
     fn header_values_have_a_length() {
         assert!(header_value(&"v".repeat(MAX_HEADER_VALUE)).is_ok());
         assert!(header_value(&"v".repeat(MAX_HEADER_VALUE + 1)).is_err());
+    }
+
+    #[test]
+    fn hosts_lose_case_and_port() {
+        for (text, expected) in [
+            ("*", "*"),
+            ("*.Example.com", "*.example.com"),
+            ("API:8080", "api"),
+            ("10.0.0.1:80", "10.0.0.1"),
+            ("[FD00::1]", "[fd00::1]"),
+            ("fd00::1", "[fd00::1]"),
+        ] {
+            assert_eq!(host(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["", "http://x", "a b", "x:", "x:y", "*x", "x/y"] {
+            assert!(host(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -14,6 +14,11 @@ pub fn is_harmless(c: char) -> bool {
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Whether this is one word of visible ASCII, such as a token that is to stand in a header.
+pub fn is_visible_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// A value in quotes for a message: escaped, cut to 100 characters, without what may be secret in a URL or path: user
 /// name and password, and the values of a query (function keys and shared access signatures stand there).
 pub fn quote(text: &str) -> String {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+use super::{Expected, hex};
 
 /// Lower case with dashes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,7 @@ pub fn of_bytes(bytes: [u8; 16]) -> Guid {
     const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let mut text = [b'-'; 36];
     for (byte, at) in bytes.into_iter().zip(PLACES) {
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 15)];
+        [text[at], text[at + 1]] = hex::lower(byte);
     }
     Guid(text)
 }
@@ -68,17 +67,20 @@ pub fn is_guid(text: &str) -> bool {
 
 /// The normal form, lower case with dashes, of a GUID in any of .NET's usual forms: with or without dashes, braces or
 /// parentheses.
-pub fn parse(text: &str) -> Option<String> {
-    let bare = match (text.as_bytes().first()?, text.as_bytes().last()?) {
-        (b'{', b'}') | (b'(', b')') if text.len() == 38 => &text[1..37],
+///
+/// # Errors
+/// What was expected.
+pub fn parse(text: &str) -> Result<String, Expected> {
+    let bare = match text.as_bytes() {
+        [b'{', .., b'}'] | [b'(', .., b')'] if text.len() == 38 => &text[1..37],
         _ => text,
     };
     let digits: String = if is_guid(bare) { bare.split('-').collect() } else { bare.to_owned() };
     if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
+        return Err("a GUID");
     }
     let digits = digits.to_ascii_lowercase();
-    Some([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
+    Ok([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
 }
 
 #[cfg(test)]
@@ -95,7 +97,7 @@ mod tests {
             "{5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab}",
             "(5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab)",
         ] {
-            assert_eq!(parse(text).as_deref(), Some(canonical), "{text}");
+            assert_eq!(parse(text).as_deref(), Ok(canonical), "{text}");
         }
         for text in [
             "",
@@ -110,7 +112,7 @@ mod tests {
             "{5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab)",
             "5f0a5b1c-8a3e-4d0b-9b1e-01234567\u{e9}ab",
         ] {
-            assert_eq!(parse(text), None, "{text:?}");
+            assert_eq!(parse(text), Err("a GUID"), "{text:?}");
         }
     }
 

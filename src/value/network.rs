@@ -1,0 +1,133 @@
+//! Networks in CIDR notation (RFC 4632, RFC 4291 §2.3).
+
+use std::net::IpAddr;
+
+use super::quantity::digits;
+
+/// An address and how many of its bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// `10.0.0.0/8`, `fd00::/8`, or an address alone. An IPv4 network in its IPv6 form is turned back, as peers are
+    /// (RFC 4291 §2.5.5.2). Bits beyond the prefix do not count.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().ok()?;
+        let width = width(address);
+        let prefix = match prefix {
+            None => width,
+            Some(text) => digits(text).and_then(|bits| u8::try_from(bits).ok()).filter(|&bits| bits <= width)?,
+        };
+        Some(match address.to_canonical() {
+            v4 @ IpAddr::V4(_) if address.is_ipv6() && prefix >= 96 => Self { address: v4, prefix: prefix - 96 },
+            _ => Self { address, prefix },
+        })
+    }
+
+    /// As [`Network::parse`], without bits beyond the prefix: such a network says two things. `10.0.0.0/0` looks like a part
+    /// and is everything.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse_exact(text: &str) -> Result<Self, String> {
+        let network = Self::parse(text).ok_or("a network such as 10.0.0.0/8, an address, or *")?;
+        let Self { address, prefix } = network;
+        let masked = match address {
+            IpAddr::V4(v4) => {
+                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into())
+            }
+            IpAddr::V6(v6) => {
+                IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
+            }
+        };
+        if masked != address {
+            return Err(format!(
+                "a network without bits beyond its prefix: {masked}/{prefix} for the whole network, {address}/{} for the address",
+                width(address)
+            ));
+        }
+        Ok(network)
+    }
+
+    /// Whether the address is one of this network's.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let beyond = u32::from(width(self.address) - self.prefix);
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                own.to_bits().checked_shr(beyond) == other.to_bits().checked_shr(beyond)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                own.to_bits().checked_shr(beyond) == other.to_bits().checked_shr(beyond)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether every address of this network is the machine's own (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_loopback() && self.prefix >= if self.address.is_ipv4() { 8 } else { 128 }
+    }
+}
+
+const fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_have_no_bits_beyond_their_prefix() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00::/8", "fd00::/8"),
+            ("::/0", "::/0"),
+            ("::1", "::1/128"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ] {
+            let Network { address, prefix } = Network::parse_exact(text).unwrap();
+            assert_eq!(format!("{address}/{prefix}"), expected, "{text}");
+        }
+        for text in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "example.com", "10.0.0.0/+8"] {
+            assert!(Network::parse_exact(text).is_err(), "{text:?}");
+        }
+        for (text, meant) in [
+            ("10.0.0.0/0", "0.0.0.0/0"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("fd00::1/8", "fd00::/8"),
+            ("fd00::/0", "::/0"),
+            ("::ffff:10.0.0.0/8", "::/8"),
+            ("::ffff:10.1.0.0/104", "10.0.0.0/8"),
+        ] {
+            assert!(Network::parse_exact(text).unwrap_err().contains(meant), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_of_a_network_by_its_prefix() {
+        for (network, address, inside) in [
+            ("10.1.0.0/16", "10.1.255.255", true),
+            ("10.1.0.0/16", "10.2.0.0", false),
+            ("10.1.2.3/8", "10.255.0.0", true),
+            ("0.0.0.0/0", "192.168.0.1", true),
+            ("0.0.0.0/0", "::1", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.2", false),
+            ("fd00::/8", "fdff::1", true),
+            ("fd00::/8", "fe00::1", false),
+            ("::/0", "fe00::1", true),
+            ("::1", "::1", true),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", true),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert_eq!(network.contains(address.parse().unwrap()), inside, "{network:?} {address}");
+        }
+    }
+}

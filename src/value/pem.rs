@@ -1,0 +1,73 @@
+//! PEM (RFC 7468): sections of base64 between lines of dashes. `rustls-pki-types` passes over encrypted keys and wipes nothing,
+//! so credentials are read here.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::Expected;
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const DASHES: &[u8] = b"-----";
+
+/// What stands between the lines of one `BEGIN` and its `END`.
+pub struct Section<'a> {
+    /// Such as `CERTIFICATE`.
+    pub label: &'a [u8],
+    /// The base64, with whatever stands before it.
+    pub body: &'a [u8],
+}
+
+impl Section<'_> {
+    /// The content.
+    pub fn decode(&self) -> Result<Zeroizing<Vec<u8>>, Expected> {
+        let text: Zeroizing<Vec<u8>> =
+            Zeroizing::new(self.body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
+        STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "base64 as the content of PEM")
+    }
+}
+
+/// Whether the text holds a section, whole or not.
+pub fn is_in(text: &[u8]) -> bool {
+    find(text, BEGIN).is_some()
+}
+
+/// The sections in order. Text between them is explanatory (RFC 7468 §5.2). After one without an end there are no more.
+pub fn sections(mut text: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Expected>> {
+    std::iter::from_fn(move || {
+        let start = find(text, BEGIN)?;
+        let (section, rest) = section(&text[start + BEGIN.len()..]).unzip();
+        text = rest.unwrap_or_default();
+        Some(section.ok_or("PEM with its end; is the file cut off?"))
+    })
+}
+
+fn section(text: &[u8]) -> Option<(Section<'_>, &[u8])> {
+    let (label, rest) = text.split_at(find(text, DASHES)?);
+    let end = [b"-----END ", label, DASHES].concat();
+    let body = &rest[DASHES.len()..];
+    let length = find(body, &end)?;
+    Some((Section { label, body: &body[..length] }, &body[length + end.len()..]))
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_found_among_explanations() {
+        let text = b"a\n-----BEGIN A-----\nAA ==\n-----END A-----\nb\n-----BEGIN B C-----\n!\n-----END B C-----\n-----BEGIN D-----";
+        let mut found = sections(text);
+        let first = found.next().unwrap().unwrap();
+        assert_eq!((first.label, first.decode().unwrap().to_vec()), (&b"A"[..], vec![0]));
+        let second = found.next().unwrap().unwrap();
+        assert_eq!(second.label, b"B C");
+        assert!(second.decode().is_err());
+        assert!(found.next().unwrap().is_err());
+        assert!(found.next().is_none());
+    }
+}
