@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::reader::Reader;
+use super::load::Reader;
 use super::{AcquireOptions, Api, Config, ManagedIdentity, Problem, registration};
 use crate::value::syntax;
 use crate::value::url::Url;

@@ -1,8 +1,14 @@
 //! From settings to [`Config`]. Every problem is collected, so that one start reports them all.
 
-use super::reader::Reader;
-use super::{Config, Invocation, Problem, Warning, api, check, listen, registration, sidecar, source};
-use crate::value::syntax;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{self, Key, Split};
+use super::source::{self, Origin, Settings};
+use super::{Config, Invocation, Problem, Warning, api, check, listen, registration, sidecar};
+use crate::value::url::Url;
+use crate::value::{guid, quantity, syntax};
 
 /// A configuration that can run.
 #[derive(Debug)]
@@ -63,4 +69,149 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
     let Reader { mut problems, warnings, .. } = reader;
     problems.dedup();
     if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Rejected { problems, warnings }) }
+}
+
+/// Typed access to the settings. A value that is malformed was reported by [`super::check::types`] and reads as absent,
+/// so that reading goes on and finds the next problem.
+pub struct Reader<'a> {
+    /// All settings.
+    pub settings: &'a Settings,
+    /// Sections of the shape of `AzureAd`, in lower case.
+    pub registrations: &'a [String],
+    /// `Production` when nothing is said.
+    pub environment: &'a str,
+    variables: &'a Invocation,
+    /// Found so far.
+    pub problems: Vec<Problem>,
+    /// Found so far.
+    pub warnings: Vec<Warning>,
+}
+
+impl Reader<'_> {
+    /// The table's row.
+    pub fn key(&self, path: &str) -> Option<&'static Key> {
+        keys::find(path, self.registrations)
+    }
+
+    /// What was said, where it is not empty.
+    pub fn said(&self, path: &str) -> Option<&str> {
+        self.settings.value(path).filter(|value| !value.trim().is_empty())
+    }
+
+    /// What was said, else the default of the table.
+    fn value(&self, path: &str) -> Option<&str> {
+        self.said(path).or_else(|| self.key(path)?.default)
+    }
+
+    fn parsed<T, E>(&self, path: &str, parse: impl Fn(&Key, &str) -> Result<T, E>) -> Option<T> {
+        let key = self.key(path)?;
+        let said = self.said(path).and_then(|value| parse(key, value.trim()).ok());
+        said.or_else(|| parse(key, key.default?).ok())
+    }
+
+    /// A text, as it is.
+    pub fn text(&self, path: &str) -> Option<String> {
+        self.value(path).map(str::to_owned)
+    }
+
+    /// A word whose outer blanks mean nothing, where it is of its type.
+    pub fn word(&self, path: &str) -> Option<String> {
+        self.parsed(path, |key, value| key.kind.check(path, value).map(|()| value.to_owned()))
+    }
+
+    /// A switch.
+    pub fn flag(&self, path: &str) -> bool {
+        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(false)
+    }
+
+    /// A switch whose default depends on something else.
+    pub fn flag_or(&self, path: &str, default: bool) -> bool {
+        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(default)
+    }
+
+    /// A GUID in its normal form.
+    pub fn guid(&self, path: &str) -> Option<String> {
+        self.parsed(path, |_, value| guid::parse(value))
+    }
+
+    /// A tenant in its normal form.
+    pub fn tenant(&self, path: &str) -> Option<String> {
+        self.parsed(path, |_, value| syntax::tenant(value))
+    }
+
+    /// A URL.
+    pub fn url(&self, path: &str) -> Option<Url> {
+        self.parsed(path, |_, value| Url::parse(value))
+    }
+
+    /// A file or folder.
+    pub fn path(&self, path: &str) -> Option<PathBuf> {
+        self.value(path).map(PathBuf::from)
+    }
+
+    /// A duration.
+    pub fn duration(&self, path: &str) -> Option<Duration> {
+        self.parsed(path, |key, value| match &key.kind {
+            keys::Kind::Duration(range) => quantity::duration(value, range),
+            _ => Err(String::new()),
+        })
+    }
+
+    /// A number or a size.
+    pub fn number(&self, path: &str) -> Option<usize> {
+        let number = self.parsed(path, |key, value| match &key.kind {
+            keys::Kind::Count(range) => quantity::count(value, range),
+            keys::Kind::Size(range) => quantity::size(value, range),
+            _ => Err(String::new()),
+        });
+        number.and_then(|number| usize::try_from(number).ok())
+    }
+
+    /// The items of a list, none of them empty.
+    pub fn items(&self, path: &str) -> Vec<&str> {
+        let Some(key) = self.key(path) else { return Vec::new() };
+        let divides = key.list.map_or::<fn(char) -> bool, _>(|_| false, Split::divides);
+        match key.default {
+            Some(default) if !self.settings.has_section(path) => default.split(divides).collect(),
+            _ => self.settings.list(path, divides),
+        }
+    }
+
+    /// Name and value of everything below a key that is not empty; names as written.
+    pub fn map(&self, path: &str) -> BTreeMap<String, String> {
+        let value = |name: &String| self.said(&format!("{path}:{name}")).map(str::to_owned);
+        let names = self.settings.children(path).into_iter();
+        names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
+    }
+
+    /// The same for header fields, whose outer blanks mean nothing (RFC 9110 §5.5).
+    pub fn headers(&self, path: &str) -> BTreeMap<String, String> {
+        self.map(path).into_iter().map(|(name, value)| (name, value.trim().to_owned())).collect()
+    }
+
+    /// The source of a key.
+    pub fn origin(&self, path: &str) -> Option<&Origin> {
+        self.settings.setting(path).map(|setting| &*setting.origin)
+    }
+
+    /// A variable of the environment that is no setting.
+    pub fn variable(&self, name: &str) -> Option<PathBuf> {
+        let (_, value) = self.variables.variables.iter().find(|(own, _)| own == name)?;
+        (!value.is_empty()).then(|| PathBuf::from(value))
+    }
+
+    /// Reports that the configuration cannot run.
+    pub fn problem(&mut self, key: &str, message: &str) {
+        self.problems.push(Problem::new(key, message));
+    }
+
+    /// Reports something that the operator should know.
+    pub fn warn(&mut self, key: &str, message: &str) {
+        self.warnings.push(Problem::new(key, message));
+    }
+
+    /// Whether the environment is `Development`.
+    pub fn is_development(&self) -> bool {
+        self.environment.eq_ignore_ascii_case("Development")
+    }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use super::reader::Reader;
+use super::load::Reader;
 use super::source::Settings;
 use super::{Registration, credential};
 use crate::value::text::quote;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::reader::Reader;
+use super::load::Reader;
 use super::{AllowOverrides, AllowedCallers, Config, Limits, Listen, Logging, PopValidation, Sidecar};
 use crate::value::network::Network;
 use crate::value::{guid, syntax};

@@ -1,7 +1,7 @@
 //! The one table of settings: name, type, default, whether it is secret, and what it is for. Type checks,
 //! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it.
 
-use super::row::{Key, Kind, Split, key};
+use super::keys::{Key, Kind, Split, key};
 
 #[rustfmt::skip]
 /// Names and numbers of the kinds of credential; which of them are usable is decided where one is read.
