@@ -68,8 +68,9 @@ debian_toolchain() {
     "$libraries/musl-gcc.specs" >"$root/musl-gcc.specs"
   printf '#!/bin/sh\nexec gcc "$@" -specs "%s"\n' "$root/musl-gcc.specs" >"$root/bin/musl-gcc"
   for tool in rustc rustdoc cargo; do
+    # Packages put libraries into either folder, which are one on a system that is installed.
     printf '#!/bin/sh\nexport LD_LIBRARY_PATH="%s"\nexec "%s" "$@"\n' \
-      "$root/usr/lib/x86_64-linux-gnu" "$root/usr/bin/$tool" >"$root/bin/$tool"
+      "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu" "$root/usr/bin/$tool" >"$root/bin/$tool"
   done
   chmod +x "$root"/bin/*
 
@@ -93,7 +94,7 @@ C
   "$root/bin/musl-gcc" -O2 -fPIC -c "$objects/shim.c" -o "$objects/shim.o"
   ar q "$start/libunwind.a" "$objects/shim.o" 2>/dev/null
   [ -e "$root/usr/lib/rustlib/src/rust/library/std/Cargo.toml" ] || return 1
-  "$root/bin/rustc" --version >&2 || return 1
+  "$root/bin/rustc" --version >&2 && "$root/bin/cargo" --version >&2 || return 1
   touch "$root/.ready"
 }
 
