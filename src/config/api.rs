@@ -43,12 +43,12 @@ fn acquire(reader: &mut Reader<'_>, section: &str, name: &str) -> AcquireOptions
     let managed_identity = reader
         .settings
         .has_section(&managed)
-        .then(|| ManagedIdentity { client_id: reader.guid(&format!("{managed}:UserAssignedClientId")) });
+        .then(|| ManagedIdentity { client_id: reader.word(&format!("{managed}:UserAssignedClientId")) });
     AcquireOptions {
-        tenant: reader.tenant(&at("Tenant")),
+        tenant: reader.word(&at("Tenant")),
         registration: acquiring_section(reader, name),
         pop: is_pop(reader, section),
-        correlation_id: reader.guid(&at("CorrelationId")),
+        correlation_id: reader.word(&at("CorrelationId")),
         claims: reader.word(&at("Claims")),
         force_refresh: reader.flag(&at("ForceRefresh")),
         fmi_path: reader.word(&at("FmiPath")),

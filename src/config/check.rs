@@ -25,15 +25,15 @@ pub fn types(reader: &mut Reader<'_>) {
             continue;
         }
         for item in items {
-            match key.kind.check(name, item) {
+            match key.kind.parse(name, item) {
                 Err(expected) if key.secret => {
                     problems.push(Problem::new(&setting.key, &format!("expected {expected}")));
                 }
                 Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
-                Ok(()) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
+                Ok(_) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
                     problems.extend(without_tls(setting, item));
                 }
-                Ok(()) => {}
+                Ok(_) => {}
             }
         }
     }

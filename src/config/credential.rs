@@ -66,7 +66,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     }
     let legacy = format!("{section}:ClientCredentialsUsingManagedIdentity");
     if reader.flag(&format!("{legacy}:IsEnabled")) {
-        let client_id = reader.guid(&format!("{legacy}:ManagedIdentityClientId"));
+        let client_id = reader.word(&format!("{legacy}:ManagedIdentityClientId"));
         let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
         credentials.push(CredentialDescription { key: legacy, source });
     }
@@ -198,7 +198,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
             Source::StoreWithSubjectName { store: store(reader), name }
         }
         "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
-            client_id: reader.guid(&at("ManagedIdentityClientId")),
+            client_id: reader.word(&at("ManagedIdentityClientId")),
             token_exchange_url: reader.text(&at("TokenExchangeUrl")),
         },
         _ => {
@@ -223,7 +223,7 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
     Some(VaultCertificate {
         vault: crate::url::Url::parse(url?.trim()).ok()?,
         name: name?.trim().to_owned(),
-        managed_identity_client_id: reader.guid(&format!("{key}:ManagedIdentityClientId")),
+        managed_identity_client_id: reader.word(&format!("{key}:ManagedIdentityClientId")),
     })
 }
 

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::parse;
+use super::slot::{Field, Slot, Value};
 use super::table::KEYS;
+use super::{Limits, Sidecar, parse};
 use crate::outbound::header;
 use crate::spelling;
 use crate::token::BoundKey;
@@ -23,6 +24,10 @@ pub struct Key {
     pub secret: bool,
     /// Where its value may be a list: what divides a single text into items.
     pub list: Option<Split>,
+    /// Where its value goes.
+    pub(super) field: Field,
+    /// Whether a changed value counts at the next start only.
+    pub restart: bool,
     /// One line for the reader of the documentation.
     pub help: &'static str,
 }
@@ -109,40 +114,49 @@ impl Split {
 }
 
 impl Kind {
-    /// Whether a value, not empty and without outer blanks, is of this type; else what was expected.
-    pub fn check(&self, name: &str, value: &str) -> Result<(), String> {
+    /// What a value means, or what was expected instead, in words that follow "expected". `name` is the key's last segment.
+    pub(super) fn parse(&self, name: &str, text: &str) -> Result<Value, String> {
         match self {
-            Self::Text | Self::Unused => Ok(()),
-            Self::Plain => Ok(syntax::plain(value)?),
-            Self::Bool => Ok(syntax::boolean(value).map(drop)?),
-            Self::Url => Ok(Url::parse(value).map(drop)?),
-            Self::BaseUrl => Ok(syntax::base_url(value).map(drop)?),
-            Self::Guid => guid::parse(value).map(drop).ok_or_else(|| "a GUID".to_owned()),
-            Self::Tenant => Ok(syntax::tenant(value).map(drop)?),
-            Self::Count(range) => parse::count(value, range).map(drop),
-            Self::Size(range) => parse::size(value, range).map(drop),
-            Self::Duration(range) => parse::duration(value, range).map(drop),
-            Self::Choice(choices) if choices.iter().any(|choice| choice.eq_ignore_ascii_case(value)) => Ok(()),
-            Self::Choice(choices) => Err(format!("one of {}", choices.join(", "))),
-            Self::Method => Ok(syntax::method(value).map(drop)?),
-            Self::Header => Ok(syntax::header_name(name).and_then(|()| syntax::header_value(value))?),
-            Self::HeaderValue => Ok(syntax::header_value(value)?),
-            Self::MediaType => Ok(syntax::media_type(value)?),
-            Self::TokenParameter => Ok(syntax::token_parameter(name)?),
-            Self::Scope => Ok(syntax::scopes(value).map(drop)?),
-            Self::PublicKey => Ok(BoundKey::parse(value).map(drop)?),
-            Self::Json => Ok(syntax::json_object(value, &[])?),
-            Self::RelativePath => Ok(syntax::relative_path(value)?),
-            Self::Token if header::is_token(value) => Ok(()),
-            Self::Token => Err("one word".to_owned()),
-            Self::Alphanumeric if value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
-            Self::Alphanumeric => Err("letters and digits".to_owned()),
-            Self::Thumbprint => parse::thumbprint(value).map(drop),
-            Self::Network if value == "*" => Ok(()),
-            Self::Network => parse::network(value).map(drop),
-            Self::Host => parse::host(value).map(drop),
-            Self::Level => parse::level(value).map(drop),
+            Self::Text | Self::Unused => {}
+            Self::Bool => return Ok(Value::Flag(syntax::boolean(text)?)),
+            Self::Url => return Ok(Value::Url(Url::parse(text)?)),
+            Self::BaseUrl => return Ok(Value::Url(syntax::base_url(text)?)),
+            Self::Guid => return Ok(Value::Text(guid::parse(text).ok_or("a GUID")?)),
+            Self::Tenant => return Ok(Value::Text(syntax::tenant(text)?)),
+            Self::Count(range) => return Ok(Value::Number(parse::count(text, range)?)),
+            Self::Size(range) => return Ok(Value::Number(parse::size(text, range)?)),
+            Self::Duration(range) => return Ok(Value::Duration(parse::duration(text, range)?)),
+            Self::Choice(choices) => {
+                let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
+                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
+                return Ok(Value::Choice(at, choices[at]));
+            }
+            Self::Method => return Ok(Value::Text(syntax::method(text)?)),
+            Self::PublicKey => return Ok(Value::Key(BoundKey::parse(text)?)),
+            Self::Scope => return Ok(Value::List(syntax::scopes(text)?.collect())),
+            Self::Plain => syntax::plain(text)?,
+            Self::Header => syntax::header_name(name).and_then(|()| syntax::header_value(text))?,
+            Self::HeaderValue => syntax::header_value(text)?,
+            Self::MediaType => syntax::media_type(text)?,
+            Self::TokenParameter => syntax::token_parameter(name)?,
+            Self::Json => syntax::json_object(text, &[])?,
+            Self::RelativePath => syntax::relative_path(text)?,
+            Self::Token if header::is_token(text) => {}
+            Self::Token => return Err("one word".to_owned()),
+            Self::Alphanumeric if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {}
+            Self::Alphanumeric => return Err("letters and digits".to_owned()),
+            Self::Thumbprint => return Ok(Value::Text(parse::thumbprint(text)?)),
+            Self::Network if text == "*" => {}
+            Self::Network => parse::network(text).map(drop)?,
+            Self::Host => return Ok(Value::Text(parse::host(text)?)),
+            Self::Level => parse::level(text).map(drop)?,
         }
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    /// Whether blanks around a value are part of it.
+    pub(super) const fn keeps_blanks(&self) -> bool {
+        matches!(self, Self::Text | Self::TokenParameter)
     }
 
     /// Its name in the documentation.
@@ -177,7 +191,7 @@ impl Kind {
 
 /// A row; [`Key::or`], [`Key::secret`] and [`Key::list`] say more about it.
 pub(super) const fn key(pattern: &'static str, kind: Kind, help: &'static str) -> Key {
-    Key { pattern, kind, default: None, secret: false, list: None, help }
+    Key { pattern, kind, default: None, secret: false, list: None, field: Field::Named, restart: false, help }
 }
 
 impl Key {
@@ -196,6 +210,24 @@ impl Key {
     /// A list, or one text that is divided.
     pub(super) const fn list(mut self, split: Split) -> Self {
         self.list = Some(split);
+        self
+    }
+
+    /// Fills a field of [`Sidecar`].
+    pub(super) const fn sidecar(mut self, field: fn(&mut Sidecar) -> Slot<'_>) -> Self {
+        self.field = Field::Sidecar(field);
+        self
+    }
+
+    /// Fills a field of [`Limits`].
+    pub(super) const fn limit(mut self, field: fn(&mut Limits) -> Slot<'_>) -> Self {
+        self.field = Field::Limits(field);
+        self
+    }
+
+    /// Taken at the start only.
+    pub(super) const fn restart(mut self) -> Self {
+        self.restart = true;
         self
     }
 
@@ -298,7 +330,7 @@ mod tests {
                 key.pattern
             );
             for item in key.default.iter().flat_map(|text| text.split(key.list.map_or(|_| false, Split::divides))) {
-                assert_eq!(key.kind.check("x", item), Ok(()), "{}", key.pattern);
+                assert!(key.kind.parse("x", item).is_ok(), "{}", key.pattern);
             }
         }
     }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::{self, Key, Split};
+use super::slot::{Field, Slot, Value};
 use super::source::{self, Origin, Settings};
-use super::{Config, Invocation, Problem, Warning, api, check, listen, parse, registration, sidecar};
+use super::table::KEYS;
+use super::{Config, Invocation, Limits, Problem, Sidecar, Warning, api, check, listen, parse, registration, sidecar};
 use crate::url::Url;
-use crate::{guid, syntax};
 
 /// A configuration that can run.
 #[derive(Debug)]
@@ -53,14 +54,15 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
             (name.clone(), registration::read(&mut reader, &section).into())
         })
         .collect();
+    let (sidecar, limits) = sidecar::read(&mut reader);
     let config = Config {
         environment: gathered.environment.clone(),
         listen: listen::read(&mut reader),
         azure_ad: azure_ad.into(),
         registrations: others,
         apis: api::read_all(&mut reader),
-        sidecar: sidecar::read(&mut reader),
-        limits: sidecar::limits(&mut reader),
+        sidecar,
+        limits,
         logging: sidecar::logging(&reader),
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| parse::host(host).ok()).collect(),
     };
@@ -103,10 +105,37 @@ impl Reader<'_> {
         self.said(path).or_else(|| self.key(path)?.default)
     }
 
-    fn parsed<T, E>(&self, path: &str, parse: impl Fn(&Key, &str) -> Result<T, E>) -> Option<T> {
+    fn parsed(&self, path: &str) -> Option<Value> {
         let key = self.key(path)?;
-        let said = self.said(path).and_then(|value| parse(key, value.trim()).ok());
-        said.or_else(|| parse(key, key.default?).ok())
+        let good = |text: &str| key.kind.parse(path.rsplit(':').next()?, text.trim()).ok();
+        self.said(path).and_then(good).or_else(|| good(key.default?))
+    }
+
+    /// Fills the field that a row names with what is said under `path`, else with the row's default. What is malformed
+    /// was reported and leaves the field as it is.
+    fn fill<T>(&self, key: &Key, field: fn(&mut T) -> Slot<'_>, path: &str, into: &mut T) {
+        let (name, items) = match key.list {
+            Some(_) => ("", self.items(path)),
+            None => (path.rsplit(':').next().unwrap_or_default(), self.value(path).into_iter().collect()),
+        };
+        for text in items {
+            let text = if key.kind.keeps_blanks() { text } else { text.trim() };
+            if let Ok(value) = key.kind.parse(name, text) {
+                let fits = field(into).fill(value);
+                debug_assert!(fits, "{}: its kind does not fit its field", key.pattern);
+            }
+        }
+    }
+
+    /// Fills what the table says about the sidecar and its limits.
+    pub fn fill_own(&self, sidecar: &mut Sidecar, limits: &mut Limits) {
+        for key in KEYS {
+            match key.field {
+                Field::Named => {}
+                Field::Sidecar(field) => self.fill(key, field, key.pattern, sidecar),
+                Field::Limits(field) => self.fill(key, field, key.pattern, limits),
+            }
+        }
     }
 
     /// A text, as it is.
@@ -114,34 +143,23 @@ impl Reader<'_> {
         self.value(path).map(str::to_owned)
     }
 
-    /// A word whose outer blanks mean nothing, where it is of its type.
+    /// A text in the normal form of its kind, where it is of that kind.
     pub fn word(&self, path: &str) -> Option<String> {
-        self.parsed(path, |key, value| key.kind.check(path, value).map(|()| value.to_owned()))
+        match self.parsed(path)? {
+            Value::Text(text) => Some(text),
+            Value::Choice(_, choice) => Some(choice.to_owned()),
+            _ => None,
+        }
     }
 
     /// A switch.
     pub fn flag(&self, path: &str) -> bool {
-        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(false)
-    }
-
-    /// A switch whose default depends on something else.
-    pub fn flag_or(&self, path: &str, default: bool) -> bool {
-        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(default)
-    }
-
-    /// A GUID in its normal form.
-    pub fn guid(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| guid::parse(value).ok_or(()))
-    }
-
-    /// A tenant in its normal form.
-    pub fn tenant(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| syntax::tenant(value))
+        self.parsed(path) == Some(Value::Flag(true))
     }
 
     /// A URL.
     pub fn url(&self, path: &str) -> Option<Url> {
-        self.parsed(path, |_, value| Url::parse(value))
+        if let Value::Url(url) = self.parsed(path)? { Some(url) } else { None }
     }
 
     /// A file or folder.
@@ -151,20 +169,7 @@ impl Reader<'_> {
 
     /// A duration.
     pub fn duration(&self, path: &str) -> Option<Duration> {
-        self.parsed(path, |key, value| match &key.kind {
-            keys::Kind::Duration(range) => parse::duration(value, range),
-            _ => Err(String::new()),
-        })
-    }
-
-    /// A number or a size.
-    pub fn number(&self, path: &str) -> Option<usize> {
-        let number = self.parsed(path, |key, value| match &key.kind {
-            keys::Kind::Count(range) => parse::count(value, range),
-            keys::Kind::Size(range) => parse::size(value, range),
-            _ => Err(String::new()),
-        });
-        number.and_then(|number| usize::try_from(number).ok())
+        if let Value::Duration(duration) = self.parsed(path)? { Some(duration) } else { None }
     }
 
     /// The items of a list, none of them empty.

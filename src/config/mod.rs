@@ -17,6 +17,7 @@ mod load;
 mod parse;
 mod registration;
 mod sidecar;
+mod slot;
 mod source;
 mod table;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::slot::Field;
 use crate::secret::Secret;
 use crate::url::Url;
 
@@ -63,7 +65,29 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
 }
 
+impl Default for AllowedCallers {
+    fn default() -> Self {
+        Self::Networks(Vec::new())
+    }
+}
+
 impl Config {
+    /// The keys of what has changed in `new` and is taken at the start only: addresses, threads, connections and
+    /// the cache outlive a reload.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let [mut old, mut other] = [self, new].map(|config| (config.sidecar.clone(), config.limits.clone()));
+        let mut changed = Vec::from_iter((self.listen != new.listen).then_some("urls"));
+        for key in table::KEYS.iter().filter(|key| key.restart) {
+            let differs = match key.field {
+                Field::Named => false,
+                Field::Sidecar(field) => field(&mut old.0) != field(&mut other.0),
+                Field::Limits(field) => field(&mut old.1) != field(&mut other.1),
+            };
+            changed.extend(differs.then_some(key.pattern));
+        }
+        changed
+    }
+
     /// The registration that acquires for an API.
     pub fn registration(&self, api: &Api) -> &Arc<Registration> {
         api.acquire.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
@@ -365,7 +389,7 @@ pub struct ManagedIdentity {
 }
 
 /// The section `Sidecar`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct Sidecar {
     /// Who may call beside loopback and the unix socket.
@@ -415,7 +439,7 @@ pub struct Network {
 }
 
 /// `Sidecar:AllowOverrides`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch an endpoint, as configured")]
 pub struct AllowOverrides {
     /// `GetAuthorizationHeader`.
@@ -429,7 +453,7 @@ pub struct AllowOverrides {
 }
 
 /// `Sidecar:PopValidation`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct PopValidation {
     /// `ValidateM` (true): the method.
@@ -455,7 +479,7 @@ pub struct PopValidation {
 }
 
 /// `Sidecar:Limits`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Worker threads.
     pub workers: usize,

@@ -1,0 +1,72 @@
+//! Where the value of a setting goes: a row of the table names a field, and one function fills it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Limits, Sidecar};
+use crate::token::BoundKey;
+use crate::url::Url;
+
+/// What a text means once it is found good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A switch.
+    Flag(bool),
+    /// A count, or bytes.
+    Number(u64),
+    /// A duration.
+    Duration(Duration),
+    /// One of a row's choices: its place and its spelling.
+    Choice(usize, &'static str),
+    /// A URL.
+    Url(Url),
+    /// A public key.
+    Key(BoundKey),
+    /// Several texts.
+    List(Vec<String>),
+    /// All else, in its normal form.
+    Text(String),
+}
+
+/// Whose field a setting fills.
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// Nobody's: it is read by its name, together with others, or it has no effect.
+    Named,
+    /// Of `Sidecar`.
+    Sidecar(fn(&mut Sidecar) -> Slot<'_>),
+    /// Of `Sidecar:Limits`.
+    Limits(fn(&mut Limits) -> Slot<'_>),
+}
+
+/// A field by its type.
+#[derive(Debug, PartialEq)]
+pub enum Slot<'a> {
+    /// A switch, or a choice of two whose second one is `true`.
+    Flag(&'a mut bool),
+    Number(&'a mut usize),
+    Duration(&'a mut Duration),
+    File(&'a mut Option<PathBuf>),
+    Files(&'a mut Vec<PathBuf>),
+    List(&'a mut Vec<String>),
+}
+
+impl Slot<'_> {
+    /// Takes the value, and says whether it is of the field's type: a row whose kind does not fit its field is a
+    /// mistake in the table, which a test finds.
+    pub fn fill(self, value: Value) -> bool {
+        match (self, value) {
+            (Slot::Flag(field), Value::Flag(flag)) => *field = flag,
+            (Slot::Flag(field), Value::Choice(at, _)) => *field = at == 1,
+            // A number beyond the machine's own is as good as its greatest.
+            (Slot::Number(field), Value::Number(number)) => *field = usize::try_from(number).unwrap_or(usize::MAX),
+            (Slot::Duration(field), Value::Duration(duration)) => *field = duration,
+            (Slot::File(field), Value::Text(path)) => *field = Some(path.into()),
+            (Slot::Files(field), Value::Text(path)) => field.push(path.into()),
+            (Slot::List(field), Value::Text(item)) => field.push(item),
+            (Slot::List(field), Value::Choice(_, item)) => field.push(item.to_owned()),
+            _ => return false,
+        }
+        true
+    }
+}
