@@ -58,7 +58,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     let secret = format!("{section}:ClientSecret");
     if let Some(value) = reader.said(&secret).map(str::to_owned) {
         let listed = ["ClientCredentials", "ClientCertificates"].map(|name| format!("{section}:{name}"));
-        if let Some(other) = listed.iter().find(|list| !reader.settings.children(list).is_empty()) {
+        if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
         }
         credentials
@@ -70,7 +70,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
         let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
         credentials.push(CredentialDescription { key: legacy, source });
     }
-    let none = credentials.is_empty() && reader.settings.children(&format!("{section}:ClientCredentials")).is_empty();
+    let none = credentials.is_empty() && reader.children(&format!("{section}:ClientCredentials")).is_empty();
     if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
         let source = CredentialSource::SignedAssertionFilePath { path };
         credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
@@ -102,7 +102,7 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
 
 fn list(reader: &mut Reader<'_>, section: &str, name: &str) -> Vec<CredentialDescription> {
     let list = format!("{section}:{name}");
-    let entries = reader.settings.children(&list);
+    let entries = reader.children(&list);
     entries.iter().filter_map(|index| entry(reader, format!("{list}:{index}"))).collect()
 }
 

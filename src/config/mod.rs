@@ -14,6 +14,7 @@ mod json;
 mod keys;
 mod listen;
 mod load;
+mod options;
 mod parse;
 mod registration;
 mod sidecar;
@@ -28,6 +29,7 @@ mod tests;
 pub use describe::{describe, documentation};
 pub use keys::find as find_key;
 pub use load::{Loaded, Rejected, load};
+pub use options::{ApiOptions, InForce, Override, Ranked};
 pub use source::Invocation;
 
 use std::collections::BTreeMap;
@@ -77,9 +79,9 @@ impl Config {
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let [mut old, mut other] = [self, new].map(|config| (config.sidecar.clone(), config.limits.clone()));
         let mut changed = Vec::from_iter((self.listen != new.listen).then_some("urls"));
-        for key in table::KEYS.iter().filter(|key| key.restart) {
+        for key in table::rows().filter(|key| key.restart) {
             let differs = match key.field {
-                Field::Named => false,
+                Field::Named | Field::Api(_) => false,
                 Field::Sidecar(field) => field(&mut old.0) != field(&mut other.0),
                 Field::Limits(field) => field(&mut old.1) != field(&mut other.1),
             };
@@ -90,7 +92,7 @@ impl Config {
 
     /// The registration that acquires for an API.
     pub fn registration(&self, api: &Api) -> &Arc<Registration> {
-        api.acquire.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
+        api.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
     }
 
     /// Whether the environment is `Development`, which opens the OpenAPI document and every caller's door.
@@ -324,61 +326,10 @@ pub struct VaultCertificate {
 pub struct Api {
     /// As written.
     pub name: String,
-    /// Needed by `/DownstreamApi*` only.
-    pub base_url: Option<Url>,
-    /// Origins that an override of `BaseUrl` may name beside the configured one.
-    pub allowed_base_urls: Vec<Url>,
-    /// May hold a query. Empty: none.
-    pub relative_path: String,
-    /// Upper case. `None`: not configured, which is not the same as `GET`.
-    pub http_method: Option<String>,
-    /// Empty: none configured.
-    pub scopes: Vec<String>,
-    /// Whether the token is the application's own.
-    pub request_app_token: bool,
-    /// `application/json` by default; empty sends none.
-    pub accept: String,
-    /// For a body that came without a `Content-Type`.
-    pub content_type: Option<String>,
-    /// `ExtraHeaderParameters`, names as written; reserved names were refused.
-    pub extra_headers: BTreeMap<String, String>,
-    /// `ExtraQueryParameters`.
-    pub extra_query: BTreeMap<String, String>,
-    /// `AcquireTokenOptions`.
-    pub acquire: AcquireOptions,
-}
-
-/// `AcquireTokenOptions` of an API.
-#[derive(Clone, Debug, Default)]
-pub struct AcquireOptions {
-    /// Overrides the registration's tenant.
-    pub tenant: Option<String>,
     /// The section whose registration acquires; lower case; `None` is `AzureAd`.
     pub registration: Option<String>,
-    /// `AuthenticationScheme`: whether tokens are bound to a key (`PoP`).
-    pub pop: bool,
-    /// A GUID.
-    pub correlation_id: Option<String>,
-    /// JSON text of a claims request.
-    pub claims: Option<String>,
-    /// Skips the cached token.
-    pub force_refresh: bool,
-    /// `fmi_path` of app token requests.
-    pub fmi_path: Option<String>,
-    /// The key that a token is bound to, in any accepted form.
-    pub pop_public_key: Option<String>,
-    /// `PopClaims` or `PopClaim`: JSON text of an object.
-    pub pop_claims: Option<String>,
-    /// The long-running session.
-    pub session_key: Option<String>,
-    /// Present: a managed identity's token.
-    pub managed_identity: Option<ManagedIdentity>,
-    /// `UserFlow`: the B2C policy of token requests.
-    pub user_flow: Option<String>,
-    /// Added to the token endpoint's URL.
-    pub extra_query: BTreeMap<String, String>,
-    /// `ExtraHeadersParameters`: headers of token requests.
-    pub extra_headers: BTreeMap<String, String>,
+    /// What holds where a request says nothing else.
+    pub options: ApiOptions,
 }
 
 /// Which managed identity.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::load::Reader;
 use super::source::Settings;
-use super::{Registration, credential};
+use super::{Registration, credential, keys};
 use crate::text::quote;
 use crate::url::Url;
 use crate::{guid, percent, syntax};
@@ -28,6 +28,7 @@ pub fn named(settings: &Settings) -> Vec<String> {
 pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
     let said = |name: &str| {
         let key = format!("DownstreamApis:{api}:AcquireTokenOptions:{name}");
+        keys::row(&key, &[])?;
         let value = settings.value(&key)?.trim().to_owned();
         (!value.is_empty()).then_some((key, value))
     };

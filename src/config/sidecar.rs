@@ -41,10 +41,10 @@ fn judge(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
         );
     }
     // Blank, as from an unset variable, these would protect nothing and look as if they did.
-    if reader.settings.value("Sidecar:CallerTokenFile").is_some() && sidecar.caller_token_file.is_none() {
+    if reader.origin("Sidecar:CallerTokenFile").is_some() && sidecar.caller_token_file.is_none() {
         reader.problem("Sidecar:CallerTokenFile", "is blank: expected a file, or no such setting");
     }
-    if reader.settings.has_section("Sidecar:AllowedTenants") && reader.items("Sidecar:AllowedTenants").is_empty() {
+    if reader.has_section("Sidecar:AllowedTenants") && reader.items("Sidecar:AllowedTenants").is_empty() {
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     let bodies =
@@ -59,7 +59,7 @@ fn judge(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
 
 fn allowed_callers(reader: &Reader<'_>) -> AllowedCallers {
     let items = reader.items("Sidecar:AllowedCallers");
-    let said = reader.settings.has_section("Sidecar:AllowedCallers");
+    let said = reader.has_section("Sidecar:AllowedCallers");
     if items.contains(&"*") || (!said && reader.is_development()) {
         return AllowedCallers::Any;
     }
@@ -114,7 +114,7 @@ pub fn logging(reader: &Reader<'_>) -> Logging {
     let level = |key: &str| reader.said(key).and_then(|text| parse::level(text.trim()).ok());
     let mut categories = Vec::new();
     for section in ["Logging:LogLevel", "Logging:Console:LogLevel"] {
-        for name in reader.settings.children(section) {
+        for name in reader.children(section) {
             if let Some(level) = level(&format!("{section}:{name}")) {
                 categories.push((name, level));
             }

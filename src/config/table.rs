@@ -1,7 +1,9 @@
 //! The one table of settings: name, type, default, whether it is secret, and what it is for. Type checks,
-//! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it.
+//! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it. The rows
+//! of an API, which requests may override, are in [`options`].
 
 use super::keys::{Key, Kind, Split, key};
+use super::options;
 use super::slot::Slot;
 
 #[rustfmt::skip]
@@ -22,9 +24,13 @@ const ENTRIES: Kind = Kind::Count(1..=10_000_000);
 /// Up to 2 GiB.
 const BODY: Kind = Kind::Size(0..=1 << 31);
 
-/// The table.
+/// Every row, in the order of the documentation.
+pub fn rows() -> impl Iterator<Item = &'static Key> {
+    HOST.iter().chain(options::ROWS).chain(OWN)
+}
+
 #[rustfmt::skip] // A row is a line.
-pub const KEYS: &[Key] = &[
+const HOST: &[Key] = &[
     key("urls", Kind::Text, "Where to listen: `http://host:port` or `unix:/path`. Also `ASPNETCORE_URLS` and `--urls`.").list(Split::Semicolon).or("http://127.0.0.1:5000"),
     key("http_ports", Kind::Count(1..=65_535), "Ports to listen on at every address, where no URLs are given. Also `ASPNETCORE_HTTP_PORTS`.").list(Split::Semicolon),
     key("https_ports", Kind::Unused, "Refused: the sidecar speaks plain HTTP to its own machine.").list(Split::Semicolon),
@@ -109,35 +115,10 @@ pub const KEYS: &[Key] = &[
     key("AzureAd:EnablePiiLogging", Kind::Unused, "Personal data is never logged."),
     key("AzureAd:LogLevel", Kind::Unused, "`Logging:LogLevel` decides."),
     key("AzureAd:SaveToken", Kind::Unused, "No effect."),
+];
 
-    key("DownstreamApis:*:BaseUrl", Kind::BaseUrl, "Needed by `/DownstreamApi*` only."),
-    key("DownstreamApis:*:AllowedBaseUrls", Kind::Url, "Further URLs whose origins an override of `BaseUrl` may name.").list(Split::Either),
-    key("DownstreamApis:*:RelativePath", Kind::RelativePath, "Appended to `BaseUrl`; may hold a query."),
-    key("DownstreamApis:*:HttpMethod", Kind::Method, "The method of the call where the caller's does not decide."),
-    key("DownstreamApis:*:Scopes", Kind::Scope, "What the token is for.").list(Split::Space),
-    key("DownstreamApis:*:RequestAppToken", Kind::Bool, "Whether the token is the application's own.").or("false"),
-    key("DownstreamApis:*:AcceptHeader", Kind::HeaderValue, "`Accept` of the call; empty sends none.").or("application/json"),
-    key("DownstreamApis:*:ContentType", Kind::MediaType, "For a body that came without a `Content-Type`."),
-    key("DownstreamApis:*:ProtocolScheme", Kind::Choice(&["Bearer", "PoP", "MTLS", "MTLS_POP"]), "`PoP` asks for signed HTTP requests; mutual TLS is not supported.").or("Bearer"),
-    key("DownstreamApis:*:ExtraHeaderParameters:*", Kind::Header, "Headers added to the call.").secret(),
-    key("DownstreamApis:*:ExtraQueryParameters:*", Kind::Text, "Query parameters added to the call.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:Tenant", Kind::Tenant, "Instead of the registration's tenant."),
-    key("DownstreamApis:*:AcquireTokenOptions:AuthenticationOptionsName", Kind::Text, "The section whose registration acquires, instead of `AzureAd`."),
-    key("DownstreamApis:*:AcquireTokenOptions:AuthenticationScheme", Kind::Text, "`Bearer` or `PoP`; else another spelling of `AuthenticationOptionsName`."),
-    key("DownstreamApis:*:AcquireTokenOptions:CorrelationId", Kind::Guid, "Sent as `client-request-id`."),
-    key("DownstreamApis:*:AcquireTokenOptions:Claims", Kind::Json, "A claims request; skips the cache."),
-    key("DownstreamApis:*:AcquireTokenOptions:ForceRefresh", Kind::Bool, "Skips the cache.").or("false"),
-    key("DownstreamApis:*:AcquireTokenOptions:FmiPath", Kind::Plain, "`fmi_path` of app token requests."),
-    key("DownstreamApis:*:AcquireTokenOptions:PopPublicKey", Kind::PublicKey, "The caller's key that tokens are bound to; a private one by mistake is not shown either.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:PopClaims", Kind::Json, "Claims added to signed HTTP requests."),
-    key("DownstreamApis:*:AcquireTokenOptions:PopClaim", Kind::Json, "Another spelling of `PopClaims`."),
-    key("DownstreamApis:*:AcquireTokenOptions:LongRunningWebApiSessionKey", Kind::Plain, "The long-running session.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId", Kind::Guid, "The section's presence asks for a managed identity's token; without this key the system-assigned one's."),
-    key("DownstreamApis:*:AcquireTokenOptions:UserFlow", Kind::Token, "B2C: the policy of token requests, instead of `SignUpSignInPolicyId`. Needs a registration with `Domain`."),
-    key("DownstreamApis:*:AcquireTokenOptions:ExtraQueryParameters:*", Kind::TokenParameter, "Added to the token endpoint's URL; not the fields of the token request (`client_id`, `scope` and the like).").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:ExtraHeadersParameters:*", Kind::Header, "Headers added to token requests.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:ExtraParameters:*", Kind::Unused, "Read by extensions of the original only."),
-
+#[rustfmt::skip]
+const OWN: &[Key] = &[
     key("Sidecar:AllowedCallers", Kind::Network, "Networks (`10.0.0.0/8`, without bits beyond the prefix) whose callers are served beside loopback and the unix socket; `*` = any, the default in Development.").list(Split::Semicolon),
     key("Sidecar:CallerTokenFile", Kind::Text, "`X-Sidecar-Token` must equal this file's content. A file that is missing, empty or unreadable admits nobody; a blank setting stops the start.").sidecar(|sidecar| Slot::File(&mut sidecar.caller_token_file)),
     key("Sidecar:AllowOverrides:GetAuthorizationHeader", Kind::Bool, "Whether `/AuthorizationHeader` takes overrides and agent parameters.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_overrides.authorization_header)),
