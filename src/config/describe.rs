@@ -76,7 +76,7 @@ pub fn documentation() -> String {
 }
 
 const INTRODUCTION: &str = "\
-<!-- Made by scripts/gen-docs.sh from src/config/table.rs. -->
+<!-- Made by scripts/gen-docs.sh from src/config/table.rs and src/config/options.rs. -->
 # Configuration
 
 Later sources win: defaults; `DOTNET_*` and `ASPNETCORE_*` variables of the host; `appsettings.json` (or the file of

@@ -342,32 +342,20 @@ pub struct ManagedIdentity {
 /// The section `Sidecar`.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct Sidecar {
-    /// Who may call beside loopback and the unix socket.
     pub allowed_callers: AllowedCallers,
-    /// `CallerTokenFile`.
     pub caller_token_file: Option<PathBuf>,
-    /// Which endpoints take overrides.
     pub allow_overrides: AllowOverrides,
-    /// Acquisition without `Authorization` header on the authenticated endpoints.
     pub allow_app_token_without_user: bool,
-    /// `http://` upstreams beyond loopback.
     pub allow_insecure_upstream: bool,
-    /// Redirects of downstream answers.
     pub allow_outbound_redirects: bool,
-    /// `DownstreamHeaderValues=Array`.
     pub header_values_as_arrays: bool,
-    /// `TokenErrorStatus=Semantic`.
     pub semantic_token_errors: bool,
-    /// `/metrics`.
     pub metrics: bool,
-    /// `TrustedCertificates`, else `SSL_CERT_FILE` and `SSL_CERT_DIR`: PEM files and folders of them. Empty: the built-in roots.
     pub trusted_certificates: Vec<PathBuf>,
-    /// Tenants that a multi-tenant authority accepts. Empty: every one.
     pub allowed_tenants: Vec<String>,
-    /// `SignedHttpRequests:KeyFile`.
     pub signed_http_request_key: Option<PathBuf>,
-    /// `PopValidation`.
     pub pop_validation: PopValidation,
 }
 
@@ -392,89 +380,56 @@ pub struct Network {
 /// `Sidecar:AllowOverrides`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch an endpoint, as configured")]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct AllowOverrides {
-    /// `GetAuthorizationHeader`.
     pub authorization_header: bool,
-    /// `GetAuthorizationHeaderUnauthenticated`.
     pub authorization_header_unauthenticated: bool,
-    /// `CallDownstreamApi`.
     pub downstream_api: bool,
-    /// `CallDownstreamApiUnauthenticated`.
     pub downstream_api_unauthenticated: bool,
 }
 
 /// `Sidecar:PopValidation`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct PopValidation {
-    /// `ValidateM` (true): the method.
     pub method: bool,
-    /// `ValidateU` (true): the host.
     pub host: bool,
-    /// `ValidateP` (true): the path.
     pub path: bool,
-    /// `ValidateQ` (false): the query.
     pub query: bool,
-    /// `AcceptUnsignedQueryParameters` (true).
     pub accept_unsigned_query: bool,
-    /// `ValidatePresentClaims` (false).
     pub present_claims: bool,
-    /// `ClaimsToValidateWhenPresent` (`m`, `p`).
     pub claims_when_present: Vec<String>,
-    /// `SignedHttpRequestLifetime` (5 minutes).
     pub lifetime: Duration,
-    /// `RejectReplays` (false).
     pub reject_replays: bool,
-    /// `RejectBoundAsBearer` (false).
     pub reject_bound_as_bearer: bool,
 }
 
 /// `Sidecar:Limits`.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct Limits {
-    /// Worker threads.
     pub workers: usize,
-    /// Upstream calls under way at once.
     pub upstream_calls: usize,
-    /// How long a request may wait for turns and memory, all together.
     pub queue_timeout: Duration,
-    /// Bytes of all bodies held at once.
     pub body_memory: usize,
-    /// Open connections.
     pub connections: usize,
-    /// Bytes of a request head.
     pub request_head_bytes: usize,
-    /// Header fields of a request.
     pub request_headers: usize,
-    /// For a whole head, from its first byte.
     pub head_timeout: Duration,
-    /// Without progress of a body.
     pub body_timeout: Duration,
-    /// Without progress of an answer.
     pub write_timeout: Duration,
-    /// Between requests.
     pub idle_timeout: Duration,
-    /// Bytes of a request body.
     pub request_body_bytes: usize,
-    /// Bytes of an inbound token.
     pub token_bytes: usize,
-    /// Of an upstream connection.
     pub connect_timeout: Duration,
-    /// Of a token request.
     pub token_request_timeout: Duration,
-    /// Of a downstream call.
     pub downstream_timeout: Duration,
-    /// Bytes of a downstream answer's body.
     pub downstream_body_bytes: usize,
-    /// Cached tokens.
     pub token_cache_entries: usize,
-    /// Bytes of cached tokens.
     pub token_cache_bytes: usize,
-    /// Remembered validations.
     pub validated_tokens: usize,
-    /// Long-running sessions.
     pub sessions: usize,
-    /// For requests in flight at the end.
     pub shutdown_timeout: Duration,
 }
 

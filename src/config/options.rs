@@ -101,52 +101,31 @@ pub struct ApiOptions {
 /// The options that hold for one request. It borrows from configuration and request, and copies a map only where both
 /// have entries.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "what each is, the field of the same name in `ApiOptions` says")]
 pub struct InForce<'a> {
-    /// Empty: neither configured nor asked for.
     pub scopes: &'a [String],
-    /// Whether the token is the application's own.
     pub request_app_token: bool,
-    /// Needed by `/DownstreamApi*` only.
     pub base_url: Option<&'a Url>,
-    /// Origins that an override of `BaseUrl` may name beside the configured one.
-    pub allowed_base_urls: &'a [Url],
-    /// May hold a query. Empty: none.
     pub relative_path: &'a str,
-    /// Upper case.
     pub http_method: Ranked<'a>,
-    /// Empty sends none.
     pub accept: &'a str,
-    /// Of the body of the downstream request.
     pub content_type: Ranked<'a>,
-    /// Headers of the downstream request, names in lower case; reserved ones were refused.
     pub extra_headers: Cow<'a, BTreeMap<String, String>>,
-    /// Query parameters of the downstream request.
     pub extra_query: Cow<'a, BTreeMap<String, String>>,
-    /// Instead of the registration's.
     pub tenant: Option<&'a str>,
-    /// Whether the token is bound to a key: `AuthenticationScheme=PoP` or a public key.
+    /// Whether the token is bound to a key: by `AuthenticationScheme` or by naming one.
     pub pop: bool,
-    /// A GUID, lower case.
     pub correlation_id: Option<&'a str>,
-    /// JSON text of a claims request.
     pub claims: Option<&'a str>,
-    /// Skips the cached token.
     pub force_refresh: bool,
-    /// `fmi_path` of app token requests.
     pub fmi_path: Option<&'a str>,
-    /// The caller's key. `None` with `pop`: the sidecar's.
+    /// The key that the request or the configuration names. `None` with `pop`: the sidecar's.
     pub pop_public_key: Option<&'a BoundKey>,
-    /// Members of a signed request: JSON text of an object.
     pub pop_claims: Option<&'a str>,
-    /// The long-running session.
     pub session_key: Option<&'a str>,
-    /// Present: a managed identity's token.
     pub managed_identity: Option<&'a ManagedIdentity>,
-    /// The B2C policy of token requests.
     pub user_flow: Option<&'a str>,
-    /// Added to the token endpoint's URL.
     pub token_query: Cow<'a, BTreeMap<String, String>>,
-    /// Headers of token requests, names in lower case.
     pub token_headers: Cow<'a, BTreeMap<String, String>>,
 }
 
@@ -162,42 +141,19 @@ pub struct Ranked<'a> {
 impl ApiOptions {
     /// These options, and where they say nothing the configured ones.
     pub fn over<'a>(&'a self, configured: &'a Self) -> InForce<'a> {
-        // Named one by one, so that a new option cannot be forgotten here.
+        // Named one by one, so that a new option cannot be forgotten here. Which other base URLs there are is for the
+        // configuration alone.
+        #[rustfmt::skip]
         let Self {
-            scopes,
-            request_app_token,
-            base_url,
-            allowed_base_urls,
-            relative_path,
-            http_method,
-            accept,
-            content_type,
-            extra_headers,
-            extra_query,
-            tenant,
-            pop,
-            correlation_id,
-            claims,
-            force_refresh,
-            fmi_path,
-            pop_public_key,
-            pop_claims,
-            session_key,
-            managed_identity,
-            user_flow,
-            token_query,
-            token_headers,
+            scopes, request_app_token, base_url, allowed_base_urls: _, relative_path, http_method, accept, content_type,
+            extra_headers, extra_query, tenant, pop, correlation_id, claims, force_refresh, fmi_path, pop_public_key,
+            pop_claims, session_key, managed_identity, user_flow, token_query, token_headers,
         } = self;
         let pop_public_key = pop_public_key.as_ref().or(configured.pop_public_key.as_ref());
         InForce {
             scopes: if scopes.is_empty() { &configured.scopes } else { scopes },
             request_app_token: request_app_token.or(configured.request_app_token).unwrap_or(false),
             base_url: base_url.as_ref().or(configured.base_url.as_ref()),
-            allowed_base_urls: if allowed_base_urls.is_empty() {
-                &configured.allowed_base_urls
-            } else {
-                allowed_base_urls
-            },
             relative_path: relative_path.as_deref().or(configured.relative_path.as_deref()).unwrap_or_default(),
             http_method: Ranked { asked: http_method.as_deref(), configured: configured.http_method.as_deref() },
             accept: accept.as_deref().or(configured.accept.as_deref()).unwrap_or_default(),
@@ -304,20 +260,14 @@ impl Override {
         matches!(self.0.place, Place::Everywhere)
     }
 
-    /// Whether this is the same option as the other, perhaps in another spelling.
-    pub fn is(self, other: Self) -> bool {
+    /// Whether it makes an earlier one count no more: each scope counts, of all else the last.
+    pub fn replaces(self, parameter: &str, earlier: Self, earlier_parameter: &str) -> bool {
         let id = |option: Self| option.0.alias.unwrap_or(option.0.pattern);
-        id(self) == id(other)
-    }
-
-    /// Whether each value counts, and not the last one alone.
-    pub const fn collects(self) -> bool {
-        self.0.list.is_some()
-    }
-
-    /// Whether parameters of it differ in more than the case of their letters.
-    pub const fn minds_case(self) -> bool {
-        !matches!(self.0.kind, Kind::Header)
+        let same = match self.0.kind {
+            Kind::Header => parameter.eq_ignore_ascii_case(earlier_parameter),
+            _ => parameter == earlier_parameter,
+        };
+        same && id(self) == id(earlier) && self.0.list.is_none()
     }
 
     /// Puts a value in, or says what was expected instead.

@@ -48,7 +48,8 @@ impl Overrides {
                 let (option, parameter) = find(name)?;
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
                 if !new.value.is_empty() {
-                    given.retain(|earlier| !new.replaces(earlier));
+                    // A value that does not count may be ever so malformed.
+                    given.retain(|old| !option.replaces(&new.parameter, old.option, &old.parameter));
                     given.push(new);
                 }
             } else if let Some(slot) = agent.slot(&key) {
@@ -79,18 +80,6 @@ struct Given<'a> {
     /// What stands where the key says `<Name>`.
     parameter: String,
     value: Cow<'a, str>,
-}
-
-impl Given<'_> {
-    /// Whether an earlier one counts no more, be it ever so malformed: each scope counts, of all else the last.
-    fn replaces(&self, earlier: &Self) -> bool {
-        let same = if self.option.minds_case() {
-            self.parameter == earlier.parameter
-        } else {
-            self.parameter.eq_ignore_ascii_case(&earlier.parameter)
-        };
-        same && self.option.is(earlier.option) && !self.option.collects()
-    }
 }
 
 /// The key of that spelling, and what stands where it says `<Name>`.
