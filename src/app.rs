@@ -127,7 +127,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     let (shared, old) = (routes.shared(), routes.service());
     let same_keys = jwks::Settings::of(&config) == jwks::Settings::of(&old.config);
     let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock)? };
-    let fixed = needs_restart(&old.config, &config);
+    let fixed = old.config.needs_restart(&config);
     let service = Service::replacing(&old, config, keys).map_err(|error| error.to_string())?;
     if let Some(problem) = service.unusable_credentials(shared.clock.unix()).next() {
         return Err(problem);
@@ -138,34 +138,6 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     routes.replace(service);
     shared.acquirer.forget_refusals();
     Ok(())
-}
-
-/// What has changed of that which is built once: addresses, threads, connections and the cache outlive a reload.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (own, other) = (&old.limits, &new.limits);
-    let changed = [
-        ("urls", old.listen != new.listen),
-        ("Sidecar:TrustedCertificates", old.sidecar.trusted_certificates != new.sidecar.trusted_certificates),
-        ("Sidecar:Limits:Workers", own.workers != other.workers),
-        ("Sidecar:Limits:UpstreamCalls", own.upstream_calls != other.upstream_calls),
-        ("Sidecar:Limits:QueueTimeout", own.queue_timeout != other.queue_timeout),
-        ("Sidecar:Limits:BodyMemory", own.body_memory != other.body_memory),
-        ("Sidecar:Limits:Connections", own.connections != other.connections),
-        ("Sidecar:Limits:RequestHeadBytes", own.request_head_bytes != other.request_head_bytes),
-        ("Sidecar:Limits:RequestHeaders", own.request_headers != other.request_headers),
-        ("Sidecar:Limits:HeadTimeout", own.head_timeout != other.head_timeout),
-        ("Sidecar:Limits:BodyTimeout", own.body_timeout != other.body_timeout),
-        ("Sidecar:Limits:WriteTimeout", own.write_timeout != other.write_timeout),
-        ("Sidecar:Limits:IdleTimeout", own.idle_timeout != other.idle_timeout),
-        ("Sidecar:Limits:RequestBodyBytes", own.request_body_bytes != other.request_body_bytes),
-        ("Sidecar:Limits:ShutdownTimeout", own.shutdown_timeout != other.shutdown_timeout),
-        ("Sidecar:Limits:ConnectTimeout", own.connect_timeout != other.connect_timeout),
-        ("Sidecar:Limits:TokenRequestTimeout", own.token_request_timeout != other.token_request_timeout),
-        ("Sidecar:Limits:TokenCacheEntries", own.token_cache_entries != other.token_cache_entries),
-        ("Sidecar:Limits:TokenCacheBytes", own.token_cache_bytes != other.token_cache_bytes),
-        ("Sidecar:Limits:Sessions", own.sessions != other.sessions),
-    ];
-    changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
 }
 
 fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Result<Arc<Keys>, String> {

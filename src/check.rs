@@ -13,7 +13,7 @@ use crate::options::{Effective, Flow, Inbound, Invalid, Overrides};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, Subject, Wanted};
+use crate::token::{Acquirer, Wanted};
 use crate::value::bound_key::BoundKey;
 use crate::value::guid;
 
@@ -104,14 +104,20 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
 /// Whether a request that says nothing of its own can be served, as far as the options tell.
 fn without_overrides(api: &Api) -> Result<(), Invalid> {
     let none = Overrides::default();
-    let effective = match Effective::merge(api, &none) {
+    match Effective::merge(api, &none) {
         // Callers may be meant to name them.
-        Err(Invalid::NoScopes { .. }) => return Ok(()),
-        effective => effective?,
-    };
-    // Whose token it is depends on the endpoint; the application's own is asked for wherever the configuration says so.
-    let inbound = if api.request_app_token { Inbound::None } else { Inbound::User };
-    Flow::select(&effective, true, inbound).scopes(&effective).map(drop)
+        Err(Invalid::NoScopes { .. }) => Ok(()),
+        effective => {
+            let effective = effective?;
+            flow(&effective).scopes(&effective).map(drop)
+        }
+    }
+}
+
+/// Whose token it is depends on the endpoint; the application's own is asked for wherever the configuration says so.
+fn flow<'a>(effective: &Effective<'a>) -> Flow<'a, ()> {
+    let inbound = if effective.options.request_app_token { Inbound::None } else { Inbound::User(()) };
+    Flow::select(effective, true, inbound)
 }
 
 /// What tokens are acquired with.
@@ -147,48 +153,23 @@ fn online(bench: &Bench<'_>, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock
 
 /// Unix seconds at which the token expires; nothing for an API whose token is a user's.
 fn token(bench: &Bench<'_>, api: &Api) -> Option<Result<u64, String>> {
-    let overrides = Overrides::default();
-    let effective = match Effective::merge(api, &overrides) {
-        Ok(effective) => effective,
-        Err(invalid) => return Some(Err(invalid.to_string())),
-    };
-    let flow = Flow::select(&effective, true, if api.request_app_token { Inbound::None } else { Inbound::User });
-    let subject = match flow {
-        Flow::ClientCredentials => Subject::Application,
-        Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity.client_id.as_deref()),
-        _ => return None,
-    };
-    let scopes = match flow.scopes(&effective) {
-        Ok(scopes) => scopes,
-        Err(invalid) => return Some(Err(invalid.to_string())),
-    };
-    let configured_key;
-    let bound_key = match effective.pop_public_key.map(BoundKey::parse) {
-        Some(Ok(key)) => {
-            configured_key = key;
-            Some(&configured_key)
-        }
-        Some(Err(expected)) => return Some(Err(format!("PopPublicKey: expected {expected}"))),
-        None => bench.own_key.filter(|_| effective.pop),
-    };
+    let none = Overrides::default();
+    match Effective::merge(api, &none) {
+        Ok(effective) if flow(&effective).is_app_token() => Some(app_token(bench, api, &effective)),
+        Ok(_) => None,
+        Err(invalid) => Some(Err(invalid.to_string())),
+    }
+}
+
+fn app_token(bench: &Bench<'_>, api: &Api, effective: &Effective<'_>) -> Result<u64, String> {
+    let subject = Flow::select(effective, true, Inbound::None).with_session(|_| Err("a session is a user's"))?;
+    let scopes = subject.scopes(effective).map_err(|invalid| invalid.to_string())?;
     let registration = bench.config.registration(api);
     let credentials = Credentials::new(&registration.credentials);
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();
-    let wanted = Wanted {
-        client: &client,
-        subject,
-        tenant: effective.tenant,
-        scopes: &scopes,
-        claims: effective.claims,
-        force_refresh: false,
-        correlation_id: correlation_id.as_str(),
-        bound_key,
-        fmi_path: effective.fmi_path,
-        user_flow: effective.user_flow,
-        extra_query: &effective.token_query,
-        extra_headers: effective.token_headers,
-    };
+    let options = &effective.options;
+    let wanted = Wanted::new(&client, subject, &scopes, correlation_id.as_str(), bench.own_key, options);
     let token = bench.acquirer.acquire_in_place(&wanted);
-    Some(token.map(|token| token.expires_at).map_err(|error| error.to_string()))
+    token.map(|token| token.expires_at).map_err(|error| error.to_string())
 }

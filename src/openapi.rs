@@ -1,10 +1,33 @@
 //! The description of the endpoints for tools.
 
+use serde_json::json;
+
+use crate::config::Override;
+
 const DOCUMENT: &str = include_str!("openapi.json");
 
-/// The OpenAPI 3.0 document, as JSON.
+/// The OpenAPI 3.0 document, as JSON. What a request may override is described by the table of options.
 pub fn document() -> String {
-    DOCUMENT.replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+    let (mut described, mut named) = (Vec::new(), Vec::new());
+    for option in Override::all() {
+        let name = option.name().replace("<Name>", "Name");
+        let (schema, example) = option.schema();
+        let parameter = json!({
+            "name": format!("optionsOverride.{name}"),
+            "in": "query",
+            "required": false,
+            "description": option.row().help.replace('`', ""),
+            "schema": schema,
+            "example": example,
+            "allowEmptyValue": true,
+        });
+        described.push(format!("\"{name}\": {parameter}"));
+        named.push(json!({ "$ref": format!("#/components/parameters/{name}") }).to_string());
+    }
+    DOCUMENT
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("\"@OVERRIDES@\": {}", &described.join(",\n   "))
+        .replace("{\n     \"$ref\": \"@OVERRIDES@\"\n    }", &named.join(",\n    "))
 }
 
 #[cfg(test)]
@@ -28,13 +51,17 @@ mod tests {
 
     #[test]
     fn every_override_is_described() {
-        let parameters = parsed()["components"]["parameters"].clone();
-        let names: Vec<&str> =
-            parameters.as_object().unwrap().values().map(|parameter| parameter["name"].as_str().unwrap()).collect();
-        for key in crate::options::query::known_keys() {
-            let name = format!("optionsOverride.{}", key.replace("<Name>", "Name"));
-            let alias = key.starts_with("ExtraHeaderParameters") || key.ends_with("PopClaim");
-            assert!(alias || names.contains(&name.as_str()), "{name}");
+        let document = parsed();
+        let parameters = &document["components"]["parameters"];
+        for option in Override::all() {
+            let name = option.name().replace("<Name>", "Name");
+            assert_eq!(parameters[&name]["name"], format!("optionsOverride.{name}"));
+            let reference = json!({ "$ref": format!("#/components/parameters/{name}") });
+            for (path, item) in
+                document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.ends_with("/{serviceName}"))
+            {
+                assert!(item["parameters"].as_array().unwrap().contains(&reference), "{path}: {name}");
+            }
         }
     }
 }

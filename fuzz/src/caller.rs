@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_sidecar::config::Api;
+use entra_sidecar::config::{Api, ApiOptions};
 use entra_sidecar::options::{Effective, Overrides, Target};
 use entra_sidecar::value::bound_key::BoundKey;
 use entra_sidecar::value::header::{is_reserved, is_token, is_value};
@@ -12,28 +12,29 @@ use entra_sidecar::value::url::Url;
 pub fn overrides(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     let Ok(overrides) = Overrides::parse(Some(query)) else { return };
-    for (name, value) in &overrides.extra_headers {
+    let said = &overrides.options;
+    for (name, value) in &said.extra_headers {
         assert!(is_token(name) && !is_reserved(name) && is_value(value), "{name:?} {value:?}");
     }
-    assert!([&overrides.accept, &overrides.content_type].into_iter().flatten().all(|value| is_value(value)));
-    for text in [&overrides.tenant, &overrides.fmi_path, &overrides.session_key].into_iter().flatten() {
+    assert!([&said.accept, &said.content_type].into_iter().flatten().all(|value| is_value(value)));
+    for text in [&said.tenant, &said.fmi_path, &said.session_key].into_iter().flatten() {
         assert!(!text.chars().any(char::is_control), "{text:?}");
     }
-    assert!(!overrides.http_method.as_deref().is_some_and(|method| matches!(method, "CONNECT" | "TRACE")));
+    assert!(!said.http_method.as_deref().is_some_and(|method| matches!(method, "CONNECT" | "TRACE")));
 
     let url = |text: &str| Url::parse(text).unwrap();
-    let api = Api {
-        name: "api".into(),
+    let options = ApiOptions {
         base_url: Some(url("https://api.example/v1")),
         allowed_base_urls: vec![url("https://other.example/")],
         scopes: vec!["https://api.example/.default".into()],
-        ..Api::default()
+        ..ApiOptions::default()
     };
+    let api = Api { name: "api".into(), options, ..Api::default() };
     let Ok(options) = Effective::merge(&api, &overrides) else { return };
     let Ok(target) = Target::new(&options) else { return };
     assert!(["https://api.example", "https://other.example"].contains(&target.origin().to_string().as_str()));
     let path = &target.url().path;
-    let base = overrides.base_url.as_ref().map_or("/v1", |base| base.base_path());
+    let base = said.base_url.as_ref().map_or("/v1", |base| base.base_path());
     assert!(path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')), "{path}");
     let decoded = path.to_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
     assert!(!decoded.split(['/', '\\']).any(|segment| segment == ".." || segment == "."), "{path}");

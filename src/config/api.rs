@@ -3,63 +3,25 @@
 use std::sync::Arc;
 
 use super::load::Reader;
-use super::{AcquireOptions, Api, Config, ManagedIdentity, Problem, registration};
+use super::{Api, Config, Problem, registration};
 use crate::value::syntax;
-use crate::value::url::Url;
 
 /// Every configured API, in the order of the names.
 pub fn read_all(reader: &mut Reader<'_>) -> Vec<Arc<Api>> {
-    reader.settings.children("DownstreamApis").into_iter().map(|name| Arc::new(read(reader, name))).collect()
+    reader.children("DownstreamApis").into_iter().map(|name| Arc::new(read(reader, name))).collect()
 }
 
 fn read(reader: &mut Reader<'_>, name: String) -> Api {
     let section = format!("DownstreamApis:{name}");
-    let at = |key: &str| format!("{section}:{key}");
-    let acquire = acquire(reader, &section, &name);
-    // Empty is a value here: it sends no `Accept`.
-    let accept = match reader.settings.value(&at("AcceptHeader")) {
-        Some("") => String::new(),
-        _ => reader.word(&at("AcceptHeader")).unwrap_or_default(),
-    };
-    Api {
-        base_url: reader.url(&at("BaseUrl")),
-        allowed_base_urls: reader.items(&at("AllowedBaseUrls")).iter().filter_map(|url| Url::parse(url).ok()).collect(),
-        relative_path: reader.word(&at("RelativePath")).unwrap_or_default(),
-        http_method: reader.word(&at("HttpMethod")).and_then(|method| syntax::method(&method).ok()),
-        scopes: reader.items(&at("Scopes")).into_iter().map(str::to_owned).collect(),
-        request_app_token: reader.flag(&at("RequestAppToken")),
-        accept,
-        content_type: reader.word(&at("ContentType")),
-        extra_headers: reader.headers(&at("ExtraHeaderParameters")),
-        extra_query: reader.map(&at("ExtraQueryParameters")),
-        acquire,
-        name,
+    let mut options = reader.options(&name);
+    if asks_for_pop(reader, &section) {
+        options.pop = Some(true);
     }
-}
-
-fn acquire(reader: &mut Reader<'_>, section: &str, name: &str) -> AcquireOptions {
-    let at = |key: &str| format!("{section}:AcquireTokenOptions:{key}");
-    let managed = at("ManagedIdentity");
-    let managed_identity = reader
-        .settings
-        .has_section(&managed)
-        .then(|| ManagedIdentity { client_id: reader.guid(&format!("{managed}:UserAssignedClientId")) });
-    AcquireOptions {
-        tenant: reader.tenant(&at("Tenant")),
-        registration: acquiring_section(reader, name),
-        pop: is_pop(reader, section),
-        correlation_id: reader.guid(&at("CorrelationId")),
-        claims: reader.word(&at("Claims")),
-        force_refresh: reader.flag(&at("ForceRefresh")),
-        fmi_path: reader.word(&at("FmiPath")),
-        pop_public_key: reader.word(&at("PopPublicKey")),
-        pop_claims: reader.word(&at("PopClaims")).or_else(|| reader.word(&at("PopClaim"))),
-        session_key: reader.word(&at("LongRunningWebApiSessionKey")),
-        managed_identity,
-        user_flow: reader.word(&at("UserFlow")),
-        extra_query: reader.map(&at("ExtraQueryParameters")),
-        extra_headers: reader.headers(&at("ExtraHeadersParameters")),
+    // The section alone asks for the system-assigned identity.
+    if reader.has_section(&format!("{section}:AcquireTokenOptions:ManagedIdentity")) {
+        options.managed_identity.get_or_insert_default();
     }
+    Api { registration: acquiring_section(reader, &name), name, options }
 }
 
 /// Reports contradictions between settings that are good on their own; a request that overrides them is judged by the
@@ -67,14 +29,14 @@ fn acquire(reader: &mut Reader<'_>, section: &str, name: &str) -> AcquireOptions
 pub fn judge(reader: &mut Reader<'_>, config: &Config) {
     for api in &config.apis {
         let at = |key: &str| format!("DownstreamApis:{}:AcquireTokenOptions:{key}", api.name);
-        let acquire = &api.acquire;
-        if let (true, None, Some(claims)) = (acquire.pop, &acquire.pop_public_key, &acquire.pop_claims)
+        let options = &api.options;
+        if let (Some(true), None, Some(claims)) = (options.pop, &options.pop_public_key, &options.pop_claims)
             && let Err(expected) = syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
         {
             let key = ["PopClaims", "PopClaim"].map(at).into_iter().find(|key| reader.said(key).is_some());
             reader.problems.push(Problem::value(&key.unwrap_or_default(), claims, expected));
         }
-        if let Some(flow) = &acquire.user_flow {
+        if let Some(flow) = &options.user_flow {
             let registration = config.registration(api);
             // The token endpoint of a policy is /tfp/{domain}/{policy} below the instance, or the authority's own.
             if registration.domain.is_none() || (registration.authority.is_some() && registration.policy.is_none()) {
@@ -85,23 +47,22 @@ pub fn judge(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
-/// `AuthenticationScheme` or `ProtocolScheme` asks for signed HTTP requests.
-fn is_pop(reader: &mut Reader<'_>, section: &str) -> bool {
-    let protocol = format!("{section}:ProtocolScheme");
-    let said = reader.said(&protocol).map(|scheme| scheme.trim().to_owned()).unwrap_or_default();
-    if said.to_ascii_uppercase().starts_with("MTLS") {
-        reader.problems.push(Problem::value(&protocol, &said, "Bearer or PoP, since mutual TLS is not supported"));
+/// `ProtocolScheme` is another way to ask for signed HTTP requests.
+fn asks_for_pop(reader: &mut Reader<'_>, section: &str) -> bool {
+    let key = format!("{section}:ProtocolScheme");
+    let said = reader.word(&key).unwrap_or_default();
+    if said.starts_with("MTLS") {
+        reader.problems.push(Problem::value(&key, &said, "Bearer or PoP, since mutual TLS is not supported"));
     }
-    let scheme = reader.said(&format!("{section}:AcquireTokenOptions:AuthenticationScheme")).unwrap_or_default();
-    said.eq_ignore_ascii_case("PoP") || scheme.trim().eq_ignore_ascii_case("PoP")
+    said == "PoP"
 }
 
 fn acquiring_section(reader: &mut Reader<'_>, api: &str) -> Option<String> {
-    let (key, section) = registration::name_of(reader.settings, api)?;
+    let (key, section) = reader.acquiring_section(api)?;
     if section.eq_ignore_ascii_case("AzureAd") {
         return None;
     }
-    if registration::is_reserved(&section) || !reader.settings.has_section(&section) {
+    if registration::is_reserved(&section) || !reader.has_section(&section) {
         let expected = if key.ends_with("AuthenticationScheme") {
             "Bearer, PoP, or the name of a section of the shape of AzureAd"
         } else {

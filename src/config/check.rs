@@ -12,8 +12,8 @@ use crate::value::url::Url;
 pub fn types(reader: &mut Reader<'_>) {
     let insecure = reader.flag("Sidecar:AllowInsecureUpstream");
     let mut problems = Vec::new();
-    for setting in reader.settings.iter() {
-        let (Some(key), Some(value)) = (reader.key(&setting.key), &setting.value) else { continue };
+    for setting in reader.settings() {
+        let (Some(key), Some(value)) = (reader.find(&setting.key), &setting.value) else { continue };
         let name = setting.key.rsplit(':').next().unwrap_or_default();
         let items: Vec<&str> = match key.list {
             Some(split) => value.split(split.divides()).map(str::trim).filter(|item| !item.is_empty()).collect(),
@@ -21,19 +21,20 @@ pub fn types(reader: &mut Reader<'_>) {
             None if value.trim().is_empty() => Vec::new(),
             None => vec![value.trim()],
         };
-        if matches!(key.kind, Kind::Scope) && is_json_list(value) {
+        // The one is warned of; the other may name a registration, which is looked for where the API is read.
+        if (matches!(key.kind, Kind::Scope) && is_json_list(value)) || matches!(key.kind, Kind::Scheme) {
             continue;
         }
         for item in items {
-            match key.kind.check(name, item) {
+            match key.kind.parse(name, item) {
                 Err(expected) if key.secret => {
                     problems.push(Problem::new(&setting.key, &format!("expected {expected}")));
                 }
                 Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
-                Ok(()) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
+                Ok(_) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
                     problems.extend(without_tls(setting, item));
                 }
-                Ok(()) => {}
+                Ok(_) => {}
             }
         }
     }
@@ -43,8 +44,8 @@ pub fn types(reader: &mut Reader<'_>) {
 /// Lists of scopes in a form that nothing here takes apart: the whole text would be one scope, which Entra refuses.
 pub fn scopes(reader: &mut Reader<'_>) {
     let mut warnings = Vec::new();
-    for setting in reader.settings.iter() {
-        let (Some(key), Some(value)) = (reader.key(&setting.key), &setting.value) else { continue };
+    for setting in reader.settings() {
+        let (Some(key), Some(value)) = (reader.find(&setting.key), &setting.value) else { continue };
         let list = key.list == Some(Split::Space);
         let found = match value {
             _ if !list => continue,
@@ -75,14 +76,14 @@ fn without_tls(setting: &Setting, value: &str) -> Option<Problem> {
 /// Keys in sections of ours that nobody reads, and sections whose name looks like one of ours.
 pub fn unknown(reader: &mut Reader<'_>) {
     let mut warnings = Vec::new();
-    for setting in reader.settings.iter() {
+    for setting in reader.settings() {
         let key = &setting.key;
         let first = key.split(':').next().unwrap_or_default();
         let ours = keys::is_ours(key)
             || reader.registrations.iter().any(|name| key.to_lowercase().starts_with(&format!("{name}:")))
             || (first.eq_ignore_ascii_case("Logging") && key.split(':').count() == 2);
         let empty = setting.value.as_ref().is_some_and(|value| value.is_empty());
-        if reader.key(key).is_some() || (empty && keys::is_section(key, reader.registrations)) {
+        if reader.find(key).is_some() || (empty && keys::is_section(key, reader.registrations)) {
             continue;
         }
         if ours {

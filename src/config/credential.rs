@@ -59,7 +59,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     let secret = format!("{section}:ClientSecret");
     if let Some(value) = reader.said(&secret).map(str::to_owned) {
         let listed = ["ClientCredentials", "ClientCertificates"].map(|name| format!("{section}:{name}"));
-        if let Some(other) = listed.iter().find(|list| !reader.settings.children(list).is_empty()) {
+        if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
         }
         credentials
@@ -67,11 +67,11 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     }
     let legacy = format!("{section}:ClientCredentialsUsingManagedIdentity");
     if reader.flag(&format!("{legacy}:IsEnabled")) {
-        let client_id = reader.guid(&format!("{legacy}:ManagedIdentityClientId"));
+        let client_id = reader.word(&format!("{legacy}:ManagedIdentityClientId"));
         let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
         credentials.push(CredentialDescription { key: legacy, source });
     }
-    let none = credentials.is_empty() && reader.settings.children(&format!("{section}:ClientCredentials")).is_empty();
+    let none = credentials.is_empty() && reader.children(&format!("{section}:ClientCredentials")).is_empty();
     if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
         let source = CredentialSource::SignedAssertionFilePath { path };
         credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
@@ -103,7 +103,7 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
 
 fn list(reader: &mut Reader<'_>, section: &str, name: &str) -> Vec<CredentialDescription> {
     let list = format!("{section}:{name}");
-    let entries = reader.settings.children(&list);
+    let entries = reader.children(&list);
     entries.iter().filter_map(|index| entry(reader, format!("{list}:{index}"))).collect()
 }
 
@@ -199,7 +199,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
             Source::StoreWithSubjectName { store: store(reader), name }
         }
         "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
-            client_id: reader.guid(&at("ManagedIdentityClientId")),
+            client_id: reader.word(&at("ManagedIdentityClientId")),
             token_exchange_url: reader.text(&at("TokenExchangeUrl")),
         },
         _ => {
@@ -224,7 +224,7 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
     Some(VaultCertificate {
         vault: crate::value::url::Url::parse(url?.trim()).ok()?,
         name: name?.trim().to_owned(),
-        managed_identity_client_id: reader.guid(&format!("{key}:ManagedIdentityClientId")),
+        managed_identity_client_id: reader.word(&format!("{key}:ManagedIdentityClientId")),
     })
 }
 

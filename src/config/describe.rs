@@ -20,7 +20,7 @@ pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
     let computed = config.map(computed).unwrap_or_default();
-    for key in table::KEYS.iter().filter(|key| !gathered.settings.has_section(key.pattern)) {
+    for key in table::rows().filter(|key| !gathered.settings.has_section(key.pattern)) {
         let follows = computed.iter().find(|(name, _)| *name == key.pattern).map(|(_, value)| value.as_str());
         if let Some(default) = follows.or(key.default).filter(|_| !key.pattern.contains('*')) {
             lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
@@ -56,7 +56,7 @@ fn computed(config: &Config) -> Vec<(&'static str, String)> {
 pub fn documentation() -> String {
     let mut out = String::from(INTRODUCTION);
     let mut section = "";
-    for key in table::KEYS {
+    for key in table::rows().filter(|key| key.is_setting()) {
         let own = key.pattern.split(':').next().filter(|_| key.pattern.contains(':')).unwrap_or("Host");
         let own = if key.pattern.starts_with("Sidecar:Limits:") { "Sidecar:Limits" } else { own };
         if own != section {
@@ -69,13 +69,14 @@ pub fn documentation() -> String {
             None => key.kind.describe(),
         };
         let secret = if key.secret { " Never shown." } else { "" };
-        let _ = writeln!(out, "| `{}` | {kind} | {default} | {}{secret} |", key.pattern, key.help);
+        let request = if key.is_override() { " May be overridden." } else { "" };
+        let _ = writeln!(out, "| `{}` | {kind} | {default} | {}{secret}{request} |", key.pattern, key.help);
     }
     out
 }
 
 const INTRODUCTION: &str = "\
-<!-- Made by scripts/gen-docs.sh from src/config/table.rs. -->
+<!-- Made by scripts/gen-docs.sh from src/config/table.rs and src/config/options.rs. -->
 # Configuration
 
 Later sources win: defaults; `DOTNET_*` and `ASPNETCORE_*` variables of the host; `appsettings.json` (or the file of

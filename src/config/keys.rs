@@ -2,7 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::table::KEYS;
+use super::options::ApiOptions;
+use super::slot::{Field, Slot, Value};
+use super::table;
+use super::{Limits, Sidecar};
 use crate::spelling;
 use crate::value::bound_key::BoundKey;
 use crate::value::header;
@@ -23,8 +26,29 @@ pub struct Key {
     pub secret: bool,
     /// Where its value may be a list: what divides a single text into items.
     pub list: Option<Split>,
+    /// Where its value goes.
+    pub(super) field: Field,
+    /// The pattern of which this one is another spelling.
+    pub(super) alias: Option<&'static str>,
+    /// Who may say it.
+    pub(super) place: Place,
+    /// Whether a changed value counts at the next start only.
+    pub restart: bool,
     /// One line for the reader of the documentation.
     pub help: &'static str,
+}
+
+/// Where something may be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the configuration.
+    Settings,
+    /// In a request's query.
+    Query,
+    /// In both of them. Not in the header of options, since the request that has one says it itself.
+    SettingsAndQuery,
+    /// In both of them, and in the header of options.
+    Everywhere,
 }
 
 /// The type of a value.
@@ -60,7 +84,11 @@ pub enum Kind {
     HeaderValue,
     /// A media type.
     MediaType,
-    /// The value of a query parameter whose name is the key's last segment and no field of a token request.
+    /// `Bearer` or `PoP`. A configuration may also name a registration: see [`crate::config::registration`].
+    Scheme,
+    /// The value of a query parameter whose name is the key's last segment.
+    Parameter,
+    /// The same, where that name is no field of a token request.
     TokenParameter,
     /// A scope; see [`crate::config::check`] for texts that were meant as lists.
     Scope,
@@ -109,47 +137,63 @@ impl Split {
 }
 
 impl Kind {
-    /// Whether a value, not empty and without outer blanks, is of this type; else what was expected.
-    pub fn check(&self, name: &str, value: &str) -> Result<(), String> {
+    /// What a value means, or what was expected instead, in words that follow "expected". `name` is the key's last segment.
+    pub(super) fn parse(&self, name: &str, text: &str) -> Result<Value, String> {
         match self {
-            Self::Text | Self::Unused => Ok(()),
-            Self::Plain => Ok(syntax::plain(value)?),
-            Self::Bool => Ok(syntax::boolean(value).map(drop)?),
-            Self::Url => Ok(Url::parse(value).map(drop)?),
-            Self::BaseUrl => Ok(syntax::base_url(value).map(drop)?),
-            Self::Guid => Ok(guid::parse(value).map(drop)?),
-            Self::Tenant => Ok(syntax::tenant(value).map(drop)?),
-            Self::Count(range) => quantity::count(value, range).map(drop),
-            Self::Size(range) => quantity::size(value, range).map(drop),
-            Self::Duration(range) => quantity::duration(value, range).map(drop),
-            Self::Choice(choices) if choices.iter().any(|choice| choice.eq_ignore_ascii_case(value)) => Ok(()),
-            Self::Choice(choices) => Err(format!("one of {}", choices.join(", "))),
-            Self::Method => Ok(syntax::method(value).map(drop)?),
-            Self::Header => Ok(syntax::header_name(name).and_then(|()| syntax::header_value(value))?),
-            Self::HeaderValue => Ok(syntax::header_value(value)?),
-            Self::MediaType => Ok(syntax::media_type(value)?),
-            Self::TokenParameter => Ok(syntax::token_parameter(name)?),
-            Self::Scope => Ok(syntax::scopes(value).map(drop)?),
-            Self::PublicKey => Ok(BoundKey::parse(value).map(drop)?),
-            Self::Json => Ok(syntax::json_object(value, &[])?),
-            Self::RelativePath => Ok(syntax::relative_path(value)?),
-            Self::Token if header::is_token(value) => Ok(()),
-            Self::Token => Err("one word".to_owned()),
-            Self::Alphanumeric if value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
-            Self::Alphanumeric => Err("letters and digits".to_owned()),
-            Self::Thumbprint => Ok(syntax::thumbprint(value).map(drop)?),
-            Self::Network if value == "*" => Ok(()),
-            Self::Network => Network::parse_exact(value).map(drop),
-            Self::Host => Ok(syntax::host(value).map(drop)?),
-            Self::Level => Ok(syntax::level(value).map(drop)?),
+            Self::Bool => return Ok(Value::Flag(syntax::boolean(text)?)),
+            Self::Url => return Ok(Value::Url(Url::parse(text)?)),
+            Self::BaseUrl => return Ok(Value::Url(syntax::base_url(text)?)),
+            Self::Guid => return Ok(Value::Text(guid::parse(text)?)),
+            Self::Tenant => return Ok(Value::Text(syntax::tenant(text)?)),
+            Self::Count(range) => return Ok(Value::Number(quantity::count(text, range)?)),
+            Self::Size(range) => return Ok(Value::Number(quantity::size(text, range)?)),
+            Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
+            Self::Choice(choices) => {
+                let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
+                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
+                return Ok(Value::Choice(at, choices[at]));
+            }
+            Self::Method => return Ok(Value::Text(syntax::method(text)?)),
+            Self::PublicKey => return Ok(Value::Key(BoundKey::parse(text)?)),
+            Self::Scope => return Ok(Value::List(syntax::scopes(text)?.collect())),
+            Self::Plain => syntax::plain(text)?,
+            Self::Header => syntax::header_name(name).and_then(|()| syntax::header_value(text))?,
+            Self::HeaderValue => syntax::header_value(text)?,
+            Self::MediaType => syntax::media_type(text)?,
+            Self::Parameter | Self::TokenParameter if name.is_empty() => {
+                return Err("a parameter's name after the dot".to_owned());
+            }
+            Self::TokenParameter => syntax::token_parameter(name)?,
+            Self::Scheme if text.eq_ignore_ascii_case("Bearer") => return Ok(Value::Flag(false)),
+            Self::Scheme if text.eq_ignore_ascii_case("PoP") => return Ok(Value::Flag(true)),
+            Self::Scheme => return Err("Bearer or PoP".to_owned()),
+            Self::Json => syntax::json_object(text, &[])?,
+            Self::RelativePath => syntax::relative_path(text)?,
+            Self::Token if !header::is_token(text) => return Err("one word".to_owned()),
+            Self::Alphanumeric if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                return Err("letters and digits".to_owned());
+            }
+            Self::Thumbprint => return Ok(Value::Text(syntax::thumbprint(text)?)),
+            Self::Network if text != "*" => Network::parse_exact(text).map(drop)?,
+            Self::Host => return Ok(Value::Text(syntax::host(text)?)),
+            Self::Level => syntax::level(text).map(drop)?,
+            Self::Text | Self::Unused | Self::Parameter | Self::Token | Self::Alphanumeric | Self::Network => {}
         }
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    /// Whether blanks around a value are part of it.
+    pub(super) const fn keeps_blanks(&self) -> bool {
+        matches!(self, Self::Text | Self::Parameter | Self::TokenParameter)
     }
 
     /// Its name in the documentation.
     pub fn describe(&self) -> String {
         let bound = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
         match self {
-            Self::Text | Self::Plain | Self::TokenParameter | Self::Unused => "text".to_owned(),
+            Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => {
+                "text".to_owned()
+            }
             Self::Bool => "bool".to_owned(),
             Self::Url | Self::BaseUrl => "URL".to_owned(),
             Self::Guid => "GUID".to_owned(),
@@ -177,7 +221,18 @@ impl Kind {
 
 /// A row; [`Key::or`], [`Key::secret`] and [`Key::list`] say more about it.
 pub(super) const fn key(pattern: &'static str, kind: Kind, help: &'static str) -> Key {
-    Key { pattern, kind, default: None, secret: false, list: None, help }
+    Key {
+        pattern,
+        kind,
+        default: None,
+        secret: false,
+        list: None,
+        field: Field::Named,
+        alias: None,
+        place: Place::Settings,
+        restart: false,
+        help,
+    }
 }
 
 impl Key {
@@ -199,11 +254,59 @@ impl Key {
         self
     }
 
+    /// Fills an option of an API, which may be said everywhere.
+    pub(super) const fn api(mut self, field: fn(&mut ApiOptions) -> Slot<'_>) -> Self {
+        self.field = Field::Api(field);
+        self.place = Place::Everywhere;
+        self
+    }
+
+    /// Another spelling, which yields where both are configured.
+    pub(super) const fn alias_of(mut self, pattern: &'static str) -> Self {
+        self.alias = Some(pattern);
+        self
+    }
+
+    /// Said in these places alone.
+    pub(super) const fn only(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// Fills a field of [`Sidecar`].
+    pub(super) const fn sidecar(mut self, field: fn(&mut Sidecar) -> Slot<'_>) -> Self {
+        self.field = Field::Sidecar(field);
+        self
+    }
+
+    /// Fills a field of [`Limits`].
+    pub(super) const fn limit(mut self, field: fn(&mut Limits) -> Slot<'_>) -> Self {
+        self.field = Field::Limits(field);
+        self
+    }
+
+    /// Taken at the start only.
+    pub(super) const fn restart(mut self) -> Self {
+        self.restart = true;
+        self
+    }
+
+    /// Whether a request may say it, over the configuration.
+    pub(super) const fn is_override(&self) -> bool {
+        !matches!(self.place, Place::Settings)
+    }
+
+    /// Whether the configuration may say it.
+    pub(super) const fn is_setting(&self) -> bool {
+        !matches!(self.place, Place::Query)
+    }
+
     /// Whether a path in canonical form is this key, or an item of it where it is a list.
     fn matches(&self, path: &[&str]) -> bool {
         let length = self.pattern.split(':').count();
         let item = path.len() == length + 1 && self.list.is_some();
-        (path.len() == length || item)
+        self.is_setting()
+            && (path.len() == length || item)
             && self.pattern.split(':').zip(path).all(|(own, part)| own == "*" || own.eq_ignore_ascii_case(part))
     }
 }
@@ -237,13 +340,23 @@ fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
 /// The table's row for a path.
 pub fn find(path: &str, registrations: &[String]) -> Option<&'static Key> {
     let segments = canonical(path, registrations);
-    KEYS.iter().find(|key| key.matches(&segments))
+    table::rows().find(|key| key.matches(&segments))
+}
+
+/// The row of a key that the program reads. What no row has must not be read: it would be unknown to whoever writes it,
+/// and a misspelt name would be absent for ever.
+pub fn row(path: &str, registrations: &[String]) -> Option<&'static Key> {
+    let row = find(path, registrations);
+    debug_assert!(row.is_some(), "{path} is read, and no row has it");
+    #[cfg(test)]
+    tests::READ.with_borrow_mut(|read| read.extend(row.map(|row| row.pattern)));
+    row
 }
 
 /// Whether a path has only keys below it.
 pub fn is_section(path: &str, registrations: &[String]) -> bool {
     let segments = canonical(path, registrations);
-    KEYS.iter().any(|key| {
+    table::rows().filter(|key| key.is_setting()).any(|key| {
         let mut own = key.pattern.split(':');
         let above =
             segments.iter().all(|part| own.next().is_some_and(|own| own == "*" || own.eq_ignore_ascii_case(part)));
@@ -270,7 +383,7 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
             |(at, own): (usize, &'static str)| if own == "*" { segments.get(at).copied().unwrap_or("0") } else { own };
         key.pattern.split(':').enumerate().map(fill).collect::<Vec<_>>()
     };
-    let best = spelling::nearest(&joined, ':', KEYS, |key| {
+    let best = spelling::nearest(&joined, ':', table::rows().filter(|key| key.is_setting()), |key| {
         let last = key.pattern.rsplit(':').next().filter(|last| *last != "*").map(str::to_owned);
         (candidate(key).join(":").to_lowercase(), last)
     });
@@ -285,20 +398,28 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    thread_local! {
+        /// The patterns of the rows that this test has read.
+        pub static READ: RefCell<BTreeSet<&'static str>> = RefCell::default();
+    }
 
     #[test]
     fn the_table_is_sound() {
-        for (at, key) in KEYS.iter().enumerate() {
+        for (at, key) in table::rows().enumerate() {
             assert!(!key.help.is_empty(), "{}", key.pattern);
             assert!(
-                KEYS[..at].iter().all(|other| !other.pattern.eq_ignore_ascii_case(key.pattern)),
+                table::rows().take(at).all(|other| !other.pattern.eq_ignore_ascii_case(key.pattern)),
                 "{} stands here twice",
                 key.pattern
             );
             for item in key.default.iter().flat_map(|text| text.split(key.list.map_or(|_| false, Split::divides))) {
-                assert_eq!(key.kind.check("x", item), Ok(()), "{}", key.pattern);
+                assert!(key.kind.parse("x", item).is_ok(), "{}", key.pattern);
             }
         }
     }

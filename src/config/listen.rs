@@ -14,13 +14,12 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// ports.
 pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
     let endpoints: Vec<(String, String)> = reader
-        .settings
         .children("Kestrel:Endpoints")
         .iter()
         .map(|name| format!("Kestrel:Endpoints:{name}:Url"))
         .filter_map(|key| Some((key.clone(), reader.said(&key)?.to_owned())))
         .collect();
-    let urls_said = reader.said("urls").is_some() || !reader.settings.children("urls").is_empty();
+    let urls_said = reader.said("urls").is_some() || !reader.children("urls").is_empty();
     let on_command_line = reader.origin("urls") == Some(&Origin::CommandLine);
     let ports: Vec<u16> = reader.items("http_ports").iter().filter_map(|port| port.parse().ok()).collect();
 

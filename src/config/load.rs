@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{self, Key, Split};
-use super::source::{self, Origin, Settings};
-use super::{Config, Invocation, Problem, Warning, api, check, listen, registration, sidecar};
+use super::keys::{self, Key, Kind, Split};
+use super::options::{self, ApiOptions};
+use super::slot::{Field, Value};
+use super::source::{self, Origin, Setting, Settings};
+use super::{Config, Invocation, Limits, Problem, Sidecar, Warning, api, check, listen, registration, sidecar, table};
+use crate::value::syntax;
 use crate::value::url::Url;
-use crate::value::{guid, quantity, syntax};
 
 /// A configuration that can run.
 #[derive(Debug)]
@@ -53,14 +55,15 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
             (name.clone(), registration::read(&mut reader, &section).into())
         })
         .collect();
+    let (sidecar, limits) = sidecar::read(&mut reader);
     let config = Config {
         environment: gathered.environment.clone(),
         listen: listen::read(&mut reader),
         azure_ad: azure_ad.into(),
         registrations: others,
         apis: api::read_all(&mut reader),
-        sidecar: sidecar::read(&mut reader),
-        limits: sidecar::limits(&mut reader),
+        sidecar,
+        limits,
         logging: sidecar::logging(&reader),
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| syntax::host(host).ok()).collect(),
     };
@@ -74,8 +77,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
 /// Typed access to the settings. A value that is malformed was reported by [`super::check::types`] and reads as absent,
 /// so that reading goes on and finds the next problem.
 pub struct Reader<'a> {
-    /// All settings.
-    pub settings: &'a Settings,
+    settings: &'a Settings,
     /// Sections of the shape of `AzureAd`, in lower case.
     pub registrations: &'a [String],
     /// `Production` when nothing is said.
@@ -88,25 +90,115 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The table's row.
-    pub fn key(&self, path: &str) -> Option<&'static Key> {
+    /// Everything that was said, known or not.
+    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
+        self.settings.iter()
+    }
+
+    /// The table's row of a key that someone has written.
+    pub fn find(&self, path: &str) -> Option<&'static Key> {
         keys::find(path, self.registrations)
+    }
+
+    fn row(&self, path: &str) -> Option<&'static Key> {
+        keys::row(path, self.registrations)
+    }
+
+    /// Which section an API names as the one that acquires, and with which key.
+    pub fn acquiring_section(&self, api: &str) -> Option<(String, String)> {
+        registration::name_of(self.settings, api)
+    }
+
+    /// Whether anything is said under a key or below it.
+    pub fn has_section(&self, path: &str) -> bool {
+        self.is_known(path);
+        self.settings.has_section(path)
+    }
+
+    /// The names one level below a key.
+    pub fn children(&self, path: &str) -> Vec<String> {
+        self.is_known(path);
+        self.settings.children(path)
+    }
+
+    fn is_known(&self, path: &str) {
+        debug_assert!(
+            self.find(path).is_some() || keys::is_section(path, self.registrations),
+            "{path} is looked for, and no row begins so"
+        );
     }
 
     /// What was said, where it is not empty.
     pub fn said(&self, path: &str) -> Option<&str> {
+        self.row(path)?;
         self.settings.value(path).filter(|value| !value.trim().is_empty())
     }
 
     /// What was said, else the default of the table.
     fn value(&self, path: &str) -> Option<&str> {
-        self.said(path).or_else(|| self.key(path)?.default)
+        self.said(path).or_else(|| self.find(path)?.default)
     }
 
-    fn parsed<T, E>(&self, path: &str, parse: impl Fn(&Key, &str) -> Result<T, E>) -> Option<T> {
-        let key = self.key(path)?;
-        let said = self.said(path).and_then(|value| parse(key, value.trim()).ok());
-        said.or_else(|| parse(key, key.default?).ok())
+    fn parsed(&self, path: &str) -> Option<Value> {
+        let key = self.row(path)?;
+        let good = |text: &str| key.kind.parse(path.rsplit(':').next()?, text.trim()).ok();
+        self.said(path).and_then(good).or_else(|| good(key.default?))
+    }
+
+    /// What is said under `path` in the place of a row, else the row's default, each with the last segment of its key. What
+    /// is malformed was reported and is left out.
+    fn values(&self, key: &Key, path: &str) -> Vec<(String, Value)> {
+        self.row(path);
+        let section = path.strip_suffix(":*");
+        let said: Vec<(String, &str)> = match (section, key.list) {
+            (Some(section), _) => {
+                let names = self.settings.children(section).into_iter();
+                names.filter_map(|name| Some((name.clone(), self.said(&format!("{section}:{name}"))?))).collect()
+            }
+            (None, Some(_)) => self.items(path).into_iter().map(|item| (String::new(), item)).collect(),
+            // An `Accept` that is empty is a value: none is sent.
+            (None, None) if matches!(key.kind, Kind::HeaderValue) && self.settings.value(path) == Some("") => {
+                vec![(String::new(), "")]
+            }
+            (None, None) => self.value(path).map(|value| (String::new(), value)).into_iter().collect(),
+        };
+        let parse = |(name, text): (String, &str)| {
+            let text = if key.kind.keeps_blanks() { text } else { text.trim() };
+            let value = match key.kind.parse(&name, text) {
+                // Of a list in JSON text, a warning has told what becomes.
+                Err(_) if matches!(key.kind, Kind::Scope) => Some(Value::Text(text.to_owned())),
+                value => value.ok(),
+            };
+            Some((name, value?))
+        };
+        said.into_iter().filter_map(parse).collect()
+    }
+
+    /// Fills what the table says about the sidecar and its limits.
+    pub fn fill_own(&self, sidecar: &mut Sidecar, limits: &mut Limits) {
+        for key in table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_))) {
+            for (name, value) in self.values(key, key.pattern) {
+                let fits = match key.field {
+                    Field::Sidecar(field) => field(sidecar).fill(&name, value),
+                    Field::Limits(field) => field(limits).fill(&name, value),
+                    Field::Named | Field::Api(_) => true,
+                };
+                debug_assert!(fits, "{}: its kind does not fit its field", key.pattern);
+            }
+        }
+    }
+
+    /// The options of an API.
+    pub fn options(&self, api: &str) -> ApiOptions {
+        let mut options = ApiOptions::default();
+        // Upwards, since another spelling stands below the one to which it yields.
+        for key in options::ROWS.iter().rev().filter(|key| matches!(key.field, Field::Api(_)) && key.is_setting()) {
+            for (name, value) in self.values(key, &key.pattern.replacen('*', api, 1)) {
+                let fits = options.take(key, &name, value);
+                debug_assert!(fits, "{}: its kind does not fit its field", key.pattern);
+            }
+        }
+        options
     }
 
     /// A text, as it is.
@@ -114,34 +206,23 @@ impl Reader<'_> {
         self.value(path).map(str::to_owned)
     }
 
-    /// A word whose outer blanks mean nothing, where it is of its type.
+    /// A text in the normal form of its kind, where it is of that kind.
     pub fn word(&self, path: &str) -> Option<String> {
-        self.parsed(path, |key, value| key.kind.check(path, value).map(|()| value.to_owned()))
+        match self.parsed(path)? {
+            Value::Text(text) => Some(text),
+            Value::Choice(_, choice) => Some(choice.to_owned()),
+            _ => None,
+        }
     }
 
     /// A switch.
     pub fn flag(&self, path: &str) -> bool {
-        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(false)
-    }
-
-    /// A switch whose default depends on something else.
-    pub fn flag_or(&self, path: &str, default: bool) -> bool {
-        self.parsed(path, |_, value| syntax::boolean(value)).unwrap_or(default)
-    }
-
-    /// A GUID in its normal form.
-    pub fn guid(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| guid::parse(value))
-    }
-
-    /// A tenant in its normal form.
-    pub fn tenant(&self, path: &str) -> Option<String> {
-        self.parsed(path, |_, value| syntax::tenant(value))
+        self.parsed(path) == Some(Value::Flag(true))
     }
 
     /// A URL.
     pub fn url(&self, path: &str) -> Option<Url> {
-        self.parsed(path, |_, value| Url::parse(value))
+        if let Value::Url(url) = self.parsed(path)? { Some(url) } else { None }
     }
 
     /// A file or folder.
@@ -151,25 +232,12 @@ impl Reader<'_> {
 
     /// A duration.
     pub fn duration(&self, path: &str) -> Option<Duration> {
-        self.parsed(path, |key, value| match &key.kind {
-            keys::Kind::Duration(range) => quantity::duration(value, range),
-            _ => Err(String::new()),
-        })
-    }
-
-    /// A number or a size.
-    pub fn number(&self, path: &str) -> Option<usize> {
-        let number = self.parsed(path, |key, value| match &key.kind {
-            keys::Kind::Count(range) => quantity::count(value, range),
-            keys::Kind::Size(range) => quantity::size(value, range),
-            _ => Err(String::new()),
-        });
-        number.and_then(|number| usize::try_from(number).ok())
+        if let Value::Duration(duration) = self.parsed(path)? { Some(duration) } else { None }
     }
 
     /// The items of a list, none of them empty.
     pub fn items(&self, path: &str) -> Vec<&str> {
-        let Some(key) = self.key(path) else { return Vec::new() };
+        let Some(key) = self.row(path) else { return Vec::new() };
         let divides = key.list.map_or::<fn(char) -> bool, _>(|_| false, Split::divides);
         match key.default {
             Some(default) if !self.settings.has_section(path) => default.split(divides).collect(),
@@ -180,17 +248,13 @@ impl Reader<'_> {
     /// Name and value of everything below a key that is not empty; names as written.
     pub fn map(&self, path: &str) -> BTreeMap<String, String> {
         let value = |name: &String| self.said(&format!("{path}:{name}")).map(str::to_owned);
-        let names = self.settings.children(path).into_iter();
+        let names = self.children(path).into_iter();
         names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
-    }
-
-    /// The same for header fields, whose outer blanks mean nothing (RFC 9110 §5.5).
-    pub fn headers(&self, path: &str) -> BTreeMap<String, String> {
-        self.map(path).into_iter().map(|(name, value)| (name, value.trim().to_owned())).collect()
     }
 
     /// The source of a key.
     pub fn origin(&self, path: &str) -> Option<&Origin> {
+        self.row(path)?;
         self.settings.setting(path).map(|setting| &*setting.origin)
     }
 

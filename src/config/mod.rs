@@ -14,8 +14,10 @@ mod json;
 mod keys;
 mod listen;
 mod load;
+mod options;
 mod registration;
 mod sidecar;
+mod slot;
 mod source;
 mod table;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod tests;
 pub use describe::{describe, documentation};
 pub use keys::find as find_key;
 pub use load::{Loaded, Rejected, load};
+pub use options::{ApiOptions, InForce, Override, Ranked};
 pub use source::Invocation;
 
 use std::collections::BTreeMap;
@@ -35,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::slot::Field;
 use crate::secret::Secret;
 use crate::value::network::Network;
 use crate::value::url::Url;
@@ -63,10 +67,32 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
 }
 
+impl Default for AllowedCallers {
+    fn default() -> Self {
+        Self::Networks(Vec::new())
+    }
+}
+
 impl Config {
+    /// The keys of what has changed in `new` and is taken at the start only: addresses, threads, connections and
+    /// the cache outlive a reload.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let [mut old, mut other] = [self, new].map(|config| (config.sidecar.clone(), config.limits.clone()));
+        let mut changed = Vec::from_iter((self.listen != new.listen).then_some("urls"));
+        for key in table::rows().filter(|key| key.restart) {
+            let differs = match key.field {
+                Field::Named | Field::Api(_) => false,
+                Field::Sidecar(field) => field(&mut old.0) != field(&mut other.0),
+                Field::Limits(field) => field(&mut old.1) != field(&mut other.1),
+            };
+            changed.extend(differs.then_some(key.pattern));
+        }
+        changed
+    }
+
     /// The registration that acquires for an API.
     pub fn registration(&self, api: &Api) -> &Arc<Registration> {
-        api.acquire.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
+        api.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
     }
 
     /// Whether the environment is `Development`, which opens the OpenAPI document and every caller's door.
@@ -300,61 +326,10 @@ pub struct VaultCertificate {
 pub struct Api {
     /// As written.
     pub name: String,
-    /// Needed by `/DownstreamApi*` only.
-    pub base_url: Option<Url>,
-    /// Origins that an override of `BaseUrl` may name beside the configured one.
-    pub allowed_base_urls: Vec<Url>,
-    /// May hold a query. Empty: none.
-    pub relative_path: String,
-    /// Upper case. `None`: not configured, which is not the same as `GET`.
-    pub http_method: Option<String>,
-    /// Empty: none configured.
-    pub scopes: Vec<String>,
-    /// Whether the token is the application's own.
-    pub request_app_token: bool,
-    /// `application/json` by default; empty sends none.
-    pub accept: String,
-    /// For a body that came without a `Content-Type`.
-    pub content_type: Option<String>,
-    /// `ExtraHeaderParameters`, names as written; reserved names were refused.
-    pub extra_headers: BTreeMap<String, String>,
-    /// `ExtraQueryParameters`.
-    pub extra_query: BTreeMap<String, String>,
-    /// `AcquireTokenOptions`.
-    pub acquire: AcquireOptions,
-}
-
-/// `AcquireTokenOptions` of an API.
-#[derive(Clone, Debug, Default)]
-pub struct AcquireOptions {
-    /// Overrides the registration's tenant.
-    pub tenant: Option<String>,
     /// The section whose registration acquires; lower case; `None` is `AzureAd`.
     pub registration: Option<String>,
-    /// `AuthenticationScheme`: whether tokens are bound to a key (`PoP`).
-    pub pop: bool,
-    /// A GUID.
-    pub correlation_id: Option<String>,
-    /// JSON text of a claims request.
-    pub claims: Option<String>,
-    /// Skips the cached token.
-    pub force_refresh: bool,
-    /// `fmi_path` of app token requests.
-    pub fmi_path: Option<String>,
-    /// The key that a token is bound to, in any accepted form.
-    pub pop_public_key: Option<String>,
-    /// `PopClaims` or `PopClaim`: JSON text of an object.
-    pub pop_claims: Option<String>,
-    /// The long-running session.
-    pub session_key: Option<String>,
-    /// Present: a managed identity's token.
-    pub managed_identity: Option<ManagedIdentity>,
-    /// `UserFlow`: the B2C policy of token requests.
-    pub user_flow: Option<String>,
-    /// Added to the token endpoint's URL.
-    pub extra_query: BTreeMap<String, String>,
-    /// `ExtraHeadersParameters`: headers of token requests.
-    pub extra_headers: BTreeMap<String, String>,
+    /// What holds where a request says nothing else.
+    pub options: ApiOptions,
 }
 
 /// Which managed identity.
@@ -365,34 +340,22 @@ pub struct ManagedIdentity {
 }
 
 /// The section `Sidecar`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct Sidecar {
-    /// Who may call beside loopback and the unix socket.
     pub allowed_callers: AllowedCallers,
-    /// `CallerTokenFile`.
     pub caller_token_file: Option<PathBuf>,
-    /// Which endpoints take overrides.
     pub allow_overrides: AllowOverrides,
-    /// Acquisition without `Authorization` header on the authenticated endpoints.
     pub allow_app_token_without_user: bool,
-    /// `http://` upstreams beyond loopback.
     pub allow_insecure_upstream: bool,
-    /// Redirects of downstream answers.
     pub allow_outbound_redirects: bool,
-    /// `DownstreamHeaderValues=Array`.
     pub header_values_as_arrays: bool,
-    /// `TokenErrorStatus=Semantic`.
     pub semantic_token_errors: bool,
-    /// `/metrics`.
     pub metrics: bool,
-    /// `TrustedCertificates`, else `SSL_CERT_FILE` and `SSL_CERT_DIR`: PEM files and folders of them. Empty: the built-in roots.
     pub trusted_certificates: Vec<PathBuf>,
-    /// Tenants that a multi-tenant authority accepts. Empty: every one.
     pub allowed_tenants: Vec<String>,
-    /// `SignedHttpRequests:KeyFile`.
     pub signed_http_request_key: Option<PathBuf>,
-    /// `PopValidation`.
     pub pop_validation: PopValidation,
 }
 
@@ -406,91 +369,58 @@ pub enum AllowedCallers {
 }
 
 /// `Sidecar:AllowOverrides`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch an endpoint, as configured")]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct AllowOverrides {
-    /// `GetAuthorizationHeader`.
     pub authorization_header: bool,
-    /// `GetAuthorizationHeaderUnauthenticated`.
     pub authorization_header_unauthenticated: bool,
-    /// `CallDownstreamApi`.
     pub downstream_api: bool,
-    /// `CallDownstreamApiUnauthenticated`.
     pub downstream_api_unauthenticated: bool,
 }
 
 /// `Sidecar:PopValidation`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct PopValidation {
-    /// `ValidateM` (true): the method.
     pub method: bool,
-    /// `ValidateU` (true): the host.
     pub host: bool,
-    /// `ValidateP` (true): the path.
     pub path: bool,
-    /// `ValidateQ` (false): the query.
     pub query: bool,
-    /// `AcceptUnsignedQueryParameters` (true).
     pub accept_unsigned_query: bool,
-    /// `ValidatePresentClaims` (false).
     pub present_claims: bool,
-    /// `ClaimsToValidateWhenPresent` (`m`, `p`).
     pub claims_when_present: Vec<String>,
-    /// `SignedHttpRequestLifetime` (5 minutes).
     pub lifetime: Duration,
-    /// `RejectReplays` (false).
     pub reject_replays: bool,
-    /// `RejectBoundAsBearer` (false).
     pub reject_bound_as_bearer: bool,
 }
 
 /// `Sidecar:Limits`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct Limits {
-    /// Worker threads.
     pub workers: usize,
-    /// Upstream calls under way at once.
     pub upstream_calls: usize,
-    /// How long a request may wait for turns and memory, all together.
     pub queue_timeout: Duration,
-    /// Bytes of all bodies held at once.
     pub body_memory: usize,
-    /// Open connections.
     pub connections: usize,
-    /// Bytes of a request head.
     pub request_head_bytes: usize,
-    /// Header fields of a request.
     pub request_headers: usize,
-    /// For a whole head, from its first byte.
     pub head_timeout: Duration,
-    /// Without progress of a body.
     pub body_timeout: Duration,
-    /// Without progress of an answer.
     pub write_timeout: Duration,
-    /// Between requests.
     pub idle_timeout: Duration,
-    /// Bytes of a request body.
     pub request_body_bytes: usize,
-    /// Bytes of an inbound token.
     pub token_bytes: usize,
-    /// Of an upstream connection.
     pub connect_timeout: Duration,
-    /// Of a token request.
     pub token_request_timeout: Duration,
-    /// Of a downstream call.
     pub downstream_timeout: Duration,
-    /// Bytes of a downstream answer's body.
     pub downstream_body_bytes: usize,
-    /// Cached tokens.
     pub token_cache_entries: usize,
-    /// Bytes of cached tokens.
     pub token_cache_bytes: usize,
-    /// Remembered validations.
     pub validated_tokens: usize,
-    /// Long-running sessions.
     pub sessions: usize,
-    /// For requests in flight at the end.
     pub shutdown_timeout: Duration,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::load::Reader;
 use super::source::Settings;
-use super::{Registration, credential};
+use super::{Registration, credential, keys};
 use crate::value::text::quote;
 use crate::value::url::Url;
 use crate::value::{guid, percent, syntax};
@@ -28,6 +28,7 @@ pub fn named(settings: &Settings) -> Vec<String> {
 pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
     let said = |name: &str| {
         let key = format!("DownstreamApis:{api}:AcquireTokenOptions:{name}");
+        keys::row(&key, &[])?;
         let value = settings.value(&key)?.trim().to_owned();
         (!value.is_empty()).then_some((key, value))
     };
@@ -89,10 +90,10 @@ pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
         azure_region: reader.word(&at("AzureRegion")),
         send_x5c: reader.flag(&at("SendX5C")),
         extra_query,
-        app_home_tenant: reader.tenant(&at("AppHomeTenantId")),
+        app_home_tenant: reader.word(&at("AppHomeTenantId")),
         domain: reader.word(&at("Domain")).or(authority.domain),
         policy: reader.word(&at("SignUpSignInPolicyId")).or(authority.policy),
-        managed_identity_client_id: reader.guid(&at("UserAssignedManagedIdentityClientId")),
+        managed_identity_client_id: reader.word(&at("UserAssignedManagedIdentityClientId")),
         credentials: credential::read_all(reader, section),
         decryption_credentials: credential::read_decryption(reader, section),
     }
@@ -116,7 +117,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     let mut found = Authority {
         // The default of the table parses, and an unparsable one is a problem already.
         instance: with_slash(&instance.unwrap_or_else(public_cloud)),
-        tenant: reader.tenant(&at("TenantId")).unwrap_or_default(),
+        tenant: reader.word(&at("TenantId")).unwrap_or_default(),
         other: None,
         query: BTreeMap::new(),
         domain: None,

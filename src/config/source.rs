@@ -170,7 +170,10 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     if let Some(environment) = &invocation.environment {
         settings.set("environment", Some(Zeroizing::new(environment.clone())), &words);
     }
-    let said = |key: &str| settings.value(key).filter(|value| !value.is_empty());
+    let said = |key: &str| {
+        super::keys::row(key, &[])?;
+        settings.value(key).filter(|value| !value.is_empty())
+    };
     let environment = said("environment").unwrap_or("Production").to_owned();
     let root = said("contentRoot").map(PathBuf::from).unwrap_or_default();
     if environment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {

@@ -1,7 +1,10 @@
 //! The one table of settings: name, type, default, whether it is secret, and what it is for. Type checks,
-//! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it.
+//! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it. The rows
+//! of an API, which requests may override, are in [`options`].
 
 use super::keys::{Key, Kind, Split, key};
+use super::options;
+use super::slot::Slot;
 
 #[rustfmt::skip]
 /// Names and numbers of the kinds of credential; which of them are usable is decided where one is read.
@@ -21,9 +24,13 @@ const ENTRIES: Kind = Kind::Count(1..=10_000_000);
 /// Up to 2 GiB.
 const BODY: Kind = Kind::Size(0..=1 << 31);
 
-/// The table.
+/// Every row, in the order of the documentation.
+pub fn rows() -> impl Iterator<Item = &'static Key> {
+    HOST.iter().chain(options::ROWS).chain(OWN)
+}
+
 #[rustfmt::skip] // A row is a line.
-pub const KEYS: &[Key] = &[
+const HOST: &[Key] = &[
     key("urls", Kind::Text, "Where to listen: `http://host:port` or `unix:/path`. Also `ASPNETCORE_URLS` and `--urls`.").list(Split::Semicolon).or("http://127.0.0.1:5000"),
     key("http_ports", Kind::Count(1..=65_535), "Ports to listen on at every address, where no URLs are given. Also `ASPNETCORE_HTTP_PORTS`.").list(Split::Semicolon),
     key("https_ports", Kind::Unused, "Refused: the sidecar speaks plain HTTP to its own machine.").list(Split::Semicolon),
@@ -108,83 +115,58 @@ pub const KEYS: &[Key] = &[
     key("AzureAd:EnablePiiLogging", Kind::Unused, "Personal data is never logged."),
     key("AzureAd:LogLevel", Kind::Unused, "`Logging:LogLevel` decides."),
     key("AzureAd:SaveToken", Kind::Unused, "No effect."),
+];
 
-    key("DownstreamApis:*:BaseUrl", Kind::BaseUrl, "Needed by `/DownstreamApi*` only."),
-    key("DownstreamApis:*:AllowedBaseUrls", Kind::Url, "Further URLs whose origins an override of `BaseUrl` may name.").list(Split::Either),
-    key("DownstreamApis:*:RelativePath", Kind::RelativePath, "Appended to `BaseUrl`; may hold a query."),
-    key("DownstreamApis:*:HttpMethod", Kind::Method, "The method of the call where the caller's does not decide."),
-    key("DownstreamApis:*:Scopes", Kind::Scope, "What the token is for.").list(Split::Space),
-    key("DownstreamApis:*:RequestAppToken", Kind::Bool, "Whether the token is the application's own.").or("false"),
-    key("DownstreamApis:*:AcceptHeader", Kind::HeaderValue, "`Accept` of the call; empty sends none.").or("application/json"),
-    key("DownstreamApis:*:ContentType", Kind::MediaType, "For a body that came without a `Content-Type`."),
-    key("DownstreamApis:*:ProtocolScheme", Kind::Choice(&["Bearer", "PoP", "MTLS", "MTLS_POP"]), "`PoP` asks for signed HTTP requests; mutual TLS is not supported.").or("Bearer"),
-    key("DownstreamApis:*:ExtraHeaderParameters:*", Kind::Header, "Headers added to the call.").secret(),
-    key("DownstreamApis:*:ExtraQueryParameters:*", Kind::Text, "Query parameters added to the call.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:Tenant", Kind::Tenant, "Instead of the registration's tenant."),
-    key("DownstreamApis:*:AcquireTokenOptions:AuthenticationOptionsName", Kind::Text, "The section whose registration acquires, instead of `AzureAd`."),
-    key("DownstreamApis:*:AcquireTokenOptions:AuthenticationScheme", Kind::Text, "`Bearer` or `PoP`; else another spelling of `AuthenticationOptionsName`."),
-    key("DownstreamApis:*:AcquireTokenOptions:CorrelationId", Kind::Guid, "Sent as `client-request-id`."),
-    key("DownstreamApis:*:AcquireTokenOptions:Claims", Kind::Json, "A claims request; skips the cache."),
-    key("DownstreamApis:*:AcquireTokenOptions:ForceRefresh", Kind::Bool, "Skips the cache.").or("false"),
-    key("DownstreamApis:*:AcquireTokenOptions:FmiPath", Kind::Plain, "`fmi_path` of app token requests."),
-    key("DownstreamApis:*:AcquireTokenOptions:PopPublicKey", Kind::PublicKey, "The caller's key that tokens are bound to; a private one by mistake is not shown either.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:PopClaims", Kind::Json, "Claims added to signed HTTP requests."),
-    key("DownstreamApis:*:AcquireTokenOptions:PopClaim", Kind::Json, "Another spelling of `PopClaims`."),
-    key("DownstreamApis:*:AcquireTokenOptions:LongRunningWebApiSessionKey", Kind::Plain, "The long-running session.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:ManagedIdentity:UserAssignedClientId", Kind::Guid, "The section's presence asks for a managed identity's token; without this key the system-assigned one's."),
-    key("DownstreamApis:*:AcquireTokenOptions:UserFlow", Kind::Token, "B2C: the policy of token requests, instead of `SignUpSignInPolicyId`. Needs a registration with `Domain`."),
-    key("DownstreamApis:*:AcquireTokenOptions:ExtraQueryParameters:*", Kind::TokenParameter, "Added to the token endpoint's URL; not the fields of the token request (`client_id`, `scope` and the like).").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:ExtraHeadersParameters:*", Kind::Header, "Headers added to token requests.").secret(),
-    key("DownstreamApis:*:AcquireTokenOptions:ExtraParameters:*", Kind::Unused, "Read by extensions of the original only."),
-
+#[rustfmt::skip]
+const OWN: &[Key] = &[
     key("Sidecar:AllowedCallers", Kind::Network, "Networks (`10.0.0.0/8`, without bits beyond the prefix) whose callers are served beside loopback and the unix socket; `*` = any, the default in Development.").list(Split::Semicolon),
-    key("Sidecar:CallerTokenFile", Kind::Text, "`X-Sidecar-Token` must equal this file's content. A file that is missing, empty or unreadable admits nobody; a blank setting stops the start."),
-    key("Sidecar:AllowOverrides:GetAuthorizationHeader", Kind::Bool, "Whether `/AuthorizationHeader` takes overrides and agent parameters.").or("true"),
-    key("Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated", Kind::Bool, "The same for `/AuthorizationHeaderUnauthenticated`. Default: true, but false once `AllowedCallers` goes beyond loopback outside Development."),
-    key("Sidecar:AllowOverrides:CallDownstreamApi", Kind::Bool, "The same for `/DownstreamApi`.").or("true"),
-    key("Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated", Kind::Bool, "The same for `/DownstreamApiUnauthenticated`, with the default of the other unauthenticated endpoint."),
-    key("Sidecar:AllowAppTokenWithoutUser", Kind::Bool, "Whether the authenticated acquisition endpoints act as the application where no token comes.").or("false"),
-    key("Sidecar:AllowInsecureUpstream", Kind::Bool, "Whether `http://` is accepted for Entra, vaults and downstream APIs beyond loopback.").or("false"),
-    key("Sidecar:AllowOutboundRedirects", Kind::Bool, "Whether downstream redirects are followed; never with the token to another origin, and never to an address that is not public unless it is the API's own.").or("false"),
-    key("Sidecar:DownstreamHeaderValues", Kind::Choice(&["String", "Array"]), "The form of header values in answers of `/DownstreamApi*`.").or("String"),
-    key("Sidecar:TokenErrorStatus", Kind::Choice(&["Original", "Semantic"]), "What Entra's refusals are answered with: 500 as the original does, or 403 where the user must act, 401 where the user's token is no longer good, 424 where the operator must mend something.").or("Original"),
-    key("Sidecar:Metrics", Kind::Bool, "Whether `/metrics` answers.").or("true"),
-    key("Sidecar:TrustedCertificates", Kind::Text, "PEM file or folder instead of the built-in roots. Also `SSL_CERT_FILE`, `SSL_CERT_DIR`. A certificate in it that cannot be read is a warning with file and line."),
-    key("Sidecar:AllowedTenants", Kind::Guid, "Tenants that a multi-tenant authority accepts, by their ids, since tokens hold no names; without any, every one.").list(Split::Either),
-    key("Sidecar:SignedHttpRequests:KeyFile", Kind::Text, "PEM key (RSA or P-256) for signed HTTP requests; without it a P-256 key is made at start."),
-    key("Sidecar:PopValidation:ValidateM", Kind::Bool, "Inbound signed requests: the method.").or("true"),
-    key("Sidecar:PopValidation:ValidateU", Kind::Bool, "The host.").or("true"),
-    key("Sidecar:PopValidation:ValidateP", Kind::Bool, "The path.").or("true"),
-    key("Sidecar:PopValidation:ValidateQ", Kind::Bool, "The query.").or("false"),
-    key("Sidecar:PopValidation:AcceptUnsignedQueryParameters", Kind::Bool, "Query parameters that `q` does not name.").or("true"),
-    key("Sidecar:PopValidation:ValidatePresentClaims", Kind::Bool, "Checks claims where they are present only.").or("false"),
-    key("Sidecar:PopValidation:ClaimsToValidateWhenPresent", Kind::Choice(&["m", "u", "p", "q"]), "Which.").list(Split::Either).or("m p"),
-    key("Sidecar:PopValidation:SignedHttpRequestLifetime", Kind::Duration(1_000..=24 * HOUR), "How far `ts` may be off.").or("00:05:00"),
-    key("Sidecar:PopValidation:RejectReplays", Kind::Bool, "Accepts each signed request once, also across a reload.").or("false"),
-    key("Sidecar:PopValidation:RejectBoundAsBearer", Kind::Bool, "Refuses a token that is bound to a key (`cnf`) where it comes as `Bearer`.").or("false"),
+    key("Sidecar:CallerTokenFile", Kind::Text, "`X-Sidecar-Token` must equal this file's content. A file that is missing, empty or unreadable admits nobody; a blank setting stops the start.").sidecar(|sidecar| Slot::File(&mut sidecar.caller_token_file)),
+    key("Sidecar:AllowOverrides:GetAuthorizationHeader", Kind::Bool, "Whether `/AuthorizationHeader` takes overrides and agent parameters.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_overrides.authorization_header)),
+    key("Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated", Kind::Bool, "The same for `/AuthorizationHeaderUnauthenticated`. Default: true, but false once `AllowedCallers` goes beyond loopback outside Development.").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_overrides.authorization_header_unauthenticated)),
+    key("Sidecar:AllowOverrides:CallDownstreamApi", Kind::Bool, "The same for `/DownstreamApi`.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_overrides.downstream_api)),
+    key("Sidecar:AllowOverrides:CallDownstreamApiUnauthenticated", Kind::Bool, "The same for `/DownstreamApiUnauthenticated`, with the default of the other unauthenticated endpoint.").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_overrides.downstream_api_unauthenticated)),
+    key("Sidecar:AllowAppTokenWithoutUser", Kind::Bool, "Whether the authenticated acquisition endpoints act as the application where no token comes.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_app_token_without_user)),
+    key("Sidecar:AllowInsecureUpstream", Kind::Bool, "Whether `http://` is accepted for Entra, vaults and downstream APIs beyond loopback.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_insecure_upstream)),
+    key("Sidecar:AllowOutboundRedirects", Kind::Bool, "Whether downstream redirects are followed; never with the token to another origin, and never to an address that is not public unless it is the API's own.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_outbound_redirects)),
+    key("Sidecar:DownstreamHeaderValues", Kind::Choice(&["String", "Array"]), "The form of header values in answers of `/DownstreamApi*`.").or("String").sidecar(|sidecar| Slot::Flag(&mut sidecar.header_values_as_arrays)),
+    key("Sidecar:TokenErrorStatus", Kind::Choice(&["Original", "Semantic"]), "What Entra's refusals are answered with: 500 as the original does, or 403 where the user must act, 401 where the user's token is no longer good, 424 where the operator must mend something.").or("Original").sidecar(|sidecar| Slot::Flag(&mut sidecar.semantic_token_errors)),
+    key("Sidecar:Metrics", Kind::Bool, "Whether `/metrics` answers.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.metrics)),
+    key("Sidecar:TrustedCertificates", Kind::Text, "PEM file or folder instead of the built-in roots. Also `SSL_CERT_FILE`, `SSL_CERT_DIR`. A certificate in it that cannot be read is a warning with file and line.").sidecar(|sidecar| Slot::Files(&mut sidecar.trusted_certificates)).restart(),
+    key("Sidecar:AllowedTenants", Kind::Guid, "Tenants that a multi-tenant authority accepts, by their ids, since tokens hold no names; without any, every one.").list(Split::Either).sidecar(|sidecar| Slot::List(&mut sidecar.allowed_tenants)),
+    key("Sidecar:SignedHttpRequests:KeyFile", Kind::Text, "PEM key (RSA or P-256) for signed HTTP requests; without it a P-256 key is made at start.").sidecar(|sidecar| Slot::File(&mut sidecar.signed_http_request_key)),
+    key("Sidecar:PopValidation:ValidateM", Kind::Bool, "Inbound signed requests: the method.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.method)),
+    key("Sidecar:PopValidation:ValidateU", Kind::Bool, "The host.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.host)),
+    key("Sidecar:PopValidation:ValidateP", Kind::Bool, "The path.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.path)),
+    key("Sidecar:PopValidation:ValidateQ", Kind::Bool, "The query.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.query)),
+    key("Sidecar:PopValidation:AcceptUnsignedQueryParameters", Kind::Bool, "Query parameters that `q` does not name.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.accept_unsigned_query)),
+    key("Sidecar:PopValidation:ValidatePresentClaims", Kind::Bool, "Checks claims where they are present only.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.present_claims)),
+    key("Sidecar:PopValidation:ClaimsToValidateWhenPresent", Kind::Choice(&["m", "u", "p", "q"]), "Which.").list(Split::Either).or("m p").sidecar(|sidecar| Slot::List(&mut sidecar.pop_validation.claims_when_present)),
+    key("Sidecar:PopValidation:SignedHttpRequestLifetime", Kind::Duration(1_000..=24 * HOUR), "How far `ts` may be off.").or("00:05:00").sidecar(|sidecar| Slot::Duration(&mut sidecar.pop_validation.lifetime)),
+    key("Sidecar:PopValidation:RejectReplays", Kind::Bool, "Accepts each signed request once, also across a reload.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.reject_replays)),
+    key("Sidecar:PopValidation:RejectBoundAsBearer", Kind::Bool, "Refuses a token that is bound to a key (`cnf`) where it comes as `Bearer`.").or("false").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.reject_bound_as_bearer)),
 
-    key("Sidecar:Limits:Workers", Kind::Count(1..=4_096), "Worker threads, which never wait. Default: one per core, at least 2."),
-    key("Sidecar:Limits:UpstreamCalls", Kind::Count(1..=65_536), "Calls to Entra, vaults, managed identity endpoints and APIs at once; one origin may have three quarters of them.").or("768"),
-    key("Sidecar:Limits:QueueTimeout", TIMEOUT, "How long a request may wait for its turns to call upstreams, and for memory for its body.").or("5"),
-    key("Sidecar:Limits:BodyMemory", Kind::Size(0..=1 << 40), "All bodies held at once, requests and answers together. At least `RequestBodyBytes` and `DownstreamBodyBytes`.").or("64MiB"),
-    key("Sidecar:Limits:Connections", Kind::Count(1..=1_000_000), "Open connections.").or("4096"),
-    key("Sidecar:Limits:RequestHeadBytes", Kind::Size(256..=1 << 20), "A request's head.").or("32KiB"),
-    key("Sidecar:Limits:RequestHeaders", Kind::Count(1..=1_000), "Header fields of a request.").or("100"),
-    key("Sidecar:Limits:HeadTimeout", TIMEOUT, "For a whole head.").or("10"),
-    key("Sidecar:Limits:BodyTimeout", TIMEOUT, "Without progress of a body.").or("10"),
-    key("Sidecar:Limits:WriteTimeout", TIMEOUT, "Without progress of an answer.").or("10"),
-    key("Sidecar:Limits:IdleTimeout", TIMEOUT, "Between requests.").or("120"),
-    key("Sidecar:Limits:RequestBodyBytes", BODY, "A request's body.").or("30MiB"),
-    key("Sidecar:Limits:TokenBytes", Kind::Size(1..=1 << 20), "An inbound token.").or("64KiB"),
-    key("Sidecar:Limits:ConnectTimeout", TIMEOUT, "An upstream connection.").or("5"),
-    key("Sidecar:Limits:TokenRequestTimeout", TIMEOUT, "A token request.").or("15"),
-    key("Sidecar:Limits:DownstreamTimeout", TIMEOUT, "A downstream call.").or("100"),
-    key("Sidecar:Limits:DownstreamBodyBytes", BODY, "A downstream answer's body.").or("30MiB"),
-    key("Sidecar:Limits:TokenCacheEntries", ENTRIES, "Cached tokens.").or("10000"),
-    key("Sidecar:Limits:TokenCacheBytes", Kind::Size(1..=1 << 40), "Bytes of cached tokens and remembered refusals. Long-running sessions may take as many.").or("64MiB"),
-    key("Sidecar:Limits:ValidatedTokens", ENTRIES, "Remembered validations.").or("10000"),
-    key("Sidecar:Limits:Sessions", ENTRIES, "Long-running sessions. A refresh token of more than 16 KiB is not kept.").or("10000"),
-    key("Sidecar:Limits:ShutdownTimeout", Kind::Duration(0..=HOUR), "For requests in flight at the end.").or("30"),
+    key("Sidecar:Limits:Workers", Kind::Count(1..=4_096), "Worker threads, which never wait. Default: one per core, at least 2.").limit(|limits| Slot::Number(&mut limits.workers)).restart(),
+    key("Sidecar:Limits:UpstreamCalls", Kind::Count(1..=65_536), "Calls to Entra, vaults, managed identity endpoints and APIs at once; one origin may have three quarters of them.").or("768").limit(|limits| Slot::Number(&mut limits.upstream_calls)).restart(),
+    key("Sidecar:Limits:QueueTimeout", TIMEOUT, "How long a request may wait for its turns to call upstreams, and for memory for its body.").or("5").limit(|limits| Slot::Duration(&mut limits.queue_timeout)).restart(),
+    key("Sidecar:Limits:BodyMemory", Kind::Size(0..=1 << 40), "All bodies held at once, requests and answers together. At least `RequestBodyBytes` and `DownstreamBodyBytes`.").or("64MiB").limit(|limits| Slot::Number(&mut limits.body_memory)).restart(),
+    key("Sidecar:Limits:Connections", Kind::Count(1..=1_000_000), "Open connections.").or("4096").limit(|limits| Slot::Number(&mut limits.connections)).restart(),
+    key("Sidecar:Limits:RequestHeadBytes", Kind::Size(256..=1 << 20), "A request's head.").or("32KiB").limit(|limits| Slot::Number(&mut limits.request_head_bytes)).restart(),
+    key("Sidecar:Limits:RequestHeaders", Kind::Count(1..=1_000), "Header fields of a request.").or("100").limit(|limits| Slot::Number(&mut limits.request_headers)).restart(),
+    key("Sidecar:Limits:HeadTimeout", TIMEOUT, "For a whole head.").or("10").limit(|limits| Slot::Duration(&mut limits.head_timeout)).restart(),
+    key("Sidecar:Limits:BodyTimeout", TIMEOUT, "Without progress of a body.").or("10").limit(|limits| Slot::Duration(&mut limits.body_timeout)).restart(),
+    key("Sidecar:Limits:WriteTimeout", TIMEOUT, "Without progress of an answer.").or("10").limit(|limits| Slot::Duration(&mut limits.write_timeout)).restart(),
+    key("Sidecar:Limits:IdleTimeout", TIMEOUT, "Between requests.").or("120").limit(|limits| Slot::Duration(&mut limits.idle_timeout)).restart(),
+    key("Sidecar:Limits:RequestBodyBytes", BODY, "A request's body.").or("30MiB").limit(|limits| Slot::Number(&mut limits.request_body_bytes)).restart(),
+    key("Sidecar:Limits:TokenBytes", Kind::Size(1..=1 << 20), "An inbound token.").or("64KiB").limit(|limits| Slot::Number(&mut limits.token_bytes)),
+    key("Sidecar:Limits:ConnectTimeout", TIMEOUT, "An upstream connection.").or("5").limit(|limits| Slot::Duration(&mut limits.connect_timeout)).restart(),
+    key("Sidecar:Limits:TokenRequestTimeout", TIMEOUT, "A token request.").or("15").limit(|limits| Slot::Duration(&mut limits.token_request_timeout)).restart(),
+    key("Sidecar:Limits:DownstreamTimeout", TIMEOUT, "A downstream call.").or("100").limit(|limits| Slot::Duration(&mut limits.downstream_timeout)),
+    key("Sidecar:Limits:DownstreamBodyBytes", BODY, "A downstream answer's body.").or("30MiB").limit(|limits| Slot::Number(&mut limits.downstream_body_bytes)),
+    key("Sidecar:Limits:TokenCacheEntries", ENTRIES, "Cached tokens.").or("10000").limit(|limits| Slot::Number(&mut limits.token_cache_entries)).restart(),
+    key("Sidecar:Limits:TokenCacheBytes", Kind::Size(1..=1 << 40), "Bytes of cached tokens and remembered refusals. Long-running sessions may take as many.").or("64MiB").limit(|limits| Slot::Number(&mut limits.token_cache_bytes)).restart(),
+    key("Sidecar:Limits:ValidatedTokens", ENTRIES, "Remembered validations.").or("10000").limit(|limits| Slot::Number(&mut limits.validated_tokens)),
+    key("Sidecar:Limits:Sessions", ENTRIES, "Long-running sessions. A refresh token of more than 16 KiB is not kept.").or("10000").limit(|limits| Slot::Number(&mut limits.sessions)).restart(),
+    key("Sidecar:Limits:ShutdownTimeout", Kind::Duration(0..=HOUR), "For requests in flight at the end.").or("30").limit(|limits| Slot::Duration(&mut limits.shutdown_timeout)).restart(),
 
     key("Logging:LogLevel:Default", Kind::Level, "What is logged unless a category says otherwise.").or("Information"),
     key("Logging:LogLevel:Access", Kind::Level, "The access log. Default: Warning, in Development Information."),

@@ -179,7 +179,8 @@ fn what_is_configured_is_refused_in_the_words_of_the_override() {
         let coded = crate::value::percent::encode_component(value);
         let also = if beside.is_empty() { "" } else { "&optionsOverride.AcquireTokenOptions.AuthenticationScheme=PoP" };
         let query = format!("optionsOverride.{}={coded}{also}", crate::value::percent::encode_component(key));
-        let api = Api { scopes: vec!["s".into()], ..Api::default() };
+        let options = ApiOptions { scopes: vec!["s".into()], ..ApiOptions::default() };
+        let api = Api { options, ..Api::default() };
         let refused = crate::options::Overrides::parse(Some(&query))
             .and_then(|overrides| crate::options::Effective::merge(&api, &overrides).map(drop))
             .unwrap_err()
@@ -215,7 +216,7 @@ fn a_user_flow_needs_a_b2c_registration() {
     assert_eq!(key, "DownstreamApis:X:AcquireTokenOptions:UserFlow");
     assert!(message.contains("AzureAd:Domain"), "{message}");
     let config = good(&[flow, ("AzureAd__Domain", "contoso.onmicrosoft.com")]);
-    assert_eq!(config.apis[0].acquire.user_flow.as_deref(), Some("B2C_1_edit"));
+    assert_eq!(config.apis[0].options.user_flow.as_deref(), Some("B2C_1_edit"));
     for (authority, with_flow) in [
         ("https://c.b2clogin.com/tfp/c.onmicrosoft.com/B2C_1_in/v2.0", "/tfp/c.onmicrosoft.com/B2C_1_edit"),
         ("https://c.b2clogin.com/c.onmicrosoft.com/B2C_1_in", "/c.onmicrosoft.com/B2C_1_edit"),
@@ -485,12 +486,15 @@ fn apis_keep_their_names_and_split_their_scopes() {
     ]);
     let [files, graph] = config.apis.as_slice() else { panic!("{:?}", config.apis) };
     assert_eq!((files.name.as_str(), graph.name.as_str()), ("Files", "Graph"));
-    assert_eq!(graph.scopes, ["User.Read", "Mail.Read"]);
-    assert_eq!(files.scopes, ["a", "b", "c"]);
-    assert_eq!((graph.http_method.as_deref(), files.http_method.as_deref()), (Some("POST"), None));
-    assert_eq!((graph.accept.as_str(), files.accept.as_str()), ("application/json", ""));
+    assert_eq!(graph.options.scopes, ["User.Read", "Mail.Read"]);
+    assert_eq!(files.options.scopes, ["a", "b", "c"]);
+    assert_eq!((graph.options.http_method.as_deref(), files.options.http_method.as_deref()), (Some("POST"), None));
     assert_eq!(
-        (&graph.acquire.managed_identity, &files.acquire.managed_identity),
+        (graph.options.accept.as_deref(), files.options.accept.as_deref()),
+        (Some("application/json"), Some(""))
+    );
+    assert_eq!(
+        (&graph.options.managed_identity, &files.options.managed_identity),
         (&None, &Some(ManagedIdentity { client_id: None }))
     );
 }
@@ -505,7 +509,7 @@ fn an_api_may_acquire_with_another_registration() {
             ("Second__ClientId", CLIENT),
             ("Second__TenentId", "x"),
         ]);
-        assert_eq!(config.apis[0].acquire.registration.as_deref(), Some("second"));
+        assert_eq!(config.apis[0].registration.as_deref(), Some("second"));
         assert_eq!(
             (config.registrations["second"].tenant.as_str(), config.registrations["second"].section.as_str()),
             ("common", "Second")
@@ -517,7 +521,7 @@ fn an_api_may_acquire_with_another_registration() {
     for (scheme, pop) in [("bearer", false), ("PoP", true), ("pop", true)] {
         let config = good(&[("DownstreamApis__X__AcquireTokenOptions__AuthenticationScheme", scheme)]);
         assert_eq!(
-            (config.apis[0].acquire.pop, config.apis[0].acquire.registration.as_deref()),
+            (config.apis[0].options.pop.unwrap_or(false), config.apis[0].registration.as_deref()),
             (pop, None),
             "{scheme}"
         );
@@ -633,4 +637,163 @@ fn values_in_messages_show_no_password_and_no_line_break() {
     assert!(message.starts_with("\"a\\nERROR\\u{1b}[31m\""), "{message}");
     let (_, message) = problem(&[("DownstreamApis__X__BaseUrl", "https://user:hunter2@host/")]);
     assert!(!message.contains("hunter2"), "{message}");
+}
+
+/// A last segment and a value that a kind of option takes, and ones that it does not.
+fn samples(kind: &keys::Kind) -> ((&'static str, &'static str), Option<(&'static str, &'static str)>) {
+    use keys::Kind;
+    let of_value = |good, bad| (("X", good), Some(("X", bad)));
+    match kind {
+        Kind::Parameter => (("X", "v"), None),
+        Kind::Bool => of_value("true", "1"),
+        Kind::Url | Kind::BaseUrl => of_value("https://graph.microsoft.com/v1", "https://a@b/"),
+        Kind::Guid => of_value(TENANT, "x"),
+        Kind::Tenant => of_value("contoso.com", "a/b"),
+        Kind::Method => of_value("PUT", "TRACE"),
+        Kind::Header => (("X", "v"), Some(("Authorization", "v"))),
+        Kind::HeaderValue => of_value("text/csv", "a\u{e9}"),
+        Kind::MediaType => of_value("text/csv", "csv"),
+        Kind::TokenParameter => (("X", "v"), Some(("client_id", "v"))),
+        Kind::Scope => of_value("User.Read", "a\"b"),
+        Kind::Scheme => of_value("PoP", "Basic"),
+        Kind::PublicKey => of_value(r#"{"kid":"k"}"#, "nokey"),
+        Kind::Json => of_value("{}", "[]"),
+        Kind::RelativePath => of_value("me", "../x"),
+        Kind::Plain => of_value("a/b", "a\u{1}b"),
+        Kind::Token => of_value("B2C_1_edit", "a b"),
+        other => panic!("no option is of the kind {other:?}"),
+    }
+}
+
+/// What becomes of one option: the options that it makes, or the words that refuse it.
+type Outcome = Result<ApiOptions, String>;
+
+fn outcome_of_settings(invocation: &Invocation) -> Outcome {
+    match load(invocation) {
+        Ok(loaded) => Ok(loaded.config.apis[0].options.clone()),
+        Err(Rejected { problems, .. }) => Err(problems[0].message.rsplit_once("expected ").unwrap().1.to_owned()),
+    }
+}
+
+fn outcome_of_file(key: &str, value: &str) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("appsettings.json");
+    let settings = serde_json::json!({
+        "AzureAd:TenantId": TENANT, "AzureAd:ClientId": CLIENT, "AzureAd:Domain": "contoso.onmicrosoft.com", key: value,
+    });
+    std::fs::write(&file, settings.to_string()).unwrap();
+    outcome_of_settings(&Invocation { config_file: Some(file), ..Invocation::default() })
+}
+
+fn outcome_of_variables(key: &str, value: &str) -> Outcome {
+    let base =
+        [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT), ("AzureAd__Domain", "contoso.onmicrosoft.com")];
+    let own = (key.replace(':', "__"), value);
+    let variables = base.iter().map(|(name, value)| ((*name).to_owned(), *value)).chain([own]);
+    let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let empty = ("DOTNET_CONTENTROOT".into(), "/nonexistent".into());
+    outcome_of_settings(&Invocation { variables: variables.chain([empty]).collect(), ..Invocation::default() })
+}
+
+fn outcome_of_query(name: &str, value: &str) -> Outcome {
+    let query = format!(
+        "optionsOverride.{}={}",
+        crate::value::percent::encode_component(name),
+        crate::value::percent::encode_component(value)
+    );
+    match crate::options::Overrides::parse(Some(&query)) {
+        Ok(overrides) => Ok(overrides.options),
+        Err(refused) => Err(refused.to_string().rsplit_once("expected ").unwrap().1.to_owned()),
+    }
+}
+
+#[test]
+fn every_option_is_one_option_wherever_it_is_said() {
+    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of a section of the shape of AzureAd";
+    for row in options::ROWS {
+        let slot::Field::Api(field) = row.field else { continue };
+        let (good, bad) = samples(&row.kind);
+        for (last, value) in std::iter::once(good).chain(bad) {
+            let key = |last: &str| {
+                let key = row.pattern.replacen('*', "Api", 1);
+                key.strip_suffix('*').map(|stem| format!("{stem}{last}")).unwrap_or(key)
+            };
+            let key = key(last);
+            let mut outcomes = Vec::new();
+            if row.is_setting() {
+                outcomes.extend([outcome_of_file(&key, value), outcome_of_variables(&key, value)]);
+            }
+            if row.is_override() {
+                let name = key.trim_start_matches("DownstreamApis:Api:").replace(':', ".");
+                outcomes.push(outcome_of_query(&name, value));
+            }
+            for outcome in &mut outcomes {
+                assert_eq!(outcome.is_ok(), (last, value) == good, "{key}: {outcome:?}");
+                match outcome {
+                    // Beside the option itself, settings hold the defaults of others.
+                    Ok(options) => {
+                        let untouched = field(options) == field(&mut ApiOptions::default());
+                        assert!(!untouched, "{key} went nowhere");
+                        let mut same = outcome_of_variables(&key, value).unwrap_or_else(|_| options.clone());
+                        assert!(!row.is_setting() || field(options) == field(&mut same), "{key}");
+                    }
+                    // A section's name is good in settings too.
+                    Err(words) => *words = words.replace(ALSO_A_SECTION, "Bearer or PoP"),
+                }
+            }
+            let words: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+            assert!(words.windows(2).all(|pair| pair[0] == pair[1]), "{key}: {words:?}");
+        }
+    }
+}
+
+#[test]
+fn the_header_of_options_says_nothing_that_the_request_says_itself() {
+    let refused: Vec<String> = Override::all().filter(|option| !option.in_header()).map(Override::name).collect();
+    assert_eq!(
+        refused,
+        [
+            "BaseUrl",
+            "RelativePath",
+            "HttpMethod",
+            "AcceptHeader",
+            "ContentType",
+            "CustomHeader.<Name>",
+            "ExtraHeaderParameters.<Name>",
+            "ExtraQueryParameters.<Name>"
+        ]
+    );
+}
+
+#[test]
+fn every_row_is_read_and_nothing_else() {
+    // That nothing else is read, reading itself asserts.
+    keys::tests::READ.take();
+    let variables = [
+        ("urls", ""),
+        ("AzureAd__ClientCredentials__0__ClientSecret", "s"),
+        ("AzureAd__ClientCredentialsUsingManagedIdentity__IsEnabled", "true"),
+        ("AzureAd__ExtraQueryParameters__dc", "x"),
+        ("DownstreamApis__X__Scopes", "s"),
+        ("Kestrel__Endpoints__Http__Url", "http://127.0.0.1:5"),
+        ("HTTP_PORTS", ""),
+        ("Logging__LogLevel__Default", "Warning"),
+        ("Logging__LogLevel__Access", "Warning"),
+        ("Logging__LogLevel__Other", "Warning"),
+        ("Logging__Console__LogLevel__Other", "Warning"),
+        ("Logging__Console__FormatterName", "json"),
+        ("Logging__Format", "json"),
+    ];
+    good(&variables);
+    let read = keys::tests::READ.take();
+    // `Sidecar:AllowInsecureUpstream` decides in its place.
+    let without_effect = ["AzureAd:RequireHttpsMetadata"];
+    let unread: Vec<_> = table::rows()
+        .filter(|row| {
+            row.is_setting() && !matches!(row.kind, keys::Kind::Unused) && !without_effect.contains(&row.pattern)
+        })
+        .map(|row| row.pattern)
+        .filter(|pattern| !read.contains(pattern))
+        .collect();
+    assert!(unread.is_empty(), "{unread:?}");
 }

@@ -24,7 +24,7 @@ pub enum Invalid {
         /// As sent, after the prefix.
         key: String,
         /// In words that follow "expected".
-        expected: &'static str,
+        expected: String,
     },
     /// An agent parameter that names nothing.
     AgentParameter {

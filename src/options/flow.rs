@@ -3,97 +3,102 @@
 use std::borrow::Cow;
 
 use super::{AgentUser, Effective, Invalid};
-use crate::config::ManagedIdentity;
 use crate::value::url::is_scheme;
 use crate::value::{guid, syntax};
 
-/// The user behind an inbound token that was validated.
+/// Whom an inbound token that was validated speaks for; `U` is what acts for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inbound {
+pub enum Inbound<U> {
     /// No token came, or the endpoint expects none.
     None,
     /// An application's own token: there is nobody to act for.
-    AppOnly,
+    AppOnly(U),
     /// A user's token.
-    User,
+    User(U),
 }
 
-/// How the token is acquired.
+/// How a token is acquired, and whose it is. `U` is what acts for a user, `S` what is known of a session: its key at
+/// first, and the session itself once it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow<'a> {
-    /// From the platform, without Entra's token endpoint.
-    ManagedIdentity(&'a ManagedIdentity),
-    /// The agent's own token.
-    AgentAutonomous {
-        /// The agent's client id.
-        agent: &'a str,
-    },
+pub enum Flow<'a, U, S = SessionKey<'a, U>> {
+    /// From the platform, without Entra's token endpoint: the identity of this client id or the system-assigned one. For
+    /// a single scope.
+    ManagedIdentity(Option<&'a str>),
+    /// The agent's own token, by the agent's client id.
+    AgentAutonomous(&'a str),
     /// The token of the agent's user account.
-    AgentUser {
-        /// The agent's client id.
-        agent: &'a str,
-        /// Its user.
-        user: &'a AgentUser,
-    },
+    AgentUser(&'a str, &'a AgentUser),
     /// The inbound token's user, through the agent.
-    AgentOnBehalfOf {
-        /// The agent's client id.
-        agent: &'a str,
-    },
+    AgentOnBehalfOf(&'a str, U),
     /// The application's own token (RFC 6749 §4.4).
     ClientCredentials,
     /// The inbound token's user (RFC 7523 §2.1).
-    OnBehalfOf,
-    /// A long-running session, started or used by its user.
-    SessionOnBehalfOf {
-        /// Starts or names it.
-        key: &'a str,
-        /// The agent it goes through.
-        agent: Option<&'a str>,
-    },
-    /// A long-running session, used by whoever knows its key.
-    Session {
-        /// Names it.
-        key: &'a str,
-        /// The agent it was started with.
-        agent: Option<&'a str>,
-    },
+    OnBehalfOf(U),
+    /// A long-running session, started or used by its user, or used by whoever knows its key.
+    Session(S),
 }
 
-impl<'a> Flow<'a> {
+/// What a request says of a long-running session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey<'a, U> {
+    /// Starts or names it.
+    pub key: &'a str,
+    /// The agent it goes through.
+    pub agent: Option<&'a str>,
+    /// Its user, where one calls.
+    pub user: Option<U>,
+}
+
+impl<'a, U> Flow<'a, U> {
     /// The flow for these options. An endpoint that authenticates nobody has no inbound user, whatever was sent.
-    pub fn select(options: &Effective<'a>, authenticated: bool, inbound: Inbound) -> Self {
+    pub fn select(effective: &Effective<'a>, authenticated: bool, inbound: Inbound<U>) -> Self {
         let inbound = if authenticated { inbound } else { Inbound::None };
-        let agent = options.agent.map(|agent| agent.identity.as_str());
-        let user = options.agent.and_then(|agent| agent.user.as_ref());
+        let options = &effective.options;
+        let app = options.request_app_token;
+        let agent = effective.agent.map(|agent| agent.identity.as_str());
+        let account = effective.agent.and_then(|agent| agent.user.as_ref());
         // A session's token is a user's; whoever asks for the application's own has no use for one.
-        let session = options.session_key.filter(|_| !options.request_app_token);
-        match (options.managed_identity, agent, user, inbound, session) {
-            (Some(identity), ..) => Self::ManagedIdentity(identity),
-            (None, Some(agent), Some(user), ..) => Self::AgentUser { agent, user },
-            (None, agent, _, Inbound::User, Some(key)) => Self::SessionOnBehalfOf { key, agent },
-            // A key that is presented alone is never answered with another identity's token.
-            (None, agent, _, Inbound::None, Some(key)) => Self::Session { key, agent },
-            (None, Some(agent), None, Inbound::User, None) if !options.request_app_token => {
-                Self::AgentOnBehalfOf { agent }
-            }
-            (None, Some(agent), None, ..) => Self::AgentAutonomous { agent },
-            (None, None, _, Inbound::None, None) => Self::ClientCredentials,
-            (None, None, _, Inbound::AppOnly | Inbound::User, _) if options.request_app_token => {
-                Self::ClientCredentials
-            }
-            // Nobody can be acted for with an app-only token; that is for Entra to say.
-            (None, None, _, Inbound::AppOnly | Inbound::User, _) => Self::OnBehalfOf,
+        let session = options.session_key.filter(|_| !app);
+        if let Some(identity) = options.managed_identity {
+            return Self::ManagedIdentity(identity.client_id.as_deref());
         }
+        match (agent, account, inbound, session) {
+            (Some(agent), Some(account), ..) => Self::AgentUser(agent, account),
+            (agent, _, Inbound::User(user), Some(key)) => Self::Session(SessionKey { key, agent, user: Some(user) }),
+            // A key that is presented alone is never answered with another identity's token.
+            (agent, _, Inbound::None, Some(key)) => Self::Session(SessionKey { key, agent, user: None }),
+            (Some(agent), None, Inbound::User(user), None) if !app => Self::AgentOnBehalfOf(agent, user),
+            (Some(agent), None, ..) => Self::AgentAutonomous(agent),
+            (None, _, Inbound::None, None) => Self::ClientCredentials,
+            (None, _, Inbound::AppOnly(_) | Inbound::User(_), _) if app => Self::ClientCredentials,
+            // Nobody can be acted for with an app-only token; that is for Entra to say.
+            (None, _, Inbound::AppOnly(user) | Inbound::User(user), _) => Self::OnBehalfOf(user),
+        }
+    }
+}
+
+impl<'a, U, S> Flow<'a, U, S> {
+    /// The same flow, with its session in the place of the session's key.
+    pub fn with_session<T, E>(self, find: impl FnOnce(S) -> Result<T, E>) -> Result<Flow<'a, U, T>, E> {
+        Ok(match self {
+            Self::ManagedIdentity(client_id) => Flow::ManagedIdentity(client_id),
+            Self::AgentAutonomous(agent) => Flow::AgentAutonomous(agent),
+            Self::AgentUser(agent, account) => Flow::AgentUser(agent, account),
+            Self::AgentOnBehalfOf(agent, user) => Flow::AgentOnBehalfOf(agent, user),
+            Self::ClientCredentials => Flow::ClientCredentials,
+            Self::OnBehalfOf(user) => Flow::OnBehalfOf(user),
+            Self::Session(session) => Flow::Session(find(session)?),
+        })
     }
 
     /// Whether the token is an application's, not a user's.
-    pub const fn is_app_token(self) -> bool {
-        matches!(self, Self::ManagedIdentity(_) | Self::AgentAutonomous { .. } | Self::ClientCredentials)
+    pub const fn is_app_token(&self) -> bool {
+        matches!(self, Self::ManagedIdentity(_) | Self::AgentAutonomous(_) | Self::ClientCredentials)
     }
 
     /// The scopes to ask for. An app token is for one resource in one tenant, which is checked here.
-    pub fn scopes(self, options: &Effective<'a>) -> Result<Cow<'a, [String]>, Invalid> {
+    pub fn scopes(&self, effective: &Effective<'a>) -> Result<Cow<'a, [String]>, Invalid> {
+        let options = &effective.options;
         if !self.is_app_token() {
             return Ok(Cow::Borrowed(options.scopes));
         }
@@ -103,7 +108,7 @@ impl<'a> Flow<'a> {
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
             [resource] if is_bare_resource(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
-            _ => Err(Invalid::AppScope { api: options.api.name.clone() }),
+            _ => Err(Invalid::AppScope { api: effective.api.name.clone() }),
         }
     }
 }

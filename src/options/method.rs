@@ -1,16 +1,13 @@
 //! The method and the body of the downstream request.
 
+use crate::config::Ranked;
+
 /// The downstream method: the caller's override; else an inbound PUT, PATCH or DELETE; else the configured one;
 /// else GET for a GET and for a POST without a body, since clients of the C# sidecar can only POST. Upper case.
-pub fn downstream_method<'a>(
-    asked: Option<&'a str>,
-    inbound: &'a str,
-    configured: Option<&'a str>,
-    has_body: bool,
-) -> &'a str {
+pub fn downstream_method<'a>(said: Ranked<'a>, inbound: &'a str, has_body: bool) -> &'a str {
     let deliberate = matches!(inbound, "PUT" | "PATCH" | "DELETE").then_some(inbound);
     let implied = if inbound == "POST" && has_body { "POST" } else { "GET" };
-    asked.or(deliberate).or(configured).unwrap_or(implied)
+    said.asked.or(deliberate).or(said.configured).unwrap_or(implied)
 }
 
 /// Whether the body goes along: content has no meaning in a GET or HEAD, and servers refuse it (RFC 9110 §9.3.1).
@@ -19,12 +16,8 @@ pub fn sends_body(method: &str) -> bool {
 }
 
 /// The body's type: the caller's override; else what came with the body; else the configured one.
-pub fn downstream_content_type<'a>(
-    asked: Option<&'a str>,
-    inbound: Option<&'a str>,
-    configured: Option<&'a str>,
-) -> Option<&'a str> {
-    asked.or(inbound.filter(|text| !text.trim().is_empty())).or(configured)
+pub fn downstream_content_type<'a>(said: Ranked<'a>, inbound: Option<&'a str>) -> Option<&'a str> {
+    said.asked.or(inbound.filter(|text| !text.trim().is_empty())).or(said.configured)
 }
 
 #[cfg(test)]
@@ -48,7 +41,7 @@ mod tests {
             (None, "POST", None, true, "POST"),
         ] {
             let case = (asked, inbound, configured, has_body);
-            assert_eq!(downstream_method(asked, inbound, configured, has_body), method, "{case:?}");
+            assert_eq!(downstream_method(Ranked { asked, configured }, inbound, has_body), method, "{case:?}");
         }
     }
 
@@ -60,10 +53,11 @@ mod tests {
 
     #[test]
     fn the_bodys_type_is_the_callers_first() {
-        assert_eq!(downstream_content_type(Some("a/a"), Some("b/b"), Some("c/c")), Some("a/a"));
-        assert_eq!(downstream_content_type(None, Some("b/b"), Some("c/c")), Some("b/b"));
-        assert_eq!(downstream_content_type(None, None, Some("c/c")), Some("c/c"));
-        assert_eq!(downstream_content_type(None, Some(" "), Some("c/c")), Some("c/c"));
-        assert_eq!(downstream_content_type(None, None, None), None);
+        let of = |asked, inbound, configured| downstream_content_type(Ranked { asked, configured }, inbound);
+        assert_eq!(of(Some("a/a"), Some("b/b"), Some("c/c")), Some("a/a"));
+        assert_eq!(of(None, Some("b/b"), Some("c/c")), Some("b/b"));
+        assert_eq!(of(None, None, Some("c/c")), Some("c/c"));
+        assert_eq!(of(None, Some(" "), Some("c/c")), Some("c/c"));
+        assert_eq!(of(None, None, None), None);
     }
 }

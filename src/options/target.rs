@@ -12,8 +12,9 @@ pub struct Target(Url);
 
 impl Target {
     /// Joins the options' base URL, path and query parameters.
-    pub fn new(options: &Effective<'_>) -> Result<Self, Invalid> {
-        let base = options.base_url.ok_or_else(|| Invalid::NoBaseUrl { api: options.api.name.clone() })?;
+    pub fn new(effective: &Effective<'_>) -> Result<Self, Invalid> {
+        let options = &effective.options;
+        let base = options.base_url.ok_or_else(|| Invalid::NoBaseUrl { api: effective.api.name.clone() })?;
         let relative = options.relative_path;
         syntax::relative_path(relative).map_err(Invalid::Path)?;
         let (path, query) = relative.split_once('?').map_or((relative, None), |(path, query)| (path, Some(query)));

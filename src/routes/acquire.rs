@@ -12,10 +12,10 @@ use crate::config::Api;
 use crate::credentials::Client;
 use crate::http::{Cause, Reply, Resumed};
 use crate::jwt::Verified;
-use crate::options::{Effective, Flow, Inbound, Overrides, Target, downstream_method};
+use crate::options::{Effective, Flow, Inbound, Overrides, SessionKey, Target, downstream_method};
 use crate::secret::Secret;
 use crate::token::session::{self, Owner, SessionId, User};
-use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Subject, Ticket, UserAssertion, Wanted};
+use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, UserAssertion, Wanted};
 use crate::value::bound_key::BoundKey;
 
 /// Beyond what the request that is waited for may take at most.
@@ -34,8 +34,6 @@ pub struct Asked<'a> {
 /// Reads query, token and name, in this order, and checks that overrides are allowed here.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
     let overrides = Overrides::parse(call.request.query)?;
-    // The rest of the query's syntax: what a key may look like is known here alone.
-    overrides.pop_public_key.as_deref().map(bound_key).transpose()?;
     let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
     if !overrides.is_empty() {
@@ -48,12 +46,6 @@ pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Park
         }
     }
     Ok(Asked { caller, api, overrides })
-}
-
-fn bound_key(text: &str) -> Result<BoundKey, Problem> {
-    BoundKey::parse(text).map_err(|expected| {
-        Problem::with(400, format!("optionsOverride.AcquireTokenOptions.PopPublicKey: expected {expected}"))
-    })
 }
 
 fn unknown_api(name: &str) -> Problem {
@@ -78,19 +70,17 @@ const fn override_rule(call: &Call<'_>, endpoint: Endpoint) -> (bool, &'static s
 pub struct Acquisition<'a> {
     client: &'a Arc<Client>,
     effective: &'a Effective<'a>,
-    flow: Flow<'a>,
+    flow: Flow<'a, UserAssertion<'a>>,
     scopes: Cow<'a, [String]>,
-    bound_key: Option<Cow<'a, BoundKey>>,
-    caller: Option<&'a Verified>,
+    own_key: &'a BoundKey,
     correlation_id: &'a str,
-    session: Option<Session<'a>>,
+    session: Option<Session>,
 }
 
 /// A long-running session that the request starts or uses.
-struct Session<'a> {
+struct Session {
     id: SessionId,
     owner: Owner,
-    agent: Option<&'a str>,
     /// What the session has kept, where the user presents nothing.
     refresh_token: Option<Secret<String>>,
     /// The key that was made for the caller.
@@ -116,28 +106,27 @@ impl<'a> Acquisition<'a> {
         authenticated: bool,
         resumed: Option<&Resumed<Parked>>,
     ) -> Result<Self, Halt> {
-        let inbound = match &asked.caller {
+        let caller = asked.caller.as_deref();
+        let inbound = match caller {
             None => Inbound::None,
-            Some(caller) if caller.is_app_only() => Inbound::AppOnly,
-            Some(_) => Inbound::User,
+            Some(caller) if caller.is_app_only() => Inbound::AppOnly(caller.into()),
+            Some(caller) => Inbound::User(caller.into()),
         };
         let flow = Flow::select(effective, authenticated, inbound);
-        let bound_key = match effective.pop_public_key {
-            Some(text) => Some(Cow::Owned(bound_key(text)?)),
-            None if effective.pop => Some(Cow::Borrowed(call.service.signer.bound_key())),
-            None => None,
-        };
         let client = call.service.client(asked.api);
-        let caller = asked.caller.as_deref();
+        let scopes = flow.scopes(effective)?;
+        let session = match &flow {
+            Flow::Session(key) => Some(session(call, client, key, caller, resumed)?),
+            _ => None,
+        };
         Ok(Self {
             client,
             effective,
             flow,
-            scopes: flow.scopes(effective)?,
-            bound_key,
-            caller,
-            correlation_id: effective.correlation_id.unwrap_or(call.correlation_id),
-            session: session(call, client, flow, caller, resumed)?,
+            scopes,
+            own_key: call.service.signer.bound_key(),
+            correlation_id: effective.options.correlation_id.unwrap_or(call.correlation_id),
+            session,
         })
     }
 
@@ -148,14 +137,10 @@ impl<'a> Acquisition<'a> {
 
     /// Where the downstream call goes, for which a signed request is made too.
     pub fn target(&self, call: &Call<'_>) -> Result<Destination, Halt> {
-        let (request, options) = (call.request, self.effective);
-        let method = downstream_method(
-            options.http_method,
-            request.method.as_str(),
-            options.api.http_method.as_deref(),
-            request.body.length() != Some(0),
-        );
-        Ok(Destination { method: Cow::Owned(method.to_owned()), target: Target::new(options)? })
+        let request = call.request;
+        let has_body = request.body.length() != Some(0);
+        let method = downstream_method(self.effective.options.http_method, request.method.as_str(), has_body);
+        Ok(Destination { method: Cow::Owned(method.to_owned()), target: Target::new(self.effective)? })
     }
 
     /// The token, or the reason to come back later.
@@ -190,12 +175,13 @@ impl<'a> Acquisition<'a> {
 
     /// The header's value: the token itself, or a request signed with the sidecar's own key.
     pub fn authorization<'t>(&self, call: &Call<'_>, token: &'t AccessToken) -> Result<Cow<'t, str>, Halt> {
-        if !self.effective.pop || self.effective.pop_public_key.is_some() {
+        let options = &self.effective.options;
+        if !options.pop || options.pop_public_key.is_some() {
             return Ok(Cow::Borrowed(token.authorization()));
         }
         let destination = self.target(call)?;
         // That it is an object was seen when the options were merged.
-        let claims = self.effective.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let claims = options.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (method, url) = (&destination.method, destination.target.url());
         let signed = call.service.signer.sign(token.token(), method, url, claims, call.shared.clock.unix());
         let signed = signed.map_err(|_| Problem::with(500, "The request cannot be signed"))?;
@@ -216,88 +202,54 @@ impl<'a> Acquisition<'a> {
     }
 
     fn wanted<'b>(&'b self, claims: Option<&'b str>) -> Result<Wanted<'b>, Halt> {
-        Ok(Wanted {
-            client: self.client,
-            subject: self.subject()?,
-            tenant: self.effective.tenant,
-            scopes: &self.scopes,
-            claims: claims.or(self.effective.claims),
-            force_refresh: self.effective.force_refresh,
-            correlation_id: self.correlation_id,
-            bound_key: self.bound_key.as_deref(),
-            // It belongs to the application's own token: protocol page, section 11, 35.
-            fmi_path: self.effective.fmi_path.filter(|_| matches!(self.flow, Flow::ClientCredentials)),
-            user_flow: self.effective.user_flow,
-            extra_query: &self.effective.token_query,
-            extra_headers: self.effective.token_headers,
-        })
-    }
-
-    fn subject(&self) -> Result<Subject<'_>, Halt> {
-        let user = || self.caller.map(UserAssertion::from).ok_or_else(|| Halt::from(Problem::new(500)));
-        Ok(match self.flow {
-            Flow::ClientCredentials => Subject::Application,
-            Flow::OnBehalfOf => Subject::User(user()?),
-            Flow::AgentAutonomous { agent } => Subject::Agent(agent),
-            Flow::AgentOnBehalfOf { agent } => Subject::AgentOnBehalfOf(agent, user()?),
-            Flow::AgentUser { agent, user } => Subject::AgentUser(agent, user),
-            Flow::ManagedIdentity(identity) => Subject::ManagedIdentity(identity.client_id.as_deref()),
-            Flow::SessionOnBehalfOf { .. } | Flow::Session { .. } => {
-                let session = self.session.as_ref().ok_or(token::Error::NoSession)?;
-                let renewal = match (self.caller, &session.refresh_token) {
-                    (Some(caller), _) => Renewal::User(UserAssertion::from(caller)),
-                    (None, Some(token)) => Renewal::RefreshToken(token),
-                    (None, None) => Renewal::Nothing,
-                };
-                Subject::Session(SessionSubject {
-                    id: &session.id,
-                    owner: &session.owner,
-                    agent: session.agent,
-                    renewal,
-                    starts: session.starts,
-                })
-            }
-        })
+        let subject = self.flow.with_session(|key| {
+            let session = self.session.as_ref().ok_or(token::Error::NoSession)?;
+            let renewal = match (key.user, &session.refresh_token) {
+                (Some(user), _) => Renewal::User(user),
+                (None, Some(token)) => Renewal::RefreshToken(token),
+                (None, None) => Renewal::Nothing,
+            };
+            let (id, owner, agent, starts) = (&session.id, &session.owner, key.agent, session.starts);
+            Ok::<_, Halt>(SessionSubject { id, owner, agent, renewal, starts })
+        })?;
+        let (scopes, options) = (&self.scopes, &self.effective.options);
+        let wanted = Wanted::new(self.client, subject, scopes, self.correlation_id, Some(self.own_key), options);
+        Ok(Wanted { claims: claims.or(wanted.claims), ..wanted })
     }
 }
 
-/// Finds the session that the flow names, and checks whose it is.
-fn session<'a>(
+/// Finds the session of that key, and checks whose it is.
+fn session(
     call: &Call<'_>,
     client: &Client,
-    flow: Flow<'a>,
+    named: &SessionKey<'_, UserAssertion<'_>>,
     caller: Option<&Verified>,
     resumed: Option<&Resumed<Parked>>,
-) -> Result<Option<Session<'a>>, Halt> {
+) -> Result<Session, Halt> {
     let sessions = call.shared.acquirer.sessions();
     let now = call.shared.clock.unix();
     let registration = &client.registration;
-    match (flow, caller) {
-        (Flow::SessionOnBehalfOf { key, agent }, Some(caller)) => {
-            let allocated = match (key, resumed.map(|resumed| &resumed.on)) {
-                (
-                    session::ALLOCATE,
-                    Some(Parked::Token(_, Some(key)) | Parked::Lead(_, Some(key)) | Parked::Api(_, Some(key))),
-                ) => Some(key.clone()),
-                (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
-                _ => None,
-            };
-            let id = SessionId::new(registration, agent, allocated.as_deref().unwrap_or(key));
-            let user = User::of(caller.object_id(), caller.subject())
-                .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
-            let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
-            let found = sessions.find(&id, now);
-            if found.as_ref().is_some_and(|session| session.owner != owner) {
-                return Err(Problem::with(403, "This long-running session belongs to another user").into());
-            }
-            Ok(Some(Session { id, owner, agent, refresh_token: None, allocated, starts: found.is_none() }))
-        }
-        (Flow::Session { key, agent }, _) => {
-            let id = SessionId::new(registration, agent, key);
-            let found = sessions.find(&id, now).ok_or(token::Error::NoSession)?;
-            let (owner, refresh_token) = (found.owner, found.refresh_token);
-            Ok(Some(Session { id, owner, agent, refresh_token, allocated: None, starts: false }))
-        }
-        _ => Ok(None),
+    let Some(caller) = caller.filter(|_| named.user.is_some()) else {
+        let id = SessionId::new(registration, named.agent, named.key);
+        let found = sessions.find(&id, now).ok_or(token::Error::NoSession)?;
+        let (owner, refresh_token) = (found.owner, found.refresh_token);
+        return Ok(Session { id, owner, refresh_token, allocated: None, starts: false });
+    };
+    let allocated = match (named.key, resumed.map(|resumed| &resumed.on)) {
+        (
+            session::ALLOCATE,
+            Some(Parked::Token(_, Some(key)) | Parked::Lead(_, Some(key)) | Parked::Api(_, Some(key))),
+        ) => Some(key.clone()),
+        (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
+        _ => None,
+    };
+    let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));
+    let user = User::of(caller.object_id(), caller.subject())
+        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
+    let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
+    let found = sessions.find(&id, now);
+    if found.as_ref().is_some_and(|session| session.owner != owner) {
+        return Err(Problem::with(403, "This long-running session belongs to another user").into());
     }
+    Ok(Session { id, owner, refresh_token: None, allocated, starts: found.is_none() })
 }

@@ -35,14 +35,13 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let request = relay::Call {
         method: &target.method,
         url: target.target.url(),
-        accept: effective.accept,
+        accept: effective.options.accept,
         content_type: downstream_content_type(
-            effective.content_type,
+            effective.options.content_type,
             call.request.headers.text("content-type"),
-            asked.api.content_type.as_deref(),
         ),
         described: &described,
-        headers: &effective.extra_headers,
+        headers: &effective.options.extra_headers,
         body: body.as_ref(),
         memory: &memory,
     };

@@ -98,7 +98,7 @@ impl Service {
 
     /// The registration that acquires for an API.
     pub fn client(&self, api: &Api) -> &Arc<Client> {
-        api.acquire.registration.as_ref().and_then(|name| self.clients.get(name)).unwrap_or(&self.client)
+        api.registration.as_ref().and_then(|name| self.clients.get(name)).unwrap_or(&self.client)
     }
 
     /// Each list of credentials of which none can be used, as far as this machine can tell, and why.

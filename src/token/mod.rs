@@ -19,7 +19,6 @@ mod region;
 pub mod session;
 mod wanted;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -380,22 +379,14 @@ impl Acquirer {
         let host = &leg.client.registration.instance.origin.host;
         let scopes = [format!("{}/.default", exchange_audience(host))];
         let (subject, fmi_path) = match which {
-            ExchangeToken::OfBlueprint => (Subject::Application, Some(agent)),
-            ExchangeToken::OfAgent => (Subject::Agent(agent), None),
+            ExchangeToken::OfBlueprint => (Subject::ClientCredentials, Some(agent)),
+            ExchangeToken::OfAgent => (Subject::AgentAutonomous(agent), None),
         };
         let wanted = Wanted {
-            client: &leg.client,
-            subject,
             tenant: Some(&leg.tenant),
-            scopes: &scopes,
-            claims: None,
-            force_refresh: false,
-            correlation_id: &leg.correlation_id,
-            bound_key: None,
             fmi_path,
             user_flow: leg.user_flow.as_deref(),
-            extra_query: &BTreeMap::new(),
-            extra_headers: &BTreeMap::new(),
+            ..Wanted::plain(&leg.client, subject, &scopes, &leg.correlation_id)
         };
         let token = self.acquire_in_place(&wanted)?;
         Ok(Secret::new(token.token().to_owned()))
@@ -463,20 +454,7 @@ struct Machine<'a> {
 impl Identities for Machine<'_> {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
         let scopes = [format!("{resource}/.default")];
-        let wanted = Wanted {
-            client: self.client,
-            subject: Subject::ManagedIdentity(client_id),
-            tenant: None,
-            scopes: &scopes,
-            claims: None,
-            force_refresh: false,
-            correlation_id: self.correlation_id,
-            bound_key: None,
-            fmi_path: None,
-            user_flow: None,
-            extra_query: &BTreeMap::new(),
-            extra_headers: &BTreeMap::new(),
-        };
+        let wanted = Wanted::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
         match self.acquirer.acquire_in_place(&wanted) {
             Ok(token) => Ok(Secret::new(token.token().to_owned())),
             Err(Error::Refused(refusal)) => Err(Failure::Unusable(refusal.description.clone())),

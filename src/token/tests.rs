@@ -161,7 +161,7 @@ fn scopes(list: &[&str]) -> Vec<String> {
 fn an_application_token_request_has_exactly_these_fields() {
     let bench = bench(Service::telling());
     let (client, scopes) = (client(registration()), scopes(&["https://graph.microsoft.com/.default"]));
-    let wanted = wanted(&client, Subject::Application, &scopes);
+    let wanted = wanted(&client, Subject::ClientCredentials, &scopes);
     let first = bench.get(&wanted).unwrap();
     assert!(Arc::ptr_eq(&first, &bench.get(&wanted).unwrap()));
     let requests = bench.service.requests();
@@ -195,7 +195,7 @@ fn a_generic_authoritys_token_endpoint_is_discovered_once() {
         let authority = Url::parse("https://login.contoso.example/custom-path").ok();
         let (client, scopes) =
             (client(Registration { authority, tenant: String::new(), ..registration() }), scopes(&["a/.default"]));
-        let wanted = Wanted { force_refresh: true, ..wanted(&client, Subject::Application, &scopes) };
+        let wanted = Wanted { force_refresh: true, ..wanted(&client, Subject::ClientCredentials, &scopes) };
         let outcomes = [bench.get(&wanted).is_ok(), bench.get(&wanted).is_ok()];
         let urls: Vec<_> = bench.service.requests().into_iter().map(|(url, _)| url).collect();
         (outcomes, urls)
@@ -211,7 +211,7 @@ fn a_generic_authoritys_token_endpoint_is_discovered_once() {
 fn on_behalf_of_presents_the_users_token_at_the_users_tenant() {
     let bench = bench(Service::telling());
     let (client, scopes) = (client(registration()), scopes(&["User.Read", "openid"]));
-    bench.get(&wanted(&client, Subject::User(user("h.p.s", "home")), &scopes)).unwrap();
+    bench.get(&wanted(&client, Subject::OnBehalfOf(user("h.p.s", "home")), &scopes)).unwrap();
     let (url, form) = &bench.service.requests()[0];
     assert_eq!(url, "https://login.microsoftonline.com/home/oauth2/v2.0/token");
     let expected = [
@@ -267,11 +267,11 @@ fn whatever_tells_tokens_apart_tells_cache_entries_apart() {
                 for bound_key in [None, Some(&keys[0]), Some(&keys[1])] {
                     for fmi_path in [None, Some("f")] {
                         let subjects = [
-                            Subject::Application,
-                            Subject::User(user("x", "h")),
-                            Subject::User(user("y", "h")),
-                            Subject::Agent("a1"),
-                            Subject::Agent("a2"),
+                            Subject::ClientCredentials,
+                            Subject::OnBehalfOf(user("x", "h")),
+                            Subject::OnBehalfOf(user("y", "h")),
+                            Subject::AgentAutonomous("a1"),
+                            Subject::AgentAutonomous("a2"),
                             Subject::AgentOnBehalfOf("a1", user("x", "h")),
                             Subject::AgentOnBehalfOf("a2", user("x", "h")),
                             Subject::AgentOnBehalfOf("a1", user("y", "h")),
@@ -298,7 +298,7 @@ fn a_token_that_is_not_bound_as_asked_is_never_passed_on() {
     let bench = bench(Service::new(|_, _| ok(r#"{"token_type":"Bearer","expires_in":3600,"access_token":"AT"}"#)));
     let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
     let key = BoundKey { kid: "k".into(), req_cnf: "r".into() };
-    let wanted = Wanted { bound_key: Some(&key), ..wanted(&client, Subject::Application, &scopes) };
+    let wanted = Wanted { bound_key: Some(&key), ..wanted(&client, Subject::ClientCredentials, &scopes) };
     assert!(matches!(bench.get(&wanted), Err(Error::TokenType { expected: "PoP" })));
 }
 
@@ -306,7 +306,7 @@ fn a_token_that_is_not_bound_as_asked_is_never_passed_on() {
 fn a_token_is_renewed_in_the_background_from_refresh_in() {
     let bench = bench(Service::telling());
     let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
-    let wanted = wanted(&client, Subject::Application, &scopes);
+    let wanted = wanted(&client, Subject::ClientCredentials, &scopes);
     bench.get(&wanted).unwrap();
     bench.clock.advance(Duration::from_mins(30));
     bench.get(&wanted).unwrap();
@@ -328,7 +328,7 @@ fn whoever_asks_meanwhile_waits_for_the_one_answer() {
         ok(r#"{"token_type":"Bearer","expires_in":100,"access_token":"AT"}"#)
     }));
     let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
-    let wanted = wanted(&client, Subject::Application, &scopes);
+    let wanted = wanted(&client, Subject::ClientCredentials, &scopes);
     std::thread::scope(|threads| {
         let leader = threads.spawn(|| bench.get(&wanted).unwrap());
         while bench.service.requests().is_empty() {
@@ -361,7 +361,7 @@ fn no_credential_is_named_as_such() {
     let bench = bench(Service::telling());
     let client = client(Registration { credentials: Vec::new(), ..registration() });
     let scopes = scopes(&["x/.default"]);
-    let error = bench.get(&wanted(&client, Subject::Application, &scopes)).unwrap_err();
+    let error = bench.get(&wanted(&client, Subject::ClientCredentials, &scopes)).unwrap_err();
     assert!(matches!(error, Error::Credential(_)), "{error}");
     assert!(bench.service.requests().is_empty());
 }

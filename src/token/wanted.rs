@@ -10,9 +10,10 @@ use super::error::Error;
 use super::key::{CacheKey, KeyBuilder, sha256};
 use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
+use crate::config::InForce;
 use crate::credentials::{Client, managed_identity};
 use crate::jwt::Verified;
-use crate::options::AgentUser;
+use crate::options::{AgentUser, Flow};
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
 
@@ -44,24 +45,8 @@ impl<'a> UserAssertion<'a> {
     }
 }
 
-/// Whose token is wanted.
-#[derive(Clone, Copy)]
-pub enum Subject<'a> {
-    /// The application's own.
-    Application,
-    /// The calling user's.
-    User(UserAssertion<'a>),
-    /// The agent identity's own.
-    Agent(&'a str),
-    /// The calling user's, through the agent.
-    AgentOnBehalfOf(&'a str, UserAssertion<'a>),
-    /// The agent's user account's.
-    AgentUser(&'a str, &'a AgentUser),
-    /// A long-running session's.
-    Session(SessionSubject<'a>),
-    /// The machine's own, of this client id or the system-assigned one. For a single scope.
-    ManagedIdentity(Option<&'a str>),
-}
+/// Whose token is wanted, and how it is acquired.
+pub type Subject<'a> = Flow<'a, UserAssertion<'a>, SessionSubject<'a>>;
 
 /// A long-running session and what can renew its token.
 #[derive(Clone, Copy)]
@@ -118,17 +103,60 @@ pub struct Wanted<'a> {
     pub extra_headers: &'a BTreeMap<String, String>,
 }
 
+static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+
 impl<'a> Wanted<'a> {
+    /// What the options of a request say. `own_key` is the sidecar's, for tokens that are bound and name no key.
+    pub fn new(
+        client: &'a Arc<Client>,
+        subject: Subject<'a>,
+        scopes: &'a [String],
+        correlation_id: &'a str,
+        own_key: Option<&'a BoundKey>,
+        options: &'a InForce<'a>,
+    ) -> Self {
+        Self {
+            tenant: options.tenant,
+            claims: options.claims,
+            force_refresh: options.force_refresh,
+            bound_key: options.pop_public_key.or(own_key.filter(|_| options.pop)),
+            // Only a client credentials request has the field.
+            fmi_path: options.fmi_path.filter(|_| matches!(subject, Subject::ClientCredentials)),
+            user_flow: options.user_flow,
+            extra_query: &options.token_query,
+            extra_headers: &options.token_headers,
+            ..Self::plain(client, subject, scopes, correlation_id)
+        }
+    }
+
+    /// A token for which nothing is said beyond what every token needs.
+    pub fn plain(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String], correlation_id: &'a str) -> Self {
+        Self {
+            client,
+            subject,
+            tenant: None,
+            scopes,
+            claims: None,
+            force_refresh: false,
+            correlation_id,
+            bound_key: None,
+            fmi_path: None,
+            user_flow: None,
+            extra_query: &NOTHING,
+            extra_headers: &NOTHING,
+        }
+    }
+
     /// The tenant whose endpoint is asked.
     pub fn tenant(&self) -> &'a str {
         let registration = &self.client.registration;
         match self.subject {
-            Subject::Application | Subject::Agent(_) | Subject::AgentUser(..) => {
+            Subject::ClientCredentials | Subject::AgentAutonomous(_) | Subject::AgentUser(..) => {
                 authority::app_tenant(registration, self.tenant)
             }
             // The endpoint on the machine knows one tenant only.
             Subject::ManagedIdentity(_) => "",
-            Subject::User(user) | Subject::AgentOnBehalfOf(_, user) => {
+            Subject::OnBehalfOf(user) | Subject::AgentOnBehalfOf(_, user) => {
                 authority::user_tenant(registration, self.tenant, user.tenant)
             }
             Subject::Session(session) => authority::user_tenant(registration, self.tenant, Some(&session.owner.tenant)),
@@ -162,9 +190,9 @@ impl<'a> Wanted<'a> {
         let key = key.bytes(&self.extra_query.len().to_le_bytes());
         let key = self.extra_query.iter().fold(key, |key, (name, value)| key.text(name).text(value));
         match self.subject {
-            Subject::Application => key.text("application"),
-            Subject::User(user) => key.text("user").bytes(&user.digest),
-            Subject::Agent(agent) => key.text("agent").folded(agent),
+            Subject::ClientCredentials => key.text("application"),
+            Subject::OnBehalfOf(user) => key.text("user").bytes(&user.digest),
+            Subject::AgentAutonomous(agent) => key.text("agent").folded(agent),
             Subject::AgentOnBehalfOf(agent, user) => key.text("agent user").folded(agent).bytes(&user.digest),
             Subject::AgentUser(agent, AgentUser::Username(name)) => {
                 key.text("agent account by name").folded(agent).folded(name)
@@ -189,9 +217,9 @@ impl<'a> Wanted<'a> {
             mailbox: Option::zip(user.object_id, user.tenant).map(|(oid, tid)| format!("oid:{oid}@{tid}")),
         };
         let (agent, grant) = match self.subject {
-            Subject::Application => (None, Grant::ClientCredentials),
-            Subject::User(user) => (None, on_behalf_of(user)),
-            Subject::Agent(agent) => (Some(agent), Grant::ClientCredentials),
+            Subject::ClientCredentials => (None, Grant::ClientCredentials),
+            Subject::OnBehalfOf(user) => (None, on_behalf_of(user)),
+            Subject::AgentAutonomous(agent) => (Some(agent), Grant::ClientCredentials),
             Subject::AgentOnBehalfOf(agent, user) => (Some(agent), on_behalf_of(user)),
             Subject::AgentUser(agent, account) => (Some(agent), Grant::AgentUser(account.clone())),
             Subject::Session(SessionSubject { agent, renewal, .. }) => match renewal {

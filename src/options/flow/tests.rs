@@ -1,19 +1,31 @@
 use super::super::Overrides;
 use super::*;
-use crate::config::Api;
+use crate::config::{Api, ApiOptions};
+
+/// An API with these scopes.
+fn api(scopes: &[&str]) -> Api {
+    let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    Api { name: "Graph".into(), options: ApiOptions { scopes, ..ApiOptions::default() }, ..Api::default() }
+}
 
 /// The flow's name for a configured `RequestAppToken`, a query, an endpoint and an inbound user.
-fn flow(configured: bool, query: &str, authenticated: bool, inbound: Inbound) -> String {
-    let api = Api { scopes: vec!["s".into()], request_app_token: configured, ..Api::default() };
+fn flow(configured: bool, query: &str, authenticated: bool, inbound: Inbound<()>) -> String {
+    let mut api = api(&["s"]);
+    api.options.request_app_token = Some(configured);
     let overrides = Overrides::parse(Some(query)).unwrap();
     let options = Effective::merge(&api, &overrides).unwrap();
-    let name = format!("{:?}", Flow::select(&options, authenticated, inbound));
+    let flow = Flow::select(&options, authenticated, inbound);
+    if matches!(flow, Flow::Session(SessionKey { user: Some(()), .. })) {
+        return "SessionOnBehalfOf".to_owned();
+    }
+    let name = format!("{flow:?}");
     name.split([' ', '(']).next().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn every_row_of_the_flow_table() {
-    use Inbound::{AppOnly, None, User};
+    use Inbound::None;
+    let (app_only, by_user) = (Inbound::AppOnly(()), Inbound::User(()));
     let app = "optionsOverride.RequestAppToken=true";
     let user = "AgentIdentity=a&AgentUsername=u@x";
     let identity = "optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=\
@@ -25,38 +37,38 @@ fn every_row_of_the_flow_table() {
     let identity_agent = &format!("{user}&{identity}");
     let user_key = &format!("{user}&{key}");
     for (configured, query, authenticated, inbound, expected) in [
-        (false, "", true, User, "OnBehalfOf"),
-        (false, "", true, AppOnly, "OnBehalfOf"),
+        (false, "", true, by_user, "OnBehalfOf"),
+        (false, "", true, app_only, "OnBehalfOf"),
         (false, "", true, None, "ClientCredentials"),
         (false, "", false, None, "ClientCredentials"),
-        (false, "", false, User, "ClientCredentials"),
-        (true, "", true, User, "ClientCredentials"),
-        (true, "", true, AppOnly, "ClientCredentials"),
-        (true, "optionsOverride.RequestAppToken=false", true, User, "OnBehalfOf"),
-        (false, app, true, User, "ClientCredentials"),
-        (false, "AgentIdentity=a", true, User, "AgentOnBehalfOf"),
-        (false, "AgentIdentity=a", true, AppOnly, "AgentAutonomous"),
+        (false, "", false, by_user, "ClientCredentials"),
+        (true, "", true, by_user, "ClientCredentials"),
+        (true, "", true, app_only, "ClientCredentials"),
+        (true, "optionsOverride.RequestAppToken=false", true, by_user, "OnBehalfOf"),
+        (false, app, true, by_user, "ClientCredentials"),
+        (false, "AgentIdentity=a", true, by_user, "AgentOnBehalfOf"),
+        (false, "AgentIdentity=a", true, app_only, "AgentAutonomous"),
         (false, "AgentIdentity=a", true, None, "AgentAutonomous"),
-        (false, "AgentIdentity=a", false, User, "AgentAutonomous"),
-        (true, "AgentIdentity=a", true, User, "AgentAutonomous"),
-        (false, agent_app, true, User, "AgentAutonomous"),
-        (false, user, true, User, "AgentUser"),
-        (false, user, true, AppOnly, "AgentUser"),
+        (false, "AgentIdentity=a", false, by_user, "AgentAutonomous"),
+        (true, "AgentIdentity=a", true, by_user, "AgentAutonomous"),
+        (false, agent_app, true, by_user, "AgentAutonomous"),
+        (false, user, true, by_user, "AgentUser"),
+        (false, user, true, app_only, "AgentUser"),
         (false, user, false, None, "AgentUser"),
         (true, user, false, None, "AgentUser"),
-        (false, identity, true, User, "ManagedIdentity"),
+        (false, identity, true, by_user, "ManagedIdentity"),
         (false, identity, false, None, "ManagedIdentity"),
-        (false, identity_agent, true, User, "ManagedIdentity"),
-        (false, key, true, User, "SessionOnBehalfOf"),
+        (false, identity_agent, true, by_user, "ManagedIdentity"),
+        (false, key, true, by_user, "SessionOnBehalfOf"),
         (false, key, true, None, "Session"),
         (false, key, false, None, "Session"),
-        (false, key, false, User, "Session"),
-        (false, key, true, AppOnly, "OnBehalfOf"),
-        (false, agent_key, true, User, "SessionOnBehalfOf"),
+        (false, key, false, by_user, "Session"),
+        (false, key, true, app_only, "OnBehalfOf"),
+        (false, agent_key, true, by_user, "SessionOnBehalfOf"),
         (false, agent_key, false, None, "Session"),
-        (false, agent_key, true, AppOnly, "AgentAutonomous"),
-        (false, user_key, true, User, "AgentUser"),
-        (false, app_key, true, User, "ClientCredentials"),
+        (false, agent_key, true, app_only, "AgentAutonomous"),
+        (false, user_key, true, by_user, "AgentUser"),
+        (false, app_key, true, by_user, "ClientCredentials"),
         (false, app_key, false, None, "ClientCredentials"),
         (true, key, false, None, "ClientCredentials"),
     ] {
@@ -69,11 +81,10 @@ fn every_row_of_the_flow_table() {
 fn an_app_token_is_for_one_default_scope() {
     let guid = "00000003-0000-0000-c000-000000000000";
     let asked = |scopes: &[&str]| {
-        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let api = Api { name: "Graph".into(), scopes, ..Api::default() };
+        let api = api(scopes);
         let none = Overrides::default();
         let options = Effective::merge(&api, &none).unwrap();
-        Flow::ClientCredentials.scopes(&options).map(Cow::into_owned)
+        Flow::<()>::ClientCredentials.scopes(&options).map(Cow::into_owned)
     };
     for (scope, expected) in [
         ("https://graph.microsoft.com/.default", "https://graph.microsoft.com/.default"),
@@ -114,11 +125,11 @@ fn an_app_token_is_for_one_default_scope() {
 #[test]
 fn an_app_token_is_issued_by_one_tenant() {
     let refused = |tenant: &str, user: bool| {
-        let mut api = Api { scopes: vec!["https://a/.default".into()], ..Api::default() };
-        api.acquire.tenant = Some(tenant.into());
+        let mut api = api(&["https://a/.default"]);
+        api.options.tenant = Some(tenant.into());
         let none = Overrides::default();
         let options = Effective::merge(&api, &none).unwrap();
-        let flow = if user { Flow::OnBehalfOf } else { Flow::ClientCredentials };
+        let flow: Flow<()> = if user { Flow::OnBehalfOf(()) } else { Flow::ClientCredentials };
         flow.scopes(&options).is_err()
     };
     for tenant in ["common", "Organizations", "consumers"] {
@@ -130,8 +141,8 @@ fn an_app_token_is_issued_by_one_tenant() {
 
 #[test]
 fn a_users_token_takes_the_scopes_as_they_are() {
-    let api = Api { scopes: vec!["User.Read".into(), "Mail.Read".into()], ..Api::default() };
+    let api = api(&["User.Read", "Mail.Read"]);
     let none = Overrides::default();
     let options = Effective::merge(&api, &none).unwrap();
-    assert_eq!(Flow::OnBehalfOf.scopes(&options).unwrap().as_ref(), ["User.Read", "Mail.Read"]);
+    assert_eq!(Flow::<()>::OnBehalfOf(()).scopes(&options).unwrap().as_ref(), ["User.Read", "Mail.Read"]);
 }

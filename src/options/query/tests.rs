@@ -1,5 +1,10 @@
+use std::collections::BTreeMap;
+
 use super::super::AgentUser;
 use super::*;
+use crate::config::ManagedIdentity;
+use crate::value::bound_key::BoundKey;
+use crate::value::url::Url;
 
 fn parse(query: &str) -> Result<Overrides, String> {
     Overrides::parse(Some(query)).map_err(|invalid| invalid.to_string())
@@ -25,15 +30,14 @@ fn every_key_is_read_in_any_case() {
          &optionsOverride.AcquireTokenOptions.ForceRefresh=true&optionsOverride.AcquireTokenOptions.Claims=%7B%7D\
          &optionsOverride.AcquireTokenOptions.CorrelationId={guid}\
          &optionsOverride.AcquireTokenOptions.AuthenticationScheme=pop\
-         &optionsOverride.AcquireTokenOptions.PopPublicKey=abc&optionsOverride.AcquireTokenOptions.PopClaim=%7B%7D\
+         &optionsOverride.AcquireTokenOptions.PopPublicKey=%7B%22kid%22:%22k%22%7D&optionsOverride.AcquireTokenOptions.PopClaim=%7B%7D\
          &optionsOverride.AcquireTokenOptions.FmiPath=a/b\
          &optionsOverride.AcquireTokenOptions.LongRunningWebApiSessionKey=k\
          &optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=5F0A5B1C-8A3E-4D0B-9B1E-0123456789AB\
          &optionsOverride.AcquireTokenOptions.ExtraQueryParameters.dc=x&agentidentity=a&AGENTUSERID={guid}"
     );
     let map = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    let expected = Overrides {
-        agent: Some(Agent { identity: "a".into(), user: Some(AgentUser::Id(guid.to_lowercase())) }),
+    let options = ApiOptions {
         scopes: vec!["User.Read".into(), "Mail.Read".into()],
         request_app_token: Some(true),
         base_url: Url::parse("https://graph.microsoft.com/beta").ok(),
@@ -48,14 +52,16 @@ fn every_key_is_read_in_any_case() {
         claims: Some("{}".into()),
         correlation_id: Some(guid.to_lowercase()),
         pop: Some(true),
-        pop_public_key: Some("abc".into()),
+        pop_public_key: Some(BoundKey::from_kid("k".into())),
         pop_claims: Some("{}".into()),
         fmi_path: Some("a/b".into()),
         session_key: Some("k".into()),
         managed_identity: Some(ManagedIdentity { client_id: Some("5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab".into()) }),
         token_query: map("dc", "x"),
+        ..ApiOptions::default()
     };
-    assert_eq!(parse(&query), Ok(expected));
+    let agent = Some(Agent { identity: "a".into(), user: Some(AgentUser::Id(guid.to_lowercase())) });
+    assert_eq!(parse(&query), Ok(Overrides { agent, options }));
 }
 
 #[test]
@@ -77,7 +83,8 @@ fn the_last_value_of_a_repeated_key_counts() {
         "optionsOverride.HttpMethod=GET&optionsOverride.HttpMethod=PUT&optionsOverride.HttpMethod=\
          &optionsOverride.CustomHeader.X=1&optionsOverride.ExtraHeaderParameters.x=2",
     )
-    .unwrap();
+    .unwrap()
+    .options;
     assert_eq!(parsed.http_method.as_deref(), Some("PUT"));
     assert_eq!(parsed.extra_headers, BTreeMap::from([("x".into(), "2".into())]));
 }
@@ -102,7 +109,7 @@ fn a_value_that_does_not_count_may_be_malformed() {
 fn blanks_come_as_plus_or_encoded_and_separate_scopes() {
     let parsed =
         parse("optionsOverride.Scopes=a+b%20c&optionsOverride.Scopes=d&optionsOverride.CustomHeader.X=a+b%2Bc");
-    let parsed = parsed.unwrap();
+    let parsed = parsed.unwrap().options;
     assert_eq!(parsed.scopes, ["a", "b", "c", "d"]);
     assert_eq!(parsed.extra_headers["x"], "a b+c");
 }
@@ -214,7 +221,7 @@ fn encoding_is_strict_where_it_matters() {
     // The value of a key that is not ours is not looked at.
     assert!(parse("other=%").unwrap().is_empty());
     // A key may be encoded, too.
-    assert_eq!(parse("optionsOverride%2EScopes=x").unwrap().scopes, ["x"]);
+    assert_eq!(parse("optionsOverride%2EScopes=x").unwrap().options.scopes, ["x"]);
 }
 
 #[test]

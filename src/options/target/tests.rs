@@ -1,11 +1,13 @@
 use super::super::Overrides;
 use super::*;
-use crate::config::Api;
+use crate::config::{Api, ApiOptions};
 
 const BASE: &str = "https://graph.microsoft.com/v1.0";
 
 fn api(base: &str) -> Api {
-    Api { name: "Graph".into(), base_url: Some(Url::parse(base).unwrap()), scopes: vec!["s".into()], ..Api::default() }
+    let base_url = Some(Url::parse(base).unwrap());
+    let options = ApiOptions { base_url, scopes: vec!["s".into()], ..ApiOptions::default() };
+    Api { name: "Graph".into(), options, ..Api::default() }
 }
 
 /// Where a call to `base` goes with these overrides, or why it does not.
@@ -190,7 +192,8 @@ fn no_path_leaves_the_base() {
 #[test]
 fn a_configured_path_is_judged_as_the_callers_is() {
     for path in HOSTILE_PATHS {
-        let api = Api { relative_path: path.into(), ..api(BASE) };
+        let mut api = api(BASE);
+        api.options.relative_path = Some(path.into());
         let none = Overrides::default();
         let options = Effective::merge(&api, &none).unwrap();
         assert!(matches!(Target::new(&options), Err(Invalid::Path(_))), "{path:?}");
@@ -266,7 +269,7 @@ fn no_header_takes_over_the_request() {
 #[test]
 fn a_base_url_is_honoured_where_the_operator_named_its_origin() {
     let mut api = api(BASE);
-    api.allowed_base_urls = vec![Url::parse("https://graph.microsoft.us/").unwrap()];
+    api.options.allowed_base_urls = vec![Url::parse("https://graph.microsoft.us/").unwrap()];
     let join = |base: &str| {
         let overrides = Overrides::parse(Some(&format!("optionsOverride.BaseUrl={base}"))).unwrap();
         Effective::merge(&api, &overrides)
@@ -298,7 +301,8 @@ fn a_base_url_is_honoured_where_the_operator_named_its_origin() {
 
 #[test]
 fn an_api_without_base_url_has_no_target() {
-    let api = Api { base_url: None, ..api(BASE) };
+    let mut api = api(BASE);
+    api.options.base_url = None;
     let none = Overrides::default();
     let options = Effective::merge(&api, &none).unwrap();
     assert_eq!(Target::new(&options), Err(Invalid::NoBaseUrl { api: "Graph".into() }));
