@@ -69,14 +69,23 @@ impl<'a> Form<'a> {
 
     /// A parameter; one without a value is as if absent (RFC 6749 §3.2).
     pub fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(own, _)| own == name)?;
-        Some(&**value).filter(|value| !value.is_empty())
+        self.sent(name).ok().filter(|value| !value.is_empty())
     }
 
     /// A parameter that has to be there.
     pub fn required(&self, name: &str) -> Result<&str, Problem> {
-        self.get(name).ok_or_else(|| Problem::with(400, format!("{name} is required")))
+        self.get(name).ok_or_else(|| missing(name))
     }
+
+    /// A parameter that has to be there, if only without a value.
+    pub fn sent(&self, name: &str) -> Result<&str, Problem> {
+        let found = self.0.iter().find(|(own, _)| own == name);
+        found.map(|(_, value)| &**value).ok_or_else(|| missing(name))
+    }
+}
+
+fn missing(name: &str) -> Problem {
+    Problem::with(400, format!("{name} is required"))
 }
 
 fn malformed() -> Problem {
