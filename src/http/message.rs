@@ -1,5 +1,6 @@
 //! What passes between the front door and the routes: a complete request in, a whole reply out.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -97,7 +98,7 @@ pub enum Body<'a> {
     },
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
     /// No body.
     pub const NONE: Self = Self::Whole(&[]);
 
@@ -113,6 +114,17 @@ impl Body<'_> {
     /// Whether it has come.
     pub const fn is_here(self) -> bool {
         !matches!(self, Self::Expected(_))
+    }
+
+    /// Its bytes, which stay where they are: the request may be handled again. Empty where it has not come or was taken.
+    pub fn bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Expected(_) => Cow::Borrowed(&[]),
+            Self::Whole(bytes) => Cow::Borrowed(bytes),
+            Self::Held { body, .. } => {
+                Cow::Owned(body.borrow().as_ref().map_or_else(Vec::new, |body| body.bytes.clone()))
+            }
+        }
     }
 
     /// Takes it out of the connection. Taken once; what has not come is empty.

@@ -91,6 +91,12 @@ impl Admission {
 
     /// Whether the caller may pass.
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
+        self.admit_place(peer, headers)?;
+        self.admit_token(headers, [])
+    }
+
+    /// Whether a caller may pass who is there and says that it calls from there.
+    pub fn admit_place(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
         if !self.admits_peer(peer) {
             return Err(Refusal::Peer);
         }
@@ -104,13 +110,21 @@ impl Admission {
         if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
             return Err(Refusal::FetchSite);
         }
+        Ok(())
+    }
+
+    /// Whether the caller proves itself where that is asked for: in the header, or by one of these.
+    pub fn admit_token<'t>(
+        &self,
+        headers: Headers<'t>,
+        others: impl IntoIterator<Item = &'t [u8]>,
+    ) -> Result<(), Refusal> {
         let Some(file) = &self.token else { return Ok(()) };
         let token = file.current().map_err(|_| Refusal::TokenFile)?;
         let mut sent = headers.all("x-sidecar-token");
-        match (sent.next(), sent.next()) {
-            (Some(sent), None) if token.matches(sent) => Ok(()),
-            _ => Err(Refusal::Token),
-        }
+        let sent = sent.next().filter(|_| sent.next().is_none());
+        let proved = sent.into_iter().chain(others).any(|sent| token.matches(sent));
+        if proved { Ok(()) } else { Err(Refusal::Token) }
     }
 
     fn admits_peer(&self, peer: Peer) -> bool {

@@ -84,7 +84,8 @@ impl Call<'_> {
 
     /// Checks the length of the body, and that it has come: what is refused is refused before.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let limit = self.service.config.limits.request_body_bytes;
+        let configured = self.service.config.limits.request_body_bytes;
+        let limit = if let Keep::UpTo(limit) = keep { limit.min(configured) } else { configured };
         if self.request.body.length().is_some_and(|length| length > limit) {
             return Err(Problem::from(&Refusal::BodyTooLarge { limit }).into());
         }

@@ -19,7 +19,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let asked = ask(call, route, resumed.as_ref())?;
     call.body(Keep::Yes)?;
     let effective = Effective::merge(asked.api, &asked.overrides)?;
-    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
+    let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let target = acquisition.target(call)?;
     let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
     let token = acquisition.token(call, resumed)?;

@@ -1,6 +1,8 @@
 //! Failures as HTTP: the one place that gives a failure its status, its words and its headers
 //! (contract, section 4; RFC 9457 for the form, RFC 7231 for the types).
 
+mod oauth;
+
 use std::borrow::Cow;
 
 use base64::Engine as _;
@@ -25,6 +27,8 @@ pub struct Problem {
     headers: Vec<(&'static str, Cow<'static, str>)>,
     /// Who can do something about Entra's refusal, where it is one.
     remedy: Option<Remedy>,
+    /// What OAuth calls it, where the status does not tell.
+    oauth: Option<&'static str>,
 }
 
 /// What a program can act on.
@@ -95,13 +99,17 @@ const fn section(status: u16) -> &'static str {
 /// What is said of every failure to acquire a token that is not Entra's refusal.
 const NO_TOKEN: &str = "Failed to acquire token for downstream API";
 
+/// Names of OAuth's (RFC 6749 §5.2).
+const INVALID_SCOPE: &str = "invalid_scope";
+const INVALID_GRANT: &str = "invalid_grant";
+
 /// Seconds, where an upstream gives no advice.
 const RETRY_AFTER: u64 = 5;
 
 impl Problem {
     /// A failure with nothing but its status.
     pub const fn new(status: u16) -> Self {
-        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None }
+        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None, oauth: None }
     }
 
     /// A failure that says what is wrong.
@@ -120,6 +128,12 @@ impl Problem {
     #[must_use]
     pub fn retryable(self, retryable: bool) -> Self {
         self.extended(Extensions { retryable: Some(retryable), ..Extensions::default() })
+    }
+
+    /// With OAuth's name for it.
+    const fn called(mut self, error: &'static str) -> Self {
+        self.oauth = Some(error);
+        self
     }
 
     fn extended(self, extensions: Extensions) -> Self {
@@ -146,10 +160,10 @@ impl Problem {
     /// What is wrong with the caller's token: 403 where it is good but not good for this, else 401.
     pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
         if let Rejection::ScopeRequired(required) = rejection {
-            return Self::with(403, format!("The scope '{}' is required", required.join("' or '")));
+            let detail = format!("The scope '{}' is required", required.join("' or '"));
+            return Self::with(403, detail).called(INVALID_SCOPE);
         }
-        let description = if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") };
-        Self::invalid_token(&registration.challenge, &description)
+        Self::invalid_token(&registration.challenge, &described(rejection, registration))
     }
 
     /// 503 with advice on when to come back.
@@ -210,11 +224,12 @@ impl From<NoRoute> for Problem {
 
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
-        let status = match invalid {
-            Invalid::NoBaseUrl { .. } => 500,
-            _ => 400,
+        let (status, oauth) = match invalid {
+            Invalid::NoBaseUrl { .. } => (500, None),
+            Invalid::NoScopes { .. } | Invalid::AppScope { .. } => (400, Some(INVALID_SCOPE)),
+            _ => (400, None),
         };
-        Self::with(status, invalid.to_string())
+        Self { oauth, ..Self::with(status, invalid.to_string()) }
     }
 }
 
@@ -250,7 +265,7 @@ impl From<token::Error> for Problem {
                 retryable: Some(false),
                 ..Extensions::default()
             }),
-            token::Error::NoSession => Self::with(401, error.to_string()),
+            token::Error::NoSession => Self::with(401, error.to_string()).called(INVALID_GRANT),
             token::Error::Configuration(_)
             | token::Error::TokenType { .. }
             | token::Error::Abandoned
@@ -261,6 +276,11 @@ impl From<token::Error> for Problem {
             }),
         }
     }
+}
+
+/// What callers may know of a rejection: empty where the operator says so.
+fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static, str> {
+    if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") }
 }
 
 /// The original's wording, since callers match on it.
