@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::load::Reader;
-use super::{Api, Config, Problem, registration};
+use super::reader::Reader;
+use super::{Api, Config, Problem, sections};
 use crate::value::syntax;
 
 /// Every configured API, in the order of the names.
@@ -58,11 +58,11 @@ fn asks_for_pop(reader: &mut Reader<'_>, section: &str) -> bool {
 }
 
 fn acquiring_section(reader: &mut Reader<'_>, api: &str) -> Option<String> {
-    let (key, section) = reader.acquiring_section(api)?;
+    let (key, section) = sections::name_of(reader.settings, api)?;
     if section.eq_ignore_ascii_case("AzureAd") {
         return None;
     }
-    if registration::is_reserved(&section) || !reader.has_section(&section) {
+    if sections::is_reserved(&section) || !reader.has_section(&section) {
         let expected = if key.ends_with("AuthenticationScheme") {
             "Bearer, PoP, or the name of a section of the shape of AzureAd"
         } else {

@@ -1,8 +1,9 @@
 //! What can be judged of every setting by the table alone: its type, and whether it is known at all.
 
 use super::Problem;
-use super::keys::{self, Kind, Split};
-use super::load::Reader;
+use super::keys;
+use super::reader::Reader;
+use super::row::{Kind, Split};
 use super::source::Setting;
 use crate::spelling;
 use crate::value::text::quote;

@@ -1,7 +1,7 @@
 //! Lists of credentials. Which kind an entry is must follow from it without doubt; a file or vault is not
 //! touched here.
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Origin;
 use super::{CredentialDescription, CredentialSource, VaultCertificate};
 use crate::secret::Secret;

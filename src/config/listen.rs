@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Listen;
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Origin;
 use crate::value::text::quote;
 

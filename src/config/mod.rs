@@ -7,15 +7,20 @@
 //! ```
 
 mod api;
+mod api_options;
 mod check;
 mod credential;
 mod describe;
+mod fields;
 mod json;
 mod keys;
 mod listen;
 mod load;
 mod options;
+mod reader;
 mod registration;
+mod row;
+mod sections;
 mod sidecar;
 mod slot;
 mod source;
@@ -25,10 +30,12 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use api_options::{ApiOptions, InForce, ManagedIdentity, Ranked};
 pub use describe::{describe, documentation};
+pub use fields::{AllowOverrides, AllowedCallers, Limits, PopValidation, Sidecar};
 pub use keys::find as find_key;
 pub use load::{Loaded, Rejected, load};
-pub use options::{ApiOptions, InForce, Override, Ranked};
+pub use options::Override;
 pub use source::Invocation;
 
 use std::collections::BTreeMap;
@@ -40,7 +47,6 @@ use std::time::Duration;
 
 use self::slot::Field;
 use crate::secret::Secret;
-use crate::value::network::Network;
 use crate::value::url::Url;
 
 /// Everything that the program was told.
@@ -65,12 +71,6 @@ pub struct Config {
     pub logging: Logging,
     /// `AllowedHosts`, lower case, without ports; `*` alone means any. Loopback names are always allowed.
     pub allowed_hosts: Vec<String>,
-}
-
-impl Default for AllowedCallers {
-    fn default() -> Self {
-        Self::Networks(Vec::new())
-    }
 }
 
 impl Config {
@@ -330,98 +330,6 @@ pub struct Api {
     pub registration: Option<String>,
     /// What holds where a request says nothing else.
     pub options: ApiOptions,
-}
-
-/// Which managed identity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ManagedIdentity {
-    /// `UserAssignedClientId`; `None` is the system-assigned one.
-    pub client_id: Option<String>,
-}
-
-/// The section `Sidecar`.
-#[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
-pub struct Sidecar {
-    pub allowed_callers: AllowedCallers,
-    pub caller_token_file: Option<PathBuf>,
-    pub allow_overrides: AllowOverrides,
-    pub allow_app_token_without_user: bool,
-    pub allow_insecure_upstream: bool,
-    pub allow_outbound_redirects: bool,
-    pub header_values_as_arrays: bool,
-    pub semantic_token_errors: bool,
-    pub metrics: bool,
-    pub trusted_certificates: Vec<PathBuf>,
-    pub allowed_tenants: Vec<String>,
-    pub signed_http_request_key: Option<PathBuf>,
-    pub pop_validation: PopValidation,
-}
-
-/// `Sidecar:AllowedCallers`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AllowedCallers {
-    /// `*`, and the default in Development.
-    Any,
-    /// Loopback and the unix socket, and these networks.
-    Networks(Vec<Network>),
-}
-
-/// `Sidecar:AllowOverrides`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "one switch an endpoint, as configured")]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
-pub struct AllowOverrides {
-    pub authorization_header: bool,
-    pub authorization_header_unauthenticated: bool,
-    pub downstream_api: bool,
-    pub downstream_api_unauthenticated: bool,
-}
-
-/// `Sidecar:PopValidation`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
-pub struct PopValidation {
-    pub method: bool,
-    pub host: bool,
-    pub path: bool,
-    pub query: bool,
-    pub accept_unsigned_query: bool,
-    pub present_claims: bool,
-    pub claims_when_present: Vec<String>,
-    pub lifetime: Duration,
-    pub reject_replays: bool,
-    pub reject_bound_as_bearer: bool,
-}
-
-/// `Sidecar:Limits`.
-#[derive(Clone, Debug, Default)]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
-pub struct Limits {
-    pub workers: usize,
-    pub upstream_calls: usize,
-    pub queue_timeout: Duration,
-    pub body_memory: usize,
-    pub connections: usize,
-    pub request_head_bytes: usize,
-    pub request_headers: usize,
-    pub head_timeout: Duration,
-    pub body_timeout: Duration,
-    pub write_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub request_body_bytes: usize,
-    pub token_bytes: usize,
-    pub connect_timeout: Duration,
-    pub token_request_timeout: Duration,
-    pub downstream_timeout: Duration,
-    pub downstream_body_bytes: usize,
-    pub token_cache_entries: usize,
-    pub token_cache_bytes: usize,
-    pub validated_tokens: usize,
-    pub sessions: usize,
-    pub shutdown_timeout: Duration,
 }
 
 /// The section `Logging`.

@@ -3,49 +3,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use super::load::Reader;
-use super::source::Settings;
-use super::{Registration, credential, keys};
+use super::reader::Reader;
+use super::{Registration, credential};
 use crate::value::text::quote;
 use crate::value::url::Url;
 use crate::value::{guid, percent, syntax};
-
-/// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
-pub fn named(settings: &Settings) -> Vec<String> {
-    let mut sections: Vec<String> = settings
-        .children("DownstreamApis")
-        .iter()
-        .filter_map(|api| name_of(settings, api))
-        .map(|(_, section)| section.to_lowercase())
-        .filter(|section| section != "azuread" && !is_reserved(section))
-        .collect();
-    sections.sort();
-    sections.dedup();
-    sections
-}
-
-/// Which section an API names, and with which key.
-pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
-    let said = |name: &str| {
-        let key = format!("DownstreamApis:{api}:AcquireTokenOptions:{name}");
-        keys::row(&key, &[])?;
-        let value = settings.value(&key)?.trim().to_owned();
-        (!value.is_empty()).then_some((key, value))
-    };
-    // `AuthenticationScheme` names a protocol or, as the original's documents have it, a section.
-    said("AuthenticationOptionsName").or_else(|| said("AuthenticationScheme").filter(|(_, value)| !is_protocol(value)))
-}
-
-/// Whether a value of `AuthenticationScheme` chooses a protocol.
-pub fn is_protocol(scheme: &str) -> bool {
-    scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("PoP")
-}
-
-/// Whether a section has another meaning.
-pub fn is_reserved(section: &str) -> bool {
-    let first = section.split(':').next().unwrap_or_default();
-    ["DownstreamApis", "Sidecar", "Logging", "Kestrel"].iter().any(|own| own.eq_ignore_ascii_case(first))
-}
 
 /// Reads a section. What is missing or contradicts itself is a problem.
 pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
@@ -254,11 +216,4 @@ fn with_slash(url: &Url) -> Url {
 fn public_cloud() -> Url {
     let origin = crate::value::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
     Url { origin, path: "/".to_owned(), query: None }
-}
-
-/// A section's name in the spelling of its keys, for messages.
-pub fn as_written(settings: &Settings, section: &str) -> String {
-    let names = settings.iter().map(|setting| setting.key.as_str());
-    let written = names.filter_map(|key| key.get(..section.len())).find(|start| start.eq_ignore_ascii_case(section));
-    written.unwrap_or(section).to_owned()
 }

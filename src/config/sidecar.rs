@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::{AllowedCallers, Config, Limits, Listen, Logging, Sidecar};
 use crate::value::network::Network;
 use crate::value::syntax;
@@ -89,16 +89,6 @@ pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
-impl AllowedCallers {
-    /// Whether any caller may come from elsewhere than this machine.
-    pub fn go_beyond_loopback(&self) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Networks(networks) => !networks.iter().all(Network::is_loopback),
-        }
-    }
-}
-
 /// What OpenSSL's users know: a file, and a list of folders.
 fn certificates_of_openssl(reader: &Reader<'_>) -> Vec<PathBuf> {
     let folders = reader.variable("SSL_CERT_DIR").unwrap_or_default();
@@ -129,27 +119,5 @@ pub fn logging(reader: &Reader<'_>) -> Logging {
         access: own("Access").unwrap_or(access),
         json: said.or(console).is_some_and(|format| format.eq_ignore_ascii_case("json")),
         categories,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_networks_are_no_exposure() {
-        for (network, beyond) in [
-            ("127.0.0.1", false),
-            ("127.0.0.0/8", false),
-            ("::1", false),
-            ("126.0.0.0/7", true),
-            ("::/127", true),
-            ("10.0.0.0/8", true),
-        ] {
-            let callers = AllowedCallers::Networks(vec![Network::parse_exact(network).unwrap()]);
-            assert_eq!(callers.go_beyond_loopback(), beyond, "{network}");
-        }
-        assert!(!AllowedCallers::Networks(Vec::new()).go_beyond_loopback());
-        assert!(AllowedCallers::Any.go_beyond_loopback());
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::ApiOptions;
-use super::{Limits, ManagedIdentity, Sidecar};
+use super::api_options::{ApiOptions, ManagedIdentity};
+use super::fields::{Limits, Sidecar};
 use crate::value::bound_key::BoundKey;
 use crate::value::url::Url;
 
@@ -41,6 +41,13 @@ pub enum Field {
     Sidecar(fn(&mut Sidecar) -> Slot<'_>),
     /// Of `Sidecar:Limits`.
     Limits(fn(&mut Limits) -> Slot<'_>),
+}
+
+impl Field {
+    /// Fills the field of an API's options that this is. `parameter` stands in the place of the row's last `*`.
+    pub fn fill_option(self, options: &mut ApiOptions, parameter: &str, value: Value) -> bool {
+        if let Self::Api(field) = self { field(options).fill(parameter, value) } else { false }
+    }
 }
 
 /// A field by its type.

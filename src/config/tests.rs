@@ -640,8 +640,8 @@ fn values_in_messages_show_no_password_and_no_line_break() {
 }
 
 /// A last segment and a value that a kind of option takes, and ones that it does not.
-fn samples(kind: &keys::Kind) -> ((&'static str, &'static str), Option<(&'static str, &'static str)>) {
-    use keys::Kind;
+fn samples(kind: &row::Kind) -> ((&'static str, &'static str), Option<(&'static str, &'static str)>) {
+    use row::Kind;
     let of_value = |good, bad| (("X", good), Some(("X", bad)));
     match kind {
         Kind::Parameter => (("X", "v"), None),
@@ -767,7 +767,7 @@ fn the_header_of_options_says_nothing_that_the_request_says_itself() {
 
 #[test]
 fn every_row_is_read_and_nothing_else() {
-    // That nothing else is read, reading itself asserts.
+    // That nothing else is read, `keys::row` asserts.
     keys::tests::READ.take();
     let variables = [
         ("urls", ""),
@@ -790,10 +790,30 @@ fn every_row_is_read_and_nothing_else() {
     let without_effect = ["AzureAd:RequireHttpsMetadata"];
     let unread: Vec<_> = table::rows()
         .filter(|row| {
-            row.is_setting() && !matches!(row.kind, keys::Kind::Unused) && !without_effect.contains(&row.pattern)
+            row.is_setting() && !matches!(row.kind, row::Kind::Unused) && !without_effect.contains(&row.pattern)
         })
         .map(|row| row.pattern)
         .filter(|pattern| !read.contains(pattern))
         .collect();
     assert!(unread.is_empty(), "{unread:?}");
+}
+
+/// A misspelt key in a branch that no test takes would pass the test above.
+#[test]
+fn every_key_in_a_call_of_the_reader_is_known() {
+    const VARIABLES: [&str; 4] =
+        ["ASPNETCORE_ENVIRONMENT", "AZURE_FEDERATED_TOKEN_FILE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
+    let mut seen = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for call in text.split("reader.").skip(1) {
+            let (method, rest) = call.split_once('(').unwrap_or_default();
+            let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
+            let key = rest.split('"').next().unwrap();
+            let known = keys::find(key, &[]).is_some() || keys::is_section(key, &[]) || VARIABLES.contains(&key);
+            assert!(known, "reader.{method}({key:?})");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "found {seen} calls");
 }
