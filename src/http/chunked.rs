@@ -1,14 +1,16 @@
-//! The chunked transfer coding (RFC 9112 §7.1), undone as the bytes arrive. Strict: what two readers could
-//! take for different lengths is refused. Extensions and trailers are checked, bounded and dropped.
+//! Decodes the chunked transfer coding (RFC 9112 §7.1) as the bytes arrive. Strict: it refuses
+//! anything that two readers could take for different lengths. Extensions and trailers are checked,
+//! bounded and dropped.
 
 use super::limits::Limits;
 use super::refusal::Refusal;
 use crate::value::header::{is_token_char, is_value_char};
 use crate::value::hex;
 
-/// Of all chunk extensions of one body. Nobody sends any; a recipient should bound them (RFC 9112 §7.1.1).
+/// Per body. Chunk extensions are unused in practice, and recipients should limit them (RFC 9112
+/// §7.1.1).
 const EXTENSION_BYTES: usize = 4096;
-/// More hexadecimal digits than any length needs, so that leading zeros are no endless stream.
+/// Enough for any length. Bounds the leading zeros.
 const SIZE_DIGITS: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +29,10 @@ enum ChunkState {
     Done,
 }
 
-/// How far a body has been decoded.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: ChunkState,
-    /// Of the chunk: announced while its size is read, still to come while its data is.
+    /// The announced size while it is being read, then the bytes of the chunk still to come.
     size: usize,
     digits: u8,
     decoded: usize,
@@ -46,13 +47,12 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == ChunkState::Done
     }
 
-    /// Appends to `out` what `input` holds of the body, and returns how many bytes of `input` belong to it:
-    /// all of them unless the body is done.
+    /// Appends the decoded part of `input` to `out`. Returns how many bytes of `input` belong to
+    /// the body: all of them, unless the body ends here.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
         let mut at = 0;
         while at < input.len() && self.state != ChunkState::Done {
@@ -72,7 +72,7 @@ impl Decoder {
         Ok(at)
     }
 
-    /// One byte of what is not data.
+    /// One byte of framing.
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Refusal> {
         Ok(match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,
@@ -112,7 +112,7 @@ impl Decoder {
         if self.digits > SIZE_DIGITS {
             return Err(Refusal::Malformed("a chunk size has too many digits"));
         }
-        // A size that does not fit is over every limit, which the end of its line will tell.
+        // A size that overflows exceeds every limit, so it is refused at the end of its line.
         self.size = self.size.saturating_mul(16).saturating_add(usize::from(digit));
         Ok(ChunkState::Size)
     }
@@ -151,7 +151,7 @@ mod tests {
     use super::super::test_limits;
     use super::*;
 
-    /// The body and how much of the input it took.
+    /// The decoded body and, if it is complete, the number of bytes consumed.
     fn decode(input: &[u8], limits: &Limits) -> Result<(Vec<u8>, Option<usize>), Refusal> {
         let (mut decoder, mut out) = (Decoder::default(), Vec::new());
         let used = decoder.decode(input, &mut out, limits)?;

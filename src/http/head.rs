@@ -1,5 +1,6 @@
-//! From the bytes of a whole request head to what it says. `httparse` splits them; the rules that make the
-//! framing unambiguous (RFC 9112 §6.3, §11.2) and the caller unmistakable are enforced here, in one pass over the fields.
+//! Parses a complete request head. `httparse` splits it. This module enforces, in one pass over the
+//! fields, what makes the framing unambiguous (RFC 9112 §6.3, §11.2) and the caller's identity
+//! unique.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;
@@ -9,47 +10,45 @@ use httparse::Header;
 use super::message::{Body, Headers, Method, Peer, Request};
 use super::refusal::Refusal;
 
-/// Fields that need no heap.
+/// Heads with up to this many fields need no heap.
 const FEW: usize = 32;
 
-/// Room for the fields of one head: on the stack where there are few.
+/// Room for the fields of one head, on the stack if they are few.
 pub struct Fields<'b> {
     few: [MaybeUninit<Header<'b>>; FEW],
     many: Vec<MaybeUninit<Header<'b>>>,
 }
 
 impl Fields<'_> {
-    /// For this many fields.
     pub fn with_room_for(count: usize) -> Self {
         let many = if count > FEW { vec![MaybeUninit::uninit(); count] } else { Vec::new() };
         Self { few: [MaybeUninit::uninit(); FEW], many }
     }
 }
 
-/// Where the body ends (RFC 9112 §6.3).
+/// How the body is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After this many bytes; 0 where there is none.
+    /// By its length in bytes. 0: no body.
     Length(u64),
-    /// After the last chunk.
+    /// By the last chunk.
     Chunked,
 }
 
-/// How the answer is to be sent.
+/// What the request implies for sending the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The request was HEAD: the body stays here.
+    /// The method was HEAD: only the head is sent.
     pub head_only: bool,
-    /// The caller can send another request on this connection (RFC 9112 §9.3).
+    /// The connection stays open for another request (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// The caller speaks HTTP/1.0 and must be told that the connection is kept.
+    /// The caller speaks HTTP/1.0 and must be told if the connection stays open.
     pub http_1_0: bool,
 }
 
-/// A request head that kept every rule.
+/// A request head that follows every rule.
 #[derive(Debug)]
 pub struct Head<'a> {
-    /// Known methods; the rest is `Other`.
     pub method: Method,
     /// Starts with `/`, without the query.
     pub path: &'a str,
@@ -57,16 +56,14 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// In the order received.
     pub headers: Headers<'a>,
-    /// Where the body ends.
     pub framing: Framing,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
-    /// How to answer.
     pub terms: Terms,
 }
 
 impl<'a> Head<'a> {
-    /// Parses a whole head, its empty line included.
+    /// Parses a complete head, including its empty line.
     pub fn parse(bytes: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, Refusal> {
         let room = if fields.many.is_empty() { &mut fields.few[..] } else { &mut fields.many[..] };
         let mut raw = httparse::Request::new(&mut []);
@@ -109,7 +106,7 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends in `HTTP/` digit `.` digit, as RFC 9112 §2.3 has it.
+/// True if the request line ends in `HTTP/` digit `.` digit (RFC 9112 §2.3).
 fn names_other_version(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_start().split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
@@ -119,7 +116,7 @@ fn names_other_version(bytes: &[u8]) -> bool {
             if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// What the fields say about the message itself.
+/// The fields that concern the message itself.
 struct Facts<'a> {
     host: &'a str,
     framing: Framing,
@@ -135,12 +132,14 @@ impl<'a> Facts<'a> {
         for field in headers.0 {
             let (name, value) = (field.name, field.value);
             if name.eq_ignore_ascii_case("host") {
-                // RFC 9112 §3.2: exactly one; of HTTP/1.0 too, since callers are judged by it.
+                // Exactly one (RFC 9112 §3.2). HTTP/1.0 needs it too, because callers are admitted
+                // by it.
                 if host.replace(parse_host(value)?).is_some() {
                     return Err(Refusal::Malformed("Host is repeated"));
                 }
             } else if name.eq_ignore_ascii_case("content-length") {
-                // RFC 9112 §6.3 lets equal repetitions pass; a proxy that disagrees which counts is reason enough not to.
+                // RFC 9112 §6.3 tolerates equal repetitions. They are refused here, because a proxy
+                // might pick another one.
                 if length.replace(parse_length(value)?).is_some() {
                     return Err(Refusal::Malformed("Content-Length is repeated"));
                 }
@@ -158,13 +157,13 @@ impl<'a> Facts<'a> {
                     keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             } else if name.eq_ignore_ascii_case("expect") {
-                // RFC 9110 §10.1.1: an expectation of HTTP/1.0 is ignored.
+                // An expectation in HTTP/1.0 is ignored (RFC 9110 §10.1.1).
                 if !http_1_0 && !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refusal::Expectation);
                 }
                 expects_continue = !http_1_0;
             } else if name.eq_ignore_ascii_case("authorization") {
-                // Which of two tokens counted would be anybody's guess (RFC 9110 §5.3 allows one field line).
+                // Two tokens leave open which one counts. RFC 9110 §5.3 allows one field line.
                 if std::mem::replace(&mut authorization, true) {
                     return Err(Refusal::Malformed("Authorization is repeated"));
                 }
@@ -181,7 +180,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2) of the characters that host names and addresses have.
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), limited to the characters of host names and addresses.
 fn parse_host(value: &[u8]) -> Result<&str, Refusal> {
     const MALFORMED: Refusal = Refusal::Malformed("Host is malformed");
     let text = std::str::from_utf8(value).map_err(|_| MALFORMED)?;
@@ -208,16 +207,16 @@ fn parse_host(value: &[u8]) -> Result<&str, Refusal> {
     if good_name && good_port { Ok(text) } else { Err(MALFORMED) }
 }
 
-/// `1*DIGIT` and nothing else (RFC 9110 §8.6): no sign, no list, no blank.
+/// `1*DIGIT` and nothing else (RFC 9110 §8.6): no sign, list or blank.
 fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::Malformed("Content-Length is no number"));
     }
-    // A number that fits nowhere is over every limit.
+    // A number that overflows exceeds every limit.
     Ok(std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
 }
 
-/// Origin-form, or absolute-form that names the same host as `Host` does (RFC 9112 §3.2.1, §3.2.2).
+/// Origin-form, or absolute-form with the same host as in `Host` (RFC 9112 §3.2.1, §3.2.2).
 fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a str>), Refusal> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Refusal::Malformed("the request target holds a character that is not visible ASCII"));

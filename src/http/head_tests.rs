@@ -1,6 +1,6 @@
 use super::*;
 
-/// Parses and hands the head to a check, since it borrows.
+/// Parses and passes the head to `check`, because it borrows from locals.
 fn with_head<R>(text: &str, check: impl FnOnce(Result<Head<'_>, Refusal>) -> R) -> R {
     let mut fields = Fields::with_room_for(text.matches("\r\n").count());
     check(Head::parse(text.as_bytes(), &mut fields))

@@ -1,8 +1,9 @@
-//! The front door: workers that never block, on one shared epoll, and a pool of threads for what may. It knows
-//! HTTP/1.1 and no route.
+//! The HTTP/1.1 server: workers that never block, on one shared epoll, and a pool of threads for
+//! work that may block. It knows no routes.
 //!
-//! Exactly one thread has a connection at a time. A worker reads what is there and has the handler judge the head, then
-//! the whole request; an incomplete, idle, parked or queued connection costs no thread.
+//! A connection belongs to one thread at a time. A worker reads what is there and lets the handler
+//! judge the head, then the whole request. An incomplete, idle, parked or queued connection costs
+//! no thread.
 //!
 //! ```text
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
@@ -47,7 +48,6 @@ pub use reply::phrase;
 pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
 
-/// The defaults, for tests.
 #[cfg(test)]
 pub(crate) fn test_limits() -> Limits {
     use std::time::Duration;

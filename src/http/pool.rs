@@ -1,5 +1,5 @@
-//! The pool for what may block: threads are made when there is more work than idle threads, end when they have been
-//! idle for a while, and are reused last in, first out, so that few are kept where few are needed.
+//! The thread pool for work that may block. It makes a thread when no idle one is left, and reuses
+//! the one that became idle last, so that surplus threads reach the idle timeout and end.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,39 +7,37 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// An idle thread ends after this.
+/// Idle time after which a thread ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Enough for a TLS handshake. Only what is touched becomes resident, but limits on data count all of it. Code that is
-/// not optimised needs much more.
+/// Enough for a TLS handshake. Pages become resident only when touched, but `RLIMIT_DATA` counts
+/// all of them. Unoptimised code needs much more.
 const STACK_BYTES: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 128 * 1024 };
 
-/// What may block.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads.
 pub(super) struct Pool {
     most: usize,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Work that found no thread.
+    /// Jobs waiting for a thread.
     jobs: VecDeque<Job>,
-    /// The one that became idle last is the last.
+    /// The last element became idle last.
     idle: Vec<Arc<Seat>>,
     threads: usize,
     stopped: bool,
 }
 
-/// Where an idle thread waits for its next job.
+/// The mailbox of an idle thread.
 struct Seat {
     job: Mutex<Option<Job>>,
     given: Condvar,
 }
 
 impl Pool {
-    /// Of at most so many threads; none is there until it is needed.
+    /// A pool of at most `most` threads, with none at the beginning.
     pub fn new(most: usize) -> Self {
         let state = State { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, stopped: false };
         Self { most: most.max(1), state: Mutex::new(state) }
@@ -54,7 +52,7 @@ impl Pool {
         self.lock().threads
     }
 
-    /// Has a job done: by an idle thread, else by a new one, else by the first that is done with another job.
+    /// Runs a job on an idle thread, else on a new one, else on the first thread that becomes free.
     pub fn run(self: &Arc<Self>, job: Job) {
         let mut state = self.lock();
         if state.stopped {
@@ -70,8 +68,8 @@ impl Pool {
         self.grow(state);
     }
 
-    /// Makes a thread if there is work for it. The system may have none left: then the work waits for the threads that
-    /// there are, or for the next attempt.
+    /// Makes a thread if jobs are waiting. If the system refuses, they wait for the existing
+    /// threads or for the next attempt.
     fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         if state.jobs.is_empty() || state.threads >= self.most {
             return;
@@ -86,7 +84,7 @@ impl Pool {
         }
     }
 
-    /// Tries again where work waits and the system had no thread left.
+    /// Tries again to make a thread for waiting jobs.
     pub fn retry(self: &Arc<Self>) {
         self.grow(self.lock());
     }
@@ -98,7 +96,7 @@ impl Pool {
         }
     }
 
-    /// The next job. `None`: the thread has ended, and is counted no more.
+    /// The next job. `None`: the thread has been removed from the count and must end.
     fn next(&self, seat: &Arc<Seat>) -> Option<Job> {
         let mut state = self.lock();
         if let Some(job) = state.jobs.pop_front() {
@@ -113,7 +111,7 @@ impl Pool {
         self.wait(seat)
     }
 
-    /// Waits for a job, at most [`IDLE`].
+    /// Waits for a job, for at most [`IDLE`].
     fn wait(&self, seat: &Arc<Seat>) -> Option<Job> {
         let end = Instant::now() + IDLE;
         let mut job = seat.lock();
@@ -130,7 +128,7 @@ impl Pool {
                     state.threads -= 1;
                     return None;
                 }
-                // A job is on its way.
+                // A job is being handed over.
                 drop(state);
                 job = seat.lock();
                 while job.is_none() {
@@ -142,7 +140,7 @@ impl Pool {
         }
     }
 
-    /// Ends the idle threads, and drops the work that none has begun.
+    /// Ends idle threads and drops jobs that have not begun.
     pub fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;

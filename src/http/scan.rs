@@ -1,37 +1,36 @@
-//! Finds the end of a request head while it arrives, and refuses at the first byte that no head may hold.
+//! Finds the end of a request head while it arrives, and refuses it at the first forbidden byte.
 //!
-//! Every byte is looked at once, however small the pieces in which it comes: a sender of single bytes
-//! costs as much per byte as any other. What the lines mean is [`super::head`]'s story.
+//! Each byte is looked at once, no matter how small the pieces are, so a caller that sends single
+//! bytes costs no more per byte. [`super::head`] interprets the lines.
 
 use super::limits::Limits;
 use super::refusal::Refusal;
 
-/// Where a head ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadEnd {
-    /// Bytes up to and with the empty line.
+    /// Bytes of the head, including its empty line.
     pub bytes: usize,
-    /// Header fields.
     pub fields: usize,
 }
 
-/// How far a head has been looked at.
+/// How much of a head has been scanned.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     at: usize,
     line_start: usize,
-    /// Lines that are complete, the request line among them.
+    /// Complete lines, including the request line.
     lines: usize,
 }
 
 impl Scanner {
-    /// Looks at what is new in `bytes`, which holds the head from its first byte on and has only grown since
-    /// the last call. `None`: the end has not come yet.
+    /// Scans the new part of `bytes`, which starts with the head and has only grown since the last
+    /// call. `None`: the head is not complete.
     pub fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<HeadEnd>, Refusal> {
         let window = &bytes[..bytes.len().min(limits.head_bytes)];
         while let Some(&byte) = window.get(self.at) {
             if self.at == self.line_start && matches!(byte, b' ' | b'\t') {
-                // Folded lines are refused (RFC 9112 §5.2), and so is whitespace before the request line (§2.2).
+                // Folded lines (RFC 9112 §5.2) and whitespace before the request line (§2.2) are
+                // refused.
                 return Err(Refusal::Malformed("a line of the head begins with whitespace"));
             }
             self.at = next_control(window, self.at);
@@ -67,15 +66,16 @@ impl Scanner {
         } else if self.lines > 0 {
             return Ok(Some(HeadEnd { bytes: self.at, fields: self.lines - 1 }));
         } else if self.at > 2 {
-            // One empty line is forgiven, which old clients sent behind a body (RFC 9112 §2.2).
+            // One empty line is ignored: old clients sent it after a body (RFC 9112 §2.2).
             return Err(Refusal::Malformed("empty lines before the request line"));
         }
         Ok(None)
     }
 }
 
-/// The first control character from `from` on, or the end. Whole chunks are compared without a branch per byte,
-/// which the compiler turns into vector instructions: most of a head is one long token.
+/// The index of the first control character from `from` on, or the length. Comparing whole chunks
+/// without a branch per byte lets the compiler use vector instructions, and most of a head is one
+/// long token.
 fn next_control(bytes: &[u8], from: usize) -> usize {
     const CHUNK: usize = 32;
     let mut at = from;
