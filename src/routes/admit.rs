@@ -1,4 +1,4 @@
-//! Who may call: rules from the cheapest to the dearest. Nothing here believes `X-Forwarded-*`.
+//! Decides who may call, cheapest rule first. `X-Forwarded-*` is never trusted.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -11,61 +11,56 @@ use crate::value::syntax::is_domain;
 use crate::value::url::is_loopback_host;
 use crate::watched::Watched;
 
-/// The rules.
 pub struct Admission {
     callers: AllowedCallers,
-    /// Whether some of them may come from other machines.
+    /// True if callers from other machines are allowed.
     beyond_loopback: bool,
     /// Lower case, without ports.
     hosts: Vec<String>,
     token: Option<CallerToken>,
 }
 
-/// The secret that `X-Sidecar-Token` must equal: a file's content without its trailing newline. A file that cannot be
-/// read admits no caller.
+/// The secret expected in `X-Sidecar-Token`: the content of a file without its trailing newline. If
+/// the file cannot be read, no caller is admitted.
 pub struct CallerToken(Watched<Secret<Vec<u8>>>);
 
 impl CallerToken {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(path: PathBuf) -> Self {
         let watched = Watched::new(vec![path], |contents| {
             let content = contents.first().map_or(&[][..], |bytes| bytes);
             let content = content.strip_suffix(b"\n").unwrap_or(content);
             let content = content.strip_suffix(b"\r").unwrap_or(content);
-            // No field value begins or ends with a blank (RFC 9110 §5.5), so no caller could send such a secret.
+            // No field value begins or ends with a blank (RFC 9110 §5.5), so no caller could send
+            // such a secret.
             if content.trim_ascii().is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(content.to_vec())) }
         });
         Self(watched.strict("Sidecar:CallerTokenFile"))
     }
 
-    /// The secret as of now.
+    /// The current secret.
     ///
     /// # Errors
-    /// Which file cannot be used and why.
+    /// The file that cannot be used, and why.
     pub fn current(&self) -> Result<Arc<Secret<Vec<u8>>>, String> {
         self.0.current()
     }
 }
 
-/// The rule that a caller does not meet.
+/// The rule that a caller violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// By address.
     Peer,
-    /// By `Host`.
     Host,
-    /// By `Origin`.
     Origin,
-    /// By `Sec-Fetch-Site`.
     FetchSite,
-    /// By `X-Sidecar-Token`.
     Token,
-    /// The file of that token cannot be read.
+    /// The file with the expected token cannot be read.
     TokenFile,
 }
 
 impl Refusal {
-    /// What the caller is told.
+    /// The text for the caller.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::Peer => "Callers must come from loopback, a unix socket or a network in Sidecar:AllowedCallers",
@@ -79,17 +74,15 @@ impl Refusal {
 }
 
 impl Admission {
-    /// From the configuration.
     pub fn new(callers: AllowedCallers, hosts: Vec<String>, token_file: Option<PathBuf>) -> Self {
         let token = token_file.map(CallerToken::new);
-        // The log says at the start that a file is no good, not at the first refusal.
+        // Reads the file, so that the log reports an unusable one at startup.
         if let Some(token) = &token {
             let _ = token.current();
         }
         Self { beyond_loopback: callers.go_beyond_loopback(), callers, hosts, token }
     }
 
-    /// Whether the caller may pass.
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
         if !self.admits_peer(peer) {
             return Err(Refusal::Peer);
@@ -100,7 +93,7 @@ impl Admission {
         if headers.first("origin").is_some() {
             return Err(Refusal::Origin);
         }
-        // Browsers send it with every request and no page can forge it (Fetch Metadata, section 2.3).
+        // Browsers send it with every request, and pages cannot forge it (Fetch Metadata §2.3).
         if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
             return Err(Refusal::FetchSite);
         }
@@ -147,8 +140,8 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Whether no public name stands for this host: an address, or a name of one label, as networks of containers give
-/// them. Only a web page under a public name can be rebound to the sidecar's address.
+/// True if no public name resolves to this host: it is an address or has a single label, as in
+/// container networks. DNS rebinding needs a public name.
 fn cannot_be_rebound(name: &str) -> bool {
     match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
@@ -270,7 +263,7 @@ mod tests {
         assert_eq!((with("open sesame"), with("changed")), (Err(Refusal::Token), Ok(())));
         std::fs::write(&path, "\u{feff}marked\r\n").unwrap();
         assert_eq!(with("marked"), Ok(()));
-        // What the file held before does not outlive it.
+        // The file's previous content must not stay valid.
         std::fs::write(&path, "").unwrap();
         assert_eq!((with("marked"), with("")), (Err(Refusal::TokenFile), Err(Refusal::TokenFile)));
         std::fs::write(&path, "again").unwrap();

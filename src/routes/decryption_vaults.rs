@@ -1,4 +1,5 @@
-//! The thread that asks vaults for decryption keys: neither the start nor a validation waits for an upstream.
+//! The thread that fetches decryption keys from vaults, so that neither startup nor validation
+//! waits for them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -14,13 +15,13 @@ use crate::outbound::Exchange;
 use crate::token::Acquirer;
 use crate::value::guid;
 
-/// Until a vault is asked again: whoever encrypts takes the new certificate some time after it is there.
+/// Between fetches from a vault. Senders switch to a new certificate some time after it is created.
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// The same after a failure.
+/// Between attempts after a failure.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Reads what is on this machine, and starts to ask the vaults for as long as the service is in force.
+/// Reads local keys, then fetches from vaults for as long as the service is in use.
 pub fn start(service: &Arc<Service>, shared: &Shared) {
     service.decryption.renew(&service.validator, shared.clock.unix());
     if !service.decryption.needs_vault() {
@@ -48,7 +49,7 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
     }
 }
 
-/// What it takes to reach a vault.
+/// The clients needed to reach a vault.
 struct Way {
     acquirer: Arc<Acquirer>,
     exchange: Arc<dyn Exchange>,
@@ -56,7 +57,7 @@ struct Way {
 }
 
 impl Way {
-    /// Reads what is in vaults; for how long that is enough.
+    /// Fetches the keys. Returns the time until the next fetch.
     fn ask(&self, service: &Service) -> Duration {
         let Decryption { client, .. } = &service.decryption;
         let correlation_id = guid::random();

@@ -1,4 +1,4 @@
-//! What the operator's machinery asks: is it well, how much does it do, what does it answer.
+//! `/healthz`, `/metrics` and `/openapi/v1.json`.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -9,8 +9,8 @@ use crate::http::{Caching, Reply};
 use crate::metrics::{Figure, process};
 use crate::openapi;
 
-/// `200 Healthy`, or `503 Unhealthy` with a line for each failing check. Nothing here asks the network:
-/// an upstream that is down is no reason to restart this process and lose its cache.
+/// `200 Healthy`, or `503 Unhealthy` with a line for each failed check. No check uses the network:
+/// restarting this process, and losing its cache, does not help an upstream that is down.
 pub fn health(call: &Call<'_>) -> Reply {
     let now = call.shared.clock.unix();
     let mut text = String::new();
@@ -28,7 +28,7 @@ pub fn health(call: &Call<'_>) -> Reply {
     Reply::new(503).with_body("text/plain", format!("Unhealthy{text}\n").into_bytes()).caching(Caching::NoStore)
 }
 
-/// Prometheus' text.
+/// The text format of Prometheus.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
     let shared = call.shared;
@@ -112,7 +112,6 @@ fn expiries(call: &Call<'_>) -> Figure {
     Figure { name: "certificate_expiry_timestamp_seconds", kind: "gauge", help: "When a certificate expires.", values }
 }
 
-/// The description of the endpoints.
 pub fn openapi() -> Reply {
     reply::json(openapi::document().into_bytes())
 }

@@ -1,5 +1,5 @@
-//! Failures as HTTP: the one place that gives a failure its status, its words and its headers
-//! (contract, section 4; RFC 9457 for the form, RFC 7231 for the types).
+//! Failures as HTTP answers: their status, text and headers are decided here alone. The format is
+//! RFC 9457, the types are sections of RFC 7231.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::jwt::Rejection;
 use crate::options::Invalid;
 use crate::token::{self, OAuthRefusal, Remedy};
 
-/// A failure on its way to the caller.
+/// An error answer.
 #[derive(Debug)]
 pub struct Problem {
     /// From 400 to 599.
@@ -23,11 +23,11 @@ pub struct Problem {
     detail: Option<Cow<'static, str>>,
     extensions: Option<Box<Extensions>>,
     headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// Who can do something about Entra's refusal, where it is one.
+    /// Who can resolve Entra's error, if it is one.
     remedy: Option<Remedy>,
 }
 
-/// What a program can act on.
+/// Machine-readable members.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extensions {
@@ -51,7 +51,7 @@ pub struct Extensions {
     retryable: Option<bool>,
 }
 
-/// Which credential, so that the operator finds it; why it cannot be used is in the log.
+/// Identifies a credential to the operator. The reason why it cannot be used is in the log only.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CredentialName {
@@ -70,7 +70,7 @@ struct Body<'a> {
     extensions: Option<&'a Extensions>,
 }
 
-/// The section that defines the status. 401 has that of 400, as the original's documents have it.
+/// The section that defines the status. 401 refers to that of 400, as the original's answers do.
 const fn section(status: u16) -> &'static str {
     match status {
         400 | 401 => "7231#section-6.5.1",
@@ -92,31 +92,28 @@ const fn section(status: u16) -> &'static str {
     }
 }
 
-/// What is said of every failure to acquire a token that is not Entra's refusal.
+/// The detail of every failed acquisition that is not an error from Entra.
 const NO_TOKEN: &str = "Failed to acquire token for downstream API";
 
-/// Seconds, where an upstream gives no advice.
+/// Seconds, if the upstream names none.
 const RETRY_AFTER: u64 = 5;
 
 impl Problem {
-    /// A failure with nothing but its status.
     pub const fn new(status: u16) -> Self {
         Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None }
     }
 
-    /// A failure that says what is wrong.
     pub fn with(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { detail: Some(detail.into()), ..Self::new(status) }
     }
 
-    /// With a header field.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Says whether the same request may succeed later.
+    /// Tells the caller whether the same request may succeed later.
     #[must_use]
     pub fn retryable(self, retryable: bool) -> Self {
         self.extended(Extensions { retryable: Some(retryable), ..Extensions::default() })
@@ -126,12 +123,12 @@ impl Problem {
         Self { extensions: Some(Box::new(extensions)), ..self }
     }
 
-    /// 401 for a request without a token (RFC 6750 §3): the challenge alone.
+    /// 401 without an error, for a request without a token (RFC 6750 §3).
     pub fn token_required(challenge: &str) -> Self {
         Self::new(401).header("WWW-Authenticate", challenge.to_owned())
     }
 
-    /// 401 for a token that failed a check. `description` says which, and is empty where nobody is to know.
+    /// 401 for a token that failed validation. An empty `description` is left out.
     pub fn invalid_token(challenge: &str, description: &str) -> Self {
         let challenge = if description.is_empty() {
             format!("{challenge} error=\"invalid_token\"")
@@ -143,7 +140,7 @@ impl Problem {
         Self::new(401).header("WWW-Authenticate", challenge)
     }
 
-    /// What is wrong with the caller's token: 403 where it is good but not good for this, else 401.
+    /// 403 if the token is valid but lacks permission, else 401.
     pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
         if let Rejection::ScopeRequired(required) = rejection {
             return Self::with(403, format!("The scope '{}' is required", required.join("' or '")));
@@ -152,13 +149,14 @@ impl Problem {
         Self::invalid_token(&registration.challenge, &description)
     }
 
-    /// 503 with advice on when to come back.
+    /// 503 with `Retry-After`.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
         Self::with(503, detail).header("Retry-After", seconds.to_string())
     }
 
-    /// With a status that tells what Entra's refusal asks for, where it is one (`Sidecar:TokenErrorStatus`): of the
-    /// RFCs 9470 and 6750, and 424 since SDKs retry a 500.
+    /// Replaces the status of an error from Entra by one that tells who can resolve it
+    /// (`Sidecar:TokenErrorStatus`): 403 and 401 (RFC 9470, RFC 6750), and 424 because SDKs retry
+    /// after 500.
     #[must_use]
     pub fn semantic(self) -> Self {
         let Some(remedy) = self.remedy else { return self };
@@ -176,7 +174,6 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
-    /// The answer.
     pub fn into_reply(self) -> Reply {
         let body = Body {
             r#type: &format!("https://tools.ietf.org/html/rfc{}", section(self.status)),
@@ -185,7 +182,7 @@ impl Problem {
             detail: self.detail.as_deref(),
             extensions: self.extensions.as_deref(),
         };
-        // Strings and numbers alone cannot fail to serialise.
+        // Strings and numbers always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let reply = Reply::new(self.status).with_body("application/problem+json", body).caching(Caching::NoStore);
         self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
@@ -263,7 +260,7 @@ impl From<token::Error> for Problem {
     }
 }
 
-/// The original's wording, since callers match on it.
+/// In the original's wording, because callers match on it.
 fn refused(refusal: &OAuthRefusal) -> Problem {
     let known = |text: &Option<String>| text.clone();
     let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);
