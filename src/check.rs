@@ -1,5 +1,5 @@
-//! `check`: what can be found wrong before anybody calls. Every finding is a line that begins with its key;
-//! what is good goes to standard output, what is not to standard error.
+//! The `check` command: finds mistakes before the first request does. Each finding is a line that
+//! begins with its key. Good ones go to standard output, others to standard error.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::token::{Acquirer, Wanted};
 use crate::value::bound_key::BoundKey;
 use crate::value::guid;
 
-/// Tries every credential that needs no network, and with `online` the metadata and a token for each API
-/// that can have one without a user.
+/// Tries every credential that needs no network. With `online`, also fetches the metadata and
+/// acquires a token for each API that can have one without a user.
 pub fn check(config: &Config, online: bool) -> ExitCode {
     let mut findings = Findings { good: true };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -101,11 +101,11 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
     }
 }
 
-/// Whether a request that says nothing of its own can be served, as far as the options tell.
+/// Checks whether a request without overrides can be served, as far as the options show.
 fn without_overrides(api: &Api) -> Result<(), Invalid> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
-        // Callers may be meant to name them.
+        // Callers may have to name the scopes.
         Err(Invalid::NoScopes { .. }) => Ok(()),
         effective => {
             let effective = effective?;
@@ -114,17 +114,18 @@ fn without_overrides(api: &Api) -> Result<(), Invalid> {
     }
 }
 
-/// Whose token it is depends on the endpoint; the application's own is asked for wherever the configuration says so.
+/// The endpoint decides whose token is used. A user is assumed here unless the configuration asks
+/// for an app token.
 fn flow<'a>(effective: &Effective<'a>) -> Flow<'a, ()> {
     let inbound = if effective.options.request_app_token { Inbound::None } else { Inbound::User(()) };
     Flow::select(effective, true, inbound)
 }
 
-/// What tokens are acquired with.
+/// What acquiring a token needs.
 struct Bench<'a> {
     config: &'a Config,
     acquirer: Arc<Acquirer>,
-    /// The sidecar's key, which tokens are bound to where the API wants bound ones and names no key.
+    /// The key that tokens are bound to if the API requires bound tokens and names no key.
     own_key: Option<&'a BoundKey>,
 }
 
@@ -151,7 +152,7 @@ fn online(bench: &Bench<'_>, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock
     }
 }
 
-/// Unix seconds at which the token expires; nothing for an API whose token is a user's.
+/// When the token expires, in Unix seconds. `None`: the API needs a user's token.
 fn token(bench: &Bench<'_>, api: &Api) -> Option<Result<u64, String>> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {

@@ -1,73 +1,66 @@
-//! Why a request's options cannot be used. All of it is the caller's to mend: 400 (`NoBaseUrl` aside).
+//! Why the options of a request cannot be used. All are the caller's fault (400), except
+//! `NoBaseUrl`.
 
 use std::fmt;
 
-/// What is wrong with the options of a request. The text names the key and what was expected, and repeats no
-/// value of the caller's but names, cut and without control characters.
+/// The text names the key and what was expected. It repeats names that the caller sent, cut and
+/// without control characters, but no values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    /// The query has more bytes than this.
+    /// The limit in bytes.
     QueryTooLong(usize),
-    /// The query has more parameters than this.
+    /// The limit.
     TooManyParameters(usize),
-    /// A key, or the value of this known one, is not percent-encoded UTF-8.
+    /// A key is not percent-encoded UTF-8, or the value of this known key is not.
     Encoding(String),
-    /// A key that begins with `optionsOverride.` or `Agent` and does not exist.
+    /// A key that begins with `optionsOverride.` or `Agent` and is not known.
     UnknownKey {
         /// As sent.
         key: String,
-        /// The known key that was most likely meant.
+        /// The known key that is most similar.
         nearest: String,
     },
-    /// An override with a value or name that cannot be.
+    /// An override with an invalid value or name.
     Malformed {
-        /// As sent, after the prefix.
+        /// As sent, without the prefix.
         key: String,
-        /// In words that follow "expected".
+        /// Completes "expected …".
         expected: String,
     },
-    /// An agent parameter that names nothing.
+    /// An agent parameter with an invalid value.
     AgentParameter {
-        /// Which.
         key: &'static str,
-        /// In words that follow "expected".
+        /// Completes "expected …".
         expected: &'static str,
     },
     /// An agent parameter given twice.
     Repeated(&'static str),
     /// `AgentUsername` or `AgentUserId` without `AgentIdentity`.
     UserWithoutAgent {
-        /// Which of them.
         key: &'static str,
     },
-    /// Both of them.
     UsernameAndUserId,
-    /// `AgentUserId` is no GUID.
     UserIdNotGuid,
-    /// An override asks for the application's own token and names a user.
+    /// An override asks for an app token and names a user.
     AppTokenForUser,
     /// Neither the configuration nor the request names a scope.
     NoScopes {
-        /// The API's name.
         api: String,
     },
-    /// An app token is for one scope that ends in `/.default`.
+    /// An app token needs a single scope that ends in `/.default`.
     AppScope {
-        /// The API's name.
         api: String,
     },
-    /// An app token of a tenant that is several.
+    /// An app token needs a single tenant, not `common` or the like.
     AppTenant,
-    /// The path would leave the base URL. Where it was configured so, the caller cannot mend it but by an override.
+    /// The path would leave the base URL. A configured path can fail too.
     Path(&'static str),
-    /// An override of `BaseUrl` with an origin that the operator did not name.
+    /// An override of `BaseUrl` with an origin that the operator has not listed.
     ForeignBaseUrl {
-        /// The API's name.
         api: String,
     },
-    /// The API has no `BaseUrl` configured: the operator's to mend.
+    /// The API has no `BaseUrl`, which is the operator's fault.
     NoBaseUrl {
-        /// The API's name.
         api: String,
     },
 }
@@ -114,7 +107,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// A name out of a request, short and harmless enough for a message.
+/// A name that the caller sent, shortened and escaped for a message.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {

@@ -1,31 +1,30 @@
-//! The configured options of an API and the caller's overrides, merged key by key: an override that is absent
-//! leaves what is configured.
+//! Merges the configured options of an API with the caller's overrides, key by key.
 
 use super::{Agent, Invalid, Overrides};
 use crate::config::{Api, InForce};
 use crate::value::syntax;
 
-/// What a request will do. Built once, never edited.
+/// The options that a request is answered with.
 #[derive(Clone, Debug)]
 pub struct Effective<'a> {
-    /// The API as configured.
     pub api: &'a Api,
-    /// Whom the token is for, where the request names an agent.
+    /// The agent that the request names.
     pub agent: Option<&'a Agent>,
-    /// There are scopes; the base URL's origin is one that the operator named for this API; an application's own token
-    /// is never asked for where the request names an agent's user.
+    /// Checked: there are scopes, the operator listed the base URL's origin for this API, and a
+    /// request for an agent's user never asks for an app token.
     pub options: InForce<'a>,
 }
 
 impl<'a> Effective<'a> {
-    /// Puts the overrides on top of what is configured.
+    /// Lays the overrides over the configured options.
     pub fn merge(api: &'a Api, overrides: &'a Overrides) -> Result<Self, Invalid> {
         let mut options = overrides.options.over(&api.options);
         if overrides.agent.as_ref().is_some_and(|agent| agent.user.is_some()) {
             if overrides.options.request_app_token == Some(true) {
                 return Err(Invalid::AppTokenForUser);
             }
-            // The explicit user beats the configured default: clients that name a user send no `false` with it.
+            // A named user beats the configured default, because clients that name a user do not
+            // also send `false`.
             options.request_app_token = false;
         }
         if options.scopes.is_empty() {
@@ -36,7 +35,7 @@ impl<'a> Effective<'a> {
             syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
                 .map_err(|expected| Invalid::Malformed { key: key.to_owned(), expected: expected.to_owned() })?;
         }
-        // A token never goes to an origin that the operator did not name, nor is one made that is meant for it.
+        // A token is neither sent to nor made for an origin that the operator has not listed.
         let mut named = api.options.base_url.iter().chain(&api.options.allowed_base_urls);
         if let Some(asked) = &overrides.options.base_url
             && !named.any(|url| url.origin == asked.origin)
@@ -165,7 +164,7 @@ mod tests {
         let merged = |query: &str| Effective::merge(&api, &overrides(query)).map(|effective| effective.options.pop);
         assert_eq!(merged(claims), Ok(false));
         assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(Invalid::Malformed { .. })));
-        // Beside the caller's own key they are the caller's to sign.
+        // With its own key the caller signs the request itself, and so adds these members itself.
         assert_eq!(merged(&format!("{claims}&{scheme}&{key}")), Ok(true));
         assert_eq!(merged(key), Ok(true));
     }
