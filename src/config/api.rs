@@ -1,4 +1,4 @@
-//! `DownstreamApis:<name>`.
+//! Reads `DownstreamApis:<name>`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::{Api, Config, Problem, sections};
 use crate::value::syntax;
 
-/// Every configured API, in the order of the names.
+/// Every configured API, sorted by name.
 pub fn read_all(reader: &mut Reader<'_>) -> Vec<Arc<Api>> {
     reader.children("DownstreamApis").into_iter().map(|name| Arc::new(read(reader, name))).collect()
 }
@@ -17,15 +17,15 @@ fn read(reader: &mut Reader<'_>, name: String) -> Api {
     if asks_for_pop(reader, &section) {
         options.pop = Some(true);
     }
-    // The section alone asks for the system-assigned identity.
+    // An empty section asks for the system-assigned identity.
     if reader.has_section(&format!("{section}:AcquireTokenOptions:ManagedIdentity")) {
         options.managed_identity.get_or_insert_default();
     }
     Api { registration: acquiring_section(reader, &name), name, options }
 }
 
-/// Reports contradictions between settings that are good on their own; a request that overrides them is judged by the
-/// same rules.
+/// Reports settings that are valid by themselves and contradict each other. Overrides are checked
+/// by the same rules.
 pub fn judge(reader: &mut Reader<'_>, config: &Config) {
     for api in &config.apis {
         let at = |key: &str| format!("DownstreamApis:{}:AcquireTokenOptions:{key}", api.name);
@@ -38,7 +38,8 @@ pub fn judge(reader: &mut Reader<'_>, config: &Config) {
         }
         if let Some(flow) = &options.user_flow {
             let registration = config.registration(api);
-            // The token endpoint of a policy is /tfp/{domain}/{policy} below the instance, or the authority's own.
+            // The token endpoint of a policy is /tfp/{domain}/{policy} below the instance, or part
+            // of the authority.
             if registration.domain.is_none() || (registration.authority.is_some() && registration.policy.is_none()) {
                 let expected = format!("a B2C registration: {}:Domain is not configured", registration.section);
                 reader.problems.push(Problem::value(&at("UserFlow"), flow, &expected));

@@ -1,4 +1,4 @@
-//! The options of an API, each given or not, and what holds where the configuration and a request both say something.
+//! The options of an API, and how those of a request are laid over the configured ones.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,68 +6,65 @@ use std::collections::BTreeMap;
 use crate::value::bound_key::BoundKey;
 use crate::value::url::Url;
 
-/// Options of an API, each given or not: by the configuration, or by a request.
+/// Options of an API, each given or not, as configured or as asked for by a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiOptions {
-    /// `Scopes`. Empty: not given.
+    /// Empty: not given.
     pub scopes: Vec<String>,
-    /// Whether the token is the application's own.
+    /// True for an app token instead of a user's.
     pub request_app_token: Option<bool>,
-    /// Needed by `/DownstreamApi*` only.
+    /// Required by `/DownstreamApi*` only.
     pub base_url: Option<Url>,
-    /// Origins that an override of `BaseUrl` may name beside the configured one.
+    /// Origins that an override of `BaseUrl` may name besides the configured one.
     pub allowed_base_urls: Vec<Url>,
-    /// May hold a query.
+    /// May contain a query.
     pub relative_path: Option<String>,
     /// Upper case.
     pub http_method: Option<String>,
-    /// Empty sends none.
+    /// Empty: no `Accept` is sent.
     pub accept: Option<String>,
-    /// Of the body of the downstream request.
+    /// The type of the downstream request's body.
     pub content_type: Option<String>,
-    /// Headers of the downstream request, names in lower case; reserved ones were refused.
+    /// Headers of the downstream request, names in lower case. Reserved names have been refused.
     pub extra_headers: BTreeMap<String, String>,
     /// Query parameters of the downstream request.
     pub extra_query: BTreeMap<String, String>,
-    /// Instead of the registration's.
+    /// Replaces the registration's tenant.
     pub tenant: Option<String>,
-    /// Whether `AuthenticationScheme` is `PoP`.
+    /// True if `AuthenticationScheme` is `PoP`.
     pub pop: Option<bool>,
     /// A GUID, lower case.
     pub correlation_id: Option<String>,
-    /// JSON text of a claims request.
+    /// A claims request as JSON text.
     pub claims: Option<String>,
-    /// Skips the cached token.
     pub force_refresh: Option<bool>,
     /// `fmi_path` of app token requests.
     pub fmi_path: Option<String>,
-    /// The key that a token is bound to.
+    /// The key to bind the token to.
     pub pop_public_key: Option<BoundKey>,
-    /// Members of a signed request: JSON text of an object.
+    /// Members of a signed request: the JSON text of an object.
     pub pop_claims: Option<String>,
-    /// The long-running session.
+    /// The key of a long-running session, or `AllocateForMe`.
     pub session_key: Option<String>,
-    /// Present: a managed identity's token.
+    /// Asks for a managed identity's token.
     pub managed_identity: Option<ManagedIdentity>,
     /// The B2C policy of token requests.
     pub user_flow: Option<String>,
-    /// Added to the token endpoint's URL.
+    /// Added to the URL of the token endpoint.
     pub token_query: BTreeMap<String, String>,
     /// Headers of token requests, names in lower case.
     pub token_headers: BTreeMap<String, String>,
 }
 
-/// Which managed identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ManagedIdentity {
-    /// `UserAssignedClientId`; `None` is the system-assigned one.
+    /// `UserAssignedClientId`. `None`: the system-assigned identity.
     pub client_id: Option<String>,
 }
 
-/// The options that hold for one request. It borrows from configuration and request, and copies a map only where both
-/// have entries.
+/// The options in force for one request. Borrows from the configuration and the request, and copies
+/// a map only if both have entries. Its fields mean the same as those of [`ApiOptions`].
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "what each is, the field of the same name in `ApiOptions` says")]
 pub struct InForce<'a> {
     pub scopes: &'a [String],
     pub request_app_token: bool,
@@ -79,13 +76,13 @@ pub struct InForce<'a> {
     pub extra_headers: Cow<'a, BTreeMap<String, String>>,
     pub extra_query: Cow<'a, BTreeMap<String, String>>,
     pub tenant: Option<&'a str>,
-    /// Whether the token is bound to a key: by `AuthenticationScheme` or by naming one.
+    /// True if the token is bound to a key: `AuthenticationScheme` is `PoP`, or a key is named.
     pub pop: bool,
     pub correlation_id: Option<&'a str>,
     pub claims: Option<&'a str>,
     pub force_refresh: bool,
     pub fmi_path: Option<&'a str>,
-    /// The key that the request or the configuration names. `None` with `pop`: the sidecar's.
+    /// The key that the request or the configuration names. `None` with `pop`: the sidecar's key.
     pub pop_public_key: Option<&'a BoundKey>,
     pub pop_claims: Option<&'a str>,
     pub session_key: Option<&'a str>,
@@ -95,20 +92,21 @@ pub struct InForce<'a> {
     pub token_headers: Cow<'a, BTreeMap<String, String>>,
 }
 
-/// An option for which what came with the request stands between what is asked for and what is configured.
+/// An option that the inbound request itself can set too: an override beats it, and it beats the
+/// configured value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranked<'a> {
-    /// By the request's override.
+    /// From the override.
     pub asked: Option<&'a str>,
-    /// For the API.
+    /// From the configuration.
     pub configured: Option<&'a str>,
 }
 
 impl ApiOptions {
-    /// These options, and where they say nothing the configured ones.
+    /// These options, and the configured ones for those not given.
     pub fn over<'a>(&'a self, configured: &'a Self) -> InForce<'a> {
-        // Named one by one, so that a new option cannot be forgotten here. Which other base URLs there are is for the
-        // configuration alone.
+        // Destructured, so that a new option does not compile until it is used here. Requests
+        // cannot set `allowed_base_urls`.
         #[rustfmt::skip]
         let Self {
             scopes, request_app_token, base_url, allowed_base_urls: _, relative_path, http_method, accept, content_type,

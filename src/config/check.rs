@@ -1,4 +1,4 @@
-//! What can be judged of every setting by the table alone: its type, and whether it is known at all.
+//! Checks that need nothing but the table: the type of each value, and whether its key is known.
 
 use super::Problem;
 use super::keys;
@@ -9,7 +9,7 @@ use crate::spelling;
 use crate::value::text::quote;
 use crate::value::url::Url;
 
-/// Every value is of its key's type, and no upstream is called without TLS by accident.
+/// Checks the type of every value, and that no upstream is called without TLS by accident.
 pub fn types(reader: &mut Reader<'_>) {
     let insecure = reader.flag("Sidecar:AllowInsecureUpstream");
     let mut problems = Vec::new();
@@ -18,11 +18,12 @@ pub fn types(reader: &mut Reader<'_>) {
         let name = setting.key.rsplit(':').next().unwrap_or_default();
         let items: Vec<&str> = match key.list {
             Some(split) => value.split(split.divides()).map(str::trim).filter(|item| !item.is_empty()).collect(),
-            // Outer blanks mean something in text only.
+            // Blanks at the ends are part of a text only.
             None if value.trim().is_empty() => Vec::new(),
             None => vec![value.trim()],
         };
-        // The one is warned of; the other may name a registration, which is looked for where the API is read.
+        // JSON lists cause a warning instead. A scheme may name a registration, which `api` looks
+        // up.
         if (matches!(key.kind, Kind::Scope) && is_json_list(value)) || matches!(key.kind, Kind::Scheme) {
             continue;
         }
@@ -42,7 +43,8 @@ pub fn types(reader: &mut Reader<'_>) {
     reader.problems.extend(problems);
 }
 
-/// Lists of scopes in a form that nothing here takes apart: the whole text would be one scope, which Entra refuses.
+/// Warns of lists of scopes in a form that is not split: the whole text would be one scope, which
+/// Entra refuses.
 pub fn scopes(reader: &mut Reader<'_>) {
     let mut warnings = Vec::new();
     for setting in reader.settings() {
@@ -74,7 +76,7 @@ fn without_tls(setting: &Setting, value: &str) -> Option<Problem> {
     })
 }
 
-/// Keys in sections of ours that nobody reads, and sections whose name looks like one of ours.
+/// Warns of unknown keys in the sidecar's sections, and of sections with a similar name.
 pub fn unknown(reader: &mut Reader<'_>) {
     let mut warnings = Vec::new();
     for setting in reader.settings() {

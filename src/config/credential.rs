@@ -1,5 +1,5 @@
-//! Lists of credentials. Which kind an entry is must follow from it without doubt; a file or vault is not
-//! touched here.
+//! Reads lists of credentials. The kind of each entry must be unambiguous. Files and vaults are not
+//! accessed here.
 
 use super::reader::Reader;
 use super::source::Origin;
@@ -7,7 +7,7 @@ use super::{CredentialDescription, CredentialSource, VaultCertificate};
 use crate::secret::Secret;
 use crate::value::syntax;
 
-/// The fields by which an entry without `SourceType` is known, in order.
+/// The field that identifies the kind of an entry without `SourceType`. The first match counts.
 const TELLING: [(&str, &str); 8] = [
     ("ClientSecret", "ClientSecret"),
     ("CertificateDiskPath", "Path"),
@@ -19,7 +19,7 @@ const TELLING: [(&str, &str); 8] = [
     ("CertificateDistinguishedName", "StoreWithDistinguishedName"),
 ];
 
-/// Which fields each kind uses. A field of another kind in the same entry contradicts it.
+/// The fields of each kind. Other fields in the same entry are an error.
 const FIELDS: [(&str, &[&str]); 10] = [
     ("ClientSecret", &["ClientSecret"]),
     ("Path", &["CertificateDiskPath", "CertificateKeyDiskPath", "CertificatePassword"]),
@@ -33,7 +33,7 @@ const FIELDS: [(&str, &[&str]); 10] = [
     ("SignedAssertionFromVault", &["KeyVaultUrl", "KeyVaultCertificateName", "ManagedIdentityClientId"]),
 ];
 
-/// The original's numbers of the kinds.
+/// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
 const NUMBERS: [&str; 14] = [
     "Certificate",
     "KeyVault",
@@ -51,8 +51,8 @@ const NUMBERS: [&str; 14] = [
     "StoreWithSubjectName",
 ];
 
-/// The credentials of a registration, older spellings last. None at all and a federated token file in the
-/// environment: workload identity.
+/// The credentials of a registration, older spellings last. Without any, and with a federated token
+/// file in the environment: workload identity.
 pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescription> {
     let mut credentials = list(reader, section, "ClientCredentials");
     credentials.extend(list(reader, section, "ClientCertificates"));
@@ -79,7 +79,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     credentials
 }
 
-/// The keys that encrypted tokens are decrypted with. Only certificates can.
+/// The keys for decrypting inbound tokens. Only certificates qualify.
 pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescription> {
     let mut credentials = list(reader, section, "TokenDecryptionCredentials");
     credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
@@ -121,7 +121,8 @@ fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> 
     Some(CredentialDescription { key, source })
 }
 
-/// The kind as said, or as the fields tell. `Certificate` is what the original takes a missing one for.
+/// The configured kind, else the one that the fields imply. The original reads a missing
+/// `SourceType` as `Certificate`.
 fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
     let type_key = format!("{key}:SourceType");
     let said = reader.said(&type_key).map(|text| text.trim().to_owned());
@@ -152,7 +153,7 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
 fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
     let own = FIELDS.iter().find(|(name, _)| *name == kind).map_or::<&[&str], _>(&[], |(_, fields)| fields);
     let all: std::collections::BTreeSet<&str> = FIELDS.iter().flat_map(|(_, fields)| fields.iter().copied()).collect();
-    // A file in the common settings and a variable in the deployment often meet in one entry: say which is which.
+    // Often a file and a variable of the deployment meet in one entry, so the message names both.
     let surplus = all.into_iter().filter(|field| !own.contains(field));
     let surplus: Vec<&str> = surplus.filter(|field| reader.said(&format!("{key}:{field}")).is_some()).collect();
     for field in surplus {

@@ -1,4 +1,4 @@
-//! The configuration for people: what `check` prints, and the reference in `docs/configuration.md`.
+//! Prints the configuration: the output of `check`, and `docs/configuration.md`.
 
 use std::fmt::Write;
 
@@ -6,8 +6,8 @@ use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, sections, table};
 use crate::value::text::quote;
 
-/// Every setting that is known here with its value and source, secrets redacted, and every default that holds.
-/// With a configuration, what follows from others too.
+/// Every known setting with its value and source, and every default in force. Secrets are redacted.
+/// With a configuration, also the defaults that depend on other settings.
 pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
     let gathered = source::gather(invocation);
     let registrations = sections::named(&gathered.settings);

@@ -1,15 +1,12 @@
-//! The sections `Sidecar` and `Sidecar:Limits` as the program uses them. Rows of the table fill most of the fields, and say
-//! what each is for.
+//! The sections `Sidecar` and `Sidecar:Limits`. Rows of the table fill and document most fields.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::value::network::Network;
 
-/// The section `Sidecar`.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct Sidecar {
     pub allowed_callers: AllowedCallers,
     pub caller_token_file: Option<PathBuf>,
@@ -26,12 +23,11 @@ pub struct Sidecar {
     pub pop_validation: PopValidation,
 }
 
-/// `Sidecar:AllowedCallers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedCallers {
     /// `*`, and the default in Development.
     Any,
-    /// Loopback and the unix socket, and these networks.
+    /// Loopback, the unix socket and these networks.
     Networks(Vec<Network>),
 }
 
@@ -42,7 +38,7 @@ impl Default for AllowedCallers {
 }
 
 impl AllowedCallers {
-    /// Whether any caller may come from elsewhere than this machine.
+    /// True if callers from other machines may be admitted.
     pub fn go_beyond_loopback(&self) -> bool {
         match self {
             Self::Any => true,
@@ -51,10 +47,8 @@ impl AllowedCallers {
     }
 }
 
-/// `Sidecar:AllowOverrides`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch an endpoint, as configured")]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct AllowOverrides {
     pub authorization_header: bool,
     pub authorization_header_unauthenticated: bool,
@@ -62,10 +56,8 @@ pub struct AllowOverrides {
     pub downstream_api_unauthenticated: bool,
 }
 
-/// `Sidecar:PopValidation`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct PopValidation {
     pub method: bool,
     pub host: bool,
@@ -79,9 +71,7 @@ pub struct PopValidation {
     pub reject_bound_as_bearer: bool,
 }
 
-/// `Sidecar:Limits`.
 #[derive(Clone, Debug, Default)]
-#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
 pub struct Limits {
     pub workers: usize,
     pub upstream_calls: usize,

@@ -1,7 +1,8 @@
-//! JSON as .NET's configuration reads it: comments and trailing commas are allowed, keys
-//! are compared without regard to case, and the same key twice in one file is an error.
+//! Reads JSON as .NET's configuration does: comments and trailing commas are allowed, keys are
+//! compared without regard to case, and a repeated key in one file is an error.
 //!
-//! What JSON does not know is blanked out in place, so that `serde_json` reports the positions of the file.
+//! Comments and trailing commas are replaced by blanks first, so `serde_json` reports the file's
+//! own positions.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,11 +11,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-/// Path and text of one value, in the order of the file. `None` is `null`, which hides a lower source; an empty
-/// object or list is an empty text.
+/// Path and text of each value, in the order of the file. `None` is `null`, which hides lower
+/// sources. An empty object or list becomes an empty text.
 pub type Flat = Vec<(String, Option<Zeroizing<String>>)>;
 
-/// Reads a file's text.
+/// Reads the text of a file.
 ///
 /// # Errors
 /// `line:column: cause`.
@@ -64,7 +65,8 @@ fn blank(text: &str) -> Result<String, String> {
                 at += length + 4;
                 continue;
             }
-            // A comma trails a value; one after an opening bracket or another comma stays, to be refused.
+            // A comma can only be trailing after a value. Others stay, so that `serde_json` refuses
+            // them.
             (b',', _) => comma = (!matches!(previous, b'{' | b'[' | b',' | b':')).then_some(at),
             (b'}' | b']', _) => {
                 if let Some(trailing) = comma.take() {
@@ -79,7 +81,7 @@ fn blank(text: &str) -> Result<String, String> {
         }
         at += 1;
     }
-    // Whole comments were replaced by ASCII, so this is UTF-8 as before.
+    // Only whole comments were replaced, by ASCII, so this is still UTF-8.
     String::from_utf8(std::mem::take(&mut *out)).map_err(|error| error.to_string())
 }
 

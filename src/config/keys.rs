@@ -1,17 +1,18 @@
-//! How a path finds its row in the table of settings.
+//! Finds the row of a path in the table of settings.
 
 use super::row::Row;
 use super::table;
 use crate::spelling;
 
-/// Sections whose shape is that of another one, which the table holds.
+/// Sections with the shape of another one that is in the table.
 const SAME_SHAPE: [(&str, &str); 3] = [
     ("ClientCertificates", "ClientCredentials"),
     ("TokenDecryptionCredentials", "ClientCredentials"),
     ("TokenDecryptionCertificates", "ClientCredentials"),
 ];
 
-/// The path's segments as the table writes them: registrations as `AzureAd`, lists of credentials as one.
+/// The path's segments as the table spells them: a registration is `AzureAd`, a list of credentials
+/// `ClientCredentials`.
 fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
     let named = registrations.iter().find_map(|name| {
         let rest = path.get(name.len()..)?;
@@ -30,14 +31,14 @@ fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
     segments
 }
 
-/// The table's row for a path.
+/// The row of a path.
 pub fn find(path: &str, registrations: &[String]) -> Option<&'static Row> {
     let segments = canonical(path, registrations);
     table::rows().find(|key| key.matches(&segments))
 }
 
-/// The row of a key that the program reads. What no row has must not be read: it would be unknown to whoever writes it,
-/// and a misspelt name would be absent for ever.
+/// The row of a key that the program reads. A key without a row would always be absent, and unknown
+/// to operators who set it.
 pub fn row(path: &str, registrations: &[String]) -> Option<&'static Row> {
     let row = find(path, registrations);
     debug_assert!(row.is_some(), "{path} is read, and no row has it");
@@ -46,7 +47,7 @@ pub fn row(path: &str, registrations: &[String]) -> Option<&'static Row> {
     row
 }
 
-/// Whether a path has only keys below it.
+/// True if the path is a section: the table has keys below it.
 pub fn is_section(path: &str, registrations: &[String]) -> bool {
     let segments = canonical(path, registrations);
     table::rows().filter(|key| key.is_setting()).any(|key| {
@@ -57,16 +58,16 @@ pub fn is_section(path: &str, registrations: &[String]) -> bool {
     })
 }
 
-/// Whether a path lies in a section that nobody else uses.
+/// True if the path is in a section that belongs to the sidecar alone.
 pub fn is_ours(path: &str) -> bool {
     let first = path.split(':').next().unwrap_or_default();
     path.contains(':') && SECTIONS.iter().any(|own| own.eq_ignore_ascii_case(first))
 }
 
-/// The sections that nobody else uses. Unknown keys in them are worth a warning.
+/// Sections that belong to the sidecar alone, so an unknown key in them deserves a warning.
 pub const SECTIONS: [&str; 3] = ["AzureAd", "DownstreamApis", "Sidecar"];
 
-/// The known key that looks most like this path, with the path's own names and indices.
+/// The known key most similar to the path, with the path's own names and indices.
 pub fn nearest(path: &str, registrations: &[String]) -> String {
     let segments = canonical(path, registrations);
     let written: Vec<&str> = path.split(':').collect();
@@ -81,7 +82,7 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
         (candidate(key).join(":").to_lowercase(), last)
     });
     let mut best = best.map(candidate).unwrap_or_default();
-    // What was translated for the table is translated back.
+    // Restore the spelling that `canonical` replaced.
     for at in 0..best.len().min(written.len()) {
         if segments.len() == written.len() && best[at] == segments[at] {
             best[at] = written[at];

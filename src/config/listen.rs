@@ -1,4 +1,4 @@
-//! Where to listen, in the spellings of ASP.NET Core: lists of URLs, Kestrel's endpoints, or ports alone.
+//! Where to listen, in ASP.NET Core's spellings: URLs, Kestrel endpoints or ports.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,11 +7,11 @@ use super::reader::Reader;
 use super::source::Origin;
 use crate::value::text::quote;
 
-/// `sun_path` of Linux, without its terminating NUL.
+/// The length of `sun_path` on Linux, without the terminating NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
 
-/// The sockets, in the order written. `--urls` wins over Kestrel's endpoints, these over `URLS`, and that over
-/// ports.
+/// The sockets in the order written. `--urls` beats Kestrel's endpoints, which beat `URLS`, which
+/// beats ports.
 pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
     let endpoints: Vec<(String, String)> = reader
         .children("Kestrel:Endpoints")
@@ -94,7 +94,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
     let tcp = |address: IpAddr| Listen::Tcp(SocketAddr::new(address, port));
     let everywhere = tcp(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let (listen, note) = match host {
-        // Two sockets on port 0 would be two different ports.
+        // Port 0 would give each of two sockets a different port.
         "localhost" if port == 0 => (vec![tcp(Ipv4Addr::LOCALHOST.into())], None),
         "localhost" => (vec![tcp(Ipv4Addr::LOCALHOST.into()), tcp(Ipv6Addr::LOCALHOST.into())], None),
         "+" | "*" => (vec![everywhere], None),

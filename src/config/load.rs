@@ -1,29 +1,28 @@
-//! From settings to [`Config`]. Every problem is collected, so that one start reports them all.
+//! Builds a [`Config`] from the settings. Collects all problems, so that one attempt reports them
+//! all.
 
 use super::reader::Reader;
 use super::source::{self, Invocation};
 use super::{Config, Problem, Warning, api, check, listen, registration, sections, sidecar};
 use crate::value::syntax;
 
-/// A configuration that can run.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// It.
     pub config: Config,
-    /// What the operator should know about it.
     pub warnings: Vec<Warning>,
 }
 
-/// A configuration that cannot.
+/// An invalid configuration.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Everything that is wrong. Never empty.
+    /// Never empty.
     pub problems: Vec<Problem>,
-    /// What else is odd: a misspelt key is often why another one is missing.
+    /// Reported too, because a misspelt key often explains a missing one.
     pub warnings: Vec<Warning>,
 }
 
-/// Reads every source and judges every value.
+/// Reads all sources and checks every value.
 pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
     let gathered = source::gather(invocation);
     let registrations = sections::named(&gathered.settings);

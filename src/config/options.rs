@@ -1,5 +1,5 @@
-//! The options of an API: what each is called, what it may be, and which field of [`ApiOptions`] it fills. Settings and
-//! queries are read by the same rows.
+//! The table of an API's options: name, type, and the field of [`ApiOptions`] that each fills.
+//! Settings and queries are read by the same rows.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use super::api_options::ApiOptions;
 use super::row::{Kind, Place, Row, Split, key};
 use super::slot::{Slot, Value};
 
-/// What the pattern of every row begins with.
+/// The beginning of every pattern.
 const SECTION: &str = "DownstreamApis:*:";
 
 #[rustfmt::skip] // A row is a line.
@@ -47,12 +47,12 @@ pub(super) const ROWS: &[Row] = &[
 pub struct Override(&'static Row);
 
 impl Override {
-    /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         ROWS.iter().filter(|row| row.is_override()).map(Self)
     }
 
-    /// The option of this name, after the prefix, and what the name says where the documented one has `<Name>`.
+    /// Finds an option by its name after the prefix. Also returns the part of the name in place of
+    /// `<Name>`.
     pub fn find(name: &str) -> Option<(Self, &str)> {
         Self::all().find_map(|option| {
             let own = option.path();
@@ -69,12 +69,12 @@ impl Override {
         self.0.pattern.strip_prefix(SECTION).unwrap_or(self.0.pattern)
     }
 
-    /// Its name after the prefix, as documented; `<Name>` stands for any.
+    /// Its documented name after the prefix. `<Name>` is a placeholder.
     pub fn name(self) -> String {
         self.path().replace(':', ".").replace('*', "<Name>")
     }
 
-    /// Its type and an example, as OpenAPI has them.
+    /// The type and an example for OpenAPI.
     pub fn schema(self) -> (serde_json::Value, serde_json::Value) {
         let text = |example: &str| (json!({ "type": "string" }), json!(example));
         match self.0.kind {
@@ -95,17 +95,18 @@ impl Override {
         }
     }
 
-    /// Its row.
     pub const fn row(self) -> &'static Row {
         self.0
     }
 
-    /// Whether the header of options may name it; where that header is sent, the request itself says the others.
+    /// True if the header of options may contain it. A request with that header sets the others
+    /// itself.
     pub const fn in_header(self) -> bool {
         matches!(self.0.place, Place::Everywhere)
     }
 
-    /// Whether it makes an earlier one count no more: each scope counts, of all else the last.
+    /// True if it replaces an earlier one. Scopes add up. Of any other option, the last value
+    /// counts.
     pub fn replaces(self, parameter: &str, earlier: Self, earlier_parameter: &str) -> bool {
         let id = |option: Self| option.0.alias.unwrap_or(option.0.pattern);
         let same = match self.0.kind {
@@ -115,10 +116,11 @@ impl Override {
         same && id(self) == id(earlier) && self.0.list.is_none()
     }
 
-    /// Puts a value in, or says what was expected instead.
+    /// Parses and sets a value. The error completes "expected …".
     pub fn set(self, options: &mut ApiOptions, parameter: &str, text: &str) -> Result<(), String> {
         let value = self.0.kind.parse(parameter, text)?;
-        // The operator's own base URL may hold a query; a caller has `RelativePath` and `ExtraQueryParameters` for it.
+        // Only the operator's base URL may have a query. Callers use `RelativePath` or
+        // `ExtraQueryParameters`.
         if matches!(&value, Value::Url(url) if url.query.is_some()) {
             return Err("a URL without a query".to_owned());
         }

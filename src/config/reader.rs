@@ -1,4 +1,4 @@
-//! Typed access to the settings, by the rows of the table.
+//! Typed access to the settings, according to the table.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,29 +12,26 @@ use super::source::{Invocation, Origin, Setting, Settings};
 use super::{Problem, Warning, keys, options, table};
 use crate::value::url::Url;
 
-/// Typed access to the settings. A value that is malformed was reported by [`super::check::types`] and reads as absent,
-/// so that reading goes on and finds the next problem.
+/// Typed access to the settings. Malformed values read as absent: [`super::check::types`] has
+/// reported them, and reading goes on to find further problems.
 pub struct Reader<'a> {
     pub settings: &'a Settings,
-    /// Sections of the shape of `AzureAd`, in lower case.
+    /// Names of sections with the shape of `AzureAd`, in lower case.
     pub registrations: &'a [String],
-    /// `Production` when nothing is said.
     pub environment: &'a str,
-    /// The environment it was started in.
+    /// For environment variables that are not settings.
     pub variables: &'a Invocation,
-    /// Found so far.
     pub problems: Vec<Problem>,
-    /// Found so far.
     pub warnings: Vec<Warning>,
 }
 
 impl Reader<'_> {
-    /// Everything that was said, known or not.
+    /// All settings, known or not.
     pub fn settings(&self) -> impl Iterator<Item = &Setting> {
         self.settings.iter()
     }
 
-    /// The table's row of a key that someone has written.
+    /// The row of a key that an operator has written.
     pub fn find(&self, path: &str) -> Option<&'static Row> {
         keys::find(path, self.registrations)
     }
@@ -43,13 +40,12 @@ impl Reader<'_> {
         keys::row(path, self.registrations)
     }
 
-    /// Whether anything is said under a key or below it.
+    /// True if there is a value for this key or below it.
     pub fn has_section(&self, path: &str) -> bool {
         self.is_known(path);
         self.settings.has_section(path)
     }
 
-    /// The names one level below a key.
     pub fn children(&self, path: &str) -> Vec<String> {
         self.is_known(path);
         self.settings.children(path)
@@ -62,13 +58,13 @@ impl Reader<'_> {
         );
     }
 
-    /// What was said, where it is not empty.
+    /// The configured value, if it is not blank.
     pub fn said(&self, path: &str) -> Option<&str> {
         self.row(path)?;
         self.settings.value(path).filter(|value| !value.trim().is_empty())
     }
 
-    /// What was said, else the default of the table.
+    /// The configured value, else the default.
     fn value(&self, path: &str) -> Option<&str> {
         self.said(path).or_else(|| self.find(path)?.default)
     }
@@ -79,8 +75,7 @@ impl Reader<'_> {
         self.said(path).and_then(good).or_else(|| good(key.default?))
     }
 
-    /// What is said under `path` in the place of a row, else the row's default, each with the last segment of its key. What
-    /// is malformed was reported and is left out.
+    /// The valid values at `path`, else the row's default, each with the last segment of its key.
     fn values(&self, key: &Row, path: &str) -> Vec<(String, Value)> {
         self.row(path);
         let section = path.strip_suffix(":*");
@@ -90,7 +85,7 @@ impl Reader<'_> {
                 names.filter_map(|name| Some((name.clone(), self.said(&format!("{section}:{name}"))?))).collect()
             }
             (None, Some(_)) => self.items(path).into_iter().map(|item| (String::new(), item)).collect(),
-            // An `Accept` that is empty is a value: none is sent.
+            // An empty `Accept` is a value: the header is not sent.
             (None, None) if matches!(key.kind, Kind::HeaderValue) && self.settings.value(path) == Some("") => {
                 vec![(String::new(), "")]
             }
@@ -99,7 +94,7 @@ impl Reader<'_> {
         let parse = |(name, text): (String, &str)| {
             let text = if key.kind.keeps_blanks() { text } else { text.trim() };
             let value = match key.kind.parse(&name, text) {
-                // Of a list in JSON text, a warning has told what becomes.
+                // A list as JSON text: `check::scopes` warns, and it is passed on as one scope.
                 Err(_) if matches!(key.kind, Kind::Scope) => Some(Value::Text(text.to_owned())),
                 value => value.ok(),
             };
@@ -108,7 +103,7 @@ impl Reader<'_> {
         said.into_iter().filter_map(parse).collect()
     }
 
-    /// Fills what the table says about the sidecar and its limits.
+    /// Fills the fields of the sidecar's own sections from the table.
     pub fn fill_own(&self, sidecar: &mut Sidecar, limits: &mut Limits) {
         for key in table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_))) {
             for (name, value) in self.values(key, key.pattern) {
@@ -122,10 +117,9 @@ impl Reader<'_> {
         }
     }
 
-    /// The options of an API.
     pub fn options(&self, api: &str) -> ApiOptions {
         let mut options = ApiOptions::default();
-        // Upwards, since another spelling stands below the one to which it yields.
+        // From the bottom, because an alias stands below the key that beats it.
         for key in options::ROWS.iter().rev().filter(|key| matches!(key.field, Field::Api(_)) && key.is_setting()) {
             for (name, value) in self.values(key, &key.pattern.replacen('*', api, 1)) {
                 let fits = key.field.fill_option(&mut options, &name, value);
@@ -135,12 +129,12 @@ impl Reader<'_> {
         options
     }
 
-    /// A text, as it is.
+    /// A text as written.
     pub fn text(&self, path: &str) -> Option<String> {
         self.value(path).map(str::to_owned)
     }
 
-    /// A text in the normal form of its kind, where it is of that kind.
+    /// A text in normalised form.
     pub fn word(&self, path: &str) -> Option<String> {
         match self.parsed(path)? {
             Value::Text(text) => Some(text),
@@ -149,27 +143,23 @@ impl Reader<'_> {
         }
     }
 
-    /// A switch.
     pub fn flag(&self, path: &str) -> bool {
         self.parsed(path) == Some(Value::Flag(true))
     }
 
-    /// A URL.
     pub fn url(&self, path: &str) -> Option<Url> {
         if let Value::Url(url) = self.parsed(path)? { Some(url) } else { None }
     }
 
-    /// A file or folder.
     pub fn path(&self, path: &str) -> Option<PathBuf> {
         self.value(path).map(PathBuf::from)
     }
 
-    /// A duration.
     pub fn duration(&self, path: &str) -> Option<Duration> {
         if let Value::Duration(duration) = self.parsed(path)? { Some(duration) } else { None }
     }
 
-    /// The items of a list, none of them empty.
+    /// The items of a list. None is empty.
     pub fn items(&self, path: &str) -> Vec<&str> {
         let Some(key) = self.row(path) else { return Vec::new() };
         let divides = key.list.map_or::<fn(char) -> bool, _>(|_| false, Split::divides);
@@ -179,36 +169,34 @@ impl Reader<'_> {
         }
     }
 
-    /// Name and value of everything below a key that is not empty; names as written.
+    /// Names, as written, and values of all keys below a path that are not blank.
     pub fn map(&self, path: &str) -> BTreeMap<String, String> {
         let value = |name: &String| self.said(&format!("{path}:{name}")).map(str::to_owned);
         let names = self.children(path).into_iter();
         names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
     }
 
-    /// The source of a key.
+    /// The source that set a key.
     pub fn origin(&self, path: &str) -> Option<&Origin> {
         self.row(path)?;
         self.settings.setting(path).map(|setting| &*setting.origin)
     }
 
-    /// A variable of the environment that is no setting.
+    /// An environment variable that is not a setting.
     pub fn variable(&self, name: &str) -> Option<PathBuf> {
         let (_, value) = self.variables.variables.iter().find(|(own, _)| own == name)?;
         (!value.is_empty()).then(|| PathBuf::from(value))
     }
 
-    /// Reports that the configuration cannot run.
+    /// Reports a problem that prevents the start.
     pub fn problem(&mut self, key: &str, message: &str) {
         self.problems.push(Problem::new(key, message));
     }
 
-    /// Reports something that the operator should know.
     pub fn warn(&mut self, key: &str, message: &str) {
         self.warnings.push(Problem::new(key, message));
     }
 
-    /// Whether the environment is `Development`.
     pub fn is_development(&self) -> bool {
         self.environment.eq_ignore_ascii_case("Development")
     }

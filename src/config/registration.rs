@@ -1,4 +1,5 @@
-//! A section of the shape of `AzureAd`: which tenant, which application, which tokens are accepted.
+//! Reads a section with the shape of `AzureAd`: the tenant, the application and the tokens to
+//! accept.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -9,7 +10,7 @@ use crate::value::text::quote;
 use crate::value::url::Url;
 use crate::value::{guid, percent, syntax};
 
-/// Reads a section. What is missing or contradicts itself is a problem.
+/// Reads a section. Reports what is missing or contradictory.
 pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
     let at = |name: &str| format!("{section}:{name}");
     let validation = |name: &str| format!("{section}:TokenValidationParameters:{name}");
@@ -61,13 +62,13 @@ pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
     }
 }
 
-/// What `Instance`, `TenantId` and `Authority` say together.
+/// The combined result of `Instance`, `TenantId` and `Authority`.
 struct Authority {
     instance: Url,
     tenant: String,
     /// An authority that is more than instance and tenant.
     other: Option<Url>,
-    /// From its query part, which belongs to the requests (protocol page 6.1).
+    /// The query of `Authority`, which is sent with every token request.
     query: BTreeMap<String, String>,
     domain: Option<String>,
     policy: Option<String>,
@@ -77,7 +78,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     let at = |name: &str| format!("{section}:{name}");
     let instance = reader.url(&at("Instance"));
     let mut found = Authority {
-        // The default of the table parses, and an unparsable one is a problem already.
+        // The default is valid, and an invalid value has been reported.
         instance: with_slash(&instance.unwrap_or_else(public_cloud)),
         tenant: reader.word(&at("TenantId")).unwrap_or_default(),
         other: None,
@@ -164,7 +165,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     found
 }
 
-/// Entra's own identifiers are GUIDs; another OpenID provider calls its clients what it likes.
+/// Entra's client ids are GUIDs. Other OpenID providers use any text.
 fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> String {
     let key = format!("{section}:ClientId");
     let Some(said) = reader.said(&key).map(|text| text.trim().to_owned()) else {
@@ -181,7 +182,7 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
     }
 }
 
-/// A validating sidecar that does not validate would be a trap.
+/// An operator must not believe that tokens are validated when they are not.
 fn cannot_be_switched_off(reader: &mut Reader<'_>, section: &str) {
     for name in ["ValidateAudience", "ValidateLifetime", "RequireSignedTokens"] {
         let key = format!("{section}:TokenValidationParameters:{name}");
@@ -197,7 +198,7 @@ fn cannot_be_switched_off(reader: &mut Reader<'_>, section: &str) {
     }
 }
 
-/// `https://contoso.ciamlogin.com/` implies `contoso.onmicrosoft.com` (protocol page 6.1).
+/// `https://contoso.ciamlogin.com/` implies the tenant `contoso.onmicrosoft.com`, as in MSAL.
 fn ciam_tenant(url: &Url) -> Option<String> {
     let name = url.origin.host.strip_suffix(".ciamlogin.com")?;
     Some(format!("{name}.onmicrosoft.com"))

@@ -1,4 +1,4 @@
-//! What a row of the table of settings says. The rows are in [`super::table`].
+//! A row of the table of settings. The rows are in [`super::table`].
 
 use std::ops::RangeInclusive;
 
@@ -11,120 +11,101 @@ use crate::value::network::Network;
 use crate::value::url::Url;
 use crate::value::{guid, quantity, syntax};
 
-/// A setting that the program knows.
 #[derive(Debug)]
 pub struct Row {
-    /// Its path; `*` stands for any one segment: an index or a name.
+    /// The path. `*` stands for any one segment: an index or a name.
     pub pattern: &'static str,
-    /// What its value must be.
     pub kind: Kind,
-    /// What holds when nothing is said, as one would write it.
+    /// As an operator would write it.
     pub default: Option<&'static str>,
-    /// Whether its value must never be shown.
+    /// True if the value must never be shown.
     pub secret: bool,
-    /// Where its value may be a list: what divides a single text into items.
+    /// The separators of a list that is written as one text. `None`: not a list.
     pub list: Option<Split>,
-    /// Where its value goes.
+    /// The field to fill.
     pub(super) field: Field,
-    /// The pattern of which this one is another spelling.
+    /// The pattern of the key that this one is an alias of.
     pub(super) alias: Option<&'static str>,
-    /// Who may say it.
     pub(super) place: Place,
-    /// Whether a changed value counts at the next start only.
+    /// True if a change takes effect at the next start only.
     pub restart: bool,
-    /// One line for the reader of the documentation.
+    /// One line for the documentation.
     pub help: &'static str,
 }
 
-/// Where something may be said.
+/// Where an option may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In the configuration.
     Settings,
-    /// In a request's query.
     Query,
-    /// In both of them. Not in the header of options, since the request that has one says it itself.
+    /// In both. Not in the header of options, because a request with that header sets it itself.
     SettingsAndQuery,
-    /// In both of them, and in the header of options.
+    /// In both, and in the header of options.
     Everywhere,
 }
 
 /// The type of a value.
 #[derive(Debug)]
 pub enum Kind {
-    /// Any text.
     Text,
     /// Text without control characters.
     Plain,
-    /// See [`syntax::boolean`].
     Bool,
-    /// `http` or `https`, and what the sidecar calls: see [`crate::config::check`] for the rule about `http`.
+    /// `http` or `https`, for an upstream. [`crate::config::check`] restricts `http`.
     Url,
-    /// The same, with a path that no server reads as a step up.
+    /// The same, and no server reads its path as leading upwards.
     BaseUrl,
-    /// See [`guid::parse`].
     Guid,
-    /// See [`syntax::tenant`].
     Tenant,
-    /// A whole number.
     Count(RangeInclusive<u64>),
-    /// Bytes.
+    /// In bytes.
     Size(RangeInclusive<u64>),
-    /// Milliseconds.
+    /// In milliseconds.
     Duration(RangeInclusive<u64>),
-    /// One of these, in any case.
+    /// Any case is accepted.
     Choice(&'static [&'static str]),
-    /// A method for downstream requests.
     Method,
-    /// The value of a header whose name is the key's last segment.
+    /// The value of the header that the key's last segment names.
     Header,
-    /// The value of a header field.
     HeaderValue,
-    /// A media type.
     MediaType,
-    /// `Bearer` or `PoP`. A configuration may also name a registration: see [`crate::config::registration`].
+    /// `Bearer` or `PoP`. In settings also the name of a registration: see
+    /// [`crate::config::sections`].
     Scheme,
-    /// The value of a query parameter whose name is the key's last segment.
+    /// The value of the query parameter that the key's last segment names.
     Parameter,
-    /// The same, where that name is no field of a token request.
+    /// The same, except for fields of the token request.
     TokenParameter,
-    /// A scope; see [`crate::config::check`] for texts that were meant as lists.
+    /// [`crate::config::check`] warns of texts that were meant as lists.
     Scope,
-    /// See [`BoundKey::parse`].
     PublicKey,
-    /// Text of a JSON object.
+    /// The text of a JSON object.
     Json,
     /// A path below a base URL.
     RelativePath,
-    /// A word of `token` characters.
+    /// A `token` (RFC 9110 §5.6.2).
     Token,
     /// Letters and digits.
     Alphanumeric,
-    /// See [`syntax::thumbprint`].
     Thumbprint,
-    /// See [`Network::parse_exact`], or `*`.
+    /// In CIDR notation, or `*`.
     Network,
-    /// See [`syntax::host`].
     Host,
-    /// See [`syntax::level`].
     Level,
-    /// Known, but without effect here.
+    /// Known, but without effect.
     Unused,
 }
 
-/// What divides the items of a list that is written as one text.
+/// The separators of a list that is written as one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// White space.
     Space,
-    /// `;`
     Semicolon,
-    /// Either.
     Either,
 }
 
 impl Split {
-    /// Whether a character divides.
+    /// The test for a separator.
     pub fn divides(self) -> fn(char) -> bool {
         match self {
             Self::Space => char::is_whitespace,
@@ -135,7 +116,7 @@ impl Split {
 }
 
 impl Kind {
-    /// What a value means, or what was expected instead, in words that follow "expected". `name` is the key's last segment.
+    /// Parses a value. `name` is the key's last segment. The error completes "expected …".
     pub(super) fn parse(&self, name: &str, text: &str) -> Result<Value, String> {
         match self {
             Self::Bool => return Ok(Value::Flag(syntax::boolean(text)?)),
@@ -180,7 +161,7 @@ impl Kind {
         Ok(Value::Text(text.to_owned()))
     }
 
-    /// Whether blanks around a value are part of it.
+    /// True if blanks at the ends are part of the value.
     pub(super) const fn keeps_blanks(&self) -> bool {
         matches!(self, Self::Text | Self::Parameter | Self::TokenParameter)
     }
@@ -217,7 +198,7 @@ impl Kind {
     }
 }
 
-/// A row; [`Row::or`], [`Row::secret`] and [`Row::list`] say more about it.
+/// A row without default that no other name refers to; the methods of [`Row`] add to it.
 pub(super) const fn key(pattern: &'static str, kind: Kind, help: &'static str) -> Row {
     Row {
         pattern,
@@ -234,72 +215,65 @@ pub(super) const fn key(pattern: &'static str, kind: Kind, help: &'static str) -
 }
 
 impl Row {
-    /// With a default.
     pub(super) const fn or(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
 
-    /// Never shown.
     pub(super) const fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
-    /// A list, or one text that is divided.
     pub(super) const fn list(mut self, split: Split) -> Self {
         self.list = Some(split);
         self
     }
 
-    /// Fills an option of an API, which may be said everywhere.
+    /// Fills an option of an API, which may be given everywhere.
     pub(super) const fn api(mut self, field: fn(&mut ApiOptions) -> Slot<'_>) -> Self {
         self.field = Field::Api(field);
         self.place = Place::Everywhere;
         self
     }
 
-    /// Another spelling, which yields where both are configured.
+    /// Marks an alias. The other key wins if both are configured.
     pub(super) const fn alias_of(mut self, pattern: &'static str) -> Self {
         self.alias = Some(pattern);
         self
     }
 
-    /// Said in these places alone.
     pub(super) const fn only(mut self, place: Place) -> Self {
         self.place = place;
         self
     }
 
-    /// Fills a field of [`Sidecar`].
     pub(super) const fn sidecar(mut self, field: fn(&mut Sidecar) -> Slot<'_>) -> Self {
         self.field = Field::Sidecar(field);
         self
     }
 
-    /// Fills a field of [`Limits`].
     pub(super) const fn limit(mut self, field: fn(&mut Limits) -> Slot<'_>) -> Self {
         self.field = Field::Limits(field);
         self
     }
 
-    /// Taken at the start only.
     pub(super) const fn restart(mut self) -> Self {
         self.restart = true;
         self
     }
 
-    /// Whether a request may say it, over the configuration.
+    /// True if a request may set it.
     pub(super) const fn is_override(&self) -> bool {
         !matches!(self.place, Place::Settings)
     }
 
-    /// Whether the configuration may say it.
+    /// True if the configuration may set it.
     pub(super) const fn is_setting(&self) -> bool {
         !matches!(self.place, Place::Query)
     }
 
-    /// Whether a path in canonical form is this key, or an item of it where it is a list.
+    /// True if a path in canonical form is this key, or an item of this list.
     pub(super) fn matches(&self, path: &[&str]) -> bool {
         let length = self.pattern.split(':').count();
         let item = path.len() == length + 1 && self.list.is_some();

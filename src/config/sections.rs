@@ -1,9 +1,9 @@
-//! Which sections have the shape of `AzureAd`: those that an API names.
+//! The sections with the shape of `AzureAd` that APIs refer to.
 
 use super::keys;
 use super::source::Settings;
 
-/// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
+/// The lower-case names of the sections that APIs refer to, without `AzureAd`.
 pub fn named(settings: &Settings) -> Vec<String> {
     let mut sections: Vec<String> = settings
         .children("DownstreamApis")
@@ -17,7 +17,7 @@ pub fn named(settings: &Settings) -> Vec<String> {
     sections
 }
 
-/// Which section an API names, and with which key.
+/// The section that an API refers to, and the key that names it.
 pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
     let said = |name: &str| {
         let key = format!("DownstreamApis:{api}:AcquireTokenOptions:{name}");
@@ -25,16 +25,15 @@ pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
         let value = settings.value(&key)?.trim().to_owned();
         (!value.is_empty()).then_some((key, value))
     };
-    // `AuthenticationScheme` names a protocol or, as the original's documents have it, a section.
+    // `AuthenticationScheme` is a protocol or, as Microsoft.Identity.Web documents it, a section.
     said("AuthenticationOptionsName").or_else(|| said("AuthenticationScheme").filter(|(_, value)| !is_protocol(value)))
 }
 
-/// Whether a value of `AuthenticationScheme` chooses a protocol.
 pub fn is_protocol(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("PoP")
 }
 
-/// Whether a section has another meaning.
+/// True if the section has another meaning.
 pub fn is_reserved(section: &str) -> bool {
     let first = section.split(':').next().unwrap_or_default();
     ["DownstreamApis", "Sidecar", "Logging", "Kestrel"].iter().any(|own| own.eq_ignore_ascii_case(first))

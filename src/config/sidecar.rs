@@ -1,4 +1,4 @@
-//! The sections that are the sidecar's own, `Sidecar` and its limits, and `Logging`.
+//! Reads the sections `Sidecar`, `Sidecar:Limits` and `Logging`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::{AllowedCallers, Config, Limits, Listen, Logging, Sidecar};
 use crate::value::network::Network;
 use crate::value::syntax;
 
-/// `Sidecar` and its limits: first what follows from the machine or from other settings, then what is said.
+/// Starts with defaults that depend on the machine or on other settings, then applies the settings.
 pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     let allowed_callers = allowed_callers(reader);
     let exposed = !reader.is_development() && allowed_callers.go_beyond_loopback();
@@ -41,7 +41,7 @@ fn judge(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
             "lets other machines use the sidecar's identity; Sidecar:CallerTokenFile would make them prove themselves",
         );
     }
-    // Blank, as from an unset variable, these would protect nothing and look as if they did.
+    // A blank value, as from an unset variable, would look like protection and be none.
     if reader.origin("Sidecar:CallerTokenFile").is_some() && sidecar.caller_token_file.is_none() {
         reader.problem("Sidecar:CallerTokenFile", "is blank: expected a file, or no such setting");
     }
@@ -50,7 +50,7 @@ fn judge(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
     }
     let bodies =
         [(limits.request_body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
-    // A body of that size could never be held.
+    // A body of the permitted size would never fit.
     if let Some((size, name)) = bodies.into_iter().filter(|(size, _)| *size > limits.body_memory).max() {
         let memory = reader.said("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");
         let message = format!("expected at least the {size} bytes of Sidecar:Limits:{name}, got '{memory}'");
@@ -67,7 +67,7 @@ fn allowed_callers(reader: &Reader<'_>) -> AllowedCallers {
     AllowedCallers::Networks(items.iter().filter_map(|item| Network::parse_exact(item).ok()).collect())
 }
 
-/// Warns where more callers may come in than the defaults allow.
+/// Warns if more callers can connect than by default.
 pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
     let exposed = config.listen.iter().find_map(|listen| match listen {
         Listen::Tcp(address) if !address.ip().is_loopback() => Some(*address),
@@ -89,14 +89,13 @@ pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
-/// What OpenSSL's users know: a file, and a list of folders.
+/// The variables of OpenSSL: a file, and a list of folders.
 fn certificates_of_openssl(reader: &Reader<'_>) -> Vec<PathBuf> {
     let folders = reader.variable("SSL_CERT_DIR").unwrap_or_default();
     let folders = std::env::split_paths(&folders).filter(|path| !path.as_os_str().is_empty());
     reader.variable("SSL_CERT_FILE").into_iter().chain(folders.collect::<Vec<_>>()).collect()
 }
 
-/// `Logging`.
 pub fn logging(reader: &Reader<'_>) -> Logging {
     let level = |key: &str| reader.said(key).and_then(|text| syntax::level(text.trim()).ok());
     let mut categories = Vec::new();

@@ -1,5 +1,5 @@
-//! The one table of settings: name, type, default, whether it is secret, and what it is for. Type checks,
-//! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it. The rows
+//! The table of settings: name, type, default, secrecy and purpose. Type checks, defaults, warnings
+//! of unknown keys, the output of `check` and `docs/configuration.md` follow from it. The options
 //! of an API, which requests may override, are in [`options`].
 
 use super::options;
@@ -7,7 +7,7 @@ use super::row::{Kind, Row, Split, key};
 use super::slot::Slot;
 
 #[rustfmt::skip]
-/// Names and numbers of the kinds of credential; which of them are usable is decided where one is read.
+/// Names and numbers of all kinds of credential. `credential` decides which are supported.
 const SOURCE_TYPES: &[&str] = &[
     "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName", "ClientSecret",
     "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault", "StoreWithSubjectName",
@@ -15,16 +15,15 @@ const SOURCE_TYPES: &[&str] = &[
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
 ];
 
-/// One hour.
+/// In milliseconds.
 const HOUR: u64 = 3_600_000;
-/// From 10 ms to an hour.
+/// 10 ms to one hour.
 const TIMEOUT: Kind = Kind::Duration(10..=HOUR);
-/// Up to ten million entries.
 const ENTRIES: Kind = Kind::Count(1..=10_000_000);
-/// Up to 2 GiB.
+/// At most 2 GiB.
 const BODY: Kind = Kind::Size(0..=1 << 31);
 
-/// Every row, in the order of the documentation.
+/// All rows, in the order of the documentation.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     HOST.iter().chain(options::ROWS).chain(OWN)
 }
