@@ -11,7 +11,7 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use crate::allocator;
-use crate::config::{self, Invocation, Loaded, Rejected};
+use crate::config::{self, Invocation, LoadError, Loaded};
 use crate::{app, check, healthcheck, log, openapi};
 
 /// Exit code for a wrong command line.
@@ -160,7 +160,7 @@ fn load(invocation: &Invocation) -> Result<Loaded, ExitCode> {
 }
 
 /// Prints every problem and warning, a line each.
-fn report(rejected: &Rejected) -> ExitCode {
+fn report(rejected: &LoadError) -> ExitCode {
     for problem in &rejected.problems {
         complain(&problem.to_string());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reader::Reader;
-use super::{Api, Config, Problem, sections};
+use super::{Api, Config, Diagnostic, sections};
 use crate::value::syntax;
 
 /// Every configured API, sorted by name.
@@ -26,15 +26,15 @@ fn read(reader: &mut Reader<'_>, name: String) -> Api {
 
 /// Reports settings that are valid by themselves and contradict each other. Overrides are checked
 /// by the same rules.
-pub fn judge(reader: &mut Reader<'_>, config: &Config) {
+pub fn check(reader: &mut Reader<'_>, config: &Config) {
     for api in &config.apis {
         let at = |key: &str| format!("DownstreamApis:{}:AcquireTokenOptions:{key}", api.name);
         let options = &api.options;
         if let (Some(true), None, Some(claims)) = (options.pop, &options.pop_public_key, &options.pop_claims)
             && let Err(expected) = syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
         {
-            let key = ["PopClaims", "PopClaim"].map(at).into_iter().find(|key| reader.said(key).is_some());
-            reader.problems.push(Problem::value(&key.unwrap_or_default(), claims, expected));
+            let key = ["PopClaims", "PopClaim"].map(at).into_iter().find(|key| reader.given(key).is_some());
+            reader.problems.push(Diagnostic::value(&key.unwrap_or_default(), claims, expected));
         }
         if let Some(flow) = &options.user_flow {
             let registration = config.registration(api);
@@ -42,7 +42,7 @@ pub fn judge(reader: &mut Reader<'_>, config: &Config) {
             // of the authority.
             if registration.domain.is_none() || (registration.authority.is_some() && registration.policy.is_none()) {
                 let expected = format!("a B2C registration: {}:Domain is not configured", registration.section);
-                reader.problems.push(Problem::value(&at("UserFlow"), flow, &expected));
+                reader.problems.push(Diagnostic::value(&at("UserFlow"), flow, &expected));
             }
         }
     }
@@ -53,7 +53,7 @@ fn asks_for_pop(reader: &mut Reader<'_>, section: &str) -> bool {
     let key = format!("{section}:ProtocolScheme");
     let said = reader.word(&key).unwrap_or_default();
     if said.starts_with("MTLS") {
-        reader.problems.push(Problem::value(&key, &said, "Bearer or PoP, since mutual TLS is not supported"));
+        reader.problems.push(Diagnostic::value(&key, &said, "Bearer or PoP, since mutual TLS is not supported"));
     }
     said == "PoP"
 }
@@ -65,11 +65,11 @@ fn acquiring_section(reader: &mut Reader<'_>, api: &str) -> Option<String> {
     }
     if sections::is_reserved(&section) || !reader.has_section(&section) {
         let expected = if key.ends_with("AuthenticationScheme") {
-            "Bearer, PoP, or the name of a section of the shape of AzureAd"
+            "Bearer, PoP, or the name of a section with the shape of AzureAd"
         } else {
-            "the name of a section of the shape of AzureAd"
+            "the name of a section with the shape of AzureAd"
         };
-        reader.problems.push(Problem::value(&key, &section, expected));
+        reader.problems.push(Diagnostic::value(&key, &section, expected));
         return None;
     }
     Some(section.to_lowercase())

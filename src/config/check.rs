@@ -1,6 +1,6 @@
 //! Checks that need nothing but the table: the type of each value, and whether its key is known.
 
-use super::Problem;
+use super::Diagnostic;
 use super::keys;
 use super::reader::Reader;
 use super::row::{Kind, Split};
@@ -30,9 +30,9 @@ pub fn types(reader: &mut Reader<'_>) {
         for item in items {
             match key.kind.parse(name, item) {
                 Err(expected) if key.secret => {
-                    problems.push(Problem::new(&setting.key, &format!("expected {expected}")));
+                    problems.push(Diagnostic::new(&setting.key, &format!("expected {expected}")));
                 }
-                Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
+                Err(expected) => problems.push(Diagnostic::value(&setting.key, item, &expected)),
                 Ok(_) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
                     problems.extend(without_tls(setting, item));
                 }
@@ -52,12 +52,12 @@ pub fn scopes(reader: &mut Reader<'_>) {
         let list = key.list == Some(Split::Space);
         let found = match value {
             _ if !list => continue,
-            json if is_json_list(json) => "a list in JSON text, which is one scope here",
-            text if text.contains(',') => "separated by commas, which divide nothing here",
+            json if is_json_list(json) => "a JSON list as text, which counts as one scope",
+            text if text.contains(',') => "separated by commas, so it counts as one scope",
             _ => continue,
         };
-        let message = format!("{}: {found}: expected scopes divided by spaces, or one by one (:0, :1)", quote(value));
-        warnings.push(Problem::new(&setting.key, &message));
+        let message = format!("{}: {found}: expected scopes separated by spaces, or by index (:0, :1)", quote(value));
+        warnings.push(Diagnostic::new(&setting.key, &message));
     }
     reader.warnings.extend(warnings);
 }
@@ -66,13 +66,13 @@ fn is_json_list(text: &str) -> bool {
     serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok()
 }
 
-fn without_tls(setting: &Setting, value: &str) -> Option<Problem> {
+fn without_tls(setting: &Setting, value: &str) -> Option<Diagnostic> {
     let url = Url::parse(value).ok()?;
     let exposed = !url.origin.https && !url.origin.is_loopback();
     exposed.then(|| {
         let expected =
             "https://, since http:// is for loopback hosts only unless Sidecar:AllowInsecureUpstream is true";
-        Problem::value(&setting.key, value, expected)
+        Diagnostic::value(&setting.key, value, expected)
     })
 }
 
@@ -91,9 +91,10 @@ pub fn unknown(reader: &mut Reader<'_>) {
         }
         if ours {
             let nearest = keys::nearest(key, reader.registrations);
-            warnings.push(Problem::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
+            warnings.push(Diagnostic::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
         } else if let Some(section) = misspelt_section(key, first) {
-            warnings.push(Problem::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
+            warnings
+                .push(Diagnostic::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
         }
     }
     reader.warnings.extend(warnings);

@@ -8,7 +8,7 @@ use crate::secret::Secret;
 use crate::value::syntax;
 
 /// The field that identifies the kind of an entry without `SourceType`. The first match counts.
-const TELLING: [(&str, &str); 8] = [
+const IDENTIFYING_FIELDS: [(&str, &str); 8] = [
     ("ClientSecret", "ClientSecret"),
     ("CertificateDiskPath", "Path"),
     ("Base64EncodedValue", "Base64Encoded"),
@@ -34,7 +34,7 @@ const FIELDS: [(&str, &[&str]); 10] = [
 ];
 
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
-const NUMBERS: [&str; 14] = [
+const KINDS_BY_NUMBER: [&str; 14] = [
     "Certificate",
     "KeyVault",
     "Base64Encoded",
@@ -57,7 +57,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     let mut credentials = list(reader, section, "ClientCredentials");
     credentials.extend(list(reader, section, "ClientCertificates"));
     let secret = format!("{section}:ClientSecret");
-    if let Some(value) = reader.said(&secret).map(str::to_owned) {
+    if let Some(value) = reader.given(&secret).map(str::to_owned) {
         let listed = ["ClientCredentials", "ClientCertificates"].map(|name| format!("{section}:{name}"));
         if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
@@ -125,10 +125,10 @@ fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> 
 /// `SourceType` as `Certificate`.
 fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
     let type_key = format!("{key}:SourceType");
-    let said = reader.said(&type_key).map(|text| text.trim().to_owned());
+    let said = reader.given(&type_key).map(|text| text.trim().to_owned());
     if let Some(text) = &said {
-        let name = text.parse().ok().and_then(|number: usize| NUMBERS.get(number).copied()).unwrap_or(text);
-        let known = NUMBERS.iter().find(|known| known.eq_ignore_ascii_case(name))?;
+        let name = text.parse().ok().and_then(|number: usize| KINDS_BY_NUMBER.get(number).copied()).unwrap_or(text);
+        let known = KINDS_BY_NUMBER.iter().find(|known| known.eq_ignore_ascii_case(name))?;
         if FIELDS.iter().any(|(kind, _)| kind == known) {
             return Some(known);
         }
@@ -140,7 +140,7 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
             return None;
         }
     }
-    let told = TELLING.iter().find(|(field, _)| reader.said(&format!("{key}:{field}")).is_some());
+    let told = IDENTIFYING_FIELDS.iter().find(|(field, _)| reader.given(&format!("{key}:{field}")).is_some());
     if let Some((field, kind)) = told {
         reader.warn(&type_key, &format!("not given; {kind} follows from {field}"));
         return Some(kind);
@@ -155,10 +155,10 @@ fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
     let all: std::collections::BTreeSet<&str> = FIELDS.iter().flat_map(|(_, fields)| fields.iter().copied()).collect();
     // Often a file and a variable of the deployment meet in one entry, so the message names both.
     let surplus = all.into_iter().filter(|field| !own.contains(field));
-    let surplus: Vec<&str> = surplus.filter(|field| reader.said(&format!("{key}:{field}")).is_some()).collect();
+    let surplus: Vec<&str> = surplus.filter(|field| reader.given(&format!("{key}:{field}")).is_some()).collect();
     for field in surplus {
         let from = reader.origin(&format!("{key}:{field}")).map_or(String::new(), Origin::to_string);
-        let message = format!("given ({from}) beside SourceType {kind}: expected only {}", own.join(", "));
+        let message = format!("given ({from}) together with SourceType {kind}: expected only {}", own.join(", "));
         reader.problem(&format!("{key}:{field}"), &message);
     }
 }
@@ -172,7 +172,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "ClientSecret" => {
             let secret = required(reader, &at("ClientSecret"))?;
             if secret.trim() != secret {
-                reader.warn(&at("ClientSecret"), "begins or ends with white space, which counts");
+                reader.warn(&at("ClientSecret"), "begins or ends with white space, which is part of the secret");
             }
             Source::ClientSecret(Secret::new(secret))
         }
@@ -230,7 +230,7 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
 }
 
 fn required(reader: &mut Reader<'_>, key: &str) -> Option<String> {
-    let said = reader.said(key).map(str::to_owned);
+    let said = reader.given(key).map(str::to_owned);
     if said.is_none() {
         reader.problem(key, "is required by the entry's SourceType");
     }

@@ -55,7 +55,7 @@ fn blank(text: &str) -> Result<String, String> {
             (b'/', Some(b'*')) => {
                 let Some(length) = out[at + 2..].windows(2).position(|pair| pair == b"*/") else {
                     let (line, column) = position(text, at);
-                    return Err(format!("{line}:{column}: this comment does not end"));
+                    return Err(format!("{line}:{column}: unterminated comment"));
                 };
                 for byte in &mut out[at..at + length + 4] {
                     if !matches!(byte, b'\n' | b'\r') {
@@ -121,7 +121,7 @@ impl Node<'_> {
             return Err(E::custom("the file must hold an object"));
         }
         if !self.tree.seen.borrow_mut().insert(self.path.to_lowercase()) {
-            return Err(E::custom(format_args!("the key {:?} stands here twice", self.path)));
+            return Err(E::custom(format_args!("duplicate key {:?}", self.path)));
         }
         let value = value.map(|text| Zeroizing::new(text.to_owned()));
         self.tree.values.borrow_mut().push((self.path.to_owned(), value));
@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let path = self.child(&name);
             if !names.insert(name.to_lowercase()) {
-                return Err(A::Error::custom(format_args!("the key {path:?} stands here twice")));
+                return Err(A::Error::custom(format_args!("duplicate key {path:?}")));
             }
             members.next_value_seed(Node { tree: self.tree, path: &path })?;
         }
@@ -232,7 +232,7 @@ mod tests {
             ["{\n\"A\": 1,\n \"a\": 2}", "{\n\"A\": {\"B\": 1},\n \"a:b\": 2}", "{\n\"A\": {},\n \"a\": {\"b\": 2}}"]
         {
             let error = flatten(text).unwrap_err();
-            assert!(error.starts_with("3:") && error.contains("twice"), "{error}");
+            assert!(error.starts_with("3:") && error.contains("duplicate key"), "{error}");
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
         for (text, start) in [
             ("{\n  /* c\n */ \"A\": x}", "3:"),
             ("{\"A\": 1 \"B\": 2}", "1:9"),
-            ("{\n \"A\": /* open", "2:7: this comment does not end"),
+            ("{\n \"A\": /* open", "2:7: unterminated comment"),
             ("[1]", "1:"),
             ("\"text\"", "1:"),
             ("", "1:0"),

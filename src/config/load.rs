@@ -3,27 +3,27 @@
 
 use super::reader::Reader;
 use super::source::{self, Invocation};
-use super::{Config, Problem, Warning, api, check, listen, registration, sections, sidecar};
+use super::{Config, Diagnostic, api, check, listen, registration, sections, sidecar};
 use crate::value::syntax;
 
 /// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// An invalid configuration.
 #[derive(Debug)]
-pub struct Rejected {
+pub struct LoadError {
     /// Never empty.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
     /// Reported too, because a misspelt key often explains a missing one.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Reads all sources and checks every value.
-pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
+pub fn load(invocation: &Invocation) -> Result<Loaded, LoadError> {
     let gathered = source::gather(invocation);
     let registrations = sections::named(&gathered.settings);
     let mut reader = Reader {
@@ -59,9 +59,9 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
         logging: sidecar::logging(&reader),
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| syntax::host(host).ok()).collect(),
     };
-    api::judge(&mut reader, &config);
+    api::check(&mut reader, &config);
     sidecar::warn_of_exposure(&mut reader, &config);
     let Reader { mut problems, warnings, .. } = reader;
     problems.dedup();
-    if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Rejected { problems, warnings }) }
+    if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(LoadError { problems, warnings }) }
 }

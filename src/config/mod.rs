@@ -34,7 +34,7 @@ pub use api_options::{ApiOptions, InForce, ManagedIdentity, Ranked};
 pub use describe::{describe, documentation};
 pub use fields::{AllowOverrides, AllowedCallers, Limits, PopValidation, Sidecar};
 pub use keys::find as find_key;
-pub use load::{Loaded, Rejected, load};
+pub use load::{LoadError, Loaded, load};
 pub use options::Override;
 pub use source::Invocation;
 
@@ -97,19 +97,16 @@ impl Config {
     }
 }
 
-/// Something wrong with the configuration.
+/// A problem with the configuration, or a warning about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// The key, or the file with line and column.
     pub key: String,
     /// One line: the value, unless it is secret, and what was expected.
     pub message: String,
 }
 
-/// A problem that does not prevent the start.
-pub type Warning = Problem;
-
-impl Problem {
+impl Diagnostic {
     /// A problem with a key as a whole.
     pub fn new(key: &str, message: &str) -> Self {
         let mut clean = Self { key: String::new(), message: String::new() };
@@ -124,7 +121,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.message)
     }

@@ -9,7 +9,7 @@ use super::fields::{Limits, Sidecar};
 use super::row::{Kind, Row, Split};
 use super::slot::{Field, Value};
 use super::source::{Invocation, Origin, Setting, Settings};
-use super::{Problem, Warning, keys, options, table};
+use super::{Diagnostic, keys, options, table};
 use crate::value::url::Url;
 
 /// Typed access to the settings. Malformed values read as absent: [`super::check::types`] has
@@ -21,8 +21,8 @@ pub struct Reader<'a> {
     pub environment: &'a str,
     /// For environment variables that are not settings.
     pub variables: &'a Invocation,
-    pub problems: Vec<Problem>,
-    pub warnings: Vec<Warning>,
+    pub problems: Vec<Diagnostic>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
@@ -59,20 +59,20 @@ impl Reader<'_> {
     }
 
     /// The configured value, if it is not blank.
-    pub fn said(&self, path: &str) -> Option<&str> {
+    pub fn given(&self, path: &str) -> Option<&str> {
         self.row(path)?;
         self.settings.value(path).filter(|value| !value.trim().is_empty())
     }
 
     /// The configured value, else the default.
     fn value(&self, path: &str) -> Option<&str> {
-        self.said(path).or_else(|| self.find(path)?.default)
+        self.given(path).or_else(|| self.find(path)?.default)
     }
 
     fn parsed(&self, path: &str) -> Option<Value> {
         let key = self.row(path)?;
         let good = |text: &str| key.kind.parse(path.rsplit(':').next()?, text.trim()).ok();
-        self.said(path).and_then(good).or_else(|| good(key.default?))
+        self.given(path).and_then(good).or_else(|| good(key.default?))
     }
 
     /// The valid values at `path`, else the row's default, each with the last segment of its key.
@@ -82,7 +82,7 @@ impl Reader<'_> {
         let said: Vec<(String, &str)> = match (section, key.list) {
             (Some(section), _) => {
                 let names = self.settings.children(section).into_iter();
-                names.filter_map(|name| Some((name.clone(), self.said(&format!("{section}:{name}"))?))).collect()
+                names.filter_map(|name| Some((name.clone(), self.given(&format!("{section}:{name}"))?))).collect()
             }
             (None, Some(_)) => self.items(path).into_iter().map(|item| (String::new(), item)).collect(),
             // An empty `Accept` is a value: the header is not sent.
@@ -171,7 +171,7 @@ impl Reader<'_> {
 
     /// Names, as written, and values of all keys below a path that are not blank.
     pub fn map(&self, path: &str) -> BTreeMap<String, String> {
-        let value = |name: &String| self.said(&format!("{path}:{name}")).map(str::to_owned);
+        let value = |name: &String| self.given(&format!("{path}:{name}")).map(str::to_owned);
         let names = self.children(path).into_iter();
         names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
     }
@@ -190,11 +190,11 @@ impl Reader<'_> {
 
     /// Reports a problem that prevents the start.
     pub fn problem(&mut self, key: &str, message: &str) {
-        self.problems.push(Problem::new(key, message));
+        self.problems.push(Diagnostic::new(key, message));
     }
 
     pub fn warn(&mut self, key: &str, message: &str) {
-        self.warnings.push(Problem::new(key, message));
+        self.warnings.push(Diagnostic::new(key, message));
     }
 
     pub fn is_development(&self) -> bool {

@@ -86,15 +86,15 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         domain: None,
         policy: None,
     };
-    let is_b2c = reader.said(&at("SignUpSignInPolicyId")).is_some();
-    let Some(authority) = reader.said(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
-        if is_b2c && reader.said(&at("Domain")).is_none() {
+    let is_b2c = reader.given(&at("SignUpSignInPolicyId")).is_some();
+    let Some(authority) = reader.given(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
+        if is_b2c && reader.given(&at("Domain")).is_none() {
             reader.problem(&at("Domain"), "is required with SignUpSignInPolicyId: expected the B2C tenant's domain");
         }
         if found.tenant.is_empty() {
             found.tenant = ciam_tenant(&found.instance).unwrap_or_default();
         }
-        let malformed = reader.said(&at("TenantId")).is_some() || reader.said(&at("Authority")).is_some();
+        let malformed = reader.given(&at("TenantId")).is_some() || reader.given(&at("Authority")).is_some();
         if found.tenant.is_empty() && !malformed && !is_b2c {
             reader.problem(
                 &at("TenantId"),
@@ -168,7 +168,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
 /// Entra's client ids are GUIDs. Other OpenID providers use any text.
 fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> String {
     let key = format!("{section}:ClientId");
-    let Some(said) = reader.said(&key).map(|text| text.trim().to_owned()) else {
+    let Some(said) = reader.given(&key).map(|text| text.trim().to_owned()) else {
         reader.problem(&key, "is required: expected the application's (client) id, a GUID");
         return String::new();
     };
@@ -176,7 +176,7 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
         Ok(guid) => guid,
         Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
         Err(_) => {
-            reader.problems.push(super::Problem::value(&key, &said, "a GUID"));
+            reader.problems.push(super::Diagnostic::value(&key, &said, "a GUID"));
             said
         }
     }

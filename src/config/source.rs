@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Problem, json};
+use super::{Diagnostic, json};
 use crate::file;
 
 /// What is needed to read the configuration at the start and on a reload.
@@ -143,7 +143,7 @@ pub struct Gathered {
     pub settings: Settings,
     /// `Production` by default.
     pub environment: String,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 /// Larger files are refused.
@@ -180,7 +180,7 @@ pub fn gather(invocation: &Invocation) -> Gathered {
         add_file(&mut settings, &mut problems, &overlay, false, Origin::EnvironmentFile);
     } else {
         // It becomes part of a file name.
-        problems.push(Problem::value("ASPNETCORE_ENVIRONMENT", &environment, "letters, digits, '.', '_' and '-'"));
+        problems.push(Diagnostic::value("ASPNETCORE_ENVIRONMENT", &environment, "letters, digits, '.', '_' and '-'"));
     }
 
     add_variables(&mut settings, &mut problems, &invocation.variables, "", &Arc::new(Origin::Variable));
@@ -209,7 +209,7 @@ fn overlay_of(file: &Path, environment: &str) -> PathBuf {
 
 fn add_file(
     settings: &mut Settings,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
     path: &Path,
     must_exist: bool,
     origin: fn(String) -> Origin,
@@ -233,15 +233,15 @@ fn add_file(
         // Append a position to the name, as compilers do.
         Err(cause) if cause.starts_with(|c: char| c.is_ascii_digit()) => {
             let (position, cause) = cause.split_once(": ").unwrap_or(("", &cause));
-            problems.push(Problem::new(&format!("{name}:{position}"), cause));
+            problems.push(Diagnostic::new(&format!("{name}:{position}"), cause));
         }
-        Err(cause) => problems.push(Problem::new(&name, &cause)),
+        Err(cause) => problems.push(Diagnostic::new(&name, &cause)),
     }
 }
 
 fn add_variables(
     settings: &mut Settings,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
     variables: &[(OsString, OsString)],
     prefix: &str,
     origin: &Arc<Origin>,
@@ -258,7 +258,9 @@ fn add_variables(
         match value.to_str() {
             Some(value) => settings.set(&key, Some(Zeroizing::new(value.to_owned())), origin),
             // Variables of other programs may hold any bytes.
-            None if super::keys::is_ours(&key) => problems.push(Problem::new(&key, "the variable is not valid UTF-8")),
+            None if super::keys::is_ours(&key) => {
+                problems.push(Diagnostic::new(&key, "the variable is not valid UTF-8"))
+            }
             None => {}
         }
     }

@@ -12,7 +12,7 @@ const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
 
 /// Loads a tenant, a client and these variables.
-fn read(variables: &[(&str, &str)]) -> Result<Loaded, Rejected> {
+fn read(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
     let base = [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT)];
     let variables = base.iter().chain(variables).map(|(name, value)| (OsString::from(name), OsString::from(value)));
     // No appsettings.json is there.
@@ -27,7 +27,9 @@ fn good(variables: &[(&str, &str)]) -> Config {
 /// The key and message of the only problem.
 fn problem(variables: &[(&str, &str)]) -> (String, String) {
     match read(variables) {
-        Err(Rejected { problems, .. }) if problems.len() == 1 => (problems[0].key.clone(), problems[0].message.clone()),
+        Err(LoadError { problems, .. }) if problems.len() == 1 => {
+            (problems[0].key.clone(), problems[0].message.clone())
+        }
         other => panic!("{variables:?}: {:?}", other.map(|loaded| loaded.warnings)),
     }
 }
@@ -626,9 +628,9 @@ fn levels_come_from_logging_and_the_console_wins() {
 }
 
 #[test]
-fn forwarded_headers_are_never_believed_and_the_log_says_so() {
+fn forwarded_headers_are_never_trusted() {
     let warnings = warnings(&[("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "true")]);
-    assert!(warnings.len() == 1 && warnings[0].contains("never believed"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("never trusted"), "{warnings:?}");
 }
 
 #[test]
@@ -671,7 +673,7 @@ type Outcome = Result<ApiOptions, String>;
 fn outcome_of_settings(invocation: &Invocation) -> Outcome {
     match load(invocation) {
         Ok(loaded) => Ok(loaded.config.apis[0].options.clone()),
-        Err(Rejected { problems, .. }) => Err(problems[0].message.rsplit_once("expected ").unwrap().1.to_owned()),
+        Err(LoadError { problems, .. }) => Err(problems[0].message.rsplit_once("expected ").unwrap().1.to_owned()),
     }
 }
 
@@ -709,7 +711,7 @@ fn outcome_of_query(name: &str, value: &str) -> Outcome {
 
 #[test]
 fn every_option_is_one_option_wherever_it_is_said() {
-    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of a section of the shape of AzureAd";
+    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of a section with the shape of AzureAd";
     for row in options::ROWS {
         let slot::Field::Api(field) = row.field else { continue };
         let (good, bad) = samples(&row.kind);

@@ -16,7 +16,7 @@ use super::head::Terms;
 use super::message::{Reply, Request};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use super::slots::{ConnState, Phase};
 use crate::turns::{self, Lane, Requested, Turn};
 
@@ -208,13 +208,13 @@ impl<H: Handler> Driver<H> {
     /// When the body has to be checked again, or is overdue.
     fn body_deadline(&self, conn: &mut Connection<H::Parked>, now: Instant) -> Instant {
         let holds_memory = conn.reader.reservation().is_some_and(|reservation| reservation.is_counted());
-        let arrival = Arrival {
+        let body = BodyProgress {
             began: conn.body_began,
             progress: conn.body_progress,
             received: conn.body_received,
             holds_memory,
         };
-        arrival.deadline(self.shared.limits.body_timeout, holds_memory && self.shared.memory.is_short(), now)
+        body.deadline(self.shared.limits.body_timeout, holds_memory && self.shared.memory.is_short(), now)
     }
 
     /// Sets the deadline for more bytes, after the socket has run dry.
@@ -236,8 +236,8 @@ impl<H: Handler> Driver<H> {
     fn overdue(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         match conn.reader.progress() {
             Progress::Nothing => Next::Close,
-            Progress::Head => self.refuse(conn, Refusal::HeadTimeout),
-            Progress::Body | Progress::Whole => self.refuse(conn, Refusal::BodyTimeout),
+            Progress::Head => self.refuse(conn, RequestError::HeadTimeout),
+            Progress::Body | Progress::Whole => self.refuse(conn, RequestError::BodyTimeout),
         }
     }
 
@@ -302,7 +302,7 @@ impl<H: Handler> Driver<H> {
             conn.stage = Stage::Unread(place, since);
             return Next::Wait(Wait::Wake);
         }
-        self.refuse(conn, Refusal::NoMemory)
+        self.refuse(conn, RequestError::NoMemory)
     }
 
     /// Handles a parked request again if it was woken or is overdue.
@@ -329,7 +329,7 @@ impl<H: Handler> Driver<H> {
         &mut self,
         conn: &mut Connection<H::Parked>,
         resumed: Resumed<H::Parked>,
-    ) -> Result<Handled<H::Parked>, Refusal> {
+    ) -> Result<Handled<H::Parked>, RequestError> {
         self.begin_call(conn);
         let (shared, waker) = (&self.shared, &self.waker);
         conn.reader.replay(|head, body| {
@@ -479,7 +479,7 @@ impl<H: Handler> Driver<H> {
 }
 
 /// A body that is arriving.
-struct Arrival {
+struct BodyProgress {
     began: Instant,
     /// When the latest bytes arrived.
     progress: Instant,
@@ -487,7 +487,7 @@ struct Arrival {
     holds_memory: bool,
 }
 
-impl Arrival {
+impl BodyProgress {
     /// When to check it again, or when it is overdue: it has to make progress, and fast enough.
     fn deadline(&self, timeout: Duration, others_wait: bool, now: Instant) -> Instant {
         let at_rate = |rate| self.began + RATE_GRACE.max(Duration::from_secs(self.received / rate));
@@ -536,10 +536,10 @@ mod tests {
             (11, 1 << 19, true, false, 11, 12),
             (11, 1 << 30, true, true, 11, 21),
         ] {
-            let arrival = Arrival { began, progress: at(progress), received, holds_memory };
+            let body = BodyProgress { began, progress: at(progress), received, holds_memory };
             let expected = at(due);
             assert_eq!(
-                arrival.deadline(timeout, others_wait, at(now)),
+                body.deadline(timeout, others_wait, at(now)),
                 expected,
                 "{progress} {received} {holds_memory} {others_wait}"
             );

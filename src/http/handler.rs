@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::message::{Reply, Request};
 use super::reader::Keep;
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use crate::turns::Lane;
 
 pub trait Handler: Send + Sync + 'static {
@@ -28,7 +28,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers input that never became a complete request. `request` is its head, if that was
     /// valid. The connection is closed afterwards.
-    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply;
+    fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply;
 
     /// Answers in place of a [`Self::handle`] that panicked. The connection is closed afterwards.
     fn panicked(&self) -> Reply;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use httparse::Header;
 
 use super::message::{Body, Headers, Method, Peer, Request};
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 
 /// Heads with up to this many fields need no heap.
 const FEW: usize = 32;
@@ -64,29 +64,29 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Parses a complete head, including its empty line.
-    pub fn parse(bytes: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, Refusal> {
+    pub fn parse(bytes: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, RequestError> {
         let room = if fields.many.is_empty() { &mut fields.few[..] } else { &mut fields.many[..] };
         let mut raw = httparse::Request::new(&mut []);
         let parsed = raw.parse_with_uninit_headers(bytes, room).map_err(|error| explain(error, bytes))?;
         let (httparse::Status::Complete(_), Some(method), Some(target), Some(minor)) =
             (parsed, raw.method, raw.path, raw.version)
         else {
-            return Err(Refusal::Malformed("the request head is not complete"));
+            return Err(RequestError::Malformed("the request head is not complete"));
         };
         let headers = Headers(raw.headers);
         let http_1_0 = minor == 0;
-        let facts = Facts::gather(headers, http_1_0)?;
-        let (path, query) = split_target(target, facts.host)?;
+        let fields = MessageFields::gather(headers, http_1_0)?;
+        let (path, query) = split_target(target, fields.host)?;
         let method = Method::parse(method);
-        let keep_alive = !facts.close && (!http_1_0 || facts.keep_alive);
+        let keep_alive = !fields.close && (!http_1_0 || fields.keep_alive);
         let terms = Terms { head_only: method == Method::Head, keep_alive, http_1_0 };
         Ok(Self {
             method,
             path,
             query,
             headers,
-            framing: facts.framing,
-            expects_continue: facts.expects_continue,
+            framing: fields.framing,
+            expects_continue: fields.expects_continue,
             terms,
         })
     }
@@ -97,12 +97,12 @@ impl<'a> Head<'a> {
     }
 }
 
-fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     match error {
-        httparse::Error::Version if names_other_version(bytes) => Refusal::Version,
-        httparse::Error::HeaderName => Refusal::Malformed("a header name is no token"),
-        httparse::Error::HeaderValue => Refusal::Malformed("a header value holds a forbidden character"),
-        _ => Refusal::Malformed("the request line is malformed"),
+        httparse::Error::Version if names_other_version(bytes) => RequestError::Version,
+        httparse::Error::HeaderName => RequestError::Malformed("a header name is not a token"),
+        httparse::Error::HeaderValue => RequestError::Malformed("a header value holds a forbidden character"),
+        _ => RequestError::Malformed("the request line is malformed"),
     }
 }
 
@@ -117,7 +117,7 @@ fn names_other_version(bytes: &[u8]) -> bool {
 }
 
 /// The fields that concern the message itself.
-struct Facts<'a> {
+struct MessageFields<'a> {
     host: &'a str,
     framing: Framing,
     close: bool,
@@ -125,8 +125,8 @@ struct Facts<'a> {
     expects_continue: bool,
 }
 
-impl<'a> Facts<'a> {
-    fn gather(headers: Headers<'a>, http_1_0: bool) -> Result<Self, Refusal> {
+impl<'a> MessageFields<'a> {
+    fn gather(headers: Headers<'a>, http_1_0: bool) -> Result<Self, RequestError> {
         let (mut host, mut length, mut chunked) = (None, None, false);
         let (mut close, mut keep_alive, mut expects_continue, mut authorization) = (false, false, false, false);
         for field in headers.0 {
@@ -135,20 +135,20 @@ impl<'a> Facts<'a> {
                 // Exactly one (RFC 9112 §3.2). HTTP/1.0 needs it too, because callers are admitted
                 // by it.
                 if host.replace(parse_host(value)?).is_some() {
-                    return Err(Refusal::Malformed("Host is repeated"));
+                    return Err(RequestError::Malformed("Host is repeated"));
                 }
             } else if name.eq_ignore_ascii_case("content-length") {
                 // RFC 9112 §6.3 tolerates equal repetitions. They are refused here, because a proxy
                 // might pick another one.
                 if length.replace(parse_length(value)?).is_some() {
-                    return Err(Refusal::Malformed("Content-Length is repeated"));
+                    return Err(RequestError::Malformed("Content-Length is repeated"));
                 }
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 if chunked {
-                    return Err(Refusal::Malformed("Transfer-Encoding is repeated"));
+                    return Err(RequestError::Malformed("Transfer-Encoding is repeated"));
                 }
                 if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Refusal::Malformed("Transfer-Encoding is not exactly chunked"));
+                    return Err(RequestError::Malformed("Transfer-Encoding is not exactly chunked"));
                 }
                 chunked = true;
             } else if name.eq_ignore_ascii_case("connection") {
@@ -159,20 +159,20 @@ impl<'a> Facts<'a> {
             } else if name.eq_ignore_ascii_case("expect") {
                 // An expectation in HTTP/1.0 is ignored (RFC 9110 §10.1.1).
                 if !http_1_0 && !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::Expectation);
+                    return Err(RequestError::Expectation);
                 }
                 expects_continue = !http_1_0;
             } else if name.eq_ignore_ascii_case("authorization") {
                 // Two tokens leave open which one counts. RFC 9110 §5.3 allows one field line.
                 if std::mem::replace(&mut authorization, true) {
-                    return Err(Refusal::Malformed("Authorization is repeated"));
+                    return Err(RequestError::Malformed("Authorization is repeated"));
                 }
             }
         }
-        let host = host.ok_or(Refusal::Malformed("Host is missing"))?;
+        let host = host.ok_or(RequestError::Malformed("Host is missing"))?;
         let framing = match (length, chunked) {
-            (Some(_), true) => return Err(Refusal::Malformed("Content-Length stands beside Transfer-Encoding")),
-            (None, true) if http_1_0 => return Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0")),
+            (Some(_), true) => return Err(RequestError::Malformed("Content-Length together with Transfer-Encoding")),
+            (None, true) if http_1_0 => return Err(RequestError::Malformed("Transfer-Encoding in HTTP/1.0")),
             (None, true) => Framing::Chunked,
             (length, false) => Framing::Length(length.unwrap_or(0)),
         };
@@ -181,8 +181,8 @@ impl<'a> Facts<'a> {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2), limited to the characters of host names and addresses.
-fn parse_host(value: &[u8]) -> Result<&str, Refusal> {
-    const MALFORMED: Refusal = Refusal::Malformed("Host is malformed");
+fn parse_host(value: &[u8]) -> Result<&str, RequestError> {
+    const MALFORMED: RequestError = RequestError::Malformed("Host is malformed");
     let text = std::str::from_utf8(value).map_err(|_| MALFORMED)?;
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -208,21 +208,21 @@ fn parse_host(value: &[u8]) -> Result<&str, Refusal> {
 }
 
 /// `1*DIGIT` and nothing else (RFC 9110 §8.6): no sign, list or blank.
-fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
+fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::Malformed("Content-Length is no number"));
+        return Err(RequestError::Malformed("Content-Length is not a number"));
     }
     // A number that overflows exceeds every limit.
     Ok(std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
 }
 
 /// Origin-form, or absolute-form with the same host as in `Host` (RFC 9112 §3.2.1, §3.2.2).
-fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a str>), Refusal> {
+fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a str>), RequestError> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Refusal::Malformed("the request target holds a character that is not visible ASCII"));
+        return Err(RequestError::Malformed("the request target holds a character that is not visible ASCII"));
     }
     if target.contains('#') {
-        return Err(Refusal::Malformed("the request target holds a fragment"));
+        return Err(RequestError::Malformed("the request target holds a fragment"));
     }
     let local = if target.starts_with('/') { target } else { reduce_absolute(target, host)? };
     let (path, query) = match local.split_once('?') {
@@ -230,21 +230,21 @@ fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a 
         None => (local, None),
     };
     if path.contains("%00") {
-        return Err(Refusal::Malformed("the path holds a NUL"));
+        return Err(RequestError::Malformed("the path holds a NUL"));
     }
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 
-fn reduce_absolute<'a>(target: &'a str, host: &str) -> Result<&'a str, Refusal> {
+fn reduce_absolute<'a>(target: &'a str, host: &str) -> Result<&'a str, RequestError> {
     const SCHEME: &str = "http://";
     match target.get(..SCHEME.len()) {
         Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => {}
-        _ => return Err(Refusal::Malformed("the request target is no path")),
+        _ => return Err(RequestError::Malformed("the request target is not a path")),
     }
     let rest = &target[SCHEME.len()..];
     let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if !authority.eq_ignore_ascii_case(host) {
-        return Err(Refusal::Malformed("the request target names another host than Host"));
+        return Err(RequestError::Malformed("the request target and Host name different hosts"));
     }
     Ok(local)
 }

@@ -39,7 +39,7 @@ impl fmt::Display for BindError {
             Self::Address(address, error) => write!(f, "http://{address}: {error}"),
             Self::File(path, error) => write!(f, "unix:{}: {error}", path.display()),
             Self::InUse(path) => write!(f, "unix:{}: another server answers there", path.display()),
-            Self::NoSocket(path) => write!(f, "unix:{}: the file exists and is no socket", path.display()),
+            Self::NoSocket(path) => write!(f, "unix:{}: the file exists and is not a socket", path.display()),
             Self::Poller(error) => write!(f, "epoll: {error}"),
         }
     }

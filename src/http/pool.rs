@@ -18,20 +18,20 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Pool {
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
-struct State {
+struct PoolState {
     /// Jobs waiting for a thread.
     jobs: VecDeque<Job>,
     /// The last element became idle last.
-    idle: Vec<Arc<Seat>>,
+    idle: Vec<Arc<IdleThread>>,
     threads: usize,
     stopped: bool,
 }
 
 /// The mailbox of an idle thread.
-struct Seat {
+struct IdleThread {
     job: Mutex<Option<Job>>,
     given: Condvar,
 }
@@ -39,11 +39,11 @@ struct Seat {
 impl Pool {
     /// A pool of at most `most` threads, with none at the beginning.
     pub fn new(most: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, stopped: false };
+        let state = PoolState { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, stopped: false };
         Self { most: most.max(1), state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -58,10 +58,10 @@ impl Pool {
         if state.stopped {
             return;
         }
-        if let Some(seat) = state.idle.pop() {
+        if let Some(thread) = state.idle.pop() {
             drop(state);
-            *seat.lock() = Some(job);
-            seat.given.notify_one();
+            *thread.lock() = Some(job);
+            thread.given.notify_one();
             return;
         }
         state.jobs.push_back(job);
@@ -70,7 +70,7 @@ impl Pool {
 
     /// Makes a thread if jobs are waiting. If the system refuses, they wait for the existing
     /// threads or for the next attempt.
-    fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>) {
         if state.jobs.is_empty() || state.threads >= self.most {
             return;
         }
@@ -80,7 +80,7 @@ impl Pool {
         let thread = thread::Builder::new().name("upstream".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || pool.work()) {
             self.lock().threads -= 1;
-            log::warn!("no further thread for upstream calls: {error}; they wait for those that there are");
+            log::warn!("cannot create a thread for upstream calls: {error}; they wait for existing ones");
         }
     }
 
@@ -90,14 +90,14 @@ impl Pool {
     }
 
     fn work(&self) {
-        let seat = Arc::new(Seat { job: Mutex::new(None), given: Condvar::new() });
-        while let Some(job) = self.next(&seat) {
+        let thread = Arc::new(IdleThread { job: Mutex::new(None), given: Condvar::new() });
+        while let Some(job) = self.next(&thread) {
             job();
         }
     }
 
     /// The next job. `None`: the thread has been removed from the count and must end.
-    fn next(&self, seat: &Arc<Seat>) -> Option<Job> {
+    fn next(&self, thread: &Arc<IdleThread>) -> Option<Job> {
         let mut state = self.lock();
         if let Some(job) = state.jobs.pop_front() {
             return Some(job);
@@ -106,15 +106,15 @@ impl Pool {
             state.threads -= 1;
             return None;
         }
-        state.idle.push(Arc::clone(seat));
+        state.idle.push(Arc::clone(thread));
         drop(state);
-        self.wait(seat)
+        self.wait(thread)
     }
 
     /// Waits for a job, for at most [`IDLE`].
-    fn wait(&self, seat: &Arc<Seat>) -> Option<Job> {
+    fn wait(&self, thread: &Arc<IdleThread>) -> Option<Job> {
         let end = Instant::now() + IDLE;
-        let mut job = seat.lock();
+        let mut job = thread.lock();
         loop {
             if let Some(job) = job.take() {
                 return Some(job);
@@ -123,20 +123,20 @@ impl Pool {
             if left.is_zero() {
                 drop(job);
                 let mut state = self.lock();
-                if let Some(at) = state.idle.iter().position(|own| Arc::ptr_eq(own, seat)) {
+                if let Some(at) = state.idle.iter().position(|own| Arc::ptr_eq(own, thread)) {
                     state.idle.remove(at);
                     state.threads -= 1;
                     return None;
                 }
                 // A job is being handed over.
                 drop(state);
-                job = seat.lock();
+                job = thread.lock();
                 while job.is_none() {
-                    job = seat.given.wait(job).unwrap_or_else(PoisonError::into_inner);
+                    job = thread.given.wait(job).unwrap_or_else(PoisonError::into_inner);
                 }
                 continue;
             }
-            job = seat.given.wait_timeout(job, left).unwrap_or_else(PoisonError::into_inner).0;
+            job = thread.given.wait_timeout(job, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -147,14 +147,14 @@ impl Pool {
         let (jobs, idle) = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.idle));
         drop(state);
         drop(jobs);
-        for seat in idle {
-            *seat.lock() = Some(Box::new(|| ()));
-            seat.given.notify_one();
+        for thread in idle {
+            *thread.lock() = Some(Box::new(|| ()));
+            thread.given.notify_one();
         }
     }
 }
 
-impl Seat {
+impl IdleThread {
     fn lock(&self) -> MutexGuard<'_, Option<Job>> {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use super::chunked::Decoder;
 use super::head::{Fields, Framing, Head};
 use super::limits::Limits;
 use super::message::Body;
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use super::scan::{HeadEnd, Scanner};
 use crate::memory::{HeldBody, Reservation};
 
@@ -110,7 +110,7 @@ impl RequestReader {
         input: &[u8],
         limits: &Limits,
         receive: impl FnOnce(&Head<'_>, Body<'_>) -> R,
-    ) -> Result<Fed<R>, Refusal> {
+    ) -> Result<Fed<R>, RequestError> {
         let Part::Head(scanner) = &mut self.part else { return self.feed_body(input, limits, receive) };
         let in_place = self.head.is_empty();
         if !in_place {
@@ -197,7 +197,7 @@ impl RequestReader {
         input: &[u8],
         limits: &Limits,
         receive: impl FnOnce(&Head<'_>, Body<'_>) -> R,
-    ) -> Result<Fed<R>, Refusal> {
+    ) -> Result<Fed<R>, RequestError> {
         let (taken, complete) = self.take_body(input, limits)?;
         match complete {
             None => Ok(Fed::More),
@@ -212,7 +212,7 @@ impl RequestReader {
 
     /// Appends the part of `input` that belongs to the body. Returns its length, and the head if
     /// the body is complete.
-    fn take_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<HeadEnd>), Refusal> {
+    fn take_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<HeadEnd>), RequestError> {
         let Part::Body(head, rest, keep) = &mut self.part else { return Ok((0, None)) };
         let Some(HeldBody { bytes, .. }) = self.body.get_mut() else { return Ok((0, None)) };
         let (taken, done) = match rest {
@@ -237,7 +237,7 @@ impl RequestReader {
     }
 
     /// Hands on again what has arrived: a complete request, or a head without its body.
-    pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, Refusal> {
+    pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, RequestError> {
         let (end, body) = match &self.part {
             Part::Whole(end, length) => (end, Body::Held { body: &self.body, length: *length }),
             Part::Judged(end, rest) | Part::Body(end, rest, _) => (
@@ -247,7 +247,7 @@ impl RequestReader {
                     Rest::Chunks(_) => None,
                 }),
             ),
-            Part::Head(_) => return Err(Refusal::Malformed("the request is not complete")),
+            Part::Head(_) => return Err(RequestError::Malformed("the request is not complete")),
         };
         let mut fields = Fields::with_room_for(end.fields);
         Ok(receive(&Head::parse(&self.head, &mut fields)?, body))
@@ -301,7 +301,7 @@ mod tests {
     }
 
     /// Feeds input and reads every body.
-    fn feed(reader: &mut RequestReader, input: &[u8], limits: &Limits) -> Result<Fed<Seen>, Refusal> {
+    fn feed(reader: &mut RequestReader, input: &[u8], limits: &Limits) -> Result<Fed<Seen>, RequestError> {
         match reader.feed(input, limits, see)? {
             Fed::Head { used, .. } => {
                 reader.expect(Keep::Yes, BodyMemory::new(0).nothing());
@@ -316,7 +316,7 @@ mod tests {
     }
 
     /// Feeds pieces of `step` bytes and returns all requests found.
-    fn requests(input: &[u8], step: usize, limits: &Limits) -> Result<Vec<Seen>, Refusal> {
+    fn requests(input: &[u8], step: usize, limits: &Limits) -> Result<Vec<Seen>, RequestError> {
         let (mut reader, mut seen) = (RequestReader::default(), Vec::new());
         for mut piece in input.chunks(step) {
             while !piece.is_empty() {

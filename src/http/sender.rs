@@ -11,8 +11,8 @@ use super::driver::{Driver, Next};
 use super::handler::Handler;
 use super::head::Terms;
 use super::message::{Body, Reply};
-use super::refusal::Refusal;
 use super::reply;
+use super::request_error::RequestError;
 use super::slots::Phase;
 use crate::clock::{Clock, SystemClock};
 
@@ -24,7 +24,7 @@ const COPIED_BODY: usize = 16 * 1024;
 
 impl<H: Handler> Driver<H> {
     /// Answers input that is not a request. Nothing after it on this connection is read.
-    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: Refusal) -> Next<H::Parked> {
+    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: RequestError) -> Next<H::Parked> {
         let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
         let handler = &self.shared.handler;
         let refused = catch_unwind(AssertUnwindSafe(|| {

@@ -1,7 +1,7 @@
 //! The identity that a request asks for. A request that names a user must never run as the agent
 //! itself, so ambiguous combinations are refused.
 
-use super::Invalid;
+use super::OptionsError;
 use crate::value::{guid, syntax};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,14 +27,16 @@ impl Agent {
         identity: Option<String>,
         username: Option<String>,
         user_id: Option<String>,
-    ) -> Result<Option<Self>, Invalid> {
+    ) -> Result<Option<Self>, OptionsError> {
         let user = match (&identity, username, user_id) {
             (_, None, None) => None,
-            (None, Some(_), _) => return Err(Invalid::UserWithoutAgent { key: "AgentUsername" }),
-            (None, None, Some(_)) => return Err(Invalid::UserWithoutAgent { key: "AgentUserId" }),
-            (Some(_), Some(_), Some(_)) => return Err(Invalid::UsernameAndUserId),
+            (None, Some(_), _) => return Err(OptionsError::UserWithoutAgent { key: "AgentUsername" }),
+            (None, None, Some(_)) => return Err(OptionsError::UserWithoutAgent { key: "AgentUserId" }),
+            (Some(_), Some(_), Some(_)) => return Err(OptionsError::UsernameAndUserId),
             (Some(_), Some(username), None) => Some(AgentUser::Username(named("AgentUsername", username)?)),
-            (Some(_), None, Some(id)) => Some(AgentUser::Id(guid::parse(&id).map_err(|_| Invalid::UserIdNotGuid)?)),
+            (Some(_), None, Some(id)) => {
+                Some(AgentUser::Id(guid::parse(&id).map_err(|_| OptionsError::UserIdNotGuid)?))
+            }
         };
         let Some(identity) = identity else { return Ok(None) };
         // Normalised, so that every spelling of an id is the same key of the cache and of sessions.
@@ -43,8 +45,8 @@ impl Agent {
     }
 }
 
-fn named(key: &'static str, text: String) -> Result<String, Invalid> {
-    syntax::plain(&text).map(|()| text).map_err(|expected| Invalid::AgentParameter { key, expected })
+fn named(key: &'static str, text: String) -> Result<String, OptionsError> {
+    syntax::plain(&text).map(|()| text).map_err(|expected| OptionsError::AgentParameter { key, expected })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fmt;
 /// The text names the key and what was expected. It repeats names that the caller sent, cut and
 /// without control characters, but no values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invalid {
+pub enum OptionsError {
     /// The limit in bytes.
     QueryTooLong(usize),
     /// The limit.
@@ -65,7 +65,7 @@ pub enum Invalid {
     },
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueryTooLong(limit) => write!(f, "The query is longer than {limit} bytes"),
@@ -105,7 +105,7 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for OptionsError {}
 
 /// A name that the caller sent, shortened and escaped for a message.
 struct Shown<'a>(&'a str);
@@ -126,17 +126,17 @@ mod tests {
 
     #[test]
     fn what_a_caller_sent_is_cut_and_cleaned() {
-        let text = Invalid::Encoding("a\r\nb".into()).to_string();
+        let text = OptionsError::Encoding("a\r\nb".into()).to_string();
         assert_eq!(text, "The query parameter 'a??b' is not percent-encoded UTF-8");
-        assert!(Invalid::Encoding("k".repeat(101)).to_string().contains(&format!("{}…'", "k".repeat(100))));
-        assert!(Invalid::Encoding("k".repeat(100)).to_string().contains(&format!("'{}'", "k".repeat(100))));
+        assert!(OptionsError::Encoding("k".repeat(101)).to_string().contains(&format!("{}…'", "k".repeat(100))));
+        assert!(OptionsError::Encoding("k".repeat(100)).to_string().contains(&format!("'{}'", "k".repeat(100))));
     }
 
     #[test]
     fn the_sentences_that_callers_match_stay_as_they_are() {
-        let no_scopes = Invalid::NoScopes { api: "Graph".into() };
+        let no_scopes = OptionsError::NoScopes { api: "Graph".into() };
         assert_eq!(no_scopes.to_string(), "No scopes found for the API 'Graph' or in optionsOverride");
-        let user = Invalid::UserWithoutAgent { key: "AgentUserId" };
+        let user = OptionsError::UserWithoutAgent { key: "AgentUserId" };
         assert_eq!(user.to_string(), "AgentUserId requires AgentIdentity to be specified");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{AgentUser, Effective, Invalid};
+use super::{AgentUser, Effective, OptionsError};
 use crate::value::url::is_scheme;
 use crate::value::{guid, syntax};
 
@@ -100,18 +100,18 @@ impl<'a, U, S> Flow<'a, U, S> {
 
     /// The scopes to request. An app token needs a single resource and a single tenant, which is
     /// checked.
-    pub fn scopes(&self, effective: &Effective<'a>) -> Result<Cow<'a, [String]>, Invalid> {
+    pub fn scopes(&self, effective: &Effective<'a>) -> Result<Cow<'a, [String]>, OptionsError> {
         let options = &effective.options;
         if !self.is_app_token() {
             return Ok(Cow::Borrowed(options.scopes));
         }
         if !matches!(self, Self::ManagedIdentity(_)) && options.tenant.is_some_and(syntax::is_meta_tenant) {
-            return Err(Invalid::AppTenant);
+            return Err(OptionsError::AppTenant);
         }
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
             [resource] if is_bare_resource(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
-            _ => Err(Invalid::AppScope { api: effective.api.name.clone() }),
+            _ => Err(OptionsError::AppScope { api: effective.api.name.clone() }),
         }
     }
 }

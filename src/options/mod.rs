@@ -13,7 +13,7 @@ pub mod query;
 pub mod target;
 
 pub use agent::{Agent, AgentUser};
-pub use error::Invalid;
+pub use error::OptionsError;
 pub use flow::{Flow, Inbound, SessionKey};
 pub use merge::Effective;
 pub use method::{downstream_content_type, downstream_method, sends_body};

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::Invalid;
+use super::OptionsError;
 use super::agent::Agent;
 use crate::config::{ApiOptions, Override};
 use crate::spelling;
@@ -30,21 +30,21 @@ pub struct Overrides {
 impl Overrides {
     /// Parses the query, without its `?`. Keys of other kinds are ignored. An empty value counts as
     /// absent. If a single-valued key is repeated, the last value counts.
-    pub fn parse(query: Option<&str>) -> Result<Self, Invalid> {
+    pub fn parse(query: Option<&str>) -> Result<Self, OptionsError> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
         if query.len() > MAX_QUERY {
-            return Err(Invalid::QueryTooLong(MAX_QUERY));
+            return Err(OptionsError::QueryTooLong(MAX_QUERY));
         }
         let mut agent = AgentParameters::default();
         let mut given: Vec<Given<'_>> = Vec::new();
         for (index, pair) in query.split('&').enumerate() {
             if index == MAX_PARAMETERS {
-                return Err(Invalid::TooManyParameters(MAX_PARAMETERS));
+                return Err(OptionsError::TooManyParameters(MAX_PARAMETERS));
             }
             let (coded, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let key = percent::decode_form(coded).map_err(|_| Invalid::Encoding(coded.to_owned()))?;
-            let decoded = || percent::decode_form(value).map_err(|_| Invalid::Encoding(key.clone().into_owned()));
+            let key = percent::decode_form(coded).map_err(|_| OptionsError::Encoding(coded.to_owned()))?;
+            let decoded = || percent::decode_form(value).map_err(|_| OptionsError::Encoding(key.clone().into_owned()));
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
@@ -56,12 +56,12 @@ impl Overrides {
             } else if let Some(slot) = agent.slot(&key) {
                 slot.fill(decoded()?)?;
             } else if is_agent_key(&key) {
-                return Err(Invalid::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
+                return Err(OptionsError::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
             }
         }
         for Given { option, name, parameter, value } in given {
             let set = option.set(&mut overrides.options, &parameter, &value);
-            set.map_err(|expected| Invalid::Malformed { key: name, expected })?;
+            set.map_err(|expected| OptionsError::Malformed { key: name, expected })?;
         }
         overrides.agent = Agent::select(agent.identity.value, agent.username.value, agent.user_id.value)?;
         Ok(overrides)
@@ -84,8 +84,9 @@ struct Given<'a> {
 }
 
 /// The option of that name, and the part of the name in place of `<Name>`.
-fn find(name: &str) -> Result<(Override, &str), Invalid> {
-    Override::find(name).ok_or_else(|| Invalid::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
+fn find(name: &str) -> Result<(Override, &str), OptionsError> {
+    Override::find(name)
+        .ok_or_else(|| OptionsError::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
 }
 
 /// The most similar known key, for the message.
@@ -147,12 +148,12 @@ impl AgentParameters {
 }
 
 impl Once {
-    fn fill(&mut self, value: Cow<'_, str>) -> Result<(), Invalid> {
+    fn fill(&mut self, value: Cow<'_, str>) -> Result<(), OptionsError> {
         if value.is_empty() {
             return Ok(());
         }
         if self.value.is_some() {
-            return Err(Invalid::Repeated(self.key));
+            return Err(OptionsError::Repeated(self.key));
         }
         self.value = Some(value.into_owned());
         Ok(())

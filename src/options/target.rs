@@ -1,7 +1,7 @@
 //! Joins `BaseUrl`, `RelativePath` and query into the URL of a downstream call, so that a token can
 //! never leave the base URL's origin and path (deliberately not RFC 3986 §5).
 
-use super::Invalid;
+use super::OptionsError;
 use super::merge::Effective;
 use crate::value::url::{Origin, Url};
 use crate::value::{percent, syntax};
@@ -13,11 +13,11 @@ pub struct Target(Url);
 
 impl Target {
     /// Joins the base URL, the path and the query parameters.
-    pub fn new(effective: &Effective<'_>) -> Result<Self, Invalid> {
+    pub fn new(effective: &Effective<'_>) -> Result<Self, OptionsError> {
         let options = &effective.options;
-        let base = options.base_url.ok_or_else(|| Invalid::NoBaseUrl { api: effective.api.name.clone() })?;
+        let base = options.base_url.ok_or_else(|| OptionsError::NoBaseUrl { api: effective.api.name.clone() })?;
         let relative = options.relative_path;
-        syntax::relative_path(relative).map_err(Invalid::Path)?;
+        syntax::relative_path(relative).map_err(OptionsError::Path)?;
         let (path, query) = relative.split_once('?').map_or((relative, None), |(path, query)| (path, Some(query)));
 
         let mut joined = base.base_path().to_owned();

@@ -147,7 +147,7 @@ impl<'a> Acquisition<'a> {
         let acquirer = &call.shared.acquirer;
         let ticket: Option<Ticket> = match resumed {
             Some(Resumed { on: Parked::Token(..), cause: Cause::Overdue }) => {
-                return Err(token::Error::unavailable("the request that was waited for did not end").into());
+                return Err(token::Error::unavailable("the request for this token did not finish").into());
             }
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
             Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
@@ -245,7 +245,7 @@ fn session(
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));
     let user = User::of(caller.object_id(), caller.subject())
-        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
+        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub cannot start a long-running session"))?;
     let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
     let found = sessions.find(&id, now);
     if found.as_ref().is_some_and(|session| session.owner != owner) {

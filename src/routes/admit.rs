@@ -49,7 +49,7 @@ impl CallerToken {
 
 /// The rule that a caller violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Denial {
     Peer,
     Host,
     Origin,
@@ -59,12 +59,12 @@ pub enum Refusal {
     TokenFile,
 }
 
-impl Refusal {
+impl Denial {
     /// The text for the caller.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::Peer => "Callers must come from loopback, a unix socket or a network in Sidecar:AllowedCallers",
-            Self::Host => "The Host header must be a loopback name or stand in AllowedHosts",
+            Self::Host => "The Host header must be a loopback name or listed in AllowedHosts",
             Self::Origin => "Requests with an Origin header are refused: no web page may use the sidecar",
             Self::FetchSite => "Requests with this Sec-Fetch-Site are refused: no web page may use the sidecar",
             Self::Token => "The X-Sidecar-Token header must hold the content of Sidecar:CallerTokenFile",
@@ -83,26 +83,26 @@ impl Admission {
         Self { beyond_loopback: callers.go_beyond_loopback(), callers, hosts, token }
     }
 
-    pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
+    pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
         if !self.admits_peer(peer) {
-            return Err(Refusal::Peer);
+            return Err(Denial::Peer);
         }
         if !headers.text("host").is_some_and(|host| self.admits_host(host)) {
-            return Err(Refusal::Host);
+            return Err(Denial::Host);
         }
         if headers.first("origin").is_some() {
-            return Err(Refusal::Origin);
+            return Err(Denial::Origin);
         }
         // Browsers send it with every request, and pages cannot forge it (Fetch Metadata §2.3).
         if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
-            return Err(Refusal::FetchSite);
+            return Err(Denial::FetchSite);
         }
         let Some(file) = &self.token else { return Ok(()) };
-        let token = file.current().map_err(|_| Refusal::TokenFile)?;
+        let token = file.current().map_err(|_| Denial::TokenFile)?;
         let mut sent = headers.all("x-sidecar-token");
         match (sent.next(), sent.next()) {
             (Some(sent), None) if token.matches(sent) => Ok(()),
-            _ => Err(Refusal::Token),
+            _ => Err(Denial::Token),
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::value::network::Network;
 
-    fn admit(admission: &Admission, peer: &str, fields: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn admit(admission: &Admission, peer: &str, fields: &[(&str, &str)]) -> Result<(), Denial> {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         let peer = if peer == "unix" { Peer::Unix } else { Peer::Ip(peer.parse().unwrap()) };
@@ -175,10 +175,10 @@ mod tests {
             assert_eq!(admit(&admission, peer, &[LOCAL]), Ok(()), "{peer}");
         }
         for peer in ["10.2.0.0", "10.0.255.255", "192.168.0.1", "fe80::1", "::2"] {
-            assert_eq!(admit(&admission, peer, &[LOCAL]), Err(Refusal::Peer), "{peer}");
+            assert_eq!(admit(&admission, peer, &[LOCAL]), Err(Denial::Peer), "{peer}");
         }
         let forwarded = ("X-Forwarded-For", "127.0.0.1");
-        assert_eq!(admit(&admission, "192.168.0.1", &[LOCAL, forwarded]), Err(Refusal::Peer));
+        assert_eq!(admit(&admission, "192.168.0.1", &[LOCAL, forwarded]), Err(Denial::Peer));
         let any = Admission::new(AllowedCallers::Any, Vec::new(), None);
         assert_eq!(admit(&any, "192.168.0.1", &[LOCAL]), Ok(()));
         let everyone = Admission::new(AllowedCallers::Networks(vec![network("0.0.0.0/0")]), Vec::new(), None);
@@ -207,9 +207,9 @@ mod tests {
             "localhost:x",
             "",
         ] {
-            assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
+            assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Denial::Host), "{host}");
         }
-        assert_eq!(admit(&admission, "::1", &[]), Err(Refusal::Host));
+        assert_eq!(admit(&admission, "::1", &[]), Err(Denial::Host));
         let any = Admission::new(AllowedCallers::Any, vec!["*".to_owned()], None);
         assert_eq!(admit(&any, "::1", &[("Host", "evil.example")]), Ok(()));
     }
@@ -222,23 +222,23 @@ mod tests {
                 assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
             }
             for host in ["evil.example", "evil.example:80", "10.0.0", "sidecar.", ".sidecar", "[::1", "a b", "", "-x"] {
-                assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
+                assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Denial::Host), "{host}");
             }
         }
         let loopback = AllowedCallers::Networks(vec![network("127.0.0.0/8")]);
         let admission = Admission::new(loopback, Vec::new(), None);
-        assert_eq!(admit(&admission, "::1", &[("Host", "sidecar")]), Err(Refusal::Host));
+        assert_eq!(admit(&admission, "::1", &[("Host", "sidecar")]), Err(Denial::Host));
     }
 
     #[test]
     fn web_pages_are_refused() {
         let admission = Admission::new(AllowedCallers::Networks(Vec::new()), Vec::new(), None);
-        assert_eq!(admit(&admission, "::1", &[LOCAL, ("Origin", "null")]), Err(Refusal::Origin));
+        assert_eq!(admit(&admission, "::1", &[LOCAL, ("Origin", "null")]), Err(Denial::Origin));
         for (site, expected) in [
             ("none", Ok(())),
             ("same-origin", Ok(())),
-            ("same-site", Err(Refusal::FetchSite)),
-            ("cross-site", Err(Refusal::FetchSite)),
+            ("same-site", Err(Denial::FetchSite)),
+            ("cross-site", Err(Denial::FetchSite)),
         ] {
             assert_eq!(admit(&admission, "::1", &[LOCAL, ("Sec-Fetch-Site", site)]), expected, "{site}");
         }
@@ -250,27 +250,27 @@ mod tests {
         let path = folder.path().join("token");
         let admission = Admission::new(AllowedCallers::Any, Vec::new(), Some(path.clone()));
         let with = |token: &str| admit(&admission, "::1", &[LOCAL, ("X-Sidecar-Token", token)]);
-        assert_eq!(with(""), Err(Refusal::TokenFile));
+        assert_eq!(with(""), Err(Denial::TokenFile));
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(with(""), Err(Refusal::TokenFile), "an empty secret admits nobody");
+        assert_eq!(with(""), Err(Denial::TokenFile), "an empty secret admits nobody");
         std::fs::write(&path, "open sesame\n").unwrap();
         assert_eq!(with("open sesame"), Ok(()));
         for wrong in ["", "open", "open sesame\n", "Open sesame"] {
-            assert_eq!(with(wrong), Err(Refusal::Token), "{wrong:?}");
+            assert_eq!(with(wrong), Err(Denial::Token), "{wrong:?}");
         }
-        assert_eq!(admit(&admission, "::1", &[LOCAL]), Err(Refusal::Token));
+        assert_eq!(admit(&admission, "::1", &[LOCAL]), Err(Denial::Token));
         std::fs::write(&path, "changed").unwrap();
-        assert_eq!((with("open sesame"), with("changed")), (Err(Refusal::Token), Ok(())));
+        assert_eq!((with("open sesame"), with("changed")), (Err(Denial::Token), Ok(())));
         std::fs::write(&path, "\u{feff}marked\r\n").unwrap();
         assert_eq!(with("marked"), Ok(()));
         // The file's previous content must not stay valid.
         std::fs::write(&path, "").unwrap();
-        assert_eq!((with("marked"), with("")), (Err(Refusal::TokenFile), Err(Refusal::TokenFile)));
+        assert_eq!((with("marked"), with("")), (Err(Denial::TokenFile), Err(Denial::TokenFile)));
         std::fs::write(&path, "again").unwrap();
         assert_eq!(with("again"), Ok(()));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(with("again"), Err(Refusal::TokenFile));
+        assert_eq!(with("again"), Err(Denial::TokenFile));
         std::fs::create_dir(&path).unwrap();
-        assert_eq!(with("again"), Err(Refusal::TokenFile));
+        assert_eq!(with("again"), Err(Denial::TokenFile));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::problem::Problem;
 use super::service::Service;
 use crate::clock::Clock;
-use crate::http::{Budget, Keep, Monitor, Refusal, Request, Waker};
+use crate::http::{Budget, Keep, Monitor, Request, RequestError, Waker};
 use crate::metrics::Metrics;
 use crate::outbound::Exchange;
 use crate::token::{AccessToken, Acquirer, Lead, Ticket};
@@ -82,7 +82,7 @@ impl Call<'_> {
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
         let limit = self.service.config.limits.request_body_bytes;
         if self.request.body.length().is_some_and(|length| length > limit) {
-            return Err(Problem::from(&Refusal::BodyTooLarge { limit }).into());
+            return Err(Problem::from(&RequestError::BodyTooLarge { limit }).into());
         }
         if self.request.body.is_here() { Ok(()) } else { Err(Halt::NeedsBody(keep)) }
     }

@@ -32,33 +32,33 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
         return;
     }
     let service = Arc::downgrade(service);
-    let way = Way {
+    let client = VaultClient {
         acquirer: Arc::clone(&shared.acquirer),
         exchange: Arc::clone(&shared.exchange),
         clock: Arc::clone(&shared.clock),
     };
     let keep = move || {
-        while let Some(pause) = service.upgrade().map(|service| way.ask(&service)) {
+        while let Some(pause) = service.upgrade().map(|service| client.fetch(&service)) {
             if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                 break;
             }
         }
     };
     if let Err(error) = thread::Builder::new().name("decryption-keys".to_owned()).spawn(keep) {
-        log::error!("no thread for decryption keys: {error}");
+        log::error!("cannot create the thread for decryption keys: {error}");
     }
 }
 
 /// The clients needed to reach a vault.
-struct Way {
+struct VaultClient {
     acquirer: Arc<Acquirer>,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
 }
 
-impl Way {
+impl VaultClient {
     /// Fetches the keys. Returns the time until the next fetch.
-    fn ask(&self, service: &Service) -> Duration {
+    fn fetch(&self, service: &Service) -> Duration {
         let Decryption { client, .. } = &service.decryption;
         let correlation_id = guid::random();
         let context = Context {

@@ -43,7 +43,7 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         labelled(
             "token_cache_requests_total",
             "counter",
-            "Look-ups in the token cache by how they ended.",
+            "Lookups in the token cache by result.",
             "result",
             &[
                 ("hit", count(&results.hit)),
@@ -54,7 +54,7 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         ),
         Figure::plain("token_cache_entries", "gauge", "Tokens in the cache.", cache.entries as f64),
         Figure::plain("token_cache_bytes", "gauge", "Bytes of the tokens in the cache.", cache.bytes as f64),
-        Figure::plain("token_cache_evictions_total", "counter", "Tokens that had to leave.", cache.evicted as f64),
+        Figure::plain("token_cache_evictions_total", "counter", "Tokens evicted from the cache.", cache.evicted as f64),
         labelled(
             "workers",
             "gauge",
@@ -65,11 +65,11 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         labelled(
             "upstream_calls",
             "gauge",
-            "Calls of upstreams under way, and requests that wait for their turn.",
+            "Calls to upstreams in progress, and requests waiting for a turn.",
             "state",
             &[("active", calls as f64), ("waiting", waiting as f64)],
         ),
-        Figure::plain("body_memory_bytes", "gauge", "Of the bodies held.", shared.budget.memory.used() as f64),
+        Figure::plain("body_memory_bytes", "gauge", "Bytes of bodies in memory.", shared.budget.memory.used() as f64),
         labelled(
             "connections",
             "gauge",
@@ -83,11 +83,16 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
                 ("writing", stats.writing as f64),
             ],
         ),
-        Figure::plain("panics_total", "counter", "Requests that met a defect.", stats.panics as f64),
-        labelled("build_info", "gauge", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
+        Figure::plain("panics_total", "counter", "Requests that ended in a panic.", stats.panics as f64),
+        labelled("build_info", "gauge", "The running version.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
     ];
     if let Some(age) = call.service.keys.age_seconds() {
-        figures.push(Figure::plain("jwks_age_seconds", "gauge", "Since signing keys were fetched.", age as f64));
+        figures.push(Figure::plain(
+            "jwks_age_seconds",
+            "gauge",
+            "Seconds since signing keys were fetched.",
+            age as f64,
+        ));
     }
     figures.push(expiries(call));
     let start = call.shared.clock.unix() as f64 - started.elapsed().as_secs_f64();

@@ -28,7 +28,7 @@ use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
-use crate::http::{Cause, Handler, Keep, Method, Outcome, Refusal, Reply, Request, Resumed, Waker};
+use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
 use crate::token;
 use crate::value::guid;
 
@@ -178,7 +178,7 @@ impl Handler for Routes {
         Outcome::Reply(reply.header(ID_HEADER, id))
     }
 
-    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply {
+    fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
         let reply = Problem::from(refusal).into_reply();
         let Some(request) = request else {
             let id = guid::unique();

@@ -12,7 +12,7 @@ use super::route::NoRoute;
 use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
-use crate::options::Invalid;
+use crate::options::OptionsError;
 use crate::token::{self, OAuthRefusal, Remedy};
 
 /// An error answer.
@@ -189,8 +189,8 @@ impl Problem {
     }
 }
 
-impl From<admit::Refusal> for Problem {
-    fn from(refusal: admit::Refusal) -> Self {
+impl From<admit::Denial> for Problem {
+    fn from(refusal: admit::Denial) -> Self {
         Self::with(403, refusal.detail())
     }
 }
@@ -205,24 +205,24 @@ impl From<NoRoute> for Problem {
     }
 }
 
-impl From<Invalid> for Problem {
-    fn from(invalid: Invalid) -> Self {
+impl From<OptionsError> for Problem {
+    fn from(invalid: OptionsError) -> Self {
         let status = match invalid {
-            Invalid::NoBaseUrl { .. } => 500,
+            OptionsError::NoBaseUrl { .. } => 500,
             _ => 400,
         };
         Self::with(status, invalid.to_string())
     }
 }
 
-impl From<&http::Refusal> for Problem {
-    fn from(refusal: &http::Refusal) -> Self {
+impl From<&http::RequestError> for Problem {
+    fn from(refusal: &http::RequestError) -> Self {
         let text = refusal.to_string();
         let mut letters = text.chars();
         let sentence = letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>());
         let problem = Self::with(refusal.status(), sentence.unwrap_or_default());
         match refusal {
-            http::Refusal::NoMemory => problem.header("Retry-After", "1").retryable(true),
+            http::RequestError::NoMemory => problem.header("Retry-After", "1").retryable(true),
             _ => problem,
         }
     }

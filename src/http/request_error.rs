@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Refused before any route sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RequestError {
     /// The syntax or framing is wrong or ambiguous (RFC 9112 §2.2, §6.3).
     Malformed(&'static str),
     /// A version other than 1.0 and 1.1.
@@ -36,7 +36,7 @@ pub enum Refusal {
     NoMemory,
 }
 
-impl Refusal {
+impl RequestError {
     pub const fn status(self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
@@ -51,7 +51,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => f.write_str(what),
@@ -60,12 +60,12 @@ impl fmt::Display for Refusal {
             Self::HeadTooLarge { limit } => write!(f, "the request head is longer than {limit} bytes"),
             Self::TooManyHeaders { limit } => write!(f, "the request has more than {limit} header fields"),
             Self::BodyTooLarge { limit } => write!(f, "the request body is longer than {limit} bytes"),
-            Self::Expectation => f.write_str("the only expectation that can be met is 100-continue"),
+            Self::Expectation => f.write_str("the only supported expectation is 100-continue"),
             Self::HeadTimeout => f.write_str("the request head was not complete in time"),
             Self::BodyTimeout => f.write_str("the request body made no progress, or came too slowly"),
-            Self::NoMemory => f.write_str("the memory for request bodies is taken (Sidecar:Limits:BodyMemory)"),
+            Self::NoMemory => f.write_str("the memory for request bodies is used up (Sidecar:Limits:BodyMemory)"),
         }
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RequestError {}
