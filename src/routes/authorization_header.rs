@@ -1,4 +1,4 @@
-//! `/AuthorizationHeader*`: the header that the caller sends to the API itself.
+//! `/AuthorizationHeader*`: a header for the caller's own request to the API.
 
 use super::acquire::{Acquisition, ask};
 use super::call::{Call, Halt, Parked};
@@ -8,7 +8,7 @@ use crate::http::{Keep, Reply, Resumed};
 use crate::options::Effective;
 use crate::value::json;
 
-/// `{"authorizationHeader"}`.
+/// Answers `{"authorizationHeader"}`.
 pub fn authorization_header(
     call: &Call<'_>,
     route: &Route<'_>,

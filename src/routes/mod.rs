@@ -1,4 +1,4 @@
-//! What the program answers: the ladder from a request to its reply, told in [`Routes::answer`].
+//! The routes: [`Routes::answer`] takes a request to its answer, step by step.
 
 mod acquire;
 pub mod admit;
@@ -31,14 +31,14 @@ use route::{Endpoint, is_oauth, route};
 pub use service::Service;
 
 use crate::clock::Clock;
-use crate::http::{Cause, Handler, Keep, Method, Outcome, Refusal, Reply, Request, Resumed, Waker};
+use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
 use crate::token;
 use crate::value::guid;
 
-/// Every answer carries it: the id that follows its request through the logs.
+/// Returned with every answer.
 const ID_HEADER: &str = "x-ms-client-request-id";
 
-/// The handler behind the front door.
+/// The server's handler.
 pub struct Routes {
     shared: Shared,
     service: RwLock<Arc<Service>>,
@@ -46,19 +46,18 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Answers with this configuration.
     pub fn new(shared: Shared, service: Service) -> Self {
         let service = Arc::new(service);
         ready(&service, &shared);
         Self { shared, service: RwLock::new(service), started: Instant::now() }
     }
 
-    /// The configuration in force.
+    /// The current configuration.
     pub fn service(&self) -> Arc<Service> {
         Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Answers with another configuration from now on; requests under way keep theirs.
+    /// Installs another configuration. Requests in flight keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
         ready(&service, &self.shared);
@@ -66,12 +65,12 @@ impl Routes {
         std::mem::replace(&mut current, service)
     }
 
-    /// What lives as long as the process.
     pub const fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// The ladder (contract, section 4, "Order"): caller, route, query, token, API, everything else.
+    /// The order of the checks (docs/endpoints.md): caller, route, query, token, API, then the
+    /// rest.
     fn answer(
         &self,
         call: &Call<'_>,
@@ -87,6 +86,7 @@ impl Routes {
             let admit = if is_oauth(request.path) { Admission::admit_place } else { Admission::admit };
             admit(admission, request.peer, request.headers)?;
         }
+        // Not found, with any method.
         if endpoint.is_some_and(|endpoint| door::is_shut(endpoint, &call.service.config)) {
             return Err(Problem::new(404).into());
         }
@@ -122,23 +122,23 @@ impl Routes {
     }
 }
 
-/// What a request is told that waited too long for its turn, and whoever waits for its token.
+/// Answers a request that got no turn in time.
 fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
     if let Parked::Lead(lead, _) = on {
-        // The caller is told the same.
+        // Callers waiting for the same token get the same error.
         let _ = lead.land(clock, Err(token::Error::Busy));
     }
     token::Error::Busy.into()
 }
 
-/// Sets going what a configuration needs beside the requests.
+/// Starts the background work of a configuration.
 fn ready(service: &Arc<Service>, shared: &Shared) {
     shared.acquirer.find_region(service.clients());
     #[cfg(feature = "jwe")]
     decryption_vaults::start(service, shared);
 }
 
-/// One line a request: never the query, which may hold what is nobody's business.
+/// One line per request. Never the query, which may hold personal data or secrets.
 fn log_access(method: Method, endpoint: Option<Endpoint>, status: u16, duration: Duration, id: &str) {
     let level = if status < 400 { log::Level::Info } else { log::Level::Warn };
     log::log!(
@@ -182,7 +182,7 @@ impl Handler for Routes {
         Outcome::Reply(reply.header(ID_HEADER, id))
     }
 
-    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply {
+    fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
         let problem = Problem::from(refusal);
         let Some(request) = request else {
             let reply = problem.into_reply();

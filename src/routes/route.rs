@@ -1,4 +1,4 @@
-//! Method and path to route: what is called, before anything is known of the caller.
+//! Maps method and path to a route, before anything about the caller is known.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,11 @@ use crate::value::percent::decode_lenient;
 pub enum Endpoint {
     /// The claims of the caller's token.
     Validate,
-    /// A header for an API, for the calling user.
+    /// A header for an API, on behalf of the calling user.
     AuthorizationHeader,
     /// A header for an API, for the application or an agent.
     AuthorizationHeaderUnauthenticated,
-    /// An API's answer, for the calling user.
+    /// An API's answer, on behalf of the calling user.
     DownstreamApi,
     /// An API's answer, for the application or an agent.
     DownstreamApiUnauthenticated,
@@ -99,7 +99,7 @@ pub fn is_oauth(path: &str) -> bool {
     path.get(..BASE.len()).is_some_and(|start| start.eq_ignore_ascii_case(BASE))
 }
 
-/// Where a path leads. Paths with a name have it as sent.
+/// The endpoint of a path, and the API's name as sent.
 fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
     // What is below `oauth2` has a name of two segments.
     let slash = usize::from(is_oauth(path));
@@ -138,25 +138,20 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
 /// What a request calls.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route<'a> {
-    /// The endpoint.
     pub endpoint: Endpoint,
-    /// The API's name, percent-decoded; empty for endpoints that have none.
+    /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
 }
 
-/// Why a request calls nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// No such path.
     Unknown,
-    /// The path does not know the method; these it does.
+    /// The methods that the path supports.
     Method(Endpoint, &'static str),
-    /// The API's name is missing.
     NameMissing(Endpoint),
 }
 
 impl NoRoute {
-    /// The endpoint, where the path has one.
     pub const fn endpoint(self) -> Option<Endpoint> {
         match self {
             Self::Unknown => None,
@@ -165,7 +160,6 @@ impl NoRoute {
     }
 }
 
-/// Finds the route.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
     let (endpoint, name) = find(path).ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
