@@ -242,6 +242,8 @@ fn entras_refusals_have_their_place_among_oauths_errors() {
         (r#"{"error":"unauthorized_client","error_description":"AADSTS700016: x"}"#, 400, 500, "server_error"),
         (r#"{"error":"invalid_grant","error_description":"AADSTS65001: x"}"#, 400, 400, "invalid_grant"),
         (r#"{"error":"invalid_scope","error_description":"AADSTS70011: x"}"#, 400, 400, "invalid_scope"),
+        (r#"{"error":"invalid_resource","error_description":"AADSTS500011: x"}"#, 400, 400, "invalid_scope"),
+        (r#"{"error":"invalid_request","error_description":"AADSTS90002: x"}"#, 400, 400, "invalid_request"),
         (r#"{"error":"temporarily_unavailable"}"#, 400, 503, "temporarily_unavailable"),
     ];
     for (at, (answer, sent, status, error)) in answers.into_iter().enumerate() {
