@@ -36,6 +36,9 @@ headers = { Authorization = "Bearer $token" }
 [[operations]]
 include-path = "/Validate"
 checks = { ignored_auth = { enabled = false } }
+[[operations]]
+include-path = "/identity/token"
+parameters = { "resource" = "api://downstream", "api-version" = "2019-08-01", "client_id" = "$CLIENT_ID" }
 TOML
   (
     cd "$work"
@@ -50,7 +53,7 @@ curl -q --noproxy '*' --silent --fail "$address/metrics" >"$work/metrics"
 if grep -E '^entra_sidecar_panics_total [1-9]' "$work/metrics"; then exit 1; fi
 # Enough of it must have been good for the answers of success to be judged as well.
 for endpoint in /Validate '/AuthorizationHeader/{serviceName}' '/AuthorizationHeaderUnauthenticated/{serviceName}' \
-  '/DownstreamApi/{serviceName}' '/DownstreamApiUnauthenticated/{serviceName}' /healthz /metrics /openapi/v1.json; do
+  '/DownstreamApi/{serviceName}' '/DownstreamApiUnauthenticated/{serviceName}' /identity/token /healthz /metrics /openapi/v1.json; do
   grep -qF "http_requests_total{endpoint=\"$endpoint\",method=\"GET\",status=\"200\"}" "$work/metrics" ||
     { echo "openapi-test: $endpoint never succeeded" >&2; exit 1; }
 done

@@ -11,7 +11,7 @@ use crate::value::bound_key::BoundKey;
 use crate::value::header;
 use crate::value::network::Network;
 use crate::value::url::Url;
-use crate::value::{guid, quantity, syntax};
+use crate::value::{guid, quantity, resource, syntax};
 
 /// A setting that the program knows.
 #[derive(Debug)]
@@ -106,6 +106,8 @@ pub enum Kind {
     Thumbprint,
     /// See [`Network::parse_exact`], or `*`.
     Network,
+    /// See [`resource::parse`], or `*`.
+    Resource,
     /// See [`syntax::host`].
     Host,
     /// See [`syntax::level`].
@@ -174,10 +176,17 @@ impl Kind {
                 return Err("letters and digits".to_owned());
             }
             Self::Thumbprint => return Ok(Value::Text(syntax::thumbprint(text)?)),
+            Self::Resource if text != "*" => return Ok(Value::Text(resource::parse(text)?.to_owned())),
             Self::Network if text != "*" => Network::parse_exact(text).map(drop)?,
             Self::Host => return Ok(Value::Text(syntax::host(text)?)),
             Self::Level => syntax::level(text).map(drop)?,
-            Self::Text | Self::Unused | Self::Parameter | Self::Token | Self::Alphanumeric | Self::Network => {}
+            Self::Text
+            | Self::Unused
+            | Self::Parameter
+            | Self::Token
+            | Self::Alphanumeric
+            | Self::Network
+            | Self::Resource => {}
         }
         Ok(Value::Text(text.to_owned()))
     }
@@ -213,6 +222,7 @@ impl Kind {
             Self::Alphanumeric => "letters, digits".to_owned(),
             Self::Thumbprint => "thumbprint".to_owned(),
             Self::Network => "network".to_owned(),
+            Self::Resource => "resource".to_owned(),
             Self::Host => "host".to_owned(),
             Self::Level => "level".to_owned(),
         }

@@ -68,6 +68,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, Rejected> {
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| syntax::host(host).ok()).collect(),
     };
     api::judge(&mut reader, &config);
+    api::judge_identity_endpoint(&mut reader, &config);
     sidecar::warn_of_exposure(&mut reader, &config);
     let Reader { mut problems, warnings, .. } = reader;
     problems.dedup();

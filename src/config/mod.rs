@@ -356,7 +356,17 @@ pub struct Sidecar {
     pub trusted_certificates: Vec<PathBuf>,
     pub allowed_tenants: Vec<String>,
     pub signed_http_request_key: Option<PathBuf>,
+    pub identity_endpoint: IdentityEndpoint,
     pub pop_validation: PopValidation,
+}
+
+/// `Sidecar:IdentityEndpoint`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
+pub struct IdentityEndpoint {
+    pub enabled: bool,
+    pub resources: Vec<String>,
+    pub api: Option<String>,
 }
 
 /// `Sidecar:AllowedCallers`.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{AgentUser, Effective, Invalid};
-use crate::value::url::is_scheme;
-use crate::value::{guid, syntax};
+use crate::value::resource::{is_bare, is_default_scope};
+use crate::value::syntax;
 
 /// Whom an inbound token that was validated speaks for; `U` is what acts for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,30 +107,10 @@ impl<'a, U, S> Flow<'a, U, S> {
         }
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
-            [resource] if is_bare_resource(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
+            [resource] if is_bare(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
             _ => Err(Invalid::AppScope { api: effective.api.name.clone() }),
         }
     }
-}
-
-/// Whether a scope ends in `/.default`, in any case, after the name of a resource.
-fn is_default_scope(scope: &str) -> bool {
-    const SUFFIX: &str = "/.default";
-    scope
-        .len()
-        .checked_sub(SUFFIX.len())
-        .and_then(|at| scope.split_at_checked(at))
-        .is_some_and(|(resource, suffix)| !resource.is_empty() && suffix.eq_ignore_ascii_case(SUFFIX))
-}
-
-/// Whether a scope is the name of a resource alone: an absolute URI whose path is empty or `/`, or a GUID. The slash
-/// stays: the audience of a v1 resource such as Azure Resource Manager ends in it.
-fn is_bare_resource(scope: &str) -> bool {
-    let uri = scope.split_once("://").is_some_and(|(scheme, rest)| {
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        is_scheme(scheme) && !authority.is_empty() && !authority.contains(['/', '?', '#'])
-    });
-    uri || (scope.len() == 36 && guid::parse(scope).is_ok())
 }
 
 #[cfg(test)]

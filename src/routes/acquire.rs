@@ -37,13 +37,7 @@ pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Park
     let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
     if !overrides.is_empty() {
-        let (allowed, setting) = override_rule(call, route.endpoint);
-        if !allowed {
-            let detail = format!(
-                "Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false"
-            );
-            return Err(Problem::with(403, detail).into());
-        }
+        allow_overrides(call, route.endpoint)?;
     }
     Ok(Asked { caller, api, overrides })
 }
@@ -54,11 +48,19 @@ fn unknown_api(name: &str) -> Problem {
     Problem::with(404, format!("Downstream API '{name}' not configured"))
 }
 
+/// 403 where the operator allows neither overrides nor agents.
+pub fn allow_overrides(call: &Call<'_>, endpoint: Endpoint) -> Result<(), Problem> {
+    let (allowed, setting) = override_rule(call, endpoint);
+    let detail =
+        || format!("Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false");
+    if allowed { Ok(()) } else { Err(Problem::with(403, detail())) }
+}
+
 const fn override_rule(call: &Call<'_>, endpoint: Endpoint) -> (bool, &'static str) {
     let rules = &call.service.config.sidecar.allow_overrides;
     match endpoint {
         Endpoint::AuthorizationHeader => (rules.authorization_header, "GetAuthorizationHeader"),
-        Endpoint::AuthorizationHeaderUnauthenticated => {
+        Endpoint::AuthorizationHeaderUnauthenticated | Endpoint::Identity => {
             (rules.authorization_header_unauthenticated, "GetAuthorizationHeaderUnauthenticated")
         }
         Endpoint::DownstreamApi => (rules.downstream_api, "CallDownstreamApi"),

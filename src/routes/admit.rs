@@ -91,12 +91,24 @@ impl Admission {
 
     /// Whether the caller may pass.
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
+        self.admit_place(peer, headers)?;
+        Self::admit_no_page(headers)?;
+        self.admit_token(headers, "x-sidecar-token")
+    }
+
+    /// By where the caller is, and by which name it calls.
+    pub fn admit_place(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
         if !self.admits_peer(peer) {
             return Err(Refusal::Peer);
         }
         if !headers.text("host").is_some_and(|host| self.admits_host(host)) {
             return Err(Refusal::Host);
         }
+        Ok(())
+    }
+
+    /// By what browsers send.
+    pub fn admit_no_page(headers: Headers<'_>) -> Result<(), Refusal> {
         if headers.first("origin").is_some() {
             return Err(Refusal::Origin);
         }
@@ -104,9 +116,14 @@ impl Admission {
         if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
             return Err(Refusal::FetchSite);
         }
+        Ok(())
+    }
+
+    /// By the secret in this field, where one is demanded.
+    pub fn admit_token(&self, headers: Headers<'_>, field: &'static str) -> Result<(), Refusal> {
         let Some(file) = &self.token else { return Ok(()) };
         let token = file.current().map_err(|_| Refusal::TokenFile)?;
-        let mut sent = headers.all("x-sidecar-token");
+        let mut sent = headers.all(field);
         match (sent.next(), sent.next()) {
             (Some(sent), None) if token.matches(sent) => Ok(()),
             _ => Err(Refusal::Token),

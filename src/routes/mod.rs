@@ -12,6 +12,7 @@ mod decryption;
 mod decryption_vaults;
 mod downstream_api;
 mod health;
+mod identity;
 pub mod problem;
 mod reply;
 pub mod route;
@@ -21,9 +22,10 @@ mod validate;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use admit::Admission;
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
-use problem::Problem;
+use problem::{Form, Problem};
 use route::{Endpoint, route};
 pub use service::Service;
 
@@ -78,12 +80,20 @@ impl Routes {
         let request = call.request;
         let found = route(request.method, request.path);
         *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));
-        if !endpoint.is_some_and(Endpoint::is_open) {
-            call.service.admission.admit(request.peer, request.headers)?;
+        let admission = &call.service.admission;
+        match endpoint {
+            Some(endpoint) if endpoint.is_open() => {}
+            // Its clients have a header of their own for the caller's token, which is looked at there.
+            Some(Endpoint::Identity) => {
+                admission.admit_place(request.peer, request.headers)?;
+                Admission::admit_no_page(request.headers)?;
+            }
+            _ => admission.admit(request.peer, request.headers)?,
         }
         let switched_off = match endpoint {
             Some(Endpoint::Metrics) => !call.service.config.sidecar.metrics,
             Some(Endpoint::OpenApi) => !call.service.config.is_development(),
+            Some(Endpoint::Identity) => !call.service.config.sidecar.identity_endpoint.enabled,
             _ => false,
         };
         // Whatever the method: what is switched off is not there.
@@ -107,6 +117,7 @@ impl Routes {
             Endpoint::DownstreamApi | Endpoint::DownstreamApiUnauthenticated => {
                 downstream_api::downstream_api(call, &route, parked)
             }
+            Endpoint::Identity => identity::token(call, parked),
         }
     }
 
@@ -170,19 +181,22 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
-            Err(Halt::Problem(problem)) if service.config.sidecar.semantic_token_errors => {
-                problem.semantic().into_reply()
+            Err(Halt::Problem(problem)) => {
+                let form = Form::of(request.path);
+                let semantic = service.config.sidecar.semantic_token_errors && form == Form::Problem;
+                let problem = if semantic { problem.semantic() } else { problem };
+                problem.into_reply_as(form)
             }
-            Err(Halt::Problem(problem)) => problem.into_reply(),
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id);
         Outcome::Reply(reply.header(ID_HEADER, id))
     }
 
     fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply {
-        let reply = Problem::from(refusal).into_reply();
+        let problem = Problem::from(refusal);
         let Some(request) = request else {
             let id = guid::unique();
+            let reply = problem.into_reply();
             let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
             return reply.header(ID_HEADER, id.as_str());
         };
@@ -191,6 +205,7 @@ impl Handler for Routes {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
+        let reply = problem.into_reply_as(Form::of(request.path));
         let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
         reply.header(ID_HEADER, id.as_str())
     }

@@ -18,6 +18,8 @@ pub enum Endpoint {
     DownstreamApi,
     /// An API's answer, for the application or an agent.
     DownstreamApiUnauthenticated,
+    /// The application's token, as App Service's managed identity endpoint gives it.
+    Identity,
     /// Whether the program works.
     Health,
     /// Figures for Prometheus.
@@ -32,12 +34,13 @@ const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
         Self::DownstreamApi,
         Self::DownstreamApiUnauthenticated,
+        Self::Identity,
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
@@ -51,6 +54,7 @@ impl Endpoint {
             Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
             Self::DownstreamApi => "/DownstreamApi/{serviceName}",
             Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
+            Self::Identity => "/identity/token",
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
@@ -74,7 +78,9 @@ impl Endpoint {
 
     const fn allow(self) -> &'static str {
         match self {
-            Self::Validate | Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => GET,
+            Self::Validate | Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated | Self::Identity => {
+                GET
+            }
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
             Self::Health | Self::Metrics | Self::OpenApi => READ,
         }
@@ -98,6 +104,7 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
         None if is("Validate") => Some(Endpoint::Validate),
         None if is("healthz") || is("health") => Some(Endpoint::Health),
         None if is("metrics") => Some(Endpoint::Metrics),
+        Some(rest) if is("identity") && rest.eq_ignore_ascii_case("token") => Some(Endpoint::Identity),
         Some(rest) if is("openapi") && rest.eq_ignore_ascii_case("v1.json") => Some(Endpoint::OpenApi),
         _ => None,
     };
@@ -178,6 +185,7 @@ mod tests {
             ("/health", Endpoint::Health, ""),
             ("/metrics", Endpoint::Metrics, ""),
             ("/OpenApi/V1.JSON", Endpoint::OpenApi, ""),
+            ("/Identity/TOKEN", Endpoint::Identity, ""),
             ("/authorizationheader/Graph", Endpoint::AuthorizationHeader, "Graph"),
             ("/AuthorizationHeaderUnauthenticated/my%20api/", Endpoint::AuthorizationHeaderUnauthenticated, "my api"),
             ("/DownstreamApi/a+b%2Fc", Endpoint::DownstreamApi, "a+b/c"),
@@ -198,6 +206,8 @@ mod tests {
             "/AuthorizationHeader//",
             "/nothing",
             "/openapi",
+            "/identity",
+            "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
         }

@@ -26,6 +26,7 @@ mod downstream_redirects;
 mod downstream_requests;
 mod hostile_targets;
 mod identity;
+mod identity_endpoint;
 mod isolation;
 mod lifecycle;
 mod managed_identity;
