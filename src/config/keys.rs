@@ -80,6 +80,8 @@ pub enum Kind {
     Method,
     /// The value of a header whose name is the key's last segment.
     Header,
+    /// The claim that fills a header of answers whose name is the key's last segment.
+    ClaimHeader,
     /// The value of a header field.
     HeaderValue,
     /// A media type.
@@ -160,6 +162,7 @@ impl Kind {
             Self::Scope => return Ok(Value::List(syntax::scopes(text)?.collect())),
             Self::Plain => syntax::plain(text)?,
             Self::Header => syntax::header_name(name).and_then(|()| syntax::header_value(text))?,
+            Self::ClaimHeader => syntax::answer_header(name).and_then(|()| syntax::plain(text))?,
             Self::HeaderValue => syntax::header_value(text)?,
             Self::MediaType => syntax::media_type(text)?,
             Self::Parameter | Self::TokenParameter if name.is_empty() => {
@@ -225,6 +228,7 @@ impl Kind {
             Self::Resource => "resource".to_owned(),
             Self::Host => "host".to_owned(),
             Self::Level => "level".to_owned(),
+            Self::ClaimHeader => "claim".to_owned(),
         }
     }
 }

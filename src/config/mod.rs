@@ -357,6 +357,7 @@ pub struct Sidecar {
     pub allowed_tenants: Vec<String>,
     pub signed_http_request_key: Option<PathBuf>,
     pub identity_endpoint: IdentityEndpoint,
+    pub forward_auth: ForwardAuth,
     pub pop_validation: PopValidation,
 }
 
@@ -367,6 +368,16 @@ pub struct IdentityEndpoint {
     pub enabled: bool,
     pub resources: Vec<String>,
     pub api: Option<String>,
+}
+
+/// `Sidecar:ForwardAuth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "what each is, the row of the table that fills it says")]
+pub struct ForwardAuth {
+    pub enabled: bool,
+    pub claims: bool,
+    /// Claims by the names of headers in lower case.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// `Sidecar:AllowedCallers`.

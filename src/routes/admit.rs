@@ -11,6 +11,9 @@ use crate::value::syntax::is_domain;
 use crate::value::url::is_loopback_host;
 use crate::watched::Watched;
 
+/// Where most callers send their secret.
+pub const TOKEN_HEADER: &str = "x-sidecar-token";
+
 /// The rules.
 pub struct Admission {
     callers: AllowedCallers,
@@ -93,7 +96,7 @@ impl Admission {
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
         self.admit_place(peer, headers)?;
         Self::admit_no_page(headers)?;
-        self.admit_token(headers, "x-sidecar-token")
+        self.admit_token(headers, TOKEN_HEADER)
     }
 
     /// By where the caller is, and by which name it calls.

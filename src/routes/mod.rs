@@ -11,6 +11,7 @@ mod decryption;
 #[cfg(feature = "jwe")]
 mod decryption_vaults;
 mod downstream_api;
+mod forward_auth;
 mod health;
 mod identity;
 pub mod problem;
@@ -22,7 +23,7 @@ mod validate;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use admit::Admission;
+use admit::{Admission, TOKEN_HEADER};
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
 use problem::{Form, Problem};
@@ -88,11 +89,17 @@ impl Routes {
                 admission.admit_place(request.peer, request.headers)?;
                 Admission::admit_no_page(request.headers)?;
             }
+            // A proxy passes on what the browser behind it sent.
+            Some(Endpoint::ForwardAuth) => {
+                admission.admit_place(request.peer, request.headers)?;
+                admission.admit_token(request.headers, TOKEN_HEADER)?;
+            }
             _ => admission.admit(request.peer, request.headers)?,
         }
         let switched_off = match endpoint {
             Some(Endpoint::Metrics) => !call.service.config.sidecar.metrics,
             Some(Endpoint::OpenApi) => !call.service.config.is_development(),
+            Some(Endpoint::ForwardAuth) => !call.service.config.sidecar.forward_auth.enabled,
             Some(Endpoint::Identity) => !call.service.config.sidecar.identity_endpoint.enabled,
             _ => false,
         };
@@ -117,6 +124,7 @@ impl Routes {
             Endpoint::DownstreamApi | Endpoint::DownstreamApiUnauthenticated => {
                 downstream_api::downstream_api(call, &route, parked)
             }
+            Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
             Endpoint::Identity => identity::token(call, parked),
         }
     }

@@ -18,6 +18,8 @@ pub enum Endpoint {
     DownstreamApi,
     /// An API's answer, for the application or an agent.
     DownstreamApiUnauthenticated,
+    /// Whether a proxy may let a request through, and who its user is.
+    ForwardAuth,
     /// The application's token, as App Service's managed identity endpoint gives it.
     Identity,
     /// Whether the program works.
@@ -30,16 +32,18 @@ pub enum Endpoint {
 
 const READ: &str = "GET, HEAD";
 const GET: &str = "GET";
+const ANY: &str = "*";
 const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
         Self::DownstreamApi,
         Self::DownstreamApiUnauthenticated,
+        Self::ForwardAuth,
         Self::Identity,
         Self::Health,
         Self::Metrics,
@@ -54,6 +58,7 @@ impl Endpoint {
             Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
             Self::DownstreamApi => "/DownstreamApi/{serviceName}",
             Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
+            Self::ForwardAuth => "/ForwardAuth",
             Self::Identity => "/identity/token",
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
@@ -83,11 +88,12 @@ impl Endpoint {
             }
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
             Self::Health | Self::Metrics | Self::OpenApi => READ,
+            Self::ForwardAuth => ANY,
         }
     }
 
     fn allows(self, method: Method) -> bool {
-        method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
+        self.allow() == ANY || method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
     }
 }
 
@@ -101,6 +107,8 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
     };
     let is = |name: &str| first.eq_ignore_ascii_case(name);
     let plain = match rest {
+        // A proxy may append the path that it was asked for.
+        _ if is("ForwardAuth") => Some(Endpoint::ForwardAuth),
         None if is("Validate") => Some(Endpoint::Validate),
         None if is("healthz") || is("health") => Some(Endpoint::Health),
         None if is("metrics") => Some(Endpoint::Metrics),
@@ -185,6 +193,8 @@ mod tests {
             ("/health", Endpoint::Health, ""),
             ("/metrics", Endpoint::Metrics, ""),
             ("/OpenApi/V1.JSON", Endpoint::OpenApi, ""),
+            ("/forwardauth", Endpoint::ForwardAuth, ""),
+            ("/ForwardAuth//a/%2e%2e/b/", Endpoint::ForwardAuth, ""),
             ("/Identity/TOKEN", Endpoint::Identity, ""),
             ("/authorizationheader/Graph", Endpoint::AuthorizationHeader, "Graph"),
             ("/AuthorizationHeaderUnauthenticated/my%20api/", Endpoint::AuthorizationHeaderUnauthenticated, "my api"),
@@ -226,6 +236,7 @@ mod tests {
             assert!(matches!(no_route, NoRoute::Method(_, own) if own == allow), "{path}: {no_route:?}");
         }
         assert!(route(Method::Head, "/healthz").is_ok());
+        assert!(route(Method::Other, "/ForwardAuth/x").is_ok());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod downstream_challenges;
 mod downstream_network;
 mod downstream_redirects;
 mod downstream_requests;
+mod forward_auth;
 mod hostile_targets;
 mod identity;
 mod identity_endpoint;
