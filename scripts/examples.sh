@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Of the clients, so that a new release of theirs does not fail a change of ours.
-packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0)
+packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0
+  azure-identity==1.27.0 msal==1.39.0)
 
 fail() { echo "examples: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -81,3 +82,5 @@ expect node docs/examples/app.mjs -- "${app[@]}"
 expect "$venv/bin/python" docs/examples/agent.py -- 'healthy: True' "application: token of $CLIENT_ID" "agent: token of $AGENT_ID" \
   "agent user: token of $AGENT_ID" 'user 0b1ec700-0000-4000-8000-000000000006, scopes read' 'blueprint: token of'
 expect "$venv/bin/python" tests/clients/agents_sdk.py -- 'as its documentation says'
+expect "$venv/bin/python" tests/clients/azure_sdk.py -- 'expires in an hour: True' "azure-identity: an agent's own token" \
+  'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal'
