@@ -230,6 +230,18 @@ fn a_user_flow_needs_a_b2c_registration() {
 }
 
 #[test]
+fn the_identity_endpoints_api_is_one_that_can_serve_it() {
+    let expected = |expected| ("Sidecar:IdentityEndpoint:Api".to_owned(), format!("\"a\": expected {expected}"));
+    let (name, scopes) = (("Sidecar__IdentityEndpoint__Api", "a"), ("DownstreamApis__A__Scopes", "api://a/.default"));
+    assert_eq!(problem(&[name]), expected("the name of an API under DownstreamApis"));
+    let bound = ("DownstreamApis__A__AcquireTokenOptions__AuthenticationScheme", "PoP");
+    assert_eq!(problem(&[name, scopes, bound]), expected("an API whose tokens are not bound to a key"));
+    let resources = ("Sidecar__IdentityEndpoint__Resources", "https://a//.default; *");
+    let config = good(&[name, scopes, resources]);
+    assert_eq!(config.sidecar.identity_endpoint.resources, ["https://a/", "*"]);
+}
+
+#[test]
 fn lists_of_scopes_that_are_one_text_are_warned_of() {
     for (key, value) in [
         ("DownstreamApis__X__Scopes", "User.Read,Mail.Read"),

@@ -59,6 +59,20 @@ impl<'a> Claims<'a> {
         texts.map_or(Claim::Malformed, Claim::Present)
     }
 
+    /// A string, a number or a switch as a word; of an array each of its items that is one. Anything else is no word.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let word = |value: &Value<'_>| match value {
+            Value::Text(text) => Some(text.to_string()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(switch) => Some(switch.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        };
+        match self.0.get(name) {
+            Some(Value::Array(items)) => items.iter().filter_map(word).collect(),
+            value => value.and_then(word).into_iter().collect(),
+        }
+    }
+
     /// A `NumericDate`: seconds since 1970, which may have a fraction (RFC 7519 §2). Always finite.
     pub fn time(&self, name: &str) -> Claim<f64> {
         match self.0.get(name) {
@@ -104,6 +118,8 @@ mod tests {
             (Claim::Present(1.5), Claim::Malformed, Claim::Malformed)
         );
         assert_eq!(claims.time("exp"), Claim::Absent);
+        let words = ["s", "n", "a", "m", "z", "none"].map(|name| claims.words(name).join("|"));
+        assert_eq!(words, ["x", "1.5", "x|y", "x|1", "", ""]);
         assert_eq!(claims.texts("s"), Claim::Present(vec!["x"]));
         assert_eq!(claims.texts("a"), Claim::Present(vec!["x", "y"]));
         assert_eq!(claims.texts("e"), Claim::Present(vec![]));

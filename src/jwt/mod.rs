@@ -30,7 +30,7 @@ use claims::Claims;
 use fingerprint::Fingerprint;
 use policy::{Permission, optional};
 
-pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, check_audience};
 pub use rejection::Rejection;
 pub use validator::Validator;
 
@@ -59,7 +59,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     let (payload, key) = verify_signature(token, keys)?;
     let claims = Claims::parse(&payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
     policy.check_issuer(&claims, &key, keys)?;
-    policy.check_audience(&claims)?;
+    check_audience(&claims, &policy.audiences)?;
     let expires_at = policy.check_lifetime(&claims, now)?;
     let permission = Permission::read(&claims, &policy.role_claim)?;
     policy.check_permission(&permission)?;

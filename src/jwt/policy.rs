@@ -90,21 +90,6 @@ impl Policy {
         Ok(())
     }
 
-    /// `aud`: any one of ours (RFC 7519 §4.1.3).
-    pub(super) fn check_audience(&self, claims: &Claims<'_>) -> Result<(), Rejection> {
-        let audiences = match claims.texts("aud") {
-            Claim::Present(audiences) => audiences,
-            Claim::Absent => return Err(Rejection::AudienceInvalid(None)),
-            Claim::Malformed => return Err(Rejection::ClaimMalformed("aud")),
-        };
-        let ours =
-            |aud: &&str| !aud.is_empty() && self.audiences.iter().any(|own| without_slash(own) == without_slash(aud));
-        if audiences.iter().any(ours) {
-            return Ok(());
-        }
-        Err(Rejection::AudienceInvalid(Some(harmless(&audiences.join(", ")))))
-    }
-
     /// `exp`, `nbf` (RFC 7519 §4.1.4, §4.1.5). Yields `exp`.
     pub(super) fn check_lifetime(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
         let exp = match claims.time("exp") {
@@ -200,6 +185,20 @@ fn key_may_sign(key: &Key, iss: &str, tid: Option<&str>, metadata: Option<&Issue
     let Some(tid) = tid.filter(|tid| !tid.is_empty() && iss.contains(tid)) else { return false };
     let own = Issuer::new(template).of_tenant(tid);
     own == iss || metadata.is_some_and(|metadata| own == metadata.of_tenant(tid))
+}
+
+/// `aud`: any one of the accepted ones (RFC 7519 §4.1.3).
+pub fn check_audience(claims: &Claims<'_>, accepted: &[String]) -> Result<(), Rejection> {
+    let audiences = match claims.texts("aud") {
+        Claim::Present(audiences) => audiences,
+        Claim::Absent => return Err(Rejection::AudienceInvalid(None)),
+        Claim::Malformed => return Err(Rejection::ClaimMalformed("aud")),
+    };
+    let ours = |aud: &&str| !aud.is_empty() && accepted.iter().any(|own| without_slash(own) == without_slash(aud));
+    if audiences.iter().any(ours) {
+        return Ok(());
+    }
+    Err(Rejection::AudienceInvalid(Some(harmless(&audiences.join(", ")))))
 }
 
 fn without_slash(audience: &str) -> &str {

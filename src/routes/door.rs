@@ -76,6 +76,8 @@ pub fn is_shut(endpoint: Endpoint, config: &Config) -> bool {
         Endpoint::Metrics => !config.sidecar.metrics,
         Endpoint::OpenApi => !config.is_development(),
         Endpoint::OAuthToken | Endpoint::OAuthIntrospect => !config.sidecar.oauth,
+        Endpoint::ForwardAuth => !config.sidecar.forward_auth.enabled,
+        Endpoint::Identity => !config.sidecar.identity_endpoint.enabled,
         _ => false,
     }
 }

@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use super::admit;
 use super::route::NoRoute;
+use super::route::is_oauth;
 use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::OptionsError;
 use crate::token::{self, OAuthRefusal, Remedy};
+use crate::value::json;
 
 /// An error answer.
 #[derive(Debug)]
@@ -72,6 +74,28 @@ struct Body<'a> {
     detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extensions: Option<&'a Extensions>,
+}
+
+/// The form in which clients of a door read what went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// RFC 9457.
+    Problem,
+    /// RFC 6749 §5.2.
+    OAuth,
+    /// That of App Service's managed identity endpoint. Its clients take anything else for a token.
+    ManagedIdentity,
+}
+
+impl Form {
+    /// The form of everything under a path, known or not.
+    pub fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some(first) if first.eq_ignore_ascii_case("identity") => Self::ManagedIdentity,
+            _ if is_oauth(path) => Self::OAuth,
+            _ => Self::Problem,
+        }
+    }
 }
 
 /// The section that defines the status. 401 refers to that of 400, as the original's answers do.
@@ -188,6 +212,20 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
+    /// The answer in the form of its door.
+    pub fn into_reply_as(self, form: Form) -> Reply {
+        match form {
+            Form::Problem => return self.into_reply(),
+            Form::OAuth => return self.into_oauth_reply(),
+            Form::ManagedIdentity => {}
+        }
+        let message = self.detail.as_deref().unwrap_or(http::phrase(self.status));
+        let mut body = format!("{{\"statusCode\":{},\"message\":", self.status).into_bytes();
+        json::push_string(&mut body, message);
+        body.push(b'}');
+        self.answer("application/json", body)
+    }
+
     pub fn into_reply(self) -> Reply {
         let body = Body {
             r#type: &format!("https://tools.ietf.org/html/rfc{}", section(self.status)),
@@ -198,7 +236,11 @@ impl Problem {
         };
         // Strings and numbers always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let reply = Reply::new(self.status).with_body("application/problem+json", body).caching(Caching::NoStore);
+        self.answer("application/problem+json", body)
+    }
+
+    fn answer(&self, content_type: &'static str, body: Vec<u8>) -> Reply {
+        let reply = Reply::new(self.status).with_body(content_type, body).caching(Caching::NoStore);
         self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }

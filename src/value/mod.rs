@@ -13,6 +13,7 @@ pub mod network;
 pub mod pem;
 pub mod percent;
 pub mod quantity;
+pub mod resource;
 pub mod syntax;
 pub mod text;
 pub mod url;

@@ -28,6 +28,14 @@ const REST: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'#');
 
+/// What is no visible ASCII, and what begins an escape.
+const INVISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// The text in visible ASCII, as one word of a header field's value.
+pub fn encode_invisible(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, INVISIBLE)
+}
+
 /// Undoes the coding of a key or value of a query.
 ///
 /// # Errors
@@ -110,6 +118,7 @@ mod tests {
         assert_eq!(encode_rest(kept).to_string(), kept);
         assert_eq!(encode_rest("\"<>\\^`{|}#\u{7f}\n").to_string(), "%22%3C%3E%5C%5E%60%7B%7C%7D%23%7F%0A");
         assert_eq!(encode_component("$top=1&a b/\u{e9}-._~"), "%24top%3D1%26a%20b%2F%C3%A9-._~");
+        assert_eq!(encode_invisible("a b%\u{e9}\n\u{7f}\"~").to_string(), "a%20b%25%C3%A9%0A%7F\"~");
         assert_eq!(encode_raw(b"/a b\xff\r\"%"), "/a%20b%FF\r\"%");
     }
 

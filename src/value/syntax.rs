@@ -88,6 +88,15 @@ pub fn header_name(name: &str) -> Result<(), Expected> {
     Ok(())
 }
 
+/// The name of a header that a configuration adds to answers.
+pub fn answer_header(name: &str) -> Result<(), Expected> {
+    if header::is_token(name) && !header::is_fixed_in_answers(&name.to_ascii_lowercase()) {
+        Ok(())
+    } else {
+        Err("the name of an HTTP header that neither frames an answer nor is part of every one")
+    }
+}
+
 /// The value of a header field.
 pub fn header_value(text: &str) -> Result<(), Expected> {
     if header::is_value(text) && text.len() <= MAX_HEADER_VALUE {

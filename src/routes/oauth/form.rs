@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::super::admit::TOKEN_HEADER;
 use super::super::call::{Call, Halt};
 use super::super::problem::Problem;
 use crate::http::{Headers, Keep};
@@ -36,7 +37,7 @@ impl<'a> Form<'a> {
         let decoded = password.as_ref().and_then(|password| percent::decode_form(str::from_utf8(password).ok()?).ok());
         let secret = form.as_ref().ok().and_then(|form| form.get("client_secret"));
         let sent = [password.as_deref(), decoded.as_deref().map(str::as_bytes), secret.map(str::as_bytes)];
-        let admitted = call.service.admission.admit_token(headers, sent.into_iter().flatten());
+        let admitted = call.service.admission.admit_token(headers, TOKEN_HEADER, sent.into_iter().flatten());
         admitted.map_err(|_| Problem::invalid_client(UNPROVED))?;
         form
     }
