@@ -176,6 +176,11 @@ impl ApiOptions {
         }
     }
 
+    /// Whether its tokens are bound to a key, unless a request says otherwise.
+    pub fn is_bound(&self) -> bool {
+        self.pop_public_key.is_some() || self.pop == Some(true)
+    }
+
     /// Takes an option in. `parameter` stands in the place of the row's last `*`.
     pub(super) fn take(&mut self, row: &Key, parameter: &str, value: Value) -> bool {
         if let Field::Api(field) = row.field { field(self).fill(parameter, value) } else { false }
