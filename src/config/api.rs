@@ -53,7 +53,7 @@ pub fn check_identity_endpoint(reader: &mut Reader<'_>, config: &Config) {
     let Some(name) = &config.sidecar.identity_endpoint.api else { return };
     let expected = match config.apis.iter().find(|api| api.name.eq_ignore_ascii_case(name)) {
         None => "the name of an API under DownstreamApis",
-        Some(api) if api.options.over(&api.options).pop => "an API whose tokens are not bound to a key",
+        Some(api) if api.options.is_bound() => "an API whose tokens are not bound to a key",
         Some(_) => return,
     };
     reader.problems.push(Diagnostic::value("Sidecar:IdentityEndpoint:Api", name, expected));
