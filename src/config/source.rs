@@ -259,7 +259,7 @@ fn add_variables(
             Some(value) => settings.set(&key, Some(Zeroizing::new(value.to_owned())), origin),
             // Variables of other programs may hold any bytes.
             None if super::keys::is_ours(&key) => {
-                problems.push(Diagnostic::new(&key, "the variable is not valid UTF-8"))
+                problems.push(Diagnostic::new(&key, "the variable is not valid UTF-8"));
             }
             None => {}
         }

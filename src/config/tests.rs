@@ -750,7 +750,7 @@ fn every_option_is_one_option_wherever_it_is_said() {
 }
 
 #[test]
-fn the_header_of_options_says_nothing_that_the_request_says_itself() {
+fn options_of_the_request_itself_are_not_in_the_header() {
     let refused: Vec<String> = Override::all().filter(|option| !option.in_header()).map(Override::name).collect();
     assert_eq!(
         refused,
