@@ -17,6 +17,7 @@ pub struct Sidecar {
     pub header_values_as_arrays: bool,
     pub semantic_token_errors: bool,
     pub metrics: bool,
+    pub oauth: bool,
     pub trusted_certificates: Vec<PathBuf>,
     pub allowed_tenants: Vec<String>,
     pub signed_http_request_key: Option<PathBuf>,

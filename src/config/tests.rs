@@ -630,7 +630,7 @@ fn levels_come_from_logging_and_the_console_wins() {
 #[test]
 fn forwarded_headers_are_never_trusted() {
     let warnings = warnings(&[("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "true")]);
-    assert!(warnings.len() == 1 && warnings[0].contains("never trusted"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("never believed"), "{warnings:?}");
 }
 
 #[test]

@@ -245,7 +245,7 @@ impl<H: Handler> Driver<H> {
     fn expect_body(&mut self, conn: &mut Connection<H::Parked>, keep: Keep) -> Next<H::Parked> {
         let now = Instant::now();
         (conn.body_began, conn.body_progress, conn.body_received) = (now, now, 0);
-        let declared = conn.reader.declared().filter(|_| keep == Keep::Yes);
+        let declared = conn.reader.declared().filter(|_| keep != Keep::No);
         conn.reader.expect(keep, self.shared.memory.nothing());
         match conn.reader.reserve(declared.unwrap_or(0), &self.shared.limits) {
             Ok(()) => Self::invite_body(conn),

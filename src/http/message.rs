@@ -1,5 +1,6 @@
 //! What the server and the routes exchange: a complete request in, an answer out.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -87,7 +88,7 @@ pub enum Body<'a> {
     },
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
     pub const NONE: Self = Self::Whole(&[]);
 
     /// Its length, as far as it is known.
@@ -102,6 +103,17 @@ impl Body<'_> {
     /// True if it has been read.
     pub const fn is_here(self) -> bool {
         !matches!(self, Self::Expected(_))
+    }
+
+    /// Its bytes, which stay where they are: the request may be handled again. Empty where it has not come or was taken.
+    pub fn bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Expected(_) => Cow::Borrowed(&[]),
+            Self::Whole(bytes) => Cow::Borrowed(bytes),
+            Self::Held { body, .. } => {
+                Cow::Owned(body.borrow().as_ref().map_or_else(Vec::new, |body| body.bytes.clone()))
+            }
+        }
     }
 
     /// Takes the body out of the connection. Empty if it was taken before or has not been read.

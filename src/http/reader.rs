@@ -55,6 +55,8 @@ enum Rest {
 pub enum Keep {
     /// Read it for the handler.
     Yes,
+    /// The same, as long as it has no more bytes than this.
+    UpTo(usize),
     /// Read and drop it, so that the connection can be used again.
     No,
 }
@@ -172,7 +174,7 @@ impl RequestReader {
     /// Extends the reservation for `further` more bytes. `Err`: the total size for which there is
     /// no memory.
     pub fn reserve(&mut self, further: usize, limits: &Limits) -> Result<(), usize> {
-        let Part::Body(_, rest, Keep::Yes) = &self.part else { return Ok(()) };
+        let Part::Body(_, rest, Keep::Yes | Keep::UpTo(_)) = &self.part else { return Ok(()) };
         let Some(HeldBody { bytes, reservation: Some(reservation) }) = self.body.get_mut() else { return Ok(()) };
         let size = bytes.len() + further;
         if size <= reservation.covers() {
@@ -218,7 +220,7 @@ impl RequestReader {
         let (taken, done) = match rest {
             Rest::Bytes(missing) => {
                 let taken = input.len().min(*missing);
-                if *keep == Keep::Yes {
+                if *keep != Keep::No {
                     if bytes.capacity() - bytes.len() < taken {
                         let room = (*missing).min(bytes.len().max(FIRST_BODY_ROOM));
                         bytes.reserve_exact(room.max(taken));
@@ -230,8 +232,10 @@ impl RequestReader {
             }
             Rest::Chunks(decoder) => (decoder.decode(input, bytes, limits)?, decoder.is_done()),
         };
-        if *keep == Keep::No {
-            bytes.clear();
+        match *keep {
+            Keep::No => bytes.clear(),
+            Keep::UpTo(limit) if bytes.len() > limit => return Err(RequestError::BodyTooLarge { limit }),
+            Keep::Yes | Keep::UpTo(_) => {}
         }
         Ok((taken, done.then_some(*head)))
     }

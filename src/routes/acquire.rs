@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::authenticate;
 use super::call::{AllocatedKey, Call, Halt, Parked};
+use super::door::Door;
 use super::problem::Problem;
-use super::route::{Endpoint, Route};
+use super::route::Route;
 use crate::config::Api;
 use crate::credentials::Client;
 use crate::http::{Cause, Reply, Resumed};
@@ -28,42 +29,28 @@ pub struct Asked<'a> {
     pub api: &'a Arc<Api>,
     /// The options and agent in the query.
     pub overrides: Overrides,
+    /// By which way it came.
+    pub door: Door,
 }
 
 /// Reads query, token and name, in this order, and checks that overrides are allowed on this
 /// endpoint.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
     let overrides = Overrides::parse(call.request.query)?;
-    let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
-    let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
-    if !overrides.is_empty() {
-        let (allowed, setting) = override_rule(call, route.endpoint);
-        if !allowed {
-            let detail = format!(
-                "Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false"
-            );
-            return Err(Problem::with(403, detail).into());
-        }
-    }
-    Ok(Asked { caller, api, overrides })
+    let door = Door::of(route.endpoint);
+    let caller = if door.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
+    let api = find_api(call, &route.name)?;
+    door.admits(call, &overrides)?;
+    Ok(Asked { caller, api, overrides, door })
 }
 
-fn unknown_api(name: &str) -> Problem {
+/// The API of this name.
+pub fn find_api<'a>(call: &Call<'a>, name: &str) -> Result<&'a Arc<Api>, Problem> {
     const SHOWN: usize = 100;
-    let name: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-    Problem::with(404, format!("Downstream API '{name}' not configured"))
-}
-
-const fn override_rule(call: &Call<'_>, endpoint: Endpoint) -> (bool, &'static str) {
-    let rules = &call.service.config.sidecar.allow_overrides;
-    match endpoint {
-        Endpoint::AuthorizationHeader => (rules.authorization_header, "GetAuthorizationHeader"),
-        Endpoint::AuthorizationHeaderUnauthenticated => {
-            (rules.authorization_header_unauthenticated, "GetAuthorizationHeaderUnauthenticated")
-        }
-        Endpoint::DownstreamApi => (rules.downstream_api, "CallDownstreamApi"),
-        _ => (rules.downstream_api_unauthenticated, "CallDownstreamApiUnauthenticated"),
-    }
+    call.service.api(name).ok_or_else(|| {
+        let name: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
+        Problem::with(404, format!("Downstream API '{name}' not configured"))
+    })
 }
 
 /// One acquisition, with everything that its token depends on.
@@ -74,6 +61,7 @@ pub struct Acquisition<'a> {
     scopes: Cow<'a, [String]>,
     own_key: &'a BoundKey,
     correlation_id: &'a str,
+    door: Door,
     session: Option<Session>,
 }
 
@@ -102,7 +90,6 @@ impl<'a> Acquisition<'a> {
         call: &'a Call<'_>,
         asked: &'a Asked<'_>,
         effective: &'a Effective<'a>,
-        authenticated: bool,
         resumed: Option<&Resumed<Parked>>,
     ) -> Result<Self, Halt> {
         let caller = asked.caller.as_deref();
@@ -111,7 +98,7 @@ impl<'a> Acquisition<'a> {
             Some(caller) if caller.is_app_only() => Inbound::AppOnly(caller.into()),
             Some(caller) => Inbound::User(caller.into()),
         };
-        let flow = Flow::select(effective, authenticated, inbound);
+        let flow = Flow::select(effective, asked.door.is_authenticated(), inbound);
         let client = call.service.client(asked.api);
         let scopes = flow.scopes(effective)?;
         let session = match &flow {
@@ -125,6 +112,7 @@ impl<'a> Acquisition<'a> {
             scopes,
             own_key: call.service.signer.bound_key(),
             correlation_id: effective.options.correlation_id.unwrap_or(call.correlation_id),
+            door: asked.door,
             session,
         })
     }
@@ -137,7 +125,8 @@ impl<'a> Acquisition<'a> {
     /// The downstream call to make. A signed request needs it even if the caller makes the call.
     pub fn target(&self, call: &Call<'_>) -> Result<Destination, Halt> {
         let request = call.request;
-        let has_body = request.body.length() != Some(0);
+        // What else is sent with a question says nothing of the call.
+        let has_body = self.door.calls_api() && request.body.length() != Some(0);
         let method = downstream_method(self.effective.options.http_method, request.method.as_str(), has_body);
         Ok(Destination { method: Cow::Owned(method.to_owned()), target: Target::new(self.effective)? })
     }
@@ -245,7 +234,7 @@ fn session(
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));
     let user = User::of(caller.object_id(), caller.subject())
-        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub cannot start a long-running session"))?;
+        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
     let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
     let found = sessions.find(&id, now);
     if found.as_ref().is_some_and(|session| session.owner != owner) {

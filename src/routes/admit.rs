@@ -83,7 +83,14 @@ impl Admission {
         Self { beyond_loopback: callers.go_beyond_loopback(), callers, hosts, token }
     }
 
+    /// Whether the caller may pass.
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
+        self.admit_place(peer, headers)?;
+        self.admit_token(headers, [])
+    }
+
+    /// Whether a caller may pass who is there and says that it calls from there.
+    pub fn admit_place(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
         if !self.admits_peer(peer) {
             return Err(Denial::Peer);
         }
@@ -97,13 +104,21 @@ impl Admission {
         if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
             return Err(Denial::FetchSite);
         }
+        Ok(())
+    }
+
+    /// Whether the caller proves itself where that is asked for: in the header, or by one of these.
+    pub fn admit_token<'t>(
+        &self,
+        headers: Headers<'t>,
+        others: impl IntoIterator<Item = &'t [u8]>,
+    ) -> Result<(), Denial> {
         let Some(file) = &self.token else { return Ok(()) };
         let token = file.current().map_err(|_| Denial::TokenFile)?;
         let mut sent = headers.all("x-sidecar-token");
-        match (sent.next(), sent.next()) {
-            (Some(sent), None) if token.matches(sent) => Ok(()),
-            _ => Err(Denial::Token),
-        }
+        let sent = sent.next().filter(|_| sent.next().is_none());
+        let proved = sent.into_iter().chain(others).any(|sent| token.matches(sent));
+        if proved { Ok(()) } else { Err(Denial::Token) }
     }
 
     fn admits_peer(&self, peer: Peer) -> bool {

@@ -66,10 +66,19 @@ pub fn challenge(call: &Call<'_>) -> Problem {
 
 /// Verifies a bearer token, unless it is remembered.
 pub fn bearer(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -> Result<Arc<Verified>, Halt> {
-    let service = call.service;
-    let check = |keys: &KeySet, now| service.validator.validate(token, keys, now);
-    let refuse = |rejection: &Rejection| Problem::from_rejection(rejection, &service.config.azure_ad);
-    with_keys(call, token, resumed, check, refuse)
+    judge(call, token, resumed)?.map_err(|rejection| {
+        let registration = &call.service.config.azure_ad;
+        Problem::from_rejection(&rejection, registration).into()
+    })
+}
+
+/// The token's proof, or which check it failed: for whoever is told in other words.
+pub fn judge(
+    call: &Call<'_>,
+    token: &str,
+    resumed: Option<&Resumed<Parked>>,
+) -> Result<Result<Arc<Verified>, Rejection>, Halt> {
+    with_keys(call, token, resumed, |keys, now| call.service.validator.validate(token, keys, now))
 }
 
 /// Verifies a signed request: the token inside it, and that it was signed for this request.
@@ -81,10 +90,10 @@ pub fn signed_request(
 ) -> Result<Arc<Verified>, Halt> {
     let service = call.service;
     let check = |keys: &KeySet, now| service.signed_requests.verify(signed, original, &service.validator, keys, now);
-    let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", POP_CHALLENGE);
     // The token inside may be encrypted.
     let token = access_token(signed).unwrap_or_default();
-    with_keys(call, &token, resumed, check, refuse)
+    with_keys(call, &token, resumed, check)?
+        .map_err(|_| challenge(call).header("WWW-Authenticate", POP_CHALLENGE).into())
 }
 
 /// Verifies with the current keys, and again with fetched ones if the key is unknown.
@@ -93,8 +102,7 @@ fn with_keys(
     token: &str,
     resumed: Option<&Resumed<Parked>>,
     check: impl FnOnce(&KeySet, u64) -> Result<Arc<Verified>, Rejection>,
-    refuse: impl FnOnce(&Rejection) -> Problem,
-) -> Result<Arc<Verified>, Halt> {
+) -> Result<Result<Arc<Verified>, Rejection>, Halt> {
     let service = call.service;
     let waited = resumed.is_some_and(|resumed| matches!(resumed.on, Parked::Keys));
     let Some(keys) = service.keys.snapshot() else {
@@ -123,10 +131,7 @@ fn with_keys(
         return Err(park(call));
     }
     call.shared.metrics.validation(outcome.as_ref().map_or_else(Rejection::code, |_| "valid"));
-    outcome.map_err(|rejection| {
-        log::info!("inbound token refused: {}", rejection.code());
-        refuse(&rejection).into()
-    })
+    Ok(outcome.inspect_err(|rejection| log::info!("inbound token refused: {}", rejection.code())))
 }
 
 fn park(call: &Call<'_>) -> Halt {

@@ -17,7 +17,7 @@ pub fn authorization_header(
     let asked = ask(call, route, resumed.as_ref())?;
     call.body(Keep::No)?;
     let effective = Effective::merge(asked.api, &asked.overrides)?;
-    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
+    let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
     let header = acquisition.authorization(call, &token)?;
     let mut body = Reply::buffer();

@@ -10,8 +10,10 @@ mod correlation;
 mod decryption;
 #[cfg(feature = "jwe")]
 mod decryption_vaults;
+mod door;
 mod downstream_api;
 mod health;
+mod oauth;
 pub mod problem;
 mod reply;
 pub mod route;
@@ -21,10 +23,11 @@ mod validate;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use admit::Admission;
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
 use problem::Problem;
-use route::{Endpoint, route};
+use route::{Endpoint, is_oauth, route};
 pub use service::Service;
 
 use crate::clock::Clock;
@@ -78,15 +81,13 @@ impl Routes {
         let found = route(request.method, request.path);
         *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));
         if !endpoint.is_some_and(Endpoint::is_open) {
-            call.service.admission.admit(request.peer, request.headers)?;
+            let admission = &call.service.admission;
+            // OAuth's clients prove themselves in the body too, which has not come yet.
+            let admit = if is_oauth(request.path) { Admission::admit_place } else { Admission::admit };
+            admit(admission, request.peer, request.headers)?;
         }
-        let switched_off = match endpoint {
-            Some(Endpoint::Metrics) => !call.service.config.sidecar.metrics,
-            Some(Endpoint::OpenApi) => !call.service.config.is_development(),
-            _ => false,
-        };
         // Not found, with any method.
-        if switched_off {
+        if endpoint.is_some_and(|endpoint| door::is_shut(endpoint, &call.service.config)) {
             return Err(Problem::new(404).into());
         }
         let route = found?;
@@ -106,6 +107,8 @@ impl Routes {
             Endpoint::DownstreamApi | Endpoint::DownstreamApiUnauthenticated => {
                 downstream_api::downstream_api(call, &route, parked)
             }
+            Endpoint::OAuthToken => oauth::token(call, &route, parked),
+            Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
         }
     }
 
@@ -169,6 +172,7 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
+            Err(Halt::Problem(problem)) if is_oauth(request.path) => problem.into_oauth_reply(),
             Err(Halt::Problem(problem)) if service.config.sidecar.semantic_token_errors => {
                 problem.semantic().into_reply()
             }
@@ -179,12 +183,14 @@ impl Handler for Routes {
     }
 
     fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
-        let reply = Problem::from(refusal).into_reply();
+        let problem = Problem::from(refusal);
         let Some(request) = request else {
+            let reply = problem.into_reply();
             let id = guid::unique();
             let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
             return reply.header(ID_HEADER, id.as_str());
         };
+        let reply = if is_oauth(request.path) { problem.into_oauth_reply() } else { problem.into_reply() };
         let id = correlation::id(request.headers);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),

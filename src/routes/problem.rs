@@ -1,6 +1,8 @@
 //! Failures as HTTP answers: their status, text and headers are decided here alone. The format is
 //! RFC 9457, the types are sections of RFC 7231.
 
+mod oauth;
+
 use std::borrow::Cow;
 
 use base64::Engine as _;
@@ -25,6 +27,8 @@ pub struct Problem {
     headers: Vec<(&'static str, Cow<'static, str>)>,
     /// Who can resolve Entra's error, if it is one.
     remedy: Option<Remedy>,
+    /// What OAuth calls it, where the status does not tell.
+    oauth: Option<&'static str>,
 }
 
 /// Machine-readable members.
@@ -95,12 +99,16 @@ const fn section(status: u16) -> &'static str {
 /// The detail of every failed acquisition that is not an error from Entra.
 const NO_TOKEN: &str = "Failed to acquire token for downstream API";
 
+/// Names of OAuth's (RFC 6749 §5.2).
+const INVALID_SCOPE: &str = "invalid_scope";
+const INVALID_GRANT: &str = "invalid_grant";
+
 /// Seconds, if the upstream names none.
 const RETRY_AFTER: u64 = 5;
 
 impl Problem {
     pub const fn new(status: u16) -> Self {
-        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None }
+        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None, oauth: None }
     }
 
     pub fn with(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -117,6 +125,12 @@ impl Problem {
     #[must_use]
     pub fn retryable(self, retryable: bool) -> Self {
         self.extended(Extensions { retryable: Some(retryable), ..Extensions::default() })
+    }
+
+    /// With OAuth's name for it.
+    const fn called(mut self, error: &'static str) -> Self {
+        self.oauth = Some(error);
+        self
     }
 
     fn extended(self, extensions: Extensions) -> Self {
@@ -143,10 +157,10 @@ impl Problem {
     /// 403 if the token is valid but lacks permission, else 401.
     pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
         if let Rejection::ScopeRequired(required) = rejection {
-            return Self::with(403, format!("The scope '{}' is required", required.join("' or '")));
+            let detail = format!("The scope '{}' is required", required.join("' or '"));
+            return Self::with(403, detail).called(INVALID_SCOPE);
         }
-        let description = if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") };
-        Self::invalid_token(&registration.challenge, &description)
+        Self::invalid_token(&registration.challenge, &described(rejection, registration))
     }
 
     /// 503 with `Retry-After`.
@@ -207,11 +221,12 @@ impl From<NoRoute> for Problem {
 
 impl From<OptionsError> for Problem {
     fn from(invalid: OptionsError) -> Self {
-        let status = match invalid {
-            OptionsError::NoBaseUrl { .. } => 500,
-            _ => 400,
+        let (status, oauth) = match invalid {
+            OptionsError::NoBaseUrl { .. } => (500, None),
+            OptionsError::NoScopes { .. } | OptionsError::AppScope { .. } => (400, Some(INVALID_SCOPE)),
+            _ => (400, None),
         };
-        Self::with(status, invalid.to_string())
+        Self { oauth, ..Self::with(status, invalid.to_string()) }
     }
 }
 
@@ -247,7 +262,7 @@ impl From<token::Error> for Problem {
                 retryable: Some(false),
                 ..Extensions::default()
             }),
-            token::Error::NoSession => Self::with(401, error.to_string()),
+            token::Error::NoSession => Self::with(401, error.to_string()).called(INVALID_GRANT),
             token::Error::Configuration(_)
             | token::Error::TokenType { .. }
             | token::Error::Abandoned
@@ -258,6 +273,11 @@ impl From<token::Error> for Problem {
             }),
         }
     }
+}
+
+/// What callers may know of a rejection: empty where the operator says so.
+fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static, str> {
+    if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") }
 }
 
 /// In the original's wording, because callers match on it.
