@@ -39,7 +39,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     }
     for api in &config.apis {
         if let Err(refused) = without_overrides(api) {
-            findings.odd(&format!("DownstreamApis:{}: every request without overrides gets 400: {refused}", api.name));
+            findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
         }
     }
     match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {

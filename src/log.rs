@@ -153,10 +153,10 @@ fn longest_prefix(logging: &Logging, category: &str) -> Option<LevelFilter> {
 /// The mapping of categories for the documentation, in Markdown.
 pub fn categories() -> String {
     let mut out = String::from(
-        "\n## Categories of the log\n\n\
-         `Default` holds where nothing else does. The longest category that a .NET category lies in counts, so `Microsoft.Identity` covers\n\
-         `Microsoft.Identity.Web`; a module's own name wins over both. `Access` is the access log. `RUST_LOG`, e.g.\n\
-         `RUST_LOG=info,entra_sidecar::token=debug`, replaces all of them, save `Access`.\n\n\
+        "\n## Log categories\n\n\
+         `Default` applies to everything without a category of its own. The longest matching category applies, so\n\
+         `Microsoft.Identity` includes `Microsoft.Identity.Web`. A module's own name beats both. `Access` is the access\n\
+         log. `RUST_LOG`, for instance `RUST_LOG=info,entra_sidecar::token=debug`, replaces all except `Access`.\n\n\
          | module | takes the level of |\n|---|---|\n",
     );
     for (module, categories) in MODULES {

@@ -642,7 +642,7 @@ fn levels_come_from_logging_and_the_console_wins() {
 #[test]
 fn forwarded_headers_are_never_trusted() {
     let warnings = warnings(&[("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "true")]);
-    assert!(warnings.len() == 1 && warnings[0].contains("never trusted"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("never believed"), "{warnings:?}");
 }
 
 #[test]
@@ -762,7 +762,7 @@ fn every_option_is_one_option_wherever_it_is_said() {
 }
 
 #[test]
-fn the_header_of_options_says_nothing_that_the_request_says_itself() {
+fn options_of_the_request_itself_are_not_in_the_header() {
     let refused: Vec<String> = Override::all().filter(|option| !option.in_header()).map(Override::name).collect();
     assert_eq!(
         refused,

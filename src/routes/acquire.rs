@@ -234,7 +234,7 @@ fn session(
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));
     let user = User::of(caller.object_id(), caller.subject())
-        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub cannot start a long-running session"))?;
+        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
     let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
     let found = sessions.find(&id, now);
     if found.as_ref().is_some_and(|session| session.owner != owner) {

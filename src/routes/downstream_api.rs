@@ -50,7 +50,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     // Continuous access evaluation: the API asks for further claims. Tried once. An origin reached
     // by a redirect saw no token and may not challenge it.
     if let Some(claims) = Some(&answer).filter(|_| !foreign).and_then(claims_challenge) {
-        log::info!("the API '{}' requires further claims; acquiring a token with them", asked.api.name);
+        log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
         let token = acquisition.token_with_claims(call, &claims)?;
         answer = send(&acquisition.authorization(call, &token)?)?.answer;
     }
@@ -112,7 +112,7 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
             Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
         }
         OutError::Broken(_) => {
-            Problem::with(502, format!("The downstream API '{api}' sent an invalid answer: {error}"))
+            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {

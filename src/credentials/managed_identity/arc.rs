@@ -1,6 +1,6 @@
-//! Azure Arc hands out a token only to who can read a key file that it names in a challenge: protocol
-//! page, section 2.3. A fake endpoint could name any file, so the path must be exactly where the agent
-//! keeps them.
+//! Azure Arc gives a token only to a caller that can read a key file named in its challenge (Microsoft
+//! Learn, "Authenticate against Azure resources with Azure Arc-enabled servers"). A fake endpoint could
+//! name any file, so the path must be exactly where the agent keeps them.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
