@@ -1,5 +1,5 @@
-//! The public key that a caller wants a token bound to, in any of the forms of the protocol page's
-//! section 5.3, and the `req_cnf` that names it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
+//! The public key that a caller wants a token bound to, in PEM, DER, JWK or `req_cnf` form, and the
+//! `req_cnf` that identifies it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,14 @@ use super::der::{self, RsaPublicKey};
 use super::jwk::{Material, PRIVATE_MEMBERS, Unusable};
 use super::{Expected, pem};
 
-/// Keys are a few hundred bytes; a chain of certificates may be some thousand.
+/// Keys take a few hundred bytes; a certificate chain may take several thousand.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// A public key that a token is to be bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundKey {
-    /// The key's thumbprint, which distinguishes cached tokens.
+    /// RFC 7638 thumbprint; part of the cache key.
     pub kid: String,
-    /// The form field's value.
+    /// The form field `req_cnf`: base64url of `{"kid":"…"}`.
     pub req_cnf: String,
 }
 
@@ -31,10 +30,7 @@ const OTHER_TYPE: &str = "an RSA key, or an elliptic curve key on P-256 or P-384
 const PRIVATE: &str = "a public key; this JWK holds a private one";
 
 impl BoundKey {
-    /// Reads any of the accepted forms.
-    ///
-    /// # Errors
-    /// What was expected.
+    /// Parses any of the accepted forms.
     pub fn parse(text: &str) -> Result<Self, Expected> {
         if text.len() > MAX_BYTES {
             return Err("a public key of at most 16 KiB");
@@ -54,19 +50,18 @@ impl BoundKey {
         }
     }
 
-    /// From the thumbprint.
     pub fn from_kid(kid: String) -> Self {
         let req_cnf = URL_SAFE_NO_PAD.encode(serde_json::json!({ "kid": kid }).to_string());
         Self { kid, req_cnf }
     }
 
-    /// From the key's numbers.
     pub fn of(key: &Material) -> Self {
         Self::from_kid(key.thumbprint())
     }
 }
 
-/// Base64 of either alphabet, padded or not. A `+` that came unencoded in a query has become a blank.
+/// Decodes base64 in either alphabet, padded or not. A `+` left unencoded in a query arrives as a
+/// space.
 fn decode(text: &str) -> Option<Vec<u8>> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
@@ -130,7 +125,7 @@ fn usable(key: Result<Material, Unusable>) -> Result<BoundKey, Expected> {
 
 fn from_pem(text: &str) -> Result<BoundKey, Expected> {
     let section = pem::sections(text.as_bytes()).next().and_then(Result::ok).ok_or(EXPECTED)?;
-    // Blanks are plus signs here, so that the body is decoded by this module's rule.
+    // Spaces stand for plus signs here, so this module's own rule decodes the body.
     let der = std::str::from_utf8(section.body).ok().and_then(|body| decode(body.trim())).ok_or(EXPECTED)?;
     match section.label {
         b"PUBLIC KEY" | b"RSA PUBLIC KEY" => from_der(&der),

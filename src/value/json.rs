@@ -1,29 +1,30 @@
-//! JSON strings at memory speed (RFC 8259 §7): bytes are copied a word at a time, and looked at together. What `serde_json` would write, byte for byte.
+//! JSON strings at memory speed (RFC 8259 §7): bytes are scanned and copied a word at a time. The
+//! output matches `serde_json` byte for byte.
 
 use super::hex;
 
-/// How many bytes more an escaped byte takes: 1 for those with a short escape, 5 for the other controls. Without a
-/// branch, so that a sum over many bytes is made with vector instructions.
+/// Extra bytes that escaping adds: 1 for a short escape, 5 for other control characters.
+/// Branch-free, so that sums over many bytes are vectorized.
 const fn growth(byte: u8) -> u8 {
     let quoted = matches!(byte, b'"' | b'\\');
     let short = matches!(byte, 0x08..=0x0a | 0x0c | 0x0d);
     quoted as u8 + 5 * (byte < 0x20) as u8 - 4 * short as u8
 }
 
-/// The length of some text as the inside of a JSON string.
+/// The length of text inside a JSON string.
 pub fn escaped_len(text: &[u8]) -> usize {
-    // 48 bytes of 5 fit into a byte.
+    // 48 × 5 still fits in a `u8`.
     let grown = text.chunks(48).map(|chunk| usize::from(chunk.iter().fold(0, |sum: u8, &byte| sum + growth(byte))));
     text.len() + grown.sum::<usize>()
 }
 
-/// Bytes looked at together.
 const WORD: usize = 8;
 
-/// How many bytes of a word come before the first that needs an escape.
+/// The number of leading bytes that need no escape.
 const fn clean(word: [u8; WORD]) -> usize {
     const EACH: u64 = u64::from_le_bytes([1; WORD]);
-    // Exact for the lowest byte that is less; a borrow can mark bytes above it, which nobody asks for.
+    // Exact for the lowest matching byte. A borrow may flag bytes above it, which are not looked
+    // at.
     const fn less(word: u64, than: u8) -> u64 {
         word.wrapping_sub(EACH * than as u64) & !word
     }
@@ -33,10 +34,10 @@ const fn clean(word: [u8; WORD]) -> usize {
     ((less(word, b' ') | quote | backslash) & (EACH << 7)).trailing_zeros() as usize / 8
 }
 
-/// Appends text as the inside of a JSON string, as much of it as fits into `room` bytes: how much that was. UTF-8 may
-/// be cut between two bytes of one character; the next call goes on there.
+/// Appends text as the inside of a JSON string, up to `room` bytes, and returns how many input
+/// bytes were consumed. A UTF-8 character may be split; the next call continues there.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
-    /// As long as an escape is; what is copied beyond it is overwritten.
+    /// Length of the longest escape. Bytes copied beyond it are overwritten.
     const LONGEST: usize = 6;
     let start = out.len();
     out.resize(start + room.min(text.len().saturating_mul(LONGEST)), 0);
@@ -61,7 +62,7 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
     at
 }
 
-/// What is written for a byte, and how many bytes of it count.
+/// The bytes written for one input byte, and how many of them count.
 const fn escape(byte: u8) -> ([u8; 6], usize) {
     let short = match byte {
         b'"' | b'\\' => byte,
@@ -79,7 +80,6 @@ const fn escape(byte: u8) -> ([u8; 6], usize) {
     ([b'\\', short, 0, 0, 0, 0], 2)
 }
 
-/// Appends a whole JSON string.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     push_escaped(out, text.as_bytes(), usize::MAX);

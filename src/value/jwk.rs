@@ -1,6 +1,7 @@
-//! Public keys as JWKs (RFC 7517): their numbers and thumbprint, and the algorithms that a key may verify with.
+//! Public keys as JWKs (RFC 7517): parameters, thumbprint, and the algorithms that a key may
+//! verify.
 //!
-//! Keys that cannot verify a token of ours are refused here, each for a named reason.
+//! Keys that cannot verify a token are rejected here, each for a named reason.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,10 +9,10 @@ use serde::Deserialize;
 
 use super::der::{self, RsaPublicKey};
 
-/// RFC 7518 §3.3 and §3.5: a key of 2048 bits or larger. Above 8192 one verification costs too much.
+/// At least 2048 bits (RFC 7518 §3.3, §3.5). Above 8192 bits, one verification costs too much.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The signature algorithms that are accepted (RFC 7518 §3.1), and no others.
+/// The accepted signature algorithms (RFC 7518 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256
@@ -33,7 +34,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithm of this exact name. `none` and everything symmetric have no value to become.
+    /// Exact match only. `none` and symmetric algorithms have no variant.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::Rs256,
@@ -49,24 +50,22 @@ impl Algorithm {
     }
 }
 
-/// The public numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Material {
     /// Big-endian without leading zeros.
     Rsa {
-        /// `n`
         modulus: Vec<u8>,
-        /// `e`
         exponent: Vec<u8>,
     },
-    /// An uncompressed point on P-256.
+    /// Uncompressed point.
     P256(Vec<u8>),
-    /// An uncompressed point on P-384.
+    /// Uncompressed point.
     P384(Vec<u8>),
 }
 
 impl Material {
-    /// Whether signatures of this algorithm are made with such a key: ES256 with P-256 only (RFC 7518 §3.4).
+    /// True if this type of key makes signatures of this algorithm: ES256 with P-256 only (RFC 7518
+    /// §3.4).
     pub const fn fits(&self, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Rs256
@@ -80,7 +79,7 @@ impl Material {
         }
     }
 
-    /// From a modulus and an exponent, big-endian without leading zeros.
+    /// `modulus` and `exponent` are big-endian without leading zeros.
     pub fn rsa(modulus: Vec<u8>, exponent: Vec<u8>) -> Result<Self, Unusable> {
         let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
         let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
@@ -91,7 +90,7 @@ impl Material {
         Ok(Self::Rsa { modulus, exponent })
     }
 
-    /// From a `SubjectPublicKeyInfo` (RFC 5280 §4.1) in DER.
+    /// From a `SubjectPublicKeyInfo` in DER (RFC 5280 §4.1).
     pub fn from_spki(spki: &[u8]) -> Result<Self, Unusable> {
         if let Some(RsaPublicKey { n, e }) = der::rsa_from_spki(spki) {
             return Self::rsa(n, e);
@@ -103,8 +102,8 @@ impl Material {
         }
     }
 
-    /// From the members of a JWK. One that is no string is as if absent. `kid`, `use` and `alg` are not asked for: a key in a
-    /// token's `cnf` has none.
+    /// Reads the members of a JWK. A member that is not a string counts as absent. `kid`, `use` and
+    /// `alg` are ignored: a key in a token's `cnf` has none.
     pub fn from_members<'a>(member: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Unusable> {
         if PRIVATE_MEMBERS.iter().any(|name| member(name).is_some()) {
             return Err(Unusable::Private);
@@ -120,7 +119,7 @@ impl Material {
         }
     }
 
-    /// The JWK of the required members alone, in the order and form that is hashed (RFC 7638 §3).
+    /// The JWK with only its required members, in the form that is hashed (RFC 7638 §3).
     pub fn canonical(&self) -> String {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let curve = |name: &str, point: &[u8]| {
@@ -136,13 +135,13 @@ impl Material {
         }
     }
 
-    /// The name that these numbers give a key: base64url of the SHA-256 of its canonical JWK (RFC 7638 §3).
+    /// Base64url of the SHA-256 of the canonical JWK (RFC 7638 §3).
     pub fn thumbprint(&self) -> String {
         URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, self.canonical().as_bytes()))
     }
 }
 
-/// A key that may verify signatures.
+/// A key for verifying signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     kid: String,
@@ -151,29 +150,29 @@ pub struct Key {
     material: Material,
 }
 
-/// Why a JWK is left out.
+/// Why a JWK is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Not a JSON object of the members that a JWK has.
+    /// Not a JSON object with the members of a JWK.
     Malformed,
-    /// No `kid`: no token could name it.
+    /// No `kid`, so no token could refer to it.
     NoKeyId,
-    /// `use` or `key_ops` say something else than signatures (RFC 7517 §4.2, §4.3).
+    /// `use` or `key_ops` exclude signatures (RFC 7517 §4.2, §4.3).
     OtherUse,
-    /// `alg` is not one of ours, or not one of the key's type.
+    /// `alg` is not supported, or does not match the key's type.
     OtherAlgorithm,
-    /// `kty` or `crv` is not one of ours, or the numbers are missing.
+    /// `kty` or `crv` is not supported, or parameters are missing.
     OtherType,
-    /// Too short, too long, or numbers that no RSA or EC key has.
+    /// Too short, too long, or not the parameters of an RSA or EC key.
     Weak,
-    /// It holds members of a private or symmetric key.
+    /// Contains members of a private or symmetric key.
     Private,
 }
 
-/// The members that only private and symmetric keys have (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+/// Members found only in private and symmetric keys (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
 pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// RFC 7517 §4. Serde refuses a member of these that comes twice.
+/// RFC 7517 §4. Serde rejects duplicates of these members.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -191,7 +190,7 @@ struct Jwk {
 }
 
 impl Key {
-    /// Reads one member of a JWKS. A chain in `x5c` is not looked at: Entra gives `n` and `e` beside it.
+    /// Reads one key of a JWKS. Ignores a chain in `x5c`: Entra also sends `n` and `e`.
     pub fn from_jwk(text: &str) -> Result<Self, Unusable> {
         let jwk: Jwk = serde_json::from_str(text).map_err(|_| Unusable::Malformed)?;
         if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
@@ -224,28 +223,27 @@ impl Key {
         Ok(Self { kid, algorithm, issuer, material })
     }
 
-    /// `kid`, compared exactly.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// `issuer`, a member that Entra adds: whose tokens this key may sign. May hold `{tenantid}`.
+    /// `issuer`, Entra's extension: whose tokens this key may sign. May contain `{tenantid}`.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// The public numbers.
     pub const fn material(&self) -> &Material {
         &self.material
     }
 
-    /// Whether the key's type and its own `alg` allow this algorithm (RFC 8725 §3.1).
+    /// True if the key's type and its own `alg` allow this algorithm (RFC 8725 §3.1).
     pub fn allows(&self, algorithm: Algorithm) -> bool {
         self.material.fits(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
     }
 }
 
-/// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, yet harmless, and some writers add one.
+/// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, but harmless, and some
+/// encoders add one.
 fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
     let mut bytes = URL_SAFE_NO_PAD.decode(text.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -253,7 +251,7 @@ fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
     Ok(bytes)
 }
 
-/// Coordinates have the full length of the field (RFC 7518 §6.2.1.2).
+/// Coordinates must have the full length of the field (RFC 7518 §6.2.1.2).
 fn point(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Vec<u8>, Unusable> {
     let mut point = vec![4];
     for coordinate in [x, y] {

@@ -1,23 +1,23 @@
-//! The URLs that an operator configures, parsed once and strictly: `http` or `https`, an ASCII host,
-//! no user info, no fragment. What a caller may change of a URL is decided elsewhere, on these parts.
+//! URLs in the configuration, parsed strictly: `http` or `https`, an ASCII host, no user info, no
+//! fragment.
 
 use std::fmt;
 
 use super::Expected;
 
-/// Scheme, host and port: what a token may be sent to (RFC 6454 §4). Compared in normal form.
+/// Scheme, host and port: where a token may be sent (RFC 6454 §4). Normalized, so equality is
+/// enough.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// Whether the scheme is `https`.
     pub https: bool,
     /// Lower case; an IPv6 address keeps its brackets.
     pub host: String,
-    /// The port, the scheme's own when none was written.
+    /// Defaults to the scheme's port.
     pub port: u16,
 }
 
 impl Origin {
-    /// Whether the host is this machine by name or number: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
+    /// True for `localhost`, `*.localhost`, `127.0.0.0/8` and `[::1]`.
     pub fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
     }
@@ -31,7 +31,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whether a host, in lower case and without port, names this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3).
+/// True if a host names this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3). `host` is lower case and
+/// has no port.
 pub fn is_loopback_host(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -43,18 +44,16 @@ pub fn is_loopback_host(host: &str) -> bool {
     name == "localhost" || below || address.is_some_and(|address| address.is_loopback())
 }
 
-/// Whether this can be the scheme of a URI (RFC 3986 §3.1).
+/// True for the scheme of a URI (RFC 3986 §3.1).
 pub fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
-/// An absolute URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
-    /// Scheme, host, port.
     pub origin: Origin,
-    /// Starts with `/`, percent-encoded as written.
+    /// Starts with `/`; percent-encoded as written.
     pub path: String,
     /// Without the `?`.
     pub query: Option<String>,
@@ -62,9 +61,6 @@ pub struct Url {
 
 impl Url {
     /// Parses an absolute `http` or `https` URL.
-    ///
-    /// # Errors
-    /// What was expected, in words that follow "expected".
     pub fn parse(text: &str) -> Result<Self, Expected> {
         const EXPECTED: &str = "an absolute http:// or https:// URL";
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -92,7 +88,7 @@ impl Url {
         Ok(Self { origin: parse_authority(https, authority)?, path: path.to_owned(), query })
     }
 
-    /// The URL with another path and no query. `path` starts with `/` and is percent-encoded.
+    /// Replaces the path and drops the query. `path` must start with `/` and be percent-encoded.
     #[must_use]
     pub fn with_path(&self, path: &str) -> Self {
         Self { origin: self.origin.clone(), path: path.to_owned(), query: None }
@@ -122,7 +118,7 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
     let named = !host.is_empty()
         && (host.starts_with('[')
             || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
-    // The root's own label, after the last dot, may be written (RFC 1034 §3.1).
+    // The root label after the last dot is optional (RFC 1034 §3.1).
     let empty_label = host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty);
     if !named || empty_label {
         return Err("a host name or address");
