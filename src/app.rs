@@ -1,4 +1,5 @@
-//! Builds everything from the configuration, runs it, and ends it: the only file that knows all parts.
+//! Builds the program from its configuration, runs it, and shuts it down. The only file that knows
+//! every part.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,10 +23,9 @@ use crate::routes::{Routes, Service, Shared};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
-/// Reads the configuration again.
 pub type Reload = Box<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
 
-/// Serves until SIGTERM or SIGINT. A second one ends the process at once.
+/// Serves until SIGTERM or SIGINT. A second signal exits at once.
 pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
     match start(loaded.config) {
         Ok(running) => run(running, reload),
@@ -43,7 +43,7 @@ struct Running {
 }
 
 fn start(config: Config) -> Result<Running, String> {
-    // Before any thread is there: a signal that comes early must not end the process half built.
+    // Before any thread starts, so that an early signal cannot kill a half-built process.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
     let mut limits = http_limits(&config);
     limits.connections = descriptors::provide_for(limits.connections, config.limits.upstream_calls);
@@ -85,7 +85,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     log::info!("shutting down; requests in flight finish");
     server.shutdown();
     let handle = signals.handle();
-    // The second signal: nobody wants to wait any more.
+    // A second signal skips the wait for requests in flight.
     let second = thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
         if signals.forever().any(|signal| signal != SIGHUP) {
             log::warn!("ended by a second signal");
@@ -104,7 +104,8 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Puts a configuration in force that is read anew, and says whether. A bad one is reported and changes nothing.
+/// Reloads the configuration and returns whether it was accepted. A bad configuration is reported
+/// and changes nothing.
 fn reload_into(routes: &Routes, reload: &Reload) -> bool {
     let loaded = match reload() {
         Ok(loaded) => loaded,
@@ -164,7 +165,7 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-/// The way out. `warn` is told what of the trusted certificates is left out.
+/// The HTTP client. `warn` receives each trusted certificate that cannot be read.
 pub(crate) fn exchange(
     config: &Config,
     metrics: &Arc<Metrics>,
@@ -191,7 +192,8 @@ fn budget(config: &Config) -> Budget {
     Budget { turns: Turns::new(bounds), memory: BodyMemory::new(config.limits.body_memory) }
 }
 
-/// Half of the processors at most decrypt tokens, so that garbage which looks encrypted slows nobody else down.
+/// Decryption uses at most half of the processors, so that garbage that looks encrypted cannot
+/// starve other requests.
 fn decryptions() -> usize {
     (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
@@ -200,7 +202,8 @@ fn http_limits(config: &Config) -> http::Limits {
     let limits = &config.limits;
     http::Limits {
         workers: limits.workers,
-        // Decryption has turns of its own, and what waits for another turn in the middle keeps its thread.
+        // Decryptions have their own turns, and a request that waits for another lane midway keeps
+        // its thread.
         blocking_threads: limits.upstream_calls.saturating_mul(2).saturating_add(decryptions()),
         queue_timeout: limits.queue_timeout,
         connections: limits.connections,

@@ -1,4 +1,4 @@
-//! Asks the running sidecar whether it is well: for `HEALTHCHECK` in an image without a shell.
+//! Asks the running sidecar for its health, for `HEALTHCHECK` in an image without a shell.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::config::{Config, Listen};
 
-/// Connecting, and each step of the exchange.
+/// Limit for connecting and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The answer is two words; more than this is none of ours.
+/// The answer is a few words; a longer one comes from another program.
 const LONGEST: u64 = 16 * 1024;
 
-/// `GET /healthz` at the first address that is listened on.
+/// Sends `GET /healthz` to the first listening address.
 ///
 /// # Errors
 /// Why the sidecar is not healthy, on one line.
@@ -40,7 +40,7 @@ pub fn healthcheck(config: &Config) -> Result<(), String> {
     judge(&answer)
 }
 
-/// The unspecified address is reached over loopback, where IPv6 may be switched off.
+/// The unspecified address is reached over loopback, where IPv6 may be disabled.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let at = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), PATIENCE);
     if address.ip().is_unspecified() {

@@ -1,4 +1,3 @@
-//! The program `entra-sidecar`.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Tells the service manager what the process is doing, so that systemd's `Type=notify` and `Type=notify-reload` wait for the
-//! right moments (`sd_notify(3)`). Nothing depends on its being heard: a failure is a warning.
+//! Tells the service manager about readiness, reloads and shutdown, for systemd's `Type=notify` and
+//! `Type=notify-reload` (`sd_notify(3)`). Best effort: a failure is only a warning.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,29 +8,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// A manager that does not empty its socket must hold up neither start nor end.
+/// A manager that does not drain its socket must not delay start or shutdown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Requests are served, at the start and after a reload.
+    /// Serving, after the start or a reload.
     Ready {
-        /// Whether the last reload was refused, and the old configuration holds.
+        /// The last reload was rejected, so the old configuration is still in force.
         refused: bool,
     },
-    /// The configuration is being read again.
     Reloading,
-    /// No more requests are taken; those in flight finish.
+    /// No new requests are accepted; those in flight finish.
     Stopping,
 }
 
-/// The manager's socket; none where the process has no such manager.
+/// `None` without a service manager.
 #[derive(Debug)]
 pub struct Notifier(Option<(UnixDatagram, SocketAddr)>);
 
 impl Notifier {
-    /// With the value of `NOTIFY_SOCKET`.
+    /// `socket` is the value of `NOTIFY_SOCKET`.
     pub fn new(socket: Option<&OsStr>) -> Self {
         let Some(name) = socket.filter(|name| !name.is_empty()) else { return Self(None) };
         let opened = address(name).and_then(|address| {
@@ -41,7 +39,6 @@ impl Notifier {
         Self(opened.inspect_err(|error| log::warn!("NOTIFY_SOCKET: {error}")).ok())
     }
 
-    /// Tells the manager.
     pub fn tell(&self, state: State) {
         let Some((socket, address)) = &self.0 else { return };
         if let Err(error) = socket.send_to_addr(message(state, monotonic_micros()).as_bytes(), address) {
@@ -50,7 +47,8 @@ impl Notifier {
     }
 }
 
-/// A path, or after `@` a name in the abstract namespace. systemd's third form, `vsock:`, is for virtual machines.
+/// A path, or a name in the abstract namespace after `@`. systemd's third form, `vsock:`, is for
+/// virtual machines.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -59,7 +57,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// `MONOTONIC_USEC` tells one reload from the next (`sd_notify(3)`, `RELOADING=1`).
+/// `MONOTONIC_USEC` distinguishes one reload from the next (`sd_notify(3)`, `RELOADING=1`).
 fn message(state: State, micros: u64) -> String {
     match state {
         State::Ready { refused: false } => "READY=1\nSTATUS=Serving".to_owned(),
@@ -71,7 +69,7 @@ fn message(state: State, micros: u64) -> String {
     }
 }
 
-/// `CLOCK_MONOTONIC`, which `Instant` does not show as a number.
+/// `CLOCK_MONOTONIC`; `Instant` does not expose it as a number.
 fn monotonic_micros() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let part = |value: i64| u64::try_from(value).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Signed HTTP requests: the sidecar as the holder of the key that a token is bound to. Each is a JWS over
-//! the token and the request that it is for (draft-ietf-oauth-signed-http-request-03; protocol page, section 5.2).
+//! Outgoing signed HTTP requests: the sidecar holds the key that a token is bound to, and signs the
+//! token together with the request (draft-ietf-oauth-signed-http-request-03).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::value::der;
 use crate::value::jwk::Material;
 use crate::value::url::Url;
 
-/// A key takes a few kilobytes at most; a larger file is a mistake in the path.
+/// A key takes a few kilobytes; a larger file means a wrong path.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
-/// A private key and what it is known by.
+/// A private key and the names of its public half.
 pub struct RequestSigner {
     key: Key,
-    /// Its public half (RFC 7517).
+    /// The public key (RFC 7517).
     jwk: Value,
     bound: BoundKey,
 }
@@ -35,7 +35,6 @@ enum Key {
     Rsa(Box<RsaKeyPair>),
 }
 
-/// Why there is no signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerError(String);
 
@@ -48,10 +47,7 @@ impl std::fmt::Display for SignerError {
 impl std::error::Error for SignerError {}
 
 impl RequestSigner {
-    /// With a new P-256 key that ends with the process.
-    ///
-    /// # Errors
-    /// The kernel gives no random numbers.
+    /// Generates a P-256 key that lives as long as the process.
     pub fn generate() -> Result<Self, SignerError> {
         let failed = |_| SignerError("a key cannot be generated".to_owned());
         let random = SystemRandom::new();
@@ -59,7 +55,7 @@ impl RequestSigner {
         Self::from_section(SectionKind::PrivateKey, document.as_ref())
     }
 
-    /// With the key of a PEM file: RSA or P-256, PKCS#8, PKCS#1 or SEC1.
+    /// Reads a key from PEM: RSA or P-256, as PKCS#8, PKCS#1 or SEC1.
     pub fn from_file(path: &Path) -> Result<Self, SignerError> {
         let failed = |what: String| SignerError(format!("{}: {what}", path.display()));
         let content = file::read(path, MAX_KEY_FILE).map_err(|error| failed(error.to_string()))?;
@@ -102,16 +98,13 @@ impl RequestSigner {
         Ok(Self { key, jwk, bound })
     }
 
-    /// What tokens are bound to.
+    /// The key that tokens are bound to.
     pub const fn bound_key(&self) -> &BoundKey {
         &self.bound
     }
 
-    /// Signs one request. `claims` are further members, as the caller wrote them and none of them one that is written
-    /// here; they may replace the random `nonce`.
-    ///
-    /// # Errors
-    /// The key or the kernel's random numbers failed.
+    /// Signs one request. `claims` are the caller's members, without any that are set here; they
+    /// may replace the random `nonce`.
     pub fn sign(
         &self,
         token: &str,

@@ -1,4 +1,4 @@
-//! One record, one line, whatever the record's text holds.
+//! Formats one record as one line, whatever its text contains.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,10 +7,10 @@ use log::Record;
 
 use crate::value::{date, text};
 
-/// Targets begin with it.
+/// The prefix of the program's own targets.
 pub(super) const CRATE: &str = "entra_sidecar";
 
-/// A message beyond this many bytes is cut.
+/// Longer messages are cut, in bytes.
 const LONGEST: usize = 8 * 1024;
 
 /// `2026-01-31T12:34:56.789Z INFO  token: message`
@@ -47,7 +47,7 @@ fn message(record: &Record<'_>) -> String {
     message
 }
 
-/// RFC 8259 §7, and everything else escaped that does not show as itself.
+/// Escapes as RFC 8259 §7 requires, and every character that does not display as itself.
 fn json_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
