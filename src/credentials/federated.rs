@@ -1,5 +1,6 @@
-//! A token that somebody else issued for this workload, in a file that is renewed under us: the
-//! projected service account token of Kubernetes (protocol page, section 1.4).
+//! A token that another issuer made for this workload, in a file that the platform renews: the
+//! projected service account token of Kubernetes.
+//! <https://learn.microsoft.com/azure/aks/workload-identity-overview>
 
 use std::path::PathBuf;
 
@@ -11,7 +12,6 @@ use super::{ClientAuth, Context, Failure, Source};
 use crate::secret::Secret;
 use crate::watched::Watched;
 
-/// The file and what it holds.
 pub struct FederatedToken {
     path: PathBuf,
     file: Watched<Token>,
@@ -29,7 +29,7 @@ struct Claims {
 }
 
 impl FederatedToken {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(path: PathBuf) -> Self {
         let file = Watched::new(vec![path.clone()], |contents| parse(contents.first().map_or(&[][..], |bytes| bytes)));
         Self { path, file }
@@ -60,7 +60,7 @@ impl Source for FederatedToken {
     }
 }
 
-/// Trims the line end that some writers add; what is left must have the form of a compact JWS.
+/// Trims a trailing newline; the rest must have the form of a compact JWS.
 fn parse(content: &[u8]) -> Result<Token, String> {
     let text = std::str::from_utf8(content).map_err(|_| "no text")?.trim();
     let mut parts = text.split('.');

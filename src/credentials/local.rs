@@ -1,4 +1,4 @@
-//! Certificates that are on this machine: in a file, in the configuration, or in .NET's store.
+//! Certificates on this machine: in a file, in the configuration, or in .NET's store.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,6 @@ use super::{ClientAuth, Context, Failure, Source, assertion};
 use crate::secret::Secret;
 use crate::watched::Watched;
 
-/// A certificate, wherever on this machine it is.
 pub struct LocalCertificate {
     name: String,
     place: Place,
@@ -29,7 +28,7 @@ enum Place {
 type Outcome = Result<Arc<Certificate>, String>;
 
 impl LocalCertificate {
-    /// `Path`: one file, or a certificate and its key. Nothing is read yet.
+    /// `Path`: one file, or a certificate and its key. Reads nothing yet.
     pub fn file(certificate: PathBuf, key: Option<PathBuf>, password: Option<Secret<String>>) -> Self {
         let name = certificate.display().to_string();
         let paths = std::iter::once(certificate).chain(key).collect();
@@ -39,7 +38,7 @@ impl LocalCertificate {
         Self { name, place: Place::Files(files), notice: Notice::default() }
     }
 
-    /// `Base64Encoded`: a PKCS#12 file as the configuration's own text.
+    /// `Base64Encoded`: a PKCS#12 file as text in the configuration.
     pub fn base64(value: Secret<String>, password: Option<Secret<String>>) -> Self {
         let read = move || {
             let text = value.expose().bytes().filter(|byte| !byte.is_ascii_whitespace());
@@ -51,12 +50,11 @@ impl LocalCertificate {
         Self { name: "Base64EncodedValue".into(), place, notice: Notice::default() }
     }
 
-    /// `StoreWithThumbprint` and its like.
+    /// `StoreWithThumbprint` and similar.
     pub fn store(store: Store) -> Self {
         Self { name: "the user's store".into(), place: Place::Store(store), notice: Notice::default() }
     }
 
-    /// The certificate as it is now.
     fn current(&self, now: u64) -> Outcome {
         match &self.place {
             Place::Files(files) => files.current(),
@@ -68,7 +66,7 @@ impl LocalCertificate {
         }
     }
 
-    /// The same, where it is valid.
+    /// The current certificate if its dates are valid.
     pub fn valid(&self, now: u64) -> Outcome {
         let certificate = self.current(now)?;
         self.notice.check(&self.name, certificate.validity, now)?;

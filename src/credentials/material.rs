@@ -1,8 +1,7 @@
-//! Certificates and keys as any file yields them.
+//! Certificates and keys from any kind of file.
 
 use zeroize::Zeroizing;
 
-/// What a certificate is made of.
 #[derive(Default)]
 pub struct Material {
     /// DER.

@@ -1,4 +1,4 @@
-//! Certificates and keys as text (RFC 7468), and what a file of either form yields.
+//! Certificates and keys in PEM (RFC 7468) or PKCS#12 files.
 
 use zeroize::Zeroizing;
 
@@ -8,7 +8,7 @@ use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
 use crate::value::pem;
 
 impl Material {
-    /// Adds what a file holds, PEM or PKCS#12: its content tells, not its name.
+    /// Adds the content of a PEM or PKCS#12 file. The content decides, not the file's name.
     pub fn add(&mut self, file: &[u8], password: Option<&Secret<String>>) -> Result<(), String> {
         let password = password.map_or("", |password| password.expose());
         let added = if pem::is_in(file) {
@@ -27,7 +27,7 @@ impl Material {
     }
 }
 
-/// What a file in DER is that holds a certificate without its key, or a key without its certificate.
+/// Describes a DER file that contains only a certificate or only a key.
 fn alone(der: &[u8]) -> Option<&'static str> {
     let (content, _) = expect(SEQUENCE, der)?;
     if der::Certificate::parse(der).is_some() {
@@ -35,8 +35,8 @@ fn alone(der: &[u8]) -> Option<&'static str> {
     } else if expect(OBJECT_IDENTIFIER, content).is_some() {
         Some("PKCS#7 (P7B), which holds certificates without a private key")
     } else {
-        // A version, then a number (PKCS#1), an algorithm (PKCS#8) or an octet string (SEC 1); or an algorithm alone (PKCS#8,
-        // encrypted). In PKCS#12 the version is 3.
+        // A version followed by an INTEGER (PKCS#1), an algorithm (PKCS#8) or an OCTET STRING (SEC
+        // 1); or just an algorithm (encrypted PKCS#8). In PKCS#12 the version is 3.
         let plain = expect(INTEGER, content).is_some_and(|(version, _)| matches!(version, [0 | 1]));
         let sealed = expect(SEQUENCE, content).is_some_and(|(_, rest)| expect(OCTET_STRING, rest).is_some());
         (plain || sealed).then_some("a private key in DER, without its certificate")
@@ -73,7 +73,7 @@ fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
         match section.label {
             b"CERTIFICATE" | b"X509 CERTIFICATE" => material.certificates.push(content()?.to_vec()),
             b"ENCRYPTED PRIVATE KEY" => material.keys.push(decrypted(&content()?, password)?),
-            // Encryption in the text's own head, as OpenSSL wrote it before PKCS#8.
+            // OpenSSL's encryption from before PKCS#8, declared in the PEM headers.
             b"RSA PRIVATE KEY" if section.body.windows(9).any(|text| text == b"ENCRYPTED") => {
                 return Err("an encrypted PKCS#1 key; convert it with: openssl pkcs8 -topk8".into());
             }
@@ -91,7 +91,7 @@ fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
 mod tests {
     use super::*;
 
-    /// The certificates, then the keys.
+    /// Certificates, then keys.
     fn read(text: &str) -> Result<[Vec<Vec<u8>>; 2], String> {
         let mut material = Material::default();
         material.add(text.as_bytes(), None)?;

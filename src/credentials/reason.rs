@@ -1,18 +1,19 @@
-//! Why a service that credentials depend on refused, in its own words.
+//! Extracts the reason from a service's error response.
 
 use serde_json::Value;
 
-/// The longest message that is passed on, in characters.
+/// In characters; the rest is cut.
 pub const MAX_MESSAGE: usize = 500;
 
-/// The service's own words about a refusal: `code: message`, one line, without `secret`.
+/// `code: message` in the service's own words, on one line, without `secret`.
 pub fn reason(body: &[u8], secret: Option<&str>) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return "no reason given".into();
     };
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let error = &body["error"];
-    // App Service says statusCode and message; Cloud Shell, Service Fabric and vaults nest; the others are flat.
+    // App Service uses statusCode and message; Cloud Shell, Service Fabric and vaults nest them;
+    // the others are flat.
     let code = text(error).or_else(|| text(&error["code"])).or_else(|| text(&body["code"]));
     let message = text(&body["error_description"])
         .or_else(|| text(&error["message"]))

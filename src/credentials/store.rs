@@ -1,4 +1,4 @@
-//! The store in which .NET keeps a user's certificates on Linux: a folder of PKCS#12 files without password.
+//! The folder where .NET keeps a user's certificates on Linux: PKCS#12 files without a password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,26 +11,24 @@ use super::name::Name;
 use crate::file::{self, Stamp};
 use crate::value::{der, hex};
 
-/// Below the home of the user.
+/// Relative to the user's home.
 const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
 
-/// Files that are read; a store has a handful.
+/// Files to read; a store has a handful.
 const MAX_FILES: usize = 256;
 
-/// A larger file is no certificate.
+/// Larger files are skipped.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Which certificate of the store.
 pub enum Wanted {
-    /// SHA-1, hexadecimal, lower case.
+    /// Lower-case hexadecimal SHA-1.
     Thumbprint(String),
-    /// The whole subject, as written.
+    /// The full subject.
     DistinguishedName(String),
-    /// A part of the subject.
+    /// Part of the subject.
     SubjectName(String),
 }
 
-/// The folder and what was read of it.
 pub struct Store {
     folder: Result<PathBuf, String>,
     wanted: Wanted,
@@ -41,11 +39,11 @@ pub struct Store {
 struct Read {
     files: Vec<File>,
     certificates: Vec<Arc<Certificate>>,
-    /// Of the last file that cannot be read.
+    /// From the last unreadable file.
     problem: Option<String>,
 }
 
-/// A file as it was when it was read.
+/// A file as of its last read.
 #[derive(PartialEq, Eq)]
 struct File {
     path: PathBuf,
@@ -53,7 +51,7 @@ struct File {
 }
 
 impl Store {
-    /// `path` is `CertificateStorePath`. Nothing is read yet.
+    /// `path` is `CertificateStorePath`. Reads nothing yet.
     pub fn new(path: &str, home: Option<PathBuf>, wanted: Wanted) -> Self {
         let known = path.is_empty() || path.replace('\\', "/").eq_ignore_ascii_case("CurrentUser/My");
         let folder = match home {
@@ -64,7 +62,7 @@ impl Store {
         Self { folder, wanted, read: Mutex::default() }
     }
 
-    /// The certificate that is valid now; of several the newest.
+    /// The newest certificate that is valid now; if none is valid, the newest.
     pub fn find(&self, now: u64) -> Result<Arc<Certificate>, String> {
         let folder = self.folder.clone()?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +83,7 @@ impl Store {
         })
     }
 
-    /// Reads everything again at the next use.
+    /// Forces a read at the next use.
     pub fn forget(&self) {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
     }
@@ -156,7 +154,7 @@ mod tests {
 
     const SUBJECT: &str = "CN=app.example, O=\"Example, Inc.\"";
 
-    /// A home whose store holds these files.
+    /// A home directory whose store contains these files.
     fn home(names: &[&str]) -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join(FOLDER);

@@ -1,4 +1,5 @@
-//! Every container and encryption in `tests/data/credentials` yields an assertion whose signature holds.
+//! Every container and encryption in `tests/data/credentials` yields an assertion with a valid
+//! signature.
 
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ fn file(name: &str, password: Option<&str>) -> LocalCertificate {
     LocalCertificate::file(data(name), None, password.map(secret))
 }
 
-/// Why it cannot be used.
 fn reason(source: &LocalCertificate) -> String {
     match World::at(now()).authenticate(source) {
         Err(Failure::Unusable(reason)) => reason,

@@ -1,5 +1,6 @@
-//! Tokens of the identity that Azure gives to a machine: one request to an endpoint on the machine itself or
-//! beside it, with retries for what passes by itself (protocol page, section 2).
+//! Tokens of the identity that Azure gives to a machine: one request to an endpoint on or near the
+//! machine, retried after transient failures.
+//! <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 
 mod answer;
 mod arc;
@@ -22,25 +23,25 @@ use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
 use crate::value::date;
 
-/// For all attempts together: a request waits here.
+/// For all attempts together, since a request is waiting.
 const BUDGET: Duration = Duration::from_secs(15);
 
-/// The same when IMDS answers 410 first: all its retries, and some time to answer in.
+/// The budget if IMDS first answers 410: all its retries, and time for the answer.
 const BUDGET_WHILE_GONE: Duration = Duration::from_secs(75);
 
-/// Of one attempt.
+/// Per attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// After the first attempt: protocol page, section 2.5.
+/// After the first attempt.
 const RETRIES: u32 = 3;
 
-/// Retries when IMDS answers 410 first: it is being upgraded, which takes up to 70 seconds.
+/// Retries if IMDS first answers 410: it is being upgraded, which takes up to 70 seconds.
 const RETRIES_WHILE_GONE: u32 = 7;
 
-/// Between attempts when IMDS answers 410.
+/// Pause after a 410 from IMDS.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
 
-/// The client of this machine's managed identity endpoint. It keeps no tokens.
+/// The client of this machine's managed identity endpoint. It caches nothing.
 pub struct ManagedIdentities {
     source: Result<Source, String>,
     arc_keys: PathBuf,
@@ -48,13 +49,13 @@ pub struct ManagedIdentities {
     clock: Arc<dyn Clock>,
 }
 
-/// The resource that a scope stands for: the scope without exactly one `/.default`.
+/// The resource of a scope: the scope without one `/.default`.
 pub fn resource(scope: &str) -> &str {
     scope.strip_suffix("/.default").unwrap_or(scope)
 }
 
 impl ManagedIdentities {
-    /// Finds out where the endpoint is; asks nothing yet.
+    /// Locates the endpoint without contacting it.
     pub fn new(
         environment: impl Fn(&str) -> Option<String>,
         exchange: Arc<dyn Exchange>,
@@ -64,7 +65,6 @@ impl ManagedIdentities {
         Self { source, arc_keys: arc::KEY_FOLDER.into(), exchange, clock }
     }
 
-    /// The token.
     pub fn token(&self, wanted: &Request<'_>) -> Result<MachineToken, Failure> {
         let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let request = |timeout| source.request(wanted, timeout);
@@ -93,7 +93,7 @@ impl ManagedIdentities {
         }
     }
 
-    /// One request, and with Azure Arc the second one that its challenge asks for.
+    /// Sends one request, and for Azure Arc the second one that its challenge asks for.
     fn attempt(
         &self,
         source: &Source,
@@ -125,7 +125,8 @@ impl ManagedIdentities {
     }
 }
 
-/// Agents of Azure Arc that know no user-assigned identities answer with the machine's own token, which is another's.
+/// Agents of Azure Arc that do not support user-assigned identities answer with a token of the
+/// machine's own identity.
 fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Failure> {
     match (source, wanted.client_id) {
         (Source::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
@@ -136,7 +137,7 @@ fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Fail
     }
 }
 
-/// What a failed attempt means for the caller.
+/// Turns a failed attempt into an error for the caller.
 fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure {
     let (name, origin) = (source.name(), &source.endpoint().origin);
     match outcome {
@@ -157,7 +158,7 @@ fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure 
     }
 }
 
-/// How often and after what pauses a request is sent again: protocol page, section 2.5.
+/// Counts the attempts and decides on retries and pauses.
 struct Pace {
     imds: bool,
     sent: u32,
@@ -170,16 +171,16 @@ impl Pace {
         Self { imds: matches!(source, Source::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
     }
 
-    /// From the first attempt on.
+    /// Measured from the first attempt.
     const fn budget(&self) -> Duration {
         if self.gone_first { BUDGET_WHILE_GONE } else { BUDGET }
     }
 
-    /// The pause after an attempt; none where it was the last.
+    /// The pause before the next attempt; `None` after the last.
     fn pause(&mut self, outcome: &Result<OutResponse, OutError>, now: u64) -> Option<Duration> {
         self.sent += 1;
         let Ok(response) = outcome else {
-            // Once, since a machine off Azure should be told so within seconds.
+            // Retried once only, so that a machine outside Azure fails within seconds.
             self.unanswered += 1;
             if self.gone_first {
                 return (self.sent <= RETRIES_WHILE_GONE).then_some(PAUSE_WHILE_GONE);

@@ -1,5 +1,5 @@
-//! Which of six endpoints gives this machine its identity, and how each wants to be asked: protocol page,
-//! sections 2.1 and 2.2. The environment is read once.
+//! The six managed identity endpoints: which one this machine has, and what each expects in a
+//! request. The environment is read once.
 
 use std::time::Duration;
 
@@ -12,34 +12,32 @@ use crate::value::hex;
 use crate::value::percent::encode_component;
 use crate::value::url::Url;
 
-/// What a token is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Of a user-assigned identity; without it, the system-assigned one is meant.
+    /// A user-assigned identity; `None` is the system-assigned one.
     pub client_id: Option<&'a str>,
-    /// No scope: see [`super::resource`].
+    /// A resource, not a scope; see [`super::resource`].
     pub resource: &'a str,
-    /// What the application says that it can do, such as `cp1`.
+    /// Capabilities that the application declares, such as `cp1`.
     pub capabilities: &'a [String],
-    /// A token of the same kind that was found revoked.
+    /// A token for the same resource that was rejected as revoked.
     pub revoked: Option<&'a Secret<String>>,
-    /// Sent along.
     pub correlation_id: &'a str,
 }
 
-/// The longest answer that is read; a token has some kilobytes.
+/// Bytes; a token takes a few kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// Where IMDS is on every virtual machine.
+/// The same address on every virtual machine.
 const IMDS: &str = "http://169.254.169.254";
 
-/// Azure Arc's agent where only its file tells of it.
+/// Azure Arc's address if only the agent's file reveals it.
 const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
 
-/// The program whose presence tells of Azure Arc.
+/// The presence of this program reveals Azure Arc.
 pub const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
 
-/// The metadata service of the machine, or the one that stands in for it. Its path is replaced.
+/// The URL of the machine's metadata service or its stand-in. Callers replace the path.
 pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
     const NAME: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
     let host = variable(NAME).filter(|value| !value.is_empty());
@@ -47,10 +45,9 @@ pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
         .map_err(|expected| format!("the environment's {NAME}: expected {expected}"))
 }
 
-/// An endpoint, with what it wants to see.
+/// An endpoint and its credentials.
 #[derive(Debug)]
 pub enum Source {
-    /// Service Fabric.
     ServiceFabric {
         /// `IDENTITY_ENDPOINT`.
         endpoint: Url,
@@ -64,7 +61,6 @@ pub enum Source {
         /// `IDENTITY_HEADER`.
         header: Secret<String>,
     },
-    /// Azure Machine Learning.
     MachineLearning {
         /// `MSI_ENDPOINT`.
         endpoint: Url,
@@ -73,26 +69,24 @@ pub enum Source {
         /// `DEFAULT_IDENTITY_CLIENT_ID`.
         default_client_id: Option<String>,
     },
-    /// Cloud Shell.
     CloudShell {
         /// `MSI_ENDPOINT`.
         endpoint: Url,
     },
-    /// Azure Arc.
     Arc {
         /// `IDENTITY_ENDPOINT`, or the agent's usual address.
         endpoint: Url,
     },
-    /// A virtual machine's metadata service.
+    /// The metadata service of a virtual machine.
     Imds {
-        /// With its path.
+        /// Including the path.
         endpoint: Url,
     },
 }
 
 impl Source {
-    /// The first whose variables are there: protocol page, section 2.1. A variable that holds no URL is an
-    /// error rather than a reason to ask elsewhere.
+    /// The first source whose variables are set, in the order of the Azure SDKs. A malformed URL is
+    /// an error rather than a reason to try the next source.
     pub fn detect(variable: impl Fn(&str) -> Option<String>, has_arc_agent: bool) -> Result<Self, String> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let url = |name: &str, text: &str| {
@@ -127,7 +121,7 @@ impl Source {
         Ok(Self::Imds { endpoint: imds(variable)?.with_path("/metadata/identity/oauth2/token") })
     }
 
-    /// What operators call it.
+    /// The platform's name, for messages.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::ServiceFabric { .. } => "Service Fabric",
@@ -139,7 +133,6 @@ impl Source {
         }
     }
 
-    /// Where it listens.
     pub const fn endpoint(&self) -> &Url {
         match self {
             Self::ServiceFabric { endpoint, .. }
@@ -151,7 +144,7 @@ impl Source {
         }
     }
 
-    /// What must not come back out of an error message.
+    /// Must not appear in messages.
     pub const fn secret(&self) -> Option<&Secret<String>> {
         match self {
             Self::ServiceFabric { header: secret, .. }
@@ -161,8 +154,8 @@ impl Source {
         }
     }
 
-    /// The request for a token. An identity that this endpoint cannot be asked for is refused here, before
-    /// it would be mistaken for another.
+    /// Builds the request for a token. Rejects an identity that this endpoint cannot serve, since
+    /// it would return a token of another identity.
     pub fn request(&self, wanted: &Request<'_>, timeout: Duration) -> Result<OutRequest, String> {
         let Request { client_id, resource, correlation_id, .. } = *wanted;
         let refused = |what: &str| Err(format!("{} {what}; leave the client id away", self.name()));
@@ -222,7 +215,7 @@ fn query(version: &str, resource: &str, identity: Option<(&str, &str)>) -> Strin
     format!("api-version={version}&resource={}{identity}", encode_component(resource))
 }
 
-/// What Service Fabric alone wants to know, so that it does not hand out the same token again.
+/// Service Fabric needs these to avoid returning the same token again.
 fn revocation(wanted: &Request<'_>) -> String {
     let capabilities = match wanted.capabilities {
         [] => String::new(),
@@ -232,12 +225,11 @@ fn revocation(wanted: &Request<'_>) -> String {
     capabilities + &revoked.unwrap_or_default()
 }
 
-/// Hexadecimal, lower case.
+/// Lower-case hexadecimal.
 fn sha256(text: &str) -> String {
     hex::encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
-/// A header of a request.
 pub fn header(name: &str, value: &str) -> (String, Zeroizing<String>) {
     (name.to_owned(), Zeroizing::new(value.to_owned()))
 }

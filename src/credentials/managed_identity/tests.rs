@@ -1,4 +1,4 @@
-//! Against a scripted endpoint: the complete requests, how many of them, and what failures say.
+//! Against a scripted endpoint: complete requests, their number, and error messages.
 
 use std::sync::Mutex;
 
@@ -16,7 +16,7 @@ const CLIENT: &str = "9f3a2b1c-0000-4000-8000-000000000001";
 type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, &'a str);
 type Answers = Vec<Result<OutResponse, OutError>>;
 
-/// Answers in order and writes down what was asked. An attempt that times out takes its time.
+/// Answers in order and records the requests. An attempt that times out takes its time.
 struct Script {
     clock: Arc<ManualClock>,
     answers: Mutex<Answers>,
@@ -167,7 +167,7 @@ fn each_endpoint_is_asked_in_its_own_way() {
 fn only_service_fabric_gets_capabilities_and_revoked_hashes() {
     let fabric = [&APP_SERVICE[..], &[("IDENTITY_SERVER_THUMBPRINT", "ab")]].concat();
     let capabilities = ["cp1".to_owned(), "other".to_owned()];
-    // FIPS 180-4's example.
+    // The example of FIPS 180-4.
     let revoked = Secret::new("abc".to_owned());
     let told = "&xms_cc=cp1%2Cother&token_sha256_to_refresh=\
                 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";

@@ -1,4 +1,4 @@
-//! What is said to a vault within the time that one token request has for it.
+//! Requests to a vault, within the time budget of one token request.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,19 @@ use crate::credentials::{Context, Failure};
 use crate::outbound::{OutError, OutRequest, OutResponse};
 use crate::value::date;
 
-/// For all that one token request needs of a vault: a worker waits.
+/// For everything that one token request needs from a vault.
 const BUDGET: Duration = Duration::from_secs(15);
 
-/// Of one request.
+/// Per request.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Before the one retry without advice, and the longest advice that is heeded.
+/// Before the only retry if the vault gives no advice, and the longest advice that is followed.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest answer that is read: a certificate with its chain has some kilobytes.
+/// Bytes; a certificate with its chain takes a few kilobytes.
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
 
-/// What is called, and until when.
 pub(super) struct Call<'a, 'b> {
     pub context: &'a Context<'b>,
     deadline: Instant,
@@ -33,7 +32,7 @@ impl<'a, 'b> Call<'a, 'b> {
         Self { context, deadline: context.clock.instant() + BUDGET }
     }
 
-    /// Sends a request that may be sent twice, and does so after what passes by itself.
+    /// Sends an idempotent request, and retries once after a transient failure.
     pub(super) fn send(&self, name: &str, request: impl Fn() -> OutRequest) -> Result<OutResponse, Failure> {
         match self.attempt(&request) {
             Ok(answer) if passes(answer.status) => {

@@ -1,4 +1,5 @@
-//! `KeyVault`: a certificate whose private key may leave the vault, as the secret of the same name.
+//! `KeyVault`: a certificate whose private key may leave the vault, through the secret of the same
+//! name.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::credentials::certificate::{Certificate, Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
 use crate::value::percent::encode_component;
 
-/// A certificate in a vault, read and kept.
+/// A certificate in a vault, cached.
 pub struct VaultCertificate {
     vault: Vault,
     name: String,
@@ -25,7 +26,7 @@ pub struct VaultCertificate {
 }
 
 impl VaultCertificate {
-    /// Nothing is asked yet.
+    /// Contacts nothing yet.
     pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
         let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
         Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
@@ -63,7 +64,7 @@ impl VaultCertificate {
     }
 }
 
-/// `attributes`: whether and when the vault lets it be used.
+/// Reads `attributes`: whether and when the vault allows its use.
 pub fn dates(answer: &Value) -> Result<Validity, String> {
     let attributes = &answer["attributes"];
     if attributes["enabled"] == false {
@@ -75,8 +76,8 @@ pub fn dates(answer: &Value) -> Result<Validity, String> {
     }
 }
 
-/// The path in an item's id, `https://{vault}/{kind}/{name}/{version}`. The host is not followed: the token goes
-/// to the vault that was configured.
+/// The path of an item's id, `https://{vault}/{kind}/{name}/{version}`. Ignores the host: the token
+/// goes only to the configured vault.
 pub fn item(id: &Value, kind: &str) -> Option<String> {
     let (_, rest) = id.as_str()?.split_once("://")?;
     let (_, path) = rest.split_once('/')?;
@@ -95,7 +96,7 @@ impl Source for VaultCertificate {
     }
 
     fn inspect(&self, _: u64) -> Result<(), String> {
-        // What has ended here may be renewed in the vault, which the next use asks.
+        // An expired certificate may have been renewed in the vault; the next use finds out.
         Ok(())
     }
 

@@ -1,18 +1,18 @@
-//! What was read of a vault, kept so that a vault is not asked for every token: read again when its end comes
-//! near or the token service did not like it, and no more than once in a few hours.
+//! Caches what was read from a vault. It is read again when it is about to expire, every few hours
+//! at most, or when the token service has rejected it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::credentials::Failure;
 use crate::credentials::certificate::Validity;
 
-/// Between two readings.
+/// Seconds between reads.
 const INTERVAL: u64 = 4 * 60 * 60;
 
-/// So near its end, a certificate may have been renewed.
+/// Seconds before expiry from which a renewed certificate may exist.
 const NEAR: u64 = 30 * 24 * 60 * 60;
 
-/// Something with an end.
+/// A cached value with its validity.
 pub struct Kept<T> {
     state: Mutex<State<T>>,
 }
@@ -31,7 +31,8 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// The content, read where there is none or it is due. A reading that fails leaves what is still valid.
+    /// Returns the value, after a read if there is none or it is due. If the read fails, a value
+    /// that is still valid is kept.
     pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Arc<T>, Failure> {
         let old = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +40,8 @@ impl<T> Kept<T> {
             if let Some((content, _)) = fresh {
                 return Ok(content);
             }
-            // Marked before the vault is asked, and asked without the lock: others go on with what there is.
+            // Recorded before the vault is asked, and without the lock held, so that others use the
+            // current value meanwhile.
             state.read_at = now;
             state.forgotten = false;
             state.content.clone().filter(|(_, validity)| validity.check(now).is_ok())
@@ -59,12 +61,12 @@ impl<T> Kept<T> {
         }
     }
 
-    /// What is known without asking.
+    /// The cached value, without asking the vault.
     pub fn known(&self) -> Option<(Arc<T>, Validity)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).content.clone()
     }
 
-    /// Makes the next use read.
+    /// Forces a read at the next use.
     pub fn forget(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).forgotten = true;
     }
@@ -83,7 +85,7 @@ mod tests {
 
     const END: u64 = 100 * 24 * 60 * 60;
 
-    /// Whether it was read at these moments; each reading is valid until [`END`].
+    /// Whether each of these moments caused a read; each value is valid until [`END`].
     fn readings<const N: usize>(kept: &Kept<u64>, moments: [u64; N]) -> [bool; N] {
         moments.map(|now| {
             let mut read = false;

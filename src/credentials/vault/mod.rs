@@ -1,6 +1,7 @@
-//! Azure Key Vault as far as certificates need it: protocol page, section 1.6. The vault says in a challenge
-//! for whom a token must be; that is believed only of a name that the vault's own host ends with, since
-//! otherwise a false vault could ask for a token that opens another service.
+//! The part of Azure Key Vault that certificates need. The vault names the resource for the token
+//! in a challenge. It must be a suffix of the vault's own host, or a fake vault could obtain a
+//! token for another service.
+//! <https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses>
 
 mod call;
 mod certificate;
@@ -26,15 +27,15 @@ use crate::outbound::{OutBody, OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
 use crate::value::url::Url;
 
-/// Of the vault's REST interface.
+/// Of the vault's REST API.
 const VERSION: &str = "7.5";
 
-/// One vault, and the way to a token for it.
+/// A vault, and the means to get a token for it.
 struct Vault {
     url: Url,
     environment: Environment,
     client_id: Option<String>,
-    /// As the last challenge said.
+    /// From the last challenge.
     resource: Mutex<Option<String>>,
 }
 
@@ -51,8 +52,8 @@ impl Vault {
         self.send(call, "POST", path, Some(body))
     }
 
-    /// With the token for the resource that is known; where it is not, or the token is refused, the answer
-    /// holds a challenge and the request is sent again.
+    /// Sends with a token for the known resource. If there is none, or the token is rejected, the
+    /// answer has a challenge and the request is sent again.
     fn send(&self, call: &Call<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut challenged = false;
@@ -88,7 +89,7 @@ impl Vault {
             let value = Zeroizing::new(format!("Bearer {}", token.expose()));
             headers.push(("authorization".to_owned(), value));
         }
-        // Nothing is said to a vault that has not yet been told who asks.
+        // Send no body to a vault before authenticating.
         let body = body.filter(|_| token.is_some());
         if body.is_some() {
             headers.push(("content-type".to_owned(), Zeroizing::new("application/json".to_owned())));
@@ -108,8 +109,8 @@ impl Vault {
         call.send(&self.name(), request)
     }
 
-    /// The resource of a challenge: its last label must not be all that both hosts share, so that the whole of it
-    /// must end the vault's host at a dot.
+    /// The resource in a challenge. It must be a suffix of the vault's host at a dot, and contain a
+    /// dot itself, so that sharing a top-level domain is not enough.
     fn challenged(&self, answer: &OutResponse) -> Result<String, String> {
         let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
         let challenges = challenge::parse(fields);

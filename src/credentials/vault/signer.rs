@@ -1,4 +1,5 @@
-//! `SignedAssertionFromVault`: the key never leaves the vault, which signs each assertion's hash.
+//! `SignedAssertionFromVault`: the key never leaves the vault, which signs the hash of each
+//! assertion.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,7 +17,7 @@ use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
 use crate::value::der;
 use crate::value::percent::encode_component;
 
-/// A key in a vault and the certificate that Entra knows it by.
+/// A key in a vault, and its certificate as registered in Entra.
 pub struct VaultSigner {
     vault: Vault,
     name: String,
@@ -24,7 +25,7 @@ pub struct VaultSigner {
     notice: Notice,
 }
 
-/// What may be known of it.
+/// The public part.
 struct Public {
     /// DER.
     certificate: Vec<u8>,
@@ -34,7 +35,7 @@ struct Public {
 }
 
 impl VaultSigner {
-    /// Nothing is asked yet.
+    /// Contacts nothing yet.
     pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
         let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
         Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
@@ -80,7 +81,7 @@ impl Source for VaultSigner {
     }
 
     fn inspect(&self, _: u64) -> Result<(), String> {
-        // What has ended here may be renewed in the vault, which the next use asks.
+        // An expired certificate may have been renewed in the vault; the next use finds out.
         Ok(())
     }
 

@@ -1,5 +1,6 @@
-//! Who asks the vault: what the platform says in the environment, in the order in which the Azure libraries
-//! look (protocol page, section 1.6): a secret, a workload identity, else the machine's managed identity.
+//! Authenticates to the vault with what the environment offers, in the order of the Azure SDKs: a
+//! client secret, a workload identity, else the machine's managed identity.
+//! <https://learn.microsoft.com/dotnet/api/azure.identity.environmentcredential>
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,21 +20,21 @@ use crate::value::percent::encode_component;
 use crate::value::text::is_visible_word;
 use crate::value::url::Url;
 
-/// A token is not used in its last minutes.
+/// Seconds before expiry in which a token is not used.
 const MARGIN: u64 = 5 * 60;
 
-/// Seconds; Entra's longest access tokens live for a day.
+/// Seconds; Entra's longest-lived access tokens last a day.
 const LONGEST: u64 = 48 * 3600;
 
-/// What the environment says.
+/// The variables of the environment.
 pub struct Environment {
     application: Option<Result<Application, String>>,
-    /// `AZURE_CLIENT_ID`, which otherwise names a managed identity.
+    /// `AZURE_CLIENT_ID`; without a secret or file, it names a managed identity.
     client_id: Option<String>,
     token: Mutex<Option<Kept>>,
 }
 
-/// A token that is used again, by the calendar or by the time that passes, whichever ends it sooner.
+/// A cached token, valid by calendar and by elapsed time, whichever ends first.
 #[derive(Clone)]
 struct Kept {
     resource: String,
@@ -42,9 +43,8 @@ struct Kept {
     until: Instant,
 }
 
-/// An application in Entra that the environment describes whole.
+/// An application in Entra, fully described by the environment.
 struct Application {
-    /// Its token endpoint.
     endpoint: Url,
     client_id: String,
     proof: Proof,
@@ -56,7 +56,7 @@ enum Proof {
 }
 
 impl Environment {
-    /// Reads the variables once; the file of a workload identity is read when it changes.
+    /// Reads the variables once. The file of a workload identity is read when it changes.
     pub fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let client_id = variable("AZURE_CLIENT_ID");
@@ -74,7 +74,7 @@ impl Environment {
         Self { application, client_id, token: Mutex::default() }
     }
 
-    /// A token for a resource. `identity` is the client id of a managed identity that the configuration names.
+    /// `identity` is the client id of a managed identity in the configuration.
     pub(super) fn token(
         &self,
         call: &Call<'_, '_>,
@@ -105,7 +105,7 @@ impl Environment {
         Ok(token)
     }
 
-    /// Asks anew next time.
+    /// Forces a new token at the next use.
     pub(super) fn forget(&self) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -128,7 +128,7 @@ struct Granted {
 }
 
 impl Application {
-    /// RFC 6749 §4.4; the token and the seconds that it lives.
+    /// RFC 6749 §4.4. Returns the token and its lifetime in seconds.
     fn request(&self, call: &Call<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
         let proof = self.proof(call)?;
         let form = self.form(&proof, resource);
@@ -154,7 +154,7 @@ impl Application {
         if answer.status != 200 {
             let (code, reason) = refusal(&answer.body, &proof);
             let reason = format!("{name} gave no token for the vault: {}: {reason}", answer.status);
-            // As for every other token request, whatever status it comes with.
+            // As for all token requests, regardless of the status.
             return Err(match code.as_str() {
                 "temporarily_unavailable" => Failure::Unavailable(reason),
                 _ => Failure::Unusable(reason),
@@ -165,7 +165,7 @@ impl Application {
         if !is_visible_word(&granted.access_token) {
             return Err(Failure::Unavailable(format!("{name} sent an access_token that cannot stand in a header")));
         }
-        // Numbers may be strings: protocol page, section 1.1.
+        // Some services send numbers as strings.
         let text = granted.expires_in.as_str().and_then(|text| text.parse().ok());
         let expires_in = granted.expires_in.as_u64().or(text).unwrap_or(0);
         Ok((Secret::new(granted.access_token.to_string()), expires_in))
@@ -193,7 +193,8 @@ impl Application {
     }
 }
 
-/// The service's own words (RFC 6749 §5.2): the code, and one line without what was sent to prove who asks.
+/// The service's own words (RFC 6749 §5.2): the code, and one line without the client's secret or
+/// assertion.
 fn refusal(body: &[u8], proof: &ClientAuth) -> (String, String) {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or_default();
