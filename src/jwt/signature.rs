@@ -1,11 +1,11 @@
-//! The one place where a signature of a token is verified.
+//! The only place that verifies a token's signature.
 
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
 use super::Rejection;
 use crate::value::jwk::{Algorithm, Material};
 
-/// Verifies with exactly this algorithm. That the key allows it has been asked before; a key of another type fails here too.
+/// The caller has checked that the key allows the algorithm. A key of another type fails here too.
 pub fn verify(algorithm: Algorithm, key: &Material, message: &[u8], signature: &[u8]) -> Result<(), Rejection> {
     let outcome = match (algorithm, key) {
         (Algorithm::Es256, Material::P256(point)) => {
@@ -23,7 +23,7 @@ pub fn verify(algorithm: Algorithm, key: &Material, message: &[u8], signature: &
     outcome.map_err(|_| Rejection::SignatureInvalid)
 }
 
-/// PSS with a salt as long as the hash (RFC 7518 §3.5), which is what these demand.
+/// The PSS variants require a salt as long as the hash (RFC 7518 §3.5).
 fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     Some(match algorithm {
         Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,

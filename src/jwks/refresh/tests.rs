@@ -1,4 +1,4 @@
-//! Keys over an authority in memory.
+//! Keys from an authority in memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ const METADATA: &str = "https://login.microsoftonline.com/t/v2.0/.well-known/ope
 const V1_METADATA: &str = "https://login.microsoftonline.com/t/.well-known/openid-configuration";
 const JWKS: &str = "https://login.microsoftonline.com/t/discovery/v2.0/keys";
 
-/// Answers from a map of address to status and body, and keeps a journal.
+/// Answers from a map of addresses to status and body, and keeps a journal.
 #[derive(Default)]
 struct Entra {
     documents: Mutex<HashMap<String, (u16, String)>>,
@@ -83,7 +83,7 @@ impl Scene {
         Self { keys, entra, clock, woken: Arc::default() }
     }
 
-    /// Fetches as the thread would, if a fetch is due now.
+    /// Fetches if due, as the thread would.
     fn turn(&self) -> bool {
         let due = self.keys.shared.lock().schedule.wait(self.clock.instant()).is_zero();
         if due {

@@ -1,4 +1,4 @@
-//! Whole signed requests, one fact at a time.
+//! Complete signed requests, one fact at a time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn settings() -> PopValidation {
     }
 }
 
-/// An access token of an application, bound by this `cnf`.
+/// An application's access token with this `cnf`.
 fn access_token(cnf: &str) -> String {
     let claims = payload(&[("scp", ""), ("sub", "\"user\""), ("cnf", cnf)]);
     RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &claims)
@@ -38,7 +38,8 @@ fn by_thumbprint(key: TestKey) -> String {
     format!(r#"{{"kid":"{thumbprint}"}}"#)
 }
 
-/// A good request by the key P256 with members replaced, added, or, where the value is empty, left out.
+/// A valid request signed with P256; members are replaced, added or, if the value is empty,
+/// removed.
 fn signed_by(key: TestKey, algorithm: Algorithm, header: &str, changes: &[(&str, &str)]) -> String {
     let members = [
         ("at", format!("\"{}\"", access_token(&by_jwk(P256)))),
