@@ -1,4 +1,4 @@
-//! One request under way and everyone who waits for it.
+//! One request in flight, and everyone waiting for it.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use super::access_token::AccessToken;
 use super::error::Error;
 
-/// Called once when the flight has landed.
+/// Called once, when the flight completes.
 pub type Wake = Box<dyn FnOnce() + Send>;
 
-/// How a flight ended.
 pub type Outcome = Result<Arc<AccessToken>, Error>;
 
-/// A request under way.
+/// A request in flight.
 pub struct Flight {
     claims: Option<[u8; 32]>,
     state: Mutex<State>,
@@ -26,7 +25,6 @@ struct State {
 }
 
 impl Flight {
-    /// One for a request with these claims.
     pub(super) const fn new(claims: Option<[u8; 32]>) -> Self {
         Self { claims, state: Mutex::new(State { outcome: None, waiting: Vec::new() }), landed: Condvar::new() }
     }
@@ -39,7 +37,7 @@ impl Flight {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `wake` when the flight lands, at once where it has.
+    /// Calls `wake` when the flight completes, or at once if it has.
     pub(super) fn subscribe(&self, wake: Wake) {
         let mut state = self.lock();
         if state.outcome.is_none() {
@@ -62,12 +60,12 @@ impl Flight {
         }
     }
 
-    /// How it ended, where it has.
+    /// The outcome, if the flight is complete.
     pub fn outcome(&self) -> Option<Outcome> {
         self.lock().outcome.clone()
     }
 
-    /// Blocks until it has ended, for nested legs alone: at most `limit`.
+    /// Blocks until the flight completes, for at most `limit`.
     pub(super) fn wait(&self, limit: Duration) -> Option<Outcome> {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();

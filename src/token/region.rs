@@ -1,5 +1,6 @@
-//! In which Azure region this runs, for `AzureRegion=TryAutoDetect`: protocol page, section 8.6. Nobody waits for the
-//! answer: until it is there, and where there is none, the global endpoint serves.
+//! Detects the Azure region for `AzureRegion=TryAutoDetect`. Nothing waits for the result: without
+//! one, the global endpoint serves.
+//! <https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service>
 
 use std::sync::{Arc, Once, OnceLock};
 use std::thread;
@@ -10,25 +11,25 @@ use serde_json::Value;
 use crate::credentials::managed_identity::imds;
 use crate::outbound::{Exchange, OutRequest, OutResponse, Upstream};
 
-/// Of the metadata service's interface; a host that does not know it says which it knows.
+/// Of the metadata service's API. A host that does not support it lists its own versions.
 const VERSION: &str = "2021-02-01";
 
 /// A metadata service answers within milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The description of a machine has some kilobytes.
+/// Bytes; a machine's description takes a few kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// The region, as far as it is known.
+/// The region, once known.
 pub struct Region {
-    /// The metadata service, or what is wrong with the variable that names it.
+    /// The metadata service, or the error in the variable that names it.
     service: Result<String, String>,
     found: Arc<OnceLock<String>>,
     asked: Once,
 }
 
 impl Region {
-    /// `REGION_NAME` spares the question.
+    /// `REGION_NAME` makes the request unnecessary.
     pub fn new(environment: impl Fn(&str) -> Option<String>) -> Self {
         let found = OnceLock::new();
         if let Some(name) = environment("REGION_NAME").filter(|name| !name.is_empty()) {
@@ -38,12 +39,11 @@ impl Region {
         Self { service, found: Arc::new(found), asked: Once::new() }
     }
 
-    /// Its name, where it is known.
     pub fn name(&self) -> Option<&str> {
         self.found.get().map(String::as_str)
     }
 
-    /// Asks the machine in the background, once.
+    /// Asks the machine once, in the background.
     pub fn find(&self, exchange: &Arc<dyn Exchange>) {
         if self.name().is_some() {
             return;
@@ -64,7 +64,7 @@ impl Region {
     }
 }
 
-/// Asks with the version that is known, and with the newest of the host where it knows another.
+/// Asks with the preferred version, then with the host's newest one if it lists that.
 fn ask(service: &str, exchange: &dyn Exchange) -> Result<String, String> {
     let mut answer = send(service, VERSION, exchange)?;
     if answer.status == 400
@@ -80,7 +80,7 @@ fn ask(service: &str, exchange: &dyn Exchange) -> Result<String, String> {
     location.map(str::to_owned).ok_or_else(|| "the metadata service told no location".to_owned())
 }
 
-/// The first of `newest-versions`, where it has the form of a version.
+/// The first of `newest-versions`, if well formed.
 fn newest(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let version = body["newest-versions"].get(0)?.as_str()?;

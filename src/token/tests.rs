@@ -1,4 +1,4 @@
-//! Acquisition against a token service in memory.
+//! Acquisition from a token service in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::options::AgentUser;
 use crate::outbound::{OutError, OutRequest, OutResponse};
 use crate::value::bound_key::BoundKey;
 
-/// A registration of tenant `t1` and client `c1` with a secret.
+/// Tenant `t1`, client `c1`, with a secret.
 pub fn registration() -> Registration {
     let secret = CredentialSource::ClientSecret(Secret::new("s=cret".into()));
     Registration {
@@ -27,7 +27,7 @@ fn client(registration: Registration) -> Arc<Client> {
 
 type Answer = Box<dyn Fn(&str, &BTreeMap<String, String>) -> Result<OutResponse, OutError> + Send + Sync>;
 
-/// Keeps every request and answers as told.
+/// Records every request, and answers with a fixed rule.
 struct Service {
     requests: Mutex<Vec<(String, BTreeMap<String, String>)>>,
     answer: Answer,
@@ -40,7 +40,7 @@ impl Service {
         Arc::new(Self { requests: Mutex::default(), answer: Box::new(answer) })
     }
 
-    /// Tokens that say for whom and for what they are.
+    /// Its tokens state their tenant and scope.
     fn telling() -> Arc<Self> {
         Self::new(|url, form| {
             let field = |name: &str| form.get(name).map_or("-", String::as_str);
@@ -98,7 +98,7 @@ impl Exchange for Service {
             .split('&')
             .map(|field| field.split_once('=').map(|(name, value)| (decode(name), decode(value))).unwrap())
             .collect();
-        // No extra parameter of the URL may have the name of any field that is sent.
+        // Extra URL parameters must not share a name with any field that is sent.
         for name in form.keys() {
             assert!(crate::value::syntax::token_parameter(name).is_err(), "{name}");
         }

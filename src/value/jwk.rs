@@ -53,10 +53,7 @@ impl Algorithm {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Material {
     /// Big-endian without leading zeros.
-    Rsa {
-        modulus: Vec<u8>,
-        exponent: Vec<u8>,
-    },
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     /// Uncompressed point.
     P256(Vec<u8>),
     /// Uncompressed point.

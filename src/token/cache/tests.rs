@@ -239,7 +239,7 @@ fn a_refusal_weighs_what_it_holds_and_leaves_with_its_time() {
     };
     assert_eq!(held(NOW + 4), (1, true));
     assert_eq!(held(NOW + 5), (0, false));
-    // With a token the entry stays, as light as the token is.
+    // The entry stays with its token, and weighs no more than that.
     lead(&cache, NOW, Mode::default()).land(&at(NOW), Ok(token("t", NOW + 3600, Some(NOW)))).unwrap();
     let light = cache.figures(&at(NOW)).bytes;
     let Lookup::HitAndRefresh(_, renewal) = look(&cache, NOW, Mode::default()) else { panic!("due") };
