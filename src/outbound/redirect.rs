@@ -1,5 +1,5 @@
-//! Following redirects of a downstream API, where the operator allows it. A token stays with the origin that it was
-//! meant for; so do the request's further headers and its body.
+//! Follows redirects of downstream APIs, if the operator allows it. The token, other headers and
+//! the body never leave the API's origin.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use crate::clock::Clock;
 use crate::value::url::Url;
 use crate::value::{header, percent};
 
-/// Redirects after which the last answer is the result.
+/// After this many redirects, the last response is the result.
 pub const MAX_REDIRECTS: usize = 5;
-/// As much as servers take for a request line.
+/// The usual server limit for a request line.
 const MAX_LOCATION: usize = 8 * 1024;
-/// What goes along to another origin: nothing of it identifies or authorizes anybody.
+/// Headers sent to another origin: they neither identify nor authorize anyone.
 const HARMLESS: [&str; 3] = ["accept", "accept-encoding", "x-ms-client-request-id"];
 
-/// What to do about an answer.
+/// How to handle a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// It is the result.
+    /// The response is the result.
     Stay,
-    /// Send the request there, as it is but for the method and body.
+    /// Repeat the request there, apart from method and body.
     Same {
-        /// On the same origin.
+        /// Same origin as before.
         url: Url,
-        /// Whether it becomes a GET without a body.
+        /// Change it to a GET without a body.
         get: bool,
     },
-    /// Send it there without token, further headers and body.
+    /// Repeat it there without token, other headers and body.
     Foreign {
-        /// On another origin.
+        /// Another origin.
         url: Url,
     },
 }
 
-/// What an answer to `method` at `url` asks for (RFC 9110 §15.4).
+/// The redirect in a response to `method` at `url` (RFC 9110 §15.4).
 pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     let rewritten = match (answer.status, method) {
         (303, "HEAD") => false,
@@ -44,7 +44,7 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     };
     let mut locations = answer.headers.iter().filter(|(name, _)| name == "location");
     let (Some((_, location)), None) = (locations.next(), locations.next()) else { return Hop::Stay };
-    // An empty one means the same URL again, and so does a fragment alone.
+    // An empty reference, or a fragment alone, means the same URL again.
     let location = location.trim_ascii();
     if location.is_empty() || location.starts_with(b"#") || location.len() > MAX_LOCATION {
         return Hop::Stay;
@@ -54,22 +54,22 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     if target.origin == url.origin {
         return Hop::Same { url: target, get };
     }
-    // What another origin may see of a request is that it wants to read something, and never in the clear.
+    // Another origin only learns that something is to be read, and only over TLS unless the API
+    // itself uses plain HTTP.
     let reads = get || matches!(method, "GET" | "HEAD");
     if reads && (target.origin.https || !url.origin.https) { Hop::Foreign { url: target } } else { Hop::Stay }
 }
 
-/// The answer at the end of the way.
+/// The final response after redirects.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// What was answered there.
     pub answer: OutResponse,
-    /// Whether another origin lay on the way, so that the token did not arrive.
+    /// True if a redirect left the API's origin, so the token was not sent.
     pub foreign: bool,
 }
 
-/// Sends a request and follows where the answers point, within the request's own timeout. A redirect to an address
-/// that is not public is the answer, as if none were followed.
+/// Sends a request and follows redirects within its timeout. A redirect to an address that is not
+/// public is returned as the response.
 pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<Arrival, OutError> {
     let deadline = clock.instant() + request.timeout;
     let mut last: Option<Arrival> = None;
@@ -94,7 +94,7 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
                 let mut bare = moved(again, &target, get);
                 bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
                 bare.redirected_from.get_or_insert(url.origin);
-                // What an API may have opened is not what a redirect may reach.
+                // A redirect must not reuse connections opened for an API.
                 bare.pooled = false;
                 bare
             }
@@ -133,7 +133,7 @@ fn copy(request: &OutRequest) -> OutRequest {
     }
 }
 
-/// The absolute URL that a reference means at `base`, without its fragment (RFC 3986 §5.2).
+/// Resolves a reference against `base`, without its fragment (RFC 3986 §5.2).
 fn resolve(base: &Url, reference: &str) -> Option<Url> {
     let reference = reference.split('#').next().unwrap_or_default();
     let has_scheme = reference.split(['/', '?']).next().is_some_and(|start| start.contains(':'));
@@ -157,7 +157,7 @@ fn resolve(base: &Url, reference: &str) -> Option<Url> {
     Url::parse(&format!("{}{path}{query}", base.origin)).ok()
 }
 
-/// The path with its dot segments taken out (RFC 3986 §5.2.4).
+/// Removes dot segments (RFC 3986 §5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(next_hop("GET", &url, &answer(302, &long(MAX_LOCATION + 1))), Hop::Stay);
     }
 
-    /// Answers from a list of locations and keeps what it was asked.
+    /// Answers from a list of locations, and records the requests.
     struct Script {
         locations: Vec<&'static str>,
         asked: Mutex<Vec<OutRequest>>,
@@ -334,7 +334,7 @@ mod tests {
             first,
             "GET https://api.example/a authorization,accept,x-key false",
             "GET https://other.example/b accept false",
-            // Once given up, the token does not come back.
+            // Once dropped, the token does not come back.
             "GET https://api.example/c accept false",
         ];
         assert_eq!(asked, expected);
