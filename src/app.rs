@@ -88,7 +88,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     // A second signal skips the wait for requests in flight.
     let second = thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
         if signals.forever().any(|signal| signal != SIGHUP) {
-            log::warn!("ended by a second signal");
+            log::warn!("second signal: exiting at once");
             std::process::exit(1);
         }
     });
@@ -99,7 +99,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     }
     routes.service().keys.stop();
     if !finished {
-        log::warn!("requests were cut, since they did not finish within Sidecar:Limits:ShutdownTimeout");
+        log::warn!("cut off requests that did not finish within Sidecar:Limits:ShutdownTimeout");
     }
     ExitCode::SUCCESS
 }
@@ -134,7 +134,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
         return Err(problem);
     }
     for key in fixed {
-        log::warn!("{key} is taken at the start only; restart for the changed value");
+        log::warn!("{key}: changed, but read only at start; restart to apply it");
     }
     routes.replace(service);
     shared.acquirer.forget_refusals();

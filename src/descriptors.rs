@@ -25,7 +25,7 @@ pub fn provide_for(connections: usize, calls: usize) -> usize {
     if possible < connections {
         log::warn!(
             "Sidecar:Limits:Connections is {connections}, but the process may open {available} files (ulimit -n): \
-             {possible} connections at most"
+             limited to {possible} connections"
         );
     }
     possible.min(connections)

@@ -17,7 +17,7 @@ const LONGEST: u64 = 16 * 1024;
 /// # Errors
 /// Why the sidecar is not healthy, on one line.
 pub fn healthcheck(config: &Config) -> Result<(), String> {
-    let first = config.listen.first().ok_or("no address is listened on")?;
+    let first = config.listen.first().ok_or("no listening address is configured")?;
     let answer = match first {
         Listen::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -27,7 +27,9 @@ pub fn healthcheck(config: &Config) -> Result<(), String> {
                 .map_err(|error| error.to_string())?;
             ask(stream).map_err(|error| format!("{}: {error}", path.display()))?
         }
-        Listen::Tcp(address) if address.port() == 0 => return Err("port 0 is chosen anew at each start".to_owned()),
+        Listen::Tcp(address) if address.port() == 0 => {
+            return Err("port 0 means a random port, which cannot be checked".to_owned());
+        }
         Listen::Tcp(address) => {
             let stream = connect(*address).map_err(|error| format!("{address}: {error}"))?;
             stream
@@ -59,8 +61,8 @@ fn ask(mut stream: impl Read + Write) -> std::io::Result<Vec<u8>> {
 
 fn judge(answer: &[u8]) -> Result<(), String> {
     let answer = String::from_utf8_lossy(answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or("the answer is no HTTP")?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or("the answer is not HTTP")?;
     if status == "200" {
         return Ok(());
     }

@@ -42,7 +42,7 @@ impl Notifier {
     pub fn tell(&self, state: State) {
         let Some((socket, address)) = &self.0 else { return };
         if let Err(error) = socket.send_to_addr(message(state, monotonic_micros()).as_bytes(), address) {
-            log::warn!("the service manager was not told {state:?}: {error}");
+            log::warn!("failed to notify the service manager of {state:?}: {error}");
         }
     }
 }

@@ -49,7 +49,7 @@ impl std::error::Error for SignerError {}
 impl RequestSigner {
     /// Generates a P-256 key that lives as long as the process.
     pub fn generate() -> Result<Self, SignerError> {
-        let failed = |_| SignerError("a key cannot be generated".to_owned());
+        let failed = |_| SignerError("failed to generate a key".to_owned());
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
         Self::from_section(SectionKind::PrivateKey, document.as_ref())
@@ -60,13 +60,13 @@ impl RequestSigner {
         let failed = |what: String| SignerError(format!("{}: {what}", path.display()));
         let content = file::read(path, MAX_KEY_FILE).map_err(|error| failed(error.to_string()))?;
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&content) {
-            let (kind, der) = section.map_err(|error| failed(format!("no valid PEM: {error}")))?;
+            let (kind, der) = section.map_err(|error| failed(format!("malformed PEM: {error}")))?;
             let der = Zeroizing::new(der);
             if matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey) {
                 return Self::from_section(kind, &der).map_err(|error| failed(error.0));
             }
         }
-        Err(failed("holds no unencrypted private key in PEM".to_owned()))
+        Err(failed("contains no unencrypted private key in PEM".to_owned()))
     }
 
     fn from_section(kind: SectionKind, der: &[u8]) -> Result<Self, SignerError> {

@@ -76,7 +76,7 @@ impl<T> Watched<T> {
                             }
                         }
                         None if state.good.is_some() && state.error != error => {
-                            log::warn!("{error}; going on with what was read before");
+                            log::warn!("{error}; keeping the last good content");
                         }
                         None => {}
                     }

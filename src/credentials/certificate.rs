@@ -45,9 +45,9 @@ impl Certificate {
     pub fn new(material: Material) -> Result<Self, String> {
         let Material { certificates, keys } = material;
         if certificates.is_empty() {
-            return Err("holds no certificate".into());
+            return Err("contains no certificate".into());
         }
-        let mut problem = "holds no private key".to_owned();
+        let mut problem = "contains no private key".to_owned();
         for private_key in keys {
             let key = match rsa(&private_key) {
                 Ok(key) => key,
@@ -65,7 +65,7 @@ impl Certificate {
             if let Some((at, parsed)) = found {
                 return Ok(Self { chain: chain(certificates, at), key, private_key, validity: Validity::of(&parsed) });
             }
-            "the private key belongs to none of the certificates".clone_into(&mut problem);
+            "the private key does not match any of the certificates".clone_into(&mut problem);
         }
         Err(problem)
     }
@@ -92,8 +92,8 @@ fn rsa(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
 
 fn unusable(error: KeyRejected) -> String {
     match error.to_string().as_str() {
-        "WrongAlgorithm" => "no RSA key; Entra takes RSA keys for client assertions".into(),
-        reason => format!("a private key that cannot be used ({reason}); an RSA key of 2048 to 4096 bits is needed"),
+        "WrongAlgorithm" => "not an RSA key; Entra requires RSA keys for client assertions".into(),
+        reason => format!("an unusable private key ({reason}); expected an RSA key of 2048 to 4096 bits"),
     }
 }
 
@@ -126,7 +126,7 @@ impl Validity {
 
     pub fn check(&self, now: u64) -> Result<(), String> {
         if now < self.not_before {
-            return Err(format!("the certificate is not valid for another {}", span(self.not_before - now)));
+            return Err(format!("the certificate becomes valid in {}", span(self.not_before - now)));
         }
         if now > self.not_after {
             return Err(format!("the certificate expired {} ago; renew it", span(now - self.not_after)));
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn dates_hold_to_the_second() {
         let validity = Validity { not_before: 100, not_after: 200 };
-        assert!(validity.check(99).unwrap_err().contains("not valid for another 1 s"));
+        assert!(validity.check(99).unwrap_err().contains("becomes valid in 1 s"));
         assert!(validity.check(100).is_ok());
         assert!(validity.check(200).is_ok());
         assert!(validity.check(201).unwrap_err().contains("expired 1 s ago"));

@@ -43,7 +43,7 @@ impl LocalCertificate {
         let read = move || {
             let text = value.expose().bytes().filter(|byte| !byte.is_ascii_whitespace());
             let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.collect());
-            let file = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "no base64")?;
+            let file = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "not base64")?;
             Certificate::read([&file[..]], password.as_ref())
         };
         let place = Place::Value { read: Box::new(read), once: OnceLock::new() };

@@ -43,8 +43,8 @@ impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Malformed => "malformed or cut off; export it again",
-            Self::Unsupported => "an encryption that is not supported; export it again with AES-256",
-            Self::TooSlow => "more than 1000000 iterations of its key derivation",
+            Self::Unsupported => "unsupported encryption; export it again with AES-256",
+            Self::TooSlow => "more than 1000000 iterations of key derivation",
             Self::WrongPassword => "the password (CertificatePassword) is wrong or missing",
         })
     }

@@ -16,7 +16,7 @@ impl Material {
         } else if file.first() == Some(&SEQUENCE) {
             match alone(file) {
                 None => from_pkcs12(file, password)?,
-                Some(what) => return Err(format!("{what}; give PEM or PKCS#12 (PFX) that holds both, or both as PEM")),
+                Some(what) => return Err(format!("{what}; provide PEM or PKCS#12 (PFX) with both, or both as PEM")),
             }
         } else {
             return Err("neither PEM nor PKCS#12 (PFX)".into());
@@ -33,7 +33,7 @@ fn alone(der: &[u8]) -> Option<&'static str> {
     if der::Certificate::parse(der).is_some() {
         Some("a certificate in DER, without its private key")
     } else if expect(OBJECT_IDENTIFIER, content).is_some() {
-        Some("PKCS#7 (P7B), which holds certificates without a private key")
+        Some("PKCS#7 (P7B), which has certificates without a private key")
     } else {
         // A version followed by an INTEGER (PKCS#1), an algorithm (PKCS#8) or an OCTET STRING (SEC
         // 1); or just an algorithm (encrypted PKCS#8). In PKCS#12 the version is 3.
@@ -79,7 +79,7 @@ fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
             }
             b"PRIVATE KEY" | b"RSA PRIVATE KEY" => material.keys.push(content()?),
             b"EC PRIVATE KEY" => {
-                return Err("an elliptic curve key; Entra takes RSA keys for client assertions".into());
+                return Err("an elliptic curve key; Entra requires RSA keys for client assertions".into());
             }
             _ => {}
         }

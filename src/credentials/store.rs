@@ -56,7 +56,7 @@ impl Store {
         let known = path.is_empty() || path.replace('\\', "/").eq_ignore_ascii_case("CurrentUser/My");
         let folder = match home {
             _ if !known => Err(format!("the store {path:?} is not available on Linux; use CurrentUser/My")),
-            None => Err("the user's store needs the environment's HOME".into()),
+            None => Err("the user's store needs the environment variable HOME".into()),
             Some(home) => Ok(home.join(FOLDER)),
         };
         Self { folder, wanted, read: Mutex::default() }
@@ -75,7 +75,7 @@ impl Store {
         found.pop().map(Arc::clone).ok_or_else(|| {
             let problem = read.problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"));
             format!(
-                "{}: {} is not among its {} certificates with a key{problem}",
+                "{}: {} not found among its {} certificates with a key{problem}",
                 folder.display(),
                 self.wanted,
                 read.certificates.len()

@@ -38,11 +38,11 @@ impl std::fmt::Display for DocumentError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "it is longer than 1 MiB",
-            Self::Malformed => "it is not of the expected form",
+            Self::Malformed => "it does not have the expected form",
             Self::KeyAddress => "its jwks_uri is not an absolute URL",
-            Self::TooManyKeys => "it holds more than 256 keys",
-            Self::NoUsableKey => "it holds no usable key",
-            Self::NoTokenEndpoint => "its token_endpoint is not an absolute URL",
+            Self::TooManyKeys => "it has more than 256 keys",
+            Self::NoUsableKey => "it has no usable key",
+            Self::NoTokenEndpoint => "its token_endpoint is missing or not an absolute URL",
         })
     }
 }

@@ -59,11 +59,13 @@ impl fmt::Display for FetchError {
         match self {
             Self::Unreachable(error) => write!(f, "no answer: {error}"),
             // Entra's answer for an unknown tenant.
-            Self::Status(400) => f.write_str("the answer has status 400; is there such a tenant (TenantId)?"),
+            Self::Status(400) => f.write_str("the answer has status 400; does the tenant exist (TenantId)?"),
             Self::Status(status) => write!(f, "the answer has status {status}"),
             Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
             Self::Keys(error) => write!(f, "the key document is unusable: {error}"),
-            Self::ForeignKeys(origin) => write!(f, "the document names {origin}, which is not of this authority"),
+            Self::ForeignKeys(origin) => {
+                write!(f, "the document names {origin}, which does not belong to this authority")
+            }
             Self::Insecure(origin) => write!(f, "{origin} is neither https nor loopback"),
         }
     }
@@ -121,7 +123,7 @@ fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer
         V1::Document(url) => {
             let learnt = get(settings, exchange, url)
                 .and_then(|bytes| document::issuer(&bytes).map_err(FetchError::Metadata))
-                .inspect_err(|error| log::debug!("no v1 document at {}: {error}", url.origin))
+                .inspect_err(|error| log::debug!("failed to fetch the v1 document at {}: {error}", url.origin))
                 .ok();
             issuer::accepted(v2, learnt.as_deref().map_or(V1Issuer::Unavailable, V1Issuer::Learnt))
         }

@@ -139,7 +139,7 @@ impl Shared {
         while let Some((reason, known)) = self.next() {
             // A bug that one document triggers must not stop key refreshes for good.
             if catch_unwind(AssertUnwindSafe(|| self.fetch(reason, known.as_deref()))).is_err() {
-                log::error!("a fetch of signing keys met a defect");
+                log::error!("a bug interrupted a fetch of signing keys");
                 self.end(None);
             }
         }
@@ -167,8 +167,8 @@ impl Shared {
         let outcome = super::fetch::fetch(&self.settings, &*self.exchange, known, self.clock.unix());
         let authority = &self.settings.authority.metadata.origin;
         match &outcome {
-            Ok(set) => log::info!("{} signing keys from {authority}, {} skipped", set.len(), set.skipped()),
-            Err(error) => log::warn!("no signing keys from {authority}: {error}"),
+            Ok(set) => log::info!("fetched {} signing keys from {authority}, skipped {}", set.len(), set.skipped()),
+            Err(error) => log::warn!("failed to fetch signing keys from {authority}: {error}"),
         }
         self.end(outcome.ok());
     }

@@ -28,7 +28,7 @@ pub fn parse(token: &str) -> Result<Jws<'_>, Rejection> {
     let mut parts = token.split('.');
     let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(Rejection::Malformed("it has not the three parts of a JWS"));
+        return Err(Rejection::Malformed("it does not have the three parts of a JWS"));
     };
     let signing_input = &token[..header.len() + 1 + payload.len()];
     let header = decode(header)?;
@@ -64,7 +64,7 @@ fn read_header(header: &Claims<'_>) -> Result<(Algorithm, Option<String>), Rejec
     match header.text("kid") {
         Claim::Present(kid) => Ok((algorithm, Some(kid.to_owned()))),
         Claim::Absent => Ok((algorithm, None)),
-        Claim::Malformed => Err(Rejection::Malformed("its key id is not a text")),
+        Claim::Malformed => Err(Rejection::Malformed("its key id is not a string")),
     }
 }
 

@@ -109,7 +109,7 @@ impl TryRng for Random {
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        SystemRandom::new().fill(bytes).map_err(|_| io::Error::other("no random numbers"))
+        SystemRandom::new().fill(bytes).map_err(|_| io::Error::other("random numbers are not available"))
     }
 }
 

@@ -98,8 +98,8 @@ impl Rejection {
     const fn fixed(&self) -> &'static str {
         match self {
             Self::AlgorithmNotAllowed => "The signature algorithm is not allowed",
-            Self::CriticalHeader => "The token has a critical header that is not understood",
-            Self::KeyIdMissing => "The token names no signature key",
+            Self::CriticalHeader => "The token has a critical header that is not supported",
+            Self::KeyIdMissing => "The token does not name a signature key",
             Self::KeyNotFound => "The signature key was not found",
             Self::KeyMismatch => "The signature key is not for this algorithm",
             Self::SignatureInvalid => "The signature is invalid",
@@ -108,13 +108,13 @@ impl Rejection {
             Self::DecryptionFailed => "The token cannot be decrypted",
             Self::RequestExpired => "The signed request is not within its lifetime",
             Self::RequestReplayed => "The signed request was used before",
-            Self::ReplayMemoryFull => "The signed request cannot be told from a replay",
+            Self::ReplayMemoryFull => "The signed request cannot be checked for replay",
             Self::NotAppOnly => "The token in a signed request must be an application's",
             Self::ForMicrosoftGraph => {
                 "The signature is invalid: the token is for Microsoft Graph, which alone can check it; \
                  ask for a token for this application"
             }
-            Self::BoundAsBearer => "The token is bound to a key, and came as Bearer without a proof of it",
+            Self::BoundAsBearer => "The token is bound to a key, but came as Bearer without proof of it",
             _ => "The token is invalid",
         }
     }

@@ -87,7 +87,7 @@ impl SignedRequests {
         let claims = Claims::parse(&jws.payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
         let token = match claims.text("at") {
             Claim::Present(token) => token,
-            Claim::Absent => return Err(Rejection::RequestMismatch("it holds no access token")),
+            Claim::Absent => return Err(Rejection::RequestMismatch("it contains no access token")),
             Claim::Malformed => return Err(Rejection::ClaimMalformed("at")),
         };
         let token = validator.validate_bound(token, keys, now)?;
@@ -163,7 +163,9 @@ fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejecti
         (true, _) => jwk_in(&confirmation),
         (false, Claim::Present(thumbprint)) => {
             let Claim::Present(offered) = request.object("cnf") else {
-                return Err(Rejection::RequestMismatch("it does not hold the key that its access token is bound to"));
+                return Err(Rejection::RequestMismatch(
+                    "it does not contain the key that its access token is bound to",
+                ));
             };
             let key = jwk_in(&Claims::of(offered.clone()))?;
             if key.thumbprint() == thumbprint {
@@ -217,7 +219,7 @@ fn check_query(signed: &[Value<'_>], query: Option<&str>, accept_unsigned: bool)
         }
     }
     if !accept_unsigned && covered.len() != parameters.len() {
-        return Err(Rejection::RequestMismatch("its query holds unsigned parameters"));
+        return Err(Rejection::RequestMismatch("its query has unsigned parameters"));
     }
     let hash = digest(&SHA256, covered.join("&").as_bytes());
     if URL_SAFE_NO_PAD.encode(hash) == *expected { Ok(()) } else { Err(CHANGED) }

@@ -100,7 +100,8 @@ impl Validator {
         }
         let own = Arc::clone(&self.decryption_keys.read().unwrap_or_else(PoisonError::into_inner));
         let inner = jwe::decrypt(token, &own)?;
-        let inner = std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("what it encrypts is no token"))?;
+        let inner =
+            std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("its decrypted content is not a token"))?;
         verify(inner, keys, policy, now)
     }
 

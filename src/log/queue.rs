@@ -78,7 +78,7 @@ impl Queue {
         drop(state);
         if dropped > 0 {
             batch.extend_from_slice(
-                format!("{dropped} log records were dropped: they came faster than they were read\n").as_bytes(),
+                format!("dropped {dropped} log records: they came faster than they were read\n").as_bytes(),
             );
         }
         batch
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(lines.recv().unwrap(), b"first\n");
         let rest = String::from_utf8(lines.recv().unwrap()).unwrap();
         assert_eq!(rest.lines().filter(|line| *line == "x").count(), LINES);
-        assert!(rest.ends_with("\n7 log records were dropped: they came faster than they were read\n"));
+        assert!(rest.ends_with("\ndropped 7 log records: they came faster than they were read\n"));
     }
 
     #[test]

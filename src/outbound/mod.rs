@@ -198,7 +198,7 @@ impl std::fmt::Display for OutError {
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::NoMemory { .. } => f.write_str("no memory for the answer's body (Sidecar:Limits:BodyMemory)"),
             Self::NotPublic => f.write_str("a redirect leads to an address that is not public"),
-            Self::Busy => f.write_str("no turn came in time (Sidecar:Limits:UpstreamCalls)"),
+            Self::Busy => f.write_str("waited too long for a turn (Sidecar:Limits:UpstreamCalls)"),
         }
     }
 }

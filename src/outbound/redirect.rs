@@ -102,10 +102,10 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
         let host = Url::parse(&request.url).map(|url| url.origin.to_string()).unwrap_or_default();
         request.timeout = deadline.saturating_duration_since(clock.instant());
         if request.timeout == Duration::ZERO {
-            return Err(OutError::Timeout(format!("{host}: no answer in time after a redirect")));
+            return Err(OutError::Timeout(format!("{host}: no time left after a redirect")));
         }
     }
-    last.ok_or_else(|| OutError::Connect("the upstream's URL is none".to_owned()))
+    last.ok_or_else(|| OutError::Connect("the upstream's URL is malformed".to_owned()))
 }
 
 fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {

@@ -54,7 +54,7 @@ fn file(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDer<
     let error = |cause: String| RootsError { path: path.to_owned(), cause };
     let pem = crate::file::read(path, MAX_BUNDLE).map_err(|cause| error(cause.to_string()))?;
     let found = certificates(&pem, |line| {
-        warn(format!("{}:{line}: a certificate that cannot be read is not trusted", path.display()));
+        warn(format!("{}:{line}: skipped an unreadable certificate", path.display()));
     });
     if found.is_empty() { Err(error("expected at least one PEM certificate".into())) } else { Ok(found) }
 }

@@ -218,9 +218,7 @@ impl Exchange for UreqExchange {
         let answer = answer.map_err(explain)?;
         let status = answer.status().as_u16();
         if status < 200 {
-            return Err(OutError::Broken(format!(
-                "{origin}: answered {status} to a request that asked for no upgrade"
-            )));
+            return Err(OutError::Broken(format!("{origin}: answered {status} to a request without an upgrade")));
         }
         // Only a proxy sends this status (RFC 9110 §15.5.8).
         if status == 407
@@ -330,7 +328,7 @@ impl UreqExchange {
                     Upstream::Token => " (Sidecar:Limits:TokenRequestTimeout)",
                     _ => "",
                 };
-                OutError::Timeout(format!("{host}: no whole answer within {limit:?}{setting}"))
+                OutError::Timeout(format!("{host}: no complete answer within {limit:?}{setting}"))
             }
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),

@@ -42,7 +42,10 @@ impl Discovery {
             return Ok(Some(known));
         }
         let found = jwks::token_endpoint(registration, exchange, timeout).map_err(|error| {
-            Error::unavailable(format!("the metadata of {} tells no token endpoint: {error}", authority.origin))
+            Error::unavailable(format!(
+                "failed to read the token endpoint in the metadata of {}: {error}",
+                authority.origin
+            ))
         })?;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(authority.to_string(), found.clone());

@@ -80,7 +80,7 @@ pub fn request_token(
                 Some(seconds) => Duration::from_secs(seconds),
                 None => PAUSE,
             };
-            log::info!("{}; trying once more", failure.cause);
+            log::info!("{}; retrying once", failure.cause);
             clock.sleep(pause);
             match attempt(exchange, clock, post, &form()?, true) {
                 Attempt::Done(outcome) => outcome,
@@ -146,7 +146,7 @@ fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Op
             Attempt::Done(read_token(&response.body).map_err(|what| Error::Unavailable(Arc::new(unavailable(what)))))
         }
         408 | 500..=599 => Attempt::Again(unavailable(&format!("answered {status}"))),
-        429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429: it throttles"))))),
+        429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429 (throttled)"))))),
         400..=499 => Attempt::Done(Err(match read_refusal(&response.body, form) {
             // RFC 6749 §4.1.2.1 gives no status for it; Entra sends 400.
             Some(refusal) if refusal.code == "temporarily_unavailable" => {
@@ -195,15 +195,15 @@ struct RawToken {
 
 /// An error reads on from the endpoint's name.
 fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
-    let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
-    let access_token = raw.access_token.ok_or("sent an answer without access_token")?;
+    let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent a malformed token response")?;
+    let access_token = raw.access_token.ok_or("sent a token response without access_token")?;
     if !is_visible_word(&access_token) {
-        return Err("sent an access_token that cannot stand in a header");
+        return Err("sent an access_token that does not fit in a header");
     }
-    let token_type = raw.token_type.ok_or("sent an answer without token_type")?;
+    let token_type = raw.token_type.ok_or("sent a token response without token_type")?;
     let seconds = |field: &Option<Seconds>| match field {
         None => Ok(None),
-        Some(field) => field.value().map(Some).ok_or("sent a lifetime that is no number of seconds"),
+        Some(field) => field.value().map(Some).ok_or("sent a lifetime that is not a number of seconds"),
     };
     Ok(TokenAnswer {
         expires_in: seconds(&raw.expires_in)?.unwrap_or(0),

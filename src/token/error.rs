@@ -114,7 +114,7 @@ pub struct Unavailable {
 }
 
 pub const BUSY: &str =
-    "no turn for an upstream call came in time (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
+    "waited too long for a turn to call an upstream (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
 
 impl Error {
     /// An upstream failure without `Retry-After`.
@@ -167,7 +167,7 @@ impl fmt::Display for Error {
             Self::Credential(failures) => {
                 f.write_str("no usable client credential")?;
                 if failures.is_empty() {
-                    f.write_str("; ClientCredentials has none")?;
+                    f.write_str("; ClientCredentials is empty")?;
                 }
                 for failure in failures.iter() {
                     write!(f, "; {failure}")?;
@@ -176,10 +176,10 @@ impl fmt::Display for Error {
             }
             Self::Busy => f.write_str(BUSY),
             Self::Configuration(text) => f.write_str(text),
-            Self::TokenType { expected } => write!(f, "the token service sent another token type than {expected}"),
+            Self::TokenType { expected } => write!(f, "the token service sent a token of another type than {expected}"),
             Self::NoSession => f.write_str("No long-running session for this key"),
-            Self::Abandoned => f.write_str("the request for the token was given up"),
-            Self::Defect => f.write_str("the request for the token met a defect"),
+            Self::Abandoned => f.write_str("the token request was abandoned"),
+            Self::Defect => f.write_str("a bug interrupted the token request"),
         }
     }
 }

@@ -223,7 +223,7 @@ impl Acquirer {
                     turns::pause();
                     let left = NESTED_WAIT.saturating_sub(self.clock.instant().duration_since(start));
                     if flight.wait(left).is_none() {
-                        return Err(Error::unavailable("another request for the same token did not end"));
+                        return Err(Error::unavailable("another request for the same token did not complete"));
                     }
                     if let Some(outcome) = (Ticket { flight, shared }).outcome() {
                         return outcome;
@@ -254,7 +254,7 @@ impl Acquirer {
             Job::Hopeless(error) => Err(error.clone()),
         };
         if let Err(error) = &outcome {
-            log::warn!("{}: no token ({}): {error}", job.name(), error.code());
+            log::warn!("{}: failed to acquire a token ({}): {error}", job.name(), error.code());
         }
         lead.land(&*self.clock, outcome)
     }
@@ -281,7 +281,7 @@ impl Acquirer {
         let stale = matches!(&outcome, Err(Error::Refused(refusal)) if refusal.code == "invalid_client"
             && refusal.error_codes.iter().any(|code| STALE_CREDENTIAL.contains(code)));
         let answer = if stale {
-            log::warn!("{}: the credential was refused; reading it again", leg.client.registration.section);
+            log::warn!("{}: Entra rejected the credential; reading it again", leg.client.registration.section);
             leg.client.credentials.reload();
             self.attempt(leg)?
         } else {

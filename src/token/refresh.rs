@@ -26,7 +26,7 @@ impl Refresher {
             let (renew, jobs) = (Arc::clone(&renew), Arc::clone(&jobs));
             let name = format!("refresh-{number}");
             if let Err(error) = thread::Builder::new().name(name).spawn(move || work(&*renew, &jobs)) {
-                log::error!("no thread for renewals: {error}");
+                log::error!("failed to start a renewal thread: {error}");
             }
         }
         Self { queue }
@@ -39,7 +39,7 @@ impl Refresher {
             return;
         }
         if self.queue.try_send((job, lead)).is_err() {
-            log::warn!("too many tokens to renew at once; one is left for later");
+            log::warn!("the renewal queue is full; left one token for later");
         }
     }
 }
@@ -51,7 +51,7 @@ fn work(renew: &impl Fn(&Job, Lead) -> bool, jobs: &Mutex<Receiver<(Job, Lead)>>
         match catch_unwind(AssertUnwindSafe(|| renew(&job, lead))) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(_) => log::error!("a renewal met a defect"),
+            Err(_) => log::error!("a bug interrupted a token renewal"),
         }
     }
 }

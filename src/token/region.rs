@@ -52,13 +52,13 @@ impl Region {
             let (service, found, exchange) = (self.service.clone(), Arc::clone(&self.found), Arc::clone(exchange));
             let find = move || match service.and_then(|service| ask(&service, &*exchange)) {
                 Ok(name) => {
-                    log::info!("the region is {name:?}");
+                    log::info!("detected the region {name:?}");
                     found.get_or_init(|| name);
                 }
-                Err(reason) => log::warn!("the region is unknown, so the global endpoint is used: {reason}"),
+                Err(reason) => log::warn!("failed to detect the region, using the global endpoint: {reason}"),
             };
             if let Err(error) = thread::Builder::new().name("region".to_owned()).spawn(find) {
-                log::error!("no thread to find the region: {error}");
+                log::error!("failed to start the thread that detects the region: {error}");
             }
         });
     }
@@ -77,7 +77,7 @@ fn ask(service: &str, exchange: &dyn Exchange) -> Result<String, String> {
     }
     let machine: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let location = machine["location"].as_str().filter(|name| !name.is_empty());
-    location.map(str::to_owned).ok_or_else(|| "the metadata service told no location".to_owned())
+    location.map(str::to_owned).ok_or_else(|| "the metadata service sent no location".to_owned())
 }
 
 /// The first of `newest-versions`, if well formed.

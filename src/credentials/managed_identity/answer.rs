@@ -41,14 +41,14 @@ struct Answer {
 
 /// An error reads on from the endpoint's name.
 pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
-    let access_token = answer.access_token.ok_or("sent an answer without access_token")?;
+    let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent a malformed token response")?;
+    let access_token = answer.access_token.ok_or("sent a token response without access_token")?;
     if !is_visible_word(&access_token) {
-        return Err("sent an access_token that cannot stand in a header");
+        return Err("sent an access_token that does not fit in a header");
     }
     let expiries = [answer.expires_on, answer.expires_in];
     if expiries.iter().all(Option::is_none) {
-        return Err("sent an answer without expires_on and expires_in");
+        return Err("sent a token response without expires_on and expires_in");
     }
     let readable = expiries.iter().flatten().find_map(|expiry| moment(expiry, now));
     let expires_at = readable.ok_or("sent an expiry that is neither seconds nor a date")?;

@@ -21,7 +21,7 @@ pub fn key_path(answer: &OutResponse, folder: &Path) -> Result<PathBuf, String> 
     let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
     let challenges = challenge::parse(fields);
     let [challenge] = &challenges[..] else {
-        return Err("the answer 401 holds no single challenge".into());
+        return Err("the 401 does not contain exactly one challenge".into());
     };
     let realm = match &challenge.parameters[..] {
         [(name, realm)] if name == "realm" && challenge.scheme.eq_ignore_ascii_case("Basic") => realm,
@@ -53,7 +53,7 @@ pub fn authorization(path: &Path) -> Result<Zeroizing<String>, String> {
     })?;
     let text = std::str::from_utf8(key.trim_ascii_end()).unwrap_or_default();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-        return Err(refused("no key in printable ASCII"));
+        return Err(refused("expected a key in printable ASCII"));
     }
     Ok(Zeroizing::new(format!("Basic {text}")))
 }

@@ -88,7 +88,7 @@ impl ManagedIdentities {
             let Some(pause) = pause.filter(|pause| self.clock.instant() + *pause < deadline) else {
                 return Err(failure);
             };
-            log::info!("{failure}; trying again in {} s", pause.as_secs());
+            log::info!("{failure}; retrying in {} s", pause.as_secs());
             self.clock.sleep(pause);
         }
     }
@@ -130,7 +130,7 @@ impl ManagedIdentities {
 fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Failure> {
     match (source, wanted.client_id) {
         (Source::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
-            "{} did not confirm that the token is of the identity {id}; is its agent too old for user-assigned identities?",
+            "{} did not confirm that the token belongs to the identity {id}; is its agent too old for user-assigned identities?",
             source.name()
         ))),
         _ => Ok(()),

@@ -158,7 +158,7 @@ impl Source {
     /// it would return a token of another identity.
     pub fn request(&self, wanted: &Request<'_>, timeout: Duration) -> Result<OutRequest, String> {
         let Request { client_id, resource, correlation_id, .. } = *wanted;
-        let refused = |what: &str| Err(format!("{} {what}; leave the client id away", self.name()));
+        let refused = |what: &str| Err(format!("{} {what}; remove the client id", self.name()));
         let mut headers = vec![header("x-ms-client-request-id", correlation_id)];
         let metadata = || header("metadata", "true");
         let query = match self {
@@ -193,7 +193,7 @@ impl Source {
             }
             Self::CloudShell { .. } => {
                 if client_id.is_some() {
-                    return refused("has the user's own identity alone");
+                    return refused("supports only the user's own identity");
                 }
                 headers.extend([metadata(), header("content-type", "application/x-www-form-urlencoded")]);
                 let body = format!("resource={}", encode_component(resource)).into_bytes();

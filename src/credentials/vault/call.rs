@@ -83,14 +83,14 @@ pub(super) fn judge(name: &str, answer: &OutResponse) -> Result<Value, Failure> 
     let advice = match answer.status {
         200 => {
             return serde_json::from_slice(&answer.body)
-                .map_err(|_| Failure::Unavailable(format!("{name} sent an answer that is no JSON")));
+                .map_err(|_| Failure::Unavailable(format!("{name} sent an answer that is not JSON")));
         }
         401 => "; is the vault in the tenant of the identity that asks?",
         403 => {
             "; grant the identity that asks the roles Key Vault Certificate User and, where the key stays in the \
-             vault, Key Vault Crypto User, and see to the vault's firewall"
+             vault, Key Vault Crypto User, and check the vault's firewall"
         }
-        404 => "; see to KeyVaultCertificateName",
+        404 => "; check KeyVaultCertificateName",
         _ => "",
     };
     let reason = reason(&answer.body, None);

@@ -50,13 +50,13 @@ impl VaultCertificate {
         if answer["policy"]["key_props"]["exportable"] != true {
             return Err(unusable("its key may not leave the vault; use the SourceType SignedAssertionFromVault"));
         }
-        let path = item(&answer["sid"], "secrets").ok_or_else(|| unusable("the vault names no secret of it"))?;
+        let path = item(&answer["sid"], "secrets").ok_or_else(|| unusable("the vault sent no secret id for it"))?;
         let secret = self.vault.get(call, &path)?;
         let value = secret["value"].as_str().ok_or_else(|| unusable("its secret has no value"))?;
         let content = match secret["contentType"].as_str() {
             Some("application/x-pem-file") => Zeroizing::new(value.as_bytes().to_vec()),
             Some("application/x-pkcs12") => {
-                Zeroizing::new(STANDARD.decode(value).map_err(|_| unusable("its secret is no base64"))?)
+                Zeroizing::new(STANDARD.decode(value).map_err(|_| unusable("its secret is not base64"))?)
             }
             _ => return Err(unusable("its secret is neither application/x-pkcs12 nor application/x-pem-file")),
         };
@@ -72,7 +72,7 @@ pub fn dates(answer: &Value) -> Result<Validity, String> {
     }
     match (attributes["nbf"].as_u64(), attributes["exp"].as_u64()) {
         (Some(not_before), Some(not_after)) => Ok(Validity { not_before, not_after }),
-        _ => Err("the vault says no dates of it".into()),
+        _ => Err("the vault sent no dates for it".into()),
     }
 }
 

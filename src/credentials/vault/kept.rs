@@ -54,7 +54,7 @@ impl<T> Kept<T> {
                 Ok(content)
             }
             (Err(failure), Some((content, _))) => {
-                log::warn!("{failure}; going on with the certificate that was read before");
+                log::warn!("{failure}; keeping the cached certificate");
                 Ok(content)
             }
             (Err(failure), None) => Err(failure),

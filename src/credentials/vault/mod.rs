@@ -126,7 +126,7 @@ impl Vault {
         if own.is_loopback() || (host.contains('.') && dotted) {
             return Ok(resource.to_owned());
         }
-        Err(format!("{} asks for a token for another service ({host}); it gets none", self.name()))
+        Err(format!("{} asked for a token for another service ({host}); refused", self.name()))
     }
 
     fn name(&self) -> String {

@@ -46,12 +46,12 @@ impl VaultSigner {
         let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
         let validity = validity.map_err(|reason| unusable(&reason))?;
-        let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault names no key of it"))?;
+        let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault sent no key id for it"))?;
         let certificate = answer["cer"].as_str().and_then(|text| STANDARD.decode(text).ok());
         let certificate = certificate.ok_or_else(|| unusable("the vault sent no certificate"))?;
-        let parsed = der::Certificate::parse(&certificate).ok_or_else(|| unusable("no X.509 certificate"))?;
+        let parsed = der::Certificate::parse(&certificate).ok_or_else(|| unusable("not an X.509 certificate"))?;
         if der::rsa_from_spki(&parsed.spki).is_none() {
-            return Err(unusable("no RSA key; Entra takes RSA keys for client assertions"));
+            return Err(unusable("not an RSA key; Entra requires RSA keys for client assertions"));
         }
         Ok(Public { certificate, key, validity })
     }

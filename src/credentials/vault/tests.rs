@@ -118,7 +118,7 @@ fn what_the_vault_says_of_it_must_fit() {
     for (about, secret, words) in [
         (with("/attributes/enabled", json!(false)), pem(), "disabled"),
         (with("/attributes/exp", json!(now() - 1)), pem(), "expired 1 s ago"),
-        (with("/attributes/nbf", json!(now() + 1)), pem(), "not valid for another 1 s"),
+        (with("/attributes/nbf", json!(now() + 1)), pem(), "becomes valid in 1 s"),
         (with("/attributes/exp", Value::Null), pem(), "no dates"),
         (with("/policy/key_props/exportable", json!(false)), pem(), "SignedAssertionFromVault"),
         (with("/policy/key_props/exportable", Value::Null), pem(), "SignedAssertionFromVault"),
@@ -126,7 +126,7 @@ fn what_the_vault_says_of_it_must_fit() {
         (with("/sid", json!("https://own.vault.azure.net/keys/app/v1")), pem(), "no secret"),
         (with("/sid", json!("https://own.vault.azure.net/secrets/../v1")), pem(), "no secret"),
         (about(), json!({"value": "x", "contentType": "text/plain"}), "neither"),
-        (about(), json!({"value": "?", "contentType": "application/x-pkcs12"}), "no base64"),
+        (about(), json!({"value": "?", "contentType": "application/x-pkcs12"}), "not base64"),
         (about(), json!({"contentType": "application/x-pem-file"}), "no value"),
     ] {
         let outcome = vault(about, secret).authenticate(&certificate(VAULT, &[]));

@@ -153,17 +153,17 @@ impl Application {
         let answer = call.send(&name, request)?;
         if answer.status != 200 {
             let (code, reason) = refusal(&answer.body, &proof);
-            let reason = format!("{name} gave no token for the vault: {}: {reason}", answer.status);
+            let reason = format!("{name} refused a token for the vault: {}: {reason}", answer.status);
             // As for all token requests, regardless of the status.
             return Err(match code.as_str() {
                 "temporarily_unavailable" => Failure::Unavailable(reason),
                 _ => Failure::Unusable(reason),
             });
         }
-        let unreadable = |_| Failure::Unavailable(format!("{name} sent an answer that is no token response"));
+        let unreadable = |_| Failure::Unavailable(format!("{name} sent a malformed token response"));
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(unreadable)?;
         if !is_visible_word(&granted.access_token) {
-            return Err(Failure::Unavailable(format!("{name} sent an access_token that cannot stand in a header")));
+            return Err(Failure::Unavailable(format!("{name} sent an access_token that does not fit in a header")));
         }
         // Some services send numbers as strings.
         let text = granted.expires_in.as_str().and_then(|text| text.parse().ok());

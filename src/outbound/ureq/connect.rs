@@ -127,7 +127,7 @@ impl<In: Transport> Connector<In> for Dial {
         let found = resolver::addresses(&self.resolver, host, port, *details.timeout.after);
         let found = found.map_err(|cause| match cause.kind() {
             io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
-            _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
+            _ => Error::Io(io::Error::other(format!("failed to resolve the name: {cause}"))),
         })?;
         let found = match REDIRECTED_FROM.with_borrow(Clone::clone) {
             Some(own) => {
