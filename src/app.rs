@@ -16,7 +16,7 @@ use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
 use crate::memory::BodyMemory;
 use crate::metrics::{Measured, Metrics};
-use crate::notify::{Notifier, State};
+use crate::notify::{Notifier, ServiceState};
 use crate::outbound::{self, Exchange, InTurn, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Routes, Service, Shared};
@@ -71,17 +71,17 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     let Running { routes, server, mut signals } = running;
     let manager = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     log::info!("entra-sidecar {} is ready", env!("CARGO_PKG_VERSION"));
-    manager.tell(State::Ready { refused: false });
+    manager.tell(ServiceState::Ready { refused: false });
     for signal in &mut signals {
         if signal == SIGHUP {
-            manager.tell(State::Reloading);
+            manager.tell(ServiceState::Reloading);
             let taken = reload_into(&routes, reload);
-            manager.tell(State::Ready { refused: !taken });
+            manager.tell(ServiceState::Ready { refused: !taken });
         } else {
             break;
         }
     }
-    manager.tell(State::Stopping);
+    manager.tell(ServiceState::Stopping);
     log::info!("shutting down; requests in flight finish");
     server.shutdown();
     let handle = signals.handle();
@@ -126,7 +126,7 @@ fn reload_into(routes: &Routes, reload: &Reload) -> bool {
 
 fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     let (shared, old) = (routes.shared(), routes.service());
-    let same_keys = jwks::Settings::of(&config) == jwks::Settings::of(&old.config);
+    let same_keys = jwks::KeySettings::of(&config) == jwks::KeySettings::of(&old.config);
     let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock)? };
     let fixed = old.config.needs_restart(&config);
     let service = Service::replacing(&old, config, keys).map_err(|error| error.to_string())?;
@@ -142,14 +142,15 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
 }
 
 fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Result<Arc<Keys>, String> {
-    let settings = jwks::Settings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
+    let settings =
+        jwks::KeySettings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
     let keys = Keys::start(settings, Arc::clone(exchange), Arc::clone(clock));
     keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
 }
 
 pub(crate) fn acquirer(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Acquirer> {
     let limits = &config.limits;
-    let settings = token::Settings {
+    let settings = token::AcquirerSettings {
         timeout: limits.token_request_timeout,
         entries: limits.token_cache_entries,
         bytes: limits.token_cache_bytes,
@@ -172,7 +173,7 @@ pub(crate) fn exchange(
     warn: &mut dyn FnMut(String),
 ) -> Result<Arc<dyn Exchange>, String> {
     let proxy = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let settings = outbound::Settings {
+    let settings = outbound::ExchangeSettings {
         connect_timeout: config.limits.connect_timeout,
         roots: Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?,
         proxies: Proxies::from_environment(proxy).map_err(|error| error.to_string())?,

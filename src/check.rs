@@ -13,7 +13,7 @@ use crate::options::{Effective, Flow, Inbound, Invalid, Overrides};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, Wanted};
+use crate::token::{Acquirer, TokenRequest};
 use crate::value::bound_key::BoundKey;
 use crate::value::guid;
 
@@ -130,7 +130,7 @@ struct Bench<'a> {
 
 fn online(bench: &Bench<'_>, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
     let config = bench.config;
-    match jwks::Settings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
             findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
@@ -169,7 +169,7 @@ fn app_token(bench: &Bench<'_>, api: &Api, effective: &Effective<'_>) -> Result<
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();
     let options = &effective.options;
-    let wanted = Wanted::new(&client, subject, &scopes, correlation_id.as_str(), bench.own_key, options);
+    let wanted = TokenRequest::new(&client, subject, &scopes, correlation_id.as_str(), bench.own_key, options);
     let token = bench.acquirer.acquire_in_place(&wanted);
     token.map(|token| token.expires_at).map_err(|error| error.to_string())
 }

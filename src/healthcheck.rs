@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::config::{Config, Listen};
 
 /// Limit for connecting and for each read and write.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// The answer is a few words; a longer one comes from another program.
-const LONGEST: u64 = 16 * 1024;
+const MAX_ANSWER: u64 = 16 * 1024;
 
 /// Sends `GET /healthz` to the first listening address.
 ///
@@ -22,8 +22,8 @@ pub fn healthcheck(config: &Config) -> Result<(), String> {
         Listen::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
             stream
-                .set_read_timeout(Some(PATIENCE))
-                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+                .set_read_timeout(Some(TIMEOUT))
+                .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)))
                 .map_err(|error| error.to_string())?;
             ask(stream).map_err(|error| format!("{}: {error}", path.display()))?
         }
@@ -33,8 +33,8 @@ pub fn healthcheck(config: &Config) -> Result<(), String> {
         Listen::Tcp(address) => {
             let stream = connect(*address).map_err(|error| format!("{address}: {error}"))?;
             stream
-                .set_read_timeout(Some(PATIENCE))
-                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+                .set_read_timeout(Some(TIMEOUT))
+                .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)))
                 .map_err(|error| error.to_string())?;
             ask(stream).map_err(|error| format!("{address}: {error}"))?
         }
@@ -44,7 +44,7 @@ pub fn healthcheck(config: &Config) -> Result<(), String> {
 
 /// The unspecified address is reached over loopback, where IPv6 may be disabled.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let at = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), PATIENCE);
+    let at = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), TIMEOUT);
     if address.ip().is_unspecified() {
         at(Ipv4Addr::LOCALHOST.into()).or_else(|_| at(Ipv6Addr::LOCALHOST.into()))
     } else {
@@ -55,7 +55,7 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 fn ask(mut stream: impl Read + Write) -> std::io::Result<Vec<u8>> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(answer)
 }
 

@@ -19,7 +19,7 @@ struct Waiter {
 }
 
 #[derive(Default)]
-struct State {
+struct Usage {
     used: usize,
     arrivals: u64,
     /// In order of arrival. Serving the first one first keeps large bodies from starving.
@@ -28,7 +28,7 @@ struct State {
 
 pub struct BodyMemory {
     bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<Usage>,
 }
 
 /// A share of the budget, returned on drop.
@@ -65,7 +65,7 @@ impl BodyMemory {
         Arc::new(Self { bytes, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Usage> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,7 +93,7 @@ impl BodyMemory {
     }
 
     /// Wakes as many waiters as fit. They retry, and may find that others were faster.
-    fn serve(&self, mut state: MutexGuard<'_, State>) {
+    fn serve(&self, mut state: MutexGuard<'_, Usage>) {
         let mut room = self.bytes.saturating_sub(state.used);
         let mut woken = Vec::new();
         while let Some(first) = state.waiting.front() {

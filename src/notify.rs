@@ -9,10 +9,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// A manager that does not drain its socket must not delay start or shutdown.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ServiceState {
     /// Serving, after the start or a reload.
     Ready {
         /// The last reload was rejected, so the old configuration is still in force.
@@ -33,13 +33,13 @@ impl Notifier {
         let Some(name) = socket.filter(|name| !name.is_empty()) else { return Self(None) };
         let opened = address(name).and_then(|address| {
             let socket = UnixDatagram::unbound()?;
-            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(TIMEOUT))?;
             Ok((socket, address))
         });
         Self(opened.inspect_err(|error| log::warn!("NOTIFY_SOCKET: {error}")).ok())
     }
 
-    pub fn tell(&self, state: State) {
+    pub fn tell(&self, state: ServiceState) {
         let Some((socket, address)) = &self.0 else { return };
         if let Err(error) = socket.send_to_addr(message(state, monotonic_micros()).as_bytes(), address) {
             log::warn!("failed to notify the service manager of {state:?}: {error}");
@@ -58,14 +58,16 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
 }
 
 /// `MONOTONIC_USEC` distinguishes one reload from the next (`sd_notify(3)`, `RELOADING=1`).
-fn message(state: State, micros: u64) -> String {
+fn message(state: ServiceState, micros: u64) -> String {
     match state {
-        State::Ready { refused: false } => "READY=1\nSTATUS=Serving".to_owned(),
-        State::Ready { refused: true } => {
+        ServiceState::Ready { refused: false } => "READY=1\nSTATUS=Serving".to_owned(),
+        ServiceState::Ready { refused: true } => {
             "READY=1\nSTATUS=Serving with the old configuration: the new one was refused, see the log".to_owned()
         }
-        State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reading the configuration again"),
-        State::Stopping => "STOPPING=1\nSTATUS=Finishing requests in flight".to_owned(),
+        ServiceState::Reloading => {
+            format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reading the configuration again")
+        }
+        ServiceState::Stopping => "STOPPING=1\nSTATUS=Finishing requests in flight".to_owned(),
     }
 }
 
@@ -93,14 +95,14 @@ mod tests {
 
     #[test]
     fn a_reload_carries_the_moment_at_which_it_began() {
-        let text = message(State::Reloading, 42);
+        let text = message(ServiceState::Reloading, 42);
         assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC=42\n"), "{text}");
     }
 
     #[test]
     fn a_manager_that_is_not_there_changes_nothing() {
         for socket in [None, Some(""), Some("nonsense"), Some("/absent/notify"), Some("@nobody-listens-here")] {
-            Notifier::new(socket.map(OsStr::new)).tell(State::Stopping);
+            Notifier::new(socket.map(OsStr::new)).tell(ServiceState::Stopping);
         }
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::file;
 use crate::value::bound_key::BoundKey;
 use crate::value::der;
-use crate::value::jwk::Material;
+use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
 
 /// A key takes a few kilobytes; a larger file means a wrong path.
@@ -24,13 +24,13 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// A private key and the names of its public half.
 pub struct RequestSigner {
-    key: Key,
+    key: SigningKey,
     /// The public key (RFC 7517).
     jwk: Value,
     bound: BoundKey,
 }
 
-enum Key {
+enum SigningKey {
     P256(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
@@ -81,8 +81,8 @@ impl RequestSigner {
             _ => None,
         };
         let (key, public) = if let Some(pair) = ec {
-            let public = Material::P256(pair.public_key().as_ref().to_vec());
-            (Key::P256(Box::new(pair)), public)
+            let public = PublicKey::P256(pair.public_key().as_ref().to_vec());
+            (SigningKey::P256(Box::new(pair)), public)
         } else {
             let pair = match kind {
                 SectionKind::PrivateKey => RsaKeyPair::from_pkcs8(der),
@@ -90,8 +90,8 @@ impl RequestSigner {
             };
             let pair = pair.map_err(|_| unusable())?;
             let public = der::rsa_from_pkcs1(pair.public_key().as_ref()).ok_or_else(unusable)?;
-            let public = Material::rsa(public.n, public.e).map_err(|_| unusable())?;
-            (Key::Rsa(Box::new(pair)), public)
+            let public = PublicKey::rsa(public.n, public.e).map_err(|_| unusable())?;
+            (SigningKey::Rsa(Box::new(pair)), public)
         };
         let jwk = serde_json::from_str(&public.canonical()).map_err(|_| unusable())?;
         let bound = BoundKey::of(&public);
@@ -117,8 +117,8 @@ impl RequestSigner {
         let mut nonce = [0u8; 16];
         random.fill(&mut nonce)?;
         let (algorithm, kid) = match &self.key {
-            Key::P256(_) => ("ES256", &self.bound.kid),
-            Key::Rsa(_) => ("PS256", &self.bound.kid),
+            SigningKey::P256(_) => ("ES256", &self.bound.kid),
+            SigningKey::Rsa(_) => ("PS256", &self.bound.kid),
         };
         let header = json!({ "alg": algorithm, "kid": kid, "typ": "pop" });
         let origin = &url.origin;
@@ -145,8 +145,8 @@ impl RequestSigner {
         let payload = serde_json::to_string(&payload).map_err(|_| ring::error::Unspecified)?;
         let mut text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
         let signature = match &self.key {
-            Key::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
-            Key::Rsa(pair) => {
+            SigningKey::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
+            SigningKey::Rsa(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 pair.sign(&RSA_PSS_SHA256, &random, text.as_bytes(), &mut signature)?;
                 signature

@@ -67,7 +67,7 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct State {
+struct TurnsState {
     active_calls: usize,
     waiting: usize,
     arrivals: u64,
@@ -76,7 +76,7 @@ struct State {
 
 pub struct Turns {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<TurnsState>,
 }
 
 /// One turn, returned on drop.
@@ -111,7 +111,7 @@ impl Turns {
         Arc::new(Self { bounds, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TurnsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,12 +140,12 @@ impl Turns {
 
     /// True if a turn is available. There are no waiters for an available turn: it was granted to
     /// them when it was returned.
-    fn is_free(&self, state: &State, lane: &Lane) -> bool {
+    fn is_free(&self, state: &TurnsState, lane: &Lane) -> bool {
         let in_lane = state.lanes.get(lane).map_or(0, |queue| queue.active);
         in_lane < self.bounds.of(lane) && (*lane == Lane::Decryption || state.active_calls < self.bounds.calls)
     }
 
-    fn take(state: &mut State, lane: &Lane) {
+    fn take(state: &mut TurnsState, lane: &Lane) {
         state.lanes.entry(lane.clone()).or_default().active += 1;
         state.active_calls += usize::from(*lane != Lane::Decryption);
     }
@@ -220,20 +220,20 @@ impl Drop for Place {
 }
 
 /// The turn of the current thread.
-struct Held {
+struct ThreadTurn {
     turns: Arc<Turns>,
     turn: Option<Turn>,
     /// How long its request may still wait for turns.
-    patience: Duration,
+    time_left: Duration,
 }
 
 thread_local! {
-    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+    static HELD: RefCell<Option<ThreadTurn>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` on this thread with a turn, and returns the turn afterwards. `patience` limits the
+/// Runs `work` on this thread with a turn, and returns the turn afterwards. `time_left` limits the
 /// total time that the work may wait for other lanes; the remainder is returned with the result.
-pub fn with_turn<R>(turn: Turn, patience: Duration, work: impl FnOnce() -> R) -> (R, Duration) {
+pub fn with_turn<R>(turn: Turn, time_left: Duration, work: impl FnOnce() -> R) -> (R, Duration) {
     /// Also returns the turn after a panic.
     struct Reset;
     impl Drop for Reset {
@@ -242,10 +242,10 @@ pub fn with_turn<R>(turn: Turn, patience: Duration, work: impl FnOnce() -> R) ->
         }
     }
     let turns = Arc::clone(&turn.turns);
-    HELD.set(Some(Held { turns, turn: Some(turn), patience }));
+    HELD.set(Some(ThreadTurn { turns, turn: Some(turn), time_left }));
     let reset = Reset;
     let result = work();
-    let left = HELD.with_borrow(|held| held.as_ref().map_or(Duration::ZERO, |held| held.patience));
+    let left = HELD.with_borrow(|held| held.as_ref().map_or(Duration::ZERO, |held| held.time_left));
     drop(reset);
     (result, left)
 }
@@ -269,8 +269,8 @@ pub fn switch(lane: &Lane) -> Result<(), Busy> {
     let Some(mut held) = HELD.take() else { return Ok(()) };
     held.turn = None;
     let start = Instant::now();
-    let turn = held.turns.wait(lane, held.patience);
-    held.patience = held.patience.saturating_sub(start.elapsed());
+    let turn = held.turns.wait(lane, held.time_left);
+    held.time_left = held.time_left.saturating_sub(start.elapsed());
     let outcome = turn.map(|turn| held.turn = Some(turn));
     HELD.set(Some(held));
     outcome

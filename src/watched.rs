@@ -21,10 +21,10 @@ pub struct Watched<T> {
     parse: Parse<T>,
     /// The setting that names the file. If set, an unusable file has no content.
     strict: Option<&'static str>,
-    state: Mutex<State<T>>,
+    state: Mutex<LastRead<T>>,
 }
 
-struct State<T> {
+struct LastRead<T> {
     /// From the last attempt, successful or not.
     stamps: Option<Vec<Stamp>>,
     good: Option<Arc<T>>,
@@ -37,7 +37,7 @@ impl<T> Watched<T> {
         paths: Vec<PathBuf>,
         parse: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
-        let state = Mutex::new(State { stamps: None, good: None, error: String::new() });
+        let state = Mutex::new(LastRead { stamps: None, good: None, error: String::new() });
         Self { paths, parse: Box::new(parse), strict: None, state }
     }
 

@@ -10,7 +10,7 @@ use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use super::material::Material;
+use super::material::KeyMaterial;
 use crate::secret::Secret;
 use crate::value::der;
 
@@ -34,7 +34,7 @@ impl Certificate {
         files: impl IntoIterator<Item = &'a [u8]>,
         password: Option<&Secret<String>>,
     ) -> Result<Self, String> {
-        let mut material = Material::default();
+        let mut material = KeyMaterial::default();
         for file in files {
             material.add(file, password)?;
         }
@@ -42,8 +42,8 @@ impl Certificate {
     }
 
     /// Pairs the first usable key with its certificate.
-    pub fn new(material: Material) -> Result<Self, String> {
-        let Material { certificates, keys } = material;
+    pub fn new(material: KeyMaterial) -> Result<Self, String> {
+        let KeyMaterial { certificates, keys } = material;
         if certificates.is_empty() {
             return Err("contains no certificate".into());
         }

@@ -15,11 +15,11 @@ use crate::watched::Watched;
 
 pub struct LocalCertificate {
     name: String,
-    place: Place,
+    place: Location,
     notice: Notice,
 }
 
-enum Place {
+enum Location {
     Files(Watched<Certificate>),
     Store(Store),
     Value { read: Box<dyn Fn() -> Result<Certificate, String> + Send + Sync>, once: OnceLock<Outcome> },
@@ -35,7 +35,7 @@ impl LocalCertificate {
         let files = Watched::new(paths, move |contents| {
             Certificate::read(contents.iter().map(|bytes| &bytes[..]), password.as_ref())
         });
-        Self { name, place: Place::Files(files), notice: Notice::default() }
+        Self { name, place: Location::Files(files), notice: Notice::default() }
     }
 
     /// `Base64Encoded`: a PKCS#12 file as text in the configuration.
@@ -46,20 +46,20 @@ impl LocalCertificate {
             let file = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "not base64")?;
             Certificate::read([&file[..]], password.as_ref())
         };
-        let place = Place::Value { read: Box::new(read), once: OnceLock::new() };
+        let place = Location::Value { read: Box::new(read), once: OnceLock::new() };
         Self { name: "Base64EncodedValue".into(), place, notice: Notice::default() }
     }
 
     /// `StoreWithThumbprint` and similar.
     pub fn store(store: Store) -> Self {
-        Self { name: "the user's store".into(), place: Place::Store(store), notice: Notice::default() }
+        Self { name: "the user's store".into(), place: Location::Store(store), notice: Notice::default() }
     }
 
     fn current(&self, now: u64) -> Outcome {
         match &self.place {
-            Place::Files(files) => files.current(),
-            Place::Store(store) => store.find(now),
-            Place::Value { read, once } => {
+            Location::Files(files) => files.current(),
+            Location::Store(store) => store.find(now),
+            Location::Value { read, once } => {
                 let read = || read().map(Arc::new).map_err(|reason| format!("{}: {reason}", self.name));
                 once.get_or_init(read).clone()
             }
@@ -94,9 +94,9 @@ impl Source for LocalCertificate {
 
     fn reload(&self) {
         match &self.place {
-            Place::Files(files) => files.forget(),
-            Place::Store(store) => store.forget(),
-            Place::Value { .. } => {}
+            Location::Files(files) => files.forget(),
+            Location::Store(store) => store.forget(),
+            Location::Value { .. } => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 #[derive(Default)]
-pub struct Material {
+pub struct KeyMaterial {
     /// DER.
     pub certificates: Vec<Vec<u8>>,
     /// DER, PKCS#8 or PKCS#1.

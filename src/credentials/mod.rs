@@ -192,13 +192,13 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
             Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
         }
         CredentialSource::StoreWithThumbprint { store, thumbprint } => {
-            stored(store, store::Wanted::Thumbprint(thumbprint.clone()))
+            stored(store, store::Selector::Thumbprint(thumbprint.clone()))
         }
         CredentialSource::StoreWithDistinguishedName { store, name } => {
-            stored(store, store::Wanted::DistinguishedName(name.clone()))
+            stored(store, store::Selector::DistinguishedName(name.clone()))
         }
         CredentialSource::StoreWithSubjectName { store, name } => {
-            stored(store, store::Wanted::SubjectName(name.clone()))
+            stored(store, store::Selector::SubjectName(name.clone()))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {

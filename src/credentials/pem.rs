@@ -2,19 +2,19 @@
 
 use zeroize::Zeroizing;
 
-use super::material::Material;
+use super::material::KeyMaterial;
 use crate::secret::Secret;
 use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 use crate::value::pem;
 
-impl Material {
+impl KeyMaterial {
     /// Adds the content of a PEM or PKCS#12 file. The content decides, not the file's name.
     pub fn add(&mut self, file: &[u8], password: Option<&Secret<String>>) -> Result<(), String> {
         let password = password.map_or("", |password| password.expose());
         let added = if pem::is_in(file) {
             from_pem(file, password)?
         } else if file.first() == Some(&SEQUENCE) {
-            match alone(file) {
+            match describe_incomplete(file) {
                 None => from_pkcs12(file, password)?,
                 Some(what) => return Err(format!("{what}; provide PEM or PKCS#12 (PFX) with both, or both as PEM")),
             }
@@ -28,7 +28,7 @@ impl Material {
 }
 
 /// Describes a DER file that contains only a certificate or only a key.
-fn alone(der: &[u8]) -> Option<&'static str> {
+fn describe_incomplete(der: &[u8]) -> Option<&'static str> {
     let (content, _) = expect(SEQUENCE, der)?;
     if der::Certificate::parse(der).is_some() {
         Some("a certificate in DER, without its private key")
@@ -44,12 +44,12 @@ fn alone(der: &[u8]) -> Option<&'static str> {
 }
 
 #[cfg(feature = "pfx")]
-fn from_pkcs12(file: &[u8], password: &str) -> Result<Material, String> {
+fn from_pkcs12(file: &[u8], password: &str) -> Result<KeyMaterial, String> {
     super::pkcs12::read(file, password).map_err(|reason| format!("a PKCS#12 (PFX) file: {reason}"))
 }
 
 #[cfg(not(feature = "pfx"))]
-fn from_pkcs12(_: &[u8], _: &str) -> Result<Material, String> {
+fn from_pkcs12(_: &[u8], _: &str) -> Result<KeyMaterial, String> {
     Err("a PKCS#12 (PFX) file, which this build cannot read (feature pfx); convert it to PEM".into())
 }
 
@@ -64,9 +64,9 @@ fn decrypted(_: &[u8], _: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     Err("an encrypted private key, which this build cannot read (feature pfx)".into())
 }
 
-fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
+fn from_pem(file: &[u8], password: &str) -> Result<KeyMaterial, String> {
     let unexpected = |expected| format!("expected {expected}");
-    let mut material = Material::default();
+    let mut material = KeyMaterial::default();
     for section in pem::sections(file) {
         let section = section.map_err(unexpected)?;
         let content = || section.decode().map_err(unexpected);
@@ -93,7 +93,7 @@ mod tests {
 
     /// Certificates, then keys.
     fn read(text: &str) -> Result<[Vec<Vec<u8>>; 2], String> {
-        let mut material = Material::default();
+        let mut material = KeyMaterial::default();
         material.add(text.as_bytes(), None)?;
         Ok([material.certificates, material.keys.iter().map(|key| key.to_vec()).collect()])
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn der_that_holds_one_alone_is_told_to_be_that() {
-        let told = |der: &[u8]| Material::default().add(der, None).unwrap_err();
+        let told = |der: &[u8]| KeyMaterial::default().add(der, None).unwrap_err();
         let certificate = &crate::credentials::testing::certificates("leaf.crt.pem")[0];
         assert!(told(certificate).starts_with("a certificate in DER"));
         for name in ["key-pkcs8.pem", "key-pkcs1.pem", "sealed-aes256.pem"] {

@@ -5,7 +5,7 @@ use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 use super::ber::to_der;
-use super::material::Material;
+use super::material::KeyMaterial;
 use super::pbe::{Closed, Password, decrypt, iterations};
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
 
@@ -29,7 +29,7 @@ const SHA2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 const MAX_DEPTH: usize = 4;
 
 /// Reads DER or BER.
-pub fn read(file: &[u8], password: &str) -> Result<Material, Closed> {
+pub fn read(file: &[u8], password: &str) -> Result<KeyMaterial, Closed> {
     let der = &to_der(file).ok_or(Closed::Malformed)?;
     let mut outcome = Err(Closed::Malformed);
     for password in Password::candidates(password) {
@@ -41,7 +41,7 @@ pub fn read(file: &[u8], password: &str) -> Result<Material, Closed> {
     outcome
 }
 
-fn open(der: &[u8], password: &Password<'_>) -> Result<Material, Closed> {
+fn open(der: &[u8], password: &Password<'_>) -> Result<KeyMaterial, Closed> {
     let malformed = Closed::Malformed;
     let (pfx, _) = expect(SEQUENCE, der).ok_or(malformed)?;
     let (version, rest) = expect(INTEGER, pfx).ok_or(malformed)?;
@@ -56,7 +56,7 @@ fn open(der: &[u8], password: &Password<'_>) -> Result<Material, Closed> {
     }
     let safe = to_der(safe).ok_or(malformed)?;
     let (mut infos, _) = expect(SEQUENCE, &safe).ok_or(malformed)?;
-    let mut material = Material::default();
+    let mut material = KeyMaterial::default();
     while !infos.is_empty() {
         let (info, rest) = expect(SEQUENCE, infos).ok_or(malformed)?;
         infos = rest;
@@ -141,7 +141,7 @@ pub fn private_key(der: &[u8], password: &Password<'_>) -> Result<Zeroizing<Vec<
 }
 
 /// Keys and certificates (RFC 7292 §4.2). Skips revocation lists and other secrets.
-fn bags(contents: &[u8], password: &Password<'_>, material: &mut Material, depth: usize) -> Result<(), Closed> {
+fn bags(contents: &[u8], password: &Password<'_>, material: &mut KeyMaterial, depth: usize) -> Result<(), Closed> {
     let malformed = Closed::Malformed;
     // Without a MAC, a wrong password may still yield valid padding.
     let contents = to_der(contents).ok_or(Closed::WrongPassword)?;

@@ -20,7 +20,7 @@ const MAX_FILES: usize = 256;
 /// Larger files are skipped.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-pub enum Wanted {
+pub enum Selector {
     /// Lower-case hexadecimal SHA-1.
     Thumbprint(String),
     /// The full subject.
@@ -31,7 +31,7 @@ pub enum Wanted {
 
 pub struct Store {
     folder: Result<PathBuf, String>,
-    wanted: Wanted,
+    wanted: Selector,
     read: Mutex<Read>,
 }
 
@@ -52,7 +52,7 @@ struct File {
 
 impl Store {
     /// `path` is `CertificateStorePath`. Reads nothing yet.
-    pub fn new(path: &str, home: Option<PathBuf>, wanted: Wanted) -> Self {
+    pub fn new(path: &str, home: Option<PathBuf>, wanted: Selector) -> Self {
         let known = path.is_empty() || path.replace('\\', "/").eq_ignore_ascii_case("CurrentUser/My");
         let folder = match home {
             _ if !known => Err(format!("the store {path:?} is not available on Linux; use CurrentUser/My")),
@@ -89,7 +89,7 @@ impl Store {
     }
 }
 
-impl Wanted {
+impl Selector {
     fn is(&self, certificate: &Certificate) -> bool {
         let own = &certificate.chain[0];
         let subject = || Name::from_der(&der::Certificate::parse(own)?.subject);
@@ -103,7 +103,7 @@ impl Wanted {
     }
 }
 
-impl std::fmt::Display for Wanted {
+impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Thumbprint(wanted) => write!(f, "the thumbprint {wanted}"),
@@ -165,7 +165,7 @@ mod tests {
         home
     }
 
-    fn find(home: &tempfile::TempDir, path: &str, wanted: Wanted) -> Result<Arc<Certificate>, String> {
+    fn find(home: &tempfile::TempDir, path: &str, wanted: Selector) -> Result<Arc<Certificate>, String> {
         Store::new(path, Some(home.path().into()), wanted).find(now())
     }
 
@@ -174,38 +174,38 @@ mod tests {
         let home = home(&["modern-empty.pfx", "modern.pfx", "pkcs8.pem"]);
         let own = &certificates("leaf.crt.pem")[0];
         for wanted in [
-            Wanted::Thumbprint(thumbprint(own)),
-            Wanted::DistinguishedName(SUBJECT.into()),
-            Wanted::SubjectName("app.ex".into()),
+            Selector::Thumbprint(thumbprint(own)),
+            Selector::DistinguishedName(SUBJECT.into()),
+            Selector::SubjectName("app.ex".into()),
         ] {
             assert_eq!(&find(&home, "CurrentUser/My", wanted).unwrap().chain[0], own);
         }
-        assert!(find(&home, "", Wanted::SubjectName("app".into())).is_ok());
-        assert!(find(&home, "currentuser\\my", Wanted::SubjectName("app".into())).is_ok());
+        assert!(find(&home, "", Selector::SubjectName("app".into())).is_ok());
+        assert!(find(&home, "currentuser\\my", Selector::SubjectName("app".into())).is_ok());
     }
 
     #[test]
     fn what_is_not_found_says_where_it_was_looked_for() {
         let home = home(&["modern-empty.pfx", "modern.pfx"]);
         for wanted in [
-            Wanted::Thumbprint("0".repeat(40)),
-            Wanted::DistinguishedName("CN=app.example".into()),
-            Wanted::SubjectName("other".into()),
+            Selector::Thumbprint("0".repeat(40)),
+            Selector::DistinguishedName("CN=app.example".into()),
+            Selector::SubjectName("other".into()),
         ] {
             let reason = find(&home, "CurrentUser/My", wanted).err().unwrap();
             assert!(reason.contains("among its 1 certificates") && reason.contains("password"), "{reason}");
         }
-        let reason = find(&home, "LocalMachine/My", Wanted::SubjectName("app".into())).err().unwrap();
+        let reason = find(&home, "LocalMachine/My", Selector::SubjectName("app".into())).err().unwrap();
         assert!(reason.contains("CurrentUser/My"), "{reason}");
         let empty = tempfile::tempdir().unwrap();
-        assert!(find(&empty, "", Wanted::SubjectName("app".into())).err().unwrap().contains("x509stores/my"));
-        assert!(Store::new("", None, Wanted::SubjectName("a".into())).find(0).err().unwrap().contains("HOME"));
+        assert!(find(&empty, "", Selector::SubjectName("app".into())).err().unwrap().contains("x509stores/my"));
+        assert!(Store::new("", None, Selector::SubjectName("a".into())).find(0).err().unwrap().contains("HOME"));
     }
 
     #[test]
     fn a_file_that_comes_later_is_seen() {
         let home = home(&[]);
-        let store = Store::new("", Some(home.path().into()), Wanted::SubjectName("app".into()));
+        let store = Store::new("", Some(home.path().into()), Selector::SubjectName("app".into()));
         assert!(store.find(now()).is_err());
         fs::copy(data("legacy-empty.pfx"), home.path().join(FOLDER).join("a.pfx")).unwrap();
         assert!(store.find(now()).is_ok());

@@ -13,7 +13,7 @@ use crate::value::url::Url;
 
 /// The source of the keys, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct KeySettings {
     pub authority: Authority,
     /// `Sidecar:AllowInsecureUpstream`.
     pub allow_insecure: bool,
@@ -26,7 +26,7 @@ pub struct Settings {
     pub minimum: Duration,
 }
 
-impl Settings {
+impl KeySettings {
     /// From the section `AzureAd`. `None` if it has neither a tenant nor an authority.
     pub fn of(config: &Config) -> Option<Self> {
         let registration = &config.azure_ad;
@@ -74,7 +74,7 @@ impl fmt::Display for FetchError {
 /// Fetches metadata and keys. Reuses the v1 issuer of `known` as long as the v2 issuer is
 /// unchanged.
 pub fn fetch(
-    settings: &Settings,
+    settings: &KeySettings,
     exchange: &dyn Exchange,
     known: Option<&KeySet>,
     now: u64,
@@ -116,7 +116,7 @@ pub fn token_endpoint(
     if authority.trusts(&endpoint) { Ok(endpoint) } else { Err(FetchError::ForeignKeys(endpoint.origin.to_string())) }
 }
 
-fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
+fn issuers(settings: &KeySettings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
     match &settings.authority.v1 {
         V1::None => issuer::accepted(v2, V1Issuer::None),
         V1::Unknown => issuer::accepted(v2, V1Issuer::Unavailable),
@@ -130,7 +130,7 @@ fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer
     }
 }
 
-fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8>, FetchError> {
+fn get(settings: &KeySettings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8>, FetchError> {
     get_within(settings.allow_insecure, settings.timeout, exchange, url)
 }
 

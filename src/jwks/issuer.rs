@@ -3,7 +3,7 @@
 //! Entra's issuer depends on the version of the token:
 //!
 //! - v2: the `issuer` of the v2 document. A national cloud's host has aliases, and a token may use
-//! any of them.
+//!   any of them.
 //! - v1: the `issuer` of the v1 document. If that cannot be fetched, a rule predicts it.
 //!
 //! B2C, CIAM and other providers use exactly the issuer in their metadata.

@@ -12,7 +12,7 @@ pub(crate) mod testing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use fetch::{FetchError, Settings, token_endpoint};
+pub use fetch::{FetchError, KeySettings, token_endpoint};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
 pub use refresh::{Keys, RefreshAnswer};
 
@@ -40,8 +40,8 @@ impl KeySet {
         let mut set = Self { issuers, metadata_issuer, fetched_at, ..Self::default() };
         for key in keys {
             let own = set.by_kid.entry(key.kid().to_owned()).or_default();
-            let kind = std::mem::discriminant(key.material());
-            if own.iter().any(|other| std::mem::discriminant(other.material()) == kind) {
+            let kind = std::mem::discriminant(key.public_key());
+            if own.iter().any(|other| std::mem::discriminant(other.public_key()) == kind) {
                 set.skipped += 1;
             } else {
                 own.push(Arc::new(key));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::KeySet;
-pub use super::fetch::{FetchError, Settings};
-use super::schedule::{Reason, Schedule};
+pub use super::fetch::{FetchError, KeySettings};
+use super::schedule::{FetchReason, Schedule};
 use crate::clock::Clock;
 use crate::outbound::Exchange;
 
@@ -29,14 +29,14 @@ pub struct Keys {
 }
 
 struct Shared {
-    settings: Settings,
+    settings: KeySettings,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    state: Mutex<KeysState>,
     changed: Condvar,
 }
 
-struct State {
+struct KeysState {
     schedule: Schedule,
     set: Option<Arc<KeySet>>,
     waiting: Vec<Waker>,
@@ -45,7 +45,7 @@ struct State {
 
 impl Keys {
     /// Starts fetching in the background.
-    pub fn start(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+    pub fn start(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let keys = Self::idle(settings, exchange, clock);
         let shared = Arc::clone(&keys.shared);
         thread::Builder::new().name("keys".to_owned()).spawn(move || shared.run())?;
@@ -53,14 +53,14 @@ impl Keys {
     }
 
     /// Fetches once, as a check.
-    pub fn probe(settings: &Settings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
+    pub fn probe(settings: &KeySettings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
         super::fetch::fetch(settings, exchange, None, now)
     }
 
     /// Without a thread; tests fetch by hand.
-    fn idle(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
+    fn idle(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
         let schedule = Schedule::new(clock.instant(), settings.refresh, settings.minimum);
-        let state = Mutex::new(State { schedule, set: None, waiting: Vec::new(), stopped: false });
+        let state = Mutex::new(KeysState { schedule, set: None, waiting: Vec::new(), stopped: false });
         Self { shared: Arc::new(Shared { settings, exchange, clock, state, changed: Condvar::new() }) }
     }
 
@@ -128,7 +128,7 @@ impl Drop for Keys {
     }
 }
 
-impl State {
+impl KeysState {
     fn usable(&self, clock: &dyn Clock) -> Option<Arc<KeySet>> {
         self.set.clone().filter(|_| self.schedule.is_usable(clock.instant()))
     }
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     /// Sleeps until a fetch is due. `None`: stopped.
-    fn next(&self) -> Option<(Reason, Option<Arc<KeySet>>)> {
+    fn next(&self) -> Option<(FetchReason, Option<Arc<KeySet>>)> {
         let mut state = self.lock();
         loop {
             if state.stopped {
@@ -161,9 +161,9 @@ impl Shared {
     }
 
     /// Holds the lock only to store the outcome.
-    fn fetch(&self, reason: Reason, known: Option<&KeySet>) {
+    fn fetch(&self, reason: FetchReason, known: Option<&KeySet>) {
         // A scheduled fetch refreshes everything, including the v1 issuer.
-        let known = known.filter(|_| reason == Reason::UnknownKey);
+        let known = known.filter(|_| reason == FetchReason::UnknownKey);
         let outcome = super::fetch::fetch(&self.settings, &*self.exchange, known, self.clock.unix());
         let authority = &self.settings.authority.metadata.origin;
         match &outcome {
@@ -184,7 +184,7 @@ impl Shared {
         wake(waiting);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, KeysState> {
         // The state is consistent whenever something can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

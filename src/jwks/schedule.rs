@@ -13,7 +13,7 @@ const RETRY_WITH_SET: Duration = Duration::from_secs(300);
 
 /// Why keys are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum FetchReason {
     /// At start, as scheduled, or as a retry.
     Due,
     /// A token referred to an unknown key.
@@ -54,9 +54,9 @@ impl Schedule {
         if self.forced { Duration::ZERO } else { self.due.saturating_duration_since(now) }
     }
 
-    pub const fn begin(&mut self) -> Reason {
+    pub const fn begin(&mut self) -> FetchReason {
         self.running = true;
-        if std::mem::replace(&mut self.forced, false) { Reason::UnknownKey } else { Reason::Due }
+        if std::mem::replace(&mut self.forced, false) { FetchReason::UnknownKey } else { FetchReason::Due }
     }
 
     pub fn end(&mut self, success: bool, now: Instant) {
@@ -179,7 +179,7 @@ mod tests {
         fetch(&mut schedule, true, start);
         assert!(schedule.force(start), "the fetch at start does not count");
         assert!(schedule.force(start), "joins the one to come");
-        assert_eq!(schedule.begin(), Reason::UnknownKey);
+        assert_eq!(schedule.begin(), FetchReason::UnknownKey);
         assert!(schedule.force(start), "joins the one that runs");
         schedule.end(true, start);
         assert!(!schedule.force(start));

@@ -104,7 +104,7 @@ pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Zeroizing<Vec<u8>
         return Err(Rejection::KeyNotFound);
     }
     let key = named.iter().find(|key| key.allows(jws.algorithm)).ok_or(Rejection::KeyMismatch)?;
-    signature::verify(jws.algorithm, key.material(), jws.signing_input.as_bytes(), &jws.signature).map_err(
+    signature::verify(jws.algorithm, key.public_key(), jws.signing_input.as_bytes(), &jws.signature).map_err(
         |rejection| match rejection {
             Rejection::SignatureInvalid if jws.has_nonce => Rejection::ForMicrosoftGraph,
             other => other,

@@ -21,7 +21,7 @@ use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
 use crate::jwks::KeySet;
 use crate::value::header::is_token;
-use crate::value::jwk::Material;
+use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
 
 /// Capacity of the replay memory. By default a request is valid for up to ten minutes, so this
@@ -152,7 +152,7 @@ impl SignedRequests {
 
 /// The key that the access token is bound to (RFC 7800 §3): in the token or, identified by its
 /// thumbprint, in the request.
-fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejection> {
+fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<PublicKey, Rejection> {
     const UNBOUND: Rejection = Rejection::RequestMismatch("its access token is not bound to a key");
     let own = Claims::parse(token.claims_json().as_bytes()).ok_or(UNBOUND)?;
     let confirmation = match own.object("cnf") {
@@ -178,14 +178,14 @@ fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejecti
     }
 }
 
-fn jwk_in(confirmation: &Claims<'_>) -> Result<Material, Rejection> {
+fn jwk_in(confirmation: &Claims<'_>) -> Result<PublicKey, Rejection> {
     const UNUSABLE: Rejection = Rejection::RequestMismatch("its key cannot be used");
     let Claim::Present(jwk) = confirmation.object("jwk") else { return Err(UNUSABLE) };
     let member = |name: &str| match jwk.get(name) {
         Some(Value::Text(text)) => Some(text.as_ref()),
         _ => None,
     };
-    Material::from_members(member).map_err(|_| UNUSABLE)
+    PublicKey::from_members(member).map_err(|_| UNUSABLE)
 }
 
 fn matches(claim: Option<&str>, is_ours: impl Fn(&str) -> bool, otherwise: &'static str) -> Result<(), Rejection> {

@@ -11,7 +11,7 @@ use crate::value::{date, text};
 pub(super) const CRATE: &str = "entra_sidecar";
 
 /// Longer messages are cut, in bytes.
-const LONGEST: usize = 8 * 1024;
+const MAX_MESSAGE: usize = 8 * 1024;
 
 /// `2026-01-31T12:34:56.789Z INFO  token: message`
 pub fn text(record: &Record<'_>) -> String {
@@ -40,8 +40,8 @@ fn target<'a>(record: &'a Record<'_>) -> &'a str {
 
 fn message(record: &Record<'_>) -> String {
     let mut message = record.args().to_string();
-    if message.len() > LONGEST {
-        message.truncate(message.floor_char_boundary(LONGEST));
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push('…');
     }
     message
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut() {
-        for (length, cut) in [(LONGEST, false), (LONGEST + 1, true)] {
+        for (length, cut) in [(MAX_MESSAGE, false), (MAX_MESSAGE + 1, true)] {
             assert_eq!(with(&"x".repeat(length), text).contains('…'), cut, "{length}");
         }
     }

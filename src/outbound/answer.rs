@@ -153,12 +153,12 @@ fn decoded_len(charset: Charset, mut rest: &[u8]) -> usize {
 /// of the body were consumed.
 fn push_decoded(out: &mut Vec<u8>, charset: Charset, body: &[u8], room: usize) -> usize {
     /// Length of the longest escape.
-    const LONGEST: usize = 6;
+    const MAX_ESCAPE: usize = 6;
     let (end, mut at, mut buffer) = (out.len() + room, 0, [0; 4]);
-    while end - out.len() >= LONGEST
+    while end - out.len() >= MAX_ESCAPE
         && let Some((character, bytes)) = charset.first(&body[at..])
     {
-        json::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), LONGEST);
+        json::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), MAX_ESCAPE);
         at += bytes;
     }
     at

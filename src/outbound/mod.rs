@@ -16,11 +16,11 @@ pub mod ureq;
 pub use answer::{HeaderValues, Rendered, render};
 pub use challenge::claims_challenge;
 pub use proxy::Proxies;
-pub use redirect::{Arrival, follow};
+pub use redirect::{FollowedResponse, follow};
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
-pub use ureq::{Settings, Thumbprint, UreqExchange};
+pub use ureq::{ExchangeSettings, Thumbprint, UreqExchange};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -120,13 +120,13 @@ pub struct AnswerMemory {
     /// Bytes of an earlier response that is still held.
     kept: AtomicUsize,
     /// How long a body of unknown length may wait for memory to grow.
-    pub patience: Duration,
+    pub growth_timeout: Duration,
 }
 
 impl AnswerMemory {
     /// Reserves nothing yet.
-    pub fn new(reservation: Reservation, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { reservation: Mutex::new(reservation), kept: AtomicUsize::new(0), patience })
+    pub fn new(reservation: Reservation, growth_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { reservation: Mutex::new(reservation), kept: AtomicUsize::new(0), growth_timeout })
     }
 
     /// Also covers `size` bytes of an earlier response.

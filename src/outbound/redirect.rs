@@ -62,7 +62,7 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
 
 /// The final response after redirects.
 #[derive(Clone, Debug)]
-pub struct Arrival {
+pub struct FollowedResponse {
     pub answer: OutResponse,
     /// True if a redirect left the API's origin, so the token was not sent.
     pub foreign: bool,
@@ -70,9 +70,13 @@ pub struct Arrival {
 
 /// Sends a request and follows redirects within its timeout. A redirect to an address that is not
 /// public is returned as the response.
-pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<Arrival, OutError> {
+pub fn follow(
+    exchange: &dyn Exchange,
+    clock: &dyn Clock,
+    mut request: OutRequest,
+) -> Result<FollowedResponse, OutError> {
     let deadline = clock.instant() + request.timeout;
-    let mut last: Option<Arrival> = None;
+    let mut last: Option<FollowedResponse> = None;
     for hops in 0..=MAX_REDIRECTS {
         let Ok(url) = Url::parse(&request.url) else { break };
         let again = copy(&request);
@@ -85,13 +89,13 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
         if let Some(memory) = again.memory.as_deref() {
             memory.keep(answer.body.len());
         }
-        last = Some(Arrival { answer, foreign });
+        last = Some(FollowedResponse { answer, foreign });
         request = match hop {
             Hop::Stay => break,
-            Hop::Same { url, get } => moved(again, &url, get),
+            Hop::Same { url, get } => redirected(again, &url, get),
             Hop::Foreign { url: target } => {
                 let get = again.method != "HEAD";
-                let mut bare = moved(again, &target, get);
+                let mut bare = redirected(again, &target, get);
                 bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
                 bare.redirected_from.get_or_insert(url.origin);
                 // A redirect must not reuse connections opened for an API.
@@ -108,7 +112,7 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
     last.ok_or_else(|| OutError::Connect("the upstream's URL is malformed".to_owned()))
 }
 
-fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
+fn redirected(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
     request.url = url.to_string();
     if get {
         "GET".clone_into(&mut request.method);

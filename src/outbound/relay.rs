@@ -13,7 +13,7 @@ use crate::value::url::Url;
 /// A downstream request without its token. It takes only the body, and the headers that describe
 /// the body, from the inbound request.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct DownstreamCall<'a> {
     /// Upper case.
     pub method: &'a str,
     /// Its origin was named by the operator.
@@ -42,7 +42,7 @@ pub struct CallLimits {
     pub max_body: usize,
 }
 
-impl Call<'_> {
+impl DownstreamCall<'_> {
     pub fn request(&self, authorization: &str, correlation_id: &str, limits: CallLimits) -> OutRequest {
         let mut headers = vec![field("authorization", authorization), field("accept-encoding", "identity")];
         for (name, value) in self.headers {
@@ -103,7 +103,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let accept = "application/json";
         let relayed = (!body.is_empty()).then(|| RelayedBody::new(HeldBody::from(body.as_bytes().to_vec())));
-        let call = Call {
+        let call = DownstreamCall {
             method,
             url: &url,
             accept,

@@ -53,7 +53,7 @@ pub(super) fn addresses(
 /// or unspecified (RFC 6890). IPv4 addresses embedded in IPv6 count as IPv4 (RFC 4291 §2.5.5, RFC
 /// 6052, RFC 3056).
 pub(super) fn is_public(address: IpAddr) -> bool {
-    /// Azure's WireServer, which hands out a machine's configuration.
+    /// Azure's wire server, which hands out a machine's configuration.
     const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
     match address {
         IpAddr::V4(own) => {

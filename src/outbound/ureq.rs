@@ -48,7 +48,7 @@ const IDLE_AGE: Duration = Duration::from_mins(1);
 const CONNECT_ON_MACHINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub struct Settings {
+pub struct ExchangeSettings {
     /// For name resolution, connection and TLS together.
     pub connect_timeout: Duration,
     pub roots: Roots,
@@ -75,8 +75,8 @@ pub struct UreqExchange {
 
 impl UreqExchange {
     /// Connects to nothing yet.
-    pub fn new(settings: Settings) -> Result<Self, ProxyError> {
-        let Settings { connect_timeout, roots, proxies, resolver, machine } = settings;
+    pub fn new(settings: ExchangeSettings) -> Result<Self, ProxyError> {
+        let ExchangeSettings { connect_timeout, roots, proxies, resolver, machine } = settings;
         // Fails only if the roots are empty; then the default agent reports that on each request.
         let pinned = machine.and_then(|thumbprint| PinnedTls::new(thumbprint, &roots).ok());
         let roots = match roots {
@@ -272,7 +272,7 @@ fn read_body(
         // One extra byte detects the end, so that the connection can be reused.
         let step = expected.map_or(BODY_STEP, |expected| expected.saturating_sub(content.len()) + 1);
         if let (Some(memory), None) = (memory, expected)
-            && !memory.cover(content.len() + step, memory.patience.min(left()))
+            && !memory.cover(content.len() + step, memory.growth_timeout.min(left()))
         {
             return Err(OutError::NoMemory { timed_out: left().is_zero() });
         }

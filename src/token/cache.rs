@@ -95,7 +95,7 @@ pub struct Lead {
     generation: u64,
     flight: Arc<Flight>,
     cache: Arc<Cache>,
-    landed: bool,
+    completed: bool,
 }
 
 impl Lead {
@@ -107,12 +107,12 @@ impl Lead {
 
     /// Completes the flight: stores the outcome and wakes all followers. Returns the caller's
     /// result, which is the old token if the failure is transient.
-    pub fn land(
+    pub fn complete(
         mut self,
         clock: &dyn Clock,
         outcome: Result<Arc<AccessToken>, Error>,
     ) -> Result<Arc<AccessToken>, Error> {
-        self.landed = true;
+        self.completed = true;
         let outcome = self.cache.store(&self, clock, outcome);
         self.flight.finish(outcome.clone());
         outcome
@@ -121,7 +121,7 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        if !self.landed {
+        if !self.completed {
             self.cache.lock().flights.remove(&self.key);
             // Followers make their own request, unless this one hit a bug.
             self.flight.finish(Err(if std::thread::panicking() { Error::Defect } else { Error::Abandoned }));
@@ -131,7 +131,7 @@ impl Drop for Lead {
 
 #[derive(Debug, Default)]
 struct Entry {
-    token: Option<Held>,
+    token: Option<CachedToken>,
     /// Suppresses attempts, and holds the error for callers without a usable token.
     blocked: Option<Block>,
 }
@@ -150,12 +150,12 @@ impl Entry {
 
 /// A token and its time of arrival, by calendar and by monotonic clock.
 #[derive(Debug)]
-struct Held {
+struct CachedToken {
     token: Arc<AccessToken>,
     came: (u64, Instant),
 }
 
-impl Held {
+impl CachedToken {
     fn new(token: &Arc<AccessToken>, clock: &dyn Clock) -> Self {
         Self { token: Arc::clone(token), came: (clock.unix(), clock.instant()) }
     }
@@ -173,14 +173,14 @@ impl Held {
 struct Block {
     until: Instant,
     error: Error,
-    reason: Reason,
+    reason: BlockReason,
     /// The configuration that made the request.
     generation: u64,
 }
 
 /// Why attempts are suppressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+enum BlockReason {
     /// The token service refused.
     Refused,
     /// The token service sent `Retry-After`.
@@ -194,16 +194,16 @@ impl Block {
     /// configuration that was refused.
     fn holds(&self, clock: &dyn Clock, mode: Mode, generation: u64) -> bool {
         let counts = match self.reason {
-            Reason::Refused => mode.reads() && self.generation == generation,
-            Reason::Paused => mode.reads(),
-            Reason::Throttled => true,
+            BlockReason::Refused => mode.reads() && self.generation == generation,
+            BlockReason::Paused => mode.reads(),
+            BlockReason::Throttled => true,
         };
         counts && clock.instant() < self.until
     }
 }
 
 #[derive(Debug)]
-struct State {
+struct CacheState {
     entries: Lru<CacheKey, Entry>,
     flights: HashMap<CacheKey, Arc<Flight>>,
     evicted: u64,
@@ -211,7 +211,7 @@ struct State {
     tidied: Option<Instant>,
 }
 
-impl State {
+impl CacheState {
     fn tidy(&mut self, clock: &dyn Clock) {
         self.tidied = Some(clock.instant());
         self.entries.weigh(|entry| entry.tidy(clock));
@@ -236,13 +236,13 @@ pub struct CacheFigures {
 
 #[derive(Debug)]
 pub struct Cache {
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
 }
 
 impl Cache {
     pub fn new(entries: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(CacheState {
                 entries: Lru::new(entries, bytes),
                 flights: HashMap::new(),
                 evicted: 0,
@@ -252,7 +252,7 @@ impl Cache {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
         // Only a failed allocation can panic under this lock, and the maps stay consistent even
         // then.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -290,7 +290,7 @@ impl Cache {
             }
             if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(clock, mode, state.generation)) {
                 // A token in its last minutes is for outages; a refusal is a definite answer.
-                return match expiring.filter(|_| block.reason != Reason::Refused) {
+                return match expiring.filter(|_| block.reason != BlockReason::Refused) {
                     Some(token) => Lookup::Hit(token),
                     None => Lookup::Blocked(block.error.clone()),
                 };
@@ -307,10 +307,10 @@ impl Cache {
         Lookup::Lead(self.lead(state, key, mode))
     }
 
-    fn lead(self: &Arc<Self>, state: &mut State, key: &CacheKey, mode: Mode) -> Lead {
+    fn lead(self: &Arc<Self>, state: &mut CacheState, key: &CacheKey, mode: Mode) -> Lead {
         let flight = Arc::new(Flight::new(mode.claims));
         state.flights.insert(*key, Arc::clone(&flight));
-        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), landed: false }
+        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), completed: false }
     }
 
     fn store(
@@ -324,7 +324,7 @@ impl Cache {
         state.flights.remove(&lead.key);
         let (mut entry, outcome) = match outcome {
             Ok(token) => {
-                let held = Held::new(&token, clock);
+                let held = CachedToken::new(&token, clock);
                 if held.freshness(clock) == Freshness::Expired {
                     return Ok(token);
                 }
@@ -366,10 +366,10 @@ impl Cache {
 fn block(error: &Error, lead: &Lead, clock: &dyn Clock, has_token: bool) -> Option<Block> {
     let (reason, pause) = match error {
         // A refusal of specific claims says nothing about the key's ordinary token.
-        Error::Refused(_) if lead.mode.claims.is_none() => (Reason::Refused, REFUSAL_MEMORY),
+        Error::Refused(_) if lead.mode.claims.is_none() => (BlockReason::Refused, REFUSAL_MEMORY),
         Error::Unavailable(unavailable) => match unavailable.retry_after {
-            Some(seconds) => (Reason::Throttled, Duration::from_secs(seconds)),
-            None if has_token => (Reason::Paused, STALE_PAUSE),
+            Some(seconds) => (BlockReason::Throttled, Duration::from_secs(seconds)),
+            None if has_token => (BlockReason::Paused, STALE_PAUSE),
             None => return None,
         },
         _ => return None,

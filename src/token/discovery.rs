@@ -17,7 +17,7 @@ use crate::value::url::Url;
 pub struct Discovery(Mutex<BTreeMap<String, Url>>);
 
 /// The authority to query; `None` if the endpoint follows from the configuration.
-fn to_ask(registration: &Registration) -> Option<&Url> {
+fn authority_to_query(registration: &Registration) -> Option<&Url> {
     let follows = |authority: &&Url| registration.policy.is_some() || is_ciam(&authority.origin.host);
     registration.authority.as_ref().filter(|authority| !follows(authority))
 }
@@ -25,7 +25,7 @@ fn to_ask(registration: &Registration) -> Option<&Url> {
 impl Discovery {
     /// The endpoint, if cached.
     pub fn known(&self, registration: &Registration) -> Option<Url> {
-        let authority = to_ask(registration)?;
+        let authority = authority_to_query(registration)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&authority.to_string()).cloned()
     }
 
@@ -37,7 +37,7 @@ impl Discovery {
         exchange: &dyn Exchange,
         timeout: Duration,
     ) -> Result<Option<Url>, Error> {
-        let Some(authority) = to_ask(registration) else { return Ok(None) };
+        let Some(authority) = authority_to_query(registration) else { return Ok(None) };
         if let Some(known) = self.known(registration) {
             return Ok(Some(known));
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::error::{Error, OAuthRefusal, Unavailable};
+use super::error::{Error, TokenError, Unavailable};
 use super::form::Form;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
@@ -219,7 +219,7 @@ fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
 
 /// Reads an OAuth error response (RFC 6749 §5.2). Only `error` is required, and a malformed member
 /// does not hide the others.
-fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
+fn read_refusal(body: &[u8], form: &Form) -> Option<TokenError> {
     let raw: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let text = |name: &str| {
         let text = raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -228,7 +228,7 @@ fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
     // All members except the description must fit on one line of a problem, a header or a log.
     let member = |name: &str| text(name).map(|text| cut(&text.replace(char::is_control, " "), MAX_MEMBER).to_owned());
     let codes = raw.get("error_codes").and_then(Value::as_array).into_iter().flatten();
-    let mut refusal = OAuthRefusal {
+    let mut refusal = TokenError {
         code: member("error")?,
         description: String::new(),
         error_codes: codes.filter_map(Value::as_u64).take(MAX_CODES).collect(),
@@ -238,7 +238,7 @@ fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
         trace_id: member("trace_id"),
         timestamp: member("timestamp"),
     };
-    let room = |refusal: &OAuthRefusal| MAX_REFUSAL.saturating_sub(refusal.weight());
+    let room = |refusal: &TokenError| MAX_REFUSAL.saturating_sub(refusal.weight());
     // A truncated challenge would be useless.
     refusal.claims = text("claims").filter(|claims| claims.len() <= room(&refusal));
     let description = text("error_description").unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::credentials::CredentialFailure;
 #[derive(Clone, Debug)]
 pub enum Error {
     /// The token service permanently refused the request.
-    Refused(Arc<OAuthRefusal>),
+    Refused(Arc<TokenError>),
     /// The token service, a managed identity endpoint or a vault is unreachable, fails or
     /// throttles.
     Unavailable(Arc<Unavailable>),
@@ -36,7 +36,7 @@ pub enum Error {
 /// An OAuth error (RFC 6749 §5.2) with Entra's additional members.
 /// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OAuthRefusal {
+pub struct TokenError {
     /// `error`, e.g. `invalid_grant`.
     pub code: String,
     /// The first line of `error_description`, without the request's secrets.
@@ -72,7 +72,7 @@ const USER_MUST_ACT: &[u64] = &[50072, 50074, 50076, 50078, 50079, 50158, 65001,
 /// Values of `suberror` that interaction resolves, from MSAL's list.
 const USER_MAY_RESOLVE: &[&str] = &["basic_action", "additional_action", "consent_required", "user_password_expired"];
 
-impl OAuthRefusal {
+impl TokenError {
     /// Bytes held.
     pub(super) fn weight(&self) -> usize {
         let further = [&self.suberror, &self.claims, &self.correlation_id, &self.trace_id, &self.timestamp];
@@ -128,7 +128,7 @@ impl Error {
     pub fn with_challenge(self, claims: &str) -> Self {
         match self {
             Self::Refused(refusal) if refusal.claims.is_none() && refusal.wants_interaction() => {
-                Self::Refused(Arc::new(OAuthRefusal { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
+                Self::Refused(Arc::new(TokenError { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
             }
             other => other,
         }

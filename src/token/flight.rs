@@ -15,25 +15,29 @@ pub type Outcome = Result<Arc<AccessToken>, Error>;
 /// A request in flight.
 pub struct Flight {
     claims: Option<[u8; 32]>,
-    state: Mutex<State>,
-    landed: Condvar,
+    state: Mutex<FlightState>,
+    completed: Condvar,
 }
 
-struct State {
+struct FlightState {
     outcome: Option<Outcome>,
     waiting: Vec<Wake>,
 }
 
 impl Flight {
     pub(super) const fn new(claims: Option<[u8; 32]>) -> Self {
-        Self { claims, state: Mutex::new(State { outcome: None, waiting: Vec::new() }), landed: Condvar::new() }
+        Self {
+            claims,
+            state: Mutex::new(FlightState { outcome: None, waiting: Vec::new() }),
+            completed: Condvar::new(),
+        }
     }
 
     pub(super) const fn claims(&self) -> Option<[u8; 32]> {
         self.claims
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FlightState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,7 +58,7 @@ impl Flight {
             state.outcome = Some(outcome);
             std::mem::take(&mut state.waiting)
         };
-        self.landed.notify_all();
+        self.completed.notify_all();
         for wake in waiting {
             wake();
         }
@@ -74,13 +78,13 @@ impl Flight {
                 return Some(outcome.clone());
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            state = self.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.completed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
 impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").field("landed", &self.lock().outcome.is_some()).finish_non_exhaustive()
+        f.debug_struct("Flight").field("completed", &self.lock().outcome.is_some()).finish_non_exhaustive()
     }
 }

@@ -57,7 +57,7 @@ pub enum Job {
         correlation_id: String,
     },
     /// No request could yield the token.
-    Hopeless(Error),
+    Impossible(Error),
 }
 
 impl Job {
@@ -66,7 +66,7 @@ impl Job {
         match self {
             Self::Leg(leg) => &leg.client.registration.section,
             Self::ManagedIdentity { .. } => "managed identity",
-            Self::Hopeless(_) => "cache",
+            Self::Impossible(_) => "cache",
         }
     }
 }

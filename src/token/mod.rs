@@ -17,8 +17,8 @@ pub mod key;
 mod leg;
 mod refresh;
 mod region;
+mod request;
 pub mod session;
-mod wanted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,9 +26,9 @@ use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
 pub use access_token::AccessToken;
-pub use error::{Error, OAuthRefusal, Remedy, Unavailable};
+pub use error::{Error, Remedy, TokenError, Unavailable};
 pub use flight::Wake;
-pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
+pub use request::{Renewal, SessionSubject, Subject, TokenRequest, UserAssertion};
 
 use crate::clock::Clock;
 use crate::credentials::managed_identity::{self, ManagedIdentities};
@@ -47,7 +47,7 @@ use leg::{Grant, Job, Leg, Proof};
 use session::Sessions;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct AcquirerSettings {
     /// Per token request.
     pub timeout: Duration,
     /// Capacity of the token cache.
@@ -110,7 +110,7 @@ const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000
 const NESTED_WAIT: Duration = Duration::from_secs(40);
 
 pub struct Acquirer {
-    settings: Settings,
+    settings: AcquirerSettings,
     cache: Arc<Cache>,
     sessions: Sessions,
     exchange: Arc<dyn Exchange>,
@@ -128,7 +128,7 @@ fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(&Job, Lead) -> bool + Send + Sy
     let acquirer = Weak::clone(acquirer);
     move |job, lead| {
         let Some(acquirer) = acquirer.upgrade() else { return false };
-        if acquirer.fly(job, lead).is_ok() {
+        if acquirer.run_job(job, lead).is_ok() {
             count(&acquirer.results.refreshed);
         }
         true
@@ -138,7 +138,7 @@ fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(&Job, Lead) -> bool + Send + Sy
 impl Acquirer {
     /// `environment` reads the variables that locate the managed identity endpoint.
     pub fn new(
-        settings: Settings,
+        settings: AcquirerSettings,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
         environment: impl Fn(&str) -> Option<String>,
@@ -161,7 +161,7 @@ impl Acquirer {
     /// only if the caller must wait.
     pub fn acquire(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &TokenRequest<'_>,
         ticket: Option<Ticket>,
         wake: impl FnOnce() -> Wake,
     ) -> Result<Step, Error> {
@@ -186,15 +186,15 @@ impl Acquirer {
                 let job = wanted.job();
                 match self.lane(&job) {
                     Some(lane) if !turns::has(&lane) => Ok(Step::Lead(lead, lane)),
-                    _ => self.fly(&job, lead).map(Step::Done),
+                    _ => self.run_job(&job, lead).map(Step::Done),
                 }
             }
         }
     }
 
     /// Requests the token on behalf of everyone waiting for it. Blocks.
-    pub fn lead(&self, wanted: &Wanted<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
-        self.fly(&wanted.job(), lead)
+    pub fn lead(&self, wanted: &TokenRequest<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+        self.run_job(&wanted.job(), lead)
     }
 
     /// The lane of a job's first request. `None`: no request.
@@ -202,13 +202,13 @@ impl Acquirer {
         match job {
             Job::Leg(leg) => Some(Lane::of_url(&self.token_endpoint(leg).to_string())),
             Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
-            Job::Hopeless(_) => None,
+            Job::Impossible(_) => None,
         }
     }
 
     /// Like [`Acquirer::acquire`], but blocks, for callers that already have a turn and must not
     /// repeat their work.
-    pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+    pub fn acquire_in_place(&self, wanted: &TokenRequest<'_>) -> Result<Arc<AccessToken>, Error> {
         let start = self.clock.instant();
         loop {
             match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || Box::new(|| {})) {
@@ -231,19 +231,19 @@ impl Acquirer {
                 }
                 Lookup::Lead(lead) => {
                     count(&self.results.miss);
-                    return self.fly(&wanted.job(), lead);
+                    return self.run_job(&wanted.job(), lead);
                 }
             }
         }
     }
 
     /// Does the job and completes its flight.
-    fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+    fn run_job(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let outcome = match job {
             Job::Leg(leg) => self.request(leg),
             Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
                 let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
-                self.machine_token(&managed_identity::Request {
+                self.machine_token(&managed_identity::IdentityRequest {
                     client_id: client_id.as_deref(),
                     resource,
                     capabilities,
@@ -251,22 +251,22 @@ impl Acquirer {
                     correlation_id,
                 })
             }
-            Job::Hopeless(error) => Err(error.clone()),
+            Job::Impossible(error) => Err(error.clone()),
         };
         if let Err(error) = &outcome {
             log::warn!("{}: failed to acquire a token ({}): {error}", job.name(), error.code());
         }
-        lead.land(&*self.clock, outcome)
+        lead.complete(&*self.clock, outcome)
     }
 
-    fn machine_token(&self, wanted: &managed_identity::Request<'_>) -> Result<Arc<AccessToken>, Error> {
+    fn machine_token(&self, wanted: &managed_identity::IdentityRequest<'_>) -> Result<Arc<AccessToken>, Error> {
         let token = self.machine.token(wanted).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
             // MSAL's error code for a refusal of a managed identity endpoint.
-            Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {
+            Failure::Unusable(description) => Error::Refused(Arc::new(TokenError {
                 code: "managed_identity_request_failed".to_owned(),
                 description,
-                ..OAuthRefusal::default()
+                ..TokenError::default()
             })),
         })?;
         Ok(Arc::new(AccessToken {
@@ -385,11 +385,11 @@ impl Acquirer {
             ExchangeToken::OfBlueprint => (Subject::ClientCredentials, Some(agent)),
             ExchangeToken::OfAgent => (Subject::AgentAutonomous(agent), None),
         };
-        let wanted = Wanted {
+        let wanted = TokenRequest {
             tenant: Some(&leg.tenant),
             fmi_path,
             user_flow: leg.user_flow.as_deref(),
-            ..Wanted::plain(&leg.client, subject, &scopes, &leg.correlation_id)
+            ..TokenRequest::plain(&leg.client, subject, &scopes, &leg.correlation_id)
         };
         let token = self.acquire_in_place(&wanted)?;
         Ok(Secret::new(token.token().to_owned()))
@@ -411,7 +411,7 @@ impl Acquirer {
 
     /// The machine's identity, for credentials of this client that need its tokens.
     pub fn identities<'a>(&'a self, client: &'a Arc<Client>, correlation_id: &'a str) -> impl Identities + 'a {
-        Machine { acquirer: self, client, correlation_id }
+        MachineIdentity { acquirer: self, client, correlation_id }
     }
 
     /// Detects the region in the background, if a registration wants that.
@@ -445,16 +445,17 @@ enum ExchangeToken {
 }
 
 /// The machine's identity, for a credential of this client. Its tokens are cached like any other.
-struct Machine<'a> {
+struct MachineIdentity<'a> {
     acquirer: &'a Acquirer,
     client: &'a Arc<Client>,
     correlation_id: &'a str,
 }
 
-impl Identities for Machine<'_> {
+impl Identities for MachineIdentity<'_> {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
         let scopes = [format!("{resource}/.default")];
-        let wanted = Wanted::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
+        let wanted =
+            TokenRequest::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
         match self.acquirer.acquire_in_place(&wanted) {
             Ok(token) => Ok(Secret::new(token.token().to_owned())),
             Err(Error::Refused(refusal)) => Err(Failure::Unusable(refusal.description.clone())),

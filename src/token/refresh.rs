@@ -35,7 +35,7 @@ impl Refresher {
     /// Queues a renewal. If the queue is full or no request is possible, the lead is dropped, and
     /// the next caller tries again.
     pub fn enqueue(&self, job: Job, lead: Lead) {
-        if matches!(job, Job::Hopeless(_)) {
+        if matches!(job, Job::Impossible(_)) {
             return;
         }
         if self.queue.try_send((job, lead)).is_err() {

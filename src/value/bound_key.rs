@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::der::{self, RsaPublicKey};
-use super::jwk::{Material, PRIVATE_MEMBERS, Unusable};
+use super::jwk::{PRIVATE_MEMBERS, PublicKey, Unusable};
 use super::{Expected, pem};
 
 /// Keys take a few hundred bytes; a certificate chain may take several thousand.
@@ -55,7 +55,7 @@ impl BoundKey {
         Self { kid, req_cnf }
     }
 
-    pub fn of(key: &Material) -> Self {
+    pub fn of(key: &PublicKey) -> Self {
         Self::from_kid(key.thumbprint())
     }
 }
@@ -108,13 +108,13 @@ fn from_json(json: &[u8]) -> Result<BoundKey, Expected> {
         _ => None,
     };
     match (&jwk.kty, jwk.kid) {
-        (Some(_), _) => usable(Material::from_members(member)),
+        (Some(_), _) => usable(PublicKey::from_members(member)),
         (None, Some(kid)) if (1..=256).contains(&kid.len()) => Ok(BoundKey::from_kid(kid)),
         (None, _) => Err(EXPECTED),
     }
 }
 
-fn usable(key: Result<Material, Unusable>) -> Result<BoundKey, Expected> {
+fn usable(key: Result<PublicKey, Unusable>) -> Result<BoundKey, Expected> {
     match key {
         Ok(key) => Ok(BoundKey::of(&key)),
         Err(Unusable::Weak) => Err(WEAK),
@@ -129,7 +129,7 @@ fn from_pem(text: &str) -> Result<BoundKey, Expected> {
     let der = std::str::from_utf8(section.body).ok().and_then(|body| decode(body.trim())).ok_or(EXPECTED)?;
     match section.label {
         b"PUBLIC KEY" | b"RSA PUBLIC KEY" => from_der(&der),
-        b"CERTIFICATE" => usable(Material::from_spki(&der::Certificate::parse(&der).ok_or(EXPECTED)?.spki)),
+        b"CERTIFICATE" => usable(PublicKey::from_spki(&der::Certificate::parse(&der).ok_or(EXPECTED)?.spki)),
         label if label.ends_with(b"PRIVATE KEY") => Err("a public key; this is a private one"),
         _ => Err(EXPECTED),
     }
@@ -137,8 +137,8 @@ fn from_pem(text: &str) -> Result<BoundKey, Expected> {
 
 fn from_der(der: &[u8]) -> Result<BoundKey, Expected> {
     usable(match der::rsa_from_pkcs1(der) {
-        Some(RsaPublicKey { n, e }) => Material::rsa(n, e),
-        None => Material::from_spki(der).map_err(|error| match error {
+        Some(RsaPublicKey { n, e }) => PublicKey::rsa(n, e),
+        None => PublicKey::from_spki(der).map_err(|error| match error {
             Unusable::OtherType => Unusable::Malformed,
             other => other,
         }),

@@ -38,9 +38,9 @@ const fn clean(word: [u8; WORD]) -> usize {
 /// bytes were consumed. A UTF-8 character may be split; the next call continues there.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
     /// Length of the longest escape. Bytes copied beyond it are overwritten.
-    const LONGEST: usize = 6;
+    const MAX_ESCAPE: usize = 6;
     let start = out.len();
-    out.resize(start + room.min(text.len().saturating_mul(LONGEST)), 0);
+    out.resize(start + room.min(text.len().saturating_mul(MAX_ESCAPE)), 0);
     let into = &mut out[start..];
     let (mut at, mut made) = (0, 0);
     loop {

@@ -51,7 +51,7 @@ impl Algorithm {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Material {
+pub enum PublicKey {
     /// Big-endian without leading zeros.
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     /// Uncompressed point.
@@ -60,7 +60,7 @@ pub enum Material {
     P384(Vec<u8>),
 }
 
-impl Material {
+impl PublicKey {
     /// True if this type of key makes signatures of this algorithm: ES256 with P-256 only (RFC 7518
     /// §3.4).
     pub const fn fits(&self, algorithm: Algorithm) -> bool {
@@ -144,7 +144,7 @@ pub struct Key {
     kid: String,
     algorithm: Option<Algorithm>,
     issuer: Option<String>,
-    material: Material,
+    public: PublicKey,
 }
 
 /// Why a JWK is skipped.
@@ -196,7 +196,7 @@ impl Key {
         if jwk.key_ops.as_ref().is_some_and(|all| !all.iter().any(|one| one == "verify" || one == "sign")) {
             return Err(Unusable::OtherUse);
         }
-        let material = Material::from_members(|name| {
+        let public = PublicKey::from_members(|name| {
             let member = match name {
                 "kty" => return Some(&jwk.kty),
                 "n" => &jwk.n,
@@ -211,13 +211,13 @@ impl Key {
         let algorithm = match &jwk.alg {
             None => None,
             Some(name) => {
-                let known = Algorithm::parse(name).filter(|algorithm| material.fits(*algorithm));
+                let known = Algorithm::parse(name).filter(|algorithm| public.fits(*algorithm));
                 Some(known.ok_or(Unusable::OtherAlgorithm)?)
             }
         };
         let kid = jwk.kid.filter(|kid| !kid.is_empty()).ok_or(Unusable::NoKeyId)?;
         let issuer = jwk.issuer.filter(|issuer| !issuer.trim().is_empty());
-        Ok(Self { kid, algorithm, issuer, material })
+        Ok(Self { kid, algorithm, issuer, public })
     }
 
     pub fn kid(&self) -> &str {
@@ -229,13 +229,13 @@ impl Key {
         self.issuer.as_deref()
     }
 
-    pub const fn material(&self) -> &Material {
-        &self.material
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public
     }
 
     /// True if the key's type and its own `alg` allow this algorithm (RFC 8725 §3.1).
     pub fn allows(&self, algorithm: Algorithm) -> bool {
-        self.material.fits(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
+        self.public.fits(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(Key::from_jwk(&jwk(extra)).unwrap().kid(), "one", "{extra}");
         }
         assert!(
-            matches!(Key::from_jwk(&P256.jwk("two")).unwrap().material(), Material::P256(point) if point.len() == 65)
+            matches!(Key::from_jwk(&P256.jwk("two")).unwrap().public_key(), PublicKey::P256(point) if point.len() == 65)
         );
     }
 
@@ -339,7 +339,7 @@ mod tests {
             "FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr",
             r#"3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
         );
-        let thumbprint = Key::from_jwk(jwk).unwrap().material().thumbprint();
+        let thumbprint = Key::from_jwk(jwk).unwrap().public_key().thumbprint();
         assert_eq!(thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }

@@ -24,15 +24,15 @@ pub fn is_visible_word(text: &str) -> bool {
 /// path that may be secret: user name, password, and query values, which may be function keys or
 /// shared access signatures.
 pub fn quote(text: &str) -> String {
-    const LONGEST: usize = 100;
+    const MAX_SHOWN: usize = 100;
     let mut out = String::from("\"");
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
     let shown = match rest.rsplit_once('@') {
         Some((_, host)) if !scheme.is_empty() => without_query(&format!("{scheme}[redacted]@{host}")),
         _ => without_query(text),
     };
-    escape(&shown.chars().take(LONGEST).collect::<String>(), &mut out);
-    if shown.chars().count() > LONGEST {
+    escape(&shown.chars().take(MAX_SHOWN).collect::<String>(), &mut out);
+    if shown.chars().count() > MAX_SHOWN {
         out.push('…');
     }
     out.push('"');

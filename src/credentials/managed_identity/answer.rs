@@ -10,7 +10,7 @@ use crate::value::date::from_invariant;
 use crate::value::text::is_visible_word;
 
 #[derive(Clone, Debug)]
-pub struct MachineToken {
+pub struct IdentityToken {
     /// Visible ASCII, so it fits in a header.
     pub access_token: Secret<String>,
     /// Unix seconds.
@@ -27,7 +27,7 @@ const LAST_MOMENT: u64 = 99_999_999_999;
 
 /// Seconds. Azure's tokens live for 24 hours. A longer life is a misread answer, and a token cached
 /// too long cannot be revoked.
-const LONGEST_LIFE: u64 = 48 * 3600;
+const MAX_LIFETIME: u64 = 48 * 3600;
 
 /// Seconds. Tokens with a longer life are renewed at half of it, as MSAL does.
 const LONG_LIFE: u64 = 7200;
@@ -40,7 +40,7 @@ struct Answer {
 }
 
 /// An error reads on from the endpoint's name.
-pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
+pub fn token(body: &[u8], now: u64) -> Result<IdentityToken, &'static str> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent a malformed token response")?;
     let access_token = answer.access_token.ok_or("sent a token response without access_token")?;
     if !is_visible_word(&access_token) {
@@ -52,9 +52,9 @@ pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
     }
     let readable = expiries.iter().flatten().find_map(|expiry| moment(expiry, now));
     let expires_at = readable.ok_or("sent an expiry that is neither seconds nor a date")?;
-    let expires_at = expires_at.clamp(now, now.saturating_add(LONGEST_LIFE));
+    let expires_at = expires_at.clamp(now, now.saturating_add(MAX_LIFETIME));
     let life = expires_at - now;
-    Ok(MachineToken {
+    Ok(IdentityToken {
         access_token: Secret::new(access_token.to_string()),
         expires_at,
         refresh_at: (life > LONG_LIFE).then_some(now + life / 2),

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use answer::MachineToken;
-pub use source::{Request, imds};
+pub use answer::IdentityToken;
+pub use source::{IdentityRequest, imds};
 
-use source::Source;
+use source::IdentitySource;
 
 use super::Failure;
 use super::reason::reason;
@@ -43,7 +43,7 @@ const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
 
 /// The client of this machine's managed identity endpoint. It caches nothing.
 pub struct ManagedIdentities {
-    source: Result<Source, String>,
+    source: Result<IdentitySource, String>,
     arc_keys: PathBuf,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
@@ -61,11 +61,11 @@ impl ManagedIdentities {
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let source = Source::detect(environment, Path::new(source::ARC_AGENT).exists());
+        let source = IdentitySource::detect(environment, Path::new(source::ARC_AGENT).exists());
         Self { source, arc_keys: arc::KEY_FOLDER.into(), exchange, clock }
     }
 
-    pub fn token(&self, wanted: &Request<'_>) -> Result<MachineToken, Failure> {
+    pub fn token(&self, wanted: &IdentityRequest<'_>) -> Result<IdentityToken, Failure> {
         let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let request = |timeout| source.request(wanted, timeout);
         request(ATTEMPT).map_err(Failure::Unusable)?;
@@ -77,7 +77,7 @@ impl ManagedIdentities {
             let outcome = self.attempt(source, request(timeout).map_err(Failure::Unusable)?, deadline)?;
             let failure = match &outcome {
                 Ok(response) if response.status == 200 => {
-                    echoed(source, wanted, &response.body)?;
+                    check_identity(source, wanted, &response.body)?;
                     return answer::token(&response.body, self.clock.unix())
                         .map_err(|what| Failure::Unavailable(format!("{} {what}", source.name())));
                 }
@@ -96,11 +96,11 @@ impl ManagedIdentities {
     /// Sends one request, and for Azure Arc the second one that its challenge asks for.
     fn attempt(
         &self,
-        source: &Source,
+        source: &IdentitySource,
         request: OutRequest,
         deadline: Instant,
     ) -> Result<Result<OutResponse, OutError>, Failure> {
-        let Source::Arc { .. } = source else { return Ok(self.exchange.send(request)) };
+        let IdentitySource::Arc { .. } = source else { return Ok(self.exchange.send(request)) };
         let mut second = OutRequest {
             upstream: request.upstream,
             method: request.method.clone(),
@@ -127,9 +127,9 @@ impl ManagedIdentities {
 
 /// Agents of Azure Arc that do not support user-assigned identities answer with a token of the
 /// machine's own identity.
-fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Failure> {
+fn check_identity(source: &IdentitySource, wanted: &IdentityRequest<'_>, body: &[u8]) -> Result<(), Failure> {
     match (source, wanted.client_id) {
-        (Source::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
+        (IdentitySource::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
             "{} did not confirm that the token belongs to the identity {id}; is its agent too old for user-assigned identities?",
             source.name()
         ))),
@@ -138,7 +138,7 @@ fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Fail
 }
 
 /// Turns a failed attempt into an error for the caller.
-fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure {
+fn explain(source: &IdentitySource, outcome: &Result<OutResponse, OutError>) -> Failure {
     let (name, origin) = (source.name(), &source.endpoint().origin);
     match outcome {
         Err(error) => Failure::Unavailable(format!(
@@ -167,8 +167,8 @@ struct Pace {
 }
 
 impl Pace {
-    const fn new(source: &Source) -> Self {
-        Self { imds: matches!(source, Source::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
+    const fn new(source: &IdentitySource) -> Self {
+        Self { imds: matches!(source, IdentitySource::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
     }
 
     /// Measured from the first attempt.

@@ -13,7 +13,7 @@ use crate::value::percent::encode_component;
 use crate::value::url::Url;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct IdentityRequest<'a> {
     /// A user-assigned identity; `None` is the system-assigned one.
     pub client_id: Option<&'a str>,
     /// A resource, not a scope; see [`super::resource`].
@@ -47,7 +47,7 @@ pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
 
 /// An endpoint and its credentials.
 #[derive(Debug)]
-pub enum Source {
+pub enum IdentitySource {
     ServiceFabric {
         /// `IDENTITY_ENDPOINT`.
         endpoint: Url,
@@ -84,7 +84,7 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl IdentitySource {
     /// The first source whose variables are set, in the order of the Azure SDKs. A malformed URL is
     /// an error rather than a reason to try the next source.
     pub fn detect(variable: impl Fn(&str) -> Option<String>, has_arc_agent: bool) -> Result<Self, String> {
@@ -156,8 +156,8 @@ impl Source {
 
     /// Builds the request for a token. Rejects an identity that this endpoint cannot serve, since
     /// it would return a token of another identity.
-    pub fn request(&self, wanted: &Request<'_>, timeout: Duration) -> Result<OutRequest, String> {
-        let Request { client_id, resource, correlation_id, .. } = *wanted;
+    pub fn request(&self, wanted: &IdentityRequest<'_>, timeout: Duration) -> Result<OutRequest, String> {
+        let IdentityRequest { client_id, resource, correlation_id, .. } = *wanted;
         let refused = |what: &str| Err(format!("{} {what}; remove the client id", self.name()));
         let mut headers = vec![header("x-ms-client-request-id", correlation_id)];
         let metadata = || header("metadata", "true");
@@ -216,7 +216,7 @@ fn query(version: &str, resource: &str, identity: Option<(&str, &str)>) -> Strin
 }
 
 /// Service Fabric needs these to avoid returning the same token again.
-fn revocation(wanted: &Request<'_>) -> String {
+fn revocation(wanted: &IdentityRequest<'_>) -> String {
     let capabilities = match wanted.capabilities {
         [] => String::new(),
         all => format!("&xms_cc={}", encode_component(&all.join(","))),

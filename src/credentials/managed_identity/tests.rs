@@ -53,11 +53,11 @@ impl Machine {
         let environment =
             |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
         let mut identities = ManagedIdentities::new(environment, Arc::clone(&script) as Arc<dyn Exchange>, clock);
-        identities.source = Source::detect(environment, false);
+        identities.source = IdentitySource::detect(environment, false);
         Self { script, identities }
     }
 
-    fn token(&self, client_id: Option<&str>) -> Result<MachineToken, Failure> {
+    fn token(&self, client_id: Option<&str>) -> Result<IdentityToken, Failure> {
         self.revoking(client_id, &[], None)
     }
 
@@ -66,9 +66,9 @@ impl Machine {
         client_id: Option<&str>,
         capabilities: &[String],
         revoked: Option<&Secret<String>>,
-    ) -> Result<MachineToken, Failure> {
+    ) -> Result<IdentityToken, Failure> {
         let resource = "https://vault.azure.net";
-        self.identities.token(&Request { client_id, resource, capabilities, revoked, correlation_id: "cid" })
+        self.identities.token(&IdentityRequest { client_id, resource, capabilities, revoked, correlation_id: "cid" })
     }
 
     fn requests(&self) -> Vec<String> {
@@ -195,7 +195,7 @@ fn the_first_source_whose_variables_are_there_is_it() {
             let set = all.iter().filter(|(own, _)| !without.contains(own));
             Some(set.clone().find(|(own, _)| *own == name).map_or(String::new(), |(_, value)| (*value).to_owned()))
         };
-        Source::detect(variable, agent).unwrap().name()
+        IdentitySource::detect(variable, agent).unwrap().name()
     };
     assert_eq!(name(&[], true), "Service Fabric");
     assert_eq!(name(&["IDENTITY_SERVER_THUMBPRINT"], true), "App Service");

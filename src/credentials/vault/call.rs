@@ -17,17 +17,17 @@ pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// Before the only retry if the vault gives no advice, and the longest advice that is followed.
 const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Bytes; a certificate with its chain takes a few kilobytes.
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
 
-pub(super) struct Call<'a, 'b> {
+pub(super) struct VaultCall<'a, 'b> {
     pub context: &'a Context<'b>,
     deadline: Instant,
 }
 
-impl<'a, 'b> Call<'a, 'b> {
+impl<'a, 'b> VaultCall<'a, 'b> {
     pub(super) fn new(context: &'a Context<'b>) -> Self {
         Self { context, deadline: context.clock.instant() + BUDGET }
     }
@@ -39,7 +39,7 @@ impl<'a, 'b> Call<'a, 'b> {
                 let advised =
                     answer.header("retry-after").and_then(|text| date::retry_after(text, self.context.clock.unix()));
                 let pause = advised.map_or(PAUSE, Duration::from_secs);
-                if answer.status == 429 || pause > LONGEST_PAUSE || self.left() <= pause {
+                if answer.status == 429 || pause > MAX_PAUSE || self.left() <= pause {
                     return Err(Failure::Unavailable(format!("{name} answered {}", answer.status)));
                 }
                 self.context.clock.sleep(pause);

@@ -9,8 +9,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Vault;
-use super::call::Call;
-use super::kept::Kept;
+use super::cached::Cached;
+use super::call::VaultCall;
 use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Certificate, Notice, Validity};
@@ -21,7 +21,7 @@ use crate::value::percent::encode_component;
 pub struct VaultCertificate {
     vault: Vault,
     name: String,
-    kept: Kept<Certificate>,
+    kept: Cached<Certificate>,
     notice: Notice,
 }
 
@@ -29,13 +29,13 @@ impl VaultCertificate {
     /// Contacts nothing yet.
     pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
         let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
-        Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
+        Self { vault, name: described.name.clone(), kept: Cached::default(), notice: Notice::default() }
     }
 
     fn current(&self, context: &Context<'_>) -> Result<Arc<Certificate>, Failure> {
         let now = context.clock.unix();
         let certificate = self.kept.get(now, || {
-            let certificate = self.read(&Call::new(context), now)?;
+            let certificate = self.read(&VaultCall::new(context), now)?;
             let validity = certificate.validity;
             Ok((certificate, validity))
         })?;
@@ -43,7 +43,7 @@ impl VaultCertificate {
         Ok(certificate)
     }
 
-    fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Certificate, Failure> {
+    fn read(&self, call: &VaultCall<'_, '_>, now: u64) -> Result<Certificate, Failure> {
         let unusable = |reason: &str| Failure::Unusable(format!("{}: {}: {reason}", self.vault.name(), self.name));
         let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         dates(&answer).and_then(|dates| dates.check(now)).map_err(|reason| unusable(&reason))?;

@@ -3,9 +3,9 @@
 //! token for another service.
 //! <https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses>
 
+mod cached;
 mod call;
 mod certificate;
-mod kept;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ pub use certificate::VaultCertificate;
 pub use signer::VaultSigner;
 pub use token::Environment;
 
-use call::{ATTEMPT, Call, MAX_ANSWER, judge};
+use call::{ATTEMPT, MAX_ANSWER, VaultCall, judge};
 
 use std::sync::{Mutex, PoisonError};
 
@@ -44,17 +44,17 @@ impl Vault {
         Self { url, environment, client_id, resource: Mutex::default() }
     }
 
-    fn get(&self, call: &Call<'_, '_>, path: &str) -> Result<Value, Failure> {
+    fn get(&self, call: &VaultCall<'_, '_>, path: &str) -> Result<Value, Failure> {
         self.send(call, "GET", path, None)
     }
 
-    fn post(&self, call: &Call<'_, '_>, path: &str, body: &Value) -> Result<Value, Failure> {
+    fn post(&self, call: &VaultCall<'_, '_>, path: &str, body: &Value) -> Result<Value, Failure> {
         self.send(call, "POST", path, Some(body))
     }
 
     /// Sends with a token for the known resource. If there is none, or the token is rejected, the
     /// answer has a challenge and the request is sent again.
-    fn send(&self, call: &Call<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    fn send(&self, call: &VaultCall<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut challenged = false;
         loop {
@@ -75,7 +75,7 @@ impl Vault {
 
     fn request(
         &self,
-        call: &Call<'_, '_>,
+        call: &VaultCall<'_, '_>,
         method: &str,
         path: &str,
         body: Option<&Value>,

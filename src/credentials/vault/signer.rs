@@ -7,9 +7,9 @@ use ring::digest;
 use serde_json::json;
 
 use super::Vault;
-use super::call::Call;
+use super::cached::Cached;
+use super::call::VaultCall;
 use super::certificate::{dates, item};
-use super::kept::Kept;
 use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Notice, Validity};
@@ -21,7 +21,7 @@ use crate::value::percent::encode_component;
 pub struct VaultSigner {
     vault: Vault,
     name: String,
-    kept: Kept<Public>,
+    kept: Cached<Public>,
     notice: Notice,
 }
 
@@ -38,10 +38,10 @@ impl VaultSigner {
     /// Contacts nothing yet.
     pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
         let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
-        Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
+        Self { vault, name: described.name.clone(), kept: Cached::default(), notice: Notice::default() }
     }
 
-    fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Public, Failure> {
+    fn read(&self, call: &VaultCall<'_, '_>, now: u64) -> Result<Public, Failure> {
         let unusable = |reason: &str| self.unusable(reason);
         let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
@@ -63,7 +63,7 @@ impl VaultSigner {
 
 impl Source for VaultSigner {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
-        let (call, now) = (Call::new(context), context.clock.unix());
+        let (call, now) = (VaultCall::new(context), context.clock.unix());
         let public = self.kept.get(now, || {
             let public = self.read(&call, now)?;
             let validity = public.validity;

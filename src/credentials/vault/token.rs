@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::call::{ATTEMPT, Call, MAX_ANSWER};
+use super::call::{ATTEMPT, MAX_ANSWER, VaultCall};
 use crate::credentials::federated::FederatedToken;
 use crate::credentials::reason::MAX_MESSAGE;
 use crate::credentials::{ClientAuth, Failure, Source};
@@ -24,19 +24,19 @@ use crate::value::url::Url;
 const MARGIN: u64 = 5 * 60;
 
 /// Seconds; Entra's longest-lived access tokens last a day.
-const LONGEST: u64 = 48 * 3600;
+const MAX_LIFETIME: u64 = 48 * 3600;
 
 /// The variables of the environment.
 pub struct Environment {
     application: Option<Result<Application, String>>,
     /// `AZURE_CLIENT_ID`; without a secret or file, it names a managed identity.
     client_id: Option<String>,
-    token: Mutex<Option<Kept>>,
+    token: Mutex<Option<CachedToken>>,
 }
 
 /// A cached token, valid by calendar and by elapsed time, whichever ends first.
 #[derive(Clone)]
-struct Kept {
+struct CachedToken {
     resource: String,
     token: Secret<String>,
     until_unix: u64,
@@ -77,7 +77,7 @@ impl Environment {
     /// `identity` is the client id of a managed identity in the configuration.
     pub(super) fn token(
         &self,
-        call: &Call<'_, '_>,
+        call: &VaultCall<'_, '_>,
         identity: Option<&str>,
         resource: &str,
     ) -> Result<Secret<String>, Failure> {
@@ -89,13 +89,13 @@ impl Environment {
         let application = application.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let (unix, now) = (call.context.clock.unix(), call.context.clock.instant());
         let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let serves = |kept: &Kept| kept.resource == resource && unix < kept.until_unix && now < kept.until;
+        let serves = |kept: &CachedToken| kept.resource == resource && unix < kept.until_unix && now < kept.until;
         if let Some(kept) = kept.filter(serves) {
             return Ok(kept.token);
         }
         let (token, expires_in) = application.request(call, resource)?;
-        let used_for = expires_in.min(LONGEST).saturating_sub(MARGIN);
-        let kept = Kept {
+        let used_for = expires_in.min(MAX_LIFETIME).saturating_sub(MARGIN);
+        let kept = CachedToken {
             resource: resource.to_owned(),
             token: token.clone(),
             until_unix: unix.saturating_add(used_for),
@@ -129,7 +129,7 @@ struct Granted {
 
 impl Application {
     /// RFC 6749 §4.4. Returns the token and its lifetime in seconds.
-    fn request(&self, call: &Call<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
+    fn request(&self, call: &VaultCall<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
         let proof = self.proof(call)?;
         let form = self.form(&proof, resource);
         let fixed = [
@@ -171,7 +171,7 @@ impl Application {
         Ok((Secret::new(granted.access_token.to_string()), expires_in))
     }
 
-    fn proof(&self, call: &Call<'_, '_>) -> Result<ClientAuth, Failure> {
+    fn proof(&self, call: &VaultCall<'_, '_>) -> Result<ClientAuth, Failure> {
         match &self.proof {
             Proof::Secret(secret) => Ok(ClientAuth::Secret(secret.clone())),
             Proof::Federated(file) => file.authenticate(call.context),

@@ -63,10 +63,10 @@ impl Exchange for Entra {
 
 const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
-fn settings() -> Settings {
+fn settings() -> KeySettings {
     let authority = Authority::of(&registration(&format!("{INSTANCE}/"), "t")).unwrap();
     let (refresh, minimum) = (Duration::from_hours(12), FORCED_INTERVAL);
-    Settings { authority, allow_insecure: false, timeout: Duration::from_secs(15), refresh, minimum }
+    KeySettings { authority, allow_insecure: false, timeout: Duration::from_secs(15), refresh, minimum }
 }
 
 struct Scene {
@@ -225,7 +225,7 @@ fn a_bad_answer_leaves_the_good_set() {
 #[test]
 fn each_failure_is_named() {
     let entra = Entra::new();
-    let fetch = |settings: &Settings| super::super::fetch::fetch(settings, &*entra, None, 0).map(|_| ());
+    let fetch = |settings: &KeySettings| super::super::fetch::fetch(settings, &*entra, None, 0).map(|_| ());
     entra.publish(METADATA, 503, "");
     assert_eq!(fetch(&settings()), Err(FetchError::Status(503)));
     entra.publish(METADATA, 200, "{}");
@@ -233,7 +233,10 @@ fn each_failure_is_named() {
     entra.go_down();
     assert!(matches!(fetch(&settings()), Err(FetchError::Unreachable(_))));
     let authority = Authority::of(&registration("http://entra.example/", "t")).unwrap();
-    assert_eq!(fetch(&Settings { authority, ..settings() }), Err(FetchError::Insecure("http://entra.example".into())));
+    assert_eq!(
+        fetch(&KeySettings { authority, ..settings() }),
+        Err(FetchError::Insecure("http://entra.example".into()))
+    );
 }
 
 #[test]

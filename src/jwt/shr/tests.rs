@@ -34,7 +34,7 @@ fn by_jwk(key: TestKey) -> String {
 }
 
 fn by_thumbprint(key: TestKey) -> String {
-    let thumbprint = crate::value::jwk::Key::from_jwk(&key.jwk("any")).unwrap().material().thumbprint();
+    let thumbprint = crate::value::jwk::Key::from_jwk(&key.jwk("any")).unwrap().public_key().thumbprint();
     format!(r#"{{"kid":"{thumbprint}"}}"#)
 }
 

@@ -75,11 +75,11 @@ fn exchange() -> UreqExchange {
 }
 
 fn exchange_with(proxies: Proxies, roots: Roots) -> UreqExchange {
-    UreqExchange::new(Settings { roots, ..settings(proxies) }).unwrap()
+    UreqExchange::new(ExchangeSettings { roots, ..settings(proxies) }).unwrap()
 }
 
-fn settings(proxies: Proxies) -> Settings {
-    Settings {
+fn settings(proxies: Proxies) -> ExchangeSettings {
+    ExchangeSettings {
         connect_timeout: Duration::from_secs(30),
         roots: Roots::BuiltIn,
         proxies,
@@ -489,7 +489,7 @@ fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
         let send = |thumbprint: &str, upstream| {
             let machine = Thumbprint::parse(thumbprint).ok();
             assert!(machine.is_some());
-            let exchange = UreqExchange::new(Settings { machine, ..settings(Proxies::default()) }).unwrap();
+            let exchange = UreqExchange::new(ExchangeSettings { machine, ..settings(Proxies::default()) }).unwrap();
             exchange.send(OutRequest { upstream, ..get(url.clone()) }).map(|answer| answer.body)
         };
         assert_eq!(send(own, Upstream::ManagedIdentity), Ok(b"secret".to_vec()));
@@ -503,7 +503,8 @@ fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
 fn roots_vouch_beside_a_thumbprint() {
     let (server, _) = tls_server();
     let machine = Thumbprint::parse(&"0".repeat(40)).ok();
-    let exchange = UreqExchange::new(Settings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();
+    let exchange =
+        UreqExchange::new(ExchangeSettings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();
     let request = |host: &str| OutRequest {
         upstream: Upstream::ManagedIdentity,
         ..get(format!("https://{host}:{}/", server.address.port()))

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::Ticket;
-use super::super::error::{OAuthRefusal, Unavailable};
+use super::super::error::{TokenError, Unavailable};
 use super::super::key::KeyBuilder;
 use super::*;
 use crate::clock::ManualClock;
@@ -211,7 +211,7 @@ impl World {
                 Stage::Late(lead)
             }
             (Stage::Late(lead), Event::Next) => {
-                let outcome = lead.land(&self.clock, Err(Error::Busy));
+                let outcome = lead.complete(&self.clock, Err(Error::Busy));
                 assert!(matches!(outcome, Err(Error::Busy)), "{outcome:?}");
                 self.answered(who, &outcome)
             }
@@ -297,7 +297,7 @@ impl World {
                 Ok(Arc::new(AccessToken { header, expires_at: 5_000, refresh_at: None }))
             }
             End::Outage => Err(Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after: None }))),
-            End::Refusal => Err(Error::Refused(Arc::new(OAuthRefusal::default()))),
+            End::Refusal => Err(Error::Refused(Arc::new(TokenError::default()))),
             End::Lost => {
                 let work = || {
                     let _lead = lead;
@@ -308,7 +308,7 @@ impl World {
                 return Stage::Done;
             }
         };
-        let outcome = lead.land(&self.clock, outcome);
+        let outcome = lead.complete(&self.clock, outcome);
         self.answered(who, &outcome);
         Stage::Holds(turn)
     }

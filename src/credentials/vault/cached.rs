@@ -13,24 +13,24 @@ const INTERVAL: u64 = 4 * 60 * 60;
 const NEAR: u64 = 30 * 24 * 60 * 60;
 
 /// A cached value with its validity.
-pub struct Kept<T> {
-    state: Mutex<State<T>>,
+pub struct Cached<T> {
+    state: Mutex<CachedState<T>>,
 }
 
-struct State<T> {
+struct CachedState<T> {
     content: Option<(Arc<T>, Validity)>,
     /// Unix seconds of the last attempt.
     read_at: u64,
     forgotten: bool,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for Cached<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { content: None, read_at: 0, forgotten: false }) }
+        Self { state: Mutex::new(CachedState { content: None, read_at: 0, forgotten: false }) }
     }
 }
 
-impl<T> Kept<T> {
+impl<T> Cached<T> {
     /// Returns the value, after a read if there is none or it is due. If the read fails, a value
     /// that is still valid is kept.
     pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Arc<T>, Failure> {
@@ -72,7 +72,7 @@ impl<T> Kept<T> {
     }
 }
 
-impl<T> State<T> {
+impl<T> CachedState<T> {
     fn is_due(&self, validity: Validity, now: u64) -> bool {
         let near = validity.not_after.saturating_sub(now) <= NEAR && now.saturating_sub(self.read_at) >= INTERVAL;
         self.forgotten || near || validity.check(now).is_err()
@@ -86,7 +86,7 @@ mod tests {
     const END: u64 = 100 * 24 * 60 * 60;
 
     /// Whether each of these moments caused a read; each value is valid until [`END`].
-    fn readings<const N: usize>(kept: &Kept<u64>, moments: [u64; N]) -> [bool; N] {
+    fn readings<const N: usize>(kept: &Cached<u64>, moments: [u64; N]) -> [bool; N] {
         moments.map(|now| {
             let mut read = false;
             let content = kept.get(now, || {
@@ -102,12 +102,12 @@ mod tests {
     fn it_is_reread_near_its_end_at_most_every_four_hours() {
         let near = END - NEAR;
         let moments = [1, near - 1, near, near + 1, near + INTERVAL - 1, near + INTERVAL];
-        assert_eq!(readings(&Kept::default(), moments), [true, false, true, false, false, true]);
+        assert_eq!(readings(&Cached::default(), moments), [true, false, true, false, false, true]);
     }
 
     #[test]
     fn it_is_read_again_when_it_is_forgotten() {
-        let kept = Kept::default();
+        let kept = Cached::default();
         assert_eq!(readings(&kept, [1, 2]), [true, false]);
         kept.forget();
         assert_eq!(readings(&kept, [3, 4]), [true, false]);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_failure_leaves_what_is_still_valid() {
-        let kept = Kept::default();
+        let kept = Cached::default();
         let failing = |now| kept.get(now, || Err(Failure::Unavailable("down".into())));
         assert!(failing(1).is_err());
         assert_eq!(readings(&kept, [2]), [true]);

@@ -74,7 +74,7 @@ pub enum Renewal<'a> {
 }
 
 #[derive(Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct TokenRequest<'a> {
     /// The registration that acquires the token.
     pub client: &'a Arc<Client>,
     pub subject: Subject<'a>,
@@ -101,7 +101,7 @@ pub struct Wanted<'a> {
 
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
 
-impl<'a> Wanted<'a> {
+impl<'a> TokenRequest<'a> {
     /// Takes the options of a request. `own_key` is the sidecar's key, for bound tokens without a
     /// key in the options.
     pub fn new(
@@ -221,11 +221,11 @@ impl<'a> Wanted<'a> {
             Subject::Session(SessionSubject { agent, renewal, .. }) => match renewal {
                 Renewal::User(user) => (agent, on_behalf_of(user)),
                 Renewal::RefreshToken(token) => (agent, Grant::RefreshToken(token.clone())),
-                Renewal::Nothing => return Job::Hopeless(Error::NoSession),
+                Renewal::Nothing => return Job::Impossible(Error::NoSession),
             },
             // The endpoint cannot bind tokens, and a bearer token must not pass for a bound one.
             Subject::ManagedIdentity(_) if self.bound_key.is_some() => {
-                return Job::Hopeless(Error::TokenType { expected: "PoP" });
+                return Job::Impossible(Error::TokenType { expected: "PoP" });
             }
             Subject::ManagedIdentity(client_id) => {
                 return Job::ManagedIdentity {
