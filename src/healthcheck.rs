@@ -20,23 +20,23 @@ pub fn healthcheck(config: &Config) -> Result<(), String> {
     let first = config.listen.first().ok_or("no listening address is configured")?;
     let answer = match first {
         Listen::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            stream
-                .set_read_timeout(Some(TIMEOUT))
-                .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)))
-                .map_err(|error| error.to_string())?;
-            ask(stream).map_err(|error| format!("{}: {error}", path.display()))?
+            let answer = UnixStream::connect(path).and_then(|stream| {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                ask(stream)
+            });
+            answer.map_err(|error| format!("{}: {error}", path.display()))?
         }
         Listen::Tcp(address) if address.port() == 0 => {
             return Err("port 0 means a random port, which cannot be checked".to_owned());
         }
         Listen::Tcp(address) => {
-            let stream = connect(*address).map_err(|error| format!("{address}: {error}"))?;
-            stream
-                .set_read_timeout(Some(TIMEOUT))
-                .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)))
-                .map_err(|error| error.to_string())?;
-            ask(stream).map_err(|error| format!("{address}: {error}"))?
+            let answer = connect(*address).and_then(|stream| {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                ask(stream)
+            });
+            answer.map_err(|error| format!("{address}: {error}"))?
         }
     };
     judge(&answer)

@@ -3,14 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
-
 use super::certificate::{Certificate, Notice};
 use super::store::Store;
 use super::{ClientAuth, Context, Failure, Source, assertion};
 use crate::secret::Secret;
+use crate::value::b64;
 use crate::watched::Watched;
 
 pub struct LocalCertificate {
@@ -41,9 +38,7 @@ impl LocalCertificate {
     /// `Base64Encoded`: a PKCS#12 file as text in the configuration.
     pub fn base64(value: Secret<String>, password: Option<Secret<String>>) -> Self {
         let read = move || {
-            let text = value.expose().bytes().filter(|byte| !byte.is_ascii_whitespace());
-            let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.collect());
-            let file = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "not base64")?;
+            let file = b64::secret(value.expose().as_bytes()).ok_or("not base64")?;
             Certificate::read([&file[..]], password.as_ref())
         };
         let place = Location::Value { read: Box::new(read), once: OnceLock::new() };

@@ -8,6 +8,7 @@ mod ber;
 pub mod certificate;
 pub mod cloud;
 pub mod federated;
+pub mod form;
 pub mod identity;
 pub mod local;
 pub mod managed_identity;
@@ -25,6 +26,7 @@ pub mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod token_response;
 pub mod vault;
 
 use std::fmt;

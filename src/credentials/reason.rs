@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 /// In characters; the rest is cut.
-pub const MAX_MESSAGE: usize = 500;
+const MAX_MESSAGE: usize = 500;
 
-/// `code: message` in the service's own words, on one line, without `secret`.
-pub fn reason(body: &[u8], secret: Option<&str>) -> String {
+/// `code: message` in the service's own words, on one line. `redact` removes secrets before the text
+/// is cut.
+pub fn reason(body: &[u8], redact: impl FnOnce(&str) -> String) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return "no reason given".into();
     };
@@ -24,11 +25,7 @@ pub fn reason(body: &[u8], secret: Option<&str>) -> String {
         (Some(only), None) | (None, Some(only)) => only,
         (None, None) => return "no reason given".into(),
     };
-    let line = match secret {
-        Some(secret) => line.replace(secret, "[redacted]"),
-        None => line,
-    };
-    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
+    redact(&line).lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
 }
 
 #[cfg(test)]
@@ -51,11 +48,11 @@ mod tests {
             ("<html>", "no reason given"),
             ("{}", "no reason given"),
         ] {
-            assert_eq!(reason(body.as_bytes(), Some("hunter2")), expected);
+            assert_eq!(reason(body.as_bytes(), |line| line.replace("hunter2", "[redacted]")), expected);
         }
         for length in [499, 500, 501] {
             let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(length));
-            assert_eq!(reason(body.as_bytes(), None).len(), length.min(MAX_MESSAGE));
+            assert_eq!(reason(body.as_bytes(), str::to_owned).len(), length.min(MAX_MESSAGE));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::issuer::same_cloud;
 use crate::config::Registration;
 use crate::value::guid;
-use crate::value::percent::encode_component;
+use crate::value::percent::{encode_component, encode_query};
 use crate::value::url::{Origin, Url};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
@@ -111,12 +111,7 @@ fn ciam_name(origin: &Origin) -> Option<&str> {
 
 fn document(base: &Url, version: &str, registration: &Registration) -> Url {
     let mut url = base.with_path(&format!("{}{version}{DOCUMENT}", base.base_path()));
-    let query: Vec<_> = registration
-        .extra_query
-        .iter()
-        .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
-        .collect();
-    url.query = (!query.is_empty()).then(|| query.join("&"));
+    url.query = encode_query(&registration.extra_query);
     url
 }
 

@@ -143,18 +143,7 @@ fn get_within(
     if !is_safe(&url.origin, allow_insecure) {
         return Err(FetchError::Insecure(url.origin.to_string()));
     }
-    let request = OutRequest {
-        upstream: Upstream::Metadata,
-        method: "GET".to_owned(),
-        url: url.to_string(),
-        headers: vec![("accept".to_owned(), "application/json".to_owned().into())],
-        body: None,
-        memory: None,
-        timeout,
-        max_body: document::MAX_BYTES,
-        pooled: true,
-        redirected_from: None,
-    };
-    let answer = exchange.send(request).map_err(FetchError::Unreachable)?;
+    let request = OutRequest::new(Upstream::Metadata, "GET", url.to_string(), timeout, document::MAX_BYTES);
+    let answer = exchange.send(request.header("accept", "application/json")).map_err(FetchError::Unreachable)?;
     if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
 }

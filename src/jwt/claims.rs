@@ -32,54 +32,33 @@ impl<'a> Claims<'a> {
         self.0.contains_key(name)
     }
 
+    fn typed<'b, T>(&'b self, name: &str, read: impl FnOnce(&'b Value<'a>) -> Option<T>) -> Claim<T> {
+        self.0.get(name).map_or(Claim::Absent, |value| read(value).map_or(Claim::Malformed, Claim::Present))
+    }
+
     pub fn text(&self, name: &str) -> Claim<&str> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Text(text)) => Claim::Present(text),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, Value::as_text)
     }
 
     /// A string or an array of strings (RFC 7519 §4.1.3).
     pub fn texts(&self, name: &str) -> Claim<Vec<&str>> {
-        let texts = match self.0.get(name) {
-            None => return Claim::Absent,
-            Some(Value::Text(text)) => Some(vec![text.as_ref()]),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| match item {
-                    Value::Text(text) => Some(text.as_ref()),
-                    _ => None,
-                })
-                .collect(),
-            Some(_) => None,
-        };
-        texts.map_or(Claim::Malformed, Claim::Present)
+        self.typed(name, |value| match value {
+            Value::Array(items) => items.iter().map(Value::as_text).collect(),
+            one => one.as_text().map(|text| vec![text]),
+        })
     }
 
     /// A `NumericDate`: seconds since 1970, possibly fractional (RFC 7519 §2). Always finite.
     pub fn time(&self, name: &str) -> Claim<f64> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Number(seconds)) => Claim::Present(*seconds),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, |value| if let Value::Number(seconds) = value { Some(*seconds) } else { None })
     }
 
     pub fn object(&self, name: &str) -> Claim<&Object<'a>> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Object(object)) => Claim::Present(object),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, |value| if let Value::Object(object) = value { Some(object) } else { None })
     }
 
     pub fn array(&self, name: &str) -> Claim<&[Value<'a>]> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Array(items)) => Claim::Present(items),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, |value| if let Value::Array(items) = value { Some(items.as_slice()) } else { None })
     }
 }
 

@@ -24,6 +24,12 @@ pub enum Value<'a> {
     Object(Object<'a>),
 }
 
+impl Value<'_> {
+    pub fn as_text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+}
+
 /// Parses a text that is exactly one object.
 pub fn object(text: &[u8]) -> Option<Object<'_>> {
     // Validated as a whole: serde checks UTF-8 string by string, and claims are returned as text.

@@ -118,70 +118,52 @@ impl Rejection {
             _ => "The token is invalid",
         }
     }
+}
 
-    /// All [codes](Rejection::code), for metric labels.
-    pub const CODES: [&'static str; 27] = [
-        "too_large",
-        "malformed",
-        "algorithm_not_allowed",
-        "critical_header",
-        "key_id_missing",
-        "key_not_found",
-        "key_mismatch",
-        "signature_invalid",
-        "claim_malformed",
-        "issuer_invalid",
-        "tenant_not_allowed",
-        "key_issuer_invalid",
-        "audience_invalid",
-        "no_expiration",
-        "lifetime_invalid",
-        "not_yet_valid",
-        "expired",
-        "scope_required",
-        "not_authorized",
-        "decryption_failed",
-        "request_mismatch",
-        "request_expired",
-        "request_replayed",
-        "replay_memory_full",
-        "not_app_only",
-        "for_microsoft_graph",
-        "bound_as_bearer",
-    ];
+macro_rules! codes {
+    ($($variant:pat => $code:literal,)*) => {
+        impl Rejection {
+            /// All [codes](Rejection::code), for metric labels.
+            pub const CODES: &[&'static str] = &[$($code),*];
 
-    /// A stable name for metrics and logs.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::TooLarge(_) => "too_large",
-            Self::Malformed(_) => "malformed",
-            Self::AlgorithmNotAllowed => "algorithm_not_allowed",
-            Self::CriticalHeader => "critical_header",
-            Self::KeyIdMissing => "key_id_missing",
-            Self::KeyNotFound => "key_not_found",
-            Self::KeyMismatch => "key_mismatch",
-            Self::SignatureInvalid => "signature_invalid",
-            Self::ClaimMalformed(_) => "claim_malformed",
-            Self::IssuerInvalid(_) => "issuer_invalid",
-            Self::TenantNotAllowed(_) => "tenant_not_allowed",
-            Self::KeyIssuerInvalid(_) => "key_issuer_invalid",
-            Self::AudienceInvalid(_) => "audience_invalid",
-            Self::NoExpiration => "no_expiration",
-            Self::LifetimeInvalid { .. } => "lifetime_invalid",
-            Self::NotYetValid(_) => "not_yet_valid",
-            Self::Expired(_) => "expired",
-            Self::ScopeRequired(_) => "scope_required",
-            Self::NotAuthorized => "not_authorized",
-            Self::DecryptionFailed => "decryption_failed",
-            Self::RequestMismatch(_) => "request_mismatch",
-            Self::RequestExpired => "request_expired",
-            Self::RequestReplayed => "request_replayed",
-            Self::ReplayMemoryFull => "replay_memory_full",
-            Self::NotAppOnly => "not_app_only",
-            Self::ForMicrosoftGraph => "for_microsoft_graph",
-            Self::BoundAsBearer => "bound_as_bearer",
+            /// A stable name for metrics and logs.
+            pub const fn code(&self) -> &'static str {
+                match self {
+                    $($variant => $code,)*
+                }
+            }
         }
-    }
+    };
+}
+
+codes! {
+    Self::TooLarge(_) => "too_large",
+    Self::Malformed(_) => "malformed",
+    Self::AlgorithmNotAllowed => "algorithm_not_allowed",
+    Self::CriticalHeader => "critical_header",
+    Self::KeyIdMissing => "key_id_missing",
+    Self::KeyNotFound => "key_not_found",
+    Self::KeyMismatch => "key_mismatch",
+    Self::SignatureInvalid => "signature_invalid",
+    Self::ClaimMalformed(_) => "claim_malformed",
+    Self::IssuerInvalid(_) => "issuer_invalid",
+    Self::TenantNotAllowed(_) => "tenant_not_allowed",
+    Self::KeyIssuerInvalid(_) => "key_issuer_invalid",
+    Self::AudienceInvalid(_) => "audience_invalid",
+    Self::NoExpiration => "no_expiration",
+    Self::LifetimeInvalid { .. } => "lifetime_invalid",
+    Self::NotYetValid(_) => "not_yet_valid",
+    Self::Expired(_) => "expired",
+    Self::ScopeRequired(_) => "scope_required",
+    Self::NotAuthorized => "not_authorized",
+    Self::DecryptionFailed => "decryption_failed",
+    Self::RequestMismatch(_) => "request_mismatch",
+    Self::RequestExpired => "request_expired",
+    Self::RequestReplayed => "request_replayed",
+    Self::ReplayMemoryFull => "replay_memory_full",
+    Self::NotAppOnly => "not_app_only",
+    Self::ForMicrosoftGraph => "for_microsoft_graph",
+    Self::BoundAsBearer => "bound_as_bearer",
 }
 
 impl std::fmt::Display for Rejection {

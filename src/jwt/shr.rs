@@ -181,11 +181,7 @@ fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<PublicKey, Reject
 fn jwk_in(confirmation: &Claims<'_>) -> Result<PublicKey, Rejection> {
     const UNUSABLE: Rejection = Rejection::RequestMismatch("its key cannot be used");
     let Claim::Present(jwk) = confirmation.object("jwk") else { return Err(UNUSABLE) };
-    let member = |name: &str| match jwk.get(name) {
-        Some(Value::Text(text)) => Some(text.as_ref()),
-        _ => None,
-    };
-    PublicKey::from_members(member).map_err(|_| UNUSABLE)
+    PublicKey::from_members(|name| jwk.get(name).and_then(Value::as_text)).map_err(|_| UNUSABLE)
 }
 
 fn matches(claim: Option<&str>, is_ours: impl Fn(&str) -> bool, otherwise: &'static str) -> Result<(), Rejection> {

@@ -4,24 +4,14 @@
 //! A field may contain several challenges, and commas separate both challenges and parameters, so
 //! this is a real parser rather than a split at commas or spaces.
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
 use super::OutResponse;
+use crate::value::b64;
 use crate::value::header::is_token_char;
 
 /// For all fields together; a claims challenge takes a few hundred bytes.
 const MAX_BYTES: usize = 16 * 1024;
 /// For all challenges of an answer together.
 const MAX_PARAMETERS: usize = 64;
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
@@ -43,9 +33,7 @@ pub fn claims_challenge(answer: &OutResponse) -> Option<String> {
     if answer.status != 401 {
         return None;
     }
-    let fields =
-        answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| value.as_slice());
-    parse(fields).iter().find_map(|challenge| {
+    of(answer).iter().find_map(|challenge| {
         let bearer = ["Bearer", "PoP"].iter().any(|scheme| challenge.scheme.eq_ignore_ascii_case(scheme));
         let wanting = challenge.parameter("error")?.eq_ignore_ascii_case("insufficient_claims");
         if bearer && wanting { decode_claims(challenge.parameter("claims")?) } else { None }
@@ -55,13 +43,14 @@ pub fn claims_challenge(answer: &OutResponse) -> Option<String> {
 /// Decodes base64 as services send it: in either alphabet, padded or not. Also accepts plain JSON.
 fn decode_claims(text: &str) -> Option<String> {
     let text = text.trim();
-    let json = if text.starts_with('{') {
-        text.to_owned()
-    } else {
-        String::from_utf8(BASE64.decode(text.replace('-', "+").replace('_', "/")).ok()?).ok()?
-    };
+    let json = if text.starts_with('{') { text.to_owned() } else { String::from_utf8(b64::lenient(text)?).ok()? };
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json).ok()?;
     Some(json)
+}
+
+/// The challenges in a response.
+pub fn of(answer: &OutResponse) -> Vec<Challenge> {
+    parse(answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| value.as_slice()))
 }
 
 /// The challenges of all fields in order. A syntax error ends its field.

@@ -45,7 +45,7 @@ pub enum Upstream {
     Downstream,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OutRequest {
     pub upstream: Upstream,
     /// Upper case.
@@ -68,6 +68,38 @@ pub struct OutRequest {
     /// The API's origin, if a redirect left it. Then only public addresses and the API's own host
     /// may be contacted ([`OutError::NotPublic`]).
     pub redirected_from: Option<Origin>,
+}
+
+impl OutRequest {
+    /// Without headers and body, on a pooled connection, and without a memory budget.
+    pub fn new(upstream: Upstream, method: &str, url: String, timeout: Duration, max_body: usize) -> Self {
+        Self {
+            upstream,
+            method: method.to_owned(),
+            url,
+            headers: Vec::new(),
+            body: None,
+            timeout,
+            max_body,
+            memory: None,
+            pooled: true,
+            redirected_from: None,
+        }
+    }
+
+    /// Adds a header. `name` is lower case.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), Zeroizing::new(value.to_owned())));
+        self
+    }
+
+    /// Sets a body made here, which is wiped on drop.
+    #[must_use]
+    pub fn body(mut self, content_type: &str, body: Zeroizing<Vec<u8>>) -> Self {
+        self.body = Some(OutBody::Own(body));
+        self.header("content-type", content_type)
+    }
 }
 
 #[derive(Clone, Debug)]

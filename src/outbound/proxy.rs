@@ -6,7 +6,7 @@ use std::fmt;
 use super::Upstream;
 use crate::secret::Secret;
 use crate::value::network::Network;
-use crate::value::url::{Origin, Url};
+use crate::value::url::{Origin, Url, parse_port, split_port};
 
 #[derive(Debug, Default)]
 pub struct Proxies {
@@ -106,10 +106,8 @@ impl Exception {
         if let Some(network) = Network::parse(entry.trim_matches(['[', ']'])) {
             return Some(Self::Network(network));
         }
-        let (name, port) = match entry.rsplit_once(':') {
-            Some((name, port)) => (name, Some(port.parse().ok()?)),
-            None => (entry, None),
-        };
+        let (name, port) = split_port(entry);
+        let port = port.map(|port| parse_port(port).ok_or(())).transpose().ok()?;
         let name = name.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.');
         (!name.is_empty()).then(|| Self::Domain(name.to_ascii_lowercase(), port))
     }

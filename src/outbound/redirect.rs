@@ -79,7 +79,7 @@ pub fn follow(
     let mut last: Option<FollowedResponse> = None;
     for hops in 0..=MAX_REDIRECTS {
         let Ok(url) = Url::parse(&request.url) else { break };
-        let again = copy(&request);
+        let again = request.clone();
         let foreign = again.redirected_from.is_some();
         let answer = match exchange.send(request) {
             Err(OutError::NotPublic) if last.is_some() => break,
@@ -120,21 +120,6 @@ fn redirected(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
         request.headers.retain(|(name, _)| !header::describes_body(name));
     }
     request
-}
-
-fn copy(request: &OutRequest) -> OutRequest {
-    OutRequest {
-        upstream: request.upstream,
-        method: request.method.clone(),
-        url: request.url.clone(),
-        headers: request.headers.clone(),
-        body: request.body.clone(),
-        memory: request.memory.clone(),
-        timeout: request.timeout,
-        max_body: request.max_body,
-        pooled: request.pooled,
-        redirected_from: request.redirected_from.clone(),
-    }
 }
 
 /// Resolves a reference against `base`, without its fragment (RFC 3986 §5.2).

@@ -74,18 +74,9 @@ impl DownstreamCall<'_> {
         let says_length = matches!(self.method, "POST" | "PUT" | "PATCH");
         let none = || says_length.then(|| OutBody::Own(Zeroizing::default()));
         let body = self.body.map(|body| OutBody::Relayed(Arc::clone(body))).or_else(none);
-        OutRequest {
-            upstream: Upstream::Downstream,
-            method: self.method.to_owned(),
-            url: self.url.to_string(),
-            headers,
-            body,
-            timeout: limits.timeout,
-            max_body: limits.max_body,
-            memory: Some(Arc::clone(self.memory)),
-            pooled: true,
-            redirected_from: None,
-        }
+        let (method, url) = (self.method, self.url.to_string());
+        let plain = OutRequest::new(Upstream::Downstream, method, url, limits.timeout, limits.max_body);
+        OutRequest { headers, body, memory: Some(Arc::clone(self.memory)), ..plain }
     }
 }
 

@@ -4,17 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use super::error::{Error, TokenError, Unavailable};
-use super::form::Form;
 use crate::clock::Clock;
-use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
+use crate::credentials::form::{self, Form};
+use crate::credentials::token_response::{TokenResponse, seconds};
+use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 use crate::value::date;
-use crate::value::text::is_visible_word;
 
 /// Bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -96,28 +94,15 @@ enum Attempt {
 }
 
 fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form, again: bool) -> Attempt {
-    let fixed = [
-        ("accept", "application/json"),
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("client-request-id", post.correlation_id),
-        ("return-client-request-id", "true"),
+    let request = OutRequest::new(Upstream::Token, "POST", post.url.clone(), post.timeout, MAX_ANSWER)
+        .header("accept", "application/json")
+        .body(form::MEDIA_TYPE, form.encode())
+        .header("client-request-id", post.correlation_id)
+        .header("return-client-request-id", "true")
         // Tells the service that this client honours `Retry-After`, as MSAL does.
-        ("x-ms-lib-capability", "retry-after, h429"),
-    ];
-    let headers = fixed.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned())));
-    let extra = post.headers.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.clone())));
-    let request = OutRequest {
-        upstream: Upstream::Token,
-        method: "POST".to_owned(),
-        url: post.url.clone(),
-        headers: headers.chain(extra).collect(),
-        body: Some(OutBody::Own(form.encode())),
-        memory: None,
-        timeout: post.timeout,
-        max_body: MAX_ANSWER,
-        pooled: !again,
-        redirected_from: None,
-    };
+        .header("x-ms-lib-capability", "retry-after, h429");
+    let request = post.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request = OutRequest { pooled: !again, ..request };
     let failed = |what: &str, retry_after| Unavailable {
         cause: format!("the token endpoint at {} {what}", post.host),
         retry_after,
@@ -167,53 +152,19 @@ fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
     date::retry_after(response.header("retry-after")?, now).map(|seconds| seconds.min(MAX_RETRY_AFTER))
 }
 
-/// Some services send numbers as strings.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Seconds {
-    Number(u64),
-    Text(String),
-}
-
-impl Seconds {
-    fn value(&self) -> Option<u64> {
-        match self {
-            Self::Number(seconds) => Some(*seconds),
-            Self::Text(text) => text.parse().ok(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct RawToken {
-    access_token: Option<Zeroizing<String>>,
-    token_type: Option<String>,
-    expires_in: Option<Seconds>,
-    refresh_in: Option<Seconds>,
-    refresh_token: Option<Zeroizing<String>>,
-}
-
 /// An error reads on from the endpoint's name.
 fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
-    let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent a malformed token response")?;
-    let access_token = raw.access_token.ok_or("sent a token response without access_token")?;
-    if !is_visible_word(&access_token) {
-        return Err("sent an access_token that does not fit in a header");
-    }
-    let token_type = raw.token_type.ok_or("sent a token response without token_type")?;
-    let seconds = |field: &Option<Seconds>| match field {
-        None => Ok(None),
-        Some(field) => field.value().map(Some).ok_or("sent a lifetime that is not a number of seconds"),
+    let response = TokenResponse::parse(body)?;
+    let lifetime = |value: &Value| match value {
+        Value::Null => Ok(None),
+        value => seconds(value).map(Some).ok_or("sent a lifetime that is not a number of seconds"),
     };
     Ok(TokenAnswer {
-        expires_in: seconds(&raw.expires_in)?.unwrap_or(0),
-        refresh_in: seconds(&raw.refresh_in)?,
-        access_token: Secret::new(access_token.to_string()),
-        token_type,
-        refresh_token: raw
-            .refresh_token
-            .filter(|token| token.len() <= MAX_REFRESH_TOKEN)
-            .map(|token| Secret::new(token.to_string())),
+        expires_in: lifetime(&response.expires_in)?.unwrap_or(0),
+        refresh_in: lifetime(&response.refresh_in)?,
+        access_token: response.access_token,
+        token_type: response.token_type.ok_or("sent a token response without token_type")?,
+        refresh_token: response.refresh_token.filter(|token| token.expose().len() <= MAX_REFRESH_TOKEN),
     })
 }
 

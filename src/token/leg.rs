@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::claims;
 use super::error::Error;
-use super::form::Form;
 use super::session::{Owner, SessionId};
+use crate::credentials::form::Form;
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
@@ -113,19 +113,14 @@ impl Leg {
     /// The form fields. `exchange` is the agent's own exchange token, which the `user_fic` grant
     /// needs.
     pub fn form(&self, auth: &ClientAuth, exchange: Option<&Secret<String>>) -> Form {
-        let form = Form::default().field("client_id", self.client_id());
-        let form = match auth {
-            ClientAuth::Secret(secret) => form.field("client_secret", secret.expose()),
-            ClientAuth::Assertion(assertion) => form
-                .field("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-                .field("client_assertion", assertion.expose()),
-        };
         // An agent does not have the capabilities of its blueprint.
         let capabilities = match self.proof {
             Proof::Credentials => &self.client.registration.client_capabilities[..],
             Proof::Agent(_) => &[],
         };
-        let form = form
+        let form = Form::default()
+            .field("client_id", self.client_id())
+            .authenticated(auth)
             .field("scope", &self.scope())
             .option("claims", claims::merged(capabilities, self.claims.as_deref()).as_deref());
         let form = match &self.grant {

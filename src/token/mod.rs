@@ -12,7 +12,6 @@ mod discovery;
 mod endpoint;
 mod error;
 mod flight;
-mod form;
 pub mod key;
 mod leg;
 mod refresh;
@@ -31,18 +30,18 @@ pub use flight::Wake;
 pub use request::{Renewal, SessionSubject, Subject, TokenRequest, UserAssertion};
 
 use crate::clock::Clock;
+use crate::credentials::form::Form;
 use crate::credentials::managed_identity::{self, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::turns::{self, Lane};
-use crate::value::percent::encode_component;
+use crate::value::percent::encode_query;
 use crate::value::url::Url;
 pub use cache::Lead;
 use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::{Flight, Outcome};
-use form::Form;
 use leg::{Grant, Job, Leg, Proof};
 use session::Sessions;
 
@@ -306,15 +305,7 @@ impl Acquirer {
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
         query.extend(leg.extra_query.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if !query.is_empty() {
-            url.query = Some(
-                query
-                    .iter()
-                    .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
-                    .collect::<Vec<_>>()
-                    .join("&"),
-            );
-        }
+        url.query = encode_query(&query).or(url.query);
         let post = Post {
             url: url.to_string(),
             host: &url.origin.host,

@@ -88,19 +88,9 @@ fn newest(body: &[u8]) -> Option<String> {
 }
 
 fn send(service: &str, version: &str, exchange: &dyn Exchange) -> Result<OutResponse, String> {
-    let request = OutRequest {
-        upstream: Upstream::ManagedIdentity,
-        method: "GET".to_owned(),
-        url: format!("{service}?api-version={version}"),
-        headers: vec![("metadata".to_owned(), "true".to_owned().into())],
-        body: None,
-        memory: None,
-        timeout: TIMEOUT,
-        max_body: MAX_ANSWER,
-        pooled: true,
-        redirected_from: None,
-    };
-    exchange.send(request).map_err(|error| error.to_string())
+    let url = format!("{service}?api-version={version}");
+    let request = OutRequest::new(Upstream::ManagedIdentity, "GET", url, TIMEOUT, MAX_ANSWER);
+    exchange.send(request.header("metadata", "true")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -3,9 +3,12 @@
 //!
 //! Keys that cannot verify a token are rejected here, each for a named reason.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::der::{self, RsaPublicKey};
 
@@ -167,13 +170,13 @@ pub enum Unusable {
 }
 
 /// Members found only in private and symmetric keys (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
-pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// RFC 7517 §4. Serde rejects duplicates of these members.
 #[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
+pub(super) struct Members {
+    pub kty: Option<String>,
+    pub kid: Option<String>,
     #[serde(rename = "use")]
     usage: Option<String>,
     key_ops: Option<Vec<String>>,
@@ -184,30 +187,39 @@ struct Jwk {
     crv: Option<String>,
     x: Option<String>,
     y: Option<String>,
+    #[serde(flatten)]
+    #[expect(clippy::zero_sized_map_values, reason = "the values may be secret, and are not kept")]
+    others: BTreeMap<String, IgnoredAny>,
+}
+
+impl Members {
+    pub fn public_key(&self) -> Result<PublicKey, Unusable> {
+        PublicKey::from_members(|name| {
+            let member = match name {
+                "kty" => &self.kty,
+                "n" => &self.n,
+                "e" => &self.e,
+                "crv" => &self.crv,
+                "x" => &self.x,
+                "y" => &self.y,
+                other => return self.others.contains_key(other).then_some(""),
+            };
+            member.as_deref()
+        })
+    }
 }
 
 impl Key {
     /// Reads one key of a JWKS. Ignores a chain in `x5c`: Entra also sends `n` and `e`.
     pub fn from_jwk(text: &str) -> Result<Self, Unusable> {
-        let jwk: Jwk = serde_json::from_str(text).map_err(|_| Unusable::Malformed)?;
+        let jwk: Members = serde_json::from_str(text).map_err(|_| Unusable::Malformed)?;
         if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return Err(Unusable::OtherUse);
         }
         if jwk.key_ops.as_ref().is_some_and(|all| !all.iter().any(|one| one == "verify" || one == "sign")) {
             return Err(Unusable::OtherUse);
         }
-        let public = PublicKey::from_members(|name| {
-            let member = match name {
-                "kty" => return Some(&jwk.kty),
-                "n" => &jwk.n,
-                "e" => &jwk.e,
-                "crv" => &jwk.crv,
-                "x" => &jwk.x,
-                "y" => &jwk.y,
-                _ => &None,
-            };
-            member.as_deref()
-        })?;
+        let public = jwk.public_key()?;
         let algorithm = match &jwk.alg {
             None => None,
             Some(name) => {
@@ -290,7 +302,7 @@ mod tests {
             (jwk(r#""alg":"ES256","#), Unusable::OtherAlgorithm),
             (jwk(r#""alg":"RS256","alg":"RS256","#), Unusable::Malformed),
             (RSA_A.jwk(""), Unusable::NoKeyId),
-            (r#"{"kty":"oct","kid":"one","k":"AAAA"}"#.into(), Unusable::OtherType),
+            (r#"{"kty":"oct","kid":"one","k":"AAAA"}"#.into(), Unusable::Private),
             (r#"{"kty":"RSA","kid":"one","x5c":["AAAA"]}"#.into(), Unusable::OtherType),
             (r#"{"kty":"EC","kid":"one","crv":"P-521","x":"AA","y":"AA"}"#.into(), Unusable::OtherType),
             (r#"{"kty":"EC","kid":"one","crv":"P-256","x":"AA","y":"AA"}"#.into(), Unusable::Weak),

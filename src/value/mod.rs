@@ -1,6 +1,7 @@
 //! Values as standards and users write them, each parsed, checked and formatted in one place. Apart
 //! from `secret`, nothing here imports from the rest of the crate.
 
+pub mod b64;
 pub mod bound_key;
 pub mod date;
 pub mod der;

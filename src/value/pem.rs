@@ -1,11 +1,9 @@
 //! PEM (RFC 7468). `rustls-pki-types` skips encrypted keys and wipes nothing, so credentials are
 //! read here.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::Expected;
+use super::{Expected, b64};
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";
@@ -20,9 +18,7 @@ pub struct Section<'a> {
 
 impl Section<'_> {
     pub fn decode(&self) -> Result<Zeroizing<Vec<u8>>, Expected> {
-        let text: Zeroizing<Vec<u8>> =
-            Zeroizing::new(self.body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
-        STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "base64 as the content of PEM")
+        b64::secret(self.body).ok_or("base64 as the content of PEM")
     }
 }
 

@@ -63,6 +63,13 @@ pub fn encode_component(text: &str) -> String {
     utf8_percent_encode(text, COMPONENT).to_string()
 }
 
+/// Encodes a query; `None` if there are no parameters.
+pub fn encode_query<'a>(parameters: impl IntoIterator<Item = (&'a String, &'a String)>) -> Option<String> {
+    let pair = |(name, value): (&String, &String)| format!("{}={}", encode_component(name), encode_component(value));
+    let pairs: Vec<_> = parameters.into_iter().map(pair).collect();
+    (!pairs.is_empty()).then(|| pairs.join("&"))
+}
+
 /// Encodes only what no URL may contain, such as spaces, quotes, braces and non-ASCII. The text may
 /// be partly encoded already.
 pub fn encode_rest(text: &str) -> PercentEncode<'_> {

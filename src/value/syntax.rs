@@ -5,8 +5,7 @@ use std::net::Ipv6Addr;
 
 use serde_json::{Map, Value};
 
-use super::quantity::digits;
-use super::url::{Url, is_scheme};
+use super::url::{Url, is_scheme, parse_port, split_port};
 use super::{Expected, guid, header, percent};
 
 /// Members of a signed HTTP request that the sidecar sets itself.
@@ -142,9 +141,9 @@ pub fn host(text: &str) -> Result<String, Expected> {
     if let Ok(address) = lower.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>() {
         return Ok(format!("[{address}]"));
     }
-    let (name, port) = lower.split_once(':').unwrap_or((&lower, "0"));
+    let (name, port) = split_port(&lower);
     let known = name == "*" || is_domain(name.strip_prefix("*.").unwrap_or(name));
-    if known && digits(port).is_some() && !port.is_empty() {
+    if known && port.is_none_or(|port| parse_port(port).is_some()) {
         Ok(name.to_owned())
     } else {
         Err("a host name, an address, *.domain or *")

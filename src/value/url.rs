@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::Expected;
+use super::quantity::digits;
 
 /// Scheme, host and port: where a token may be sent (RFC 6454 §4). Normalized, so equality is
 /// enough.
@@ -104,17 +105,11 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
     if authority.contains('@') {
         return Err("a URL without user name or password");
     }
-    let (host, port) = if authority.starts_with('[') {
-        let end = authority.find(']').ok_or("a closing bracket after the IPv6 address")?;
-        let (host, port) = authority.split_at(end + 1);
-        host[1..end].parse::<std::net::Ipv6Addr>().map_err(|_| "an IPv6 address between the brackets")?;
-        (host, port.strip_prefix(':').or(if port.is_empty() { None } else { Some("?") }))
-    } else {
-        match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        }
-    };
+    let (host, port) = split_port(authority);
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').ok_or("a closing bracket after the IPv6 address")?;
+        address.parse::<std::net::Ipv6Addr>().map_err(|_| "an IPv6 address between the brackets")?;
+    }
     let named = !host.is_empty()
         && (host.starts_with('[')
             || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
@@ -131,12 +126,23 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
                 80
             }
         }
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            digits.parse().ok().filter(|port| *port != 0).ok_or("a port from 1 to 65535")?
-        }
-        Some(_) => return Err("a port from 1 to 65535"),
+        Some(digits) => parse_port(digits).filter(|port| *port != 0).ok_or("a port from 1 to 65535")?,
     };
     Ok(Origin { https, host: host.to_ascii_lowercase(), port })
+}
+
+/// Splits `host`, `host:port` or `[address]:port` before the port, and checks neither part.
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let after_brackets = authority.rfind(']').map_or(0, |end| end + 1);
+    match authority[after_brackets..].split_once(':') {
+        Some((rest, port)) => (&authority[..after_brackets + rest.len()], Some(port)),
+        None => (authority, None),
+    }
+}
+
+/// Decimal digits only; 0 is allowed.
+pub fn parse_port(text: &str) -> Option<u16> {
+    digits(text)?.try_into().ok()
 }
 
 impl fmt::Display for Url {

@@ -1,13 +1,11 @@
 //! Reads the answer of a managed identity endpoint. Its expiry comes in one of many formats.
 //! <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 
-use serde::Deserialize;
 use serde_json::{Number, Value};
-use zeroize::Zeroizing;
 
+use crate::credentials::token_response::TokenResponse;
 use crate::secret::Secret;
 use crate::value::date::from_invariant;
-use crate::value::text::is_visible_word;
 
 #[derive(Clone, Debug)]
 pub struct IdentityToken {
@@ -32,30 +30,19 @@ const MAX_LIFETIME: u64 = 48 * 3600;
 /// Seconds. Tokens with a longer life are renewed at half of it, as MSAL does.
 const LONG_LIFE: u64 = 7200;
 
-#[derive(Deserialize)]
-struct Answer {
-    access_token: Option<Zeroizing<String>>,
-    expires_on: Option<Value>,
-    expires_in: Option<Value>,
-}
-
 /// An error reads on from the endpoint's name.
 pub fn token(body: &[u8], now: u64) -> Result<IdentityToken, &'static str> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent a malformed token response")?;
-    let access_token = answer.access_token.ok_or("sent a token response without access_token")?;
-    if !is_visible_word(&access_token) {
-        return Err("sent an access_token that does not fit in a header");
-    }
-    let expiries = [answer.expires_on, answer.expires_in];
-    if expiries.iter().all(Option::is_none) {
+    let response = TokenResponse::parse(body)?;
+    let expiries = [response.expires_on, response.expires_in];
+    if expiries.iter().all(Value::is_null) {
         return Err("sent a token response without expires_on and expires_in");
     }
-    let readable = expiries.iter().flatten().find_map(|expiry| moment(expiry, now));
+    let readable = expiries.iter().find_map(|expiry| moment(expiry, now));
     let expires_at = readable.ok_or("sent an expiry that is neither seconds nor a date")?;
     let expires_at = expires_at.clamp(now, now.saturating_add(MAX_LIFETIME));
     let life = expires_at - now;
     Ok(IdentityToken {
-        access_token: Secret::new(access_token.to_string()),
+        access_token: response.access_token,
         expires_at,
         refresh_at: (life > LONG_LIFE).then_some(now + life / 2),
     })

@@ -18,8 +18,7 @@ const MAX_KEY: u64 = 4096;
 
 /// The file that a 401 names.
 pub fn key_path(answer: &OutResponse, folder: &Path) -> Result<PathBuf, String> {
-    let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
-    let challenges = challenge::parse(fields);
+    let challenges = challenge::of(answer);
     let [challenge] = &challenges[..] else {
         return Err("the 401 does not contain exactly one challenge".into());
     };

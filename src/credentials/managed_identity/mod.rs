@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 pub use answer::IdentityToken;
 pub use source::{IdentityRequest, imds};
 
-use source::IdentitySource;
+use source::{IdentitySource, Kind};
 
 use super::Failure;
 use super::reason::reason;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
+use crate::redaction::redact;
 use crate::value::date;
 
 /// For all attempts together, since a request is waiting.
@@ -100,19 +101,10 @@ impl ManagedIdentities {
         request: OutRequest,
         deadline: Instant,
     ) -> Result<Result<OutResponse, OutError>, Failure> {
-        let IdentitySource::Arc { .. } = source else { return Ok(self.exchange.send(request)) };
-        let mut second = OutRequest {
-            upstream: request.upstream,
-            method: request.method.clone(),
-            url: request.url.clone(),
-            headers: request.headers.clone(),
-            body: None,
-            memory: None,
-            timeout: request.timeout,
-            max_body: request.max_body,
-            pooled: request.pooled,
-            redirected_from: None,
-        };
+        if source.kind != Kind::Arc {
+            return Ok(self.exchange.send(request));
+        }
+        let mut second = request.clone();
         let challenge = match self.exchange.send(request) {
             Ok(response) if response.status == 401 => response,
             other => return Ok(other),
@@ -128,8 +120,8 @@ impl ManagedIdentities {
 /// Agents of Azure Arc that do not support user-assigned identities answer with a token of the
 /// machine's own identity.
 fn check_identity(source: &IdentitySource, wanted: &IdentityRequest<'_>, body: &[u8]) -> Result<(), Failure> {
-    match (source, wanted.client_id) {
-        (IdentitySource::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
+    match (source.kind, wanted.client_id) {
+        (Kind::Arc, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
             "{} did not confirm that the token belongs to the identity {id}; is its agent too old for user-assigned identities?",
             source.name()
         ))),
@@ -139,7 +131,7 @@ fn check_identity(source: &IdentitySource, wanted: &IdentityRequest<'_>, body: &
 
 /// Turns a failed attempt into an error for the caller.
 fn explain(source: &IdentitySource, outcome: &Result<OutResponse, OutError>) -> Failure {
-    let (name, origin) = (source.name(), &source.endpoint().origin);
+    let (name, origin) = (source.name(), &source.endpoint.origin);
     match outcome {
         Err(error) => Failure::Unavailable(format!(
             "the managed identity endpoint of {name} at {origin} does not answer ({error}); \
@@ -147,8 +139,8 @@ fn explain(source: &IdentitySource, outcome: &Result<OutResponse, OutError>) -> 
         )),
         Ok(response) => {
             let status = response.status;
-            let secret = source.secret().map(|secret| secret.expose().as_str());
-            let reason = reason(&response.body, secret);
+            let secret = source.secret.as_ref().map(|secret| secret.expose().as_str());
+            let reason = reason(&response.body, |line| redact(line, secret.into_iter()));
             let text = format!("the managed identity endpoint of {name} answered {status}: {reason}");
             match status {
                 408 | 410 | 429 | 500..=599 => Failure::Unavailable(text),
@@ -168,7 +160,7 @@ struct Pace {
 
 impl Pace {
     const fn new(source: &IdentitySource) -> Self {
-        Self { imds: matches!(source, IdentitySource::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
+        Self { imds: matches!(source.kind, Kind::Imds), sent: 0, unanswered: 0, gone_first: false }
     }
 
     /// Measured from the first attempt.

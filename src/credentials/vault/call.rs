@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::credentials::reason::reason;
 use crate::credentials::{Context, Failure};
 use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::redaction::redact;
 use crate::value::date;
 
 /// For everything that one token request needs from a vault.
@@ -93,6 +94,6 @@ pub(super) fn judge(name: &str, answer: &OutResponse) -> Result<Value, Failure> 
         404 => "; check KeyVaultCertificateName",
         _ => "",
     };
-    let reason = reason(&answer.body, None);
+    let reason = reason(&answer.body, |line| redact(line, std::iter::empty()));
     Err(Failure::Unusable(format!("{name} answered {}: {reason}{advice}", answer.status)))
 }

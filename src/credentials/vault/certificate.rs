@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -15,6 +13,7 @@ use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Certificate, Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
+use crate::value::b64;
 use crate::value::percent::encode_component;
 
 /// A certificate in a vault, cached.
@@ -56,7 +55,7 @@ impl VaultCertificate {
         let content = match secret["contentType"].as_str() {
             Some("application/x-pem-file") => Zeroizing::new(value.as_bytes().to_vec()),
             Some("application/x-pkcs12") => {
-                Zeroizing::new(STANDARD.decode(value).map_err(|_| unusable("its secret is not base64"))?)
+                b64::secret(value.as_bytes()).ok_or_else(|| unusable("its secret is not base64"))?
             }
             _ => return Err(unusable("its secret is neither application/x-pkcs12 nor application/x-pem-file")),
         };

@@ -23,7 +23,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::outbound::{OutBody, OutRequest, OutResponse, Upstream, challenge};
+use crate::outbound::{OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
 use crate::value::url::Url;
 
@@ -83,28 +83,19 @@ impl Vault {
     ) -> Result<OutResponse, Failure> {
         let mut url = self.url.with_path(&format!("{}{path}", self.url.base_path()));
         url.query = Some(format!("api-version={VERSION}"));
-        let fixed = [("accept", "application/json"), ("x-ms-client-request-id", call.context.correlation_id)];
-        let mut headers: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into();
-        if let Some(token) = token {
-            let value = Zeroizing::new(format!("Bearer {}", token.expose()));
-            headers.push(("authorization".to_owned(), value));
-        }
-        // Send no body to a vault before authenticating.
-        let body = body.filter(|_| token.is_some());
-        if body.is_some() {
-            headers.push(("content-type".to_owned(), Zeroizing::new("application/json".to_owned())));
-        }
-        let request = || OutRequest {
-            upstream: Upstream::KeyVault,
-            method: method.to_owned(),
-            url: url.to_string(),
-            headers: headers.clone(),
-            body: body.map(|body| OutBody::Own(Zeroizing::new(body.to_string().into_bytes()))),
-            memory: None,
-            timeout: ATTEMPT,
-            max_body: MAX_ANSWER,
-            pooled: true,
-            redirected_from: None,
+        let request = || {
+            let plain = OutRequest::new(Upstream::KeyVault, method, url.to_string(), ATTEMPT, MAX_ANSWER)
+                .header("accept", "application/json")
+                .header("x-ms-client-request-id", call.context.correlation_id);
+            let Some(token) = token else {
+                // Send no body to a vault before authenticating.
+                return plain;
+            };
+            let request = plain.header("authorization", &Zeroizing::new(format!("Bearer {}", token.expose())));
+            match body {
+                Some(body) => request.body("application/json", Zeroizing::new(body.to_string().into_bytes())),
+                None => request,
+            }
         };
         call.send(&self.name(), request)
     }
@@ -112,8 +103,7 @@ impl Vault {
     /// The resource in a challenge. It must be a suffix of the vault's host at a dot, and contain a
     /// dot itself, so that sharing a top-level domain is not enough.
     fn challenged(&self, answer: &OutResponse) -> Result<String, String> {
-        let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
-        let challenges = challenge::parse(fields);
+        let challenges = challenge::of(answer);
         let bearer = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("Bearer"));
         let resource = bearer.and_then(|bearer| {
             let scope = || bearer.parameter("scope").map(super::managed_identity::resource);

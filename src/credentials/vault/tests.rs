@@ -214,7 +214,7 @@ fn who_asks_is_what_the_environment_says() {
             format!(
                 "POST {url}/t2/oauth2/v2.0/token\naccept: application/json\n\
                  content-type: application/x-www-form-urlencoded\nclient-request-id: cid\n\
-                 client_id=c%202&{proof}&scope=https%3A%2F%2Fvault.azure.net%2F.default&grant_type=client_credentials"
+                 client_id=c+2&{proof}&scope=https%3A%2F%2Fvault.azure.net%2F.default&grant_type=client_credentials"
             )
         );
         assert_eq!(requests.len(), 4, "one token for both requests to the vault");

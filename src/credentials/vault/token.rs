@@ -5,19 +5,17 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::call::{ATTEMPT, MAX_ANSWER, VaultCall};
 use crate::credentials::federated::FederatedToken;
-use crate::credentials::reason::MAX_MESSAGE;
+use crate::credentials::form::{self, Form};
+use crate::credentials::reason::reason;
+use crate::credentials::token_response::{TokenResponse, seconds};
 use crate::credentials::{ClientAuth, Failure, Source};
-use crate::outbound::{OutBody, OutRequest, Upstream};
-use crate::redaction::redact;
+use crate::outbound::{OutRequest, Upstream};
 use crate::secret::Secret;
 use crate::value::percent::encode_component;
-use crate::value::text::is_visible_word;
 use crate::value::url::Url;
 
 /// Seconds before expiry in which a token is not used.
@@ -120,55 +118,35 @@ fn endpoint(host: &str, tenant: &str) -> Result<Url, String> {
     Ok(url.with_path(&format!("{}/{}/oauth2/v2.0/token", url.base_path(), encode_component(tenant))))
 }
 
-#[derive(Deserialize)]
-struct Granted {
-    access_token: Zeroizing<String>,
-    #[serde(default)]
-    expires_in: Value,
-}
-
 impl Application {
     /// RFC 6749 §4.4. Returns the token and its lifetime in seconds.
     fn request(&self, call: &VaultCall<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
-        let proof = self.proof(call)?;
-        let form = self.form(&proof, resource);
-        let fixed = [
-            ("accept", "application/json"),
-            ("content-type", "application/x-www-form-urlencoded"),
-            ("client-request-id", call.context.correlation_id),
-        ];
-        let request = || OutRequest {
-            upstream: Upstream::Token,
-            method: "POST".to_owned(),
-            url: self.endpoint.to_string(),
-            headers: fixed.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into(),
-            body: Some(OutBody::Own(Zeroizing::new(form.as_bytes().to_vec()))),
-            memory: None,
-            timeout: ATTEMPT,
-            max_body: MAX_ANSWER,
-            pooled: true,
-            redirected_from: None,
+        let form = Form::default()
+            .field("client_id", &self.client_id)
+            .authenticated(&self.proof(call)?)
+            .field("scope", &format!("{resource}/.default"))
+            .field("grant_type", "client_credentials");
+        let request = || {
+            OutRequest::new(Upstream::Token, "POST", self.endpoint.to_string(), ATTEMPT, MAX_ANSWER)
+                .header("accept", "application/json")
+                .body(form::MEDIA_TYPE, form.encode())
+                .header("client-request-id", call.context.correlation_id)
         };
         let name = format!("the token endpoint at {}", self.endpoint.origin.host);
         let answer = call.send(&name, request)?;
         if answer.status != 200 {
-            let (code, reason) = refusal(&answer.body, &proof);
+            let reason = reason(&answer.body, |line| form.redact(line));
             let reason = format!("{name} refused a token for the vault: {}: {reason}", answer.status);
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             // As for all token requests, regardless of the status.
-            return Err(match code.as_str() {
-                "temporarily_unavailable" => Failure::Unavailable(reason),
+            return Err(match body["error"].as_str() {
+                Some("temporarily_unavailable") => Failure::Unavailable(reason),
                 _ => Failure::Unusable(reason),
             });
         }
-        let unreadable = |_| Failure::Unavailable(format!("{name} sent a malformed token response"));
-        let granted: Granted = serde_json::from_slice(&answer.body).map_err(unreadable)?;
-        if !is_visible_word(&granted.access_token) {
-            return Err(Failure::Unavailable(format!("{name} sent an access_token that does not fit in a header")));
-        }
-        // Some services send numbers as strings.
-        let text = granted.expires_in.as_str().and_then(|text| text.parse().ok());
-        let expires_in = granted.expires_in.as_u64().or(text).unwrap_or(0);
-        Ok((Secret::new(granted.access_token.to_string()), expires_in))
+        let response = TokenResponse::parse(&answer.body);
+        let response = response.map_err(|what| Failure::Unavailable(format!("{name} {what}")))?;
+        Ok((response.access_token, seconds(&response.expires_in).unwrap_or(0)))
     }
 
     fn proof(&self, call: &VaultCall<'_, '_>) -> Result<ClientAuth, Failure> {
@@ -177,30 +155,4 @@ impl Application {
             Proof::Federated(file) => file.authenticate(call.context),
         }
     }
-
-    fn form(&self, proof: &ClientAuth, resource: &str) -> Zeroizing<String> {
-        let proof = Zeroizing::new(match proof {
-            ClientAuth::Secret(secret) => format!("client_secret={}", encode_component(secret.expose())),
-            ClientAuth::Assertion(assertion) => format!(
-                "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
-                 &client_assertion={}",
-                encode_component(assertion.expose())
-            ),
-        });
-        let scope = encode_component(&format!("{resource}/.default"));
-        let client_id = encode_component(&self.client_id);
-        Zeroizing::new(format!("client_id={client_id}&{}&scope={scope}&grant_type=client_credentials", *proof))
-    }
-}
-
-/// The service's own words (RFC 6749 §5.2): the code, and one line without the client's secret or
-/// assertion.
-fn refusal(body: &[u8], proof: &ClientAuth) -> (String, String) {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name: &str| body[name].as_str().unwrap_or_default();
-    let (ClientAuth::Secret(secret) | ClientAuth::Assertion(secret)) = proof;
-    let line =
-        redact(&format!("{}: {}", text("error"), text("error_description")), std::iter::once(secret.expose().as_str()));
-    let line = line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
-    (text("error").to_owned(), line)
 }

@@ -2,8 +2,11 @@
 
 use zeroize::Zeroizing;
 
+use super::ClientAuth;
 use crate::redaction::redact;
 use crate::value::percent::push_form;
+
+pub const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// Fields in order. Values contain secrets and assertions.
 #[derive(Default)]
@@ -28,6 +31,17 @@ impl Form {
     #[must_use]
     pub fn option(self, name: &'static str, value: Option<&str>) -> Self {
         self.field(name, value.unwrap_or_default())
+    }
+
+    /// The fields that authenticate the client (RFC 6749 §2.3.1, RFC 7523 §2.2).
+    #[must_use]
+    pub fn authenticated(self, auth: &ClientAuth) -> Self {
+        match auth {
+            ClientAuth::Secret(secret) => self.field("client_secret", secret.expose()),
+            ClientAuth::Assertion(assertion) => self
+                .field("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+                .field("client_assertion", assertion.expose()),
+        }
     }
 
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
