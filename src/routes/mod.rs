@@ -144,7 +144,7 @@ impl Routes {
 fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
     if let Parked::Lead(lead, _) = on {
         // Callers waiting for the same token get the same error.
-        let _ = lead.land(clock, Err(token::Error::Busy));
+        let _ = lead.complete(clock, Err(token::Error::Busy));
     }
     token::Error::Busy.into()
 }

@@ -16,7 +16,7 @@ use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::OptionsError;
-use crate::token::{self, OAuthRefusal, Remedy};
+use crate::token::{self, Remedy, TokenError};
 use crate::value::json;
 
 /// An error answer.
@@ -323,7 +323,7 @@ fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static,
 }
 
 /// In the original's wording, because callers match on it.
-fn refused(refusal: &OAuthRefusal) -> Problem {
+fn refused(refusal: &TokenError) -> Problem {
     let known = |text: &Option<String>| text.clone();
     let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);
     let problem = Problem::with(500, detail).extended(Extensions {
@@ -365,12 +365,12 @@ mod tests {
 
     #[test]
     fn a_refusal_of_entra_keeps_the_originals_words() {
-        let refusal = OAuthRefusal {
+        let refusal = TokenError {
             code: "invalid_grant".into(),
             description: "AADSTS65001: no consent".into(),
             error_codes: vec![65001],
             suberror: Some("consent_required".into()),
-            ..OAuthRefusal::default()
+            ..TokenError::default()
         };
         assert_eq!(
             body(token::Error::Refused(Arc::new(refusal)).into()),
@@ -400,13 +400,13 @@ mod tests {
             ("invalid_scope", 70011, "", "", 424, ""),
         ] {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            let refusal = OAuthRefusal {
+            let refusal = TokenError {
                 code: code.into(),
                 description: "said".into(),
                 error_codes: vec![error_code],
                 suberror: some(suberror),
                 claims: some(claims),
-                ..OAuthRefusal::default()
+                ..TokenError::default()
             };
             let original = Problem::from(token::Error::Refused(Arc::new(refusal.clone())));
             let problem = Problem::from(token::Error::Refused(Arc::new(refusal))).semantic();
