@@ -198,7 +198,7 @@ fn every_refusal_under_identity_has_the_form_its_clients_read() {
         Request::new(method, target).header("X-IDENTITY-HEADER", "x").header(name, value).send(sidecar.address)
     };
     let good = target(DOWNSTREAM);
-    let host = "The Host header must be a loopback name or stand in AllowedHosts";
+    let host = "The Host header must be a loopback name or listed in AllowedHosts";
     refused(&with("GET", &good, "Host", "evil.example"), 403, host);
     let origin = "Requests with an Origin header are refused: no web page may use the sidecar";
     refused(&with("GET", "/identity/nowhere", "Origin", "null"), 403, origin);
