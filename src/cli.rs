@@ -1,5 +1,5 @@
-//! The command line: which command, with which settings. The spellings of .NET's configuration
-//! (`--AzureAd:TenantId=x`, `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) become `--set` before `argh` sees them.
+//! The command line. Accepts the spellings of .NET's configuration (`--AzureAd:TenantId=x`,
+//! `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) by turning them into `--set` before `argh` parses.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,10 +11,10 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use crate::allocator;
-use crate::config::{self, Invocation, Loaded, Rejected};
+use crate::config::{self, Invocation, LoadError, Loaded};
 use crate::{app, check, healthcheck, log, openapi};
 
-/// Exit code of a wrong command line.
+/// Exit code for a wrong command line.
 const USAGE: u8 = 2;
 
 #[derive(FromArgs)]
@@ -56,7 +56,7 @@ struct Words {
     command: Option<String>,
 }
 
-/// What to do.
+/// The command and its settings.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Serve,
@@ -65,10 +65,10 @@ enum Command {
     OpenApi,
 }
 
-/// Why there is nothing to do.
+/// Why no command runs.
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
-    /// Something was asked for that is printed.
+    /// Text to print, such as the help.
     Shown(String),
     /// The command line is wrong. Never holds a value, which may be a secret.
     Usage(String),
@@ -159,8 +159,8 @@ fn load(invocation: &Invocation) -> Result<Loaded, ExitCode> {
     config::load(invocation).map_err(|rejected| report(&rejected))
 }
 
-/// Reports every problem, a line each, and what may have led to them.
-fn report(rejected: &Rejected) -> ExitCode {
+/// Prints every problem and warning, a line each.
+fn report(rejected: &LoadError) -> ExitCode {
     for problem in &rejected.problems {
         complain(&problem.to_string());
     }
@@ -170,7 +170,7 @@ fn report(rejected: &Rejected) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Output that nobody reads is no failure.
+/// A closed standard output is not an error.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
@@ -185,7 +185,7 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     let normal: Vec<&str> = normal.iter().map(|word| word.as_str()).collect();
     let words = Words::from_args(&["entra-sidecar"], &normal).map_err(|exit| match exit.status {
         Ok(()) => Stop::Shown(exit.output),
-        // Only positional words are left to be wrong; the first line names the word.
+        // Only positional arguments remain to be wrong, and a wrong first one is reported by name.
         Err(()) => Stop::Usage("too many arguments: expected one of serve, check, healthcheck, openapi".to_owned()),
     })?;
     if words.version {
@@ -262,7 +262,7 @@ fn set(key: &str, value: &str) -> [Zeroizing<String>; 2] {
     [Zeroizing::new("--set".to_owned()), Zeroizing::new(format!("{key}={value}"))]
 }
 
-/// Whether a word names a setting: a path, or a known one without a section.
+/// True for the key of a setting: a path, or a known key without a section.
 fn is_key(word: &str) -> bool {
     let path = word.replace("__", ":");
     (path.contains(':') && !path.starts_with(':')) || config::find_key(&path, &[]).is_some()

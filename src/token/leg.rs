@@ -13,6 +13,7 @@ use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
+use crate::value::syntax;
 
 /// How the request authenticates.
 #[derive(Clone, Debug)]
@@ -157,11 +158,10 @@ impl Leg {
     /// Users' tokens are always requested with the `OpenID` scopes, each once and sorted; an
     /// application's token never is.
     fn scope(&self) -> String {
-        const OPENID: [&str; 3] = ["openid", "profile", "offline_access"];
-        let own = self.scopes.iter().filter(|scope| !OPENID.iter().any(|word| word.eq_ignore_ascii_case(scope)));
+        let own = self.scopes.iter().filter(|scope| !syntax::is_openid_scope(scope));
         let mut scopes: Vec<&str> = own.map(String::as_str).collect();
         if !self.is_app() {
-            scopes.extend(OPENID);
+            scopes.extend(syntax::OPENID_SCOPES);
             scopes.sort_by_key(|scope| scope.to_ascii_lowercase());
             scopes.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
         }

@@ -183,6 +183,13 @@ pub fn scopes(text: &str) -> Result<impl Iterator<Item = String>, Expected> {
     Ok(text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned))
 }
 
+/// Scopes that add to a token rather than name its resource (`OpenID` Connect Core §5.4, §11).
+pub const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
+pub fn is_openid_scope(scope: &str) -> bool {
+    OPENID_SCOPES.iter().any(|own| own.eq_ignore_ascii_case(scope))
+}
+
 /// Text for a form field or a lookup, without control characters.
 pub fn plain(text: &str) -> Result<(), Expected> {
     if text.len() > MAX_TEXT || text.trim().is_empty() || text.chars().any(char::is_control) {
