@@ -24,8 +24,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use admit::Admission;
-pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
+pub use call::{Parked, Shared};
 use problem::Problem;
 use route::{Endpoint, is_oauth, route};
 pub use service::Service;
