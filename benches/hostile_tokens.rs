@@ -35,8 +35,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_sidecar::jwks::KeySet;
-use entra_sidecar::jwt::Validator;
+use entra_sidecar::internal::jwks::KeySet;
+use entra_sidecar::internal::jwt::Validator;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 
 /// The least of so many runs is what the work costs; the rest is what else the machine did.

@@ -1,7 +1,7 @@
-//! A sidecar for Microsoft Entra ID: it validates inbound bearer tokens, acquires tokens and calls
-//! downstream web APIs for the application that it stands beside.
+//! A sidecar for Microsoft Entra ID: it validates inbound bearer tokens, acquires tokens, and calls
+//! downstream web APIs on behalf of the application next to it.
 //!
-//! A request moves one way:
+//! A request flows in one direction:
 //!
 //! ```text
 //! http ──Request──▶ routes ──Overrides──▶ options ──Effective──▶ token ──AccessToken──▶ outbound ──▶ Reply
@@ -9,8 +9,8 @@
 //!                     └─ jwt ◀── jwks                credentials ─┘ └─ cache
 //! ```
 //!
-//! Each module imports from those on the lines below its own, and `value` from `secret` alone. `tests/layering.rs` holds
-//! this, and that no modules import in a circle:
+//! Each module imports only from modules on the lines below its own, and `value` only from
+//! `secret`. `tests/layering.rs` checks this, and that there are no import cycles:
 //!
 //! ```layers
 //! cli
@@ -27,33 +27,99 @@
 //! allocator descriptors file lru memory notify secret spelling turns
 //! ```
 
-pub mod allocator;
-pub mod app;
-pub mod check;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod credentials;
-pub mod descriptors;
-pub mod file;
-pub mod healthcheck;
-pub mod http;
-pub mod jwks;
-pub mod jwt;
-pub mod log;
-pub mod lru;
-pub mod memory;
-pub mod metrics;
-pub mod notify;
-pub mod openapi;
-pub mod options;
-pub mod outbound;
-pub mod redaction;
-pub mod routes;
-pub mod secret;
-pub mod shr;
-pub mod spelling;
-pub mod token;
-pub mod turns;
-pub mod value;
-pub mod watched;
+mod allocator;
+mod app;
+mod check;
+mod cli;
+mod clock;
+mod config;
+mod credentials;
+mod descriptors;
+mod file;
+mod healthcheck;
+mod http;
+mod jwks;
+mod jwt;
+mod log;
+mod lru;
+mod memory;
+mod metrics;
+mod notify;
+mod openapi;
+mod options;
+mod outbound;
+mod redaction;
+mod routes;
+mod secret;
+mod shr;
+mod spelling;
+mod token;
+mod turns;
+mod value;
+mod watched;
+
+pub use cli::run;
+
+/// For the tests, benchmarks and fuzz targets in this repository; not an API.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::clock::{Clock, ManualClock};
+    pub use crate::credentials::certificate::Certificate;
+    pub use crate::log::categories;
+    pub use crate::memory::BodyMemory;
+    pub use crate::metrics::Metrics;
+    pub use crate::options::{Effective, Overrides, Target};
+    pub use crate::routes::route::Endpoint;
+    pub use crate::routes::{Routes, Service, Shared};
+    pub use crate::secret::Secret;
+    pub use crate::token::{Acquirer, AcquirerSettings};
+    pub use crate::turns::{Bounds, Lane, Turns};
+    pub mod config {
+        pub use crate::config::{Api, ApiOptions, Config, Invocation, Listen, PopValidation};
+        pub use crate::config::{describe, documentation, load};
+    }
+    pub mod http {
+        pub use crate::http::chunked::Decoder;
+        pub use crate::http::head::Head;
+        pub use crate::http::reader::{Fed, RequestReader};
+        pub use crate::http::{Body, Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request};
+        pub use crate::http::{RequestError, Resumed, Running, Server, Stats, Waker};
+    }
+    pub mod jwks {
+        pub use crate::jwks::{KeySet, KeySettings, Keys, V1Issuer, accepted_issuers};
+        pub mod document {
+            pub use crate::jwks::document::{issuer, keys, metadata};
+        }
+    }
+    pub mod jwt {
+        pub use crate::jwt::shr::{OriginalRequest, SignedRequests};
+        pub use crate::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, Rejection, Validator, verify, verify_signature};
+        pub mod compact {
+            pub use crate::jwt::compact::parse;
+        }
+        #[cfg(feature = "jwe")]
+        pub mod jwe {
+            pub use crate::jwt::jwe::{DecryptionKey, decrypt, is_encrypted};
+        }
+    }
+    pub mod outbound {
+        pub use crate::outbound::redirect::{Hop, next_hop};
+        pub use crate::outbound::{
+            Exchange, HeaderValues, OutError, OutRequest, OutResponse, claims_challenge, render,
+        };
+        pub mod challenge {
+            pub use crate::outbound::challenge::parse;
+        }
+    }
+    pub mod value {
+        pub use crate::value::bound_key::BoundKey;
+        pub use crate::value::header::{is_reserved, is_token, is_value};
+        pub use crate::value::jwk::Key;
+        pub use crate::value::url::Url;
+        pub mod der {
+            pub use crate::value::der::{
+                Certificate, ec_point_from_spki, ec_private_key, rsa_from_pkcs1, rsa_from_spki,
+            };
+        }
+    }
+}

@@ -47,10 +47,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.index.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
     /// Total weight.
     pub const fn weight(&self) -> usize {
         self.weight
@@ -62,12 +58,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.unlink(at);
         self.link_newest(at);
         self.slots[at].content.as_mut().map(|(_, value)| value)
-    }
-
-    /// Returns the value without marking it as used.
-    pub fn peek(&self, key: &K) -> Option<&V> {
-        let at = *self.index.get(key)?;
-        self.slots[at].content.as_ref().map(|(_, value)| value)
     }
 
     /// Adds or replaces an entry, and returns how many entries were evicted. An entry heavier than
@@ -122,10 +112,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         }
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::new(self.max_entries, self.max_weight);
-    }
-
     fn remove_oldest(&mut self) -> bool {
         let Some(slot) = self.slots.get(self.oldest) else { return false };
         let Some((key, _)) = &slot.content else { return false };
@@ -163,6 +149,11 @@ mod tests {
 
     use super::*;
 
+    fn peek<K: Copy + Hash + Eq, V>(map: &Lru<K, V>, key: K) -> Option<&V> {
+        let at = *map.index.get(&key)?;
+        map.slots[at].content.as_ref().map(|(_, value)| value)
+    }
+
     #[test]
     fn the_least_recently_used_entry_leaves_first() {
         let mut map = Lru::new(2, 100);
@@ -170,7 +161,7 @@ mod tests {
         map.insert("b", 2, 1);
         assert_eq!(map.get(&"a"), Some(&mut 1));
         assert_eq!(map.insert("c", 3, 1), 1);
-        assert_eq!((map.peek(&"a"), map.peek(&"b"), map.peek(&"c")), (Some(&1), None, Some(&3)));
+        assert_eq!((peek(&map, "a"), peek(&map, "b"), peek(&map, "c")), (Some(&1), None, Some(&3)));
     }
 
     #[test]
@@ -178,7 +169,7 @@ mod tests {
         for (weight, kept) in [(9, true), (10, true), (11, false)] {
             let mut map = Lru::new(10, 10);
             map.insert("only", (), weight);
-            assert_eq!(map.peek(&"only").is_some(), kept, "{weight}");
+            assert_eq!(peek(&map, "only").is_some(), kept, "{weight}");
         }
         let mut map = Lru::new(10, 10);
         map.insert("a", (), 6);
@@ -194,7 +185,7 @@ mod tests {
             map.insert(key, weight, weight);
         }
         map.weigh(|value| (*value == 3).then_some(1));
-        assert_eq!((map.len(), map.weight(), map.peek(&"c")), (2, 2, None));
+        assert_eq!((map.len(), map.weight(), peek(&map, "c")), (2, 2, None));
         assert_eq!(map.insert("d", 8, 8), 0);
     }
 
@@ -231,7 +222,7 @@ mod tests {
                 prop_assert_eq!(map.len(), list.len());
                 prop_assert_eq!(map.weight(), list.iter().map(|(_, w)| w).sum::<usize>());
                 for (key, weight) in &list {
-                    prop_assert_eq!(map.peek(key), Some(weight));
+                    prop_assert_eq!(peek(&map, *key), Some(weight));
                 }
             }
         }

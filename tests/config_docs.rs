@@ -5,7 +5,7 @@ use std::path::Path;
 #[test]
 fn the_reference_of_settings_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let made = entra_sidecar::config::documentation() + &entra_sidecar::log::categories();
+    let made = entra_sidecar::internal::config::documentation() + &entra_sidecar::internal::categories();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &made).unwrap();
     }

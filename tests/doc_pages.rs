@@ -93,7 +93,7 @@ fn known(key: &str, table: &[Vec<&str>]) -> bool {
 
 #[test]
 fn every_setting_has_the_name_of_the_table() {
-    let documentation = entra_sidecar::config::documentation();
+    let documentation = entra_sidecar::internal::config::documentation();
     let keys = documentation.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let table: Vec<Vec<&str>> = keys.map(|key| key.split(':').collect()).collect();
     assert!(

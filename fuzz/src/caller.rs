@@ -2,11 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_sidecar::config::{Api, ApiOptions};
-use entra_sidecar::options::{Effective, Overrides, Target};
-use entra_sidecar::value::bound_key::BoundKey;
-use entra_sidecar::value::header::{is_reserved, is_token, is_value};
-use entra_sidecar::value::url::Url;
+use entra_sidecar::internal::config::{Api, ApiOptions};
+use entra_sidecar::internal::value::BoundKey;
+use entra_sidecar::internal::value::Url;
+use entra_sidecar::internal::value::{is_reserved, is_token, is_value};
+use entra_sidecar::internal::{Effective, Overrides, Target};
 
 /// No query sends a token to an origin that the operator did not name, climbs above the base path, or writes a header that it may not.
 pub fn overrides(data: &[u8]) {

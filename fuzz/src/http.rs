@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use entra_sidecar::http::chunked::Decoder;
-use entra_sidecar::http::head::Head;
-use entra_sidecar::http::reader::{Fed, RequestReader};
-use entra_sidecar::http::{Body, Keep, Limits};
-use entra_sidecar::memory::BodyMemory;
+use entra_sidecar::internal::BodyMemory;
+use entra_sidecar::internal::http::Decoder;
+use entra_sidecar::internal::http::Head;
+use entra_sidecar::internal::http::{Body, Keep, Limits};
+use entra_sidecar::internal::http::{Fed, RequestReader};
 
 /// Small, so that they are reached.
 fn limits() -> Limits {

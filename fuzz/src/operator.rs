@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use entra_sidecar::config::{self, Invocation};
-use entra_sidecar::credentials::certificate::Certificate;
-use entra_sidecar::secret::Secret;
-use entra_sidecar::value::der;
+use entra_sidecar::internal::Certificate;
+use entra_sidecar::internal::Secret;
+use entra_sidecar::internal::config::{self, Invocation};
+use entra_sidecar::internal::value::der;
 
 /// Any file is a configuration or a list of problems, each in one line.
 pub fn configuration(data: &[u8]) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use entra_sidecar::config::PopValidation;
-use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers};
-use entra_sidecar::jwt::shr::{OriginalRequest, SignedRequests};
-use entra_sidecar::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, Rejection, Validator, compact, verify};
-use entra_sidecar::value::jwk::Key;
+use entra_sidecar::internal::config::PopValidation;
+use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers};
+use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, Rejection, Validator, compact, verify};
+use entra_sidecar::internal::jwt::{OriginalRequest, SignedRequests};
+use entra_sidecar::internal::value::Key;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::Value;
@@ -148,7 +148,7 @@ pub fn signed_request(data: &[u8]) {
 /// Nothing can be encrypted for a key without knowing it, but anybody can send five parts: one refusal for all of them.
 #[cfg(feature = "jwe")]
 pub fn jwe(data: &[u8]) {
-    use entra_sidecar::jwt::jwe::{DecryptionKey, decrypt};
+    use entra_sidecar::internal::jwt::jwe::{DecryptionKey, decrypt};
     static KEYS: LazyLock<Vec<DecryptionKey>> =
         LazyLock::new(|| vec![DecryptionKey::new(include_bytes!("../../tests/data/keys/rsa-a.pk8"), None).unwrap()]);
     let refused = |token: &str| assert_eq!(decrypt(token, &KEYS).map(|_| ()), Err(Rejection::DecryptionFailed));

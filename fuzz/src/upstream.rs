@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::outbound::redirect::{Hop, next_hop};
-use entra_sidecar::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
-use entra_sidecar::value::url::Url;
+use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::internal::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
+use entra_sidecar::internal::outbound::{Hop, next_hop};
+use entra_sidecar::internal::value::Url;
 use serde_json::Value;
 
 /// Every key that is taken can be found by its name and verifies nothing that it did not sign.
@@ -24,7 +24,7 @@ pub fn jwks(data: &[u8]) {
             let header = serde_json::json!({ "alg": alg, "kid": name }).to_string();
             let [header, payload] =
                 [header.as_str(), "{}"].map(|part| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(part));
-            assert!(entra_sidecar::jwt::verify_signature(&format!("{header}.{payload}.AAAA"), &set).is_err());
+            assert!(entra_sidecar::internal::jwt::verify_signature(&format!("{header}.{payload}.AAAA"), &set).is_err());
         }
     }
 }

@@ -30,9 +30,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api_options::{ApiOptions, InForce, ManagedIdentity, Ranked};
+#[cfg(test)]
+pub use api_options::ManagedIdentity;
+pub use api_options::{ApiOptions, InForce, Ranked};
 pub use describe::{describe, documentation};
-pub use fields::{AllowOverrides, AllowedCallers, Limits, PopValidation, Sidecar};
+pub use fields::{AllowedCallers, Limits, PopValidation, Sidecar};
 pub use keys::find as find_key;
 pub use load::{LoadError, Loaded, load};
 pub use options::Override;

@@ -187,7 +187,6 @@ pub struct Reply {
 }
 
 /// A body produced piece by piece while it is being sent, so that it is never in memory as a whole.
-#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
 pub trait BodyStream: Send + std::fmt::Debug {
     /// Bytes of all pieces together.
     fn len(&self) -> usize;

@@ -40,7 +40,6 @@ mod worker;
 pub use acceptor::Budget;
 pub use handler::{Cause, Handler, Outcome, Resumed, Waker};
 pub use limits::Limits;
-pub use listen::BindError;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
 pub use reader::Keep;
 pub use reply::phrase;

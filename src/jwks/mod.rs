@@ -12,7 +12,7 @@ pub(crate) mod testing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use fetch::{FetchError, KeySettings, token_endpoint};
+pub use fetch::{KeySettings, token_endpoint};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
 pub use refresh::{Keys, RefreshAnswer};
 

@@ -77,11 +77,6 @@ impl Rendered {
         self.length
     }
 
-    /// Always false.
-    pub const fn is_empty(&self) -> bool {
-        false
-    }
-
     /// Appends the next piece, at most `room` bytes, or nothing after the end. `room` must be at
     /// least 4 KiB.
     pub fn fill(&mut self, out: &mut Vec<u8>, room: usize) {

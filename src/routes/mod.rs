@@ -26,8 +26,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use admit::{Admission, TOKEN_HEADER};
-pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
+pub use call::{Parked, Shared};
 use problem::{Form, Problem};
 use route::{Endpoint, route};
 pub use service::Service;

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
 pub use access_token::AccessToken;
-pub use error::{Error, Remedy, TokenError, Unavailable};
+pub use error::{Error, Remedy, TokenError};
 pub use flight::Wake;
 pub use request::{Renewal, SessionSubject, Subject, TokenRequest, UserAssertion};
 

@@ -1,6 +1,6 @@
 //! The whole corpus, and the validator that it is put to.
 
-use entra_sidecar::jwt::{Policy, Validator};
+use entra_sidecar::internal::jwt::{Policy, Validator};
 
 #[cfg(feature = "jwe")]
 use crate::encrypted;
@@ -12,7 +12,7 @@ pub fn validator(policy: Policy, remembered: usize) -> Validator {
     let validator = Validator::new(policy, remembered);
     #[cfg(feature = "jwe")]
     validator.set_decryption_keys(vec![
-        entra_sidecar::jwt::jwe::DecryptionKey::new(&encrypted::private_key(), None).unwrap(),
+        entra_sidecar::internal::jwt::jwe::DecryptionKey::new(&encrypted::private_key(), None).unwrap(),
     ]);
     validator
 }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use entra_sidecar::config::{self, Invocation};
-use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::jwt::{DEFAULT_MAX_BYTES, Policy, verify};
+use entra_sidecar::internal::config::{self, Invocation};
+use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, Policy, verify};
 use serde_json::json;
 use zeroize::Zeroizing;
 

@@ -1,8 +1,8 @@
 //! A tenant's keys and its good token. Both are the local tenant's, whose signing and encrypting is code of its own, so that the
 //! sidecar does not judge its own hand.
 
-use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
 use local_tenant::keys::SigningKey;
 pub use local_tenant::sample::{CLIENT, NOW, TENANT, b64, jws, payload};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! No bit of a token is without meaning: each, changed alone, makes it another token, and that one is refused.
 
-use entra_sidecar::jwt::Validator;
+use entra_sidecar::internal::jwt::Validator;
 
 use crate::mint::{NOW, jws, key_set, payload, policy, tenants_key};
 

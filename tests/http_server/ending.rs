@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use entra_sidecar::http::{Limits, Waker};
+use entra_sidecar::internal::http::{Limits, Waker};
 use local_tenant::client::{Client, PATIENCE, eventually};
 
 use crate::support::{limits, start};

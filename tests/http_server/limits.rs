@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use entra_sidecar::http::Limits;
+use entra_sidecar::internal::http::Limits;
 use local_tenant::client::{Client, eventually};
 
 use crate::support::{limits, start};
@@ -109,7 +109,7 @@ fn an_answer_that_nobody_reads_is_given_up() {
     eventually("the connection is cut", || server.script.calls() == 1 && open(&server.monitor.stats()) == 0);
 }
 
-fn open(stats: &entra_sidecar::http::Stats) -> usize {
+fn open(stats: &entra_sidecar::internal::http::Stats) -> usize {
     stats.idle + stats.reading + stats.handling + stats.parked + stats.writing
 }
 
@@ -145,7 +145,7 @@ fn the_oldest_connection_without_a_request_makes_room() {
     }
     assert_eq!(server.monitor.stats().evictions, 3);
     assert!(server.client().ends(), "there is none left to make room");
-    server.script.take_wakers().iter().for_each(entra_sidecar::http::Waker::wake);
+    server.script.take_wakers().iter().for_each(entra_sidecar::internal::http::Waker::wake);
     assert_eq!(parked.answer().status, 200);
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use entra_sidecar::config::Listen;
+use entra_sidecar::internal::config::Listen;
 use local_tenant::client::eventually;
 
 use crate::support::{limits, start, start_on};

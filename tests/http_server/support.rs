@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use entra_sidecar::config::Listen;
-use entra_sidecar::http::{
+use entra_sidecar::internal::BodyMemory;
+use entra_sidecar::internal::config::Listen;
+use entra_sidecar::internal::http::{
     Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request, RequestError, Resumed, Running,
     Server, Waker,
 };
-use entra_sidecar::memory::BodyMemory;
-use entra_sidecar::turns::{Bounds, Lane, Turns};
+use entra_sidecar::internal::{Bounds, Lane, Turns};
 use local_tenant::client::Client;
 
 /// The server's own deadlines, where they are not what is tested: no test waits that long, so none passes by them.

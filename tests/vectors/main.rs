@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use entra_sidecar::jwks::KeySet;
-use entra_sidecar::jwt;
-use entra_sidecar::value::jwk::Key;
+use entra_sidecar::internal::jwks::KeySet;
+use entra_sidecar::internal::jwt;
+use entra_sidecar::internal::value::Key;
 use serde_json::Value;
 
 fn read(name: &str) -> Value {
@@ -68,7 +68,7 @@ fn signatures() {
 mod encryption {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use entra_sidecar::jwt::jwe::{self, DecryptionKey};
+    use entra_sidecar::internal::jwt::jwe::{self, DecryptionKey};
     use rsa::pkcs8::EncodePrivateKey as _;
     use rsa::{BoxedUint, PrivateKey};
 

@@ -1,9 +1,9 @@
 //! The examples of RFC 7515, 7516, 7517 and 7520, as they stand there (`rfc/examples.json`): accepted where the algorithm is one of ours
 //! and the token names its key, and otherwise refused for just that.
 
-use entra_sidecar::jwks::{KeySet, document};
-use entra_sidecar::jwt;
-use entra_sidecar::value::jwk::Key;
+use entra_sidecar::internal::jwks::{KeySet, document};
+use entra_sidecar::internal::jwt;
+use entra_sidecar::internal::value::Key;
 use serde_json::Value;
 
 fn examples() -> Value {
