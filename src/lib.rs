@@ -14,7 +14,7 @@
 //!
 //! ```layers
 //! cli
-//! check
+//! check oneshot
 //! app
 //! routes
 //! token
@@ -45,6 +45,7 @@ pub mod lru;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
+pub mod oneshot;
 pub mod openapi;
 pub mod options;
 pub mod outbound;

@@ -182,7 +182,10 @@ impl Turns {
     }
 
     /// Waits for a turn on this thread.
-    fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
+    ///
+    /// # Errors
+    /// It did not come in time.
+    pub fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
         let (sender, receiver) = mpsc::channel();
         // It fails where the waiting is over already: the turn is dropped, and so given back.
         match self.request(lane, move |turn| drop(sender.send(turn))) {

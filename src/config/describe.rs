@@ -6,9 +6,9 @@ use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, registration, table};
 use crate::value::text::quote;
 
-/// Every setting that is known here with its value and source, secrets redacted, and every default that holds.
-/// With a configuration, what follows from others too.
-pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
+/// Every setting that is known here and was said, with its value and source, secrets redacted; with `all`, every default
+/// that holds too. With a configuration, what follows from others among them.
+pub fn describe(invocation: &Invocation, config: Option<&Config>, all: bool) -> String {
     let gathered = source::gather(invocation);
     let registrations = registration::named(&gathered.settings);
     let mut lines = Vec::new();
@@ -20,7 +20,7 @@ pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
     let computed = config.map(computed).unwrap_or_default();
-    for key in table::rows().filter(|key| !gathered.settings.has_section(key.pattern)) {
+    for key in table::rows().filter(|key| all && !gathered.settings.has_section(key.pattern)) {
         let follows = computed.iter().find(|(name, _)| *name == key.pattern).map(|(_, value)| value.as_str());
         if let Some(default) = follows.or(key.default).filter(|_| !key.pattern.contains('*')) {
             lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
@@ -118,7 +118,7 @@ mod tests {
             ],
             ..Invocation::default()
         };
-        let text = describe(&invocation, None);
+        let text = describe(&invocation, None, true);
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("AzureAd:ClientSecret = [redacted] (command line)\n"), "{text}");
         assert!(text.contains("AzureAd:TenantId = \"a\\nb\" (command line)\n"), "{text}");

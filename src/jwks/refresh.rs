@@ -63,8 +63,8 @@ impl Keys {
         super::fetch::fetch(settings, exchange, None, now)
     }
 
-    /// Without a thread: tests fetch by hand.
-    fn idle(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
+    /// Never fetches: for whoever validates nothing, and tests, which fetch by hand.
+    pub fn idle(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
         let schedule = Schedule::new(clock.instant(), settings.refresh, settings.minimum);
         let state = Mutex::new(State { schedule, set: None, waiting: Vec::new(), stopped: false });
         Self { shared: Arc::new(Shared { settings, exchange, clock, state, changed: Condvar::new() }) }

@@ -13,6 +13,17 @@ pub enum Claim<T> {
     Present(T),
 }
 
+impl<T> Claim<T> {
+    /// The same with what is present made into something else.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Claim<U> {
+        match self {
+            Self::Absent => Claim::Absent,
+            Self::Malformed => Claim::Malformed,
+            Self::Present(value) => Claim::Present(make(value)),
+        }
+    }
+}
+
 /// The members of a header or a payload.
 #[derive(Debug)]
 pub struct Claims<'a>(Object<'a>);

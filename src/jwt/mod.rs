@@ -5,6 +5,7 @@
 
 pub mod claims;
 pub mod compact;
+mod explain;
 mod fingerprint;
 mod json;
 #[cfg(feature = "jwe")]
@@ -30,6 +31,7 @@ use claims::Claims;
 use fingerprint::Fingerprint;
 use policy::{Permission, optional};
 
+pub use explain::{Check, Finding, Outcome};
 pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
 pub use rejection::Rejection;
 pub use validator::Validator;

@@ -91,7 +91,7 @@ pub fn signed_request(
 }
 
 /// Checks with the keys of the moment, and once more if they were behind.
-fn with_keys(
+pub fn with_keys(
     call: &Call<'_>,
     token: &str,
     resumed: Option<&Resumed<Parked>>,

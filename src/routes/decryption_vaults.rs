@@ -31,11 +31,7 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
         return;
     }
     let service = Arc::downgrade(service);
-    let way = Way {
-        acquirer: Arc::clone(&shared.acquirer),
-        exchange: Arc::clone(&shared.exchange),
-        clock: Arc::clone(&shared.clock),
-    };
+    let way = Way::of(shared);
     let keep = move || {
         while let Some(pause) = service.upgrade().map(|service| way.ask(&service)) {
             if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
@@ -48,6 +44,13 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
     }
 }
 
+/// Reads all of them now, those in vaults too, for one token that waits for nothing else.
+pub fn wait(service: &Service, shared: &Shared) {
+    if service.decryption.needs_vault() {
+        Way::of(shared).ask(service);
+    }
+}
+
 /// What it takes to reach a vault.
 struct Way {
     acquirer: Arc<Acquirer>,
@@ -56,6 +59,14 @@ struct Way {
 }
 
 impl Way {
+    fn of(shared: &Shared) -> Self {
+        Self {
+            acquirer: Arc::clone(&shared.acquirer),
+            exchange: Arc::clone(&shared.exchange),
+            clock: Arc::clone(&shared.clock),
+        }
+    }
+
     /// Reads what is in vaults; for how long that is enough.
     fn ask(&self, service: &Service) -> Duration {
         let Decryption { client, .. } = &service.decryption;

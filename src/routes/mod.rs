@@ -12,6 +12,7 @@ mod decryption;
 mod decryption_vaults;
 mod downstream_api;
 mod health;
+mod once;
 pub mod problem;
 mod reply;
 pub mod route;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
+pub use once::Once;
 use problem::Problem;
 use route::{Endpoint, route};
 pub use service::Service;

@@ -176,6 +176,13 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
+    /// What is wrong, for a person to read: the detail, else what the challenge says of the token, else the status's phrase.
+    pub fn words(&self) -> &str {
+        let mut challenges = self.headers.iter().map(|(_, value)| &**value);
+        let described = challenges.find_map(|value| value.split_once("error_description=\"")?.1.strip_suffix('"'));
+        self.detail.as_deref().or(described).unwrap_or_else(|| http::phrase(self.status))
+    }
+
     /// The answer.
     pub fn into_reply(self) -> Reply {
         let body = Body {

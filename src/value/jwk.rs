@@ -33,19 +33,21 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Their names.
+    pub const ALL: [(&'static str, Self); 8] = [
+        ("RS256", Self::Rs256),
+        ("RS384", Self::Rs384),
+        ("RS512", Self::Rs512),
+        ("PS256", Self::Ps256),
+        ("PS384", Self::Ps384),
+        ("PS512", Self::Ps512),
+        ("ES256", Self::Es256),
+        ("ES384", Self::Es384),
+    ];
+
     /// The algorithm of this exact name. `none` and everything symmetric have no value to become.
     pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "RS256" => Self::Rs256,
-            "RS384" => Self::Rs384,
-            "RS512" => Self::Rs512,
-            "PS256" => Self::Ps256,
-            "PS384" => Self::Ps384,
-            "PS512" => Self::Ps512,
-            "ES256" => Self::Es256,
-            "ES384" => Self::Es384,
-            _ => return None,
-        })
+        Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, algorithm)| *algorithm)
     }
 }
 
