@@ -64,9 +64,9 @@ fn acquiring_section(reader: &mut Reader<'_>, api: &str) -> Option<String> {
     }
     if registration::is_reserved(&section) || !reader.has_section(&section) {
         let expected = if key.ends_with("AuthenticationScheme") {
-            "Bearer, PoP, or the name of a section of the shape of AzureAd"
+            "Bearer, PoP, or the name of another section that is set, with the keys of AzureAd"
         } else {
-            "the name of a section of the shape of AzureAd"
+            "the name of another section that is set, with the keys of AzureAd"
         };
         reader.problems.push(Problem::value(&key, &section, expected));
         return None;

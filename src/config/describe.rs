@@ -91,7 +91,7 @@ A text file (settings, PEM, tokens, keys) may begin with a byte order mark, whic
 a URL's query and never its values.
 
 Durations are seconds (`2`, `0.5`) or `hh:mm:ss`; sizes are bytes, or carry `KiB` or `MiB`. A malformed value stops the start with one
-line for each; an unknown key in one of these sections is a warning. `entra-sidecar check` shows what holds and where it comes from.
+line for each; an unknown key in one of these sections is a warning. `entra-sidecar check --all` shows what holds and where it comes from.
 
 A section that some `AcquireTokenOptions:AuthenticationOptionsName` names has the shape of `AzureAd`.
 ";

@@ -150,7 +150,9 @@ impl Kind {
             Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
             Self::Choice(choices) => {
                 let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
-                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
+                // The original's numbers of the same are nothing that a person would choose.
+                let words = || choices.iter().filter(|word| word.parse::<u8>().is_err()).copied().collect::<Vec<_>>();
+                let at = at.ok_or_else(|| format!("one of {}", words().join(", ")))?;
                 return Ok(Value::Choice(at, choices[at]));
             }
             Self::Method => return Ok(Value::Text(syntax::method(text)?)),

@@ -29,7 +29,9 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
         }
         endpoints
     } else if urls_said || ports.is_empty() {
-        if urls_said && !ports.is_empty() {
+        // An image says its ports in the environment of the host, for whoever says nothing.
+        let of_image = matches!(reader.origin("http_ports"), Some(Origin::AspNetHost | Origin::DotnetHost));
+        if urls_said && !ports.is_empty() && !of_image {
             reader.warn("http_ports", "not used, since urls says where to listen");
         }
         if !urls_said && reader.said("https_ports").is_some() {

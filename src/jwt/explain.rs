@@ -208,7 +208,7 @@ pub(super) fn explain(
         let expected = match policy.required_scopes.as_slice() {
             [_, ..] if !app_only => format!("a user's token with the scope {}", policy.required_scopes.join(" or ")),
             _ if policy.allow_acl => "anything, since AllowWebApiToBeAuthorizedByACL is true".to_owned(),
-            _ => "scopes or roles".to_owned(),
+            _ => "scopes or roles, since AllowWebApiToBeAuthorizedByACL is false".to_owned(),
         };
         let whose = if app_only { "an application's token" } else { "a user's token" };
         let scopes = scopes.map_or_else(|| "absent".to_owned(), harmless);

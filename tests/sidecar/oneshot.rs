@@ -119,11 +119,11 @@ fn overrides_are_those_of_the_query_and_bind_no_operator() {
     assert_eq!(claims(&answer(&scene, &scopes, ""))["aud"], DOWNSTREAM_ID);
     assert_eq!(
         claims(&answer(&scene, &["token", "Down", "--override", "Scopes=api://downstream"], ""))["aud"],
-        "api://downstream"
+        DOWNSTREAM_ID
     );
     for (given, reason) in [
         ("Scope=x", "optionsOverride.Scope is unknown; did you mean optionsOverride.Scopes?"),
-        ("AgentId=x", "AgentId is unknown; did you mean AgentIdentity?"),
+        ("AgentIdentit=x", "AgentIdentit is unknown; did you mean AgentIdentity?"),
         ("RequestAppToken=perhaps", "optionsOverride.RequestAppToken: expected true or false"),
     ] {
         assert_eq!(failure(&scene, &["token", "App", "--override", given], ""), reason);
