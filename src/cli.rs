@@ -2,7 +2,8 @@
 //! (`--AzureAd:TenantId=x`, `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) become `--set` before `argh` sees them.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ const USAGE: u8 = 2;
     error_code(1, "the configuration is wrong, or the start, the check or the command failed"),
     error_code(2, "the command line is wrong")
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 struct Words {
     /// settings file instead of appsettings.json; must exist
     #[argh(option, arg_name = "file")]
@@ -137,9 +139,10 @@ const OWN: [(&str, &str, &str); 6] = [
 impl Described {
     /// What `--help` prints.
     fn help(&self) -> String {
-        let options = OWN.iter().filter(|(name, ..)| self.own.contains(name));
-        let options: String =
-            options.map(|(name, value, does)| format!("  {:<24}{does}\n", format!("--{name}{value}"))).collect();
+        let mut options = String::new();
+        for (name, value, does) in OWN.iter().filter(|(name, ..)| self.own.contains(name)) {
+            let _ = writeln!(options, "  {:<24}{does}", format!("--{name}{value}"));
+        }
         let Self { name, operand, does, example, .. } = self;
         format!(
             "Usage: entra-sidecar {name}{operand} [options]\n\n{name}: {does}.\n\nOptions:\n{options}  \
@@ -311,7 +314,8 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     let (normal, help) = normalise(words).map_err(Stop::Usage)?;
     let normal: Vec<&str> = normal.iter().map(|word| word.as_str()).collect();
     // Every word was looked at already: nothing is left to be wrong.
-    let words = Words::from_args(&["entra-sidecar"], &normal).map_err(|exit| Stop::Usage(exit.output))?;
+    let words = Words::from_args(&["entra-sidecar"], &normal)
+        .map_err(|_| Stop::Usage("expected a command and options".to_owned()))?;
     let mut given = words.command.iter().map(String::as_str);
     let named = given.next();
     let described = COMMANDS.iter().find(|known| known.name == named.unwrap_or("serve"));
@@ -321,8 +325,9 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     if words.version {
         return Err(Stop::Shown(format!("entra-sidecar {}", env!("CARGO_PKG_VERSION"))));
     }
-    let names = || COMMANDS.map(|known| known.name).join(", ");
-    let described = described.ok_or_else(|| Stop::Usage(format!("unknown command: expected one of {}", names())))?;
+    let known = || COMMANDS.map(|known| known.name).join(", ");
+    let described = described.ok_or_else(|| Stop::Usage(format!("unknown command: expected one of {}", known())))?;
+    // In the order of their table.
     let given_own = [
         words.all,
         words.online,
@@ -409,7 +414,7 @@ fn normalise(words: &[String]) -> Result<(Vec<Zeroizing<String>>, bool), String>
                 }
                 "help" if given.is_none() => help = true,
                 "online" | "all" | "explain" | "version" if given.is_none() => {
-                    normal.push(Zeroizing::new(format!("--{lower}")))
+                    normal.push(Zeroizing::new(format!("--{lower}")));
                 }
                 _ if is_key(option) => normal.extend(set(option, value()?)),
                 _ => return Err(format!("unknown option {}", crate::value::text::quote(name))),

@@ -83,7 +83,9 @@ pub fn settle(config: &mut Config) {
     let logging = &mut config.logging;
     logging.access = LevelFilter::Off;
     let levels = logging.categories.iter_mut().map(|(_, level)| level);
-    levels.chain([&mut logging.default]).for_each(|level| *level = (*level).min(LevelFilter::Warn));
+    for level in levels.chain([&mut logging.default]) {
+        *level = (*level).min(LevelFilter::Warn);
+    }
 }
 
 /// The token in the form that was asked for, or why there is none.
@@ -127,7 +129,9 @@ pub fn validate(
     let token = read(source, config.limits.token_bytes)?;
     let (outcome, findings) = app::once(config, true)?.validate(&token);
     if let Some(explain) = explain {
-        findings.iter().for_each(|finding| explain(&finding.to_string()));
+        for finding in findings {
+            explain(&finding.to_string());
+        }
     }
     outcome.map_err(|problem| problem.words().to_owned())
 }

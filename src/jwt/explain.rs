@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::claims::{Claim, Claims};
 use super::compact;
+use super::json::Object;
 use super::policy::{Permission, Policy, seconds};
 use super::rejection::{Rejection, harmless};
 use crate::jwks::{Issuer, KeySet};
@@ -146,7 +147,7 @@ pub(super) fn explain(
     let (header, payload) = (part(0), part(1));
     let (header, payload) = (Claims::parse(&header), Claims::parse(&payload));
     let legible = header.is_some() && payload.is_some();
-    let none = || Claims::of(Default::default());
+    let none = || Claims::of(Object::default());
     let (header, payload) = (header.unwrap_or_else(none), payload.unwrap_or_else(none));
     let name = |claims: &Claims<'_>, name: &str| text(claims.text(name));
     let time = |unix: u64| to_rfc3339_seconds(unix);
