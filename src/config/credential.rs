@@ -159,7 +159,9 @@ fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
         let from = reader.origin(&format!("{key}:{field}")).map_or(String::new(), Origin::to_string);
         let owners = FIELDS.iter().filter(|(_, fields)| fields.contains(&field)).map(|(owner, _)| *owner);
         let (owners, own) = (owners.collect::<Vec<_>>().join(" or "), own.join(", "));
-        let message = format!("set ({from}) for SourceType {owners}, but SourceType is {kind}: expected only {own}");
+        let message = format!(
+            "belongs to SourceType {owners} (it comes from {from}), but SourceType is {kind}: expected only {own}"
+        );
         reader.problem(&format!("{key}:{field}"), &message);
     }
 }

@@ -595,10 +595,13 @@ fn a_key_of_another_kind_of_credential_is_told_its_own() {
     let own = "but SourceType is Path: expected only CertificateDiskPath, CertificateKeyDiskPath, CertificatePassword";
     assert_eq!(
         told("CertificateDistinguishedName"),
-        format!("set (environment) for SourceType StoreWithDistinguishedName, {own}")
+        format!("belongs to SourceType StoreWithDistinguishedName (it comes from environment), {own}")
     );
     let stores = "StoreWithThumbprint or StoreWithDistinguishedName or StoreWithSubjectName";
-    assert_eq!(told("CertificateStorePath"), format!("set (environment) for SourceType {stores}, {own}"));
+    assert_eq!(
+        told("CertificateStorePath"),
+        format!("belongs to SourceType {stores} (it comes from environment), {own}")
+    );
     assert_eq!(told("CertificateDiskPath"), "is not set: expected a value, since SourceType is Path");
 }
 
