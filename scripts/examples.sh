@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Runs docs/examples and the real clients in tests/clients against a local stand-in for Entra, and compares what they say with what they
-# should. What they need goes to target/examples; python3 with venv and node are installed where they are missing.
+# Runs docs/examples, the real clients in tests/clients and Prometheus against a local stand-in for Entra, and compares what they
+# say with what they should. What they need goes to target/examples; python3 with venv, node with npm and Prometheus are installed
+# where they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Of the clients, so that a new release of theirs does not fail a change of ours.
-packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0)
+packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0 authlib==1.9.10 requests-oauthlib==2.0.0)
+node_packages=(oauth4webapi@3.8.8)
 
 fail() { echo "examples: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -16,6 +18,8 @@ install() { # package...
 
 have curl || install curl
 have node || install nodejs
+have npm || install npm
+have prometheus || install prometheus
 python3 -c 'import venv, ensurepip' 2>/dev/null || install python3 python3-venv
 target=${CARGO_TARGET_DIR:-target}
 venv=$target/examples/venv
@@ -26,6 +30,15 @@ if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" ||
     { echo "examples: skipped: the clients cannot be had from PyPI"; exit 0; }
   echo "${packages[*]}" >"$venv/packages"
+fi
+
+modules=$target/examples/node
+if [ "$(cat "$modules/packages" 2>/dev/null)" != "${node_packages[*]}" ]; then
+  rm -rf "$modules"
+  mkdir -p "$modules"
+  npm install --silent --no-audit --no-fund --prefix "$modules" "${node_packages[@]}" ||
+    { echo "examples: skipped: the clients cannot be had from npm"; exit 0; }
+  echo "${node_packages[*]}" >"$modules/packages"
 fi
 
 # shellcheck source=scripts/lib.sh
@@ -64,6 +77,7 @@ expect() { # program... -- pattern...
   shift
   env -i PATH="$PATH" HOME="$work" no_proxy='*' SIDECAR="$SIDECAR" TOKEN="$TOKEN" TENANT="$BASE_URL" TENANT_ID="$TENANT_ID" \
     CLIENT_ID="$CLIENT_ID" AGENT_ID="$AGENT_ID" AGENT_USERNAME="$AGENT_USERNAME" AGENT_USER_ID=0b1ec700-0000-4000-8000-000000000006 \
+    API="${DOWNSTREAM_URL}open" AUTHLIB_INSECURE_TRANSPORT=1 OAUTHLIB_INSECURE_TRANSPORT=1 \
     SCOPE="$DOWNSTREAM_SCOPE" APP_SCOPE="$DOWNSTREAM_APP_SCOPE" GRAPH_SCOPE=https://graph.microsoft.com/.default \
     OTHER_SCOPE=https://management.azure.com/.default "${command[@]}" >"$work/out" 2>&1 ||
     { cat "$work/out" "$work/log" >&2; fail "${command[*]} failed"; }
@@ -81,3 +95,39 @@ expect node docs/examples/app.mjs -- "${app[@]}"
 expect "$venv/bin/python" docs/examples/agent.py -- 'healthy: True' "application: token of $CLIENT_ID" "agent: token of $AGENT_ID" \
   "agent user: token of $AGENT_ID" 'user 0b1ec700-0000-4000-8000-000000000006, scopes read' 'blueprint: token of'
 expect "$venv/bin/python" tests/clients/agents_sdk.py -- 'as its documentation says'
+
+# Libraries that speak OAuth and know nothing of the sidecar.
+expect "$venv/bin/python" tests/clients/oauth.py -- 'authlib, application: 200' 'authlib, user: 200 True' \
+  "authlib, introspection: True {'active': False}" 'requests-oauthlib: 200'
+# Modules are looked for beside the program.
+cp tests/clients/oauth.mjs "$modules/"
+expect node "$modules/oauth.mjs" -- 'oauth4webapi, application: 200' 'oauth4webapi, user: 200' 'oauth4webapi, introspection: true' \
+  'oauth4webapi, error: 400 invalid_request'
+
+# Prometheus scrapes an API that lets nobody in without a token.
+cat >"$work/prometheus.yaml" <<YAML
+global: { scrape_interval: 1s }
+scrape_configs:
+  - job_name: with
+    metrics_path: /api/metrics
+    params: &answer { _body: [empty], _content_type: [text/plain] }
+    static_configs: &targets [{ targets: ["${BASE_URL#http://}"] }]
+    oauth2: { client_id: any, client_secret: any, token_url: "$SIDECAR/oauth2/token/reports" }
+  - { job_name: without, metrics_path: /api/metrics, params: *answer, static_configs: *targets }
+YAML
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+env -i PATH="$PATH" prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/prometheus" \
+  --web.listen-address="127.0.0.1:$port" >"$work/prometheus.log" 2>&1 &
+pids+=($!)
+await "$work/prometheus.log" 'ready to receive'
+for _ in $(seq 60); do
+  curl -q --noproxy '*' --silent "http://127.0.0.1:$port/api/v1/query" --data-urlencode query=up >"$work/up" || true
+  if grep -q '"job":"with"' "$work/up" && grep -q '"job":"without"' "$work/up"; then break; fi
+  sleep 0.5
+done
+python3 - "$work/up" <<'PYTHON' || { cat "$work/up" "$work/prometheus.log" >&2; fail "prometheus gets no token"; }
+import json, sys
+up = {series["metric"]["job"]: series["value"][1] for series in json.load(open(sys.argv[1]))["data"]["result"]}
+sys.exit(up != {"with": "1", "without": "0"})
+PYTHON
+echo "$(prometheus --version 2>&1 | head -1 | cut -d' ' -f1-3): as expected"

@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Loaded, Rejected};
+use crate::config::{Config, LoadError, Loaded};
 use crate::descriptors;
 use crate::http::{self, Budget, Monitor, Server};
 use crate::jwks::{self, Keys};
@@ -23,7 +23,7 @@ use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
 /// Reads the configuration again.
-pub type Reload = Box<dyn Fn() -> Result<Loaded, Rejected> + Send + Sync>;
+pub type Reload = Box<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>;
 
 /// Serves until SIGTERM or SIGINT. A second one ends the process at once.
 pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
@@ -120,7 +120,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
 fn reload_into(routes: &Routes, reload: &Reload) -> bool {
     let loaded = match reload() {
         Ok(loaded) => loaded,
-        Err(Rejected { problems, .. }) => {
+        Err(LoadError { problems, .. }) => {
             for problem in problems {
                 log::error!("not reloaded: {problem}");
             }

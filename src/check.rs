@@ -1,5 +1,5 @@
-//! `check`: what can be found wrong before anybody calls. Every finding is a line that begins with its key;
-//! what is good goes to standard output, what is not to standard error.
+//! The `check` command: finds mistakes before the first request does. Each finding is a line that
+//! begins with its key. Good ones go to standard output, others to standard error.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Api, Config, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::jwks::{self, Issuer, Keys};
-use crate::options::{Effective, Flow, Inbound, Invalid, Overrides};
+use crate::options::{Effective, Flow, Inbound, OptionsError, Overrides};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
@@ -17,8 +17,8 @@ use crate::token::{Acquirer, Wanted};
 use crate::value::bound_key::BoundKey;
 use crate::value::guid;
 
-/// Tries every credential that needs no network, and with `online` the metadata and a token for each API
-/// that can have one without a user.
+/// Tries every credential that needs no network. With `online`, also fetches the metadata and
+/// acquires a token for each API that can have one without a user.
 pub fn check(config: &Config, online: bool) -> ExitCode {
     let mut findings = Findings { good: true };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -40,19 +40,19 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     for api in &config.apis {
         findings.good(&line(config, api));
         if let Err(refused) = without_overrides(api) {
-            findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
+            findings.odd(&format!("DownstreamApis:{}: every request without overrides gets 400: {refused}", api.name));
         }
     }
     match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {
         Err(problem) => findings.bad(&problem),
         Ok(exchange) if online => {
             let signer = signer.ok();
-            let bench = Bench {
+            let acquisition = Acquisition {
                 config,
                 acquirer: app::acquirer(config, &exchange, &clock),
                 own_key: signer.as_ref().map(RequestSigner::bound_key),
             };
-            self::online(&bench, &exchange, &clock, &mut findings);
+            self::online(&acquisition, &exchange, &clock, &mut findings);
         }
         Ok(_) => {}
     }
@@ -119,12 +119,12 @@ fn line(config: &Config, api: &Api) -> String {
     format!("DownstreamApis:{}: {flow}{bound}; registration {section}; scopes {scopes}", api.name)
 }
 
-/// Whether a request that says nothing of its own can be served, as far as the options tell.
-fn without_overrides(api: &Api) -> Result<(), Invalid> {
+/// Checks whether a request without overrides can be served, as far as the options show.
+fn without_overrides(api: &Api) -> Result<(), OptionsError> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
-        // Callers may be meant to name them.
-        Err(Invalid::NoScopes { .. }) => Ok(()),
+        // Callers may have to name the scopes.
+        Err(OptionsError::NoScopes { .. }) => Ok(()),
         effective => {
             let effective = effective?;
             flow(&effective).scopes(&effective).map(drop)
@@ -132,22 +132,28 @@ fn without_overrides(api: &Api) -> Result<(), Invalid> {
     }
 }
 
-/// Whose token it is depends on the endpoint; the application's own is asked for wherever the configuration says so.
+/// The endpoint decides whose token is used. A user is assumed here unless the configuration asks
+/// for an app token.
 fn flow<'a>(effective: &Effective<'a>) -> Flow<'a, ()> {
     let inbound = if effective.options.request_app_token { Inbound::None } else { Inbound::User(()) };
     Flow::select(effective, true, inbound)
 }
 
-/// What tokens are acquired with.
-struct Bench<'a> {
+/// What acquiring a token needs.
+struct Acquisition<'a> {
     config: &'a Config,
     acquirer: Arc<Acquirer>,
-    /// The sidecar's key, which tokens are bound to where the API wants bound ones and names no key.
+    /// The key that tokens are bound to if the API requires bound tokens and names no key.
     own_key: Option<&'a BoundKey>,
 }
 
-fn online(bench: &Bench<'_>, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>, findings: &mut Findings) {
-    let config = bench.config;
+fn online(
+    acquisition: &Acquisition<'_>,
+    exchange: &Arc<dyn Exchange>,
+    clock: &Arc<dyn Clock>,
+    findings: &mut Findings,
+) {
+    let config = acquisition.config;
     match jwks::Settings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
@@ -158,36 +164,36 @@ fn online(bench: &Bench<'_>, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock
     }
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
-        match token(bench, api) {
-            None => findings.good(&format!("{key}: needs a user's token, so none was acquired")),
+        match token(acquisition, api) {
+            None => findings.good(&format!("{key}: needs a user's token, so none was requested")),
             Some(Ok(expires_at)) => {
                 let seconds = expires_at.saturating_sub(clock.unix());
-                findings.good(&format!("{key}: a token was acquired that expires in {seconds} s"));
+                findings.good(&format!("{key}: acquired a token, expires in {seconds} s"));
             }
             Some(Err(reason)) => findings.bad(&format!("{key}: {reason}")),
         }
     }
 }
 
-/// Unix seconds at which the token expires; nothing for an API whose token is a user's.
-fn token(bench: &Bench<'_>, api: &Api) -> Option<Result<u64, String>> {
+/// When the token expires, in Unix seconds. `None`: the API needs a user's token.
+fn token(acquisition: &Acquisition<'_>, api: &Api) -> Option<Result<u64, String>> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
-        Ok(effective) if flow(&effective).is_app_token() => Some(app_token(bench, api, &effective)),
+        Ok(effective) if flow(&effective).is_app_token() => Some(app_token(acquisition, api, &effective)),
         Ok(_) => None,
         Err(invalid) => Some(Err(invalid.to_string())),
     }
 }
 
-fn app_token(bench: &Bench<'_>, api: &Api, effective: &Effective<'_>) -> Result<u64, String> {
+fn app_token(acquisition: &Acquisition<'_>, api: &Api, effective: &Effective<'_>) -> Result<u64, String> {
     let subject = Flow::select(effective, true, Inbound::None).with_session(|_| Err("a session is a user's"))?;
     let scopes = subject.scopes(effective).map_err(|invalid| invalid.to_string())?;
-    let registration = bench.config.registration(api);
+    let registration = acquisition.config.registration(api);
     let credentials = Credentials::new(&registration.credentials);
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();
     let options = &effective.options;
-    let wanted = Wanted::new(&client, subject, &scopes, correlation_id.as_str(), bench.own_key, options);
-    let token = bench.acquirer.acquire_in_place(&wanted);
+    let wanted = Wanted::new(&client, subject, &scopes, correlation_id.as_str(), acquisition.own_key, options);
+    let token = acquisition.acquirer.acquire_in_place(&wanted);
     token.map(|token| token.expires_at).map_err(|error| error.to_string())
 }

@@ -1,5 +1,5 @@
-//! The command line: which command, with which settings. The spellings of .NET's configuration
-//! (`--AzureAd:TenantId=x`, `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) become `--set` before `argh` sees them.
+//! The command line. Accepts the spellings of .NET's configuration (`--AzureAd:TenantId=x`,
+//! `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) by turning them into `--set` before `argh` parses.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -12,11 +12,11 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use crate::allocator;
-use crate::config::{self, Config, Invocation, Loaded, Rejected};
+use crate::config::{self, Config, Invocation, LoadError, Loaded};
 use crate::oneshot::{self, Acquisition, Output, Source};
 use crate::{app, check, healthcheck, log, openapi};
 
-/// Exit code of a wrong command line.
+/// Exit code for a wrong command line.
 const USAGE: u8 = 2;
 
 #[derive(FromArgs)]
@@ -151,7 +151,7 @@ impl Described {
     }
 }
 
-/// What to do.
+/// The command and its settings.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Serve,
@@ -162,10 +162,10 @@ enum Command {
     Validate { token: Source, explain: bool },
 }
 
-/// Why there is nothing to do.
+/// Why no command runs.
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
-    /// Something was asked for that is printed.
+    /// Text to print, such as the help.
     Shown(String),
     /// The command line is wrong. Never holds a value, which may be a secret.
     Usage(String),
@@ -289,8 +289,8 @@ fn load(invocation: &Invocation) -> Result<Loaded, ExitCode> {
     config::load(invocation).map_err(|rejected| report(&rejected))
 }
 
-/// Reports every problem, a line each, and what may have led to them.
-fn report(rejected: &Rejected) -> ExitCode {
+/// Prints every problem and warning, a line each.
+fn report(rejected: &LoadError) -> ExitCode {
     for problem in &rejected.problems {
         complain(&problem.to_string());
     }
@@ -300,7 +300,7 @@ fn report(rejected: &Rejected) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Output that nobody reads is no failure.
+/// A closed standard output is not an error.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
@@ -446,7 +446,7 @@ fn set(key: &str, value: &str) -> [Zeroizing<String>; 2] {
     [Zeroizing::new("--set".to_owned()), Zeroizing::new(format!("{key}={value}"))]
 }
 
-/// Whether a word names a setting: a path, or a known one without a section.
+/// True for the key of a setting: a path, or a known key without a section.
 fn is_key(word: &str) -> bool {
     let path = word.replace("__", ":");
     (path.contains(':') && !path.starts_with(':')) || config::find_key(&path, &[]).is_some()

@@ -20,11 +20,11 @@
 //! token
 //! jwt metrics
 //! credentials jwks
-//! healthcheck http log options outbound shr
+//! healthcheck http log openapi options outbound shr
 //! config
 //! clock redaction watched
 //! value
-//! allocator descriptors file lru memory notify openapi secret spelling turns
+//! allocator descriptors file lru memory notify secret spelling turns
 //! ```
 
 pub mod allocator;

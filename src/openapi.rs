@@ -1,4 +1,4 @@
-//! The description of the endpoints for tools.
+//! The OpenAPI document of the endpoints.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::config::Override;
 
 const DOCUMENT: &str = include_str!("openapi.json");
 
-/// The OpenAPI 3.0 document, as JSON. What a request may override is described by the table of options.
+/// OpenAPI 3.0 as JSON. The table of options describes the overrides.
 pub fn document() -> String {
     let (mut described, mut named) = (Vec::new(), Vec::new());
     for option in Override::all() {

@@ -1,5 +1,5 @@
 //! Signed HTTP requests: the sidecar as the holder of the key that a token is bound to. Each is a JWS over
-//! the token and the request that it is for (draft-ietf-oauth-signed-http-request-03; protocol page, section 5.2).
+//! the token and the request that it is for (draft-ietf-oauth-signed-http-request-03).
 
 use std::collections::BTreeMap;
 use std::path::Path;

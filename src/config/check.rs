@@ -1,14 +1,15 @@
-//! What can be judged of every setting by the table alone: its type, and whether it is known at all.
+//! Checks that need nothing but the table: the type of each value, and whether its key is known.
 
-use super::Problem;
-use super::keys::{self, Kind, Split};
-use super::load::Reader;
+use super::Diagnostic;
+use super::keys;
+use super::reader::Reader;
+use super::row::{Kind, Split};
 use super::source::Setting;
 use crate::spelling;
 use crate::value::text::quote;
 use crate::value::url::Url;
 
-/// Every value is of its key's type, and no upstream is called without TLS by accident.
+/// Checks the type of every value, and that no upstream is called without TLS by accident.
 pub fn types(reader: &mut Reader<'_>) {
     let insecure = reader.flag("Sidecar:AllowInsecureUpstream");
     let mut problems = Vec::new();
@@ -17,20 +18,21 @@ pub fn types(reader: &mut Reader<'_>) {
         let name = setting.key.rsplit(':').next().unwrap_or_default();
         let items: Vec<&str> = match key.list {
             Some(split) => value.split(split.divides()).map(str::trim).filter(|item| !item.is_empty()).collect(),
-            // Outer blanks mean something in text only.
+            // Blanks at the ends are part of a text only.
             None if value.trim().is_empty() => Vec::new(),
             None => vec![value.trim()],
         };
-        // The one is warned of; the other may name a registration, which is looked for where the API is read.
+        // JSON lists cause a warning instead. A scheme may name a registration, which `api` looks
+        // up.
         if (matches!(key.kind, Kind::Scope) && is_json_list(value)) || matches!(key.kind, Kind::Scheme) {
             continue;
         }
         for item in items {
             match key.kind.parse(name, item) {
                 Err(expected) if key.secret => {
-                    problems.push(Problem::new(&setting.key, &format!("expected {expected}")));
+                    problems.push(Diagnostic::new(&setting.key, &format!("expected {expected}")));
                 }
-                Err(expected) => problems.push(Problem::value(&setting.key, item, &expected)),
+                Err(expected) => problems.push(Diagnostic::value(&setting.key, item, &expected)),
                 Ok(_) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
                     problems.extend(without_tls(setting, item));
                 }
@@ -41,7 +43,8 @@ pub fn types(reader: &mut Reader<'_>) {
     reader.problems.extend(problems);
 }
 
-/// Lists of scopes in a form that nothing here takes apart: the whole text would be one scope, which Entra refuses.
+/// Warns of lists of scopes in a form that is not split: the whole text would be one scope, which
+/// Entra refuses.
 pub fn scopes(reader: &mut Reader<'_>) {
     let mut warnings = Vec::new();
     for setting in reader.settings() {
@@ -49,12 +52,12 @@ pub fn scopes(reader: &mut Reader<'_>) {
         let list = key.list == Some(Split::Space);
         let found = match value {
             _ if !list => continue,
-            json if is_json_list(json) => "a list in JSON text, which is one scope here",
-            text if text.contains(',') => "separated by commas, which divide nothing here",
+            json if is_json_list(json) => "a JSON list as text, which counts as one scope",
+            text if text.contains(',') => "separated by commas, so it counts as one scope",
             _ => continue,
         };
-        let message = format!("{}: {found}: expected scopes divided by spaces, or one by one (:0, :1)", quote(value));
-        warnings.push(Problem::new(&setting.key, &message));
+        let message = format!("{}: {found}: expected scopes separated by spaces, or by index (:0, :1)", quote(value));
+        warnings.push(Diagnostic::new(&setting.key, &message));
     }
     reader.warnings.extend(warnings);
 }
@@ -63,17 +66,17 @@ fn is_json_list(text: &str) -> bool {
     serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok()
 }
 
-fn without_tls(setting: &Setting, value: &str) -> Option<Problem> {
+fn without_tls(setting: &Setting, value: &str) -> Option<Diagnostic> {
     let url = Url::parse(value).ok()?;
     let exposed = !url.origin.https && !url.origin.is_loopback();
     exposed.then(|| {
         let expected =
             "https://, since http:// is for loopback hosts only unless Sidecar:AllowInsecureUpstream is true";
-        Problem::value(&setting.key, value, expected)
+        Diagnostic::value(&setting.key, value, expected)
     })
 }
 
-/// Keys in sections of ours that nobody reads, and sections whose name looks like one of ours.
+/// Warns of unknown keys in the sidecar's sections, and of sections with a similar name.
 pub fn unknown(reader: &mut Reader<'_>) {
     let mut warnings = Vec::new();
     for setting in reader.settings() {
@@ -88,9 +91,10 @@ pub fn unknown(reader: &mut Reader<'_>) {
         }
         if ours {
             let nearest = keys::nearest(key, reader.registrations);
-            warnings.push(Problem::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
+            warnings.push(Diagnostic::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
         } else if let Some(section) = misspelt_section(key, first) {
-            warnings.push(Problem::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
+            warnings
+                .push(Diagnostic::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
         }
     }
     reader.warnings.extend(warnings);

@@ -1,14 +1,14 @@
-//! Lists of credentials. Which kind an entry is must follow from it without doubt; a file or vault is not
-//! touched here.
+//! Reads lists of credentials. The kind of each entry must be unambiguous. Files and vaults are not
+//! accessed here.
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Origin;
 use super::{CredentialDescription, CredentialSource, VaultCertificate};
 use crate::secret::Secret;
 use crate::value::syntax;
 
-/// The fields by which an entry without `SourceType` is known, in order.
-const TELLING: [(&str, &str); 8] = [
+/// The field that identifies the kind of an entry without `SourceType`. The first match counts.
+const IDENTIFYING_FIELDS: [(&str, &str); 8] = [
     ("ClientSecret", "ClientSecret"),
     ("CertificateDiskPath", "Path"),
     ("Base64EncodedValue", "Base64Encoded"),
@@ -19,7 +19,7 @@ const TELLING: [(&str, &str); 8] = [
     ("CertificateDistinguishedName", "StoreWithDistinguishedName"),
 ];
 
-/// Which fields each kind uses. A field of another kind in the same entry contradicts it.
+/// The fields of each kind. Other fields in the same entry are an error.
 const FIELDS: [(&str, &[&str]); 10] = [
     ("ClientSecret", &["ClientSecret"]),
     ("Path", &["CertificateDiskPath", "CertificateKeyDiskPath", "CertificatePassword"]),
@@ -33,8 +33,8 @@ const FIELDS: [(&str, &[&str]); 10] = [
     ("SignedAssertionFromVault", &["KeyVaultUrl", "KeyVaultCertificateName", "ManagedIdentityClientId"]),
 ];
 
-/// The original's numbers of the kinds.
-const NUMBERS: [&str; 14] = [
+/// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
+const KINDS_BY_NUMBER: [&str; 14] = [
     "Certificate",
     "KeyVault",
     "Base64Encoded",
@@ -51,13 +51,13 @@ const NUMBERS: [&str; 14] = [
     "StoreWithSubjectName",
 ];
 
-/// The credentials of a registration, older spellings last. None at all and a federated token file in the
-/// environment: workload identity.
+/// The credentials of a registration, older spellings last. Without any, and with a federated token
+/// file in the environment: workload identity.
 pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescription> {
     let mut credentials = list(reader, section, "ClientCredentials");
     credentials.extend(list(reader, section, "ClientCertificates"));
     let secret = format!("{section}:ClientSecret");
-    if let Some(value) = reader.said(&secret).map(str::to_owned) {
+    if let Some(value) = reader.given(&secret).map(str::to_owned) {
         let listed = ["ClientCredentials", "ClientCertificates"].map(|name| format!("{section}:{name}"));
         if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
@@ -79,7 +79,7 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
     credentials
 }
 
-/// The keys that encrypted tokens are decrypted with. Only certificates can.
+/// The keys for decrypting inbound tokens. Only certificates qualify.
 pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescription> {
     let mut credentials = list(reader, section, "TokenDecryptionCredentials");
     credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
@@ -121,13 +121,14 @@ fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> 
     Some(CredentialDescription { key, source })
 }
 
-/// The kind as said, or as the fields tell. `Certificate` is what the original takes a missing one for.
+/// The configured kind, else the one that the fields imply. The original reads a missing
+/// `SourceType` as `Certificate`.
 fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
     let type_key = format!("{key}:SourceType");
-    let said = reader.said(&type_key).map(|text| text.trim().to_owned());
+    let said = reader.given(&type_key).map(|text| text.trim().to_owned());
     if let Some(text) = &said {
-        let name = text.parse().ok().and_then(|number: usize| NUMBERS.get(number).copied()).unwrap_or(text);
-        let known = NUMBERS.iter().find(|known| known.eq_ignore_ascii_case(name))?;
+        let name = text.parse().ok().and_then(|number: usize| KINDS_BY_NUMBER.get(number).copied()).unwrap_or(text);
+        let known = KINDS_BY_NUMBER.iter().find(|known| known.eq_ignore_ascii_case(name))?;
         if FIELDS.iter().any(|(kind, _)| kind == known) {
             return Some(known);
         }
@@ -139,12 +140,12 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
             return None;
         }
     }
-    let told = TELLING.iter().find(|(field, _)| reader.said(&format!("{key}:{field}")).is_some());
+    let told = IDENTIFYING_FIELDS.iter().find(|(field, _)| reader.given(&format!("{key}:{field}")).is_some());
     if let Some((field, kind)) = told {
-        reader.warn(&type_key, &format!("not set; taken for {kind}, since {field} is"));
+        reader.warn(&type_key, &format!("not set; taken for {kind}, because {field} is set"));
         return Some(kind);
     }
-    let problem = said.map_or_else(|| "is not set".to_owned(), |text| format!("{text} alone says nothing"));
+    let problem = said.map_or_else(|| "is not set".to_owned(), |text| format!("{text} is not enough"));
     reader.problem(&type_key, &format!("{problem}: expected one of {}", FIELDS.map(|(kind, _)| kind).join(", ")));
     None
 }
@@ -152,9 +153,9 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
 fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
     let own = FIELDS.iter().find(|(name, _)| *name == kind).map_or::<&[&str], _>(&[], |(_, fields)| fields);
     let all: std::collections::BTreeSet<&str> = FIELDS.iter().flat_map(|(_, fields)| fields.iter().copied()).collect();
-    // A file in the common settings and a variable in the deployment often meet in one entry: say which is which.
+    // Often a file and a variable of the deployment meet in one entry, so the message names both.
     let surplus = all.into_iter().filter(|field| !own.contains(field));
-    let surplus: Vec<&str> = surplus.filter(|field| reader.said(&format!("{key}:{field}")).is_some()).collect();
+    let surplus: Vec<&str> = surplus.filter(|field| reader.given(&format!("{key}:{field}")).is_some()).collect();
     for field in surplus {
         let from = reader.origin(&format!("{key}:{field}")).map_or(String::new(), Origin::to_string);
         let owners = FIELDS.iter().filter(|(_, fields)| fields.contains(&field)).map(|(owner, _)| *owner);
@@ -175,7 +176,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "ClientSecret" => {
             let secret = required(reader, kind, &at("ClientSecret"))?;
             if secret.trim() != secret {
-                reader.warn(&at("ClientSecret"), "begins or ends with white space, which counts");
+                reader.warn(&at("ClientSecret"), "begins or ends with white space, which is part of the secret");
             }
             Source::ClientSecret(Secret::new(secret))
         }
@@ -233,9 +234,9 @@ fn vault(reader: &mut Reader<'_>, kind: &str, key: &str) -> Option<VaultCertific
 }
 
 fn required(reader: &mut Reader<'_>, kind: &str, key: &str) -> Option<String> {
-    let said = reader.said(key).map(str::to_owned);
+    let said = reader.given(key).map(str::to_owned);
     if said.is_none() {
-        reader.problem(key, &format!("is not set: expected a value, since SourceType is {kind}"));
+        reader.problem(key, &format!("is not set: expected a value, because SourceType is {kind}"));
     }
     said
 }

@@ -1,16 +1,16 @@
-//! The configuration for people: what `check` prints, and the reference in `docs/configuration.md`.
+//! Prints the configuration: the output of `check`, and `docs/configuration.md`.
 
 use std::fmt::Write;
 
 use super::source::{self, Invocation};
-use super::{AllowedCallers, Config, keys, registration, table};
+use super::{AllowedCallers, Config, keys, sections, table};
 use crate::value::text::quote;
 
-/// Every setting that is known here and was said, with its value and source, secrets redacted; with `all`, every default
-/// that holds too. With a configuration, what follows from others among them.
+/// Every known setting that is given, with its value and source, and with `all` every default in force. Secrets are
+/// redacted. With a configuration, also the defaults that depend on other settings.
 pub fn describe(invocation: &Invocation, config: Option<&Config>, all: bool) -> String {
     let gathered = source::gather(invocation);
-    let registrations = registration::named(&gathered.settings);
+    let registrations = sections::named(&gathered.settings);
     let mut lines = Vec::new();
     for setting in gathered.settings.iter() {
         let (Some(key), Some(value)) = (keys::find(&setting.key, &registrations), &setting.value) else { continue };

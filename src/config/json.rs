@@ -1,7 +1,8 @@
-//! JSON as .NET's configuration reads it: comments and trailing commas are allowed, keys
-//! are compared without regard to case, and the same key twice in one file is an error.
+//! Reads JSON as .NET's configuration does: comments and trailing commas are allowed, keys are
+//! compared without regard to case, and a repeated key in one file is an error.
 //!
-//! What JSON does not know is blanked out in place, so that `serde_json` reports the positions of the file.
+//! Comments and trailing commas are replaced by blanks first, so `serde_json` reports the file's
+//! own positions.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,11 +11,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-/// Path and text of one value, in the order of the file. `None` is `null`, which hides a lower source; an empty
-/// object or list is an empty text.
+/// Path and text of each value, in the order of the file. `None` is `null`, which hides lower
+/// sources. An empty object or list becomes an empty text.
 pub type Flat = Vec<(String, Option<Zeroizing<String>>)>;
 
-/// Reads a file's text.
+/// Reads the text of a file.
 ///
 /// # Errors
 /// `line:column: cause`.
@@ -54,7 +55,7 @@ fn blank(text: &str) -> Result<String, String> {
             (b'/', Some(b'*')) => {
                 let Some(length) = out[at + 2..].windows(2).position(|pair| pair == b"*/") else {
                     let (line, column) = position(text, at);
-                    return Err(format!("{line}:{column}: this comment does not end"));
+                    return Err(format!("{line}:{column}: unterminated comment"));
                 };
                 for byte in &mut out[at..at + length + 4] {
                     if !matches!(byte, b'\n' | b'\r') {
@@ -64,7 +65,8 @@ fn blank(text: &str) -> Result<String, String> {
                 at += length + 4;
                 continue;
             }
-            // A comma trails a value; one after an opening bracket or another comma stays, to be refused.
+            // A comma can only be trailing after a value. Others stay, so that `serde_json` refuses
+            // them.
             (b',', _) => comma = (!matches!(previous, b'{' | b'[' | b',' | b':')).then_some(at),
             (b'}' | b']', _) => {
                 if let Some(trailing) = comma.take() {
@@ -79,7 +81,7 @@ fn blank(text: &str) -> Result<String, String> {
         }
         at += 1;
     }
-    // Whole comments were replaced by ASCII, so this is UTF-8 as before.
+    // Only whole comments were replaced, by ASCII, so this is still UTF-8.
     String::from_utf8(std::mem::take(&mut *out)).map_err(|error| error.to_string())
 }
 
@@ -119,7 +121,7 @@ impl Node<'_> {
             return Err(E::custom("the file must hold an object"));
         }
         if !self.tree.seen.borrow_mut().insert(self.path.to_lowercase()) {
-            return Err(E::custom(format_args!("the key {:?} stands here twice", self.path)));
+            return Err(E::custom(format_args!("duplicate key {:?}", self.path)));
         }
         let value = value.map(|text| Zeroizing::new(text.to_owned()));
         self.tree.values.borrow_mut().push((self.path.to_owned(), value));
@@ -190,7 +192,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let path = self.child(&name);
             if !names.insert(name.to_lowercase()) {
-                return Err(A::Error::custom(format_args!("the key {path:?} stands here twice")));
+                return Err(A::Error::custom(format_args!("duplicate key {path:?}")));
             }
             members.next_value_seed(Node { tree: self.tree, path: &path })?;
         }
@@ -230,7 +232,7 @@ mod tests {
             ["{\n\"A\": 1,\n \"a\": 2}", "{\n\"A\": {\"B\": 1},\n \"a:b\": 2}", "{\n\"A\": {},\n \"a\": {\"b\": 2}}"]
         {
             let error = flatten(text).unwrap_err();
-            assert!(error.starts_with("3:") && error.contains("twice"), "{error}");
+            assert!(error.starts_with("3:") && error.contains("duplicate key"), "{error}");
         }
     }
 
@@ -239,7 +241,7 @@ mod tests {
         for (text, start) in [
             ("{\n  /* c\n */ \"A\": x}", "3:"),
             ("{\"A\": 1 \"B\": 2}", "1:9"),
-            ("{\n \"A\": /* open", "2:7: this comment does not end"),
+            ("{\n \"A\": /* open", "2:7: unterminated comment"),
             ("[1]", "1:"),
             ("\"text\"", "1:"),
             ("", "1:0"),

@@ -1,40 +1,40 @@
-//! Where to listen, in the spellings of ASP.NET Core: lists of URLs, Kestrel's endpoints, or ports alone.
+//! Where to listen, in ASP.NET Core's spellings: URLs, Kestrel endpoints or ports.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Listen;
-use super::load::Reader;
+use super::reader::Reader;
 use super::source::Origin;
 use crate::value::text::quote;
 
-/// `sun_path` of Linux, without its terminating NUL.
+/// The length of `sun_path` on Linux, without the terminating NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
 
-/// The sockets, in the order written. `--urls` wins over Kestrel's endpoints, these over `URLS`, and that over
-/// ports.
+/// The sockets in the order written. `--urls` beats Kestrel's endpoints, which beat `URLS`, which
+/// beats ports.
 pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
     let endpoints: Vec<(String, String)> = reader
         .children("Kestrel:Endpoints")
         .iter()
         .map(|name| format!("Kestrel:Endpoints:{name}:Url"))
-        .filter_map(|key| Some((key.clone(), reader.said(&key)?.to_owned())))
+        .filter_map(|key| Some((key.clone(), reader.given(&key)?.to_owned())))
         .collect();
-    let urls_said = reader.said("urls").is_some() || !reader.children("urls").is_empty();
+    let urls_said = reader.given("urls").is_some() || !reader.children("urls").is_empty();
     let on_command_line = reader.origin("urls") == Some(&Origin::CommandLine);
     let ports: Vec<u16> = reader.items("http_ports").iter().filter_map(|port| port.parse().ok()).collect();
 
     let urls: Vec<(String, String)> = if !endpoints.is_empty() && !on_command_line {
         if urls_said {
-            reader.warn("urls", "not used, since Kestrel:Endpoints says where to listen");
+            reader.warn("urls", "not used, because Kestrel:Endpoints is set");
         }
         endpoints
     } else if urls_said || ports.is_empty() {
-        // An image says its ports in the environment of the host, for whoever says nothing.
-        let of_image = matches!(reader.origin("http_ports"), Some(Origin::AspNetHost | Origin::DotnetHost));
-        if urls_said && !ports.is_empty() && !of_image {
-            reader.warn("http_ports", "not used, since urls says where to listen");
+        // An image presets its port in the environment of the host. Other addresses are no contradiction.
+        let preset = matches!(reader.origin("http_ports"), Some(Origin::AspNetHost | Origin::DotnetHost));
+        if urls_said && !ports.is_empty() && !preset {
+            reader.warn("http_ports", "not used, because urls is set");
         }
-        if !urls_said && reader.said("https_ports").is_some() {
+        if !urls_said && reader.given("https_ports").is_some() {
             reader.problem("https_ports", "https is not served: expected http_ports or urls with http:// or unix:");
         }
         reader.items("urls").iter().map(|url| ("urls".to_owned(), (*url).to_owned())).collect()
@@ -54,8 +54,8 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
             Err(expected) => reader.problem(&key, &format!("{}: expected {expected}", quote(&url))),
         }
     }
-    if reader.said("forwardedHeaders_Enabled").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
-        reader.warn("forwardedHeaders_Enabled", "X-Forwarded-* headers are never believed");
+    if reader.given("forwardedHeaders_Enabled").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+        reader.warn("forwardedHeaders_Enabled", "X-Forwarded-* headers are never trusted");
     }
     sockets
 }
@@ -96,7 +96,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
     let tcp = |address: IpAddr| Listen::Tcp(SocketAddr::new(address, port));
     let everywhere = tcp(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let (listen, note) = match host {
-        // Two sockets on port 0 would be two different ports.
+        // Port 0 would give each of two sockets a different port.
         "localhost" if port == 0 => (vec![tcp(Ipv4Addr::LOCALHOST.into())], None),
         "localhost" => (vec![tcp(Ipv4Addr::LOCALHOST.into()), tcp(Ipv6Addr::LOCALHOST.into())], None),
         "+" | "*" => (vec![everywhere], None),

@@ -1,22 +1,17 @@
-//! The options of an API: what each is called, what it may be, where it goes, and what holds where the configuration
-//! and a request both say something. Settings and queries are read by the same rows.
-
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+//! The table of an API's options: name, type, and the field of [`ApiOptions`] that each fills.
+//! Settings and queries are read by the same rows.
 
 use serde_json::json;
 
-use super::ManagedIdentity;
-use super::keys::{Key, Kind, Place, Split, key};
-use super::slot::{Field, Slot, Value};
-use crate::value::bound_key::BoundKey;
-use crate::value::url::Url;
+use super::api_options::ApiOptions;
+use super::row::{Kind, Place, Row, Split, key};
+use super::slot::{Slot, Value};
 
-/// What the pattern of every row begins with.
+/// The beginning of every pattern.
 const SECTION: &str = "DownstreamApis:*:";
 
 #[rustfmt::skip] // A row is a line.
-pub(super) const ROWS: &[Key] = &[
+pub(super) const ROWS: &[Row] = &[
     key("DownstreamApis:*:BaseUrl", Kind::BaseUrl, "Needed by `/DownstreamApi*` only. An override must have its origin, or one of `AllowedBaseUrls`.").api(|options| Slot::Url(&mut options.base_url)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:AllowedBaseUrls", Kind::Url, "Further URLs whose origins an override of `BaseUrl` may name.").list(Split::Either).api(|options| Slot::Urls(&mut options.allowed_base_urls)).only(Place::Settings),
     key("DownstreamApis:*:RelativePath", Kind::RelativePath, "Appended to `BaseUrl`; may hold a query.").api(|options| Slot::Text(&mut options.relative_path)).only(Place::SettingsAndQuery),
@@ -47,167 +42,17 @@ pub(super) const ROWS: &[Key] = &[
     key("DownstreamApis:*:AcquireTokenOptions:ExtraParameters:*", Kind::Unused, "Read by extensions of the original only."),
 ];
 
-/// Options of an API, each given or not: by the configuration, or by a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ApiOptions {
-    /// `Scopes`. Empty: not given.
-    pub scopes: Vec<String>,
-    /// Whether the token is the application's own.
-    pub request_app_token: Option<bool>,
-    /// Needed by `/DownstreamApi*` only.
-    pub base_url: Option<Url>,
-    /// Origins that an override of `BaseUrl` may name beside the configured one.
-    pub allowed_base_urls: Vec<Url>,
-    /// May hold a query.
-    pub relative_path: Option<String>,
-    /// Upper case.
-    pub http_method: Option<String>,
-    /// Empty sends none.
-    pub accept: Option<String>,
-    /// Of the body of the downstream request.
-    pub content_type: Option<String>,
-    /// Headers of the downstream request, names in lower case; reserved ones were refused.
-    pub extra_headers: BTreeMap<String, String>,
-    /// Query parameters of the downstream request.
-    pub extra_query: BTreeMap<String, String>,
-    /// Instead of the registration's.
-    pub tenant: Option<String>,
-    /// Whether `AuthenticationScheme` is `PoP`.
-    pub pop: Option<bool>,
-    /// A GUID, lower case.
-    pub correlation_id: Option<String>,
-    /// JSON text of a claims request.
-    pub claims: Option<String>,
-    /// Skips the cached token.
-    pub force_refresh: Option<bool>,
-    /// `fmi_path` of app token requests.
-    pub fmi_path: Option<String>,
-    /// The key that a token is bound to.
-    pub pop_public_key: Option<BoundKey>,
-    /// Members of a signed request: JSON text of an object.
-    pub pop_claims: Option<String>,
-    /// The long-running session.
-    pub session_key: Option<String>,
-    /// Present: a managed identity's token.
-    pub managed_identity: Option<ManagedIdentity>,
-    /// The B2C policy of token requests.
-    pub user_flow: Option<String>,
-    /// Added to the token endpoint's URL.
-    pub token_query: BTreeMap<String, String>,
-    /// Headers of token requests, names in lower case.
-    pub token_headers: BTreeMap<String, String>,
-}
-
-/// The options that hold for one request. It borrows from configuration and request, and copies a map only where both
-/// have entries.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "what each is, the field of the same name in `ApiOptions` says")]
-pub struct InForce<'a> {
-    pub scopes: &'a [String],
-    pub request_app_token: bool,
-    pub base_url: Option<&'a Url>,
-    pub relative_path: &'a str,
-    pub http_method: Ranked<'a>,
-    pub accept: &'a str,
-    pub content_type: Ranked<'a>,
-    pub extra_headers: Cow<'a, BTreeMap<String, String>>,
-    pub extra_query: Cow<'a, BTreeMap<String, String>>,
-    pub tenant: Option<&'a str>,
-    /// Whether the token is bound to a key: by `AuthenticationScheme` or by naming one.
-    pub pop: bool,
-    pub correlation_id: Option<&'a str>,
-    pub claims: Option<&'a str>,
-    pub force_refresh: bool,
-    pub fmi_path: Option<&'a str>,
-    /// The key that the request or the configuration names. `None` with `pop`: the sidecar's.
-    pub pop_public_key: Option<&'a BoundKey>,
-    pub pop_claims: Option<&'a str>,
-    pub session_key: Option<&'a str>,
-    pub managed_identity: Option<&'a ManagedIdentity>,
-    pub user_flow: Option<&'a str>,
-    pub token_query: Cow<'a, BTreeMap<String, String>>,
-    pub token_headers: Cow<'a, BTreeMap<String, String>>,
-}
-
-/// An option for which what came with the request stands between what is asked for and what is configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ranked<'a> {
-    /// By the request's override.
-    pub asked: Option<&'a str>,
-    /// For the API.
-    pub configured: Option<&'a str>,
-}
-
-impl ApiOptions {
-    /// These options, and where they say nothing the configured ones.
-    pub fn over<'a>(&'a self, configured: &'a Self) -> InForce<'a> {
-        // Named one by one, so that a new option cannot be forgotten here. Which other base URLs there are is for the
-        // configuration alone.
-        #[rustfmt::skip]
-        let Self {
-            scopes, request_app_token, base_url, allowed_base_urls: _, relative_path, http_method, accept, content_type,
-            extra_headers, extra_query, tenant, pop, correlation_id, claims, force_refresh, fmi_path, pop_public_key,
-            pop_claims, session_key, managed_identity, user_flow, token_query, token_headers,
-        } = self;
-        let pop_public_key = pop_public_key.as_ref().or(configured.pop_public_key.as_ref());
-        InForce {
-            scopes: if scopes.is_empty() { &configured.scopes } else { scopes },
-            request_app_token: request_app_token.or(configured.request_app_token).unwrap_or(false),
-            base_url: base_url.as_ref().or(configured.base_url.as_ref()),
-            relative_path: relative_path.as_deref().or(configured.relative_path.as_deref()).unwrap_or_default(),
-            http_method: Ranked { asked: http_method.as_deref(), configured: configured.http_method.as_deref() },
-            accept: accept.as_deref().or(configured.accept.as_deref()).unwrap_or_default(),
-            content_type: Ranked { asked: content_type.as_deref(), configured: configured.content_type.as_deref() },
-            extra_headers: map(extra_headers, &configured.extra_headers),
-            extra_query: map(extra_query, &configured.extra_query),
-            tenant: tenant.as_deref().or(configured.tenant.as_deref()),
-            pop: pop_public_key.is_some() || pop.or(configured.pop).unwrap_or(false),
-            correlation_id: correlation_id.as_deref().or(configured.correlation_id.as_deref()),
-            claims: claims.as_deref().or(configured.claims.as_deref()),
-            force_refresh: force_refresh.or(configured.force_refresh).unwrap_or(false),
-            fmi_path: fmi_path.as_deref().or(configured.fmi_path.as_deref()),
-            pop_public_key,
-            pop_claims: pop_claims.as_deref().or(configured.pop_claims.as_deref()),
-            session_key: session_key.as_deref().or(configured.session_key.as_deref()),
-            managed_identity: managed_identity.as_ref().or(configured.managed_identity.as_ref()),
-            user_flow: user_flow.as_deref().or(configured.user_flow.as_deref()),
-            token_query: map(token_query, &configured.token_query),
-            token_headers: map(token_headers, &configured.token_headers),
-        }
-    }
-
-    /// Takes an option in. `parameter` stands in the place of the row's last `*`.
-    pub(super) fn take(&mut self, row: &Key, parameter: &str, value: Value) -> bool {
-        if let Field::Api(field) = row.field { field(self).fill(parameter, value) } else { false }
-    }
-}
-
-fn map<'a>(
-    asked: &'a BTreeMap<String, String>,
-    configured: &'a BTreeMap<String, String>,
-) -> Cow<'a, BTreeMap<String, String>> {
-    match (asked.is_empty(), configured.is_empty()) {
-        (true, _) => Cow::Borrowed(configured),
-        (false, true) => Cow::Borrowed(asked),
-        (false, false) => {
-            let mut merged = configured.clone();
-            merged.extend(asked.iter().map(|(name, value)| (name.clone(), value.clone())));
-            Cow::Owned(merged)
-        }
-    }
-}
-
 /// An option that a request may override.
 #[derive(Clone, Copy, Debug)]
-pub struct Override(&'static Key);
+pub struct Override(&'static Row);
 
 impl Override {
-    /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         ROWS.iter().filter(|row| row.is_override()).map(Self)
     }
 
-    /// The option of this name, after the prefix, and what the name says where the documented one has `<Name>`.
+    /// Finds an option by its name after the prefix. Also returns the part of the name in place of
+    /// `<Name>`.
     pub fn find(name: &str) -> Option<(Self, &str)> {
         Self::all().find_map(|option| {
             let own = option.path();
@@ -224,12 +69,12 @@ impl Override {
         self.0.pattern.strip_prefix(SECTION).unwrap_or(self.0.pattern)
     }
 
-    /// Its name after the prefix, as documented; `<Name>` stands for any.
+    /// Its documented name after the prefix. `<Name>` is a placeholder.
     pub fn name(self) -> String {
         self.path().replace(':', ".").replace('*', "<Name>")
     }
 
-    /// Its type and an example, as OpenAPI has them.
+    /// The type and an example for OpenAPI.
     pub fn schema(self) -> (serde_json::Value, serde_json::Value) {
         let text = |example: &str| (json!({ "type": "string" }), json!(example));
         match self.0.kind {
@@ -250,17 +95,18 @@ impl Override {
         }
     }
 
-    /// Its row.
-    pub const fn row(self) -> &'static Key {
+    pub const fn row(self) -> &'static Row {
         self.0
     }
 
-    /// Whether the header of options may name it; where that header is sent, the request itself says the others.
+    /// True if the header of options may contain it. A request with that header sets the others
+    /// itself.
     pub const fn in_header(self) -> bool {
         matches!(self.0.place, Place::Everywhere)
     }
 
-    /// Whether it makes an earlier one count no more: each scope counts, of all else the last.
+    /// True if it replaces an earlier one. Scopes add up. Of any other option, the last value
+    /// counts.
     pub fn replaces(self, parameter: &str, earlier: Self, earlier_parameter: &str) -> bool {
         let id = |option: Self| option.0.alias.unwrap_or(option.0.pattern);
         let same = match self.0.kind {
@@ -270,14 +116,15 @@ impl Override {
         same && id(self) == id(earlier) && self.0.list.is_none()
     }
 
-    /// Puts a value in, or says what was expected instead.
+    /// Parses and sets a value. The error completes "expected …".
     pub fn set(self, options: &mut ApiOptions, parameter: &str, text: &str) -> Result<(), String> {
         let value = self.0.kind.parse(parameter, text)?;
-        // The operator's own base URL may hold a query; a caller has `RelativePath` and `ExtraQueryParameters` for it.
+        // Only the operator's base URL may have a query. Callers use `RelativePath` or
+        // `ExtraQueryParameters`.
         if matches!(&value, Value::Url(url) if url.query.is_some()) {
             return Err("a URL without a query".to_owned());
         }
-        let fits = options.take(self.0, parameter, value);
+        let fits = self.0.field.fill_option(options, parameter, value);
         debug_assert!(fits, "{}: its kind does not fit its field", self.0.pattern);
         Ok(())
     }

@@ -1,53 +1,16 @@
-//! A section of the shape of `AzureAd`: which tenant, which application, which tokens are accepted.
+//! Reads a section with the shape of `AzureAd`: the tenant, the application and the tokens to
+//! accept.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use super::load::Reader;
-use super::source::Settings;
-use super::{Registration, credential, keys};
+use super::reader::Reader;
+use super::{Registration, credential};
 use crate::value::text::quote;
 use crate::value::url::Url;
 use crate::value::{guid, percent, syntax};
 
-/// The sections that APIs name as the registration that acquires, in lower case, without `AzureAd`.
-pub fn named(settings: &Settings) -> Vec<String> {
-    let mut sections: Vec<String> = settings
-        .children("DownstreamApis")
-        .iter()
-        .filter_map(|api| name_of(settings, api))
-        .map(|(_, section)| section.to_lowercase())
-        .filter(|section| section != "azuread" && !is_reserved(section))
-        .collect();
-    sections.sort();
-    sections.dedup();
-    sections
-}
-
-/// Which section an API names, and with which key.
-pub fn name_of(settings: &Settings, api: &str) -> Option<(String, String)> {
-    let said = |name: &str| {
-        let key = format!("DownstreamApis:{api}:AcquireTokenOptions:{name}");
-        keys::row(&key, &[])?;
-        let value = settings.value(&key)?.trim().to_owned();
-        (!value.is_empty()).then_some((key, value))
-    };
-    // `AuthenticationScheme` names a protocol or, as the original's documents have it, a section.
-    said("AuthenticationOptionsName").or_else(|| said("AuthenticationScheme").filter(|(_, value)| !is_protocol(value)))
-}
-
-/// Whether a value of `AuthenticationScheme` chooses a protocol.
-pub fn is_protocol(scheme: &str) -> bool {
-    scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("PoP")
-}
-
-/// Whether a section has another meaning.
-pub fn is_reserved(section: &str) -> bool {
-    let first = section.split(':').next().unwrap_or_default();
-    ["DownstreamApis", "Sidecar", "Logging", "Kestrel"].iter().any(|own| own.eq_ignore_ascii_case(first))
-}
-
-/// Reads a section. What is missing or contradicts itself is a problem.
+/// Reads a section. Reports what is missing or contradictory.
 pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
     let at = |name: &str| format!("{section}:{name}");
     let validation = |name: &str| format!("{section}:TokenValidationParameters:{name}");
@@ -99,13 +62,13 @@ pub fn read(reader: &mut Reader<'_>, section: &str) -> Registration {
     }
 }
 
-/// What `Instance`, `TenantId` and `Authority` say together.
+/// The combined result of `Instance`, `TenantId` and `Authority`.
 struct Authority {
     instance: Url,
     tenant: String,
     /// An authority that is more than instance and tenant.
     other: Option<Url>,
-    /// From its query part, which belongs to the requests (protocol page 6.1).
+    /// The query of `Authority`, which is sent with every token request.
     query: BTreeMap<String, String>,
     domain: Option<String>,
     policy: Option<String>,
@@ -115,7 +78,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     let at = |name: &str| format!("{section}:{name}");
     let instance = reader.url(&at("Instance"));
     let mut found = Authority {
-        // The default of the table parses, and an unparsable one is a problem already.
+        // The default is valid, and an invalid value has been reported.
         instance: with_slash(&instance.unwrap_or_else(public_cloud)),
         tenant: reader.word(&at("TenantId")).unwrap_or_default(),
         other: None,
@@ -123,16 +86,18 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         domain: None,
         policy: None,
     };
-    let is_b2c = reader.said(&at("SignUpSignInPolicyId")).is_some();
-    let Some(authority) = reader.said(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
-        if is_b2c && reader.said(&at("Domain")).is_none() {
-            reader
-                .problem(&at("Domain"), "is not set: expected the B2C tenant's domain, as SignUpSignInPolicyId is set");
+    let is_b2c = reader.given(&at("SignUpSignInPolicyId")).is_some();
+    let Some(authority) = reader.given(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
+        if is_b2c && reader.given(&at("Domain")).is_none() {
+            reader.problem(
+                &at("Domain"),
+                "is not set: expected the B2C tenant's domain, because SignUpSignInPolicyId is set",
+            );
         }
         if found.tenant.is_empty() {
             found.tenant = ciam_tenant(&found.instance).unwrap_or_default();
         }
-        let malformed = reader.said(&at("TenantId")).is_some() || reader.said(&at("Authority")).is_some();
+        let malformed = reader.given(&at("TenantId")).is_some() || reader.given(&at("Authority")).is_some();
         if found.tenant.is_empty() && !malformed && !is_b2c {
             reader.problem(
                 &at("TenantId"),
@@ -203,10 +168,10 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     found
 }
 
-/// Entra's own identifiers are GUIDs; another OpenID provider calls its clients what it likes.
+/// Entra's client ids are GUIDs. Other OpenID providers use any text.
 fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> String {
     let key = format!("{section}:ClientId");
-    let Some(said) = reader.said(&key).map(|text| text.trim().to_owned()) else {
+    let Some(said) = reader.given(&key).map(|text| text.trim().to_owned()) else {
         reader.problem(&key, "is not set: expected the application (client) id of the app registration, a GUID");
         return String::new();
     };
@@ -214,13 +179,13 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
         Ok(guid) => guid,
         Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
         Err(_) => {
-            reader.problems.push(super::Problem::value(&key, &said, "the application (client) id, a GUID"));
+            reader.problems.push(super::Diagnostic::value(&key, &said, "the application (client) id, a GUID"));
             said
         }
     }
 }
 
-/// A validating sidecar that does not validate would be a trap.
+/// An operator must not believe that tokens are validated when they are not.
 fn cannot_be_switched_off(reader: &mut Reader<'_>, section: &str) {
     for name in ["ValidateAudience", "ValidateLifetime", "RequireSignedTokens"] {
         let key = format!("{section}:TokenValidationParameters:{name}");
@@ -236,7 +201,7 @@ fn cannot_be_switched_off(reader: &mut Reader<'_>, section: &str) {
     }
 }
 
-/// `https://contoso.ciamlogin.com/` implies `contoso.onmicrosoft.com` (protocol page 6.1).
+/// `https://contoso.ciamlogin.com/` implies the tenant `contoso.onmicrosoft.com`, as in MSAL.
 fn ciam_tenant(url: &Url) -> Option<String> {
     let name = url.origin.host.strip_suffix(".ciamlogin.com")?;
     Some(format!("{name}.onmicrosoft.com"))
@@ -255,11 +220,4 @@ fn with_slash(url: &Url) -> Url {
 fn public_cloud() -> Url {
     let origin = crate::value::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
     Url { origin, path: "/".to_owned(), query: None }
-}
-
-/// A section's name in the spelling of its keys, for messages.
-pub fn as_written(settings: &Settings, section: &str) -> String {
-    let names = settings.iter().map(|setting| setting.key.as_str());
-    let written = names.filter_map(|key| key.get(..section.len())).find(|start| start.eq_ignore_ascii_case(section));
-    written.unwrap_or(section).to_owned()
 }

@@ -1,15 +1,15 @@
-//! The sections that are the sidecar's own, `Sidecar` and its limits, and `Logging`.
+//! Reads the sections `Sidecar`, `Sidecar:Limits` and `Logging`.
 
 use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use super::load::Reader;
+use super::reader::Reader;
 use super::{AllowedCallers, Config, Limits, Listen, Logging, Sidecar};
 use crate::value::network::Network;
 use crate::value::syntax;
 
-/// `Sidecar` and its limits: first what follows from the machine or from other settings, then what is said.
+/// Starts with defaults that depend on the machine or on other settings, then applies the settings.
 pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     let allowed_callers = allowed_callers(reader);
     let exposed = !reader.is_development() && allowed_callers.go_beyond_loopback();
@@ -19,7 +19,7 @@ pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut limits = Limits { workers: cores.max(2), ..Limits::default() };
     reader.fill_own(&mut sidecar, &mut limits);
-    if reader.said("Sidecar:Limits:ShutdownTimeout").is_none()
+    if reader.given("Sidecar:Limits:ShutdownTimeout").is_none()
         && let Some(timeout) = reader.duration("shutdownTimeoutSeconds")
     {
         limits.shutdown_timeout = timeout;
@@ -27,32 +27,32 @@ pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     if sidecar.trusted_certificates.is_empty() {
         sidecar.trusted_certificates = certificates_of_openssl(reader);
     }
-    judge(reader, &sidecar, &limits, exposed);
+    check(reader, &sidecar, &limits, exposed);
     (sidecar, limits)
 }
 
-fn judge(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: bool) {
+fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: bool) {
     if sidecar.allow_insecure_upstream {
-        reader.warn("Sidecar:AllowInsecureUpstream", "true lets tokens and secrets travel without TLS");
+        reader.warn("Sidecar:AllowInsecureUpstream", "true allows tokens and secrets to be sent without TLS");
     }
     if exposed && sidecar.caller_token_file.is_none() {
         reader.warn(
             "Sidecar:AllowedCallers",
-            "lets other machines use the sidecar's identity; Sidecar:CallerTokenFile would make them prove themselves",
+            "lets other machines use the sidecar's identity; set Sidecar:CallerTokenFile to authenticate them",
         );
     }
-    // Blank, as from an unset variable, these would protect nothing and look as if they did.
+    // A blank value, as from an unset variable, would look like protection and be none.
     if reader.origin("Sidecar:CallerTokenFile").is_some() && sidecar.caller_token_file.is_none() {
-        reader.problem("Sidecar:CallerTokenFile", "is blank: expected a file, or no such setting");
+        reader.problem("Sidecar:CallerTokenFile", "is blank: expected a file, or remove the setting");
     }
     if reader.has_section("Sidecar:AllowedTenants") && reader.items("Sidecar:AllowedTenants").is_empty() {
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     let bodies =
         [(limits.request_body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
-    // A body of that size could never be held.
+    // A body of the permitted size would never fit.
     if let Some((size, name)) = bodies.into_iter().filter(|(size, _)| *size > limits.body_memory).max() {
-        let memory = reader.said("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");
+        let memory = reader.given("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");
         let message = format!("expected at least the {size} bytes of Sidecar:Limits:{name}, got '{memory}'");
         reader.problem("Sidecar:Limits:BodyMemory", &message);
     }
@@ -67,7 +67,7 @@ fn allowed_callers(reader: &Reader<'_>) -> AllowedCallers {
     AllowedCallers::Networks(items.iter().filter_map(|item| Network::parse_exact(item).ok()).collect())
 }
 
-/// Warns where more callers may come in than the defaults allow.
+/// Warns if more callers can connect than by default.
 pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
     let exposed = config.listen.iter().find_map(|listen| match listen {
         Listen::Tcp(address) if !address.ip().is_loopback() => Some(*address),
@@ -78,37 +78,26 @@ pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
         let who = if beyond { "every caller that can connect" } else { "the callers in Sidecar:AllowedCallers" };
         reader.warn(
             "ASPNETCORE_ENVIRONMENT",
-            &format!("Development on {address}, an address beyond loopback, serves {who}; expected for tests alone"),
+            &format!("Development on {address}, which is not a loopback address, serves {who}: use it for tests only"),
         );
     }
     if config.allowed_hosts.iter().any(|host| host == "*") {
         reader.warn(
             "AllowedHosts",
-            "* accepts every Host header: a web page under a name that is rebound to this address could call the sidecar",
+            "* accepts every Host header, so a web page could call the sidecar through DNS rebinding",
         );
     }
 }
 
-impl AllowedCallers {
-    /// Whether any caller may come from elsewhere than this machine.
-    pub fn go_beyond_loopback(&self) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Networks(networks) => !networks.iter().all(Network::is_loopback),
-        }
-    }
-}
-
-/// What OpenSSL's users know: a file, and a list of folders.
+/// The variables of OpenSSL: a file, and a list of folders.
 fn certificates_of_openssl(reader: &Reader<'_>) -> Vec<PathBuf> {
     let folders = reader.variable("SSL_CERT_DIR").unwrap_or_default();
     let folders = std::env::split_paths(&folders).filter(|path| !path.as_os_str().is_empty());
     reader.variable("SSL_CERT_FILE").into_iter().chain(folders.collect::<Vec<_>>()).collect()
 }
 
-/// `Logging`.
 pub fn logging(reader: &Reader<'_>) -> Logging {
-    let level = |key: &str| reader.said(key).and_then(|text| syntax::level(text.trim()).ok());
+    let level = |key: &str| reader.given(key).and_then(|text| syntax::level(text.trim()).ok());
     let mut categories = Vec::new();
     for section in ["Logging:LogLevel", "Logging:Console:LogLevel"] {
         for name in reader.children(section) {
@@ -123,33 +112,11 @@ pub fn logging(reader: &Reader<'_>) -> Logging {
     };
     let access = if reader.is_development() { LevelFilter::Info } else { LevelFilter::Warn };
     let console = reader.word("Logging:Console:FormatterName");
-    let said = reader.said("Logging:Format").and_then(|_| reader.word("Logging:Format"));
+    let said = reader.given("Logging:Format").and_then(|_| reader.word("Logging:Format"));
     Logging {
         default: own("Default").unwrap_or(LevelFilter::Info),
         access: own("Access").unwrap_or(access),
         json: said.or(console).is_some_and(|format| format.eq_ignore_ascii_case("json")),
         categories,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_networks_are_no_exposure() {
-        for (network, beyond) in [
-            ("127.0.0.1", false),
-            ("127.0.0.0/8", false),
-            ("::1", false),
-            ("126.0.0.0/7", true),
-            ("::/127", true),
-            ("10.0.0.0/8", true),
-        ] {
-            let callers = AllowedCallers::Networks(vec![Network::parse_exact(network).unwrap()]);
-            assert_eq!(callers.go_beyond_loopback(), beyond, "{network}");
-        }
-        assert!(!AllowedCallers::Networks(Vec::new()).go_beyond_loopback());
-        assert!(AllowedCallers::Any.go_beyond_loopback());
     }
 }

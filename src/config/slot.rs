@@ -1,54 +1,52 @@
-//! Where the value of a setting goes: a row of the table names a field, and one function fills it.
+//! Assigns values to fields: each row names a field, and [`Slot::fill`] fills it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::ApiOptions;
-use super::{Limits, ManagedIdentity, Sidecar};
+use super::api_options::{ApiOptions, ManagedIdentity};
+use super::fields::{Limits, Sidecar};
 use crate::value::bound_key::BoundKey;
 use crate::value::url::Url;
 
-/// What a text means once it is found good.
+/// A parsed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A switch.
     Flag(bool),
     /// A count, or bytes.
     Number(u64),
-    /// A duration.
     Duration(Duration),
-    /// One of a row's choices: its place and its spelling.
+    /// One of a row's choices: its index and its spelling.
     Choice(usize, &'static str),
-    /// A URL.
     Url(Url),
-    /// A public key.
     Key(BoundKey),
-    /// Several texts.
     List(Vec<String>),
-    /// All else, in its normal form.
+    /// Anything else, normalised.
     Text(String),
 }
 
-/// Whose field a setting fills.
+/// The field that a setting fills.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
-    /// Nobody's: it is read by its name, together with others, or it has no effect.
+    /// None: the setting is read by name, or has no effect.
     Named,
-    /// An option's of an API.
     Api(fn(&mut ApiOptions) -> Slot<'_>),
-    /// Of `Sidecar`.
     Sidecar(fn(&mut Sidecar) -> Slot<'_>),
-    /// Of `Sidecar:Limits`.
     Limits(fn(&mut Limits) -> Slot<'_>),
 }
 
-/// A field by its type.
+impl Field {
+    /// Fills a field of an API's options. `parameter` replaces the last `*` of the row's pattern.
+    pub fn fill_option(self, options: &mut ApiOptions, parameter: &str, value: Value) -> bool {
+        if let Self::Api(field) = self { field(options).fill(parameter, value) } else { false }
+    }
+}
+
+/// A reference to a field, by its type.
 #[derive(Debug, PartialEq)]
 pub enum Slot<'a> {
-    /// A switch, or a choice of two whose second one is `true`.
+    /// A boolean, or a choice of two in which the second means `true`.
     Flag(&'a mut bool),
-    /// A switch that may be left unsaid.
     Given(&'a mut Option<bool>),
     Number(&'a mut usize),
     Duration(&'a mut Duration),
@@ -60,20 +58,20 @@ pub enum Slot<'a> {
     Urls(&'a mut Vec<Url>),
     Key(&'a mut Option<BoundKey>),
     Identity(&'a mut Option<ManagedIdentity>),
-    /// By the key's last segment.
+    /// The key is the last segment.
     Map(&'a mut BTreeMap<String, String>),
-    /// The same; names are those of header fields, whose case means nothing.
+    /// The same, in lower case, because the case of header names has no meaning.
     Headers(&'a mut BTreeMap<String, String>),
 }
 
 impl Slot<'_> {
-    /// Takes the value of a key whose last segment is `name`, and says whether it is of the field's type: a row whose kind does not fit its field is a
-    /// mistake in the table, which a test finds.
+    /// Assigns the value of a key whose last segment is `name`. False if the row's kind does not
+    /// fit the field's type: a mistake in the table, which tests find.
     pub fn fill(self, name: &str, value: Value) -> bool {
         match (self, value) {
             (Slot::Flag(field), Value::Flag(flag)) => *field = flag,
             (Slot::Flag(field), Value::Choice(at, _)) => *field = at == 1,
-            // A number beyond the machine's own is as good as its greatest.
+            // A limit beyond the machine's range is no limit.
             (Slot::Number(field), Value::Number(number)) => *field = usize::try_from(number).unwrap_or(usize::MAX),
             (Slot::Duration(field), Value::Duration(duration)) => *field = duration,
             (Slot::File(field), Value::Text(path)) => *field = Some(path.into()),

@@ -1,7 +1,7 @@
-//! Where settings come from, and one flat map of them in which later sources have won.
+//! The sources of settings, merged into one flat map.
 //!
-//! Keys are paths with `:`, compared without regard to case. Lists lie by index, so that a later source replaces
-//! single items, as .NET's configuration does.
+//! Keys are paths with `:`, compared without regard to case. List items have an index as their last
+//! segment, so a later source can replace single items, as in .NET's configuration.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,21 +11,20 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Problem, json};
+use super::{Diagnostic, json};
 use crate::file;
 
-/// What the program was started with: enough to read the configuration now and again on a reload.
+/// What is needed to read the configuration at the start and on a reload.
 #[derive(Clone, Default)]
 pub struct Invocation {
-    /// `--config`: must exist. `None`: `appsettings.json` in the content root, which may be absent.
+    /// `--config`, which must exist. `None`: `appsettings.json` in the content root, if there is
+    /// one.
     pub config_file: Option<PathBuf>,
-    /// `--environment`.
     pub environment: Option<String>,
-    /// `--urls`.
     pub urls: Option<String>,
-    /// `--set KEY=VALUE` and its other spellings, in their order.
+    /// `--set KEY=VALUE` and its other spellings, in order.
     pub settings: Vec<(String, Zeroizing<String>)>,
-    /// The process's environment.
+    /// The environment of the process.
     pub variables: Vec<(OsString, OsString)>,
 }
 
@@ -36,13 +35,12 @@ pub enum Origin {
     DotnetHost,
     /// A variable with the prefix `ASPNETCORE_`.
     AspNetHost,
-    /// `appsettings.json`, or the file of `--config`.
+    /// `appsettings.json`, or the file given by `--config`.
     File(String),
     /// `appsettings.{Environment}.json`.
     EnvironmentFile(String),
-    /// A variable without prefix.
+    /// A variable without a prefix.
     Variable,
-    /// A word of the command line.
     CommandLine,
 }
 
@@ -56,25 +54,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One value and where it came from.
 #[derive(Clone)]
 pub struct Setting {
-    /// The key as its first source wrote it.
+    /// In the spelling of its first source.
     pub key: String,
-    /// `None` is JSON's `null`: as if nothing had been said, lower sources included.
+    /// `None`: JSON's `null`, which hides lower sources.
     pub value: Option<Zeroizing<String>>,
-    /// The source that won.
+    /// The source of the current value.
     pub origin: Arc<Origin>,
-    /// When it was first written: that spelling of a name counts.
+    /// When it was first set. The earliest spelling of a section's name is used.
     first: usize,
 }
 
-/// All settings by their keys in lower case.
+/// All settings by lower-case key.
 #[derive(Clone, Default)]
 pub struct Settings(BTreeMap<String, Setting>);
 
 impl Settings {
-    /// Sets a value over what lower sources said.
+    /// Sets a value, replacing that of lower sources.
     pub fn set(&mut self, key: &str, value: Option<Zeroizing<String>>, origin: &Arc<Origin>) {
         let first = self.0.len();
         let entry = self.0.entry(key.to_lowercase()).or_insert_with(|| Setting {
@@ -87,27 +84,27 @@ impl Settings {
         entry.origin = Arc::clone(origin);
     }
 
-    /// The setting under a key, where it is not `null`.
+    /// The setting, unless it is `null`.
     pub fn setting(&self, key: &str) -> Option<&Setting> {
         self.0.get(&key.to_lowercase()).filter(|setting| setting.value.is_some())
     }
 
-    /// The value under a key; an empty one is a value.
+    /// The value, which may be empty.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.setting(key)?.value.as_ref().map(|value| value.as_str())
     }
 
-    /// Every setting that is not `null`, by key.
+    /// All settings that are not `null`, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
         self.0.values().filter(|setting| setting.value.is_some())
     }
 
-    /// Whether anything is said under a key or below it.
+    /// True if there is a value for this key or below it.
     pub fn has_section(&self, key: &str) -> bool {
         self.setting(key).is_some() || !self.children(key).is_empty()
     }
 
-    /// The names one level below a key: numbers first and in their order, each name in its first spelling.
+    /// The names one level below a key: numbers first, in order, each name in its first spelling.
     pub fn children(&self, key: &str) -> Vec<String> {
         let prefix = format!("{}:", key.to_lowercase());
         let depth = key.split(':').count();
@@ -126,8 +123,8 @@ impl Settings {
         names.into_values().map(|(_, written)| written.to_owned()).collect()
     }
 
-    /// The values of a list in order, given by index or as one text that `split` divides. Where both forms are
-    /// present, the higher source wins as a whole, and within one source the indices.
+    /// The items of a list, given by index or as one text that `split` divides. If both are
+    /// present, the higher source wins as a whole, and within one source the indices win.
     pub fn list(&self, key: &str, split: fn(char) -> bool) -> Vec<&str> {
         let indexed: Vec<&Setting> =
             self.children(key).iter().filter_map(|index| self.setting(&format!("{key}:{index}"))).collect();
@@ -141,20 +138,17 @@ impl Settings {
     }
 }
 
-/// Everything that was said, and what could not be read of it.
+/// The merged settings, and problems of reading them.
 pub struct Gathered {
-    /// The settings, merged.
     pub settings: Settings,
-    /// `Production` when nothing is said.
+    /// `Production` by default.
     pub environment: String,
-    /// Unreadable files and variables.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
-/// A configuration beyond this size is none.
+/// Larger files are refused.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Reads all sources.
 pub fn gather(invocation: &Invocation) -> Gathered {
     let mut settings = Settings::default();
     let mut problems = Vec::new();
@@ -162,7 +156,7 @@ pub fn gather(invocation: &Invocation) -> Gathered {
         add_variables(&mut settings, &mut problems, &invocation.variables, prefix, &Arc::new(origin));
     }
 
-    // The host's settings decide which files there are.
+    // These settings decide which files to read.
     let words = Arc::new(Origin::CommandLine);
     for (key, value) in invocation.settings.iter().filter(|(key, _)| is_host_key(key)) {
         settings.set(key, Some(value.clone()), &words);
@@ -185,8 +179,8 @@ pub fn gather(invocation: &Invocation) -> Gathered {
         add_file(&mut settings, &mut problems, &file, must_exist, Origin::File);
         add_file(&mut settings, &mut problems, &overlay, false, Origin::EnvironmentFile);
     } else {
-        // It becomes part of a file's name.
-        problems.push(Problem::value("ASPNETCORE_ENVIRONMENT", &environment, "letters, digits, '.', '_' and '-'"));
+        // It becomes part of a file name.
+        problems.push(Diagnostic::value("ASPNETCORE_ENVIRONMENT", &environment, "letters, digits, '.', '_' and '-'"));
     }
 
     add_variables(&mut settings, &mut problems, &invocation.variables, "", &Arc::new(Origin::Variable));
@@ -199,12 +193,13 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     Gathered { settings, environment, problems }
 }
 
-/// Keys that decide which files are read; no file and no variable without prefix can change them.
+/// Keys that decide which files are read. Files and variables without a prefix cannot set them.
 fn is_host_key(key: &str) -> bool {
     ["environment", "contentRoot"].iter().any(|own| own.eq_ignore_ascii_case(key))
 }
 
-/// `sidecar.Production.json` beside `sidecar.json` where that exists, else `appsettings.Production.json` beside it.
+/// `sidecar.Production.json` next to `sidecar.json` if it exists, else
+/// `appsettings.Production.json` there.
 fn overlay_of(file: &Path, environment: &str) -> PathBuf {
     let mut name = file.file_stem().unwrap_or_default().to_owned();
     name.push(format!(".{environment}.json"));
@@ -214,7 +209,7 @@ fn overlay_of(file: &Path, environment: &str) -> PathBuf {
 
 fn add_file(
     settings: &mut Settings,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
     path: &Path,
     must_exist: bool,
     origin: fn(String) -> Origin,
@@ -235,18 +230,18 @@ fn add_file(
                 settings.set(&key, value, &origin);
             }
         }
-        // A position continues the name, as compilers write it.
+        // Append a position to the name, as compilers do.
         Err(cause) if cause.starts_with(|c: char| c.is_ascii_digit()) => {
             let (position, cause) = cause.split_once(": ").unwrap_or(("", &cause));
-            problems.push(Problem::new(&format!("{name}:{position}"), cause));
+            problems.push(Diagnostic::new(&format!("{name}:{position}"), cause));
         }
-        Err(cause) => problems.push(Problem::new(&name, &cause)),
+        Err(cause) => problems.push(Diagnostic::new(&name, &cause)),
     }
 }
 
 fn add_variables(
     settings: &mut Settings,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
     variables: &[(OsString, OsString)],
     prefix: &str,
     origin: &Arc<Origin>,
@@ -262,8 +257,10 @@ fn add_variables(
         }
         match value.to_str() {
             Some(value) => settings.set(&key, Some(Zeroizing::new(value.to_owned())), origin),
-            // Other programs' variables may hold what they like.
-            None if super::keys::is_ours(&key) => problems.push(Problem::new(&key, "the variable is not valid UTF-8")),
+            // Variables of other programs may hold any bytes.
+            None if super::keys::is_ours(&key) => {
+                problems.push(Diagnostic::new(&key, "the variable is not valid UTF-8"));
+            }
             None => {}
         }
     }

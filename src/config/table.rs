@@ -1,13 +1,13 @@
-//! The one table of settings: name, type, default, whether it is secret, and what it is for. Type checks,
-//! defaults, warnings about unknown keys, the output of `check` and `docs/configuration.md` all come from it. The rows
+//! The table of settings: name, type, default, secrecy and purpose. Type checks, defaults, warnings
+//! of unknown keys, the output of `check` and `docs/configuration.md` follow from it. The options
 //! of an API, which requests may override, are in [`options`].
 
-use super::keys::{Key, Kind, Split, key};
 use super::options;
+use super::row::{Kind, Row, Split, key};
 use super::slot::Slot;
 
 #[rustfmt::skip]
-/// Names and numbers of the kinds of credential; which of them are usable is decided where one is read.
+/// Names and numbers of all kinds of credential. `credential` decides which are supported.
 const SOURCE_TYPES: &[&str] = &[
     "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName", "ClientSecret",
     "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault", "StoreWithSubjectName",
@@ -15,22 +15,21 @@ const SOURCE_TYPES: &[&str] = &[
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
 ];
 
-/// One hour.
+/// In milliseconds.
 const HOUR: u64 = 3_600_000;
-/// From 10 ms to an hour.
+/// 10 ms to one hour.
 const TIMEOUT: Kind = Kind::Duration(10..=HOUR);
-/// Up to ten million entries.
 const ENTRIES: Kind = Kind::Count(1..=10_000_000);
-/// Up to 2 GiB.
+/// At most 2 GiB.
 const BODY: Kind = Kind::Size(0..=1 << 31);
 
-/// Every row, in the order of the documentation.
-pub fn rows() -> impl Iterator<Item = &'static Key> {
+/// All rows, in the order of the documentation.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
     HOST.iter().chain(options::ROWS).chain(OWN)
 }
 
 #[rustfmt::skip] // A row is a line.
-const HOST: &[Key] = &[
+const HOST: &[Row] = &[
     key("urls", Kind::Text, "Where to listen: `http://host:port` or `unix:/path`. Also `ASPNETCORE_URLS` and `--urls`.").list(Split::Semicolon).or("http://127.0.0.1:5000"),
     key("http_ports", Kind::Count(1..=65_535), "Ports to listen on at every address, where no URLs are given. Also `ASPNETCORE_HTTP_PORTS`.").list(Split::Semicolon),
     key("https_ports", Kind::Unused, "Refused: the sidecar speaks plain HTTP to its own machine.").list(Split::Semicolon),
@@ -118,7 +117,7 @@ const HOST: &[Key] = &[
 ];
 
 #[rustfmt::skip]
-const OWN: &[Key] = &[
+const OWN: &[Row] = &[
     key("Sidecar:AllowedCallers", Kind::Network, "Networks (`10.0.0.0/8`, without bits beyond the prefix) whose callers are served beside loopback and the unix socket; `*` = any, the default in Development.").list(Split::Semicolon),
     key("Sidecar:CallerTokenFile", Kind::Text, "`X-Sidecar-Token` must equal this file's content. A file that is missing, empty or unreadable admits nobody; a blank setting stops the start.").sidecar(|sidecar| Slot::File(&mut sidecar.caller_token_file)),
     key("Sidecar:AllowOverrides:GetAuthorizationHeader", Kind::Bool, "Whether `/AuthorizationHeader` takes overrides and agent parameters.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.allow_overrides.authorization_header)),
@@ -131,6 +130,7 @@ const OWN: &[Key] = &[
     key("Sidecar:DownstreamHeaderValues", Kind::Choice(&["String", "Array"]), "The form of header values in answers of `/DownstreamApi*`.").or("String").sidecar(|sidecar| Slot::Flag(&mut sidecar.header_values_as_arrays)),
     key("Sidecar:TokenErrorStatus", Kind::Choice(&["Original", "Semantic"]), "What Entra's refusals are answered with: 500 as the original does, or 403 where the user must act, 401 where the user's token is no longer good, 424 where the operator must mend something.").or("Original").sidecar(|sidecar| Slot::Flag(&mut sidecar.semantic_token_errors)),
     key("Sidecar:Metrics", Kind::Bool, "Whether `/metrics` answers.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.metrics)),
+    key("Sidecar:OAuth:Enabled", Kind::Bool, "Whether `/oauth2/token` and `/oauth2/introspect` answer.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.oauth)),
     key("Sidecar:TrustedCertificates", Kind::Text, "PEM file or folder instead of the built-in roots. Also `SSL_CERT_FILE`, `SSL_CERT_DIR`. A certificate in it that cannot be read is a warning with file and line.").sidecar(|sidecar| Slot::Files(&mut sidecar.trusted_certificates)).restart(),
     key("Sidecar:AllowedTenants", Kind::Guid, "Tenants that a multi-tenant authority accepts, by their ids, since tokens hold no names; without any, every one.").list(Split::Either).sidecar(|sidecar| Slot::List(&mut sidecar.allowed_tenants)),
     key("Sidecar:SignedHttpRequests:KeyFile", Kind::Text, "PEM key (RSA or P-256) for signed HTTP requests; without it a P-256 key is made at start.").sidecar(|sidecar| Slot::File(&mut sidecar.signed_http_request_key)),

@@ -1,4 +1,4 @@
-//! A registration for tests of what comes after the configuration.
+//! A registration for tests of other modules.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Registration;
 use crate::value::url::Url;
 
-/// The client `c1` with every other setting at its default.
+/// The client `c1`, with defaults for all other settings.
 pub fn registration(instance: &str, tenant: &str) -> Registration {
     Registration {
         section: "AzureAd".into(),

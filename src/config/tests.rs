@@ -1,4 +1,4 @@
-//! The rules that a whole configuration obeys, told as settings and what becomes of them.
+//! Tests of whole configurations.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use super::*;
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
 
-/// An environment with a tenant and a client, and these variables.
-fn read(variables: &[(&str, &str)]) -> Result<Loaded, Rejected> {
+/// Loads a tenant, a client and these variables.
+fn read(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
     let base = [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT)];
     let variables = base.iter().chain(variables).map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    // The folder holds no appsettings.json.
+    // No appsettings.json is there.
     let empty = ("DOTNET_CONTENTROOT".into(), "/nonexistent".into());
     load(&Invocation { variables: variables.chain([empty]).collect(), ..Invocation::default() })
 }
@@ -24,10 +24,12 @@ fn good(variables: &[(&str, &str)]) -> Config {
     read(variables).unwrap_or_else(|rejected| panic!("{rejected:?}")).config
 }
 
-/// The only problem's key and message.
+/// The key and message of the only problem.
 fn problem(variables: &[(&str, &str)]) -> (String, String) {
     match read(variables) {
-        Err(Rejected { problems, .. }) if problems.len() == 1 => (problems[0].key.clone(), problems[0].message.clone()),
+        Err(LoadError { problems, .. }) if problems.len() == 1 => {
+            (problems[0].key.clone(), problems[0].message.clone())
+        }
         other => panic!("{variables:?}: {:?}", other.map(|loaded| loaded.warnings)),
     }
 }
@@ -602,7 +604,7 @@ fn a_key_of_another_kind_of_credential_is_told_its_own() {
         told("CertificateStorePath"),
         format!("belongs to SourceType {stores} (it comes from environment), {own}")
     );
-    assert_eq!(told("CertificateDiskPath"), "is not set: expected a value, since SourceType is Path");
+    assert_eq!(told("CertificateDiskPath"), "is not set: expected a value, because SourceType is Path");
 }
 
 #[test]
@@ -615,7 +617,7 @@ fn listening_follows_the_precedence_of_asp_net_core() {
     let kestrel = ("Kestrel__Endpoints__Http__Url", "http://127.0.0.1:5");
     assert_eq!(ports(&[http_ports]), [1, 2]);
     assert_eq!(ports(&[http_ports, urls]), [3, 4]);
-    assert!(warnings(&[http_ports, urls]).is_empty(), "what an image presets may be told otherwise");
+    assert!(warnings(&[http_ports, urls]).is_empty(), "what an image presets may be overridden");
     assert_eq!(warnings(&[("HTTP_PORTS", "1"), urls]).len(), 1);
     assert_eq!(ports(&[http_ports, urls, ("URLS", "http://127.0.0.1:6")]), [6]);
     assert_eq!(ports(&[http_ports, urls, kestrel]), [5]);
@@ -659,9 +661,9 @@ fn levels_come_from_logging_and_the_console_wins() {
 }
 
 #[test]
-fn forwarded_headers_are_never_believed_and_the_log_says_so() {
+fn forwarded_headers_are_never_trusted() {
     let warnings = warnings(&[("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "true")]);
-    assert!(warnings.len() == 1 && warnings[0].contains("never believed"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("never trusted"), "{warnings:?}");
 }
 
 #[test]
@@ -672,9 +674,9 @@ fn values_in_messages_show_no_password_and_no_line_break() {
     assert!(!message.contains("hunter2"), "{message}");
 }
 
-/// A last segment and a value that a kind of option takes, and ones that it does not.
-fn samples(kind: &keys::Kind) -> ((&'static str, &'static str), Option<(&'static str, &'static str)>) {
-    use keys::Kind;
+/// A last segment and a value that this kind of option accepts, and ones that it refuses.
+fn samples(kind: &row::Kind) -> ((&'static str, &'static str), Option<(&'static str, &'static str)>) {
+    use row::Kind;
     let of_value = |good, bad| (("X", good), Some(("X", bad)));
     match kind {
         Kind::Parameter => (("X", "v"), None),
@@ -698,13 +700,13 @@ fn samples(kind: &keys::Kind) -> ((&'static str, &'static str), Option<(&'static
     }
 }
 
-/// What becomes of one option: the options that it makes, or the words that refuse it.
+/// The options that one setting produces, or the error text.
 type Outcome = Result<ApiOptions, String>;
 
 fn outcome_of_settings(invocation: &Invocation) -> Outcome {
     match load(invocation) {
         Ok(loaded) => Ok(loaded.config.apis[0].options.clone()),
-        Err(Rejected { problems, .. }) => Err(problems[0].message.rsplit_once("expected ").unwrap().1.to_owned()),
+        Err(LoadError { problems, .. }) => Err(problems[0].message.rsplit_once("expected ").unwrap().1.to_owned()),
     }
 }
 
@@ -742,7 +744,7 @@ fn outcome_of_query(name: &str, value: &str) -> Outcome {
 
 #[test]
 fn every_option_is_one_option_wherever_it_is_said() {
-    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of another section that is set, with the keys of AzureAd";
+    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of another section with the keys of AzureAd";
     for row in options::ROWS {
         let slot::Field::Api(field) = row.field else { continue };
         let (good, bad) = samples(&row.kind);
@@ -763,14 +765,14 @@ fn every_option_is_one_option_wherever_it_is_said() {
             for outcome in &mut outcomes {
                 assert_eq!(outcome.is_ok(), (last, value) == good, "{key}: {outcome:?}");
                 match outcome {
-                    // Beside the option itself, settings hold the defaults of others.
+                    // Settings also bring the defaults of other options.
                     Ok(options) => {
                         let untouched = field(options) == field(&mut ApiOptions::default());
                         assert!(!untouched, "{key} went nowhere");
                         let mut same = outcome_of_variables(&key, value).unwrap_or_else(|_| options.clone());
                         assert!(!row.is_setting() || field(options) == field(&mut same), "{key}");
                     }
-                    // A section's name is good in settings too.
+                    // Settings also accept the name of a section.
                     Err(words) => *words = words.replace(ALSO_A_SECTION, "Bearer or PoP"),
                 }
             }
@@ -800,7 +802,7 @@ fn the_header_of_options_says_nothing_that_the_request_says_itself() {
 
 #[test]
 fn every_row_is_read_and_nothing_else() {
-    // That nothing else is read, reading itself asserts.
+    // `keys::row` asserts that nothing else is read.
     keys::tests::READ.take();
     let variables = [
         ("urls", ""),
@@ -819,14 +821,34 @@ fn every_row_is_read_and_nothing_else() {
     ];
     good(&variables);
     let read = keys::tests::READ.take();
-    // `Sidecar:AllowInsecureUpstream` decides in its place.
+    // `Sidecar:AllowInsecureUpstream` decides instead.
     let without_effect = ["AzureAd:RequireHttpsMetadata"];
     let unread: Vec<_> = table::rows()
         .filter(|row| {
-            row.is_setting() && !matches!(row.kind, keys::Kind::Unused) && !without_effect.contains(&row.pattern)
+            row.is_setting() && !matches!(row.kind, row::Kind::Unused) && !without_effect.contains(&row.pattern)
         })
         .map(|row| row.pattern)
         .filter(|pattern| !read.contains(pattern))
         .collect();
     assert!(unread.is_empty(), "{unread:?}");
+}
+
+/// A misspelt key in a branch that no test reaches would pass the test above.
+#[test]
+fn every_key_in_a_call_of_the_reader_is_known() {
+    const VARIABLES: [&str; 4] =
+        ["ASPNETCORE_ENVIRONMENT", "AZURE_FEDERATED_TOKEN_FILE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
+    let mut seen = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for call in text.split("reader.").skip(1) {
+            let (method, rest) = call.split_once('(').unwrap_or_default();
+            let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
+            let key = rest.split('"').next().unwrap();
+            let known = keys::find(key, &[]).is_some() || keys::is_section(key, &[]) || VARIABLES.contains(&key);
+            assert!(known, "reader.{method}({key:?})");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "found {seen} calls");
 }

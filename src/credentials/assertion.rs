@@ -11,7 +11,7 @@ use super::certificate::{Certificate, thumbprint};
 use crate::secret::Secret;
 use crate::value::guid;
 
-/// How long an assertion is valid, in seconds: protocol page, section 1.3.
+/// How long an assertion is valid, in seconds (RFC 7523 §3).
 const LIFETIME: u64 = 600;
 
 /// Makes one for the request at hand.

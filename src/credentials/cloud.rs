@@ -1,6 +1,6 @@
-//! What differs between the clouds: protocol page, section 1.5.
+//! What differs between the clouds (Microsoft Learn, "National clouds").
 
-/// The scope of tokens that are exchanged for others, without its suffix; per cloud (protocol page, section 1.5).
+/// The scope of tokens that are exchanged for others, without its suffix; per cloud.
 pub fn exchange_audience(host: &str) -> &'static str {
     match host {
         "login.microsoftonline.us" | "login.usgovcloudapi.net" => "api://AzureADTokenExchangeUSGov",

@@ -1,5 +1,5 @@
 //! A token that somebody else issued for this workload, in a file that is renewed under us: the
-//! projected service account token of Kubernetes (protocol page, section 1.4).
+//! projected service account token of Kubernetes (Microsoft Learn, "Workload identity federation").
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The token of a managed identity as client assertion: protocol page, section 1.5.
+//! The token of a managed identity as client assertion (Microsoft Learn, "Configure an application
+//! to trust a managed identity").
 
 use super::cloud::exchange_audience;
 use super::managed_identity::resource;

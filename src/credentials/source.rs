@@ -9,7 +9,7 @@ use crate::config::Registration;
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 
-/// What goes into a token request: protocol page, sections 1.2 to 1.5.
+/// How a token request authenticates the client (RFC 6749 §2.3.1, RFC 7523 §2.2).
 #[derive(Debug)]
 pub enum ClientAuth {
     /// `client_secret`.

@@ -1,4 +1,4 @@
-//! What the threads of a server share, and how connections come in.
+//! The state that a server's threads share, and the accepting of connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,15 +20,15 @@ use super::table::Table;
 use crate::memory::BodyMemory;
 use crate::turns::Turns;
 
-/// Connections accepted before those that are open have their turn.
+/// Connections accepted from one listener before the worker turns to open connections.
 const BATCH: usize = 64;
 
-/// What the server shares with those who make upstream calls.
+/// The part of the shared state that calls to upstreams use too.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// Turns for what may block.
+    /// Limits how many upstream calls run at once.
     pub turns: Arc<Turns>,
-    /// For the bodies that are held at once.
+    /// Limits the bytes of bodies held at once.
     pub memory: Arc<BodyMemory>,
 }
 
@@ -38,20 +38,17 @@ pub(super) struct Shared<H: Handler> {
     pub slots: Arc<Slots>,
     pub poller: Arc<Poller>,
     pub table: Arc<Table<H::Parked>>,
-    /// Turns for what may block.
     pub turns: Arc<Turns>,
-    /// The budget of bodies.
     pub memory: Arc<BodyMemory>,
-    /// The threads that may block.
     pub pool: Arc<Pool>,
     acceptors: Vec<Acceptor>,
     supervisor: OnceLock<Thread>,
 }
 
-/// A listener until the shutdown closes it.
+/// A listening socket, open until the shutdown.
 struct Acceptor {
     listener: Mutex<Option<Listener>>,
-    /// Left disarmed since the process has no descriptors left; the supervisor tries again.
+    /// Left disarmed because the process ran out of descriptors. The supervisor tries again.
     paused: AtomicBool,
 }
 
@@ -61,11 +58,10 @@ impl Acceptor {
     }
 }
 
-/// How a round of accepting ended.
 enum Round {
-    /// Nobody is waiting, or the others have their turn.
+    /// Nothing left in the backlog, or the batch is full.
     Over,
-    /// Descriptors or memory ran out.
+    /// The process or the system ran out of descriptors or memory.
     Exhausted,
 }
 
@@ -97,13 +93,13 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    /// A waker to be pointed at connections.
+    /// A waker that belongs to no connection yet.
     pub fn waker(&self) -> Waker {
         let target: Arc<dyn Wake> = Arc::<Table<H::Parked>>::clone(&self.table);
         Waker { target, id: ConnectionId { index: 0, generation: 0 }, call: 0 }
     }
 
-    /// Lets connections in.
+    /// Registers the listeners with the epoll.
     pub fn open(&self) -> Result<(), Errno> {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
             if let Some(listener) = &*acceptor.lock() {
@@ -113,7 +109,7 @@ impl<H: Handler> Shared<H> {
         Ok(())
     }
 
-    /// Accepts who waits at a listener, and arms it again.
+    /// Accepts waiting connections and arms the listener again.
     pub fn accept(&self, number: usize) {
         let acceptor = &self.acceptors[number];
         let listener = acceptor.lock();
@@ -139,17 +135,17 @@ impl<H: Handler> Shared<H> {
                         return Round::Exhausted;
                     }
                 }
-                // The one connection failed before it was accepted: accept(2), "error handling".
+                // That connection failed before it was accepted ("Error handling" in accept(2)).
                 Err(_) => {}
             }
         }
         Round::Over
     }
 
-    /// Gives a connection a place, somebody else's if need be. Without one it is closed.
+    /// Gives the connection a slot, evicting another if need be, or closes it.
     fn admit(&self, socket: Socket, peer: Peer) {
         let place = self.table.reserve().or_else(|| {
-            // Another worker may be quicker to take the place that becomes free.
+            // Another worker may take the freed slot first.
             (0..3).find_map(|_| if self.table.evict(&self.limits) { self.table.reserve() } else { None })
         });
         if let Some((token, only)) = place {
@@ -160,12 +156,10 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    /// Whether a listener waits for descriptors.
     pub fn any_paused(&self) -> bool {
         self.acceptors.iter().any(|acceptor| acceptor.paused.load(Ordering::SeqCst))
     }
 
-    /// Tries the paused listeners again.
     pub fn rearm_paused(&self) {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
             if acceptor.paused.swap(false, Ordering::SeqCst)
@@ -177,7 +171,7 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    /// Accepts who has come so far and closes the listeners.
+    /// Accepts what is left in the backlog, then closes the listeners.
     pub fn close(&self) {
         for acceptor in &self.acceptors {
             if let Some(listener) = acceptor.lock().take() {
@@ -186,13 +180,12 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    /// Makes the calling thread the one that is woken when there is something to keep.
+    /// Registers the calling thread as the one that [`Self::wake_supervisor`] wakes.
     pub fn become_supervisor(&self) {
-        // It is called once.
+        // Only one thread calls this.
         let _ = self.supervisor.set(std::thread::current());
     }
 
-    /// Has the supervisor look at once.
     pub fn wake_supervisor(&self) {
         if let Some(supervisor) = self.supervisor.get() {
             supervisor.unpark();

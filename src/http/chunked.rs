@@ -1,14 +1,16 @@
-//! The chunked transfer coding (RFC 9112 §7.1), undone as the bytes arrive. Strict: what two readers could
-//! take for different lengths is refused. Extensions and trailers are checked, bounded and dropped.
+//! Decodes the chunked transfer coding (RFC 9112 §7.1) as the bytes arrive. Strict: it refuses
+//! anything that two readers could take for different lengths. Extensions and trailers are checked,
+//! bounded and dropped.
 
 use super::limits::Limits;
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use crate::value::header::{is_token_char, is_value_char};
 use crate::value::hex;
 
-/// Of all chunk extensions of one body. Nobody sends any; a recipient should bound them (RFC 9112 §7.1.1).
+/// Per body. Chunk extensions are unused in practice, and recipients should limit them (RFC 9112
+/// §7.1.1).
 const EXTENSION_BYTES: usize = 4096;
-/// More hexadecimal digits than any length needs, so that leading zeros are no endless stream.
+/// Enough for any length. Bounds the leading zeros.
 const SIZE_DIGITS: u8 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +29,10 @@ enum ChunkState {
     Done,
 }
 
-/// How far a body has been decoded.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: ChunkState,
-    /// Of the chunk: announced while its size is read, still to come while its data is.
+    /// The announced size while it is being read, then the bytes of the chunk still to come.
     size: usize,
     digits: u8,
     decoded: usize,
@@ -46,14 +47,13 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == ChunkState::Done
     }
 
-    /// Appends to `out` what `input` holds of the body, and returns how many bytes of `input` belong to it:
-    /// all of them unless the body is done.
-    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
+    /// Appends the decoded part of `input` to `out`. Returns how many bytes of `input` belong to
+    /// the body: all of them, unless the body ends here.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
         let mut at = 0;
         while at < input.len() && self.state != ChunkState::Done {
             if self.state == ChunkState::Data {
@@ -72,8 +72,8 @@ impl Decoder {
         Ok(at)
     }
 
-    /// One byte of what is not data.
-    fn step(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Refusal> {
+    /// One byte of framing.
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, RequestError> {
         Ok(match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,
             (ChunkState::Size, b';') if self.digits > 0 => ChunkState::Extension,
@@ -100,47 +100,47 @@ impl Decoder {
                 | ChunkState::LastEnd,
                 _,
             ) => {
-                return Err(Refusal::Malformed("a trailer line is malformed"));
+                return Err(RequestError::Malformed("a trailer line is malformed"));
             }
-            _ => return Err(Refusal::Malformed("a chunk does not end where its size says")),
+            _ => return Err(RequestError::Malformed("the data of a chunk is not followed by CRLF")),
         })
     }
 
-    fn size_digit(&mut self, byte: u8) -> Result<ChunkState, Refusal> {
-        let digit = hex::digit(byte).ok_or(Refusal::Malformed("a chunk size is no hexadecimal number"))?;
+    fn size_digit(&mut self, byte: u8) -> Result<ChunkState, RequestError> {
+        let digit = hex::digit(byte).ok_or(RequestError::Malformed("a chunk size is not a hexadecimal number"))?;
         self.digits += 1;
         if self.digits > SIZE_DIGITS {
-            return Err(Refusal::Malformed("a chunk size has too many digits"));
+            return Err(RequestError::Malformed("a chunk size has too many digits"));
         }
-        // A size that does not fit is over every limit, which the end of its line will tell.
+        // A size that overflows exceeds every limit, so it is refused at the end of its line.
         self.size = self.size.saturating_mul(16).saturating_add(usize::from(digit));
         Ok(ChunkState::Size)
     }
 
-    fn extension(&mut self, byte: u8) -> Result<ChunkState, Refusal> {
+    fn extension(&mut self, byte: u8) -> Result<ChunkState, RequestError> {
         self.extensions += 1;
         if !is_value_char(byte) {
-            return Err(Refusal::Malformed("a chunk extension holds a forbidden character"));
+            return Err(RequestError::Malformed("a chunk extension holds a forbidden character"));
         }
         if self.extensions > EXTENSION_BYTES {
-            return Err(Refusal::Malformed("the chunk extensions are too long"));
+            return Err(RequestError::Malformed("the chunk extensions are too long"));
         }
         Ok(ChunkState::Extension)
     }
 
-    fn begin_chunk(&mut self, limits: &Limits) -> Result<ChunkState, Refusal> {
+    fn begin_chunk(&mut self, limits: &Limits) -> Result<ChunkState, RequestError> {
         self.digits = 0;
         self.decoded = self.decoded.saturating_add(self.size);
         if self.decoded > limits.body_bytes {
-            return Err(Refusal::BodyTooLarge { limit: limits.body_bytes });
+            return Err(RequestError::BodyTooLarge { limit: limits.body_bytes });
         }
         Ok(if self.size == 0 { ChunkState::LineStart } else { ChunkState::Data })
     }
 
-    fn trailer(&mut self, next: ChunkState, limits: &Limits) -> Result<ChunkState, Refusal> {
+    fn trailer(&mut self, next: ChunkState, limits: &Limits) -> Result<ChunkState, RequestError> {
         self.trailers += 1;
         if self.trailers > limits.head_bytes {
-            return Err(Refusal::HeadTooLarge { limit: limits.head_bytes });
+            return Err(RequestError::HeadTooLarge { limit: limits.head_bytes });
         }
         Ok(next)
     }
@@ -151,8 +151,8 @@ mod tests {
     use super::super::test_limits;
     use super::*;
 
-    /// The body and how much of the input it took.
-    fn decode(input: &[u8], limits: &Limits) -> Result<(Vec<u8>, Option<usize>), Refusal> {
+    /// The decoded body and, if it is complete, the number of bytes consumed.
+    fn decode(input: &[u8], limits: &Limits) -> Result<(Vec<u8>, Option<usize>), RequestError> {
         let (mut decoder, mut out) = (Decoder::default(), Vec::new());
         let used = decoder.decode(input, &mut out, limits)?;
         Ok((out, decoder.is_done().then_some(used)))
@@ -210,14 +210,18 @@ mod tests {
             b"0\r\n\r\r",
         ] {
             let refused = decode(input, &test_limits());
-            assert!(matches!(refused, Err(Refusal::Malformed(_))), "{:?}: {refused:?}", String::from_utf8_lossy(input));
+            assert!(
+                matches!(refused, Err(RequestError::Malformed(_))),
+                "{:?}: {refused:?}",
+                String::from_utf8_lossy(input)
+            );
         }
     }
 
     #[test]
     fn a_body_may_be_as_long_as_the_limit() {
         let limits = Limits { body_bytes: 5, ..test_limits() };
-        let too_large = Err(Refusal::BodyTooLarge { limit: 5 });
+        let too_large = Err(RequestError::BodyTooLarge { limit: 5 });
         assert_eq!(decode(b"4\r\nabcd\r\n0\r\n\r\n", &limits).unwrap().0, b"abcd");
         assert_eq!(decode(b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n", &limits).unwrap().0, b"abcde");
         assert_eq!(decode(b"6\r\n", &limits), too_large, "refused before it is read");
@@ -238,6 +242,6 @@ mod tests {
         let limits = Limits { head_bytes: 10, ..test_limits() };
         assert!(decode(b"0\r\nTrail: 89\r\n\r\n", &limits).is_ok());
         assert!(decode(b"0\r\nTrail: 890\r\n\r\n", &limits).is_ok());
-        assert_eq!(decode(b"0\r\nTrail: 8901\r\n\r\n", &limits), Err(Refusal::HeadTooLarge { limit: 10 }));
+        assert_eq!(decode(b"0\r\nTrail: 8901\r\n\r\n", &limits), Err(RequestError::HeadTooLarge { limit: 10 }));
     }
 }

@@ -1,5 +1,5 @@
-//! One connection: what has arrived, what is to leave, and what it waits for until when. A worker takes it out
-//! of the [`super::table`], moves it on as far as it goes without blocking, and puts it back.
+//! One connection: the bytes read, the bytes to send, and what it waits for until when. A worker
+//! takes it out of the [`super::table`], works on it until it would block, and puts it back.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use super::socket::Socket;
 use crate::memory;
 use crate::turns;
 
-/// How long a connection that was answered for the last time is read on, so that the other end can read that
-/// answer before it learns that nobody listens (RFC 9112 §9.6).
+/// How long to keep reading after the last answer, so that the peer can read that answer before a
+/// reset discards it (RFC 9112 §9.6).
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// How much is read on meanwhile: what was on its way, not a body of any length.
+/// Bytes to read while lingering: enough for what was in transit, not for a whole body.
 pub(super) const LINGER_BYTES: usize = 64 * 1024;
 
 pub(super) struct Connection<P> {
@@ -25,89 +25,83 @@ pub(super) struct Connection<P> {
     pub socket: Socket,
     pub peer: Peer,
     pub stage: Stage<P>,
-    /// What has come of the present request.
+    /// The current request, as far as it has arrived.
     pub reader: RequestReader,
-    /// What came behind the present request, while that one is parked or its answer has not left.
+    /// Bytes read beyond the current request while it is parked or its answer is being sent.
     pub ahead: Vec<u8>,
-    /// When the first byte of the present request was seen.
+    /// When the first byte of the current request arrived.
     pub first_byte: Instant,
-    /// Whether its caller waits for `100 Continue`.
+    /// True if the caller waits for `100 Continue`.
     pub expects_continue: bool,
-    /// When its body began to be read.
     pub body_began: Instant,
-    /// When some of it came last.
+    /// When the latest bytes of the body arrived.
     pub body_progress: Instant,
-    /// How much of it has come.
     pub body_received: u64,
-    /// The size for which its body waits for memory.
+    /// Bytes of memory that the body is waiting for.
     pub wanted_memory: usize,
-    /// How long it may still wait for turns and for memory.
+    /// What is left of `QueueTimeout`, for turns and memory together.
     pub patience: Duration,
-    /// Since when it has waited for a request: the accept or the last answer.
+    /// Start of the wait for a request: the accept or the last answer.
     pub waiting_since: Instant,
-    /// When it is looked at though nothing happens.
+    /// When to look at the connection if nothing happens before.
     pub deadline: Instant,
-    /// Whether the kernel says when there is room to send.
+    /// True once the epoll reports room to send.
     pub room_watched: bool,
-    /// What the kernel has said and nobody has read up to.
+    /// The latest event whose bytes have not all been read.
     pub unread: Event,
-    /// Calls of the handler, to tell wakers apart.
+    /// Numbers the calls of the handler, so that a waker belongs to one of them.
     pub call: u64,
 }
 
 pub(super) enum Stage<P> {
-    /// A request is arriving, or none has begun.
+    /// Part of a request has arrived, or none yet.
     Receiving,
-    /// A whole request waits to be woken.
+    /// A complete request waits to be woken.
     Parked(P),
-    /// A whole request waits for its turn, since then.
+    /// A complete request has waited for a turn since this time.
     Queued(P, turns::Place, Instant),
-    /// A body waits for memory, unread, since then.
+    /// A body has waited for memory since this time and is not being read.
     Unread(memory::Place, Instant),
-    /// An answer is leaving.
+    /// An answer is being sent.
     Sending(Unsent, After),
-    /// The last answer has left; this much is read and dropped at most.
+    /// The last answer has been sent. Up to this many bytes are read and dropped.
     Lingering(usize),
 }
 
-/// The part of an answer that the socket had no room for.
+/// The part of an answer that did not fit into the socket's buffer.
 pub(super) struct Unsent {
     pub head: Vec<u8>,
     pub body: Vec<u8>,
     pub sent: usize,
-    /// What makes the rest of the body.
+    /// Produces the rest of the body.
     pub stream: Option<Box<dyn BodyStream>>,
-    /// Sent of this answer when progress was last made.
+    /// Bytes of this answer sent when it last made progress.
     pub progress: u64,
     pub progress_at: Instant,
-    /// Sent of this answer.
+    /// Bytes of this answer sent.
     pub total: u64,
 }
 
-/// Bytes of an answer that are made at once.
+/// Bytes of a streamed body produced at once.
 pub(super) const PIECE: usize = 64 * 1024;
 
-/// What follows an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
-    /// The next request.
     Next,
-    /// The end: the caller asked for it, so nothing is on its way.
+    /// Close: the caller asked for it, so nothing is in transit.
     Close,
-    /// The end, though the caller may still be sending.
+    /// Close after reading on for a while, since the caller may still be sending.
     Linger,
 }
 
-/// What a connection needs before it can move on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Bytes to read, or their deadline.
+    /// Bytes to read, or the deadline.
     Bytes,
-    /// Room to send, or its deadline.
+    /// Room to send, or the deadline.
     Room,
-    /// To be woken.
     Wake,
-    /// Another turn, after others had theirs.
+    /// Another visit, after other connections have had one.
     Turn,
 }
 
@@ -141,7 +135,7 @@ impl<P> Connection<P> {
             Stage::Unread(..) => ConnState::Body,
             Stage::Sending(..) => ConnState::Writing,
             Stage::Lingering(_) => ConnState::Lingering,
-            // Bytes that wait for their turn may be a request.
+            // The bytes already read may hold a complete request.
             Stage::Receiving if !self.ahead.is_empty() => ConnState::Handling,
             Stage::Receiving => match self.reader.progress() {
                 Progress::Nothing => ConnState::Idle,
@@ -152,8 +146,8 @@ impl<P> Connection<P> {
         }
     }
 
-    /// Whether it may be closed to admit another one: it holds no complete request, not even one that
-    /// has arrived and that no worker has come to read.
+    /// True if it may be closed to make room: it holds no complete request, and none waits unread
+    /// in the socket's buffer.
     pub fn is_evictable(&self, limits: &Limits) -> bool {
         let mut unread = Vec::with_capacity(limits.head_bytes);
         match self.state() {
@@ -168,7 +162,8 @@ impl<P> Connection<P> {
 }
 
 impl Unsent {
-    /// Sends as much of it as there is room for: whether that was all. `Err`: the connection is broken.
+    /// Sends as much as fits. Returns true if that was all, and an error if the connection is
+    /// broken.
     pub fn send(&mut self, socket: &Socket) -> Result<bool, rustix::io::Errno> {
         loop {
             while self.sent < self.head.len() + self.body.len() {

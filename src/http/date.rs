@@ -1,8 +1,7 @@
-//! The `Date` field (RFC 9110 §6.6.1), made once a second.
+//! The `Date` field (RFC 9110 §6.6.1), formatted once a second.
 
 use crate::value::date::{HTTP_LEN, to_http};
 
-/// The text of the second that was last asked for.
 #[derive(Debug)]
 pub struct Cached {
     second: u64,
@@ -16,7 +15,7 @@ impl Default for Cached {
 }
 
 impl Cached {
-    /// The text for this second.
+    /// The field's value for a time in Unix seconds.
     pub fn at(&mut self, unix: u64) -> &[u8; HTTP_LEN] {
         if self.second != unix {
             *self = Self { second: unix, text: to_http(unix) };

@@ -1,5 +1,6 @@
-//! Moves one connection on: reads, has the handler judge and answer, sends. Workers do it without ever waiting;
-//! threads of the pool do it for requests that have their turn, and leave the rest to the workers.
+//! Moves one connection on: reads, lets the handler judge and answer, sends. Workers do this
+//! without blocking. Threads of the pool do it for requests that have a turn, and leave the rest to
+//! the workers.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,30 +16,28 @@ use super::head::Terms;
 use super::message::{Reply, Request};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use super::slots::{ConnState, Phase};
 use crate::turns::{self, Lane, Requested, Turn};
 
-/// Read at once; a request that fits is handled where it lies.
+/// Bytes read at once. A request that fits is handled in this buffer, without a copy.
 const INPUT_BYTES: usize = 64 * 1024;
-/// Requests and reads of one connection before the others have their turn.
+/// Requests and reads of one connection before other connections have their turn.
 const STEPS: u32 = 32;
 
-/// A body must make this many bytes a second on average, after [`RATE_GRACE`].
+/// Bytes a second that a body must average after [`RATE_GRACE`].
 const LEAST_RATE: u64 = 1024;
 /// The same while other bodies wait for memory.
 const LEAST_RATE_WHILE_SHORT: u64 = 64 * 1024;
 const RATE_GRACE: Duration = Duration::from_secs(10);
-/// How often the rate of a body that holds memory is looked at.
+/// How often to check the rate of a body that holds memory.
 const RATE_PERIOD: Duration = Duration::from_secs(1);
 
-/// What comes next for a connection.
 pub(super) enum Next<P> {
-    /// What its stage says.
+    /// Continue with the connection's stage.
     Step,
-    /// Nothing until this.
     Wait(Wait),
-    /// A turn for its request.
+    /// The request needs a turn on this lane.
     Call(P, Lane),
     Close,
 }
@@ -55,18 +54,18 @@ pub(super) struct Driver<H: Handler> {
 }
 
 impl<H: Handler> Driver<H> {
-    /// For a worker, which reads.
+    /// For a worker, which reads from connections.
     pub fn for_worker(shared: Arc<Shared<H>>) -> Self {
         Self { input: Vec::with_capacity(INPUT_BYTES), ..Self::for_call(shared) }
     }
 
-    /// For a thread of the pool, which does not.
+    /// For a thread of the pool, which does not read.
     pub fn for_call(shared: Arc<Shared<H>>) -> Self {
         let waker = shared.waker();
         Self { shared, input: Vec::new(), output: Vec::new(), date: date::Cached::default(), waker, steps: 0 }
     }
 
-    /// Moves a connection on as far as it goes.
+    /// Moves a connection on until it has to wait.
     pub fn visit(&mut self, id: ConnectionId, event: Event) {
         let Some((mut conn, woken)) = self.shared.table.take(id, event) else { return };
         self.steps = STEPS;
@@ -97,13 +96,13 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Takes one of the connection's steps: whether there was one left.
+    /// Uses up one of the connection's steps. False if none is left.
     pub fn has_step(&mut self) -> bool {
         self.steps = self.steps.saturating_sub(1);
         self.steps > 0
     }
 
-    /// Reads, and handles what is complete, until the socket has no more.
+    /// Reads and handles requests until the socket has no more bytes.
     fn receive(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         let mut input = mem::take(&mut self.input);
         input.clear();
@@ -119,7 +118,8 @@ impl<H: Handler> Driver<H> {
                     break self.await_bytes(conn);
                 }
                 match conn.socket.receive(&mut input) {
-                    // What did not fill the buffer was all; what comes later is another event.
+                    // A read that does not fill the buffer has emptied the socket. Later bytes
+                    // raise a new event.
                     Ok(Some(1..)) if input.len() < input.capacity() && conn.unread == Event::Ready => {
                         conn.unread = Event::None;
                     }
@@ -128,7 +128,7 @@ impl<H: Handler> Driver<H> {
                         conn.unread = Event::None;
                         continue;
                     }
-                    // What is incomplete now stays so, and nobody waits for an answer to it.
+                    // The rest of this request will never arrive, so no answer is due.
                     Ok(Some(0)) | Err(_) => break Next::Close,
                 }
             }
@@ -150,7 +150,7 @@ impl<H: Handler> Driver<H> {
         next
     }
 
-    /// Takes in what has arrived, up to the end of a head or of a request: how much that was.
+    /// Feeds the reader up to the end of a head or a request. Returns the bytes used.
     fn take_in(&mut self, conn: &mut Connection<H::Parked>, input: &[u8]) -> (usize, Next<H::Parked>) {
         let now = Instant::now();
         match conn.reader.progress() {
@@ -197,7 +197,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Counts a call of the handler, and points the waker at it.
+    /// Numbers the call of the handler that follows, and points the waker at it.
     fn begin_call(&mut self, conn: &mut Connection<H::Parked>) {
         conn.call += 1;
         self.shared.slots.working(conn.id, ConnState::Handling);
@@ -205,19 +205,19 @@ impl<H: Handler> Driver<H> {
         self.waker.call = conn.call;
     }
 
-    /// When a body is looked at again, or is overdue.
+    /// When the body has to be checked again, or is overdue.
     fn body_deadline(&self, conn: &mut Connection<H::Parked>, now: Instant) -> Instant {
         let holds_memory = conn.reader.reservation().is_some_and(|reservation| reservation.is_counted());
-        let arrival = Arrival {
+        let body = BodyProgress {
             began: conn.body_began,
             progress: conn.body_progress,
             received: conn.body_received,
             holds_memory,
         };
-        arrival.deadline(self.shared.limits.body_timeout, holds_memory && self.shared.memory.is_short(), now)
+        body.deadline(self.shared.limits.body_timeout, holds_memory && self.shared.memory.is_short(), now)
     }
 
-    /// The socket has nothing more for now.
+    /// Sets the deadline for more bytes, after the socket has run dry.
     pub fn await_bytes(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         let now = Instant::now();
         match conn.reader.progress() {
@@ -236,16 +236,16 @@ impl<H: Handler> Driver<H> {
     fn overdue(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         match conn.reader.progress() {
             Progress::Nothing => Next::Close,
-            Progress::Head => self.refuse(conn, Refusal::HeadTimeout),
-            Progress::Body | Progress::Whole => self.refuse(conn, Refusal::BodyTimeout),
+            Progress::Head => self.refuse(conn, RequestError::HeadTimeout),
+            Progress::Body | Progress::Whole => self.refuse(conn, RequestError::BodyTimeout),
         }
     }
 
-    /// Has the body read, once there is memory for it.
+    /// Reads the body, as soon as there is memory for it.
     fn expect_body(&mut self, conn: &mut Connection<H::Parked>, keep: Keep) -> Next<H::Parked> {
         let now = Instant::now();
         (conn.body_began, conn.body_progress, conn.body_received) = (now, now, 0);
-        let declared = conn.reader.declared().filter(|_| keep == Keep::Yes);
+        let declared = conn.reader.declared().filter(|_| keep != Keep::No);
         conn.reader.expect(keep, self.shared.memory.nothing());
         match conn.reader.reserve(declared.unwrap_or(0), &self.shared.limits) {
             Ok(()) => Self::invite_body(conn),
@@ -253,7 +253,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Tells a caller that waits for it that its body is welcome.
+    /// Sends `100 Continue` to a caller that waits for it.
     fn invite_body(conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         let invited = mem::take(&mut conn.expects_continue);
         if invited && conn.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[]).is_err() {
@@ -262,7 +262,7 @@ impl<H: Handler> Driver<H> {
         Next::Step
     }
 
-    /// Leaves a body unread until there is memory for so much of it.
+    /// Stops reading the body until `size` bytes of memory are free.
     fn await_memory(&mut self, conn: &mut Connection<H::Parked>, size: usize, since: Instant) -> Next<H::Parked> {
         self.begin_call(conn);
         let waker = self.waker.clone();
@@ -288,7 +288,7 @@ impl<H: Handler> Driver<H> {
             let grown = conn.reader.reservation().is_some_and(|reservation| reservation.grow_in_turn(size));
             if grown {
                 conn.patience = conn.patience.saturating_sub(now - since);
-                // The body had no chance to come meanwhile.
+                // The body was not read during this time, so it does not count against its rate.
                 conn.body_began += now - since;
                 conn.body_progress = now;
                 return Self::invite_body(conn);
@@ -302,10 +302,10 @@ impl<H: Handler> Driver<H> {
             conn.stage = Stage::Unread(place, since);
             return Next::Wait(Wait::Wake);
         }
-        self.refuse(conn, Refusal::NoMemory)
+        self.refuse(conn, RequestError::NoMemory)
     }
 
-    /// Handles a parked request again, if its time has come.
+    /// Handles a parked request again if it was woken or is overdue.
     fn resume_parked(&mut self, conn: &mut Connection<H::Parked>, on: H::Parked, woken: bool) -> Next<H::Parked> {
         if !woken && Instant::now() < conn.deadline {
             conn.stage = Stage::Parked(on);
@@ -314,7 +314,7 @@ impl<H: Handler> Driver<H> {
         self.resume(conn, Resumed { on, cause: if woken { Cause::Woken } else { Cause::Overdue } })
     }
 
-    /// Handles a request again that was kept.
+    /// Handles a kept request again.
     fn resume(&mut self, conn: &mut Connection<H::Parked>, resumed: Resumed<H::Parked>) -> Next<H::Parked> {
         match self.replay(conn, resumed) {
             Ok(result) => {
@@ -329,7 +329,7 @@ impl<H: Handler> Driver<H> {
         &mut self,
         conn: &mut Connection<H::Parked>,
         resumed: Resumed<H::Parked>,
-    ) -> Result<Handled<H::Parked>, Refusal> {
+    ) -> Result<Handled<H::Parked>, RequestError> {
         self.begin_call(conn);
         let (shared, waker) = (&self.shared, &self.waker);
         conn.reader.replay(|head, body| {
@@ -337,7 +337,7 @@ impl<H: Handler> Driver<H> {
         })
     }
 
-    /// Does what the handler said. `more`: bytes of a further request are here already.
+    /// Acts on the handler's outcome. `more`: bytes of a further request have been read.
     fn conclude(
         &mut self,
         conn: &mut Connection<H::Parked>,
@@ -371,7 +371,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Gets a turn for the request of a connection, or a place in the queue for one.
+    /// Gets a turn for the request, or a place in the lane's queue.
     fn queue(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, lane: &Lane) {
         self.begin_call(&mut conn);
         let (id, call, shared) = (conn.id, conn.call, Arc::clone(&self.shared));
@@ -396,7 +396,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// What becomes of a request that is looked at while it is queued. `None`: it stays there.
+    /// Handles an event or a timeout of a queued request. `None` leaves it in the queue.
     fn still_queued(
         &mut self,
         conn: &mut Connection<H::Parked>,
@@ -404,7 +404,7 @@ impl<H: Handler> Driver<H> {
         place: turns::Place,
         since: Instant,
     ) -> Option<Next<H::Parked>> {
-        // A caller that has closed its end before anything was done for it gets nothing done.
+        // The caller closed its end before any work was done, so none is done.
         if conn.unread == Event::End {
             return Some(Next::Close);
         }
@@ -426,7 +426,7 @@ impl<H: Handler> Driver<H> {
         self.shared.pool.run(Box::new(move || Driver::for_call(shared).begin_queued(conn, turn)));
     }
 
-    /// Does the work of a request that has waited for its turn.
+    /// Handles a request whose turn came while it was queued.
     fn begin_queued(&mut self, mut conn: Box<Connection<H::Parked>>, turn: Turn) {
         match mem::replace(&mut conn.stage, Stage::Receiving) {
             Stage::Queued(on, place, since) => {
@@ -441,7 +441,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Does the work of a request that has its turn, on a thread that may block.
+    /// Handles a request that has a turn, on a thread that may block.
     fn call(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
         let resumed = Resumed { on, cause: Cause::Turn };
         let patience = conn.patience;
@@ -455,7 +455,7 @@ impl<H: Handler> Driver<H> {
             Err(refusal) => self.refuse(&mut conn, refusal),
         };
         let next = match next {
-            // It is answered, and nothing of the next request is here.
+            // Answered, and no byte of another request has been read.
             Next::Step
                 if matches!(conn.stage, Stage::Receiving) && conn.ahead.is_empty() && conn.unread == Event::None =>
             {
@@ -472,36 +472,37 @@ impl<H: Handler> Driver<H> {
                     self.shared.table.hand_over(conn);
                 }
             }
-            // It was made a wait above.
+            // `Step` was turned into a wait above.
             Next::Step => self.shared.table.hand_over(conn),
         }
     }
 }
 
-/// How a body comes in.
-struct Arrival {
+/// A body that is arriving.
+struct BodyProgress {
     began: Instant,
-    /// When some of it came last.
+    /// When the latest bytes arrived.
     progress: Instant,
     received: u64,
     holds_memory: bool,
 }
 
-impl Arrival {
-    /// When it is looked at again, or is overdue: it has to make progress, and not too slowly.
+impl BodyProgress {
+    /// When to check it again, or when it is overdue: it has to make progress, and fast enough.
     fn deadline(&self, timeout: Duration, others_wait: bool, now: Instant) -> Instant {
         let at_rate = |rate| self.began + RATE_GRACE.max(Duration::from_secs(self.received / rate));
         let due = (self.progress + timeout).min(at_rate(LEAST_RATE));
         match (self.holds_memory, others_wait) {
             (false, _) => due,
             (true, true) => due.min(at_rate(LEAST_RATE_WHILE_SHORT)),
-            // Whether others wait by then will be seen then.
+            // Whether others still wait is checked again at that time.
             (true, false) => due.min(at_rate(LEAST_RATE_WHILE_SHORT).max(now + RATE_PERIOD)),
         }
     }
 }
 
-/// Calls the handler. A panic in it is counted and answered, and costs the connection, not the thread.
+/// Calls the handler. A panic is counted and answered. It closes the connection, and the thread
+/// goes on.
 fn handle<H: Handler>(
     shared: &Shared<H>,
     request: &Request<'_>,
@@ -535,10 +536,10 @@ mod tests {
             (11, 1 << 19, true, false, 11, 12),
             (11, 1 << 30, true, true, 11, 21),
         ] {
-            let arrival = Arrival { began, progress: at(progress), received, holds_memory };
+            let body = BodyProgress { began, progress: at(progress), received, holds_memory };
             let expected = at(due);
             assert_eq!(
-                arrival.deadline(timeout, others_wait, at(now)),
+                body.deadline(timeout, others_wait, at(now)),
                 expected,
                 "{progress} {received} {holds_memory} {others_wait}"
             );

@@ -1,5 +1,6 @@
-//! The seam between the front door and what answers: a request goes in; a reply comes out, or the request waits for
-//! its body, for somebody who wakes it, or for a turn to do what may take long.
+//! The interface between the server and the routes. The handler gets a request and returns an
+//! answer, or says that the request has to wait: for its body, for a wakeup, or for a turn to do
+//! work that may block.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use std::time::Instant;
 
 use super::message::{Reply, Request};
 use super::reader::Keep;
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use crate::turns::Lane;
 
-/// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// State that a request carries from one call of the handler to the next; opaque to the front door.
+    /// State carried from one call of the handler to the next. The server does not look inside.
     type Parked: Send + 'static;
 
-    /// Answers a request, or says what it has to wait for, after which it is handled again from the start with
-    /// `resumed`. It must not block unless `resumed` says that it has a turn. `waker` wakes the request if this call
-    /// parks it; wakers of earlier calls are void.
+    /// Answers a request, or says what it has to wait for. After the wait the request is handled
+    /// again from the start, with `resumed`. Must not block unless `resumed` says that it has a
+    /// turn. `waker` wakes the request if this call parks it. Wakers of earlier calls have no
+    /// effect.
     fn handle(
         &self,
         request: &Request<'_>,
@@ -25,32 +26,32 @@ pub trait Handler: Send + Sync + 'static {
         resumed: Option<Resumed<Self::Parked>>,
     ) -> Outcome<Self::Parked>;
 
-    /// Answers what never became a whole request: `request` is its head where that was good. The connection is closed after it.
-    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply;
+    /// Answers input that never became a complete request. `request` is its head, if that was
+    /// valid. The connection is closed afterwards.
+    fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply;
 
-    /// Answers in place of a [`Self::handle`] that panicked. The connection is closed after it.
+    /// Answers in place of a [`Self::handle`] that panicked. The connection is closed afterwards.
     fn panicked(&self) -> Reply;
 }
 
-/// What became of a request.
 #[derive(Debug)]
 pub enum Outcome<P> {
-    /// It is answered. Where its body has not come, it never will: the connection is closed after the answer.
+    /// An answer. If the body has not been read, it never will be: the connection is closed
+    /// afterwards.
     Reply(Reply),
-    /// It is good so far, and its body is to be read.
+    /// The head is acceptable, and the body is to be read.
     NeedsBody(Keep),
-    /// It waits until it is woken.
+    /// Waits to be woken.
     Park {
-        /// Comes back with [`Resumed`].
+        /// Returned in [`Resumed`].
         on: P,
-        /// When it is handled again though nobody woke it.
+        /// When to handle it again without a wakeup.
         until: Instant,
     },
-    /// It waits for a turn, and is handled again on a thread that may block.
+    /// Waits for a turn, then is handled again on a thread that may block.
     Call {
-        /// Comes back with [`Resumed`].
+        /// Returned in [`Resumed`].
         on: P,
-        /// What the turn is for.
         lane: Lane,
     },
 }
@@ -58,39 +59,35 @@ pub enum Outcome<P> {
 /// Why a request is handled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Somebody woke it.
     Woken,
-    /// Nobody woke it in time.
+    /// No wakeup came in time.
     Overdue,
-    /// Its turn has come: the handler may block.
+    /// It has a turn, so the handler may block.
     Turn,
-    /// Its turn has not come in time.
+    /// No turn came in time.
     NoTurn,
 }
 
-/// A request that has waited.
 #[derive(Debug)]
 pub struct Resumed<P> {
-    /// What it waited for.
+    /// The value that the handler parked it with.
     pub on: P,
-    /// Why it waits no more.
     pub cause: Cause,
 }
 
-/// Which connection, and which of those that used its slot in the table.
+/// A slot in the connection table, and which of its successive users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionId {
     pub index: u32,
     pub generation: u32,
 }
 
-/// What a [`Waker`] wakes.
 pub(super) trait Wake: Send + Sync {
     fn wake(&self, id: ConnectionId, call: u64);
 }
 
-/// Wakes one parked request. A wake that comes before the request is parked is kept for it; one that comes
-/// after it was answered, or too often, is ignored.
+/// Wakes one parked request. A wakeup before the request is parked is kept for it. One after the
+/// answer, or a second one, has no effect.
 #[derive(Clone)]
 pub struct Waker {
     pub(super) target: Arc<dyn Wake>,
@@ -99,12 +96,11 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Has the request handled again.
     pub fn wake(&self) {
         self.target.wake(self.id, self.call);
     }
 
-    /// A waker that calls a function: for a handler that is called outside a server.
+    /// For a handler that is called without a server, as in tests.
     pub fn from_fn(wake: impl Fn() + Send + Sync + 'static) -> Self {
         struct Call<F>(F);
         impl<F: Fn() + Send + Sync> Wake for Call<F> {

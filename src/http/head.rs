@@ -1,5 +1,6 @@
-//! From the bytes of a whole request head to what it says. `httparse` splits them; the rules that make the
-//! framing unambiguous (RFC 9112 §6.3, §11.2) and the caller unmistakable are enforced here, in one pass over the fields.
+//! Parses a complete request head. `httparse` splits it. This module enforces, in one pass over the
+//! fields, what makes the framing unambiguous (RFC 9112 §6.3, §11.2) and the caller's identity
+//! unique.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;
@@ -7,49 +8,47 @@ use std::time::Instant;
 use httparse::Header;
 
 use super::message::{Body, Headers, Method, Peer, Request};
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 
-/// Fields that need no heap.
+/// Heads with up to this many fields need no heap.
 const FEW: usize = 32;
 
-/// Room for the fields of one head: on the stack where there are few.
+/// Room for the fields of one head, on the stack if they are few.
 pub struct Fields<'b> {
     few: [MaybeUninit<Header<'b>>; FEW],
     many: Vec<MaybeUninit<Header<'b>>>,
 }
 
 impl Fields<'_> {
-    /// For this many fields.
     pub fn with_room_for(count: usize) -> Self {
         let many = if count > FEW { vec![MaybeUninit::uninit(); count] } else { Vec::new() };
         Self { few: [MaybeUninit::uninit(); FEW], many }
     }
 }
 
-/// Where the body ends (RFC 9112 §6.3).
+/// How the body is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After this many bytes; 0 where there is none.
+    /// By its length in bytes. 0: no body.
     Length(u64),
-    /// After the last chunk.
+    /// By the last chunk.
     Chunked,
 }
 
-/// How the answer is to be sent.
+/// What the request implies for sending the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The request was HEAD: the body stays here.
+    /// The method was HEAD: only the head is sent.
     pub head_only: bool,
-    /// The caller can send another request on this connection (RFC 9112 §9.3).
+    /// The connection stays open for another request (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// The caller speaks HTTP/1.0 and must be told that the connection is kept.
+    /// The caller speaks HTTP/1.0 and must be told if the connection stays open.
     pub http_1_0: bool,
 }
 
-/// A request head that kept every rule.
+/// A request head that follows every rule.
 #[derive(Debug)]
 pub struct Head<'a> {
-    /// Known methods; the rest is `Other`.
     pub method: Method,
     /// Starts with `/`, without the query.
     pub path: &'a str,
@@ -57,39 +56,37 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// In the order received.
     pub headers: Headers<'a>,
-    /// Where the body ends.
     pub framing: Framing,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
-    /// How to answer.
     pub terms: Terms,
 }
 
 impl<'a> Head<'a> {
-    /// Parses a whole head, its empty line included.
-    pub fn parse(bytes: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, Refusal> {
+    /// Parses a complete head, including its empty line.
+    pub fn parse(bytes: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, RequestError> {
         let room = if fields.many.is_empty() { &mut fields.few[..] } else { &mut fields.many[..] };
         let mut raw = httparse::Request::new(&mut []);
         let parsed = raw.parse_with_uninit_headers(bytes, room).map_err(|error| explain(error, bytes))?;
         let (httparse::Status::Complete(_), Some(method), Some(target), Some(minor)) =
             (parsed, raw.method, raw.path, raw.version)
         else {
-            return Err(Refusal::Malformed("the request head is not complete"));
+            return Err(RequestError::Malformed("the request head is not complete"));
         };
         let headers = Headers(raw.headers);
         let http_1_0 = minor == 0;
-        let facts = Facts::gather(headers, http_1_0)?;
-        let (path, query) = split_target(target, facts.host)?;
+        let fields = MessageFields::gather(headers, http_1_0)?;
+        let (path, query) = split_target(target, fields.host)?;
         let method = Method::parse(method);
-        let keep_alive = !facts.close && (!http_1_0 || facts.keep_alive);
+        let keep_alive = !fields.close && (!http_1_0 || fields.keep_alive);
         let terms = Terms { head_only: method == Method::Head, keep_alive, http_1_0 };
         Ok(Self {
             method,
             path,
             query,
             headers,
-            framing: facts.framing,
-            expects_continue: facts.expects_continue,
+            framing: fields.framing,
+            expects_continue: fields.expects_continue,
             terms,
         })
     }
@@ -100,16 +97,16 @@ impl<'a> Head<'a> {
     }
 }
 
-fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     match error {
-        httparse::Error::Version if names_other_version(bytes) => Refusal::Version,
-        httparse::Error::HeaderName => Refusal::Malformed("a header name is no token"),
-        httparse::Error::HeaderValue => Refusal::Malformed("a header value holds a forbidden character"),
-        _ => Refusal::Malformed("the request line is malformed"),
+        httparse::Error::Version if names_other_version(bytes) => RequestError::Version,
+        httparse::Error::HeaderName => RequestError::Malformed("a header name is not a token"),
+        httparse::Error::HeaderValue => RequestError::Malformed("a header value holds a forbidden character"),
+        _ => RequestError::Malformed("the request line is malformed"),
     }
 }
 
-/// Whether the request line ends in `HTTP/` digit `.` digit, as RFC 9112 §2.3 has it.
+/// True if the request line ends in `HTTP/` digit `.` digit (RFC 9112 §2.3).
 fn names_other_version(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_start().split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
@@ -119,8 +116,8 @@ fn names_other_version(bytes: &[u8]) -> bool {
             if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// What the fields say about the message itself.
-struct Facts<'a> {
+/// The fields that concern the message itself.
+struct MessageFields<'a> {
     host: &'a str,
     framing: Framing,
     close: bool,
@@ -128,28 +125,30 @@ struct Facts<'a> {
     expects_continue: bool,
 }
 
-impl<'a> Facts<'a> {
-    fn gather(headers: Headers<'a>, http_1_0: bool) -> Result<Self, Refusal> {
+impl<'a> MessageFields<'a> {
+    fn gather(headers: Headers<'a>, http_1_0: bool) -> Result<Self, RequestError> {
         let (mut host, mut length, mut chunked) = (None, None, false);
         let (mut close, mut keep_alive, mut expects_continue, mut authorization) = (false, false, false, false);
         for field in headers.0 {
             let (name, value) = (field.name, field.value);
             if name.eq_ignore_ascii_case("host") {
-                // RFC 9112 §3.2: exactly one; of HTTP/1.0 too, since callers are judged by it.
+                // Exactly one (RFC 9112 §3.2). HTTP/1.0 needs it too, because callers are admitted
+                // by it.
                 if host.replace(parse_host(value)?).is_some() {
-                    return Err(Refusal::Malformed("Host is repeated"));
+                    return Err(RequestError::Malformed("Host is repeated"));
                 }
             } else if name.eq_ignore_ascii_case("content-length") {
-                // RFC 9112 §6.3 lets equal repetitions pass; a proxy that disagrees which counts is reason enough not to.
+                // RFC 9112 §6.3 tolerates equal repetitions. They are refused here, because a proxy
+                // might pick another one.
                 if length.replace(parse_length(value)?).is_some() {
-                    return Err(Refusal::Malformed("Content-Length is repeated"));
+                    return Err(RequestError::Malformed("Content-Length is repeated"));
                 }
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 if chunked {
-                    return Err(Refusal::Malformed("Transfer-Encoding is repeated"));
+                    return Err(RequestError::Malformed("Transfer-Encoding is repeated"));
                 }
                 if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Refusal::Malformed("Transfer-Encoding is not exactly chunked"));
+                    return Err(RequestError::Malformed("Transfer-Encoding is not exactly chunked"));
                 }
                 chunked = true;
             } else if name.eq_ignore_ascii_case("connection") {
@@ -158,22 +157,22 @@ impl<'a> Facts<'a> {
                     keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             } else if name.eq_ignore_ascii_case("expect") {
-                // RFC 9110 §10.1.1: an expectation of HTTP/1.0 is ignored.
+                // An expectation in HTTP/1.0 is ignored (RFC 9110 §10.1.1).
                 if !http_1_0 && !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::Expectation);
+                    return Err(RequestError::Expectation);
                 }
                 expects_continue = !http_1_0;
             } else if name.eq_ignore_ascii_case("authorization") {
-                // Which of two tokens counted would be anybody's guess (RFC 9110 §5.3 allows one field line).
+                // Two tokens leave open which one counts. RFC 9110 §5.3 allows one field line.
                 if std::mem::replace(&mut authorization, true) {
-                    return Err(Refusal::Malformed("Authorization is repeated"));
+                    return Err(RequestError::Malformed("Authorization is repeated"));
                 }
             }
         }
-        let host = host.ok_or(Refusal::Malformed("Host is missing"))?;
+        let host = host.ok_or(RequestError::Malformed("Host is missing"))?;
         let framing = match (length, chunked) {
-            (Some(_), true) => return Err(Refusal::Malformed("Content-Length stands beside Transfer-Encoding")),
-            (None, true) if http_1_0 => return Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0")),
+            (Some(_), true) => return Err(RequestError::Malformed("Content-Length together with Transfer-Encoding")),
+            (None, true) if http_1_0 => return Err(RequestError::Malformed("Transfer-Encoding in HTTP/1.0")),
             (None, true) => Framing::Chunked,
             (length, false) => Framing::Length(length.unwrap_or(0)),
         };
@@ -181,9 +180,9 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2) of the characters that host names and addresses have.
-fn parse_host(value: &[u8]) -> Result<&str, Refusal> {
-    const MALFORMED: Refusal = Refusal::Malformed("Host is malformed");
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), limited to the characters of host names and addresses.
+fn parse_host(value: &[u8]) -> Result<&str, RequestError> {
+    const MALFORMED: RequestError = RequestError::Malformed("Host is malformed");
     let text = std::str::from_utf8(value).map_err(|_| MALFORMED)?;
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -208,22 +207,22 @@ fn parse_host(value: &[u8]) -> Result<&str, Refusal> {
     if good_name && good_port { Ok(text) } else { Err(MALFORMED) }
 }
 
-/// `1*DIGIT` and nothing else (RFC 9110 §8.6): no sign, no list, no blank.
-fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
+/// `1*DIGIT` and nothing else (RFC 9110 §8.6): no sign, list or blank.
+fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::Malformed("Content-Length is no number"));
+        return Err(RequestError::Malformed("Content-Length is not a number"));
     }
-    // A number that fits nowhere is over every limit.
+    // A number that overflows exceeds every limit.
     Ok(std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
 }
 
-/// Origin-form, or absolute-form that names the same host as `Host` does (RFC 9112 §3.2.1, §3.2.2).
-fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a str>), Refusal> {
+/// Origin-form, or absolute-form with the same host as in `Host` (RFC 9112 §3.2.1, §3.2.2).
+fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a str>), RequestError> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Refusal::Malformed("the request target holds a character that is not visible ASCII"));
+        return Err(RequestError::Malformed("the request target holds a character that is not visible ASCII"));
     }
     if target.contains('#') {
-        return Err(Refusal::Malformed("the request target holds a fragment"));
+        return Err(RequestError::Malformed("the request target holds a fragment"));
     }
     let local = if target.starts_with('/') { target } else { reduce_absolute(target, host)? };
     let (path, query) = match local.split_once('?') {
@@ -231,21 +230,21 @@ fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a 
         None => (local, None),
     };
     if path.contains("%00") {
-        return Err(Refusal::Malformed("the path holds a NUL"));
+        return Err(RequestError::Malformed("the path holds a NUL"));
     }
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 
-fn reduce_absolute<'a>(target: &'a str, host: &str) -> Result<&'a str, Refusal> {
+fn reduce_absolute<'a>(target: &'a str, host: &str) -> Result<&'a str, RequestError> {
     const SCHEME: &str = "http://";
     match target.get(..SCHEME.len()) {
         Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => {}
-        _ => return Err(Refusal::Malformed("the request target is no path")),
+        _ => return Err(RequestError::Malformed("the request target is not a path")),
     }
     let rest = &target[SCHEME.len()..];
     let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if !authority.eq_ignore_ascii_case(host) {
-        return Err(Refusal::Malformed("the request target names another host than Host"));
+        return Err(RequestError::Malformed("the request target and Host name different hosts"));
     }
     Ok(local)
 }

@@ -1,12 +1,12 @@
 use super::*;
 
-/// Parses and hands the head to a check, since it borrows.
-fn with_head<R>(text: &str, check: impl FnOnce(Result<Head<'_>, Refusal>) -> R) -> R {
+/// Parses and passes the head to `check`, because it borrows from locals.
+fn with_head<R>(text: &str, check: impl FnOnce(Result<Head<'_>, RequestError>) -> R) -> R {
     let mut fields = Fields::with_room_for(text.matches("\r\n").count());
     check(Head::parse(text.as_bytes(), &mut fields))
 }
 
-fn refusal(text: &str) -> Option<Refusal> {
+fn refusal(text: &str) -> Option<RequestError> {
     let mut refusal = None;
     with_head(text, |head| refusal = head.map(drop).err());
     refusal
@@ -62,14 +62,14 @@ fn request_lines_that_are_none_are_malformed() {
         "GET http:///a HTTP/1.1",
     ] {
         let refused = refusal(&format!("{line}\r\nHost: localhost\r\n\r\n"));
-        assert!(matches!(refused, Some(Refusal::Malformed(_))), "{line}: {refused:?}");
+        assert!(matches!(refused, Some(RequestError::Malformed(_))), "{line}: {refused:?}");
     }
 }
 
 #[test]
 fn other_versions_are_named_as_such() {
     for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0"] {
-        assert_eq!(refusal(&format!("GET / {version}\r\nHost: a\r\n\r\n")), Some(Refusal::Version), "{version}");
+        assert_eq!(refusal(&format!("GET / {version}\r\nHost: a\r\n\r\n")), Some(RequestError::Version), "{version}");
     }
 }
 
@@ -93,13 +93,13 @@ fn exactly_one_well_formed_host_is_needed() {
     let with_hosts = |lines: &str, minor: u8| refusal(&format!("GET / HTTP/1.{minor}\r\n{lines}\r\n"));
     for minor in [0, 1] {
         for lines in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nhost: b\r\n"] {
-            assert!(matches!(with_hosts(lines, minor), Some(Refusal::Malformed(_))), "1.{minor} {lines:?}");
+            assert!(matches!(with_hosts(lines, minor), Some(RequestError::Malformed(_))), "1.{minor} {lines:?}");
         }
     }
     for host in
         ["", "a b", "a/b", "u@a", "a,b", "a:b", "a:65536", "a:1:2", "a:+1", "::1", "[::1", "[::1]x", "[a]", ":80", "ä"]
     {
-        assert!(matches!(with_hosts(&format!("Host: {host}\r\n"), 1), Some(Refusal::Malformed(_))), "{host}");
+        assert!(matches!(with_hosts(&format!("Host: {host}\r\n"), 1), Some(RequestError::Malformed(_))), "{host}");
     }
     for host in ["localhost", "a.b-c_d.", "127.0.0.1:65535", "[::1]", "[::1]:5000", "a:"] {
         assert_eq!(with_hosts(&format!("Host: {host}\r\n"), 1), None, "{host}");
@@ -122,7 +122,7 @@ fn header_lines_that_are_none_are_malformed() {
         "\x7f: a",
     ] {
         let refused = refusal(&get(&format!("{line}\r\n")));
-        assert!(matches!(refused, Some(Refusal::Malformed(_))), "{line}: {refused:?}");
+        assert!(matches!(refused, Some(RequestError::Malformed(_))), "{line}: {refused:?}");
     }
     assert_eq!(refusal(&get("X: caf\u{e9}\r\nEmpty:\r\nTab: a\tb\r\n")), None, "values may hold obs-text and tabs");
 }
@@ -155,10 +155,10 @@ fn ambiguous_framing_is_malformed() {
         "Authorization: Bearer a\r\nauthorization: Bearer b\r\n",
     ] {
         let refused = refusal(&get(lines));
-        assert!(matches!(refused, Some(Refusal::Malformed(_))), "{lines:?}: {refused:?}");
+        assert!(matches!(refused, Some(RequestError::Malformed(_))), "{lines:?}: {refused:?}");
     }
     let old = "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert!(matches!(refusal(old), Some(Refusal::Malformed(_))));
+    assert!(matches!(refusal(old), Some(RequestError::Malformed(_))));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn persistence_follows_version_and_connection() {
 #[test]
 fn only_continue_can_be_expected() {
     with_head(&get("Expect: 100-Continue\r\n"), |head| assert!(head.unwrap().expects_continue));
-    assert_eq!(refusal(&get("Expect: 200-ok\r\n")), Some(Refusal::Expectation));
+    assert_eq!(refusal(&get("Expect: 200-ok\r\n")), Some(RequestError::Expectation));
     with_head("GET / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", |head| {
         assert!(!head.unwrap().expects_continue, "of HTTP/1.0 it is ignored");
     });

@@ -1,23 +1,21 @@
-//! What the front door spends on its callers at most: contract section 9, without what others spend.
+//! Limits on what callers can make the server spend. Limits of upstream calls are elsewhere.
 
 use std::time::Duration;
 
-/// The budget of the front door.
+/// Copied from `Sidecar:Limits` (docs/configuration.md).
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Worker threads, which never block.
     pub workers: usize,
-    /// Threads for what may block, at most.
+    /// Upper bound for threads that may block.
     pub blocking_threads: usize,
-    /// How long a request may wait for turns and for memory, all together.
+    /// How long a request may wait for turns and memory, in total.
     pub queue_timeout: Duration,
-    /// Open connections.
     pub connections: usize,
     /// Bytes of a request head, and of the trailer section of a chunked body.
     pub head_bytes: usize,
-    /// Fields of a request head.
     pub headers: usize,
-    /// For a whole head, from its first byte.
+    /// From the first byte of a head to its end.
     pub head_timeout: Duration,
     /// Without progress of a body.
     pub body_timeout: Duration,
@@ -25,8 +23,7 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Between requests, and before the first one.
     pub idle_timeout: Duration,
-    /// Bytes of a request body.
     pub body_bytes: usize,
-    /// For requests in flight at the end.
+    /// For requests in flight at shutdown.
     pub shutdown_timeout: Duration,
 }

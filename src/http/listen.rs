@@ -1,4 +1,4 @@
-//! Listening sockets: TCP and unix, non-blocking, and what can go wrong with them.
+//! Listening sockets, TCP and unix, and the errors of opening them.
 
 use std::fmt;
 use std::io;
@@ -15,20 +15,19 @@ use super::message::Peer;
 use super::socket::Socket;
 use crate::config::Listen;
 
-/// Connections that the kernel completes before they are accepted; it caps this by `net.core.somaxconn`.
+/// Connections that the kernel completes before they are accepted, capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// Why the server cannot listen.
 #[derive(Debug)]
 pub enum BindError {
     /// An address cannot be bound.
     Address(SocketAddr, io::Error),
-    /// A socket file cannot be made.
+    /// A socket file cannot be created.
     File(PathBuf, io::Error),
-    /// A server answers on the socket file.
+    /// Another server answers on the socket file.
     InUse(PathBuf),
-    /// Something else than a socket has the socket file's name.
+    /// A file that is not a socket has that name.
     NoSocket(PathBuf),
     /// The kernel gave no epoll or eventfd.
     Poller(io::Error),
@@ -40,7 +39,7 @@ impl fmt::Display for BindError {
             Self::Address(address, error) => write!(f, "http://{address}: {error}"),
             Self::File(path, error) => write!(f, "unix:{}: {error}", path.display()),
             Self::InUse(path) => write!(f, "unix:{}: another server answers there", path.display()),
-            Self::NoSocket(path) => write!(f, "unix:{}: the file exists and is no socket", path.display()),
+            Self::NoSocket(path) => write!(f, "unix:{}: the file exists and is not a socket", path.display()),
             Self::Poller(error) => write!(f, "epoll: {error}"),
         }
     }
@@ -48,7 +47,6 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// One listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: OwnedFd,
@@ -68,7 +66,8 @@ impl AsFd for Listener {
 }
 
 impl Listener {
-    /// Opens all of them. `localhost` stands for two addresses, of which a machine without IPv6 has one.
+    /// Opens all of them. `localhost` stands for two addresses, and a machine without IPv6 has only
+    /// one.
     pub fn open_all(places: &[Listen]) -> Result<Vec<Self>, BindError> {
         let mut listeners = Vec::new();
         let mut skipped = None;
@@ -96,7 +95,7 @@ impl Listener {
         match place {
             Listen::Unix(path) => Self::open_unix(path),
             Listen::Tcp(address) => match open_tcp(*address) {
-                // Every address of a machine that has IPv4 alone.
+                // On a machine without IPv6, every address means every IPv4 address.
                 Err(Errno::AFNOSUPPORT) if address.is_ipv6() && address.ip().is_unspecified() => {
                     open_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
                 }
@@ -120,13 +119,13 @@ impl Listener {
             socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(|error| failed(error.into()))?;
         rustix::net::bind(&socket, &name).map_err(|error| failed(error.into()))?;
         let file = SocketFile::of(path).map_err(failed)?;
-        // Nobody can connect before `listen`, so nobody can before the mode is set.
+        // No connection succeeds before `listen`, so none precedes the mode.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
         rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
         Ok(Self { socket, place: Place::Unix(file) })
     }
 
-    /// Where it listens, with the port that the kernel chose.
+    /// The bound address, with the port that the kernel chose.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.place {
             Place::Tcp(address) => Some(*address),
@@ -134,20 +133,20 @@ impl Listener {
         }
     }
 
-    /// Whether somebody waits. The kernel looks for a free descriptor before it looks for a connection, so
-    /// `accept` fails for want of the one though there is none of the other.
+    /// True if a connection waits. Needed when descriptors run out: `accept` allocates one before
+    /// it looks at the backlog, so it fails even if the backlog is empty.
     pub fn has_waiting(&self) -> bool {
         let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
         matches!(retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))), Ok(1..))
     }
 
-    /// One connection. [`Errno::AGAIN`]: there is none.
+    /// Accepts one connection. [`Errno::AGAIN`]: none is waiting.
     pub fn accept(&self) -> Result<(Socket, Peer), Errno> {
         let (socket, from) = retry_on_intr(|| acceptfrom_with(&self.socket, FLAGS))?;
         let peer = match &self.place {
             Place::Unix(_) => Peer::Unix,
             Place::Tcp(_) => {
-                // A connection without an address is gone already.
+                // A connection without a peer address is gone already.
                 let address = from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or(Errno::CONNABORTED)?;
                 Peer::Ip(address.ip().to_canonical())
             }
@@ -163,7 +162,7 @@ fn open_tcp(address: SocketAddr) -> Result<Listener, Errno> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
-    // Inherited by what is accepted: an answer never waits for an acknowledgement of the one before.
+    // Accepted sockets inherit this: no answer waits until the previous one is acknowledged.
     sockopt::set_tcp_nodelay(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
@@ -176,13 +175,13 @@ fn has_no_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     address.is_ipv6() && address.ip().is_loopback() && error.raw_os_error().is_some_and(|code| absent.contains(&code))
 }
 
-/// Whether a server is behind a socket file. A full backlog is an answer too.
+/// True if a server listens on a socket file. A full backlog counts.
 fn somebody_answers(name: &SocketAddrUnix) -> bool {
     let Ok(probe) = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None) else { return true };
     !matches!(rustix::net::connect(&probe, name), Err(Errno::CONNREFUSED | Errno::NOENT))
 }
 
-/// The file of a unix socket, removed at the end if it is still the one that was made.
+/// The file of a unix socket. Removed on drop if it is still the same file.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,

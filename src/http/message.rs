@@ -1,32 +1,26 @@
-//! What passes between the front door and the routes: a complete request in, a whole reply out.
+//! What the server and the routes exchange: a complete request in, an answer out.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::memory::HeldBody;
 
-/// The methods that a route may know. Names are case-sensitive (RFC 9110 §9.1).
+/// The methods that routes can use. Names are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// `GET`
     Get,
-    /// `HEAD`
     Head,
-    /// `POST`
     Post,
-    /// `PUT`
     Put,
-    /// `PATCH`
     Patch,
-    /// `DELETE`
     Delete,
-    /// Any other token, known to no route.
+    /// Any other method.
     Other,
 }
 
 impl Method {
-    /// The method of a request line.
     pub fn parse(token: &str) -> Self {
         match token {
             "GET" => Self::Get,
@@ -39,7 +33,7 @@ impl Method {
         }
     }
 
-    /// Its name; `OTHER` for one that no route knows, since labels and logs take no caller's text.
+    /// Its name, or `OTHER`: callers must not be able to put text into labels and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -53,19 +47,18 @@ impl Method {
     }
 }
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// An address; an IPv4 address in its IPv6 form has been turned back (RFC 4291 §2.5.5.2).
+    /// IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) are converted to IPv4.
     Ip(IpAddr),
-    /// A process that may open the socket file.
+    /// A process with access to the socket file.
     Unix,
 }
 
-/// A complete request. It borrows from the connection's buffers, so nothing is copied for it.
+/// A complete request. It borrows from the connection's buffers, so nothing is copied.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Known methods only; the rest is `Other`.
     pub method: Method,
     /// As sent: percent-encoded, starts with `/`, without the query.
     pub path: &'a str,
@@ -73,32 +66,29 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// In the order received.
     pub headers: Headers<'a>,
-    /// Undone of its transfer coding.
+    /// Without its transfer coding.
     pub body: Body<'a>,
-    /// Who sent it.
     pub peer: Peer,
-    /// When its first byte was seen.
+    /// When its first byte arrived.
     pub received: Instant,
 }
 
-/// A request's body, as far as it has come.
+/// The body of a request, as far as it has been read.
 #[derive(Clone, Copy, Debug)]
 pub enum Body<'a> {
-    /// It has not been read; its length, where the head says it.
+    /// Not read yet, with the declared length if there is one.
     Expected(Option<usize>),
-    /// It lies in the connection's buffer.
+    /// In the connection's buffer.
     Whole(&'a [u8]),
-    /// It is kept by the connection until somebody takes it.
+    /// Held by the connection until the handler takes it.
     Held {
-        /// Empty where it was taken, or dropped as it came.
+        /// `None` once it has been taken, or if it was dropped on arrival.
         body: &'a RefCell<Option<HeldBody>>,
-        /// Its length when it was complete.
         length: usize,
     },
 }
 
-impl Body<'_> {
-    /// No body.
+impl<'a> Body<'a> {
     pub const NONE: Self = Self::Whole(&[]);
 
     /// Its length, as far as it is known.
@@ -110,12 +100,23 @@ impl Body<'_> {
         }
     }
 
-    /// Whether it has come.
+    /// True if it has been read.
     pub const fn is_here(self) -> bool {
         !matches!(self, Self::Expected(_))
     }
 
-    /// Takes it out of the connection. Taken once; what has not come is empty.
+    /// Its bytes, which stay where they are: the request may be handled again. Empty where it has not come or was taken.
+    pub fn bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Expected(_) => Cow::Borrowed(&[]),
+            Self::Whole(bytes) => Cow::Borrowed(bytes),
+            Self::Held { body, .. } => {
+                Cow::Owned(body.borrow().as_ref().map_or_else(Vec::new, |body| body.bytes.clone()))
+            }
+        }
+    }
+
+    /// Takes the body out of the connection. Empty if it was taken before or has not been read.
     pub fn take(self) -> HeldBody {
         match self {
             Self::Expected(_) => HeldBody::from(Vec::new()),
@@ -130,35 +131,34 @@ impl Body<'_> {
 pub struct Headers<'a>(pub &'a [httparse::Header<'a>]);
 
 impl<'a> Headers<'a> {
-    /// Every value of a field, names compared without regard to case.
+    /// Every value of a field. Names are compared without regard to case.
     pub fn all(self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// The first value of a field.
     pub fn first(self, name: &'a str) -> Option<&'a [u8]> {
         self.all(name).next()
     }
 
-    /// The first value of a field where it is UTF-8.
+    /// The first value of a field, if it is UTF-8.
     pub fn text(self, name: &'a str) -> Option<&'a str> {
         self.first(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 }
 
-/// What others may do with an answer (RFC 9111 §5.2).
+/// The caching directives of an answer (RFC 9111 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caching {
-    /// Nothing is said.
+    /// No directive.
     Unsaid,
     /// `no-store`.
     NoStore,
-    /// The same in three ways, for whatever old cache may be in between.
+    /// `no-store` and its older spellings, for old caches in between.
     Never,
 }
 
 impl Caching {
-    /// The fields, as they are sent.
+    /// The header lines.
     pub const fn fields(self) -> &'static str {
         match self {
             Self::Unsaid => "",
@@ -168,45 +168,45 @@ impl Caching {
     }
 }
 
-/// An answer. The front door adds `Date`, `Content-Length`, `Connection` and `X-Content-Type-Options`.
+/// An answer. The server adds `Date`, `Content-Length`, `Connection` and `X-Content-Type-Options`.
 #[derive(Debug)]
 pub struct Reply {
     /// From 200 to 599.
     pub status: u16,
-    /// `None` where there is no body to have one.
+    /// `None` if there is no body.
     pub content_type: Option<&'static str>,
-    /// Who may keep it.
     pub caching: Caching,
-    /// Further fields, as their lines are sent. Values are checked when they are added: see [`Reply::header`].
+    /// Further header lines. [`Reply::header`] makes their values safe.
     fields: String,
     /// Not sent in answer to HEAD, though its length is.
     pub body: Vec<u8>,
-    /// What follows `body`, made while it is sent.
+    /// Produces what follows `body` while the answer is being sent.
     pub stream: Option<Box<dyn BodyStream>>,
-    /// Closes the connection after this answer.
+    /// Close the connection after this answer.
     pub close: bool,
 }
 
-/// A body that is made while it is sent, piece by piece, so that it is never held whole.
+/// A body produced piece by piece while it is being sent, so that it is never in memory as a whole.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
 pub trait BodyStream: Send + std::fmt::Debug {
-    /// The number of bytes that all pieces have together.
+    /// Bytes of all pieces together.
     fn len(&self) -> usize;
-    /// Appends the next piece, at most `room` bytes (`room` is at least 4 KiB); appends nothing once all are made.
+    /// Appends the next piece, of at most `room` bytes (`room` is at least 4 KiB). Appends nothing
+    /// at the end.
     fn fill(&mut self, out: &mut Vec<u8>, room: usize);
 }
 
-/// What is kept of a buffer for the next answer, at most.
+/// Capacity that a buffer may keep for the next answer.
 const SPARE_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    // The buffers of the last answer that left: what is answered from memory allocates nothing.
+    // Buffers of the last answer sent, so that answers from the cache allocate nothing.
     static SPARE_FIELDS: Cell<String> = const { Cell::new(String::new()) };
     static SPARE_BODY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Reply {
-    /// An answer without body and further fields.
+    /// An answer without a body.
     pub const fn new(status: u16) -> Self {
         Self {
             status,
@@ -219,12 +219,11 @@ impl Reply {
         }
     }
 
-    /// An empty buffer for a body, with the room of the last one that this thread sent.
+    /// An empty buffer with the capacity of the last body that this thread sent.
     pub fn buffer() -> Vec<u8> {
         SPARE_BODY.take()
     }
 
-    /// With a body.
     #[must_use]
     pub fn with_body(mut self, content_type: &'static str, body: Vec<u8>) -> Self {
         self.content_type = Some(content_type);
@@ -232,7 +231,7 @@ impl Reply {
         self
     }
 
-    /// With a body that is made while it is sent.
+    /// Adds a body that is produced while it is being sent.
     #[must_use]
     pub fn with_stream(mut self, content_type: &'static str, stream: Box<dyn BodyStream>) -> Self {
         self.content_type = Some(content_type);
@@ -240,20 +239,18 @@ impl Reply {
         self
     }
 
-    /// The length of its body.
     pub fn body_len(&self) -> usize {
         self.body.len() + self.stream.as_ref().map_or(0, |stream| stream.len())
     }
 
-    /// With a word on who may keep it.
     #[must_use]
     pub const fn caching(mut self, caching: Caching) -> Self {
         self.caching = caching;
         self
     }
 
-    /// With one more field. Characters that could end the field or are not visible ASCII become `?`, so
-    /// that no value can inject another field (RFC 9110 §5.5).
+    /// Adds a header field. Characters other than visible ASCII become `?`, so that no value can
+    /// inject another field (RFC 9110 §5.5).
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let clean = |c: char| c == '\t' || (' '..='~').contains(&c);
@@ -262,7 +259,7 @@ impl Reply {
         }
         self.fields.push_str(name);
         self.fields.push_str(": ");
-        // Without a way out in the middle the compiler looks at many bytes at once.
+        // Without an early exit the compiler vectorises this loop.
         if value.bytes().fold(true, |all, byte| all & clean(char::from(byte))) {
             self.fields.push_str(value);
         } else {
@@ -272,12 +269,12 @@ impl Reply {
         self
     }
 
-    /// The further fields, each line with its end.
+    /// The further header lines, each with its CRLF.
     pub fn fields(&self) -> &str {
         &self.fields
     }
 
-    /// Leaves the buffers to the thread's next answer.
+    /// Keeps the buffers for the thread's next answer.
     pub fn recycle(mut self) {
         self.fields.clear();
         self.body.clear();

@@ -1,8 +1,9 @@
-//! The front door: workers that never block, on one shared epoll, and a pool of threads for what may. It knows
-//! HTTP/1.1 and no route.
+//! The HTTP/1.1 server: workers that never block, on one shared epoll, and a pool of threads for
+//! work that may block. It knows no routes.
 //!
-//! Exactly one thread has a connection at a time. A worker reads what is there and has the handler judge the head, then
-//! the whole request; an incomplete, idle, parked or queued connection costs no thread.
+//! A connection belongs to one thread at a time. A worker reads what is there and lets the handler
+//! judge the head, then the whole request. An incomplete, idle, parked or queued connection costs
+//! no thread.
 //!
 //! ```text
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
@@ -25,8 +26,8 @@ pub mod message;
 mod poller;
 mod pool;
 pub mod reader;
-mod refusal;
 pub mod reply;
+mod request_error;
 pub mod scan;
 mod sender;
 mod server;
@@ -42,12 +43,11 @@ pub use limits::Limits;
 pub use listen::BindError;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
 pub use reader::Keep;
-pub use refusal::Refusal;
 pub use reply::phrase;
+pub use request_error::RequestError;
 pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
 
-/// The defaults, for tests.
 #[cfg(test)]
 pub(crate) fn test_limits() -> Limits {
     use std::time::Duration;

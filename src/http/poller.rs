@@ -1,5 +1,5 @@
-//! The one epoll on which all workers wait, and the list of connections that are to be visited though their
-//! sockets say nothing: those that were woken, are overdue, or have more to do.
+//! The epoll that all workers wait on, and a list of connections to visit without an event: those
+//! that were woken, are overdue, or have more to do.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,9 +12,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::handler::ConnectionId;
 
-/// Data of the wakeup descriptor; no table is large enough to have this index.
+/// User data of the eventfd. No table is large enough to have this index.
 const WAKEUP: u64 = u64::MAX;
-/// Upper half of a listener's data, with the listener's number below.
+/// Upper half of a listener's user data. The lower half is its number.
 const LISTENER: u64 = 0xffff_fffe;
 
 /// Visits that one worker takes at once.
@@ -22,31 +22,29 @@ const VISITS: usize = 8;
 
 const ARRIVAL: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 
-/// What a worker is to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
     Connection(ConnectionId, Event),
-    /// Though its socket said nothing.
+    /// A visit without an event on its socket.
     Visit(ConnectionId),
     Listener(usize),
 }
 
-/// What the kernel said about a connection.
+/// What the kernel reported about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// Nothing.
     #[default]
     None,
-    /// There may be bytes, or room for some.
+    /// Readable or writable.
     Ready,
-    /// The other end will send no more, or the connection is broken: there is an end to be read.
+    /// The peer sends no more, or the connection is broken.
     End,
 }
 
 #[derive(Debug)]
 pub(super) struct Poller {
     epoll: OwnedFd,
-    /// An eventfd; edge-triggered, so one worker wakes per write and nobody need reset it.
+    /// An eventfd, edge-triggered: each write wakes one worker, and it never has to be reset.
     wakeup: OwnedFd,
     visits: Mutex<VecDeque<ConnectionId>>,
 }
@@ -59,7 +57,7 @@ impl Poller {
         Ok(Self { epoll, wakeup, visits: Mutex::default() })
     }
 
-    /// Waits until there is something to do, and appends it to `ready`, which is not cleared.
+    /// Waits for something to do and appends it to `ready`, without clearing that.
     pub fn wait(&self, events: &mut Vec<epoll::Event>, ready: &mut Vec<Ready>) {
         events.clear();
         if retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(events), None)).is_err() {
@@ -78,7 +76,7 @@ impl Poller {
         }
     }
 
-    /// Has some worker visit a connection.
+    /// Has a worker visit a connection.
     pub fn visit(&self, id: ConnectionId) {
         self.visits().push_back(id);
         self.wake();
@@ -88,7 +86,8 @@ impl Poller {
         self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes some visits and wakes the next worker if there are more, so that they spread over the workers.
+    /// Takes some visits and wakes the next worker if there are more, to spread them over the
+    /// workers.
     fn take_visits(&self, ready: &mut Vec<Ready>) {
         let mut visits = self.visits();
         let taken = visits.len().min(VISITS);
@@ -99,18 +98,18 @@ impl Poller {
         }
     }
 
-    /// Wakes one worker.
     pub fn wake(&self) {
-        // A counter that is full has woken somebody already, and that is the only way to fail.
+        // Fails only if the counter is full, and then a worker has been woken already.
         let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
     }
 
-    /// Watches a connection for what arrives. Edge-triggered, so that nothing need be said again after each request.
+    /// Watches a connection for input. Edge-triggered, so it need not be armed again after each
+    /// request.
     pub fn add(&self, socket: impl AsFd, id: ConnectionId) -> Result<(), Errno> {
         epoll::add(&self.epoll, socket, connection_data(id), ARRIVAL)
     }
 
-    /// Watches it for room to send too, and says so if there is some already.
+    /// Also watches it for room to send. Reports at once if there is some.
     pub fn watch_for_room(&self, socket: impl AsFd, id: ConnectionId) -> Result<(), Errno> {
         epoll::modify(&self.epoll, socket, connection_data(id), ARRIVAL | EventFlags::OUT)
     }

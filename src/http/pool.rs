@@ -1,5 +1,5 @@
-//! The pool for what may block: threads are made when there is more work than idle threads, end when they have been
-//! idle for a while, and are reused last in, first out, so that few are kept where few are needed.
+//! The thread pool for work that may block. It makes a thread when no idle one is left, and reuses
+//! the one that became idle last, so that surplus threads reach the idle timeout and end.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,45 +7,43 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// An idle thread ends after this.
+/// Idle time after which a thread ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Enough for a TLS handshake. Only what is touched becomes resident, but limits on data count all of it. Code that is
-/// not optimised needs much more.
+/// Enough for a TLS handshake. Pages become resident only when touched, but `RLIMIT_DATA` counts
+/// all of them. Unoptimised code needs much more.
 const STACK_BYTES: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 128 * 1024 };
 
-/// What may block.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads.
 pub(super) struct Pool {
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
-struct State {
-    /// Work that found no thread.
+struct PoolState {
+    /// Jobs waiting for a thread.
     jobs: VecDeque<Job>,
-    /// The one that became idle last is the last.
-    idle: Vec<Arc<Seat>>,
+    /// The last element became idle last.
+    idle: Vec<Arc<IdleThread>>,
     threads: usize,
     stopped: bool,
 }
 
-/// Where an idle thread waits for its next job.
-struct Seat {
+/// The mailbox of an idle thread.
+struct IdleThread {
     job: Mutex<Option<Job>>,
     given: Condvar,
 }
 
 impl Pool {
-    /// Of at most so many threads; none is there until it is needed.
+    /// A pool of at most `most` threads, with none at the beginning.
     pub fn new(most: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, stopped: false };
+        let state = PoolState { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, stopped: false };
         Self { most: most.max(1), state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,25 +52,25 @@ impl Pool {
         self.lock().threads
     }
 
-    /// Has a job done: by an idle thread, else by a new one, else by the first that is done with another job.
+    /// Runs a job on an idle thread, else on a new one, else on the first thread that becomes free.
     pub fn run(self: &Arc<Self>, job: Job) {
         let mut state = self.lock();
         if state.stopped {
             return;
         }
-        if let Some(seat) = state.idle.pop() {
+        if let Some(thread) = state.idle.pop() {
             drop(state);
-            *seat.lock() = Some(job);
-            seat.given.notify_one();
+            *thread.lock() = Some(job);
+            thread.given.notify_one();
             return;
         }
         state.jobs.push_back(job);
         self.grow(state);
     }
 
-    /// Makes a thread if there is work for it. The system may have none left: then the work waits for the threads that
-    /// there are, or for the next attempt.
-    fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    /// Makes a thread if jobs are waiting. If the system refuses, they wait for the existing
+    /// threads or for the next attempt.
+    fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>) {
         if state.jobs.is_empty() || state.threads >= self.most {
             return;
         }
@@ -82,24 +80,24 @@ impl Pool {
         let thread = thread::Builder::new().name("upstream".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || pool.work()) {
             self.lock().threads -= 1;
-            log::warn!("no further thread for upstream calls: {error}; they wait for those that there are");
+            log::warn!("cannot create a thread for upstream calls: {error}; they wait for existing ones");
         }
     }
 
-    /// Tries again where work waits and the system had no thread left.
+    /// Tries again to make a thread for waiting jobs.
     pub fn retry(self: &Arc<Self>) {
         self.grow(self.lock());
     }
 
     fn work(&self) {
-        let seat = Arc::new(Seat { job: Mutex::new(None), given: Condvar::new() });
-        while let Some(job) = self.next(&seat) {
+        let thread = Arc::new(IdleThread { job: Mutex::new(None), given: Condvar::new() });
+        while let Some(job) = self.next(&thread) {
             job();
         }
     }
 
-    /// The next job. `None`: the thread has ended, and is counted no more.
-    fn next(&self, seat: &Arc<Seat>) -> Option<Job> {
+    /// The next job. `None`: the thread has been removed from the count and must end.
+    fn next(&self, thread: &Arc<IdleThread>) -> Option<Job> {
         let mut state = self.lock();
         if let Some(job) = state.jobs.pop_front() {
             return Some(job);
@@ -108,15 +106,15 @@ impl Pool {
             state.threads -= 1;
             return None;
         }
-        state.idle.push(Arc::clone(seat));
+        state.idle.push(Arc::clone(thread));
         drop(state);
-        self.wait(seat)
+        self.wait(thread)
     }
 
-    /// Waits for a job, at most [`IDLE`].
-    fn wait(&self, seat: &Arc<Seat>) -> Option<Job> {
+    /// Waits for a job, for at most [`IDLE`].
+    fn wait(&self, thread: &Arc<IdleThread>) -> Option<Job> {
         let end = Instant::now() + IDLE;
-        let mut job = seat.lock();
+        let mut job = thread.lock();
         loop {
             if let Some(job) = job.take() {
                 return Some(job);
@@ -125,38 +123,38 @@ impl Pool {
             if left.is_zero() {
                 drop(job);
                 let mut state = self.lock();
-                if let Some(at) = state.idle.iter().position(|own| Arc::ptr_eq(own, seat)) {
+                if let Some(at) = state.idle.iter().position(|own| Arc::ptr_eq(own, thread)) {
                     state.idle.remove(at);
                     state.threads -= 1;
                     return None;
                 }
-                // A job is on its way.
+                // A job is being handed over.
                 drop(state);
-                job = seat.lock();
+                job = thread.lock();
                 while job.is_none() {
-                    job = seat.given.wait(job).unwrap_or_else(PoisonError::into_inner);
+                    job = thread.given.wait(job).unwrap_or_else(PoisonError::into_inner);
                 }
                 continue;
             }
-            job = seat.given.wait_timeout(job, left).unwrap_or_else(PoisonError::into_inner).0;
+            job = thread.given.wait_timeout(job, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Ends the idle threads, and drops the work that none has begun.
+    /// Ends idle threads and drops jobs that have not begun.
     pub fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
         let (jobs, idle) = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.idle));
         drop(state);
         drop(jobs);
-        for seat in idle {
-            *seat.lock() = Some(Box::new(|| ()));
-            seat.given.notify_one();
+        for thread in idle {
+            *thread.lock() = Some(Box::new(|| ()));
+            thread.given.notify_one();
         }
     }
 }
 
-impl Seat {
+impl IdleThread {
     fn lock(&self) -> MutexGuard<'_, Option<Job>> {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }

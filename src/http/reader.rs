@@ -1,6 +1,7 @@
-//! Puts requests together from whatever pieces they arrive in. A request that lies whole in the reader's buffer
-//! is handed on where it lies; only an incomplete one is copied here, so an idle connection holds no memory. A head
-//! whose body has not arrived is handed on by itself, so that a request can be refused before its body is read.
+//! Assembles requests from the pieces they arrive in. A request that arrived in one piece is used
+//! in place. Only an incomplete one is copied, so an idle connection holds no memory. The head is
+//! handed on before the body is complete, so that a request can be refused without reading its
+//! body.
 
 use std::cell::RefCell;
 
@@ -8,29 +9,29 @@ use super::chunked::Decoder;
 use super::head::{Fields, Framing, Head};
 use super::limits::Limits;
 use super::message::Body;
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 use super::scan::{HeadEnd, Scanner};
 use crate::memory::{HeldBody, Reservation};
 
-/// Bodies grow by doubling from this on, so that a declared length alone takes no memory.
+/// Bodies grow from this size by doubling, so a declared length alone takes no memory.
 const FIRST_BODY_ROOM: usize = 4096;
-/// Bodies that do not say how long they are reserve memory in steps of this.
+/// Bodies of undeclared length reserve memory in steps of this size.
 const RESERVED_AT_ONCE: usize = 256 * 1024;
 
-/// What has arrived of one request.
+/// One request, as far as it has arrived.
 #[derive(Debug, Default)]
 pub struct RequestReader {
-    /// The head, once some of it has been copied.
+    /// The head, if part of it had to be copied.
     head: Vec<u8>,
     part: Part,
-    /// The body without its transfer coding, until the handler takes it.
+    /// The decoded body, until the handler takes it.
     body: RefCell<Option<HeldBody>>,
 }
 
 #[derive(Debug)]
 enum Part {
     Head(Scanner),
-    /// The head is complete and nobody has said whether the body is wanted.
+    /// The head is complete. Waits for [`RequestReader::expect`].
     Judged(HeadEnd, Rest),
     Body(HeadEnd, Rest, Keep),
     Whole(HeadEnd, usize),
@@ -42,63 +43,59 @@ impl Default for Part {
     }
 }
 
-/// What is missing of a body.
+/// How much of a body is still missing.
 #[derive(Debug)]
 enum Rest {
     Bytes(usize),
     Chunks(Decoder),
 }
 
-/// What is done with a body.
+/// What to do with a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// It is read for the handler.
+    /// Read it for the handler.
     Yes,
-    /// It is read and dropped, so that the connection can be used again.
+    /// The same, as long as it has no more bytes than this.
+    UpTo(usize),
+    /// Read and drop it, so that the connection can be used again.
     No,
 }
 
-/// What of a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing.
     Nothing,
-    /// Part of its head.
     Head,
-    /// Its head, and part of its body.
+    /// The head, and part of the body.
     Body,
-    /// All of it.
     Whole,
 }
 
-/// What became of the bytes that were fed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fed<R> {
-    /// All were taken and the request is not complete.
+    /// All bytes were used, and the request is not complete.
     More,
-    /// The head is complete, the body is not, and the head was handed on by itself. [`RequestReader::expect`] says
-    /// whether the body is read.
+    /// The head is complete and was handed on, the body is not. [`RequestReader::expect`] starts
+    /// reading the body.
     Head {
-        /// Bytes taken; those behind them are the beginning of the body.
+        /// Bytes used. The body begins after them.
         used: usize,
-        /// What the receiver made of it.
+        /// The value that `receive` returned.
         result: R,
         /// The caller waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
         continue_expected: bool,
     },
     /// The request is complete and was handed on.
     Request {
-        /// Bytes taken; those behind them belong to the next request.
+        /// Bytes used. The next request begins after them.
         used: usize,
-        /// The request's head, for [`RequestReader::keep`].
+        /// For [`RequestReader::keep`].
         head: HeadEnd,
-        /// What the receiver of the request made of it.
+        /// The value that `receive` returned.
         result: R,
     },
 }
 
 impl RequestReader {
-    /// What of the present request has come.
     pub fn progress(&self) -> Progress {
         match &self.part {
             Part::Whole(..) => Progress::Whole,
@@ -108,14 +105,14 @@ impl RequestReader {
         }
     }
 
-    /// Takes what has arrived. A request that it completes is handed to `receive`, once, after which
-    /// [`Self::finish`] or [`Self::keep`] says whether it is still needed; so is a head whose body is not complete.
+    /// Takes bytes in. Calls `receive` once for a complete request, after which [`Self::finish`] or
+    /// [`Self::keep`] has to follow, and once for a head whose body is not complete.
     pub fn feed<R>(
         &mut self,
         input: &[u8],
         limits: &Limits,
         receive: impl FnOnce(&Head<'_>, Body<'_>) -> R,
-    ) -> Result<Fed<R>, Refusal> {
+    ) -> Result<Fed<R>, RequestError> {
         let Part::Head(scanner) = &mut self.part else { return self.feed_body(input, limits, receive) };
         let in_place = self.head.is_empty();
         if !in_place {
@@ -127,7 +124,7 @@ impl RequestReader {
             }
             return Ok(Fed::More);
         };
-        // The end was not in what had come before, so all that lies behind it came with `input`.
+        // Earlier bytes did not contain the end of the head, so what follows it is all in `input`.
         let body_at = if in_place { end.bytes } else { input.len() - (self.head.len() - end.bytes) };
         self.head.truncate(end.bytes);
         let mut fields = Fields::with_room_for(end.fields);
@@ -158,7 +155,7 @@ impl RequestReader {
         Ok(Fed::Head { used: body_at, result, continue_expected })
     }
 
-    /// The body of a head that was handed on is read from now on. `reservation` covers what of it is kept.
+    /// Starts reading the body after its head. `reservation` is the memory for it.
     pub fn expect(&mut self, keep: Keep, reservation: Reservation) {
         if let Part::Judged(end, rest) = std::mem::take(&mut self.part) {
             self.part = Part::Body(end, rest, keep);
@@ -166,7 +163,7 @@ impl RequestReader {
         }
     }
 
-    /// The length that the body declares; `None` where it comes in chunks.
+    /// The declared length. `None` for a chunked body.
     pub fn declared(&self) -> Option<usize> {
         match &self.part {
             Part::Judged(_, Rest::Bytes(length)) => Some(*length),
@@ -174,10 +171,10 @@ impl RequestReader {
         }
     }
 
-    /// Makes the reservation cover what so many further bytes may add to the body. `Err`: there is no room for a
-    /// body of this size.
+    /// Extends the reservation for `further` more bytes. `Err`: the total size for which there is
+    /// no memory.
     pub fn reserve(&mut self, further: usize, limits: &Limits) -> Result<(), usize> {
-        let Part::Body(_, rest, Keep::Yes) = &self.part else { return Ok(()) };
+        let Part::Body(_, rest, Keep::Yes | Keep::UpTo(_)) = &self.part else { return Ok(()) };
         let Some(HeldBody { bytes, reservation: Some(reservation) }) = self.body.get_mut() else { return Ok(()) };
         let size = bytes.len() + further;
         if size <= reservation.covers() {
@@ -192,7 +189,7 @@ impl RequestReader {
         if reservation.grow_to(size) { Ok(()) } else { Err(size) }
     }
 
-    /// The reservation of a body that is being read.
+    /// The reservation of the body being read.
     pub fn reservation(&mut self) -> Option<&mut Reservation> {
         self.body.get_mut().as_mut()?.reservation.as_mut()
     }
@@ -202,7 +199,7 @@ impl RequestReader {
         input: &[u8],
         limits: &Limits,
         receive: impl FnOnce(&Head<'_>, Body<'_>) -> R,
-    ) -> Result<Fed<R>, Refusal> {
+    ) -> Result<Fed<R>, RequestError> {
         let (taken, complete) = self.take_body(input, limits)?;
         match complete {
             None => Ok(Fed::More),
@@ -215,14 +212,15 @@ impl RequestReader {
         }
     }
 
-    /// Appends what `input` holds of the body: how much that was, and the head if the body is complete.
-    fn take_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<HeadEnd>), Refusal> {
+    /// Appends the part of `input` that belongs to the body. Returns its length, and the head if
+    /// the body is complete.
+    fn take_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<HeadEnd>), RequestError> {
         let Part::Body(head, rest, keep) = &mut self.part else { return Ok((0, None)) };
         let Some(HeldBody { bytes, .. }) = self.body.get_mut() else { return Ok((0, None)) };
         let (taken, done) = match rest {
             Rest::Bytes(missing) => {
                 let taken = input.len().min(*missing);
-                if *keep == Keep::Yes {
+                if *keep != Keep::No {
                     if bytes.capacity() - bytes.len() < taken {
                         let room = (*missing).min(bytes.len().max(FIRST_BODY_ROOM));
                         bytes.reserve_exact(room.max(taken));
@@ -234,14 +232,16 @@ impl RequestReader {
             }
             Rest::Chunks(decoder) => (decoder.decode(input, bytes, limits)?, decoder.is_done()),
         };
-        if *keep == Keep::No {
-            bytes.clear();
+        match *keep {
+            Keep::No => bytes.clear(),
+            Keep::UpTo(limit) if bytes.len() > limit => return Err(RequestError::BodyTooLarge { limit }),
+            Keep::Yes | Keep::UpTo(_) => {}
         }
         Ok((taken, done.then_some(*head)))
     }
 
-    /// Hands on once more what has come: a request that was completed or kept, or a head without its body.
-    pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, Refusal> {
+    /// Hands on again what has arrived: a complete request, or a head without its body.
+    pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, RequestError> {
         let (end, body) = match &self.part {
             Part::Whole(end, length) => (end, Body::Held { body: &self.body, length: *length }),
             Part::Judged(end, rest) | Part::Body(end, rest, _) => (
@@ -251,13 +251,14 @@ impl RequestReader {
                     Rest::Chunks(_) => None,
                 }),
             ),
-            Part::Head(_) => return Err(Refusal::Malformed("the request is not complete")),
+            Part::Head(_) => return Err(RequestError::Malformed("the request is not complete")),
         };
         let mut fields = Fields::with_room_for(end.fields);
         Ok(receive(&Head::parse(&self.head, &mut fields)?, body))
     }
 
-    /// Keeps the request that was just handed on, for [`Self::replay`]. `input` is where it may have lain.
+    /// Keeps the request that was just handed on, for [`Self::replay`]. `input` is the buffer it
+    /// may lie in.
     pub fn keep(&mut self, input: &[u8], head: HeadEnd) {
         if self.head.is_empty() {
             let (bytes, body) = input.split_at(head.bytes);
@@ -267,7 +268,7 @@ impl RequestReader {
         }
     }
 
-    /// Forgets the request, and its memory.
+    /// Forgets the request and frees its memory.
     pub fn finish(&mut self) {
         if !self.head.is_empty() {
             self.head = Vec::new();
@@ -276,8 +277,8 @@ impl RequestReader {
         self.part = Part::default();
     }
 
-    /// Whether the request would be complete with these bytes, as far as they tell: what is malformed is not, and a body
-    /// in chunks is taken to be complete, since its end is not looked for.
+    /// True if these bytes would complete the request. An approximation: malformed input never
+    /// completes one, and a chunked body counts as complete without a look for its end.
     pub fn would_complete(&self, further: &[u8], limits: &Limits) -> bool {
         let Part::Head(scanner) = &self.part else { return true };
         let bytes = [&self.head, further].concat();
@@ -303,8 +304,8 @@ mod tests {
         (head.path.to_owned(), body.take().bytes)
     }
 
-    /// Has every body read.
-    fn feed(reader: &mut RequestReader, input: &[u8], limits: &Limits) -> Result<Fed<Seen>, Refusal> {
+    /// Feeds input and reads every body.
+    fn feed(reader: &mut RequestReader, input: &[u8], limits: &Limits) -> Result<Fed<Seen>, RequestError> {
         match reader.feed(input, limits, see)? {
             Fed::Head { used, .. } => {
                 reader.expect(Keep::Yes, BodyMemory::new(0).nothing());
@@ -318,8 +319,8 @@ mod tests {
         }
     }
 
-    /// Feeds pieces of `step` bytes and returns every request that came out.
-    fn requests(input: &[u8], step: usize, limits: &Limits) -> Result<Vec<Seen>, Refusal> {
+    /// Feeds pieces of `step` bytes and returns all requests found.
+    fn requests(input: &[u8], step: usize, limits: &Limits) -> Result<Vec<Seen>, RequestError> {
         let (mut reader, mut seen) = (RequestReader::default(), Vec::new());
         for mut piece in input.chunks(step) {
             while !piece.is_empty() {

@@ -1,20 +1,20 @@
-//! From a [`Reply`] to the bytes of its head.
+//! Writes the head of a [`Reply`].
 
 use super::head::Terms;
 use super::message::Reply;
 use crate::value::date::HTTP_LEN;
 
-/// Whether a status has no body by definition, nor a length (RFC 9110 §6.4.1, §8.6).
+/// True if the status never has a body or a length (RFC 9110 §6.4.1, §8.6).
 const fn has_no_content(status: u16) -> bool {
     matches!(status, 204 | 304)
 }
 
-/// What of the reply's body is sent: none to HEAD, and none where the status allows none.
+/// True if the body is sent. It is not in answer to HEAD, nor with a status that allows none.
 pub const fn sends_body(status: u16, terms: Terms) -> bool {
     !terms.head_only && !has_no_content(status)
 }
 
-/// Appends the head of a reply. `close` tells the caller that the connection ends here.
+/// Appends the head. `close` announces that the connection ends after this answer.
 pub fn write_head(out: &mut Vec<u8>, reply: &Reply, terms: Terms, close: bool, date: &[u8; HTTP_LEN]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(out, usize::from(reply.status));
@@ -60,7 +60,8 @@ fn push_number(out: &mut Vec<u8>, mut number: usize) {
     out[start..].reverse();
 }
 
-/// The reason phrase of a status that the sidecar sends (RFC 7231 §6.1, RFC 7235, RFC 6585, RFC 4918) and none of another.
+/// The reason phrase, for each status that the sidecar sends (RFC 7231 §6.1, RFC 7235, RFC 6585,
+/// RFC 4918).
 pub const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -1,38 +1,37 @@
-//! Finds the end of a request head while it arrives, and refuses at the first byte that no head may hold.
+//! Finds the end of a request head while it arrives, and refuses it at the first forbidden byte.
 //!
-//! Every byte is looked at once, however small the pieces in which it comes: a sender of single bytes
-//! costs as much per byte as any other. What the lines mean is [`super::head`]'s story.
+//! Each byte is looked at once, no matter how small the pieces are, so a caller that sends single
+//! bytes costs no more per byte. [`super::head`] interprets the lines.
 
 use super::limits::Limits;
-use super::refusal::Refusal;
+use super::request_error::RequestError;
 
-/// Where a head ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadEnd {
-    /// Bytes up to and with the empty line.
+    /// Bytes of the head, including its empty line.
     pub bytes: usize,
-    /// Header fields.
     pub fields: usize,
 }
 
-/// How far a head has been looked at.
+/// How much of a head has been scanned.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     at: usize,
     line_start: usize,
-    /// Lines that are complete, the request line among them.
+    /// Complete lines, including the request line.
     lines: usize,
 }
 
 impl Scanner {
-    /// Looks at what is new in `bytes`, which holds the head from its first byte on and has only grown since
-    /// the last call. `None`: the end has not come yet.
-    pub fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<HeadEnd>, Refusal> {
+    /// Scans the new part of `bytes`, which starts with the head and has only grown since the last
+    /// call. `None`: the head is not complete.
+    pub fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<HeadEnd>, RequestError> {
         let window = &bytes[..bytes.len().min(limits.head_bytes)];
         while let Some(&byte) = window.get(self.at) {
             if self.at == self.line_start && matches!(byte, b' ' | b'\t') {
-                // Folded lines are refused (RFC 9112 §5.2), and so is whitespace before the request line (§2.2).
-                return Err(Refusal::Malformed("a line of the head begins with whitespace"));
+                // Folded lines (RFC 9112 §5.2) and whitespace before the request line (§2.2) are
+                // refused.
+                return Err(RequestError::Malformed("a line of the head begins with whitespace"));
             }
             self.at = next_control(window, self.at);
             match (window.get(self.at), window.get(self.at + 1)) {
@@ -43,39 +42,40 @@ impl Scanner {
                     }
                 }
                 (Some(b'\t'), _) => self.at += 1,
-                (Some(b'\r'), _) => return Err(Refusal::Malformed("a carriage return without its line feed")),
-                (Some(b'\n'), _) => return Err(Refusal::Malformed("a line feed without its carriage return")),
-                (Some(_), _) => return Err(Refusal::Malformed("a control character in the head")),
+                (Some(b'\r'), _) => return Err(RequestError::Malformed("a carriage return without its line feed")),
+                (Some(b'\n'), _) => return Err(RequestError::Malformed("a line feed without its carriage return")),
+                (Some(_), _) => return Err(RequestError::Malformed("a control character in the head")),
             }
         }
         match (bytes.len() >= limits.head_bytes, self.lines) {
             (false, _) => Ok(None),
-            (true, 0) => Err(Refusal::UriTooLong),
-            (true, _) => Err(Refusal::HeadTooLarge { limit: limits.head_bytes }),
+            (true, 0) => Err(RequestError::UriTooLong),
+            (true, _) => Err(RequestError::HeadTooLarge { limit: limits.head_bytes }),
         }
     }
 
-    fn end_of_line(&mut self, limits: &Limits) -> Result<Option<HeadEnd>, Refusal> {
+    fn end_of_line(&mut self, limits: &Limits) -> Result<Option<HeadEnd>, RequestError> {
         let empty = self.at == self.line_start;
         self.at += 2;
         self.line_start = self.at;
         if !empty {
             self.lines += 1;
             if self.lines > limits.headers.saturating_add(1) {
-                return Err(Refusal::TooManyHeaders { limit: limits.headers });
+                return Err(RequestError::TooManyHeaders { limit: limits.headers });
             }
         } else if self.lines > 0 {
             return Ok(Some(HeadEnd { bytes: self.at, fields: self.lines - 1 }));
         } else if self.at > 2 {
-            // One empty line is forgiven, which old clients sent behind a body (RFC 9112 §2.2).
-            return Err(Refusal::Malformed("empty lines before the request line"));
+            // One empty line is ignored: old clients sent it after a body (RFC 9112 §2.2).
+            return Err(RequestError::Malformed("empty lines before the request line"));
         }
         Ok(None)
     }
 }
 
-/// The first control character from `from` on, or the end. Whole chunks are compared without a branch per byte,
-/// which the compiler turns into vector instructions: most of a head is one long token.
+/// The index of the first control character from `from` on, or the length. Comparing whole chunks
+/// without a branch per byte lets the compiler use vector instructions, and most of a head is one
+/// long token.
 fn next_control(bytes: &[u8], from: usize) -> usize {
     const CHUNK: usize = 32;
     let mut at = from;
@@ -93,7 +93,7 @@ mod tests {
     use super::super::test_limits;
     use super::*;
 
-    fn scan(bytes: &[u8]) -> Result<Option<HeadEnd>, Refusal> {
+    fn scan(bytes: &[u8]) -> Result<Option<HeadEnd>, RequestError> {
         Scanner::default().scan(bytes, &test_limits())
     }
 
@@ -136,7 +136,7 @@ mod tests {
             b"GET / HTTP/1.1\r\nX: a\r\n\tb",
             b"\r\n\r\n",
         ] {
-            assert!(matches!(scan(bytes), Err(Refusal::Malformed(_))), "{:?}", String::from_utf8_lossy(bytes));
+            assert!(matches!(scan(bytes), Err(RequestError::Malformed(_))), "{:?}", String::from_utf8_lossy(bytes));
         }
     }
 
@@ -152,9 +152,9 @@ mod tests {
         for (limit, expected) in [
             (head.len() + 1, end),
             (head.len(), end),
-            (head.len() - 1, Err(Refusal::HeadTooLarge { limit: head.len() - 1 })),
-            (16, Err(Refusal::HeadTooLarge { limit: 16 })),
-            (15, Err(Refusal::UriTooLong)),
+            (head.len() - 1, Err(RequestError::HeadTooLarge { limit: head.len() - 1 })),
+            (16, Err(RequestError::HeadTooLarge { limit: 16 })),
+            (15, Err(RequestError::UriTooLong)),
         ] {
             let limits = Limits { head_bytes: limit, ..test_limits() };
             assert_eq!(Scanner::default().scan(head, &limits), expected, "limit {limit}");
@@ -169,7 +169,7 @@ mod tests {
             let expected = if good {
                 Ok(Some(HeadEnd { bytes: head.len(), fields: 3 }))
             } else {
-                Err(Refusal::TooManyHeaders { limit })
+                Err(RequestError::TooManyHeaders { limit })
             };
             assert_eq!(Scanner::default().scan(head, &limits), expected, "limit {limit}");
         }

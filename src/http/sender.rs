@@ -1,5 +1,5 @@
-//! The way out: an answer leaves as far as the socket has room, the rest when there is more, and the last one is
-//! followed by a polite end.
+//! Sends answers: as much as fits into the socket's buffer, the rest when there is room, and after
+//! the last one an orderly close.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,20 +11,20 @@ use super::driver::{Driver, Next};
 use super::handler::Handler;
 use super::head::Terms;
 use super::message::{Body, Reply};
-use super::refusal::Refusal;
 use super::reply;
+use super::request_error::RequestError;
 use super::slots::Phase;
 use crate::clock::{Clock, SystemClock};
 
-/// How often within `WriteTimeout` an answer that has no room is tried again. The kernel reports room only once a third
-/// of its buffer is free: less than that is found by trying, so that it counts as progress when it is made.
+/// Attempts per `WriteTimeout` to send more. The kernel reports room only once a third of its
+/// buffer is free, so smaller progress has to be found by trying.
 const LOOKS: u32 = 8;
-/// A body up to this long is copied behind its head, which is cheaper than a second piece to send.
+/// Bodies up to this size are copied behind the head, which is cheaper than a second buffer.
 const COPIED_BODY: usize = 16 * 1024;
 
 impl<H: Handler> Driver<H> {
-    /// Answers what is no request. What follows it on this connection is never looked at.
-    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: Refusal) -> Next<H::Parked> {
+    /// Answers input that is not a request. Nothing after it on this connection is read.
+    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: RequestError) -> Next<H::Parked> {
         let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
         let handler = &self.shared.handler;
         let refused = catch_unwind(AssertUnwindSafe(|| {
@@ -42,7 +42,7 @@ impl<H: Handler> Driver<H> {
         self.send(conn, reply, terms, After::Linger)
     }
 
-    /// Sends an answer, as much of it as there is room for.
+    /// Sends an answer, as much of it as fits.
     pub fn send(
         &mut self,
         conn: &mut Connection<H::Parked>,
@@ -85,7 +85,6 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Sends more of it.
     pub fn send_more(&mut self, conn: &mut Connection<H::Parked>, mut unsent: Unsent, after: After) -> Next<H::Parked> {
         match unsent.send(&conn.socket) {
             Err(_) => Next::Close,
@@ -105,7 +104,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// A whole answer has left.
+    /// Continues after a complete answer.
     fn sent(conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
         let now = Instant::now();
         conn.waiting_since = now;
@@ -122,11 +121,11 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Drops what still arrives until the other end has had its chance to read the last answer.
+    /// Drops what still arrives, until the peer has had time to read the last answer.
     pub fn linger(&mut self, conn: &mut Connection<H::Parked>, mut left: usize) -> Next<H::Parked> {
         loop {
             if left == 0 {
-                // More than what was on its way: it is left to the kernel, whose buffer is full soon.
+                // More than was in transit: stop reading, and let the kernel's buffer fill up.
                 if self.shared.slots.phase() >= Phase::Finishing || Instant::now() >= conn.deadline {
                     return Next::Close;
                 }

@@ -1,4 +1,4 @@
-//! A server's life: bind, start, drain, end.
+//! The life of a server: bind, start, drain, stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::supervisor::supervise;
 use super::worker::work;
 use crate::config::Listen;
 
-/// A server that has its addresses and serves nobody yet.
+/// A server that is bound and not started yet.
 #[derive(Debug)]
 pub struct Server {
     limits: Limits,
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the addresses. Connections wait in the kernel until the start.
+    /// Binds the addresses. Connections wait in the backlog until the start.
     pub fn bind(listen: &[Listen], limits: &Limits) -> Result<Self, BindError> {
         let poller = Poller::new().map_err(|error| BindError::Poller(error.into()))?;
         let limits =
@@ -40,12 +40,12 @@ impl Server {
         self.listeners.iter().filter_map(Listener::address).collect()
     }
 
-    /// What the handler needs to tell health and metrics.
+    /// For health checks and metrics.
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
     }
 
-    /// Starts the threads and serves.
+    /// Starts the threads.
     pub fn start<H: Handler>(self, handler: Arc<H>, budget: Budget) -> io::Result<Running> {
         let Self { limits, listeners, poller, monitor } = self;
         let workers = limits.workers;
@@ -78,7 +78,7 @@ impl Server {
     }
 }
 
-/// A server that serves.
+/// A started server.
 #[derive(Debug)]
 pub struct Running {
     monitor: Monitor,
@@ -87,24 +87,24 @@ pub struct Running {
 }
 
 impl Running {
-    /// Begins the end: who waits in the backlog is accepted, the listeners close, and what is in flight finishes.
+    /// Begins the shutdown: accepts what is in the backlog, closes the listeners and lets requests
+    /// in flight finish.
     pub fn shutdown(&self) {
         self.monitor.0.advance(Phase::Draining);
         self.supervisor.thread().unpark();
     }
 
-    /// Whether the shutdown has begun.
+    /// True once the shutdown has begun.
     pub fn draining(&self) -> bool {
         self.monitor.draining()
     }
 
-    /// The numbers of this moment.
     pub fn stats(&self) -> Stats {
         self.monitor.stats()
     }
 
-    /// Waits for the end. Calls that are still under way after `shutdown_timeout` are left behind, for the process is
-    /// about to end: `false`.
+    /// Waits for the end of the shutdown. False if calls were still running after
+    /// `shutdown_timeout`, which are abandoned as the process ends.
     pub fn join(self) -> bool {
         let kept = self.supervisor.join().is_ok();
         let ended = self.monitor.0.workers_alive.load(Ordering::SeqCst) == 0 && !self.monitor.0.has_connections();

@@ -1,6 +1,6 @@
-//! What is going on, in atomics that anybody may read at any time: the state of every connection, its deadline
-//! and since when it waits. The worker that owns a connection writes its slot of the slots; the sweep, the
-//! eviction, the drain and the metrics only look. So nothing on the way of a request counts up and down.
+//! The state, deadline and waiting time of every connection, in atomics that any thread can read.
+//! Only the thread that owns a connection writes its slot. Deadlines, eviction, shutdown and
+//! metrics read them, so a request updates no counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use super::handler::ConnectionId;
 
-/// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnState {
     Free,
@@ -25,7 +24,7 @@ impl ConnState {
     const ALL: [Self; 8] =
         [Self::Free, Self::Idle, Self::Head, Self::Body, Self::Handling, Self::Parked, Self::Writing, Self::Lingering];
 
-    /// Which of those without a complete request are closed first to admit another connection; `None`: never.
+    /// Order of eviction among connections without a complete request. `None`: never evicted.
     pub const fn eviction_class(self) -> Option<u8> {
         match self {
             Self::Idle | Self::Head | Self::Lingering => Some(0),
@@ -34,69 +33,65 @@ impl ConnState {
         }
     }
 
-    /// Whether it may be closed to admit another one: it holds no complete request.
+    /// True if it may be closed to make room: it holds no complete request.
     pub const fn is_evictable(self) -> bool {
         self.eviction_class().is_some()
     }
 
-    /// Whether the end waits for it.
+    /// True if the shutdown waits for it.
     pub fn is_in_flight(self) -> bool {
         matches!(self, Self::Head | Self::Body | Self::Handling | Self::Parked | Self::Writing)
     }
 }
 
-/// How far the server's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Phase {
     Serving,
-    /// Nothing is accepted any more; what is in flight finishes.
+    /// Accepts nothing more. Requests in flight finish.
     Draining,
-    /// Nothing is in flight any more; idle connections are closed.
+    /// Nothing is in flight. Idle connections are closed.
     Finishing,
     Stopped,
 }
 
-/// The numbers of one moment.
+/// A snapshot for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Workers that have something to do.
     pub workers_busy: usize,
-    /// Workers that wait.
     pub workers_idle: usize,
     /// Connections between requests, or before the first.
     pub idle: usize,
-    /// Connections of which a head or a body is arriving.
+    /// Connections with a head or body arriving.
     pub reading: usize,
-    /// Connections whose request a worker handles.
+    /// Connections whose request is being handled.
     pub handling: usize,
     /// Connections whose request waits to be woken.
     pub parked: usize,
-    /// Connections whose answer is leaving, or has left and the end is not acknowledged.
+    /// Connections whose answer is being sent, or was sent and is not acknowledged.
     pub writing: usize,
     /// Handlers that panicked.
     pub panics: u64,
-    /// Connections closed to admit others.
+    /// Connections closed to make room for others.
     pub evictions: u64,
 }
 
-/// Looks at a server from outside; cheap to clone.
+/// A view of a server; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Monitor(pub(super) Arc<Slots>);
 
 impl Monitor {
-    /// Whether the shutdown has begun.
+    /// True once the shutdown has begun.
     pub fn draining(&self) -> bool {
         self.0.phase() >= Phase::Draining
     }
 
-    /// The numbers of this moment.
     pub fn stats(&self) -> Stats {
         self.0.stats()
     }
 }
 
-/// Whether a worker has something to do. On a cache line of its own, since it is written with every event.
+/// True while a worker is busy. On its own cache line, because it is written with every event.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Busy(AtomicBool);
@@ -105,12 +100,12 @@ struct Busy(AtomicBool);
 struct Slot {
     generation: AtomicU32,
     state: AtomicU8,
-    /// Microseconds since the start; [`NEVER`] where there is none.
+    /// Microseconds since the start. [`NEVER`]: no deadline.
     deadline: AtomicU64,
     since: AtomicU64,
 }
 
-/// In the order of eviction: class, since when, slot.
+/// A place in the order of eviction: class, start of the wait, index.
 pub(super) type Place = (u8, u64, u32);
 
 const NEVER: u64 = u64::MAX;
@@ -146,7 +141,6 @@ impl Slots {
         }
     }
 
-    /// A worker begins or ends what it has to do.
     pub fn set_busy(&self, worker: usize, busy: bool) {
         self.workers[worker].0.store(busy, Ordering::Relaxed);
     }
@@ -160,12 +154,12 @@ impl Slots {
         }
     }
 
-    /// Life moves on, never back.
+    /// Moves to a later phase, never back.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
     }
 
-    /// The id of whoever uses this place now.
+    /// The id of the slot's current user.
     pub fn id(&self, index: u32) -> ConnectionId {
         ConnectionId { index, generation: self.all[index as usize].generation.load(Ordering::Acquire) }
     }
@@ -174,7 +168,7 @@ impl Slots {
         self.id(id.index) == id
     }
 
-    /// Voids every id of this slot.
+    /// Makes every earlier id of this slot stale.
     pub fn retire(&self, id: ConnectionId) {
         let slot = &self.all[id.index as usize];
         slot.deadline.store(NEVER, Ordering::Relaxed);
@@ -183,7 +177,7 @@ impl Slots {
         slot.generation.store(id.generation.wrapping_add(1), Ordering::Release);
     }
 
-    /// A worker has the connection: nothing is due.
+    /// A thread has taken the connection, so it has no deadline.
     pub fn working(&self, id: ConnectionId, state: ConnState) {
         let slot = &self.all[id.index as usize];
         slot.deadline.store(NEVER, Ordering::Relaxed);
@@ -191,7 +185,7 @@ impl Slots {
         slot.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// The connection waits.
+    /// The connection was put back.
     pub fn waiting(&self, id: ConnectionId, state: ConnState, deadline: Instant, since: Instant) {
         let slot = &self.all[id.index as usize];
         slot.deadline.store(self.stamp(deadline), Ordering::Relaxed);
@@ -204,7 +198,7 @@ impl Slots {
         u64::try_from(since.as_micros()).unwrap_or(NEVER - 1).min(NEVER - 1)
     }
 
-    /// Those whose deadline has passed; each is named once.
+    /// Connections whose deadline has passed. Each is returned once.
     pub fn take_due(&self, now: Instant) -> impl Iterator<Item = ConnectionId> {
         let now = self.stamp(now);
         (0u32..).zip(&self.all).filter_map(move |(index, slot)| {
@@ -215,8 +209,8 @@ impl Slots {
         })
     }
 
-    /// The one to be closed first of those behind `after`, and its place in that order: by class, then by how long it
-    /// has waited.
+    /// The first candidate for eviction behind `after`, and its place in the order: by class, then
+    /// by waiting time.
     pub fn next_to_evict(&self, after: Option<Place>) -> Option<(Place, ConnectionId)> {
         let place = |(index, slot): (u32, &Slot)| {
             let (class, since) = (state(slot).eviction_class()?, slot.since.load(Ordering::Relaxed));
@@ -226,19 +220,18 @@ impl Slots {
         waiting.min().map(|place| (place, self.id(place.2)))
     }
 
-    /// Whether one waits for its next request since this moment or a later one.
+    /// True if a connection has been idle since this time or later.
     pub fn any_idle_since(&self, moment: Instant) -> bool {
         let moment = self.stamp(moment);
         let since = |slot: &Slot| slot.since.load(Ordering::Relaxed);
         self.all.iter().any(|slot| state(slot) == ConnState::Idle && (moment..NEVER).contains(&since(slot)))
     }
 
-    /// Those in a state.
+    /// Connections in the wanted states.
     pub fn all_in(&self, wanted: impl Fn(ConnState) -> bool) -> impl Iterator<Item = ConnectionId> {
         (0u32..).zip(&self.all).filter(move |(_, slot)| wanted(state(slot))).map(|(index, _)| self.id(index))
     }
 
-    /// Whether one is left.
     pub fn has_connections(&self) -> bool {
         self.all_in(|state| state != ConnState::Free).next().is_some()
     }

@@ -1,4 +1,4 @@
-//! The few system calls that a connection makes. None of them blocks.
+//! The system calls on a connection. None of them blocks.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +7,6 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-/// A non-blocking stream socket.
 #[derive(Debug)]
 pub(super) struct Socket(pub OwnedFd);
 
@@ -18,12 +17,13 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    /// Appends to the spare capacity of `into`. `None`: there is nothing yet; `Some(0)`: there never will be.
+    /// Appends to the spare capacity of `into`. `None`: nothing to read yet. `Some(0)`: the peer
+    /// has closed its end.
     pub fn receive(&self, into: &mut Vec<u8>) -> Result<Option<usize>, Errno> {
         self.receive_with(into, RecvFlags::empty())
     }
 
-    /// As [`Self::receive`], but leaves the bytes where they are.
+    /// As [`Self::receive`], but leaves the bytes in the socket.
     pub fn peek(&self, into: &mut Vec<u8>) -> Result<Option<usize>, Errno> {
         self.receive_with(into, RecvFlags::PEEK)
     }
@@ -36,7 +36,7 @@ impl Socket {
         }
     }
 
-    /// Sends what fits of `head` and then `body`, in one system call.
+    /// Sends as much as fits of `head`, then `body`, in one system call.
     pub fn send(&self, head: &[u8], body: &[u8]) -> Result<usize, Errno> {
         let sent = retry_on_intr(|| {
             if body.is_empty() {
@@ -51,9 +51,9 @@ impl Socket {
         }
     }
 
-    /// Tells the other end that nothing more will come.
+    /// Shuts down the sending side.
     pub fn finish_sending(&self) {
-        // It fails on a connection that is broken, which the next read says too.
+        // Fails on a broken connection, which the next read reports too.
         let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
     }
 }

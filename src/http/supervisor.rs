@@ -1,5 +1,5 @@
-//! The supervisor: the one thread that watches the clock for all connections. It has overdue ones visited, tries
-//! again what lacked descriptors or threads, and carries out the shutdown.
+//! The supervisor: the one thread that watches the clock for all connections. It has overdue ones
+//! visited, retries what failed for want of descriptors or threads, and carries out the shutdown.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -9,11 +9,12 @@ use super::acceptor::Shared;
 use super::handler::Handler;
 use super::slots::{ConnState, Phase};
 
-/// How often the end looks whether something is still in flight.
+/// How often the shutdown checks for requests in flight.
 const DRAIN_PERIOD: Duration = Duration::from_millis(2);
-/// What was answered this recently may be sending its next request already, and would lose it if the connection were closed.
+/// A connection that was answered this recently may have its next request on the way, which closing
+/// would lose.
 const GRACE: Duration = Duration::from_millis(500);
-/// For the workers to notice that all is over.
+/// Time for the workers to notice the end of the shutdown.
 const LAST_ROUND: Duration = Duration::from_millis(100);
 
 pub(super) fn supervise<H: Handler>(shared: &Shared<H>) {
@@ -22,7 +23,7 @@ pub(super) fn supervise<H: Handler>(shared: &Shared<H>) {
     drain(shared);
 }
 
-/// How often deadlines are looked at: often enough that the shortest of them is kept within an eighth.
+/// The period of checking deadlines: an eighth of the shortest timeout bounds the delay.
 fn sweep_period(shortest: Duration) -> Duration {
     (shortest / 8).clamp(Duration::from_millis(5), Duration::from_millis(100))
 }

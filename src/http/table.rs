@@ -1,5 +1,5 @@
-//! Where connections live while no thread has them. A worker takes one out, so no lock is held while it works;
-//! what happens to the connection meanwhile is left as a note in its cell.
+//! Holds the connections that no thread is working on. A worker takes one out, so no lock is held
+//! while it works. Events that occur meanwhile are noted in the connection's cell.
 
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,8 @@ use super::poller::{Event, Poller};
 use super::slots::{ConnState, Slots};
 use crate::turns::Turn;
 
-/// How many candidates an eviction looks at before it gives up: each that is passed over has a whole request
-/// waiting to be read, so the workers are behind and a further connection would not be served either.
+/// Candidates that one eviction tries. Each that has to be skipped has a request waiting to be
+/// read, so the workers are behind and another connection would not be served either.
 const CANDIDATES: usize = 64;
 
 pub(super) struct Table<P> {
@@ -25,16 +25,15 @@ pub(super) struct Table<P> {
 
 struct Cell<P> {
     conn: Option<Box<Connection<P>>>,
-    /// What the kernel said while a worker had the connection.
+    /// Events reported while a thread had the connection.
     missed: Event,
-    /// The latest call whose waker was used; calls are counted from 1.
+    /// The last call of the handler whose waker was used. Calls are numbered from 1.
     woken: u64,
-    /// The turn that its request waited for, and that came while a worker had the connection.
+    /// A turn that came while a thread had the connection.
     turn: Option<Turn>,
 }
 
 impl<P> Table<P> {
-    /// For this many connections.
     pub fn new(connections: usize, slots: Arc<Slots>, poller: Arc<Poller>) -> Self {
         let places = u32::try_from(connections).unwrap_or(u32::MAX);
         Self {
@@ -55,19 +54,19 @@ impl<P> Table<P> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections there are, those that workers have included.
+    /// Open connections, including those that threads have taken out.
     pub fn open(&self) -> usize {
         self.cells.len() - self.free().len()
     }
 
-    /// A place for a new connection, and whether it is the only one. `None`: the table is full.
+    /// Reserves a slot, and says whether it is the only connection. `None`: the table is full.
     pub fn reserve(&self) -> Option<(ConnectionId, bool)> {
         let mut free = self.free();
         let only = free.len() == self.cells.len();
         free.pop().map(|index| (self.slots.id(index), only))
     }
 
-    /// Puts a new connection into its place and lets it be read.
+    /// Puts a new connection into its slot and watches it for input.
     pub fn insert(&self, conn: Connection<P>) {
         let id = conn.id;
         let mut cell = self.cell(id);
@@ -78,8 +77,8 @@ impl<P> Table<P> {
         }
     }
 
-    /// Takes a connection out, and whether it was woken. `None`: it is gone, or a worker has it, which will find
-    /// the event when it puts it back.
+    /// Takes a connection out, and says whether it was woken. `None`: it is closed, or another
+    /// thread has it and will see the event when putting it back.
     pub fn take(&self, id: ConnectionId, event: Event) -> Option<(Box<Connection<P>>, bool)> {
         let mut cell = self.cell(id);
         if !self.slots.is_current(id) {
@@ -95,7 +94,7 @@ impl<P> Table<P> {
         Some((conn, woken))
     }
 
-    /// Puts a connection back until something happens. It comes back if that has happened already.
+    /// Puts a connection back until the next event. Returns it if that has occurred already.
     pub fn put(&self, mut conn: Box<Connection<P>>, wait: Wait) -> Option<Box<Connection<P>>> {
         let id = conn.id;
         let mut cell = self.cell(id);
@@ -108,7 +107,7 @@ impl<P> Table<P> {
         let woken = cell.woken == conn.call;
         let conn = cell.conn.insert(conn);
         match wait {
-            // Said once: it would report what is unread each time.
+            // Watched once only: adding it again would report unread input each time.
             Wait::Room if !conn.room_watched => {
                 conn.room_watched = true;
                 if self.poller.watch_for_room(&conn.socket, id).is_err() {
@@ -122,7 +121,8 @@ impl<P> Table<P> {
         None
     }
 
-    /// Puts a connection back whose request waits for a turn. It comes back with the turn if that has come already.
+    /// Puts a connection back whose request waits for a turn. Returns it if the turn has come
+    /// already.
     pub fn enqueue(&self, conn: Box<Connection<P>>) -> Option<(Box<Connection<P>>, Turn)> {
         let id = conn.id;
         let mut cell = self.cell(id);
@@ -139,8 +139,9 @@ impl<P> Table<P> {
         None
     }
 
-    /// Takes out a connection whose request has its turn. The turn is given back where the connection is gone or
-    /// waits for something else by now, and left for [`Self::enqueue`] where a worker has it.
+    /// Takes out a connection whose request has its turn. Gives the turn back if the connection is
+    /// closed or waits for something else, and leaves it for [`Self::enqueue`] if another thread
+    /// has the connection.
     pub fn begin(&self, id: ConnectionId, number: u64, turn: Turn) -> Option<(Box<Connection<P>>, Turn)> {
         let mut cell = self.cell(id);
         if !self.slots.is_current(id) {
@@ -166,14 +167,15 @@ impl<P> Table<P> {
         self.put(conn, Wait::Turn);
     }
 
-    /// Ends a connection that was taken out.
+    /// Closes a connection that was taken out.
     pub fn close(&self, conn: Box<Connection<P>>) {
         let id = conn.id;
         drop(conn);
         self.vacate(self.cell(id), id);
     }
 
-    /// The descriptor is closed before the place is free, so that there never are more of them than places.
+    /// Closes the descriptor before the slot is free, so that there are never more descriptors than
+    /// slots.
     fn vacate(&self, mut cell: MutexGuard<'_, Cell<P>>, id: ConnectionId) {
         cell.conn = None;
         cell.missed = Event::None;
@@ -185,7 +187,8 @@ impl<P> Table<P> {
         self.free().push(id.index);
     }
 
-    /// Closes the connection that has waited longest for a request. `false`: every one holds a request.
+    /// Closes the connection that has waited longest for a request. False if every one has a
+    /// request.
     pub fn evict(&self, limits: &Limits) -> bool {
         let mut after = None;
         for _ in 0..CANDIDATES {
@@ -201,7 +204,7 @@ impl<P> Table<P> {
         false
     }
 
-    /// Closes every connection that no worker has.
+    /// Closes every connection that no thread has taken out.
     pub fn clear(&self) {
         for id in self.slots.all_in(|state| state != ConnState::Free) {
             let cell = self.cell(id);
@@ -218,7 +221,7 @@ impl<P: Send> Wake for Table<P> {
         if !self.slots.is_current(id) || number <= cell.woken {
             return;
         }
-        // Left for `put` to find where the handler has not returned yet.
+        // The handler has not returned yet, so `put` will find it.
         cell.woken = number;
         if cell.conn.as_ref().is_some_and(|conn| matches!(conn.stage, Stage::Parked(_) | Stage::Unread(..))) {
             self.poller.visit(id);

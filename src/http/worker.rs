@@ -1,5 +1,5 @@
-//! A worker: waits on the epoll and moves on the connections that are ready, as far as they go without waiting for
-//! anything. It never blocks, so it can take several events at once.
+//! A worker: waits on the epoll and moves ready connections on until they have to wait. It never
+//! blocks, so it can take several events at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ pub(super) fn work<H: Handler>(shared: &Arc<Shared<H>>, number: usize) {
         }
         shared.slots.set_busy(number, false);
     }
-    // The wakeup reached this one alone.
+    // The wakeup reached only this worker, so it passes it on.
     shared.poller.wake();
     shared.slots.workers_alive.fetch_sub(1, Ordering::SeqCst);
     shared.wake_supervisor();

@@ -1,51 +1,52 @@
-//! Which identity a request asks for. A request that names a user must never run as the agent itself, so
-//! every combination that leaves a doubt is refused.
+//! The identity that a request asks for. A request that names a user must never run as the agent
+//! itself, so ambiguous combinations are refused.
 
-use super::Invalid;
+use super::OptionsError;
 use crate::value::{guid, syntax};
 
-/// The agent that a request names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Agent {
-    /// `AgentIdentity`: the agent's client id; a GUID in lower case with dashes.
+    /// `AgentIdentity`: the agent's client id, as a lower-case GUID with dashes.
     pub identity: String,
-    /// The agent's user account, where the token is to be that user's.
+    /// The agent's user account. `None`: the agent itself.
     pub user: Option<AgentUser>,
 }
 
-/// How a request names the agent's user account.
+/// How a request identifies the agent's user account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AgentUser {
-    /// `AgentUsername`: a user principal name, as given.
+    /// `AgentUsername`: a user principal name, as sent.
     Username(String),
     /// `AgentUserId`: an object id, lower case with dashes.
     Id(String),
 }
 
 impl Agent {
-    /// The agent that the three parameters name together, each absent or not empty.
+    /// The agent that the three parameters describe together. Each is absent or not empty.
     pub(super) fn select(
         identity: Option<String>,
         username: Option<String>,
         user_id: Option<String>,
-    ) -> Result<Option<Self>, Invalid> {
+    ) -> Result<Option<Self>, OptionsError> {
         let user = match (&identity, username, user_id) {
             (_, None, None) => None,
-            (None, Some(_), _) => return Err(Invalid::UserWithoutAgent { key: "AgentUsername" }),
-            (None, None, Some(_)) => return Err(Invalid::UserWithoutAgent { key: "AgentUserId" }),
-            (Some(_), Some(_), Some(_)) => return Err(Invalid::UsernameAndUserId),
+            (None, Some(_), _) => return Err(OptionsError::UserWithoutAgent { key: "AgentUsername" }),
+            (None, None, Some(_)) => return Err(OptionsError::UserWithoutAgent { key: "AgentUserId" }),
+            (Some(_), Some(_), Some(_)) => return Err(OptionsError::UsernameAndUserId),
             (Some(_), Some(username), None) => Some(AgentUser::Username(named("AgentUsername", username)?)),
-            (Some(_), None, Some(id)) => Some(AgentUser::Id(guid::parse(&id).map_err(|_| Invalid::UserIdNotGuid)?)),
+            (Some(_), None, Some(id)) => {
+                Some(AgentUser::Id(guid::parse(&id).map_err(|_| OptionsError::UserIdNotGuid)?))
+            }
         };
         let Some(identity) = identity else { return Ok(None) };
-        // One agent is one agent in every spelling of its id: for the cache, for sessions and for Entra.
+        // Normalised, so that every spelling of an id is the same key of the cache and of sessions.
         let identity = guid::parse(&identity).or_else(|_| named("AgentIdentity", identity))?;
         Ok(Some(Self { identity, user }))
     }
 }
 
-fn named(key: &'static str, text: String) -> Result<String, Invalid> {
-    syntax::plain(&text).map(|()| text).map_err(|expected| Invalid::AgentParameter { key, expected })
+fn named(key: &'static str, text: String) -> Result<String, OptionsError> {
+    syntax::plain(&text).map(|()| text).map_err(|expected| OptionsError::AgentParameter { key, expected })
 }
 
 #[cfg(test)]

@@ -1,78 +1,71 @@
-//! Why a request's options cannot be used. All of it is the caller's to mend: 400 (`NoBaseUrl` aside).
+//! Why the options of a request cannot be used. All are the caller's fault (400), except
+//! `NoBaseUrl`.
 
 use std::fmt;
 
-/// What is wrong with the options of a request. The text names the key and what was expected, and repeats no
-/// value of the caller's but names, cut and without control characters.
+/// The text names the key and what was expected. It repeats names that the caller sent, cut and
+/// without control characters, but no values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invalid {
-    /// The query has more bytes than this.
+pub enum OptionsError {
+    /// The limit in bytes.
     QueryTooLong(usize),
-    /// The query has more parameters than this.
+    /// The limit.
     TooManyParameters(usize),
-    /// A key, or the value of this known one, is not percent-encoded UTF-8.
+    /// A key is not percent-encoded UTF-8, or the value of this known key is not.
     Encoding(String),
-    /// A key that begins with `optionsOverride.` or `Agent` and does not exist.
+    /// A key that begins with `optionsOverride.` or `Agent` and is not known.
     UnknownKey {
         /// As sent.
         key: String,
-        /// The known key that was most likely meant.
+        /// The known key that is most similar.
         nearest: String,
     },
-    /// An override with a value or name that cannot be.
+    /// An override with an invalid value or name.
     Malformed {
-        /// As sent, after the prefix.
+        /// As sent, without the prefix.
         key: String,
-        /// In words that follow "expected".
+        /// Completes "expected …".
         expected: String,
     },
-    /// An agent parameter that names nothing.
+    /// An agent parameter with an invalid value.
     AgentParameter {
-        /// Which.
         key: &'static str,
-        /// In words that follow "expected".
+        /// Completes "expected …".
         expected: &'static str,
     },
     /// An agent parameter given twice.
     Repeated(&'static str),
     /// `AgentUsername` or `AgentUserId` without `AgentIdentity`.
     UserWithoutAgent {
-        /// Which of them.
         key: &'static str,
     },
-    /// Both of them.
     UsernameAndUserId,
-    /// `AgentUserId` is no GUID.
     UserIdNotGuid,
-    /// An override asks for the application's own token and names a user.
+    /// An override asks for an app token and names a user.
     AppTokenForUser,
     /// Neither the configuration nor the request names a scope.
     NoScopes {
-        /// The API's name.
         api: String,
     },
-    /// An app token is for one scope that ends in `/.default`.
+    /// An app token needs a single scope that ends in `/.default`.
     AppScope {
-        /// The API's name.
         api: String,
     },
-    /// An app token of a tenant that is several.
+    /// An app token needs a single tenant, not `common` or the like.
     AppTenant,
-    /// The path would leave the base URL. Where it was configured so, the caller cannot mend it but by an override.
+    /// The path would leave the base URL. A configured path can fail too.
     Path(&'static str),
-    /// An override of `BaseUrl` with an origin that the operator did not name.
+    /// An override of `BaseUrl` with an origin that the operator has not listed.
     ForeignBaseUrl {
-        /// The API's name.
         api: String,
     },
-    /// The API has no `BaseUrl` configured: the operator's to mend.
+    /// The API has no `BaseUrl`, which is the operator's fault.
     NoBaseUrl {
-        /// The API's name.
         api: String,
     },
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueryTooLong(limit) => write!(f, "The query is longer than {limit} bytes"),
@@ -112,9 +105,9 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for OptionsError {}
 
-/// A name out of a request, short and harmless enough for a message.
+/// A name that the caller sent, shortened and escaped for a message.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -133,17 +126,17 @@ mod tests {
 
     #[test]
     fn what_a_caller_sent_is_cut_and_cleaned() {
-        let text = Invalid::Encoding("a\r\nb".into()).to_string();
+        let text = OptionsError::Encoding("a\r\nb".into()).to_string();
         assert_eq!(text, "The query parameter 'a??b' is not percent-encoded UTF-8");
-        assert!(Invalid::Encoding("k".repeat(101)).to_string().contains(&format!("{}…'", "k".repeat(100))));
-        assert!(Invalid::Encoding("k".repeat(100)).to_string().contains(&format!("'{}'", "k".repeat(100))));
+        assert!(OptionsError::Encoding("k".repeat(101)).to_string().contains(&format!("{}…'", "k".repeat(100))));
+        assert!(OptionsError::Encoding("k".repeat(100)).to_string().contains(&format!("'{}'", "k".repeat(100))));
     }
 
     #[test]
     fn the_sentences_that_callers_match_stay_as_they_are() {
-        let no_scopes = Invalid::NoScopes { api: "Graph".into() };
+        let no_scopes = OptionsError::NoScopes { api: "Graph".into() };
         assert_eq!(no_scopes.to_string(), "No scopes found for the API 'Graph' or in optionsOverride");
-        let user = Invalid::UserWithoutAgent { key: "AgentUserId" };
+        let user = OptionsError::UserWithoutAgent { key: "AgentUserId" };
         assert_eq!(user.to_string(), "AgentUserId requires AgentIdentity to be specified");
     }
 }

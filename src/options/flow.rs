@@ -1,63 +1,63 @@
-//! Which flow acquires the token, and for which scopes: contract 6 as one function.
+//! Selects the flow that acquires the token, and its scopes (docs/endpoints.md).
 
 use std::borrow::Cow;
 
-use super::{AgentUser, Effective, Invalid};
+use super::{AgentUser, Effective, OptionsError};
 use crate::value::url::is_scheme;
 use crate::value::{guid, syntax};
 
-/// Whom an inbound token that was validated speaks for; `U` is what acts for them.
+/// The subject of the inbound token. `U` is the credential to act on the user's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound<U> {
-    /// No token came, or the endpoint expects none.
+    /// No token was sent, or the endpoint expects none.
     None,
-    /// An application's own token: there is nobody to act for.
+    /// An app token, which has no user.
     AppOnly(U),
     /// A user's token.
     User(U),
 }
 
-/// How a token is acquired, and whose it is. `U` is what acts for a user, `S` what is known of a session: its key at
-/// first, and the session itself once it is found.
+/// How a token is acquired, and for whom. `U` is the credential to act on the user's behalf. `S` is
+/// the session: its key at first, the session itself once found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow<'a, U, S = SessionKey<'a, U>> {
-    /// From the platform, without Entra's token endpoint: the identity of this client id or the system-assigned one. For
+    /// From the platform's managed identity endpoint: for this client id, or system-assigned. Takes
     /// a single scope.
     ManagedIdentity(Option<&'a str>),
     /// The agent's own token, by the agent's client id.
     AgentAutonomous(&'a str),
-    /// The token of the agent's user account.
+    /// A token for the agent's user account.
     AgentUser(&'a str, &'a AgentUser),
-    /// The inbound token's user, through the agent.
+    /// A token for the inbound user, through the agent.
     AgentOnBehalfOf(&'a str, U),
     /// The application's own token (RFC 6749 §4.4).
     ClientCredentials,
-    /// The inbound token's user (RFC 7523 §2.1).
+    /// A token for the inbound user (RFC 7523 §2.1).
     OnBehalfOf(U),
-    /// A long-running session, started or used by its user, or used by whoever knows its key.
+    /// A long-running session, started or used by its user, or used by a caller that knows its key.
     Session(S),
 }
 
-/// What a request says of a long-running session.
+/// A long-running session as named by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionKey<'a, U> {
-    /// Starts or names it.
+    /// The key of a new or existing session.
     pub key: &'a str,
-    /// The agent it goes through.
+    /// The agent that acts for the user.
     pub agent: Option<&'a str>,
-    /// Its user, where one calls.
+    /// The calling user. `None`: the caller presents the key alone.
     pub user: Option<U>,
 }
 
 impl<'a, U> Flow<'a, U> {
-    /// The flow for these options. An endpoint that authenticates nobody has no inbound user, whatever was sent.
+    /// The flow for these options. Unauthenticated endpoints ignore the inbound token.
     pub fn select(effective: &Effective<'a>, authenticated: bool, inbound: Inbound<U>) -> Self {
         let inbound = if authenticated { inbound } else { Inbound::None };
         let options = &effective.options;
         let app = options.request_app_token;
         let agent = effective.agent.map(|agent| agent.identity.as_str());
         let account = effective.agent.and_then(|agent| agent.user.as_ref());
-        // A session's token is a user's; whoever asks for the application's own has no use for one.
+        // A session belongs to a user, so a request for an app token ignores it.
         let session = options.session_key.filter(|_| !app);
         if let Some(identity) = options.managed_identity {
             return Self::ManagedIdentity(identity.client_id.as_deref());
@@ -65,20 +65,22 @@ impl<'a, U> Flow<'a, U> {
         match (agent, account, inbound, session) {
             (Some(agent), Some(account), ..) => Self::AgentUser(agent, account),
             (agent, _, Inbound::User(user), Some(key)) => Self::Session(SessionKey { key, agent, user: Some(user) }),
-            // A key that is presented alone is never answered with another identity's token.
+            // The caller presents the key alone, so the answer must be the session's token and
+            // nothing else.
             (agent, _, Inbound::None, Some(key)) => Self::Session(SessionKey { key, agent, user: None }),
             (Some(agent), None, Inbound::User(user), None) if !app => Self::AgentOnBehalfOf(agent, user),
             (Some(agent), None, ..) => Self::AgentAutonomous(agent),
             (None, _, Inbound::None, None) => Self::ClientCredentials,
             (None, _, Inbound::AppOnly(_) | Inbound::User(_), _) if app => Self::ClientCredentials,
-            // Nobody can be acted for with an app-only token; that is for Entra to say.
+            // An app-only token cannot act on behalf of a user. Entra refuses it, and its error is
+            // passed on.
             (None, _, Inbound::AppOnly(user) | Inbound::User(user), _) => Self::OnBehalfOf(user),
         }
     }
 }
 
 impl<'a, U, S> Flow<'a, U, S> {
-    /// The same flow, with its session in the place of the session's key.
+    /// Replaces the session's key by the session that `find` returns.
     pub fn with_session<T, E>(self, find: impl FnOnce(S) -> Result<T, E>) -> Result<Flow<'a, U, T>, E> {
         Ok(match self {
             Self::ManagedIdentity(client_id) => Flow::ManagedIdentity(client_id),
@@ -91,29 +93,30 @@ impl<'a, U, S> Flow<'a, U, S> {
         })
     }
 
-    /// Whether the token is an application's, not a user's.
+    /// True if the token is an application's, not a user's.
     pub const fn is_app_token(&self) -> bool {
         matches!(self, Self::ManagedIdentity(_) | Self::AgentAutonomous(_) | Self::ClientCredentials)
     }
 
-    /// The scopes to ask for. An app token is for one resource in one tenant, which is checked here.
-    pub fn scopes(&self, effective: &Effective<'a>) -> Result<Cow<'a, [String]>, Invalid> {
+    /// The scopes to request. An app token needs a single resource and a single tenant, which is
+    /// checked.
+    pub fn scopes(&self, effective: &Effective<'a>) -> Result<Cow<'a, [String]>, OptionsError> {
         let options = &effective.options;
         if !self.is_app_token() {
             return Ok(Cow::Borrowed(options.scopes));
         }
         if !matches!(self, Self::ManagedIdentity(_)) && options.tenant.is_some_and(syntax::is_meta_tenant) {
-            return Err(Invalid::AppTenant);
+            return Err(OptionsError::AppTenant);
         }
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
             [resource] if is_bare_resource(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
-            _ => Err(Invalid::AppScope { api: effective.api.name.clone() }),
+            _ => Err(OptionsError::AppScope { api: effective.api.name.clone() }),
         }
     }
 }
 
-/// Whether a scope ends in `/.default`, in any case, after the name of a resource.
+/// True for a resource followed by `/.default`, in any case.
 fn is_default_scope(scope: &str) -> bool {
     const SUFFIX: &str = "/.default";
     scope
@@ -123,8 +126,9 @@ fn is_default_scope(scope: &str) -> bool {
         .is_some_and(|(resource, suffix)| !resource.is_empty() && suffix.eq_ignore_ascii_case(SUFFIX))
 }
 
-/// Whether a scope is the name of a resource alone: an absolute URI whose path is empty or `/`, or a GUID. The slash
-/// stays: the audience of a v1 resource such as Azure Resource Manager ends in it.
+/// True for the name of a resource alone: an absolute URI whose path is empty or `/`, or a GUID.
+/// The slash is kept, because v1 resources such as Azure Resource Manager have it in their
+/// audience.
 fn is_bare_resource(scope: &str) -> bool {
     let uri = scope.split_once("://").is_some_and(|(scheme, rest)| {
         let authority = rest.strip_suffix('/').unwrap_or(rest);

@@ -1,47 +1,46 @@
-//! The configured options of an API and the caller's overrides, merged key by key: an override that is absent
-//! leaves what is configured.
+//! Merges the configured options of an API with the caller's overrides, key by key.
 
-use super::{Agent, Invalid, Overrides};
+use super::{Agent, OptionsError, Overrides};
 use crate::config::{Api, InForce};
 use crate::value::syntax;
 
-/// What a request will do. Built once, never edited.
+/// The options that a request is answered with.
 #[derive(Clone, Debug)]
 pub struct Effective<'a> {
-    /// The API as configured.
     pub api: &'a Api,
-    /// Whom the token is for, where the request names an agent.
+    /// The agent that the request names.
     pub agent: Option<&'a Agent>,
-    /// There are scopes; the base URL's origin is one that the operator named for this API; an application's own token
-    /// is never asked for where the request names an agent's user.
+    /// Checked: there are scopes, the operator listed the base URL's origin for this API, and a
+    /// request for an agent's user never asks for an app token.
     pub options: InForce<'a>,
 }
 
 impl<'a> Effective<'a> {
-    /// Puts the overrides on top of what is configured.
-    pub fn merge(api: &'a Api, overrides: &'a Overrides) -> Result<Self, Invalid> {
+    /// Lays the overrides over the configured options.
+    pub fn merge(api: &'a Api, overrides: &'a Overrides) -> Result<Self, OptionsError> {
         let mut options = overrides.options.over(&api.options);
         if overrides.agent.as_ref().is_some_and(|agent| agent.user.is_some()) {
             if overrides.options.request_app_token == Some(true) {
-                return Err(Invalid::AppTokenForUser);
+                return Err(OptionsError::AppTokenForUser);
             }
-            // The explicit user beats the configured default: clients that name a user send no `false` with it.
+            // A named user beats the configured default, because clients that name a user do not
+            // also send `false`.
             options.request_app_token = false;
         }
         if options.scopes.is_empty() {
-            return Err(Invalid::NoScopes { api: api.name.clone() });
+            return Err(OptionsError::NoScopes { api: api.name.clone() });
         }
         if let (true, None, Some(claims)) = (options.pop, options.pop_public_key, options.pop_claims) {
             let key = "AcquireTokenOptions.PopClaims";
             syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
-                .map_err(|expected| Invalid::Malformed { key: key.to_owned(), expected: expected.to_owned() })?;
+                .map_err(|expected| OptionsError::Malformed { key: key.to_owned(), expected: expected.to_owned() })?;
         }
-        // A token never goes to an origin that the operator did not name, nor is one made that is meant for it.
+        // A token is neither sent to nor made for an origin that the operator has not listed.
         let mut named = api.options.base_url.iter().chain(&api.options.allowed_base_urls);
         if let Some(asked) = &overrides.options.base_url
             && !named.any(|url| url.origin == asked.origin)
         {
-            return Err(Invalid::ForeignBaseUrl { api: api.name.clone() });
+            return Err(OptionsError::ForeignBaseUrl { api: api.name.clone() });
         }
         Ok(Self { api, agent: overrides.agent.as_ref(), options })
     }
@@ -136,7 +135,7 @@ mod tests {
         api.options.request_app_token = Some(true);
         for user in ["AgentUsername=u@x", &format!("AgentUserId={id}")] {
             let both = overrides(&format!("AgentIdentity=a&{user}&optionsOverride.RequestAppToken=true"));
-            assert_eq!(Effective::merge(&api, &both).unwrap_err(), Invalid::AppTokenForUser);
+            assert_eq!(Effective::merge(&api, &both).unwrap_err(), OptionsError::AppTokenForUser);
             for query in [
                 format!("AgentIdentity=a&{user}"),
                 format!("AgentIdentity=a&{user}&optionsOverride.RequestAppToken=false"),
@@ -164,8 +163,8 @@ mod tests {
         let key = "optionsOverride.AcquireTokenOptions.PopPublicKey=%7B%22kid%22:%22k%22%7D";
         let merged = |query: &str| Effective::merge(&api, &overrides(query)).map(|effective| effective.options.pop);
         assert_eq!(merged(claims), Ok(false));
-        assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(Invalid::Malformed { .. })));
-        // Beside the caller's own key they are the caller's to sign.
+        assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(OptionsError::Malformed { .. })));
+        // With its own key the caller signs the request itself, and so adds these members itself.
         assert_eq!(merged(&format!("{claims}&{scheme}&{key}")), Ok(true));
         assert_eq!(merged(key), Ok(true));
     }

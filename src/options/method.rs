@@ -2,20 +2,22 @@
 
 use crate::config::Ranked;
 
-/// The downstream method: the caller's override; else an inbound PUT, PATCH or DELETE; else the configured one;
-/// else GET for a GET and for a POST without a body, since clients of the C# sidecar can only POST. Upper case.
+/// The downstream method, in upper case: the override, else an inbound PUT, PATCH or DELETE, else
+/// the configured one. Otherwise POST for a POST with a body, else GET: clients of the C# sidecar
+/// can only send POST.
 pub fn downstream_method<'a>(said: Ranked<'a>, inbound: &'a str, has_body: bool) -> &'a str {
     let deliberate = matches!(inbound, "PUT" | "PATCH" | "DELETE").then_some(inbound);
     let implied = if inbound == "POST" && has_body { "POST" } else { "GET" };
     said.asked.or(deliberate).or(said.configured).unwrap_or(implied)
 }
 
-/// Whether the body goes along: content has no meaning in a GET or HEAD, and servers refuse it (RFC 9110 §9.3.1).
+/// True if the body is sent. Content has no defined meaning in GET and HEAD, and servers may refuse
+/// it (RFC 9110 §9.3.1).
 pub fn sends_body(method: &str) -> bool {
     !matches!(method, "GET" | "HEAD")
 }
 
-/// The body's type: the caller's override; else what came with the body; else the configured one.
+/// The body's type: the override, else the inbound one, else the configured one.
 pub fn downstream_content_type<'a>(said: Ranked<'a>, inbound: Option<&'a str>) -> Option<&'a str> {
     said.asked.or(inbound.filter(|text| !text.trim().is_empty())).or(said.configured)
 }

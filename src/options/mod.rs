@@ -1,7 +1,8 @@
-//! What one request asks for: the configured options of the API with the caller's overrides on top.
+//! The options of one request: those configured for the API, with the caller's overrides on top.
 //!
-//! [`Overrides`] is what the query says, [`Effective`] what remains after the merge, [`Flow`] how the token
-//! is acquired and [`Target`] where it may be sent. All of it is pure; nothing here reads a clock, a file or a socket.
+//! [`Overrides`] is parsed from the query, [`Effective`] is the merged result, [`Flow`] is how the
+//! token is acquired, and [`Target`] is where it may be sent. All of it is pure: no clock, file or
+//! socket.
 
 pub mod agent;
 pub mod error;
@@ -12,7 +13,7 @@ pub mod query;
 pub mod target;
 
 pub use agent::{Agent, AgentUser};
-pub use error::Invalid;
+pub use error::OptionsError;
 pub use flow::{Flow, Inbound, SessionKey};
 pub use merge::Effective;
 pub use method::{downstream_content_type, downstream_method, sends_body};

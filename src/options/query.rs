@@ -1,98 +1,99 @@
-//! The query of an acquisition endpoint: text in, [`Overrides`] out. Read once per request; a request without a
-//! query allocates nothing here.
+//! Parses the query of an acquisition endpoint into [`Overrides`]. A request without a query
+//! allocates nothing here.
 
 use std::borrow::Cow;
 
-use super::Invalid;
+use super::OptionsError;
 use super::agent::Agent;
 use crate::config::{ApiOptions, Override};
 use crate::spelling;
 use crate::value::percent;
 
-/// The head's own limit is 32 KiB by default; this one holds when an operator raises that.
+/// Bytes. The limit for heads is lower by default (32 KiB), but an operator can raise it.
 const MAX_QUERY: usize = 64 * 1024;
-/// The keys are two dozen; the rest is for scopes, headers and query parameters.
+/// There are about two dozen keys. The rest is for scopes, headers and query parameters.
 const MAX_PARAMETERS: usize = 256;
 const PREFIX: &str = "optionsOverride.";
-/// The parameters that name an identity.
+/// The parameters that name an agent.
 const AGENT_KEYS: [&str; 3] = ["AgentIdentity", "AgentUsername", "AgentUserId"];
 
-/// What a caller overrides, and the agent it names.
+/// The caller's overrides, and the agent that it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `AgentIdentity`, `AgentUsername`, `AgentUserId`.
+    /// From `AgentIdentity`, `AgentUsername` and `AgentUserId`.
     pub agent: Option<Agent>,
-    /// What is not given here holds as configured. Whether the origin of a `BaseUrl` is allowed is decided when the
-    /// options are merged.
+    /// Options that are absent keep their configured values. The merge checks the origin of
+    /// `BaseUrl`.
     pub options: ApiOptions,
 }
 
 impl Overrides {
-    /// Reads the query of a request, without its `?`. Keys that have nothing to do with overrides and
-    /// agents are ignored; an empty value is as if absent; of a single-valued key given again the last one counts.
-    pub fn parse(query: Option<&str>) -> Result<Self, Invalid> {
+    /// Parses the query, without its `?`. Keys of other kinds are ignored. An empty value counts as
+    /// absent. If a single-valued key is repeated, the last value counts.
+    pub fn parse(query: Option<&str>) -> Result<Self, OptionsError> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
         if query.len() > MAX_QUERY {
-            return Err(Invalid::QueryTooLong(MAX_QUERY));
+            return Err(OptionsError::QueryTooLong(MAX_QUERY));
         }
         let mut agent = AgentParameters::default();
         let mut given: Vec<Given<'_>> = Vec::new();
         for (index, pair) in query.split('&').enumerate() {
             if index == MAX_PARAMETERS {
-                return Err(Invalid::TooManyParameters(MAX_PARAMETERS));
+                return Err(OptionsError::TooManyParameters(MAX_PARAMETERS));
             }
             let (coded, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let key = percent::decode_form(coded).map_err(|_| Invalid::Encoding(coded.to_owned()))?;
-            let decoded = || percent::decode_form(value).map_err(|_| Invalid::Encoding(key.clone().into_owned()));
+            let key = percent::decode_form(coded).map_err(|_| OptionsError::Encoding(coded.to_owned()))?;
+            let decoded = || percent::decode_form(value).map_err(|_| OptionsError::Encoding(key.clone().into_owned()));
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
                 if !new.value.is_empty() {
-                    // A value that does not count may be ever so malformed.
+                    // A later value replaces an earlier one, even a malformed one.
                     given.retain(|old| !option.replaces(&new.parameter, old.option, &old.parameter));
                     given.push(new);
                 }
             } else if let Some(slot) = agent.slot(&key) {
                 slot.fill(decoded()?)?;
             } else if is_agent_key(&key) {
-                return Err(Invalid::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
+                return Err(OptionsError::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
             }
         }
         for Given { option, name, parameter, value } in given {
             let set = option.set(&mut overrides.options, &parameter, &value);
-            set.map_err(|expected| Invalid::Malformed { key: name, expected })?;
+            set.map_err(|expected| OptionsError::Malformed { key: name, expected })?;
         }
         overrides.agent = Agent::select(agent.identity.value, agent.username.value, agent.user_id.value)?;
         Ok(overrides)
     }
 
-    /// Whether nothing was given, agent parameters included: what an endpoint that allows no overrides demands.
+    /// True if there are no overrides and no agent parameters.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// One override as it came.
+/// An override before its value is parsed.
 struct Given<'a> {
     option: Override,
     /// The key after the prefix, as the caller spelt it.
     name: String,
-    /// What stands where the key says `<Name>`.
+    /// The part of the key in place of `<Name>`.
     parameter: String,
     value: Cow<'a, str>,
 }
 
-/// The key of that spelling, and what stands where it says `<Name>`.
-fn find(name: &str) -> Result<(Override, &str), Invalid> {
-    Override::find(name).ok_or_else(|| Invalid::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
+/// The option of that name, and the part of the name in place of `<Name>`.
+fn find(name: &str) -> Result<(Override, &str), OptionsError> {
+    Override::find(name)
+        .ok_or_else(|| OptionsError::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
 }
 
-/// The known key that was most likely meant, as it is to be written.
+/// The most similar known key, for the message.
 fn nearest(name: &str) -> String {
     let overrides = Override::all().map(|option| (option.name(), PREFIX));
     let known = overrides.chain(AGENT_KEYS.map(|key| (key.to_owned(), "")));
-    // A name that stands for others is not itself what is misspelt.
+    // `<Name>` is a placeholder, so it must not be compared.
     let written = |spelling: &str| spelling.strip_suffix(".<Name>").unwrap_or(spelling).to_owned();
     let nearest = spelling::nearest(name, '.', known, |(spelling, _)| {
         let bare = written(spelling);
@@ -102,12 +103,13 @@ fn nearest(name: &str) -> String {
     nearest.map_or_else(String::new, |(spelling, prefix)| format!("{prefix}{spelling}"))
 }
 
-/// An unknown key that begins as the agent's parameters do: ignored, the token would be another identity's.
+/// True for an unknown key that begins like an agent parameter. Ignoring it would return a token of
+/// another identity.
 fn is_agent_key(key: &str) -> bool {
     strip_prefix_ignoring_case(key.trim_start(), "Agent").is_some()
 }
 
-/// The agent parameter that such a key was most likely meant to be.
+/// The most similar agent parameter.
 fn nearest_agent_key(key: &str) -> String {
     let known = spelling::nearest(key, '.', AGENT_KEYS, |key| ((*key).to_owned(), Some((*key).to_owned())));
     known.unwrap_or_default().to_owned()
@@ -118,7 +120,7 @@ fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The parameters that name an identity. Which of two values a caller meant is not for us to guess.
+/// The agent parameters. A repetition is an error: there is no way to tell which value was meant.
 struct AgentParameters {
     identity: Once,
     username: Once,
@@ -146,12 +148,12 @@ impl AgentParameters {
 }
 
 impl Once {
-    fn fill(&mut self, value: Cow<'_, str>) -> Result<(), Invalid> {
+    fn fill(&mut self, value: Cow<'_, str>) -> Result<(), OptionsError> {
         if value.is_empty() {
             return Ok(());
         }
         if self.value.is_some() {
-            return Err(Invalid::Repeated(self.key));
+            return Err(OptionsError::Repeated(self.key));
         }
         self.value = Some(value.into_owned());
         Ok(())

@@ -1,26 +1,27 @@
-//! Where a downstream call goes: `BaseUrl`, `RelativePath` and query joined so that a token can reach no other
-//! origin and no path above the base path, whatever the caller writes (RFC 3986 §5 is deliberately not applied).
+//! Joins `BaseUrl`, `RelativePath` and query into the URL of a downstream call, so that a token can
+//! never leave the base URL's origin and path (deliberately not RFC 3986 §5).
 
-use super::Invalid;
+use super::OptionsError;
 use super::merge::Effective;
 use crate::value::url::{Origin, Url};
 use crate::value::{percent, syntax};
 
-/// A URL whose origin the operator named, as [`Effective::merge`] saw to. Only [`Target::new`] makes one.
+/// A URL that a token may be sent to: [`Effective::merge`] has checked its origin. [`Target::new`]
+/// is the only constructor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target(Url);
 
 impl Target {
-    /// Joins the options' base URL, path and query parameters.
-    pub fn new(effective: &Effective<'_>) -> Result<Self, Invalid> {
+    /// Joins the base URL, the path and the query parameters.
+    pub fn new(effective: &Effective<'_>) -> Result<Self, OptionsError> {
         let options = &effective.options;
-        let base = options.base_url.ok_or_else(|| Invalid::NoBaseUrl { api: effective.api.name.clone() })?;
+        let base = options.base_url.ok_or_else(|| OptionsError::NoBaseUrl { api: effective.api.name.clone() })?;
         let relative = options.relative_path;
-        syntax::relative_path(relative).map_err(Invalid::Path)?;
+        syntax::relative_path(relative).map_err(OptionsError::Path)?;
         let (path, query) = relative.split_once('?').map_or((relative, None), |(path, query)| (path, Some(query)));
 
         let mut joined = base.base_path().to_owned();
-        // One slash in between, and none at the end that neither side wrote.
+        // One slash in between, and none at the end unless the base or the path has it.
         if !path.is_empty() || base.path.ends_with('/') {
             joined.push('/');
         }
@@ -41,12 +42,11 @@ impl Target {
         Ok(Self(Url { origin: base.origin.clone(), path: joined, query }))
     }
 
-    /// The URL: what a signed request is bound to, and what its text is sent to.
+    /// The URL. A signed request is bound to it.
     pub const fn url(&self) -> &Url {
         &self.0
     }
 
-    /// Scheme, host and port.
     pub const fn origin(&self) -> &Origin {
         &self.0.origin
     }

@@ -1,4 +1,4 @@
-//! From a request to a token: the caller's proof, the options in force, the flow, the acquisition.
+//! From a request to a token: the caller's token, the options in force, the flow, the acquisition.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::authenticate;
 use super::call::{AllocatedKey, Call, Halt, Parked};
+use super::door::Door;
 use super::problem::Problem;
-use super::route::{Endpoint, Route};
+use super::route::Route;
 use crate::config::Api;
 use crate::credentials::Client;
 use crate::http::{Cause, Reply, Resumed};
@@ -18,52 +19,38 @@ use crate::token::session::{self, Owner, SessionId, User};
 use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, UserAssertion, Wanted};
 use crate::value::bound_key::BoundKey;
 
-/// Beyond what the request that is waited for may take at most.
+/// Added to the longest time that the request being waited for may take.
 const PARK_GRACE: Duration = Duration::from_secs(10);
 
-/// What a request asks for, before options are merged.
+/// What a request asks for, before its options are merged.
 pub struct Asked<'a> {
-    /// The verified caller, where there is one.
+    /// The verified caller. `None` on unauthenticated endpoints, and if no token is required.
     pub caller: Option<Arc<Verified>>,
-    /// The API.
     pub api: &'a Arc<Api>,
-    /// What the query says.
+    /// The options and agent in the query.
     pub overrides: Overrides,
+    /// By which way it came.
+    pub door: Door,
 }
 
-/// Reads query, token and name, in this order, and checks that overrides are allowed here.
+/// Reads query, token and name, in this order, and checks that overrides are allowed on this
+/// endpoint.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
     let overrides = Overrides::parse(call.request.query)?;
-    let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
-    let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
-    if !overrides.is_empty() {
-        let (allowed, setting) = override_rule(call, route.endpoint);
-        if !allowed {
-            let detail = format!(
-                "Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false"
-            );
-            return Err(Problem::with(403, detail).into());
-        }
-    }
-    Ok(Asked { caller, api, overrides })
+    let door = Door::of(route.endpoint);
+    let caller = if door.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
+    let api = find_api(call, &route.name)?;
+    door.admits(call, &overrides)?;
+    Ok(Asked { caller, api, overrides, door })
 }
 
-fn unknown_api(name: &str) -> Problem {
+/// The API of this name.
+pub fn find_api<'a>(call: &Call<'a>, name: &str) -> Result<&'a Arc<Api>, Problem> {
     const SHOWN: usize = 100;
-    let name: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-    Problem::with(404, format!("Downstream API '{name}' not configured"))
-}
-
-const fn override_rule(call: &Call<'_>, endpoint: Endpoint) -> (bool, &'static str) {
-    let rules = &call.service.config.sidecar.allow_overrides;
-    match endpoint {
-        Endpoint::AuthorizationHeader => (rules.authorization_header, "GetAuthorizationHeader"),
-        Endpoint::AuthorizationHeaderUnauthenticated => {
-            (rules.authorization_header_unauthenticated, "GetAuthorizationHeaderUnauthenticated")
-        }
-        Endpoint::DownstreamApi => (rules.downstream_api, "CallDownstreamApi"),
-        _ => (rules.downstream_api_unauthenticated, "CallDownstreamApiUnauthenticated"),
-    }
+    call.service.api(name).ok_or_else(|| {
+        let name: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
+        Problem::with(404, format!("Downstream API '{name}' not configured"))
+    })
 }
 
 /// One acquisition, with everything that its token depends on.
@@ -74,36 +61,35 @@ pub struct Acquisition<'a> {
     scopes: Cow<'a, [String]>,
     own_key: &'a BoundKey,
     correlation_id: &'a str,
+    door: Door,
     session: Option<Session>,
 }
 
-/// A long-running session that the request starts or uses.
+/// The long-running session that the request starts or uses.
 struct Session {
     id: SessionId,
     owner: Owner,
-    /// What the session has kept, where the user presents nothing.
+    /// The session's refresh token, if the caller presents no token.
     refresh_token: Option<Secret<String>>,
-    /// The key that was made for the caller.
+    /// The key that the sidecar generated for the caller.
     allocated: Option<String>,
-    /// Whether there is none yet.
+    /// True if the session does not exist yet.
     starts: bool,
 }
 
-/// Where the downstream call goes.
+/// The downstream call to make.
 pub struct Destination {
     /// Upper case.
     pub method: Cow<'static, str>,
-    /// Its URL.
     pub target: Target,
 }
 
 impl<'a> Acquisition<'a> {
-    /// Chooses the flow and checks what only the flow can tell.
+    /// Selects the flow and checks what depends on it.
     pub fn new(
         call: &'a Call<'_>,
         asked: &'a Asked<'_>,
         effective: &'a Effective<'a>,
-        authenticated: bool,
         resumed: Option<&Resumed<Parked>>,
     ) -> Result<Self, Halt> {
         let caller = asked.caller.as_deref();
@@ -112,7 +98,7 @@ impl<'a> Acquisition<'a> {
             Some(caller) if caller.is_app_only() => Inbound::AppOnly(caller.into()),
             Some(caller) => Inbound::User(caller.into()),
         };
-        let flow = Flow::select(effective, authenticated, inbound);
+        let flow = Flow::select(effective, asked.door.is_authenticated(), inbound);
         let client = call.service.client(asked.api);
         let scopes = flow.scopes(effective)?;
         let session = match &flow {
@@ -126,29 +112,31 @@ impl<'a> Acquisition<'a> {
             scopes,
             own_key: call.service.signer.bound_key(),
             correlation_id: effective.options.correlation_id.unwrap_or(call.correlation_id),
+            door: asked.door,
             session,
         })
     }
 
-    /// The id that goes to Entra and to the API.
+    /// The id sent to Entra and to the API.
     pub const fn correlation_id(&self) -> &str {
         self.correlation_id
     }
 
-    /// Where the downstream call goes, for which a signed request is made too.
+    /// The downstream call to make. A signed request needs it even if the caller makes the call.
     pub fn target(&self, call: &Call<'_>) -> Result<Destination, Halt> {
         let request = call.request;
-        let has_body = request.body.length() != Some(0);
+        // What else is sent with a question says nothing of the call.
+        let has_body = self.door.calls_api() && request.body.length() != Some(0);
         let method = downstream_method(self.effective.options.http_method, request.method.as_str(), has_body);
         Ok(Destination { method: Cow::Owned(method.to_owned()), target: Target::new(self.effective)? })
     }
 
-    /// The token, or the reason to come back later.
+    /// The token, or the reason to handle the request again later.
     pub fn token(&self, call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Arc<AccessToken>, Halt> {
         let acquirer = &call.shared.acquirer;
         let ticket: Option<Ticket> = match resumed {
             Some(Resumed { on: Parked::Token(..), cause: Cause::Overdue }) => {
-                return Err(token::Error::unavailable("the request that was waited for did not end").into());
+                return Err(token::Error::unavailable("the request for this token did not finish").into());
             }
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
             Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
@@ -166,21 +154,22 @@ impl<'a> Acquisition<'a> {
         }
     }
 
-    /// A token that meets a challenge of the API. Waits in place, since the API was called already. Where Entra
-    /// wants the user's interaction instead, its refusal carries a challenge: the API's, unless it has its own.
+    /// A token that satisfies a claims challenge of the API. Waits in place, because the API has
+    /// been called already. If Entra requires interaction, its error carries a challenge: its own,
+    /// else the API's.
     pub fn token_with_claims(&self, call: &Call<'_>, claims: &str) -> Result<Arc<AccessToken>, Halt> {
         let token = call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?);
         Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
 
-    /// The header's value: the token itself, or a request signed with the sidecar's own key.
+    /// The value of `Authorization`: the token itself, or a request signed with the sidecar's key.
     pub fn authorization<'t>(&self, call: &Call<'_>, token: &'t AccessToken) -> Result<Cow<'t, str>, Halt> {
         let options = &self.effective.options;
         if !options.pop || options.pop_public_key.is_some() {
             return Ok(Cow::Borrowed(token.authorization()));
         }
         let destination = self.target(call)?;
-        // That it is an object was seen when the options were merged.
+        // The merge has checked that it is an object.
         let claims = options.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (method, url) = (&destination.method, destination.target.url());
         let signed = call.service.signer.sign(token.token(), method, url, claims, call.shared.clock.unix());
@@ -188,12 +177,12 @@ impl<'a> Acquisition<'a> {
         Ok(Cow::Owned(format!("PoP {signed}")))
     }
 
-    /// The key of a session that was made for the caller, to be kept while the request waits.
+    /// The session key generated for the caller, kept while the request waits.
     pub fn allocated(&self) -> Option<AllocatedKey> {
         self.session.as_ref()?.allocated.clone()
     }
 
-    /// Tells the caller the key of a session that was allocated.
+    /// Adds the generated session key to the answer.
     pub fn announce(&self, reply: Reply) -> Reply {
         match self.session.as_ref().and_then(|session| session.allocated.as_deref()) {
             Some(key) => reply.header("X-Long-Running-Session-Key", key),
@@ -218,7 +207,7 @@ impl<'a> Acquisition<'a> {
     }
 }
 
-/// Finds the session of that key, and checks whose it is.
+/// Finds the session of that key, and checks that the caller owns it.
 fn session(
     call: &Call<'_>,
     client: &Client,
@@ -245,7 +234,7 @@ fn session(
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));
     let user = User::of(caller.object_id(), caller.subject())
-        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
+        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub cannot start a long-running session"))?;
     let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
     let found = sessions.find(&id, now);
     if found.as_ref().is_some_and(|session| session.owner != owner) {

@@ -1,4 +1,4 @@
-//! Who may call: rules from the cheapest to the dearest. Nothing here believes `X-Forwarded-*`.
+//! Decides who may call, cheapest rule first. `X-Forwarded-*` is never trusted.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -11,66 +11,61 @@ use crate::value::syntax::is_domain;
 use crate::value::url::is_loopback_host;
 use crate::watched::Watched;
 
-/// The rules.
 pub struct Admission {
     callers: AllowedCallers,
-    /// Whether some of them may come from other machines.
+    /// True if callers from other machines are allowed.
     beyond_loopback: bool,
     /// Lower case, without ports.
     hosts: Vec<String>,
     token: Option<CallerToken>,
 }
 
-/// The secret that `X-Sidecar-Token` must equal: a file's content without its trailing newline. A file that cannot be
-/// read admits no caller.
+/// The secret expected in `X-Sidecar-Token`: the content of a file without its trailing newline. If
+/// the file cannot be read, no caller is admitted.
 pub struct CallerToken(Watched<Secret<Vec<u8>>>);
 
 impl CallerToken {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(path: PathBuf) -> Self {
         let watched = Watched::new(vec![path], |contents| {
             let content = contents.first().map_or(&[][..], |bytes| bytes);
             let content = content.strip_suffix(b"\n").unwrap_or(content);
             let content = content.strip_suffix(b"\r").unwrap_or(content);
-            // No field value begins or ends with a blank (RFC 9110 §5.5), so no caller could send such a secret.
+            // No field value begins or ends with a blank (RFC 9110 §5.5), so no caller could send
+            // such a secret.
             if content.trim_ascii().is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(content.to_vec())) }
         });
         Self(watched.strict("Sidecar:CallerTokenFile"))
     }
 
-    /// The secret as of now.
+    /// The current secret.
     ///
     /// # Errors
-    /// Which file cannot be used and why.
+    /// The file that cannot be used, and why.
     pub fn current(&self) -> Result<Arc<Secret<Vec<u8>>>, String> {
         self.0.current()
     }
 }
 
-/// The rule that a caller does not meet.
+/// The rule that a caller violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// By address.
+pub enum Denial {
     Peer,
-    /// By `Host`.
     Host,
-    /// By `Origin`.
     Origin,
-    /// By `Sec-Fetch-Site`.
     FetchSite,
-    /// By `X-Sidecar-Token`.
     Token,
-    /// The file of that token cannot be read.
+    /// The file with the expected token cannot be read.
     TokenFile,
 }
 
-impl Refusal {
-    /// What the caller is told.
+impl Denial {
+    /// The text for the caller.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::Peer => "Callers must come from loopback, a unix socket or a network in Sidecar:AllowedCallers",
             Self::Host => {
-                "The Host header must be a loopback name or stand in AllowedHosts; where Sidecar:AllowedCallers goes \
+                "The Host header must be a loopback name or listed in AllowedHosts; if Sidecar:AllowedCallers goes \
                  beyond loopback, an IP address or a name of one label is enough"
             }
             Self::Origin => "Requests with an Origin header are refused: no web page may use the sidecar",
@@ -82,10 +77,9 @@ impl Refusal {
 }
 
 impl Admission {
-    /// From the configuration.
     pub fn new(callers: AllowedCallers, hosts: Vec<String>, token_file: Option<PathBuf>) -> Self {
         let token = token_file.map(CallerToken::new);
-        // The log says at the start that a file is no good, not at the first refusal.
+        // Reads the file, so that the log reports an unusable one at startup.
         if let Some(token) = &token {
             let _ = token.current();
         }
@@ -93,27 +87,41 @@ impl Admission {
     }
 
     /// Whether the caller may pass.
-    pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Refusal> {
+    pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
+        self.admit_place(peer, headers)?;
+        self.admit_token(headers, [])
+    }
+
+    /// Whether a caller may pass who is there and says that it calls from there.
+    pub fn admit_place(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
         if !self.admits_peer(peer) {
-            return Err(Refusal::Peer);
+            return Err(Denial::Peer);
         }
         if !headers.text("host").is_some_and(|host| self.admits_host(host)) {
-            return Err(Refusal::Host);
+            return Err(Denial::Host);
         }
         if headers.first("origin").is_some() {
-            return Err(Refusal::Origin);
+            return Err(Denial::Origin);
         }
-        // Browsers send it with every request and no page can forge it (Fetch Metadata, section 2.3).
+        // Browsers send it with every request, and pages cannot forge it (Fetch Metadata §2.3).
         if headers.all("sec-fetch-site").any(|site| site != b"none" && site != b"same-origin") {
-            return Err(Refusal::FetchSite);
+            return Err(Denial::FetchSite);
         }
+        Ok(())
+    }
+
+    /// Whether the caller proves itself where that is asked for: in the header, or by one of these.
+    pub fn admit_token<'t>(
+        &self,
+        headers: Headers<'t>,
+        others: impl IntoIterator<Item = &'t [u8]>,
+    ) -> Result<(), Denial> {
         let Some(file) = &self.token else { return Ok(()) };
-        let token = file.current().map_err(|_| Refusal::TokenFile)?;
+        let token = file.current().map_err(|_| Denial::TokenFile)?;
         let mut sent = headers.all("x-sidecar-token");
-        match (sent.next(), sent.next()) {
-            (Some(sent), None) if token.matches(sent) => Ok(()),
-            _ => Err(Refusal::Token),
-        }
+        let sent = sent.next().filter(|_| sent.next().is_none());
+        let proved = sent.into_iter().chain(others).any(|sent| token.matches(sent));
+        if proved { Ok(()) } else { Err(Denial::Token) }
     }
 
     fn admits_peer(&self, peer: Peer) -> bool {
@@ -150,8 +158,8 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Whether no public name stands for this host: an address, or a name of one label, as networks of containers give
-/// them. Only a web page under a public name can be rebound to the sidecar's address.
+/// True if no public name resolves to this host: it is an address or has a single label, as in
+/// container networks. DNS rebinding needs a public name.
 fn cannot_be_rebound(name: &str) -> bool {
     match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
@@ -164,7 +172,7 @@ mod tests {
     use super::*;
     use crate::value::network::Network;
 
-    fn admit(admission: &Admission, peer: &str, fields: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn admit(admission: &Admission, peer: &str, fields: &[(&str, &str)]) -> Result<(), Denial> {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         let peer = if peer == "unix" { Peer::Unix } else { Peer::Ip(peer.parse().unwrap()) };
@@ -185,10 +193,10 @@ mod tests {
             assert_eq!(admit(&admission, peer, &[LOCAL]), Ok(()), "{peer}");
         }
         for peer in ["10.2.0.0", "10.0.255.255", "192.168.0.1", "fe80::1", "::2"] {
-            assert_eq!(admit(&admission, peer, &[LOCAL]), Err(Refusal::Peer), "{peer}");
+            assert_eq!(admit(&admission, peer, &[LOCAL]), Err(Denial::Peer), "{peer}");
         }
         let forwarded = ("X-Forwarded-For", "127.0.0.1");
-        assert_eq!(admit(&admission, "192.168.0.1", &[LOCAL, forwarded]), Err(Refusal::Peer));
+        assert_eq!(admit(&admission, "192.168.0.1", &[LOCAL, forwarded]), Err(Denial::Peer));
         let any = Admission::new(AllowedCallers::Any, Vec::new(), None);
         assert_eq!(admit(&any, "192.168.0.1", &[LOCAL]), Ok(()));
         let everyone = Admission::new(AllowedCallers::Networks(vec![network("0.0.0.0/0")]), Vec::new(), None);
@@ -217,9 +225,9 @@ mod tests {
             "localhost:x",
             "",
         ] {
-            assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
+            assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Denial::Host), "{host}");
         }
-        assert_eq!(admit(&admission, "::1", &[]), Err(Refusal::Host));
+        assert_eq!(admit(&admission, "::1", &[]), Err(Denial::Host));
         let any = Admission::new(AllowedCallers::Any, vec!["*".to_owned()], None);
         assert_eq!(admit(&any, "::1", &[("Host", "evil.example")]), Ok(()));
     }
@@ -232,23 +240,23 @@ mod tests {
                 assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
             }
             for host in ["evil.example", "evil.example:80", "10.0.0", "sidecar.", ".sidecar", "[::1", "a b", "", "-x"] {
-                assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Refusal::Host), "{host}");
+                assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Denial::Host), "{host}");
             }
         }
         let loopback = AllowedCallers::Networks(vec![network("127.0.0.0/8")]);
         let admission = Admission::new(loopback, Vec::new(), None);
-        assert_eq!(admit(&admission, "::1", &[("Host", "sidecar")]), Err(Refusal::Host));
+        assert_eq!(admit(&admission, "::1", &[("Host", "sidecar")]), Err(Denial::Host));
     }
 
     #[test]
     fn web_pages_are_refused() {
         let admission = Admission::new(AllowedCallers::Networks(Vec::new()), Vec::new(), None);
-        assert_eq!(admit(&admission, "::1", &[LOCAL, ("Origin", "null")]), Err(Refusal::Origin));
+        assert_eq!(admit(&admission, "::1", &[LOCAL, ("Origin", "null")]), Err(Denial::Origin));
         for (site, expected) in [
             ("none", Ok(())),
             ("same-origin", Ok(())),
-            ("same-site", Err(Refusal::FetchSite)),
-            ("cross-site", Err(Refusal::FetchSite)),
+            ("same-site", Err(Denial::FetchSite)),
+            ("cross-site", Err(Denial::FetchSite)),
         ] {
             assert_eq!(admit(&admission, "::1", &[LOCAL, ("Sec-Fetch-Site", site)]), expected, "{site}");
         }
@@ -260,27 +268,27 @@ mod tests {
         let path = folder.path().join("token");
         let admission = Admission::new(AllowedCallers::Any, Vec::new(), Some(path.clone()));
         let with = |token: &str| admit(&admission, "::1", &[LOCAL, ("X-Sidecar-Token", token)]);
-        assert_eq!(with(""), Err(Refusal::TokenFile));
+        assert_eq!(with(""), Err(Denial::TokenFile));
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(with(""), Err(Refusal::TokenFile), "an empty secret admits nobody");
+        assert_eq!(with(""), Err(Denial::TokenFile), "an empty secret admits nobody");
         std::fs::write(&path, "open sesame\n").unwrap();
         assert_eq!(with("open sesame"), Ok(()));
         for wrong in ["", "open", "open sesame\n", "Open sesame"] {
-            assert_eq!(with(wrong), Err(Refusal::Token), "{wrong:?}");
+            assert_eq!(with(wrong), Err(Denial::Token), "{wrong:?}");
         }
-        assert_eq!(admit(&admission, "::1", &[LOCAL]), Err(Refusal::Token));
+        assert_eq!(admit(&admission, "::1", &[LOCAL]), Err(Denial::Token));
         std::fs::write(&path, "changed").unwrap();
-        assert_eq!((with("open sesame"), with("changed")), (Err(Refusal::Token), Ok(())));
+        assert_eq!((with("open sesame"), with("changed")), (Err(Denial::Token), Ok(())));
         std::fs::write(&path, "\u{feff}marked\r\n").unwrap();
         assert_eq!(with("marked"), Ok(()));
-        // What the file held before does not outlive it.
+        // The file's previous content must not stay valid.
         std::fs::write(&path, "").unwrap();
-        assert_eq!((with("marked"), with("")), (Err(Refusal::TokenFile), Err(Refusal::TokenFile)));
+        assert_eq!((with("marked"), with("")), (Err(Denial::TokenFile), Err(Denial::TokenFile)));
         std::fs::write(&path, "again").unwrap();
         assert_eq!(with("again"), Ok(()));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(with("again"), Err(Refusal::TokenFile));
+        assert_eq!(with("again"), Err(Denial::TokenFile));
         std::fs::create_dir(&path).unwrap();
-        assert_eq!(with("again"), Err(Refusal::TokenFile));
+        assert_eq!(with("again"), Err(Denial::TokenFile));
     }
 }

@@ -1,4 +1,4 @@
-//! The caller's own token: found, verified, remembered.
+//! Finds and verifies the caller's token. Verified tokens are remembered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,30 +12,27 @@ use crate::jwt::{Rejection, Verified};
 use crate::token;
 use crate::turns::{self, Lane};
 
-/// What an unusable signed request is answered with.
+/// The challenge in answer to an unusable signed request.
 pub const POP_CHALLENGE: &str = "PoP error=\"invalid_token\"";
 
-/// How long a request waits for signing keys that are being fetched.
+/// How long a request waits while signing keys are fetched.
 const KEY_WAIT: Duration = Duration::from_secs(2);
 
-/// After which a caller who came without keys may try again, in seconds.
+/// Seconds until a request that found no keys may be repeated.
 const KEY_RETRY: u64 = 5;
 
-/// What the `Authorization` header holds.
+/// The `Authorization` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presented<'a> {
-    /// No header.
     Nothing,
-    /// A header of another scheme, or without a token.
+    /// Another scheme, or no token.
     Unusable,
-    /// `Bearer`.
     Bearer(&'a str),
-    /// `PoP`.
     Pop(&'a str),
 }
 
 impl<'a> Presented<'a> {
-    /// Reads the header (RFC 9110 §11.4). The front door has refused a second one.
+    /// Parses the header (RFC 9110 §11.4). The server refuses a second one.
     pub fn of(call: &Call<'a>) -> Self {
         let Some(value) = call.request.headers.first("authorization") else { return Self::Nothing };
         let Ok(value) = std::str::from_utf8(value) else { return Self::Unusable };
@@ -53,7 +50,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// The token of a caller who has to present one, unless the operator lets the application act without.
+/// Verifies the caller's token. `None` only if the operator lets the application act without one.
 pub fn caller(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Option<Arc<Verified>>, Halt> {
     match Presented::of(call) {
         Presented::Bearer(token) => bearer(call, token, resumed).map(Some),
@@ -62,20 +59,29 @@ pub fn caller(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Opti
     }
 }
 
-/// 401 without a token to speak of.
+/// The 401 for a missing token.
 pub fn challenge(call: &Call<'_>) -> Problem {
     Problem::token_required(&call.service.config.azure_ad.challenge)
 }
 
-/// The token's proof: from the memory, else by verifying it.
+/// Verifies a bearer token, unless it is remembered.
 pub fn bearer(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -> Result<Arc<Verified>, Halt> {
-    let service = call.service;
-    let check = |keys: &KeySet, now| service.validator.validate(token, keys, now);
-    let refuse = |rejection: &Rejection| Problem::from_rejection(rejection, &service.config.azure_ad);
-    with_keys(call, token, resumed, check, refuse)
+    judge(call, token, resumed)?.map_err(|rejection| {
+        let registration = &call.service.config.azure_ad;
+        Problem::from_rejection(&rejection, registration).into()
+    })
 }
 
-/// The proof of a signed request: of the token inside, and that the request is what was signed.
+/// The token's proof, or which check it failed: for whoever is told in other words.
+pub fn judge(
+    call: &Call<'_>,
+    token: &str,
+    resumed: Option<&Resumed<Parked>>,
+) -> Result<Result<Arc<Verified>, Rejection>, Halt> {
+    with_keys(call, token, resumed, |keys, now| call.service.validator.validate(token, keys, now))
+}
+
+/// Verifies a signed request: the token inside it, and that it was signed for this request.
 pub fn signed_request(
     call: &Call<'_>,
     signed: &str,
@@ -84,20 +90,19 @@ pub fn signed_request(
 ) -> Result<Arc<Verified>, Halt> {
     let service = call.service;
     let check = |keys: &KeySet, now| service.signed_requests.verify(signed, original, &service.validator, keys, now);
-    let refuse = |_: &Rejection| challenge(call).header("WWW-Authenticate", POP_CHALLENGE);
-    // Its access token may be an encrypted one.
+    // The token inside may be encrypted.
     let token = access_token(signed).unwrap_or_default();
-    with_keys(call, &token, resumed, check, refuse)
+    with_keys(call, &token, resumed, check)?
+        .map_err(|_| challenge(call).header("WWW-Authenticate", POP_CHALLENGE).into())
 }
 
-/// Checks with the keys of the moment, and once more if they were behind.
+/// Verifies with the current keys, and again with fetched ones if the key is unknown.
 pub fn with_keys(
     call: &Call<'_>,
     token: &str,
     resumed: Option<&Resumed<Parked>>,
     check: impl FnOnce(&KeySet, u64) -> Result<Arc<Verified>, Rejection>,
-    refuse: impl FnOnce(&Rejection) -> Problem,
-) -> Result<Arc<Verified>, Halt> {
+) -> Result<Result<Arc<Verified>, Rejection>, Halt> {
     let service = call.service;
     let waited = resumed.is_some_and(|resumed| matches!(resumed.on, Parked::Keys));
     let Some(keys) = service.keys.snapshot() else {
@@ -111,7 +116,8 @@ pub fn with_keys(
     #[cfg(feature = "jwe")]
     service.decryption.renew(&service.validator, now);
     if service.validator.decrypts(token, &keys, now) && !turns::has(&Lane::Decryption) {
-        // A request that waits for something else by now has been verified, and is no longer remembered.
+        // A request that waits for something else was verified earlier, but has since been
+        // forgotten.
         if !turns::may_block() {
             return Err(Halt::Call(Parked::Decryption, Lane::Decryption));
         }
@@ -125,10 +131,7 @@ pub fn with_keys(
         return Err(park(call));
     }
     call.shared.metrics.validation(outcome.as_ref().map_or_else(Rejection::code, |_| "valid"));
-    outcome.map_err(|rejection| {
-        log::info!("inbound token refused: {}", rejection.code());
-        refuse(&rejection).into()
-    })
+    Ok(outcome.inspect_err(|rejection| log::info!("inbound token refused: {}", rejection.code())))
 }
 
 fn park(call: &Call<'_>) -> Halt {

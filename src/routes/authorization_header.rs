@@ -1,4 +1,4 @@
-//! `/AuthorizationHeader*`: the header that the caller sends to the API itself.
+//! `/AuthorizationHeader*`: a header for the caller's own request to the API.
 
 use super::acquire::{Acquisition, ask};
 use super::call::{Call, Halt, Parked};
@@ -9,7 +9,7 @@ use crate::options::Effective;
 use crate::token::AccessToken;
 use crate::value::json;
 
-/// `{"authorizationHeader"}`.
+/// Answers `{"authorizationHeader"}`.
 pub fn authorization_header(
     call: &Call<'_>,
     route: &Route<'_>,
@@ -35,7 +35,7 @@ pub fn acquire<T>(
     let asked = ask(call, route, resumed.as_ref())?;
     call.body(Keep::No)?;
     let effective = Effective::merge(asked.api, &asked.overrides)?;
-    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
+    let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
     let header = acquisition.authorization(call, &token)?;
     Ok(answer(&acquisition, &token, &header))

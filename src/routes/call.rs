@@ -1,4 +1,4 @@
-//! A request on its way up the ladder, and what may stop it there.
+//! A request while it is being answered, and the reasons to stop early.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,41 +6,39 @@ use std::time::Instant;
 use super::problem::Problem;
 use super::service::Service;
 use crate::clock::Clock;
-use crate::http::{Budget, Keep, Monitor, Refusal, Request, Waker};
+use crate::http::{Budget, Keep, Monitor, Request, RequestError, Waker};
 use crate::metrics::Metrics;
 use crate::outbound::Exchange;
 use crate::token::{AccessToken, Acquirer, Lead, Ticket};
 use crate::turns::Lane;
 
-/// What a request waits for, or carries from one step to the next.
+/// What a request waits for, with the state it needs afterwards.
 #[derive(Debug)]
 pub enum Parked {
-    /// Signing keys.
     Keys,
     /// A turn to decrypt the caller's token.
     Decryption,
     /// Another caller's request for the same token.
     Token(Ticket, Option<AllocatedKey>),
-    /// A turn to ask for the token.
+    /// A turn to request the token.
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
 }
 
-/// The key of a long-running session that was made for the caller: it stays the same however often the request is
-/// handled.
+/// The key generated for a long-running session. It must stay the same when the request is handled
+/// again.
 pub type AllocatedKey = String;
 
-/// Why a request is not answered now.
+/// Why a request cannot be answered yet, or not with success.
 #[derive(Debug)]
 pub enum Halt {
-    /// It is refused.
     Problem(Problem),
-    /// It waits for somebody to wake it.
+    /// Waits to be woken.
     Park(Parked, Instant),
-    /// It waits for a turn.
+    /// Waits for a turn.
     Call(Parked, Lane),
-    /// Its body has to be read.
+    /// The body has to be read first.
     NeedsBody(Keep),
 }
 
@@ -50,23 +48,20 @@ impl<P: Into<Problem>> From<P> for Halt {
     }
 }
 
-/// What lives as long as the process, whatever the configuration becomes.
+/// Lives as long as the process, across reloads of the configuration.
 pub struct Shared {
-    /// The way out.
+    /// The HTTP client.
     pub exchange: Arc<dyn Exchange>,
-    /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Turns for upstream calls and the memory for bodies.
+    /// Turns for upstream calls, and memory for bodies.
     pub budget: Budget,
-    /// Tokens.
     pub acquirer: Arc<Acquirer>,
-    /// Figures.
     pub metrics: Arc<Metrics>,
-    /// The front door's state.
+    /// A view of the server's state.
     pub monitor: Monitor,
 }
 
-/// One request on its way up the ladder.
+/// One request while it is being answered.
 pub struct Call<'a> {
     pub service: &'a Service,
     pub shared: &'a Shared,
@@ -76,17 +71,19 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Something that has this request handled again.
+    /// Returns a function that has this request handled again.
     pub fn wake(&self) -> Box<dyn FnOnce() + Send> {
         let waker = self.waker.clone();
         Box::new(move || waker.wake())
     }
 
-    /// Checks the length of the body, and that it has come: what is refused is refused before.
+    /// Checks the body's declared length and that it has been read. Call it once nothing else can
+    /// refuse the request.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let limit = self.service.config.limits.request_body_bytes;
+        let configured = self.service.config.limits.request_body_bytes;
+        let limit = if let Keep::UpTo(limit) = keep { limit.min(configured) } else { configured };
         if self.request.body.length().is_some_and(|length| length > limit) {
-            return Err(Problem::from(&Refusal::BodyTooLarge { limit }).into());
+            return Err(Problem::from(&RequestError::BodyTooLarge { limit }).into());
         }
         if self.request.body.is_here() { Ok(()) } else { Err(Halt::NeedsBody(keep)) }
     }

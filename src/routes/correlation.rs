@@ -1,21 +1,20 @@
-//! The id that follows a request through every log on its way (contract, section 10).
+//! The correlation id, sent upstream, logged and returned (docs/endpoints.md).
 
 use crate::http::Headers;
 use crate::value::guid::{self, Guid};
 
-/// Longer ids are not taken over.
+/// Longer ids are replaced.
 const MAX_LENGTH: usize = 128;
 
-/// An id, for which nothing is allocated.
+/// An id that needs no allocation.
 pub enum Id<'a> {
-    /// The caller's own.
+    /// As sent by the caller.
     Callers(&'a str),
-    /// Of the caller's trace, or new.
+    /// From the caller's trace, or newly generated.
     Made(Guid),
 }
 
 impl Id<'_> {
-    /// Its text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Callers(text) => text,
@@ -24,7 +23,7 @@ impl Id<'_> {
     }
 }
 
-/// The caller's id, else the trace of `traceparent`, else a new GUID.
+/// The caller's id, else the trace id of `traceparent`, else a new GUID.
 pub fn id(headers: Headers<'_>) -> Id<'_> {
     let own = ["x-ms-client-request-id", "client-request-id"].into_iter().find_map(|name| {
         let text = headers.text(name)?.trim();
@@ -34,13 +33,13 @@ pub fn id(headers: Headers<'_>) -> Id<'_> {
     own.unwrap_or_else(|| Id::Made(trace().unwrap_or_else(guid::unique)))
 }
 
-/// What may stand in a log line and a header without a second thought.
+/// True if it may appear in log lines and headers as it is.
 fn is_harmless(text: &str) -> bool {
     (1..=MAX_LENGTH).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
 }
 
-/// The trace id of `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2.2) in the form of a GUID.
+/// The trace id of `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2.2) as a GUID.
 fn trace_id(traceparent: &str) -> Option<Guid> {
     let mut parts = traceparent.trim().split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

@@ -1,4 +1,5 @@
-//! The keys of `TokenDecryptionCredentials`: those in files as they are now, those in a vault as they were read last.
+//! The keys of `TokenDecryptionCredentials`: from files as they are now, from vaults as last
+//! fetched.
 
 use std::convert::Infallible;
 use std::sync::mpsc::Sender;
@@ -10,25 +11,26 @@ use crate::credentials::{Client, CredentialFailure, Credentials};
 use crate::jwt::Validator;
 use crate::jwt::jwe::DecryptionKey;
 
-/// The credentials, and what the validator's keys were made of.
+/// The credentials, and the keys last given to the validator.
 pub struct Decryption {
     pub(super) client: Arc<Client>,
     seen: Mutex<Vec<Found>>,
-    /// What goes with the service wakes the thread that asks the vaults, and ends it.
+    /// Dropped with the service, which wakes and ends the thread that asks the vaults.
     pub(super) in_force: OnceLock<Sender<Infallible>>,
 }
 
 type Found = Result<Arc<Certificate>, CredentialFailure>;
 
 impl Decryption {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(registration: &Arc<Registration>) -> Self {
         let credentials = Credentials::new(&registration.decryption_credentials);
         let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
         Self { client, seen: Mutex::default(), in_force: OnceLock::new() }
     }
 
-    /// Gives the validator the keys of now, where they are others than before, and says which cannot be used.
+    /// Gives the validator the current keys if they have changed, and logs those that cannot be
+    /// used.
     pub fn renew(&self, validator: &Validator, now: u64) {
         if self.client.credentials.is_empty() {
             return;
@@ -49,7 +51,7 @@ impl Decryption {
         *seen = found;
     }
 
-    /// Why none can be used, as far as this machine can tell: what is in a vault may be usable.
+    /// Why no key can be used, as far as is known without a network. One in a vault may be usable.
     pub fn unusable(&self, now: u64) -> Option<String> {
         let reasons = self.client.credentials.unusable(now)?;
         Some(format!("{}:TokenDecryptionCredentials: {reasons}", self.client.registration.section))
@@ -65,7 +67,7 @@ impl Decryption {
     }
 }
 
-/// A failure's words may tell how long ago something was.
+/// Ignores the text of failures, which may contain an age.
 fn is_same(one: &Found, other: &Found) -> bool {
     match (one, other) {
         (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),

@@ -1,4 +1,5 @@
-//! The thread that asks vaults for decryption keys: neither the start nor a validation waits for an upstream.
+//! The thread that fetches decryption keys from vaults, so that neither startup nor validation
+//! waits for them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -14,13 +15,13 @@ use crate::outbound::Exchange;
 use crate::token::Acquirer;
 use crate::value::guid;
 
-/// Until a vault is asked again: whoever encrypts takes the new certificate some time after it is there.
+/// Between fetches from a vault. Senders switch to a new certificate some time after it is created.
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// The same after a failure.
+/// Between attempts after a failure.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Reads what is on this machine, and starts to ask the vaults for as long as the service is in force.
+/// Reads local keys, then fetches from vaults for as long as the service is in use.
 pub fn start(service: &Arc<Service>, shared: &Shared) {
     service.decryption.renew(&service.validator, shared.clock.unix());
     if !service.decryption.needs_vault() {
@@ -31,35 +32,35 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
         return;
     }
     let service = Arc::downgrade(service);
-    let way = Way::of(shared);
+    let client = VaultClient::new(shared);
     let keep = move || {
-        while let Some(pause) = service.upgrade().map(|service| way.ask(&service)) {
+        while let Some(pause) = service.upgrade().map(|service| client.fetch(&service)) {
             if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                 break;
             }
         }
     };
     if let Err(error) = thread::Builder::new().name("decryption-keys".to_owned()).spawn(keep) {
-        log::error!("no thread for decryption keys: {error}");
+        log::error!("cannot create the thread for decryption keys: {error}");
     }
 }
 
-/// Reads all of them now, those in vaults too, for one token that waits for nothing else.
-pub fn wait(service: &Service, shared: &Shared) {
+/// Fetches the keys once and waits for them: for one token outside a server.
+pub fn fetch(service: &Service, shared: &Shared) {
     if service.decryption.needs_vault() {
-        Way::of(shared).ask(service);
+        VaultClient::new(shared).fetch(service);
     }
 }
 
-/// What it takes to reach a vault.
-struct Way {
+/// The clients needed to reach a vault.
+struct VaultClient {
     acquirer: Arc<Acquirer>,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
 }
 
-impl Way {
-    fn of(shared: &Shared) -> Self {
+impl VaultClient {
+    fn new(shared: &Shared) -> Self {
         Self {
             acquirer: Arc::clone(&shared.acquirer),
             exchange: Arc::clone(&shared.exchange),
@@ -67,8 +68,8 @@ impl Way {
         }
     }
 
-    /// Reads what is in vaults; for how long that is enough.
-    fn ask(&self, service: &Service) -> Duration {
+    /// Fetches the keys. Returns the time until the next fetch.
+    fn fetch(&self, service: &Service) -> Duration {
         let Decryption { client, .. } = &service.decryption;
         let correlation_id = guid::random();
         let context = Context {

@@ -1,4 +1,4 @@
-//! `/DownstreamApi*`: the API is called for the caller, and its answer told.
+//! `/DownstreamApi*`: calls the API for the caller and returns its answer.
 
 use super::acquire::{Acquisition, ask};
 use super::call::{Call, Halt, Parked};
@@ -14,12 +14,12 @@ use crate::token;
 use crate::turns::{self, Lane};
 use crate::value::header;
 
-/// `{"statusCode","headers","content"}`, whatever the API's status was.
+/// Answers `{"statusCode","headers","content"}`, with any status of the API.
 pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
     let asked = ask(call, route, resumed.as_ref())?;
     call.body(Keep::Yes)?;
     let effective = Effective::merge(asked.api, &asked.overrides)?;
-    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
+    let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let target = acquisition.target(call)?;
     let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
     let token = acquisition.token(call, resumed)?;
@@ -47,10 +47,10 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     };
     let send = |authorization: &str| send(call, &request, authorization, acquisition.correlation_id(), &asked.api.name);
     let Arrival { mut answer, foreign } = send(&acquisition.authorization(call, &token)?)?;
-    // Continuous access evaluation: the API wants claims that the token does not have. Once. Another origin to which a
-    // redirect led saw no token and has no say about one.
+    // Continuous access evaluation: the API asks for further claims. Tried once. An origin reached
+    // by a redirect saw no token and may not challenge it.
     if let Some(claims) = Some(&answer).filter(|_| !foreign).and_then(claims_challenge) {
-        log::info!("the API '{}' wants further claims; asking for a token with them", asked.api.name);
+        log::info!("the API '{}' requires further claims; acquiring a token with them", asked.api.name);
         let token = acquisition.token_with_claims(call, &claims)?;
         answer = send(&acquisition.authorization(call, &token)?)?.answer;
     }
@@ -71,7 +71,8 @@ impl BodyStream for Rendered {
     }
 }
 
-/// The fields that describe the caller's body, which goes on as it came. Its type has rules of its own.
+/// The fields that describe the caller's body, which is passed on unchanged. `Content-Type` has its
+/// own rules.
 fn described(call: &Call<'_>) -> Vec<(String, String)> {
     let fields = call.request.headers.0.iter().map(|field| (field.name.to_ascii_lowercase(), field.value));
     let fields = fields.filter(|(name, _)| name != "content-type" && header::describes_body(name));
@@ -100,7 +101,7 @@ fn send(
     })
 }
 
-/// Names the API and the host, never the URL.
+/// Names the API and the host, but not the URL.
 fn unanswered(api: &str, error: &OutError) -> Problem {
     match error {
         OutError::Proxy { timed_out: true, .. } => {
@@ -111,13 +112,13 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
             Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
         }
         OutError::Broken(_) => {
-            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
+            Problem::with(502, format!("The downstream API '{api}' sent an invalid answer: {error}"))
         }
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {
             Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
         }
-        // The API has acted already, so that a second request would not be the same.
+        // The API may have acted, so the request must not be repeated.
         OutError::NoMemory { timed_out: false } => {
             Problem::with(503, format!("The answer of the downstream API '{api}' cannot be held: {error}"))
                 .retryable(false)

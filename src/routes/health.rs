@@ -1,4 +1,4 @@
-//! What the operator's machinery asks: is it well, how much does it do, what does it answer.
+//! `/healthz`, `/metrics` and `/openapi/v1.json`.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -9,8 +9,8 @@ use crate::http::{Caching, Reply};
 use crate::metrics::{Figure, process};
 use crate::openapi;
 
-/// `200 Healthy`, or `503 Unhealthy` with a line for each failing check. Nothing here asks the network:
-/// an upstream that is down is no reason to restart this process and lose its cache.
+/// `200 Healthy`, or `503 Unhealthy` with a line for each failed check. No check uses the network:
+/// restarting this process, and losing its cache, does not help an upstream that is down.
 pub fn health(call: &Call<'_>) -> Reply {
     let now = call.shared.clock.unix();
     let mut text = String::new();
@@ -28,7 +28,7 @@ pub fn health(call: &Call<'_>) -> Reply {
     Reply::new(503).with_body("text/plain", format!("Unhealthy{text}\n").into_bytes()).caching(Caching::NoStore)
 }
 
-/// Prometheus' text.
+/// The text format of Prometheus.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
     let shared = call.shared;
@@ -43,7 +43,7 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         labelled(
             "token_cache_requests_total",
             "counter",
-            "Look-ups in the token cache by how they ended.",
+            "Lookups in the token cache by result.",
             "result",
             &[
                 ("hit", count(&results.hit)),
@@ -54,7 +54,7 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         ),
         Figure::plain("token_cache_entries", "gauge", "Tokens in the cache.", cache.entries as f64),
         Figure::plain("token_cache_bytes", "gauge", "Bytes of the tokens in the cache.", cache.bytes as f64),
-        Figure::plain("token_cache_evictions_total", "counter", "Tokens that had to leave.", cache.evicted as f64),
+        Figure::plain("token_cache_evictions_total", "counter", "Tokens evicted from the cache.", cache.evicted as f64),
         labelled(
             "workers",
             "gauge",
@@ -65,11 +65,11 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         labelled(
             "upstream_calls",
             "gauge",
-            "Calls of upstreams under way, and requests that wait for their turn.",
+            "Calls to upstreams in progress, and requests waiting for a turn.",
             "state",
             &[("active", calls as f64), ("waiting", waiting as f64)],
         ),
-        Figure::plain("body_memory_bytes", "gauge", "Of the bodies held.", shared.budget.memory.used() as f64),
+        Figure::plain("body_memory_bytes", "gauge", "Bytes of bodies in memory.", shared.budget.memory.used() as f64),
         labelled(
             "connections",
             "gauge",
@@ -83,11 +83,16 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
                 ("writing", stats.writing as f64),
             ],
         ),
-        Figure::plain("panics_total", "counter", "Requests that met a defect.", stats.panics as f64),
-        labelled("build_info", "gauge", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
+        Figure::plain("panics_total", "counter", "Requests that ended in a panic.", stats.panics as f64),
+        labelled("build_info", "gauge", "The running version.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
     ];
     if let Some(age) = call.service.keys.age_seconds() {
-        figures.push(Figure::plain("jwks_age_seconds", "gauge", "Since signing keys were fetched.", age as f64));
+        figures.push(Figure::plain(
+            "jwks_age_seconds",
+            "gauge",
+            "Seconds since signing keys were fetched.",
+            age as f64,
+        ));
     }
     figures.push(expiries(call));
     let start = call.shared.clock.unix() as f64 - started.elapsed().as_secs_f64();
@@ -112,7 +117,6 @@ fn expiries(call: &Call<'_>) -> Figure {
     Figure { name: "certificate_expiry_timestamp_seconds", kind: "gauge", help: "When a certificate expires.", values }
 }
 
-/// The description of the endpoints.
 pub fn openapi() -> Reply {
     reply::json(openapi::document().into_bytes())
 }

@@ -1,4 +1,4 @@
-//! What the program answers: the ladder from a request to its reply, told in [`Routes::answer`].
+//! The routes: [`Routes::answer`] takes a request to its answer, step by step.
 
 mod acquire;
 pub mod admit;
@@ -10,8 +10,10 @@ mod correlation;
 mod decryption;
 #[cfg(feature = "jwe")]
 mod decryption_vaults;
+mod door;
 mod downstream_api;
 mod health;
+mod oauth;
 mod once;
 pub mod problem;
 mod reply;
@@ -22,22 +24,23 @@ mod validate;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use admit::Admission;
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
 pub use once::Once;
 use problem::Problem;
-use route::{Endpoint, route};
+use route::{Endpoint, is_oauth, route};
 pub use service::Service;
 
 use crate::clock::Clock;
-use crate::http::{Cause, Handler, Keep, Method, Outcome, Refusal, Reply, Request, Resumed, Waker};
+use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
 use crate::token;
 use crate::value::guid;
 
-/// Every answer carries it: the id that follows its request through the logs.
+/// Returned with every answer.
 const ID_HEADER: &str = "x-ms-client-request-id";
 
-/// The handler behind the front door.
+/// The server's handler.
 pub struct Routes {
     shared: Shared,
     service: RwLock<Arc<Service>>,
@@ -45,19 +48,18 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Answers with this configuration.
     pub fn new(shared: Shared, service: Service) -> Self {
         let service = Arc::new(service);
         ready(&service, &shared);
         Self { shared, service: RwLock::new(service), started: Instant::now() }
     }
 
-    /// The configuration in force.
+    /// The current configuration.
     pub fn service(&self) -> Arc<Service> {
         Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Answers with another configuration from now on; requests under way keep theirs.
+    /// Installs another configuration. Requests in flight keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
         ready(&service, &self.shared);
@@ -65,12 +67,12 @@ impl Routes {
         std::mem::replace(&mut current, service)
     }
 
-    /// What lives as long as the process.
     pub const fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// The ladder (contract, section 4, "Order"): caller, route, query, token, API, everything else.
+    /// The order of the checks (docs/endpoints.md): caller, route, query, token, API, then the
+    /// rest.
     fn answer(
         &self,
         call: &Call<'_>,
@@ -81,15 +83,13 @@ impl Routes {
         let found = route(request.method, request.path);
         *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));
         if !endpoint.is_some_and(Endpoint::is_open) {
-            call.service.admission.admit(request.peer, request.headers)?;
+            let admission = &call.service.admission;
+            // OAuth's clients prove themselves in the body too, which has not come yet.
+            let admit = if is_oauth(request.path) { Admission::admit_place } else { Admission::admit };
+            admit(admission, request.peer, request.headers)?;
         }
-        let switched_off = match endpoint {
-            Some(Endpoint::Metrics) => !call.service.config.sidecar.metrics,
-            Some(Endpoint::OpenApi) => !call.service.config.is_development(),
-            _ => false,
-        };
-        // Whatever the method: what is switched off is not there.
-        if switched_off {
+        // Not found, with any method.
+        if endpoint.is_some_and(|endpoint| door::is_shut(endpoint, &call.service.config)) {
             return Err(Problem::new(404).into());
         }
         let route = found?;
@@ -109,6 +109,8 @@ impl Routes {
             Endpoint::DownstreamApi | Endpoint::DownstreamApiUnauthenticated => {
                 downstream_api::downstream_api(call, &route, parked)
             }
+            Endpoint::OAuthToken => oauth::token(call, &route, parked),
+            Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
         }
     }
 
@@ -122,23 +124,23 @@ impl Routes {
     }
 }
 
-/// What a request is told that waited too long for its turn, and whoever waits for its token.
+/// Answers a request that got no turn in time.
 fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
     if let Parked::Lead(lead, _) = on {
-        // The caller is told the same.
+        // Callers waiting for the same token get the same error.
         let _ = lead.land(clock, Err(token::Error::Busy));
     }
     token::Error::Busy.into()
 }
 
-/// Sets going what a configuration needs beside the requests.
+/// Starts the background work of a configuration.
 fn ready(service: &Arc<Service>, shared: &Shared) {
     shared.acquirer.find_region(service.clients());
     #[cfg(feature = "jwe")]
     decryption_vaults::start(service, shared);
 }
 
-/// One line a request: never the query, which may hold what is nobody's business.
+/// One line per request. Never the query, which may hold personal data or secrets.
 fn log_access(method: Method, endpoint: Option<Endpoint>, status: u16, duration: Duration, id: &str) {
     let level = if status < 400 { log::Level::Info } else { log::Level::Warn };
     log::log!(
@@ -172,6 +174,7 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
+            Err(Halt::Problem(problem)) if is_oauth(request.path) => problem.into_oauth_reply(),
             Err(Halt::Problem(problem)) if service.config.sidecar.semantic_token_errors => {
                 problem.semantic().into_reply()
             }
@@ -181,13 +184,15 @@ impl Handler for Routes {
         Outcome::Reply(reply.header(ID_HEADER, id))
     }
 
-    fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply {
-        let reply = Problem::from(refusal).into_reply();
+    fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
+        let problem = Problem::from(refusal);
         let Some(request) = request else {
+            let reply = problem.into_reply();
             let id = guid::unique();
             let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
             return reply.header(ID_HEADER, id.as_str());
         };
+        let reply = if is_oauth(request.path) { problem.into_oauth_reply() } else { problem.into_reply() };
         let id = correlation::id(request.headers);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),

@@ -82,7 +82,8 @@ impl Once {
                 findings = validator.explain(token, keys, now, outcome.as_ref().err());
                 outcome
             };
-            with_keys(call, token, resumed.as_ref(), check, |rejection| Problem::with(401, rejection.description()))
+            with_keys(call, token, resumed.as_ref(), check)?
+                .map_err(|rejection| Problem::with(401, rejection.description()).into())
         });
         if findings.is_empty() {
             // As far as it goes without keys.
@@ -98,7 +99,7 @@ impl Once {
     #[cfg(feature = "jwe")]
     fn decryption_keys(&self, token: Option<&str>) {
         if token.is_some_and(crate::jwt::jwe::is_encrypted) {
-            super::decryption_vaults::wait(&self.service, &self.shared);
+            super::decryption_vaults::fetch(&self.service, &self.shared);
         }
     }
 

@@ -1,5 +1,7 @@
-//! Failures as HTTP: the one place that gives a failure its status, its words and its headers
-//! (contract, section 4; RFC 9457 for the form, RFC 7231 for the types).
+//! Failures as HTTP answers: their status, text and headers are decided here alone. The format is
+//! RFC 9457, the types are sections of RFC 7231.
+
+mod oauth;
 
 use std::borrow::Cow;
 
@@ -12,10 +14,10 @@ use super::route::NoRoute;
 use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
-use crate::options::Invalid;
+use crate::options::OptionsError;
 use crate::token::{self, OAuthRefusal, Remedy};
 
-/// A failure on its way to the caller.
+/// An error answer.
 #[derive(Debug)]
 pub struct Problem {
     /// From 400 to 599.
@@ -23,11 +25,13 @@ pub struct Problem {
     detail: Option<Cow<'static, str>>,
     extensions: Option<Box<Extensions>>,
     headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// Who can do something about Entra's refusal, where it is one.
+    /// Who can resolve Entra's error, if it is one.
     remedy: Option<Remedy>,
+    /// What OAuth calls it, where the status does not tell.
+    oauth: Option<&'static str>,
 }
 
-/// What a program can act on.
+/// Machine-readable members.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extensions {
@@ -51,7 +55,7 @@ pub struct Extensions {
     retryable: Option<bool>,
 }
 
-/// Which credential, so that the operator finds it; why it cannot be used is in the log.
+/// Identifies a credential to the operator. The reason why it cannot be used is in the log only.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CredentialName {
@@ -70,7 +74,7 @@ struct Body<'a> {
     extensions: Option<&'a Extensions>,
 }
 
-/// The section that defines the status. 401 has that of 400, as the original's documents have it.
+/// The section that defines the status. 401 refers to that of 400, as the original's answers do.
 const fn section(status: u16) -> &'static str {
     match status {
         400 | 401 => "7231#section-6.5.1",
@@ -92,46 +96,53 @@ const fn section(status: u16) -> &'static str {
     }
 }
 
-/// What is said of every failure to acquire a token that is not Entra's refusal.
+/// The detail of every failed acquisition that is not an error from Entra.
 const NO_TOKEN: &str = "Failed to acquire token for downstream API";
 
-/// Seconds, where an upstream gives no advice.
+/// Names of OAuth's (RFC 6749 §5.2).
+const INVALID_SCOPE: &str = "invalid_scope";
+const INVALID_GRANT: &str = "invalid_grant";
+
+/// Seconds, if the upstream names none.
 const RETRY_AFTER: u64 = 5;
 
 impl Problem {
-    /// A failure with nothing but its status.
     pub const fn new(status: u16) -> Self {
-        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None }
+        Self { status, detail: None, extensions: None, headers: Vec::new(), remedy: None, oauth: None }
     }
 
-    /// A failure that says what is wrong.
     pub fn with(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { detail: Some(detail.into()), ..Self::new(status) }
     }
 
-    /// With a header field.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Says whether the same request may succeed later.
+    /// Tells the caller whether the same request may succeed later.
     #[must_use]
     pub fn retryable(self, retryable: bool) -> Self {
         self.extended(Extensions { retryable: Some(retryable), ..Extensions::default() })
+    }
+
+    /// With OAuth's name for it.
+    const fn called(mut self, error: &'static str) -> Self {
+        self.oauth = Some(error);
+        self
     }
 
     fn extended(self, extensions: Extensions) -> Self {
         Self { extensions: Some(Box::new(extensions)), ..self }
     }
 
-    /// 401 for a request without a token (RFC 6750 §3): the challenge alone.
+    /// 401 without an error, for a request without a token (RFC 6750 §3).
     pub fn token_required(challenge: &str) -> Self {
         Self::new(401).header("WWW-Authenticate", challenge.to_owned())
     }
 
-    /// 401 for a token that failed a check. `description` says which, and is empty where nobody is to know.
+    /// 401 for a token that failed validation. An empty `description` is left out.
     pub fn invalid_token(challenge: &str, description: &str) -> Self {
         let challenge = if description.is_empty() {
             format!("{challenge} error=\"invalid_token\"")
@@ -143,22 +154,23 @@ impl Problem {
         Self::new(401).header("WWW-Authenticate", challenge)
     }
 
-    /// What is wrong with the caller's token: 403 where it is good but not good for this, else 401.
+    /// 403 if the token is valid but lacks permission, else 401.
     pub fn from_rejection(rejection: &Rejection, registration: &Registration) -> Self {
         if let Rejection::ScopeRequired(required) = rejection {
-            return Self::with(403, format!("The scope '{}' is required", required.join("' or '")));
+            let detail = format!("The scope '{}' is required", required.join("' or '"));
+            return Self::with(403, detail).called(INVALID_SCOPE);
         }
-        let description = if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") };
-        Self::invalid_token(&registration.challenge, &description)
+        Self::invalid_token(&registration.challenge, &described(rejection, registration))
     }
 
-    /// 503 with advice on when to come back.
+    /// 503 with `Retry-After`.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
         Self::with(503, detail).header("Retry-After", seconds.to_string())
     }
 
-    /// With a status that tells what Entra's refusal asks for, where it is one (`Sidecar:TokenErrorStatus`): of the
-    /// RFCs 9470 and 6750, and 424 since SDKs retry a 500.
+    /// Replaces the status of an error from Entra by one that tells who can resolve it
+    /// (`Sidecar:TokenErrorStatus`): 403 and 401 (RFC 9470, RFC 6750), and 424 because SDKs retry
+    /// after 500.
     #[must_use]
     pub fn semantic(self) -> Self {
         let Some(remedy) = self.remedy else { return self };
@@ -176,14 +188,13 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
-    /// What is wrong, for a person to read: the detail, else what the challenge says of the token, else the status's phrase.
+    /// What is wrong, in words: the detail, else the challenge's description, else the status's phrase.
     pub fn words(&self) -> &str {
         let mut challenges = self.headers.iter().map(|(_, value)| &**value);
         let described = challenges.find_map(|value| value.split_once("error_description=\"")?.1.strip_suffix('"'));
         self.detail.as_deref().or(described).unwrap_or_else(|| http::phrase(self.status))
     }
 
-    /// The answer.
     pub fn into_reply(self) -> Reply {
         let body = Body {
             r#type: &format!("https://tools.ietf.org/html/rfc{}", section(self.status)),
@@ -192,15 +203,15 @@ impl Problem {
             detail: self.detail.as_deref(),
             extensions: self.extensions.as_deref(),
         };
-        // Strings and numbers alone cannot fail to serialise.
+        // Strings and numbers always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let reply = Reply::new(self.status).with_body("application/problem+json", body).caching(Caching::NoStore);
         self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }
 
-impl From<admit::Refusal> for Problem {
-    fn from(refusal: admit::Refusal) -> Self {
+impl From<admit::Denial> for Problem {
+    fn from(refusal: admit::Denial) -> Self {
         Self::with(403, refusal.detail())
     }
 }
@@ -215,24 +226,25 @@ impl From<NoRoute> for Problem {
     }
 }
 
-impl From<Invalid> for Problem {
-    fn from(invalid: Invalid) -> Self {
-        let status = match invalid {
-            Invalid::NoBaseUrl { .. } => 500,
-            _ => 400,
+impl From<OptionsError> for Problem {
+    fn from(invalid: OptionsError) -> Self {
+        let (status, oauth) = match invalid {
+            OptionsError::NoBaseUrl { .. } => (500, None),
+            OptionsError::NoScopes { .. } | OptionsError::AppScope { .. } => (400, Some(INVALID_SCOPE)),
+            _ => (400, None),
         };
-        Self::with(status, invalid.to_string())
+        Self { oauth, ..Self::with(status, invalid.to_string()) }
     }
 }
 
-impl From<&http::Refusal> for Problem {
-    fn from(refusal: &http::Refusal) -> Self {
+impl From<&http::RequestError> for Problem {
+    fn from(refusal: &http::RequestError) -> Self {
         let text = refusal.to_string();
         let mut letters = text.chars();
         let sentence = letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>());
         let problem = Self::with(refusal.status(), sentence.unwrap_or_default());
         match refusal {
-            http::Refusal::NoMemory => problem.header("Retry-After", "1").retryable(true),
+            http::RequestError::NoMemory => problem.header("Retry-After", "1").retryable(true),
             _ => problem,
         }
     }
@@ -257,7 +269,7 @@ impl From<token::Error> for Problem {
                 retryable: Some(false),
                 ..Extensions::default()
             }),
-            token::Error::NoSession => Self::with(401, error.to_string()),
+            token::Error::NoSession => Self::with(401, error.to_string()).called(INVALID_GRANT),
             token::Error::Configuration(_)
             | token::Error::TokenType { .. }
             | token::Error::Abandoned
@@ -270,7 +282,12 @@ impl From<token::Error> for Problem {
     }
 }
 
-/// The original's wording, since callers match on it.
+/// What callers may know of a rejection: empty where the operator says so.
+fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static, str> {
+    if registration.include_error_details { rejection.description() } else { Cow::Borrowed("") }
+}
+
+/// In the original's wording, because callers match on it.
 fn refused(refusal: &OAuthRefusal) -> Problem {
     let known = |text: &Option<String>| text.clone();
     let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);

@@ -1,16 +1,14 @@
-//! Successful answers: JSON that nobody may keep.
+//! Successful answers, which must not be cached.
 
 use crate::http::{Caching, Reply};
 
-/// A 200 that may not be kept, as none of them may (contract, section 3).
+/// An answer with status 200 that no cache may keep.
 pub fn uncached(content_type: &'static str, body: Vec<u8>) -> Reply {
     Reply::new(200).with_body(content_type, body).caching(Caching::Never)
 }
 
-/// What every JSON document is sent as.
 pub const JSON: &str = "application/json; charset=utf-8";
 
-/// A JSON document.
 pub fn json(body: Vec<u8>) -> Reply {
     uncached(JSON, body)
 }

@@ -1,4 +1,4 @@
-//! Method and path to route: what is called, before anything is known of the caller.
+//! Maps method and path to a route, before anything about the caller is known.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,18 @@ use crate::value::percent::decode_lenient;
 pub enum Endpoint {
     /// The claims of the caller's token.
     Validate,
-    /// A header for an API, for the calling user.
+    /// A header for an API, on behalf of the calling user.
     AuthorizationHeader,
     /// A header for an API, for the application or an agent.
     AuthorizationHeaderUnauthenticated,
-    /// An API's answer, for the calling user.
+    /// An API's answer, on behalf of the calling user.
     DownstreamApi,
     /// An API's answer, for the application or an agent.
     DownstreamApiUnauthenticated,
+    /// An access token, as OAuth's token endpoint gives it.
+    OAuthToken,
+    /// What a token says, as OAuth's introspection tells it.
+    OAuthIntrospect,
     /// Whether the program works.
     Health,
     /// Figures for Prometheus.
@@ -27,17 +31,22 @@ pub enum Endpoint {
 }
 
 const READ: &str = "GET, HEAD";
+const POST: &str = "POST";
+/// GET, and POST for clients that can do nothing else.
+const ASK: &str = "GET, POST";
 const GET: &str = "GET";
 const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
         Self::DownstreamApi,
         Self::DownstreamApiUnauthenticated,
+        Self::OAuthToken,
+        Self::OAuthIntrospect,
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
@@ -51,6 +60,8 @@ impl Endpoint {
             Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
             Self::DownstreamApi => "/DownstreamApi/{serviceName}",
             Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
+            Self::OAuthToken => "/oauth2/token/{serviceName}",
+            Self::OAuthIntrospect => "/oauth2/introspect",
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
@@ -62,11 +73,6 @@ impl Endpoint {
         matches!(self, Self::Health | Self::Metrics)
     }
 
-    /// Whether the caller's own token decides.
-    pub const fn is_authenticated(self) -> bool {
-        matches!(self, Self::Validate | Self::AuthorizationHeader | Self::DownstreamApi)
-    }
-
     /// Whether it calls the API rather than telling how to.
     pub const fn calls_api(self) -> bool {
         matches!(self, Self::DownstreamApi | Self::DownstreamApiUnauthenticated)
@@ -74,7 +80,9 @@ impl Endpoint {
 
     const fn allow(self) -> &'static str {
         match self {
-            Self::Validate | Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => GET,
+            Self::Validate => GET,
+            Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
+            Self::OAuthToken | Self::OAuthIntrospect => POST,
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
             Self::Health | Self::Metrics | Self::OpenApi => READ,
         }
@@ -85,12 +93,20 @@ impl Endpoint {
     }
 }
 
-/// Where a path leads. Paths with a name have it as sent.
+/// Whether whoever calls this path speaks OAuth, and is to be answered in its words.
+pub fn is_oauth(path: &str) -> bool {
+    const BASE: &str = "/oauth2/";
+    path.get(..BASE.len()).is_some_and(|start| start.eq_ignore_ascii_case(BASE))
+}
+
+/// The endpoint of a path, and the API's name as sent.
 fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    // What is below `oauth2` has a name of two segments.
+    let slash = usize::from(is_oauth(path));
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);
-    let (first, rest) = match path.split_once('/') {
-        Some((first, rest)) => (first, Some(rest)),
+    let (first, rest) = match path.match_indices('/').nth(slash) {
+        Some((at, _)) => (&path[..at], Some(&path[at + 1..])),
         None => (path, None),
     };
     let is = |name: &str| first.eq_ignore_ascii_case(name);
@@ -98,6 +114,7 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
         None if is("Validate") => Some(Endpoint::Validate),
         None if is("healthz") || is("health") => Some(Endpoint::Health),
         None if is("metrics") => Some(Endpoint::Metrics),
+        None if is("oauth2/introspect") => Some(Endpoint::OAuthIntrospect),
         Some(rest) if is("openapi") && rest.eq_ignore_ascii_case("v1.json") => Some(Endpoint::OpenApi),
         _ => None,
     };
@@ -109,6 +126,7 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
         ("AuthorizationHeaderUnauthenticated", Endpoint::AuthorizationHeaderUnauthenticated),
         ("DownstreamApi", Endpoint::DownstreamApi),
         ("DownstreamApiUnauthenticated", Endpoint::DownstreamApiUnauthenticated),
+        ("oauth2/token", Endpoint::OAuthToken),
     ];
     let (_, endpoint) = named.into_iter().find(|(name, _)| is(name))?;
     match rest {
@@ -120,25 +138,20 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
 /// What a request calls.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route<'a> {
-    /// The endpoint.
     pub endpoint: Endpoint,
-    /// The API's name, percent-decoded; empty for endpoints that have none.
+    /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
 }
 
-/// Why a request calls nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// No such path.
     Unknown,
-    /// The path does not know the method; these it does.
+    /// The methods that the path supports.
     Method(Endpoint, &'static str),
-    /// The API's name is missing.
     NameMissing(Endpoint),
 }
 
 impl NoRoute {
-    /// The endpoint, where the path has one.
     pub const fn endpoint(self) -> Option<Endpoint> {
         match self {
             Self::Unknown => None,
@@ -147,7 +160,6 @@ impl NoRoute {
     }
 }
 
-/// Finds the route.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
     let (endpoint, name) = find(path).ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
@@ -185,6 +197,15 @@ mod tests {
         ] {
             assert_eq!(found(path), Some((endpoint, name.to_owned())), "{path}");
         }
+        for (path, endpoint, name) in [
+            ("/oauth2/token/my%20api", Endpoint::OAuthToken, "my api"),
+            ("/OAUTH2/Token/x/", Endpoint::OAuthToken, "x"),
+            ("/oauth2/token/", Endpoint::OAuthToken, ""),
+            ("/oauth2/introspect/", Endpoint::OAuthIntrospect, ""),
+        ] {
+            let route = route(Method::Post, path).unwrap();
+            assert_eq!((route.endpoint, &*route.name), (endpoint, name), "{path}");
+        }
     }
 
     #[test]
@@ -197,6 +218,11 @@ mod tests {
             "/DownstreamApi/a/b",
             "/AuthorizationHeader//",
             "/nothing",
+            "/oauth2",
+            "/oauth2/",
+            "/oauth2/introspect/x",
+            "/oauth2/token/a/b",
+            "/oauth2x/introspect",
             "/openapi",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
@@ -208,7 +234,9 @@ mod tests {
         for (method, path, allow) in [
             (Method::Post, "/Validate", "GET"),
             (Method::Head, "/Validate", "GET"),
-            (Method::Post, "/AuthorizationHeader", "GET"),
+            (Method::Put, "/AuthorizationHeader", "GET, POST"),
+            (Method::Get, "/oauth2/token/", "POST"),
+            (Method::Get, "/OAuth2/Introspect", "POST"),
             (Method::Other, "/DownstreamApi/x", "GET, POST, PUT, PATCH, DELETE"),
             (Method::Delete, "/healthz", "GET, HEAD"),
         ] {

@@ -1,4 +1,5 @@
-//! One configuration, made ready to answer with. Immutable but for what it remembers; a reload makes another.
+//! A configuration and everything built from it. Immutable apart from its caches. A reload builds
+//! another one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,39 +18,34 @@ fn folded(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().map(|byte| byte.to_ascii_lowercase())
 }
 
-/// A configuration and what was built from it.
 pub struct Service {
-    /// As loaded.
     pub config: Config,
-    /// Who may call.
     pub admission: Admission,
-    /// Which tokens are accepted.
     pub validator: Validator,
-    /// What it decrypts with.
     #[cfg(feature = "jwe")]
     pub(super) decryption: Decryption,
-    /// Which signed requests are.
+    /// Verifies inbound signed requests.
     pub signed_requests: SignedRequests,
-    /// What they are verified with.
+    /// The signing keys of Entra.
     pub keys: Arc<Keys>,
-    /// Holds the key that tokens are bound to where the caller has none.
+    /// Signs requests with the sidecar's own key.
     pub signer: RequestSigner,
-    /// In the order of their folded names.
+    /// Sorted by case-folded name.
     apis: Vec<Arc<Api>>,
-    /// `AzureAd`.
+    /// The registration in `AzureAd`.
     client: Arc<Client>,
-    /// Other registrations by their sections' names in lower case.
+    /// Other registrations, by the lower-case name of their section.
     clients: BTreeMap<String, Arc<Client>>,
 }
 
 impl Service {
-    /// From the configuration. `keys` may outlive it.
+    /// Builds a service. `keys` may outlive it.
     pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
         let signed_requests = SignedRequests::new(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
-    /// In place of an old one, whose memory of signed requests it takes over.
+    /// Builds the successor of a service, which takes over its record of signed requests.
     pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
         let signed_requests = old.signed_requests.with(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
@@ -91,17 +87,18 @@ impl Service {
         })
     }
 
-    /// The API of this name, without regard to case.
+    /// Finds an API by name, ignoring case.
     pub fn api(&self, name: &str) -> Option<&Arc<Api>> {
         self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
     }
 
-    /// The registration that acquires for an API.
+    /// The registration that acquires tokens for an API.
     pub fn client(&self, api: &Api) -> &Arc<Client> {
         api.registration.as_ref().and_then(|name| self.clients.get(name)).unwrap_or(&self.client)
     }
 
-    /// Each list of credentials of which none can be used, as far as this machine can tell, and why.
+    /// For each list of credentials of which none is usable, as far as is known without a network:
+    /// the reason.
     pub fn unusable_credentials(&self, now: u64) -> impl Iterator<Item = String> {
         let of_clients = self.clients().filter_map(move |client| {
             let reasons = client.credentials.unusable(now)?;

@@ -1,4 +1,4 @@
-//! `/Validate`: what the caller's token says, once it has been verified.
+//! `/Validate`: returns the claims of the caller's token.
 
 use super::authenticate::{POP_CHALLENGE, Presented, bearer, challenge, signed_request};
 use super::call::{Call, Halt, Parked};
@@ -8,13 +8,13 @@ use crate::http::{Keep, Reply, Resumed};
 use crate::jwt::shr::OriginalRequest;
 use crate::value::json;
 
-/// `{"protocol","token","claims"}`.
+/// Answers `{"protocol","token","claims"}`.
 pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Reply, Halt> {
     match Presented::of(call) {
         Presented::Bearer(token) => {
             let verified = bearer(call, token, resumed)?;
             call.body(Keep::No)?;
-            // As received: an encrypted token stays encrypted, though its claims are told.
+            // As received: an encrypted token stays encrypted.
             Ok(result("Bearer", token, verified.claims_json()))
         }
         Presented::Pop(signed) => {
@@ -30,7 +30,7 @@ pub fn validate(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Re
     }
 }
 
-/// What the caller was asked, which a signed request has to fit.
+/// The request that the caller received, which a signed request must match.
 fn original_request(call: &Call<'_>) -> Result<OriginalRequest, Problem> {
     let unusable = |detail: String| Problem::with(400, detail).header("WWW-Authenticate", POP_CHALLENGE);
     let header = |name: &'static str| {

@@ -1,4 +1,4 @@
-//! Which token endpoint a request goes to: protocol page, sections 1.1, 8.6 and 10.
+//! Which token endpoint a request goes to.
 
 use crate::config::Registration;
 use crate::value::percent::encode_component;
@@ -40,7 +40,7 @@ pub fn is_detected(configured: &str) -> bool {
 }
 
 /// The region of the endpoint: the configured one, or with `TryAutoDetect` the one that the program runs in. What is
-/// no region's name is ignored, and the global endpoint answers: protocol page, section 8.6.
+/// no region's name is ignored, and the global endpoint answers.
 pub fn region(configured: &str, own: Option<&str>) -> Option<String> {
     let region = if is_detected(configured) { own? } else { configured };
     let region = region.replace(' ', "").to_ascii_lowercase();

@@ -12,7 +12,7 @@ use super::key::CacheKey;
 use crate::clock::Clock;
 use crate::lru::Lru;
 
-/// A token is not served during its last five minutes (contract, section 6), so that it does not expire
+/// A token is not served during its last five minutes, so that it does not expire
 /// on its way; while the token service is down it is.
 pub const EXPIRY_MARGIN: u64 = 300;
 

@@ -1,5 +1,6 @@
 //! The `claims` field of a token request: what the caller demands, merged with the client capabilities
-//! of the registration (protocol page, section 3.3), without saying anything twice.
+//! of the registration (Microsoft Learn, "Claims challenges, claims requests, and client
+//! capabilities"), without saying anything twice.
 
 use serde_json::{Map, Value, json};
 

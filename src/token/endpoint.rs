@@ -16,10 +16,10 @@ use crate::secret::Secret;
 use crate::value::date;
 use crate::value::text::is_visible_word;
 
-/// The longest answer that is read: protocol page, section 1.1.
+/// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// The longest `Retry-After` that is waited for, in seconds (contract, section 9).
+/// The longest `Retry-After` that is waited for, in seconds.
 const MAX_WAIT: u64 = 5;
 
 /// Before a retry without advice.
@@ -99,7 +99,7 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         ("content-type", "application/x-www-form-urlencoded"),
         ("client-request-id", post.correlation_id),
         ("return-client-request-id", "true"),
-        // Tells the service that this client honours Retry-After: protocol page, section 1.1.
+        // Tells the service that this client honours Retry-After.
         ("x-ms-lib-capability", "retry-after, h429"),
     ];
     let headers = fixed.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned())));
@@ -157,7 +157,7 @@ fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Op
     }
 }
 
-/// The longest `Retry-After` that is believed, in seconds: protocol page, section 8.2.
+/// The longest `Retry-After` that is believed, in seconds.
 const MAX_RETRY_AFTER: u64 = 3600;
 
 /// Seconds from now on, given as such or as a date (RFC 9110 §10.2.3).
@@ -165,7 +165,7 @@ fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
     date::retry_after(response.header("retry-after")?, now).map(|seconds| seconds.min(MAX_RETRY_AFTER))
 }
 
-/// A number that may come as a string: protocol page, section 1.1.
+/// A number that may come as a string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Seconds {

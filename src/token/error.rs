@@ -31,7 +31,7 @@ pub enum Error {
     Defect,
 }
 
-/// An OAuth error (RFC 6749 §5.2) with Entra's additions: protocol page, section 9.1.
+/// An OAuth error (RFC 6749 §5.2) with Entra's additions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OAuthRefusal {
     /// `error`, e.g. `invalid_grant`.
@@ -99,7 +99,7 @@ impl OAuthRefusal {
         }
     }
 
-    /// Whether signing in again may help the user: protocol page, section 9.2.
+    /// Whether signing in again may help the user.
     fn wants_interaction(&self) -> bool {
         matches!(self.code.as_str(), "interaction_required" | "invalid_grant")
     }

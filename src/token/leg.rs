@@ -1,4 +1,5 @@
-//! One request to a token endpoint, as the grant's specification spells it: protocol page, sections 1, 3 and 4.
+//! One request to a token endpoint, with the fields of its grant (RFC 6749 §4.4, RFC 7523 §2.1;
+//! Microsoft Learn, "OAuth 2.0 On-Behalf-Of flow" and "Agent OAuth protocols").
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
+use crate::value::syntax;
 
 /// How the request proves who asks.
 #[derive(Clone, Debug)]
@@ -33,7 +35,7 @@ pub enum Grant {
         /// `x-anchormailbox`: routing advice.
         mailbox: Option<String>,
     },
-    /// `user_fic`: protocol page, section 4.3.
+    /// `user_fic` (Microsoft Learn, "Agent OAuth protocols").
     AgentUser(AgentUser),
     /// RFC 6749 §6.
     RefreshToken(Secret<String>),
@@ -124,7 +126,7 @@ impl Leg {
                 .field("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
                 .field("client_assertion", assertion.expose()),
         };
-        // An agent does not have the capabilities of its blueprint: protocol page, section 4.1.
+        // An agent does not have the capabilities of its blueprint.
         let capabilities = match self.proof {
             Proof::Credentials => &self.client.registration.client_capabilities[..],
             Proof::Agent(_) => &[],
@@ -164,13 +166,12 @@ impl Leg {
     }
 
     /// Users' tokens are asked for together with the `OpenID` scopes, each once, sorted; an application's
-    /// token never is: protocol page, sections 1.1 and 3.1.
+    /// token never is.
     fn scope(&self) -> String {
-        const OPENID: [&str; 3] = ["openid", "profile", "offline_access"];
-        let own = self.scopes.iter().filter(|scope| !OPENID.iter().any(|word| word.eq_ignore_ascii_case(scope)));
+        let own = self.scopes.iter().filter(|scope| !syntax::is_openid_scope(scope));
         let mut scopes: Vec<&str> = own.map(String::as_str).collect();
         if !self.is_app() {
-            scopes.extend(OPENID);
+            scopes.extend(syntax::OPENID_SCOPES);
             scopes.sort_by_key(|scope| scope.to_ascii_lowercase());
             scopes.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
         }

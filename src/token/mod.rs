@@ -100,7 +100,7 @@ pub struct Results {
 }
 
 /// AADSTS numbers that tell that the certificate or assertion, not the application, is wrong: a freshly
-/// loaded one may do (protocol page, section 1.3).
+/// loaded one may do (Microsoft Learn, "Microsoft Entra authentication and authorization error codes").
 const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000_274, 7_000_277];
 
 /// How long is waited in place for another caller's request for the same token, at most: two attempts and the
@@ -261,7 +261,7 @@ impl Acquirer {
     fn machine_token(&self, wanted: &managed_identity::Request<'_>) -> Result<Arc<AccessToken>, Error> {
         let token = self.machine.token(wanted).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
-            // The original's name for a refusal of such an endpoint: protocol page, section 2.4.
+            // The original's name for a refusal of such an endpoint.
             Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {
                 code: "managed_identity_request_failed".to_owned(),
                 description,
@@ -301,7 +301,7 @@ impl Acquirer {
         }
         let discovered = self.discovery.ask(registration, &*self.exchange, self.settings.timeout)?;
         let mut url = discovered.unwrap_or_else(|| self.token_endpoint(leg));
-        // The assertion's audience is the endpoint without the extra query: protocol page, section 1.3.
+        // The assertion's audience is the endpoint without the extra query (RFC 7523 §3).
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
         query.extend(leg.extra_query.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -374,7 +374,7 @@ impl Acquirer {
         })
     }
 
-    /// The tokens that agents prove themselves with: protocol page, section 4.
+    /// The tokens that agents authenticate with (Microsoft Learn, "Agent OAuth protocols").
     fn exchange_token(&self, leg: &Leg, agent: &str, which: ExchangeToken) -> Result<Secret<String>, Error> {
         let host = &leg.client.registration.instance.origin.host;
         let scopes = [format!("{}/.default", exchange_audience(host))];

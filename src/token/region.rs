@@ -1,4 +1,4 @@
-//! In which Azure region this runs, for `AzureRegion=TryAutoDetect`: protocol page, section 8.6. Nobody waits for the
+//! In which Azure region this runs, for `AzureRegion=TryAutoDetect`. Nobody waits for the
 //! answer: until it is there, and where there is none, the global endpoint serves.
 
 use std::sync::{Arc, Once, OnceLock};

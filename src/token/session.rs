@@ -15,8 +15,7 @@ use crate::secret::Secret;
 /// The key that asks for a random one.
 pub const ALLOCATE: &str = "AllocateForMe";
 
-/// A refresh token that has not been used for so long is forgotten, in seconds: 14 days, as the original
-/// keeps it (protocol page, section 8.4).
+/// A refresh token that has not been used for so long is forgotten, in seconds: 14 days, as in the original.
 const LIFETIME: u64 = 14 * 24 * 3600;
 
 /// What a session weighs beside its texts: key, links, counters.

@@ -172,7 +172,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// What distinguishes this token from all others (contract, section 6, "Caching").
+    /// Everything that distinguishes this token from others.
     pub fn key(&self) -> CacheKey {
         let registration = &self.client.registration;
         let authority = registration.authority.as_ref().unwrap_or(&registration.instance);

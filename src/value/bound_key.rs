@@ -1,5 +1,5 @@
-//! The public key that a caller wants a token bound to, in any of the forms of the protocol page's
-//! section 5.3, and the `req_cnf` that names it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
+//! The public key that a caller wants a token bound to, in any of the forms listed
+//! in docs/endpoints.md, and the `req_cnf` that names it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
 
 use std::collections::BTreeMap;
 

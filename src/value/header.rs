@@ -30,6 +30,23 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// The fields of one connection.
 const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
+/// Whether an answer may not have further fields of this name, in lower case: those that frame it or belong to the connection,
+/// those that every answer has, and the host that a proxy would be led to.
+pub fn is_fixed_in_answers(name: &str) -> bool {
+    is_hop_by_hop(name) || describes_body(name) || FIXED.contains(&name)
+}
+
+const FIXED: &[&str] = &[
+    "content-length",
+    "date",
+    "cache-control",
+    "pragma",
+    "expires",
+    "host",
+    "x-content-type-options",
+    "x-ms-client-request-id",
+];
+
 /// Whether a field, named in lower case, describes the body that it came with: how it is coded, what it is, which part, and
 /// what it hashes to (RFC 9110 §8.3 to §8.5 and §14.4, RFC 6266, RFC 9530, and what that replaces). Such a field goes where the body goes.
 pub fn describes_body(name: &str) -> bool {
@@ -99,7 +116,8 @@ mod tests {
     #[test]
     fn the_page_lists_the_reserved_names() {
         let page = include_str!("../../docs/endpoints.md");
-        let section = page.split("### Custom headers that are refused").nth(1).unwrap();
+        let rest = page.split("### Custom headers that are refused").nth(1).unwrap();
+        let section = rest.split("\n## ").next().unwrap();
         let rows = section.lines().filter(|line| line.starts_with("| `")).take_while(|line| !line.is_empty());
         let first: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
         let listed: Vec<&str> = first.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();

@@ -1,4 +1,5 @@
-//! JSON strings at memory speed (RFC 8259 §7): bytes are copied a word at a time, and looked at together. What `serde_json` would write, byte for byte.
+//! JSON strings at memory speed (RFC 8259 §7): bytes that need no escape are looked at and
+//! copied many at a time, the others come from a table. What `serde_json` would write, byte for byte.
 
 use super::hex;
 
@@ -17,52 +18,31 @@ pub fn escaped_len(text: &[u8]) -> usize {
     text.len() + grown.sum::<usize>()
 }
 
-/// Bytes looked at together.
+/// Bytes looked at together, without a branch for each, so that the compiler uses vector instructions.
+const BLOCK: usize = 32;
+
+fn needs_escape(block: &[u8; BLOCK]) -> bool {
+    const fn one(byte: u8) -> bool {
+        byte < b' ' || byte == b'"' || byte == b'\\'
+    }
+    block.iter().fold(false, |any, &byte| any | one(byte))
+}
+
+/// Bytes of an entry of the table below: an escape is at most 6 long.
 const WORD: usize = 8;
 
-/// How many bytes of a word come before the first that needs an escape.
-const fn clean(word: [u8; WORD]) -> usize {
-    const EACH: u64 = u64::from_le_bytes([1; WORD]);
-    // Exact for the lowest byte that is less; a borrow can mark bytes above it, which nobody asks for.
-    const fn less(word: u64, than: u8) -> u64 {
-        word.wrapping_sub(EACH * than as u64) & !word
-    }
-    let word = u64::from_le_bytes(word);
-    let quote = less(word ^ (EACH * b'"' as u64), 1);
-    let backslash = less(word ^ (EACH * b'\\' as u64), 1);
-    ((less(word, b' ') | quote | backslash) & (EACH << 7)).trailing_zeros() as usize / 8
-}
-
-/// Appends text as the inside of a JSON string, as much of it as fits into `room` bytes: how much that was. UTF-8 may
-/// be cut between two bytes of one character; the next call goes on there.
-pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
-    /// As long as an escape is; what is copied beyond it is overwritten.
-    const LONGEST: usize = 6;
-    let start = out.len();
-    out.resize(start + room.min(text.len().saturating_mul(LONGEST)), 0);
-    let into = &mut out[start..];
-    let (mut at, mut made) = (0, 0);
+/// What is written for each byte, and in the last place how many bytes of it count.
+static ESCAPES: [[u8; WORD]; 256] = {
+    let mut all = [[0; WORD]; 256];
+    let mut byte = u8::MAX;
     loop {
-        while let (Some(word), Some(copy)) = (text[at..].first_chunk(), into[made..].first_chunk_mut()) {
-            *copy = *word;
-            let clean = clean(*word);
-            (at, made) = (at + clean, made + clean);
-            if clean < WORD {
-                break;
-            }
-        }
-        let Some(&byte) = text.get(at) else { break };
-        let (escape, length) = escape(byte);
-        let Some(copy) = into[made..].get_mut(..length) else { break };
-        copy.copy_from_slice(&escape[..length]);
-        (at, made) = (at + 1, made + length);
+        all[byte as usize] = escape(byte);
+        let Some(next) = byte.checked_sub(1) else { break all };
+        byte = next;
     }
-    out.truncate(start + made);
-    at
-}
+};
 
-/// What is written for a byte, and how many bytes of it count.
-const fn escape(byte: u8) -> ([u8; 6], usize) {
+const fn escape(byte: u8) -> [u8; WORD] {
     let short = match byte {
         b'"' | b'\\' => byte,
         0x08 => b'b',
@@ -72,11 +52,45 @@ const fn escape(byte: u8) -> ([u8; 6], usize) {
         b'\r' => b'r',
         0..0x20 => {
             let [high, low] = hex::lower(byte);
-            return ([b'\\', b'u', b'0', b'0', high, low], 6);
+            return [b'\\', b'u', b'0', b'0', high, low, 0, 6];
         }
-        _ => return ([byte, 0, 0, 0, 0, 0], 1),
+        _ => return [byte, 0, 0, 0, 0, 0, 0, 1],
     };
-    ([b'\\', short, 0, 0, 0, 0], 2)
+    [b'\\', short, 0, 0, 0, 0, 0, 2]
+}
+
+/// Appends text as the inside of a JSON string, as much of it as fits into `room` bytes: how much that was. UTF-8 may
+/// be cut between two bytes of one character; the next call goes on there.
+pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
+    /// What is copied beyond an escape is overwritten by what follows, or cut off at the end.
+    const SLACK: usize = WORD;
+    let start = out.len();
+    let room = room.min(text.len().saturating_mul(6));
+    out.resize(start + room + SLACK, 0);
+    let into = &mut out[start..];
+    let (mut at, mut made) = (0, 0);
+    while at < text.len() {
+        let block = text[at..].first_chunk();
+        if let Some(block) = block.filter(|block| made + BLOCK <= room && !needs_escape(block)) {
+            into[made..made + BLOCK].copy_from_slice(block);
+            (at, made) = (at + BLOCK, made + BLOCK);
+            continue;
+        }
+        // Without a branch that depends on the text: those would be guessed wrongly all the time.
+        let end = text.len().min(at + BLOCK);
+        for &byte in &text[at..end] {
+            let escape = &ESCAPES[usize::from(byte)];
+            let length = usize::from(escape[WORD - 1]);
+            if made + length > room {
+                out.truncate(start + made);
+                return at;
+            }
+            into[made..made + WORD].copy_from_slice(escape);
+            (at, made) = (at + 1, made + length);
+        }
+    }
+    out.truncate(start + made);
+    at
 }
 
 /// Appends a whole JSON string.

@@ -184,6 +184,14 @@ pub fn scopes(text: &str) -> Result<impl Iterator<Item = String>, Expected> {
     Ok(text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned))
 }
 
+/// Scopes that say what else comes with a token, not what it is for (`OpenID` Connect Core, §5.4, §11).
+pub const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
+/// Whether a scope is one of them.
+pub fn is_openid_scope(scope: &str) -> bool {
+    OPENID_SCOPES.iter().any(|own| own.eq_ignore_ascii_case(scope))
+}
+
 /// Text for a form field or a look-up: anything but control characters.
 pub fn plain(text: &str) -> Result<(), Expected> {
     if text.len() > MAX_TEXT || text.trim().is_empty() || text.chars().any(char::is_control) {

@@ -9,6 +9,7 @@ mod corpus;
 mod encoding;
 #[cfg(feature = "jwe")]
 mod encrypted;
+mod introspection;
 mod issuers;
 mod keys;
 mod members;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use entra_sidecar::config::Listen;
-use entra_sidecar::http::{Cause, Handler, Limits, Outcome, Refusal, Reply, Request, Resumed, Server, Waker};
+use entra_sidecar::http::{Cause, Handler, Limits, Outcome, Reply, Request, RequestError, Resumed, Server, Waker};
 use local_tenant::client::{Client, eventually};
 
 use crate::support::{NEVER, allow_many_descriptors, budget, limits, start, text};
@@ -157,7 +157,7 @@ impl Handler for Racing {
         Outcome::Park { on: round, until: Instant::now() + NEVER }
     }
 
-    fn refuse(&self, _: &Refusal, _: Option<&Request<'_>>) -> Reply {
+    fn refuse(&self, _: &RequestError, _: Option<&Request<'_>>) -> Reply {
         Reply::new(400)
     }
 

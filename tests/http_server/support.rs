@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use entra_sidecar::config::Listen;
 use entra_sidecar::http::{
-    Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Refusal, Reply, Request, Resumed, Running, Server,
-    Waker,
+    Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request, RequestError, Resumed, Running,
+    Server, Waker,
 };
 use entra_sidecar::memory::BodyMemory;
 use entra_sidecar::turns::{Bounds, Lane, Turns};
@@ -132,7 +132,7 @@ impl Handler for Script {
             return Outcome::Reply(text(200, vec![b'x'; bytes.parse().unwrap()]));
         }
         if request.body.length().is_some_and(|length| length > self.body_limit) {
-            let refusal = Refusal::BodyTooLarge { limit: self.body_limit };
+            let refusal = RequestError::BodyTooLarge { limit: self.body_limit };
             return Outcome::Reply(text(refusal.status(), refusal.to_string()));
         }
         if !request.body.is_here() {
@@ -147,7 +147,7 @@ impl Handler for Script {
         Outcome::Reply(text(200, told))
     }
 
-    fn refuse(&self, refusal: &Refusal, _: Option<&Request<'_>>) -> Reply {
+    fn refuse(&self, refusal: &RequestError, _: Option<&Request<'_>>) -> Reply {
         text(refusal.status(), refusal.to_string())
     }
 

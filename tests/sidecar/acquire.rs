@@ -159,8 +159,8 @@ fn the_order_of_checks_is_query_then_token_then_name() {
     sidecar.get("/AuthorizationHeader/Nope").expect(401);
     sidecar.get_as(&scene.user("alice"), "/AuthorizationHeader/Nope").expect(404);
     Request::new("POST", "/AuthorizationHeader/Nope").header("Host", "evil.example").send(sidecar.address).expect(403);
-    let response = Request::new("POST", "/AuthorizationHeader/Nope").send(sidecar.address).expect(405);
-    assert_eq!(response.header("Allow"), Some("GET"));
+    let response = Request::new("PUT", "/AuthorizationHeader/Nope").send(sidecar.address).expect(405);
+    assert_eq!(response.header("Allow"), Some("GET, POST"));
 }
 
 #[test]

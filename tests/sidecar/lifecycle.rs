@@ -227,7 +227,7 @@ fn check_judges_online_what_can_be_had_without_a_user() {
     let good = check(&scene.settings);
     let text = String::from_utf8_lossy(&good.stdout).into_owned();
     assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
-    assert!(text.contains("DownstreamApis:App: a token was acquired") && text.contains("needs a user"), "{text}");
+    assert!(text.contains("DownstreamApis:App: acquired a token") && text.contains("needs a user"), "{text}");
     assert!(!text.contains(local_tenant::directory::APP_SECRET));
     let scene = scene.with("AzureAd:ClientCredentials:0:ClientSecret", "wrong");
     let bad = check(&scene.settings);

@@ -30,6 +30,7 @@ mod isolation;
 mod lifecycle;
 mod managed_identity;
 mod notify;
+mod oauth;
 mod oneshot;
 mod options;
 mod outages;

@@ -1,5 +1,5 @@
 //! What a managed identity endpoint answers: a token with its expiry in one of many spellings, or one of
-//! three forms of error (protocol page, section 2.4).
+//! three forms of error.
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
@@ -29,7 +29,7 @@ const LAST_MOMENT: u64 = 99_999_999_999;
 /// In seconds. Azure's tokens live 24 hours: who says more is misread, and a token kept too long cannot be revoked.
 const LONGEST_LIFE: u64 = 48 * 3600;
 
-/// A token that lives longer is renewed at half its life (protocol page, section 2.4).
+/// A token that lives longer is renewed at half its life, as in MSAL.
 const LONG_LIFE: u64 = 7200;
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! Tokens of the identity that Azure gives to a machine: one request to an endpoint on the machine itself or
-//! beside it, with retries for what passes by itself (protocol page, section 2).
+//! beside it, with retries for transient errors (Microsoft Learn, "How to use managed identities on an
+//! Azure VM to acquire an access token").
 
 mod answer;
 mod arc;
@@ -31,7 +32,7 @@ const BUDGET_WHILE_GONE: Duration = Duration::from_secs(75);
 /// Of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// After the first attempt: protocol page, section 2.5.
+/// After the first attempt.
 const RETRIES: u32 = 3;
 
 /// Retries when IMDS answers 410 first: it is being upgraded, which takes up to 70 seconds.
@@ -157,7 +158,7 @@ fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure 
     }
 }
 
-/// How often and after what pauses a request is sent again: protocol page, section 2.5.
+/// How often a request is retried, and after which pauses.
 struct Pace {
     imds: bool,
     sent: u32,

@@ -1,5 +1,5 @@
-//! Which of six endpoints gives this machine its identity, and how each wants to be asked: protocol page,
-//! sections 2.1 and 2.2. The environment is read once.
+//! Which of six endpoints gives this machine its identity, and how each wants to be asked. The order
+//! is that of the Azure SDKs. The environment is read once.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The first whose variables are there: protocol page, section 2.1. A variable that holds no URL is an
+    /// The first whose variables are there. A variable that holds no URL is an
     /// error rather than a reason to ask elsewhere.
     pub fn detect(variable: impl Fn(&str) -> Option<String>, has_arc_agent: bool) -> Result<Self, String> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());

@@ -1,4 +1,5 @@
-//! Azure Key Vault as far as certificates need it: protocol page, section 1.6. The vault says in a challenge
+//! Azure Key Vault as far as certificates need it (Microsoft Learn, "Authentication, requests and
+//! responses"). The vault says in a challenge
 //! for whom a token must be; that is believed only of a name that the vault's own host ends with, since
 //! otherwise a false vault could ask for a token that opens another service.
 

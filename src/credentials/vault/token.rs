@@ -1,5 +1,5 @@
 //! Who asks the vault: what the platform says in the environment, in the order in which the Azure libraries
-//! look (protocol page, section 1.6): a secret, a workload identity, else the machine's managed identity.
+//! look: a secret, a workload identity, else the machine's managed identity.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ impl Application {
         if !is_visible_word(&granted.access_token) {
             return Err(Failure::Unavailable(format!("{name} sent an access_token that cannot stand in a header")));
         }
-        // Numbers may be strings: protocol page, section 1.1.
+        // Some endpoints send numbers as strings.
         let text = granted.expires_in.as_str().and_then(|text| text.parse().ok());
         let expires_in = granted.expires_in.as_u64().or(text).unwrap_or(0);
         Ok((Secret::new(granted.access_token.to_string()), expires_in))

@@ -1,5 +1,5 @@
 //! TLS to the managed identity endpoint of Service Fabric, whose certificate no authority issued: the platform names
-//! it by its thumbprint (protocol page, section 2.2). A certificate that the roots vouch for is as good.
+//! it by its thumbprint (Microsoft Learn, "Managed identity token in Service Fabric"). A certificate that the roots vouch for is as good.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};

@@ -1,44 +1,42 @@
-//! Why something that came in never became a request. The connection is closed after every one of them:
-//! where one message ends and the next begins is no longer known, or no longer worth knowing.
+//! Why input never became a request. The connection is closed after each of these, because the
+//! boundary to the next message is unknown or not worth finding.
 
 use std::fmt;
 
-/// What is refused before a route sees it.
+/// Refused before any route sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The syntax or the framing is wrong or ambiguous (RFC 9112 §2.2, §6.3); the text says what.
+pub enum RequestError {
+    /// The syntax or framing is wrong or ambiguous (RFC 9112 §2.2, §6.3).
     Malformed(&'static str),
-    /// HTTP, but of another version than 1.0 and 1.1.
+    /// A version other than 1.0 and 1.1.
     Version,
-    /// The request line alone is longer than a head may be.
+    /// The request line alone exceeds the limit for heads.
     UriTooLong,
-    /// The head, or the trailer section, is longer than this many bytes.
+    /// The head or the trailer section exceeds the limit.
     HeadTooLarge {
         /// `RequestHeadBytes`.
         limit: usize,
     },
-    /// The head has more fields than this.
     TooManyHeaders {
         /// `RequestHeaders`.
         limit: usize,
     },
-    /// The body is, or declares itself, longer than this many bytes.
+    /// The body exceeds the limit, or its declared length does.
     BodyTooLarge {
         /// `RequestBodyBytes`.
         limit: usize,
     },
-    /// `Expect` asks for something else than `100-continue` (RFC 9110 §10.1.1).
+    /// `Expect` names something other than `100-continue` (RFC 9110 §10.1.1).
     Expectation,
     /// The head was not complete in time.
     HeadTimeout,
-    /// The body made no progress for too long, or too little of it.
+    /// The body made no progress, or was too slow.
     BodyTimeout,
     /// No memory became free for the body in time.
     NoMemory,
 }
 
-impl Refusal {
-    /// The status that answers it.
+impl RequestError {
     pub const fn status(self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
@@ -53,7 +51,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => f.write_str(what),
@@ -62,12 +60,12 @@ impl fmt::Display for Refusal {
             Self::HeadTooLarge { limit } => write!(f, "the request head is longer than {limit} bytes"),
             Self::TooManyHeaders { limit } => write!(f, "the request has more than {limit} header fields"),
             Self::BodyTooLarge { limit } => write!(f, "the request body is longer than {limit} bytes"),
-            Self::Expectation => f.write_str("the only expectation that can be met is 100-continue"),
+            Self::Expectation => f.write_str("the only supported expectation is 100-continue"),
             Self::HeadTimeout => f.write_str("the request head was not complete in time"),
             Self::BodyTimeout => f.write_str("the request body made no progress, or came too slowly"),
-            Self::NoMemory => f.write_str("the memory for request bodies is taken (Sidecar:Limits:BodyMemory)"),
+            Self::NoMemory => f.write_str("the memory for request bodies is used up (Sidecar:Limits:BodyMemory)"),
         }
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RequestError {}

@@ -1,0 +1,142 @@
+//! The parameters of a request, and who sent them.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::call::{Call, Halt};
+use super::super::problem::Problem;
+use crate::http::{Headers, Keep};
+use crate::value::percent;
+
+/// Room for a token and all else.
+const MAX_BYTES: usize = 64 * 1024;
+/// The standards have a dozen.
+const MAX_PARAMETERS: usize = 64;
+
+/// What an OAuth request says. It holds tokens and secrets, so it cannot be printed.
+pub struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+/// The body of the request, once it has come.
+pub fn body<'a>(call: &Call<'a>) -> Result<Cow<'a, [u8]>, Halt> {
+    call.body(Keep::UpTo(MAX_BYTES))?;
+    Ok(call.request.body.bytes())
+}
+
+impl<'a> Form<'a> {
+    /// Reads the body, and has the caller prove itself before anything is made of what it sent.
+    pub fn receive(call: &Call<'_>, body: &'a [u8]) -> Result<Self, Problem> {
+        const UNPROVED: &str = "client_secret (RFC 6749 2.3.1) or the X-Sidecar-Token header must hold the content \
+                                of Sidecar:CallerTokenFile";
+        let headers = call.request.headers;
+        let form = Self::read(headers, body);
+        let password = basic_password(headers);
+        // Some clients encode the password as the standard has it, some send it as it is.
+        let decoded = password.as_ref().and_then(|password| percent::decode_form(str::from_utf8(password).ok()?).ok());
+        let secret = form.as_ref().ok().and_then(|form| form.get("client_secret"));
+        let sent = [password.as_deref(), decoded.as_deref().map(str::as_bytes), secret.map(str::as_bytes)];
+        let admitted = call.service.admission.admit_token(headers, sent.into_iter().flatten());
+        admitted.map_err(|_| Problem::invalid_client(UNPROVED))?;
+        form
+    }
+
+    fn read(headers: Headers<'_>, body: &'a [u8]) -> Result<Self, Problem> {
+        const TYPE: &str = "application/x-www-form-urlencoded";
+        let sent = headers.text("content-type").unwrap_or(TYPE);
+        if !sent.split(';').next().is_some_and(|sent| sent.trim().eq_ignore_ascii_case(TYPE)) {
+            return Err(Problem::with(400, format!("Content-Type: expected {TYPE}")));
+        }
+        Self::parse(str::from_utf8(body).map_err(|_| malformed())?)
+    }
+
+    fn parse(text: &'a str) -> Result<Self, Problem> {
+        let mut form = Vec::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = percent::decode_form(name).map_err(|_| malformed())?;
+            // Which of two values a caller meant is not for us to guess (RFC 6749 §3.2).
+            if form.iter().any(|(own, _)| *own == name) {
+                return Err(Problem::with(400, "A parameter may be given once only"));
+            }
+            if form.len() == MAX_PARAMETERS {
+                return Err(Problem::with(400, format!("The body has more than {MAX_PARAMETERS} parameters")));
+            }
+            form.push((name, percent::decode_form(value).map_err(|_| malformed())?));
+        }
+        Ok(Self(form))
+    }
+
+    /// A parameter; one without a value is as if absent (RFC 6749 §3.2).
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.sent(name).ok().filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that has to be there.
+    pub fn required(&self, name: &str) -> Result<&str, Problem> {
+        self.get(name).ok_or_else(|| missing(name))
+    }
+
+    /// A parameter that has to be there, if only without a value.
+    pub fn sent(&self, name: &str) -> Result<&str, Problem> {
+        let found = self.0.iter().find(|(own, _)| own == name);
+        found.map(|(_, value)| &**value).ok_or_else(|| missing(name))
+    }
+}
+
+fn missing(name: &str) -> Problem {
+    Problem::with(400, format!("{name} is required"))
+}
+
+fn malformed() -> Problem {
+    Problem::with(400, "The body is not application/x-www-form-urlencoded UTF-8")
+}
+
+/// The password of HTTP Basic (RFC 7617 §2).
+fn basic_password(headers: Headers<'_>) -> Option<Vec<u8>> {
+    let (scheme, credentials) = headers.text("authorization")?.trim().split_once(' ')?;
+    let pair = STANDARD.decode(credentials.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_strictly() {
+        let form = Form::parse("a=1+2&b=%3d&c=&&d").ok().unwrap();
+        assert_eq!((form.get("a"), form.get("b"), form.get("A")), (Some("1 2"), Some("="), None));
+        assert_eq!((form.get("c"), form.get("d")), (None, None), "what has no value is not there");
+        let many = |count: usize| (0..count).map(|at| format!("p{at}=")).collect::<Vec<_>>().join("&");
+        assert!(Form::parse(&many(MAX_PARAMETERS)).is_ok());
+        for text in ["a=1&a=1", "a=&%61=1", "a=%", "%zz=1", "a=%ff", &many(MAX_PARAMETERS + 1)] {
+            assert!(Form::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_type_is_that_of_forms() {
+        let read = |sent: &str| {
+            let fields = [httparse::Header { name: "Content-Type", value: sent.as_bytes() }];
+            Form::read(Headers(&fields), b"a=1").is_ok()
+        };
+        assert!(read("application/x-www-form-urlencoded") && read("Application/X-WWW-Form-Urlencoded ; charset=utf-8"));
+        assert!(!read("application/json") && !read("") && !read("text/plain;application/x-www-form-urlencoded"));
+        assert!(Form::read(Headers(&[]), b"a=1").is_ok(), "curl and its like may leave it out");
+        assert!(Form::read(Headers(&[]), b"a=\xff").is_err());
+    }
+
+    #[test]
+    fn a_password_may_hold_colons() {
+        let password = |sent: &str| {
+            let fields = [httparse::Header { name: "Authorization", value: sent.as_bytes() }];
+            basic_password(Headers(&fields))
+        };
+        assert_eq!(password("basic dTphOmI="), Some(b"a:b".to_vec()));
+        for sent in ["Bearer dTphOmI=", "Basic", "Basic dQ==", "Basic *", "Basic dTphOmI"] {
+            assert_eq!(password(sent), None, "{sent}");
+        }
+    }
+}

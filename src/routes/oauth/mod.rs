@@ -1,0 +1,8 @@
+//! OAuth's own endpoints, for whatever has a setting for a token URL or an introspection URL.
+
+mod form;
+mod introspect;
+mod token;
+
+pub use introspect::introspect;
+pub use token::token;
