@@ -150,6 +150,14 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   chapter "The same for the application itself: no user"
   step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/reports'
 
+  chapter "An Azure SDK, which takes the sidecar for a managed identity endpoint"
+  step 200 '"token_type":"Bearer"' \
+    'curl "$SIDECAR/identity/token?resource=api://downstream&api-version=2019-08-01" -H "X-IDENTITY-HEADER: any"'
+
+  chapter "A reverse proxy asks before it lets a request through"
+  step 200 'X-Auth-Kind: user' 'curl "$SIDECAR/ForwardAuth?scope=access_as_user" -H "Authorization: Bearer $TOKEN"'
+  step 403 "The role 'Auditor' is required" 'curl "$SIDECAR/ForwardAuth?role=Auditor" -H "Authorization: Bearer $TOKEN"'
+
   chapter "The same as another app registration, and as the machine's managed identity"
   step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/partners'
   step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/archive'

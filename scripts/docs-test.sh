@@ -10,8 +10,9 @@
 #   json check      settings that `entra-sidecar check` must accept without a warning
 #   sh check        likewise, where a shell exports them or writes appsettings.json
 #   python run      a program, likewise js and go; skipped where there is nothing to run it
-#   nginx run       the http section of a configuration; requests to proxy.example go to it from then on, and to
-#                   proxy.unready.example where it finds no sidecar
+#   nginx run       the http section of a configuration, which must keep forged identities out (scripts/proxies.py); requests to
+#                   proxy.example go to it from then on, and to proxy.unready.example where its sidecar is not ready.
+#                   Likewise caddyfile, haproxy (with a block of lua before it) and envoy; skipped where the program is not there
 #   … shown         neither run nor checked here: it needs Azure, or is run elsewhere
 #
 # A block of code without a mark is an error. http://127.0.0.1:5000 in a block that is run stands for the sidecar.
@@ -52,6 +53,13 @@ env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" --conf
 pids+=($!)
 await "$work/log" 'signing keys'
 
+# One that has no signing keys, and gets none.
+env -i "$bin/entra-sidecar" --set AzureAd:Instance=http://127.0.0.1:9/ --set "AzureAd:TenantId=$TENANT_ID" --set "AzureAd:ClientId=$CLIENT_ID" \
+  --urls http://127.0.0.1:0 >"$work/unready" 2>&1 &
+pids+=($!)
+await "$work/unready" 'listening on'
+UNREADY=$(address_in "$work/unready")
+
 ask() { curl -q --noproxy '*' --silent --fail "$@"; }
 SIDECAR=$(address_in "$work/log")
 TENANT=$BASE_URL
@@ -59,7 +67,7 @@ TOKEN=$(ask "$TENANT/_control/mint?user=alice")
 EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
 APP_TOKEN=$(ask "$TENANT/_control/mint?kind=app")
 SETTINGS=$work/appsettings.json
-export SETTINGS SIDECAR TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
+export SETTINGS SIDECAR UNREADY TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
 export PATH=$bin:$PATH
 
 if [ $# -eq 0 ]; then set -- README.md docs/*.md docs/examples/README.md; fi

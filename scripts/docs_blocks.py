@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import proxies
+
 work, pages = Path(sys.argv[1]), sys.argv[2:]
 environment = {name: os.environ[name] for name in (
-    "PATH", "HOME", "SIDECAR", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "AGENT_USER_ID", "TENANT_ID", "CLIENT_ID", "SETTINGS")}
+    "PATH", "HOME", "SIDECAR", "UNREADY", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "AGENT_USER_ID", "TENANT_ID", "CLIENT_ID", "SETTINGS")}
 environment["NO_PROXY"] = "*"
 # What a reader has after making an app registration.
 environment |= {"APP_ID": environment["CLIENT_ID"], "SECRET": "a-secret"}
 programs = {"python": ["python3", "-"], "js": ["node", "--input-type=module", "-"], "go": ["go", "run", "program.go"]}
-code = {"sh", "json", "nginx", "yaml", "csharp", *programs}
+proxy_kinds = {"nginx", "caddyfile", "haproxy", "envoy"}
+code = {"sh", "json", "lua", "yaml", "csharp", *proxy_kinds, *programs}
 marks_known = {"run", "answer", "check", "shown"}
 run, skipped, problems = 0, set(), []
 
@@ -25,15 +28,15 @@ curl() {
   local word own=()
   for word in "$@"; do
     case $word in
-      http://proxy.example*) own=(--unix-socket "$PROXY_SOCKET") ;;
-      http://proxy.unready.example*) own=(--unix-socket "$PROXY_SOCKET-unready") ;;
+      http://proxy.example*) own=(--connect-to "::$PROXY") ;;
+      http://proxy.unready.example*) own=(--connect-to "::$PROXY_UNREADY") ;;
     esac
   done
   command curl -q --noproxy '*' --max-time 30 "${own[@]}" "$@"
 }
 entra-sidecar() {
   local own=()
-  # A reader's settings lie in the working directory.
+  # A reader's settings are in the working directory.
   case ${1:-} in token | header | validate) own=(--config "$SETTINGS") ;; esac
   command entra-sidecar "$@" "${own[@]}"
 }
@@ -99,47 +102,30 @@ def execute(language, text):
     return done.stdout + done.stderr, done.returncode == 0
 
 
-def start_nginx(text):
-    """Puts the section of a page into a whole configuration: sockets in place of ports, and an application behind it."""
-    if not shutil.which("nginx", path=environment["PATH"] + ":/usr/sbin"):
-        return "nginx"
-    listen, backend = work / "proxy.socket", work / "application.socket"
-    text = re.sub(r"listen [^;]+;", f"listen unix:{listen};", text).replace("http://127.0.0.1:8080", f"http://unix:{backend}:")
-    unready = text.replace(f"{listen};", f"{listen}-unready;").replace("entra-sidecar", "unready")
-    unready = unready.replace("127.0.0.1:5000", f"unix:{work}/nobody.socket")
-    text = text.replace("127.0.0.1:5000", environment["SIDECAR"].removeprefix("http://")) + unready
-    temporary = " ".join(f"{kind}_temp_path {work}/nginx-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (work / "nginx.conf").write_text(f"""
-{"user root;" if os.getuid() == 0 else ""} worker_processes 1; pid {work}/nginx.pid; error_log {work}/nginx.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; {temporary}
-  server {{ listen unix:{backend}; location / {{ return 200 "the application at $request_uri, for $http_authorization\\n"; }} }}
-{text}
-}}
-""")
-    program = shutil.which("nginx", path=environment["PATH"] + ":/usr/sbin")
-    done = subprocess.run([program, "-c", work / "nginx.conf"], capture_output=True, text=True)
-    if done.returncode:
-        problems.append(f"nginx: {done.stderr}")
-    environment["PROXY_SOCKET"] = str(listen)
+def start_proxy(kind, text, files):
+    """Starts the proxy of a recipe twice, in front of a sidecar and of one that is not ready, and judges it. What is missing for it."""
+    if not proxies.program(kind):
+        return kind
+    addresses = [environment[name].removeprefix("http://") for name in ("SIDECAR", "UNREADY")]
+    try:
+        ready, unready = (proxies.Proxy(kind, text, address, work, files) for address in addresses)
+    except RuntimeError as error:
+        problems.append(str(error))
+        return kind
+    tokens = (environment[name] for name in ("TOKEN", "APP_TOKEN", "EXPIRED"))
+    problems.extend(f"{kind}: {wrong}" for wrong in proxies.judge(ready, unready, *tokens))
+    environment.update(PROXY=f"127.0.0.1:{ready.port}", PROXY_UNREADY=f"127.0.0.1:{unready.port}")
     return None
 
 
-def stop_nginx():
-    pid = work / "nginx.pid"
-    if pid.exists():
-        os.kill(int(pid.read_text()), 15)
-
-
-environment["PROXY_SOCKET"] = ""
+environment.update(PROXY="", PROXY_UNREADY="")
 for page in pages:
-    shell, said, missing = None, "", None
+    shell, said, missing, files = None, "", None, {}
     for language, marks, text, line in blocks(Path(page).read_text()):
         where = f"{page}:{line}"
         if language in code and not marks_known & set(marks):
             problems.append(f"{where}: a block of {language} says whether it is run, checked or only shown")
-        if "run" in marks and language != "nginx":
+        if "run" in marks and language not in {"lua", *proxy_kinds}:
             text = text.replace("http://127.0.0.1:5000", environment["SIDECAR"])
         if "answer" in marks:
             if missing is None and not answers(text, said):
@@ -160,8 +146,11 @@ for page in pages:
             continue
         if "run" not in marks:
             continue
-        if language == "nginx":
-            missing = start_nginx(text)
+        if language == "lua":
+            files["lua"] = text
+            continue
+        if language in proxy_kinds:
+            missing = start_proxy(language, text, files)
             if missing:
                 skipped.add(missing)
             else:
@@ -185,7 +174,6 @@ for page in pages:
             problems.append(f"{where}: failed, saying:\n{said[:3000]}")
     if shell:
         shell.close()
-stop_nginx()
 
 print("\n\n".join(problems) or f"docs-test: {run} blocks of {len(pages)} pages hold")
 if skipped:

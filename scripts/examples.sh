@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 # Of the clients, so that a new release of theirs does not fail a change of ours.
 packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0 authlib==1.9.10 requests-oauthlib==2.0.0)
 node_packages=(oauth4webapi@3.8.8)
+packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0
+  azure-identity==1.27.0 msal==1.39.0)
 
 fail() { echo "examples: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -131,3 +133,5 @@ up = {series["metric"]["job"]: series["value"][1] for series in json.load(open(s
 sys.exit(up != {"with": "1", "without": "0"})
 PYTHON
 echo "$(prometheus --version 2>&1 | head -1 | cut -d' ' -f1-3): as expected"
+expect "$venv/bin/python" tests/clients/azure_sdk.py -- 'expires in an hour: True' "azure-identity: an agent's own token" \
+  'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal'

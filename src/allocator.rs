@@ -1,23 +1,24 @@
-//! What the C library's allocator is told. Builds for musl need none of it: that allocator gives every large block back
-//! to the system at once.
+//! Tunes the C library's allocator. Builds for musl need no tuning: its allocator returns every
+//! large block to the system at once.
 //!
-//! glibc raises the size from which blocks are mapped by themselves whenever such a block is freed (mallopt(3),
-//! `M_MMAP_THRESHOLD`). After the first large body, those that follow come out of the threads' arenas, each of which keeps
-//! what it once had: a hundred answers of 29 MiB, two at a time, left 490 MiB behind. A threshold that is set stays as it
-//! is. It can only be set before the program starts, so the program starts itself once more.
+//! Whenever a mapped block is freed, glibc raises the size from which it maps blocks (mallopt(3),
+//! `M_MMAP_THRESHOLD`). After the first large body, later ones come from the threads' arenas, which
+//! never shrink: a hundred answers of 29 MiB, two at a time, left 490 MiB behind. A threshold that
+//! is set explicitly stays fixed. It can only be set before the program starts, so the program
+//! restarts itself once.
 
-/// Starts the program again with the allocator's settings in its environment, unless they are there. Comes back where
-/// that is not necessary or not possible.
+/// Restarts the program with the allocator's settings in its environment, unless they are set.
+/// Returns if that is unnecessary or fails.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn settle() {
     use std::env;
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
 
-    /// mallopt(3) names the variables; the threshold is glibc's own default.
+    /// mallopt(3) names the variables. The threshold is glibc's own default.
     const SETTINGS: [(&str, &str); 2] = [("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_ARENA_MAX", "4")];
 
-    // Whoever has set one of them knows better; so it ends after one turn as well.
+    // An operator's own setting wins. The variables also tell the restarted program to go on.
     if SETTINGS.iter().any(|(name, _)| env::var_os(name).is_some()) {
         return;
     }
@@ -27,10 +28,11 @@ pub fn settle() {
     if let Some(name) = name {
         again.arg0(name);
     }
-    // It returns only where it fails, e.g. without /proc: then more memory is kept, and all else is the same.
+    // `exec` returns only on failure, e.g. without /proc; then the process merely keeps more
+    // memory.
     let _ = again.args(arguments).envs(SETTINGS).exec();
 }
 
-/// There is nothing to tell other allocators.
+/// Other allocators need no tuning.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub const fn settle() {}

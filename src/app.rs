@@ -1,4 +1,5 @@
-//! Builds everything from the configuration, runs it, and ends it: the only file that knows all parts.
+//! Builds the program from its configuration, runs it, and shuts it down. The only file that knows
+//! every part.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,17 +16,16 @@ use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
 use crate::memory::BodyMemory;
 use crate::metrics::{Measured, Metrics};
-use crate::notify::{Notifier, State};
+use crate::notify::{Notifier, ServiceState};
 use crate::outbound::{self, Exchange, InTurn, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Once, Routes, Service, Shared};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
-/// Reads the configuration again.
 pub type Reload = Box<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>;
 
-/// Serves until SIGTERM or SIGINT. A second one ends the process at once.
+/// Serves until SIGTERM or SIGINT. A second signal exits at once.
 pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
     match start(loaded.config) {
         Ok(running) => run(running, reload),
@@ -43,7 +43,7 @@ struct Running {
 }
 
 fn start(config: Config) -> Result<Running, String> {
-    // Before any thread is there: a signal that comes early must not end the process half built.
+    // Before any thread starts, so that an early signal cannot kill a half-built process.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
     let mut limits = http_limits(&config);
     limits.connections = descriptors::provide_for(limits.connections, config.limits.upstream_calls);
@@ -83,24 +83,24 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     let Running { routes, server, mut signals } = running;
     let manager = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     log::info!("entra-sidecar {} is ready", env!("CARGO_PKG_VERSION"));
-    manager.tell(State::Ready { refused: false });
+    manager.tell(ServiceState::Ready { refused: false });
     for signal in &mut signals {
         if signal == SIGHUP {
-            manager.tell(State::Reloading);
+            manager.tell(ServiceState::Reloading);
             let taken = reload_into(&routes, reload);
-            manager.tell(State::Ready { refused: !taken });
+            manager.tell(ServiceState::Ready { refused: !taken });
         } else {
             break;
         }
     }
-    manager.tell(State::Stopping);
+    manager.tell(ServiceState::Stopping);
     log::info!("shutting down; requests in flight finish");
     server.shutdown();
     let handle = signals.handle();
-    // The second signal: nobody wants to wait any more.
+    // A second signal skips the wait for requests in flight.
     let second = thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
         if signals.forever().any(|signal| signal != SIGHUP) {
-            log::warn!("ended by a second signal");
+            log::warn!("second signal: exiting at once");
             std::process::exit(1);
         }
     });
@@ -111,12 +111,13 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
     }
     routes.service().keys.stop();
     if !finished {
-        log::warn!("requests were cut, since they did not finish within Sidecar:Limits:ShutdownTimeout");
+        log::warn!("cut off requests that did not finish within Sidecar:Limits:ShutdownTimeout");
     }
     ExitCode::SUCCESS
 }
 
-/// Puts a configuration in force that is read anew, and says whether. A bad one is reported and changes nothing.
+/// Reloads the configuration and returns whether it was accepted. A bad configuration is reported
+/// and changes nothing.
 fn reload_into(routes: &Routes, reload: &Reload) -> bool {
     let loaded = match reload() {
         Ok(loaded) => loaded,
@@ -137,7 +138,7 @@ fn reload_into(routes: &Routes, reload: &Reload) -> bool {
 
 fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     let (shared, old) = (routes.shared(), routes.service());
-    let same_keys = jwks::Settings::of(&config) == jwks::Settings::of(&old.config);
+    let same_keys = jwks::KeySettings::of(&config) == jwks::KeySettings::of(&old.config);
     let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock, true)? };
     let fixed = old.config.needs_restart(&config);
     let service = Service::replacing(&old, config, keys).map_err(|error| error.to_string())?;
@@ -145,7 +146,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
         return Err(problem);
     }
     for key in fixed {
-        log::warn!("{key} is taken at the start only; restart for the changed value");
+        log::warn!("{key}: changed, but read only at start; restart to apply it");
     }
     routes.replace(service);
     shared.acquirer.forget_refusals();
@@ -158,7 +159,8 @@ fn keys(
     clock: &Arc<dyn Clock>,
     fetches: bool,
 ) -> Result<Arc<Keys>, String> {
-    let settings = jwks::Settings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
+    let settings =
+        jwks::KeySettings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
     let (exchange, clock) = (Arc::clone(exchange), Arc::clone(clock));
     let keys = if fetches { Keys::start(settings, exchange, clock) } else { Ok(Keys::idle(settings, exchange, clock)) };
     keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
@@ -166,7 +168,7 @@ fn keys(
 
 pub(crate) fn acquirer(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Acquirer> {
     let limits = &config.limits;
-    let settings = token::Settings {
+    let settings = token::AcquirerSettings {
         timeout: limits.token_request_timeout,
         entries: limits.token_cache_entries,
         bytes: limits.token_cache_bytes,
@@ -182,14 +184,14 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-/// The way out. `warn` is told what of the trusted certificates is left out.
+/// The HTTP client. `warn` receives each trusted certificate that cannot be read.
 pub(crate) fn exchange(
     config: &Config,
     metrics: &Arc<Metrics>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Arc<dyn Exchange>, String> {
     let proxy = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let settings = outbound::Settings {
+    let settings = outbound::ExchangeSettings {
         connect_timeout: config.limits.connect_timeout,
         roots: Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?,
         proxies: Proxies::from_environment(proxy).map_err(|error| error.to_string())?,
@@ -209,7 +211,8 @@ fn budget(config: &Config) -> Budget {
     Budget { turns: Turns::new(bounds), memory: BodyMemory::new(config.limits.body_memory) }
 }
 
-/// Half of the processors at most decrypt tokens, so that garbage which looks encrypted slows nobody else down.
+/// Decryption uses at most half of the processors, so that garbage that looks encrypted cannot
+/// starve other requests.
 fn decryptions() -> usize {
     (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
 }
@@ -218,7 +221,8 @@ fn http_limits(config: &Config) -> http::Limits {
     let limits = &config.limits;
     http::Limits {
         workers: limits.workers,
-        // Decryption has turns of its own, and what waits for another turn in the middle keeps its thread.
+        // Decryptions have their own turns, and a request that waits for another lane midway keeps
+        // its thread.
         blocking_threads: limits.upstream_calls.saturating_mul(2).saturating_add(decryptions()),
         queue_timeout: limits.queue_timeout,
         connections: limits.connections,

@@ -13,7 +13,7 @@ use crate::options::{Effective, Flow, Inbound, OptionsError, Overrides};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
-use crate::token::{Acquirer, Wanted};
+use crate::token::{Acquirer, TokenRequest};
 use crate::value::bound_key::BoundKey;
 use crate::value::guid;
 
@@ -40,7 +40,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     for api in &config.apis {
         findings.good(&line(config, api));
         if let Err(refused) = without_overrides(api) {
-            findings.odd(&format!("DownstreamApis:{}: every request without overrides gets 400: {refused}", api.name));
+            findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
         }
     }
     match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {
@@ -154,7 +154,7 @@ fn online(
     findings: &mut Findings,
 ) {
     let config = acquisition.config;
-    match jwks::Settings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
             findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
@@ -193,7 +193,7 @@ fn app_token(acquisition: &Acquisition<'_>, api: &Api, effective: &Effective<'_>
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();
     let options = &effective.options;
-    let wanted = Wanted::new(&client, subject, &scopes, correlation_id.as_str(), acquisition.own_key, options);
+    let wanted = TokenRequest::new(&client, subject, &scopes, correlation_id.as_str(), acquisition.own_key, options);
     let token = acquisition.acquirer.acquire_in_place(&wanted);
     token.map(|token| token.expires_at).map_err(|error| error.to_string())
 }

@@ -1,22 +1,20 @@
-//! Where time comes from. Everything that judges an expiry takes a [`Clock`], so that tests move the
-//! time instead of waiting for it.
+//! The source of time. Everything that checks an expiry takes a [`Clock`], so that tests advance
+//! the time instead of waiting.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::turns;
 
-/// A source of time.
 pub trait Clock: Send + Sync {
-    /// Seconds since 1970-01-01T00:00:00Z: what tokens and certificates are judged by.
+    /// Seconds since 1970-01-01T00:00:00Z, for the expiry of tokens and certificates.
     fn unix(&self) -> u64;
-    /// A moment that never runs backwards: what deadlines and durations are measured with.
+    /// Monotonic time, for deadlines and durations.
     fn instant(&self) -> Instant;
-    /// Waits. A clock that stands still moves on instead.
+    /// Blocks; a manual clock advances instead.
     fn sleep(&self, duration: Duration);
 }
 
-/// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -31,13 +29,13 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, duration: Duration) {
-        // Whoever waits for time to pass needs no turn meanwhile.
+        // A sleeping thread needs no turn.
         turns::pause();
         std::thread::sleep(duration);
     }
 }
 
-/// A clock that stands still until it is told to move: for tests.
+/// A clock for tests: it advances only when told to.
 #[derive(Debug)]
 pub struct ManualClock {
     start: (u64, Instant),
@@ -45,12 +43,10 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Starts at this many seconds since 1970.
     pub fn at(unix: u64) -> Self {
         Self { start: (unix, Instant::now()), elapsed: Mutex::new(Duration::ZERO) }
     }
 
-    /// Moves the time on.
     pub fn advance(&self, by: Duration) {
         *self.elapsed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += by;
     }

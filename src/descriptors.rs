@@ -1,13 +1,14 @@
-//! Descriptors are divided before they are short: a crowd of callers must not take those that the calls to Entra, the files of
-//! credentials and the log need.
+//! Reserves file descriptors for upstream calls, credential files and the log, so that a crowd of
+//! callers cannot use them up.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Beside two for each upstream call, one that is under way and one that is kept for the next: listeners, epoll, log, files.
+/// Listeners, epoll, log and files, on top of two descriptors per upstream call: one active and one
+/// pooled.
 const OTHERS: usize = 32;
 
-/// How many of the wanted connections there can be. Asks the kernel for as many descriptors as are needed, up to the hard
-/// limit of the process.
+/// Returns how many of the wanted connections are possible, after raising the process's descriptor
+/// limit as far as needed and allowed.
 pub fn provide_for(connections: usize, calls: usize) -> usize {
     let needed = connections.saturating_add(reserve(usize::MAX, calls));
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -24,13 +25,13 @@ pub fn provide_for(connections: usize, calls: usize) -> usize {
     if possible < connections {
         log::warn!(
             "Sidecar:Limits:Connections is {connections}, but the process may open {available} files (ulimit -n): \
-             {possible} connections at most"
+             limited to {possible} connections"
         );
     }
     possible.min(connections)
 }
 
-/// What is not for connections: never more than half.
+/// Descriptors that are not for connections: at most half.
 fn reserve(available: usize, calls: usize) -> usize {
     calls.saturating_mul(2).saturating_add(OTHERS).min(available / 2)
 }

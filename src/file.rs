@@ -1,4 +1,4 @@
-//! The one way in which settings, certificates, keys and tokens are read from files.
+//! Reads settings, certificates, keys and tokens from files.
 
 use std::fs::{File, Metadata};
 use std::io::Read as _;
@@ -7,10 +7,11 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// What editors on Windows put before UTF-8 text. No binary format that is read here begins with it: DER begins with 0x30.
+/// Windows editors put it before UTF-8 text. No binary format read here starts with it: DER starts
+/// with 0x30.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What changes when a file does. A swapped symlink changes the inode.
+/// Changes whenever the file does. A swapped symlink changes the inode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     modified: (i64, i64),
@@ -19,16 +20,15 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of a file of these metadata.
     pub fn of(metadata: &Metadata) -> Self {
         Self { modified: (metadata.mtime(), metadata.mtime_nsec()), size: metadata.len(), inode: metadata.ino() }
     }
 }
 
-/// The file's content, at most `limit` bytes, without a byte order mark.
+/// Reads at most `limit` bytes and strips a byte order mark.
 ///
 /// # Errors
-/// Why it cannot be read, without its name. `NotFound` where there is no such file.
+/// The reason without the path; `NotFound` if there is no such file.
 pub fn read(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -38,12 +38,12 @@ pub fn read(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     read_from(file, metadata.len(), limit)
 }
 
-/// The same of what is open already and, as far as it can be told, of this length.
+/// The same for an open source of about this length.
 ///
 /// # Errors
 /// Why it cannot be read.
 pub fn read_from(source: impl std::io::Read, length: u64, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    // Room for everything at once, so that growing leaves no copy of a secret behind.
+    // Reserve everything at once, since growing would leave copies of a secret behind.
     let room = usize::try_from(length.min(limit).saturating_add(1)).unwrap_or(0);
     let mut content = Zeroizing::new(Vec::with_capacity(room));
     source.take(limit.saturating_add(1)).read_to_end(&mut content)?;

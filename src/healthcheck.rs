@@ -1,4 +1,4 @@
-//! Asks the running sidecar whether it is well: for `HEALTHCHECK` in an image without a shell.
+//! Asks the running sidecar for its health, for `HEALTHCHECK` in an image without a shell.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -7,42 +7,44 @@ use std::time::Duration;
 
 use crate::config::{Config, Listen};
 
-/// Connecting, and each step of the exchange.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The answer is two words; more than this is none of ours.
-const LONGEST: u64 = 16 * 1024;
+/// Limit for connecting and for each read and write.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The answer is a few words; a longer one comes from another program.
+const MAX_ANSWER: u64 = 16 * 1024;
 
-/// `GET /healthz` at the first address that is listened on.
+/// Sends `GET /healthz` to the first listening address.
 ///
 /// # Errors
 /// Why the sidecar is not healthy, on one line.
 pub fn healthcheck(config: &Config) -> Result<(), String> {
-    let first = config.listen.first().ok_or("no address is listened on")?;
+    let first = config.listen.first().ok_or("no listening address is configured")?;
     let answer = match first {
         Listen::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            stream
-                .set_read_timeout(Some(PATIENCE))
-                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-                .map_err(|error| error.to_string())?;
-            ask(stream).map_err(|error| format!("{}: {error}", path.display()))?
+            let answer = UnixStream::connect(path).and_then(|stream| {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                ask(stream)
+            });
+            answer.map_err(|error| format!("{}: {error}", path.display()))?
         }
-        Listen::Tcp(address) if address.port() == 0 => return Err("port 0 is chosen anew at each start".to_owned()),
+        Listen::Tcp(address) if address.port() == 0 => {
+            return Err("port 0 means a random port, which cannot be checked".to_owned());
+        }
         Listen::Tcp(address) => {
-            let stream = connect(*address).map_err(|error| format!("{address}: {error}"))?;
-            stream
-                .set_read_timeout(Some(PATIENCE))
-                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-                .map_err(|error| error.to_string())?;
-            ask(stream).map_err(|error| format!("{address}: {error}"))?
+            let answer = connect(*address).and_then(|stream| {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                ask(stream)
+            });
+            answer.map_err(|error| format!("{address}: {error}"))?
         }
     };
     judge(&answer)
 }
 
-/// The unspecified address is reached over loopback, where IPv6 may be switched off.
+/// The unspecified address is reached over loopback, where IPv6 may be disabled.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let at = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), PATIENCE);
+    let at = |ip: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), TIMEOUT);
     if address.ip().is_unspecified() {
         at(Ipv4Addr::LOCALHOST.into()).or_else(|_| at(Ipv6Addr::LOCALHOST.into()))
     } else {
@@ -53,14 +55,14 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 fn ask(mut stream: impl Read + Write) -> std::io::Result<Vec<u8>> {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(answer)
 }
 
 fn judge(answer: &[u8]) -> Result<(), String> {
     let answer = String::from_utf8_lossy(answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or("the answer is no HTTP")?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or("the answer is not HTTP")?;
     if status == "200" {
         return Ok(());
     }

@@ -1,7 +1,8 @@
-//! The log: levels by module from `Logging` or `RUST_LOG`, one line a record on standard error.
+//! The log: levels per module from `Logging` or `RUST_LOG`, one line per record on standard error.
 //!
-//! A worker formats its record and puts the line into a bounded queue; one thread writes. So a reader that does
-//! not read can neither stop a worker nor grow the memory: lines are dropped, and a line says how many.
+//! A worker formats its record and pushes the line to a bounded queue; one thread writes. A reader
+//! that stalls can neither block a worker nor grow the memory: lines are dropped, and a later line
+//! says how many.
 
 mod line;
 mod queue;
@@ -17,10 +18,10 @@ use crate::config::Logging;
 use line::CRATE;
 use queue::{Queue, Sink};
 
-/// The target of the access log.
 pub const ACCESS: &str = "access";
 
-/// The program's modules and the .NET categories whose levels they take where the module itself has none.
+/// The program's modules, and the .NET categories that set their level if the module itself is not
+/// configured.
 const MODULES: [(&str, &[&str]); 13] = [
     ("app", &["Microsoft.Hosting.Lifetime"]),
     ("config", &["Microsoft.Extensions.Configuration"]),
@@ -37,17 +38,17 @@ const MODULES: [(&str, &[&str]); 13] = [
     ("refresh", &["Microsoft.Identity.Web"]),
 ];
 
-/// Other crates' records beyond this level may hold what they send and receive.
+/// Beyond this level, records of other crates may contain what they send and receive.
 const OTHERS: LevelFilter = LevelFilter::Info;
 
-/// The installed log. Keep it until the end: dropping it waits a moment for the last lines.
+/// Dropping the handle waits up to a second for the last lines.
 pub struct Handle {
     queue: Arc<Queue>,
     logger: &'static Reloadable,
     rust_log: Option<String>,
 }
 
-/// Installs the log. A later one in the same process is not seen.
+/// Installs the logger. Only the first call in a process takes effect.
 pub fn start(logging: &Logging, rust_log: Option<String>) -> Handle {
     let queue = Queue::start(std::io::stderr());
     let logger = Box::leak(Box::new(Reloadable(RwLock::new(build(logging, rust_log.as_deref(), &queue)))));
@@ -58,14 +59,14 @@ pub fn start(logging: &Logging, rust_log: Option<String>) -> Handle {
 }
 
 impl Handle {
-    /// Takes other levels and another format from now on.
+    /// Replaces levels and format.
     pub fn apply(&self, logging: &Logging) {
         let logger = build(logging, self.rust_log.as_deref(), &self.queue);
         *self.logger.0.write().unwrap_or_else(PoisonError::into_inner) = logger;
         log::set_max_level(self.logger.level());
     }
 
-    /// Waits until every line is written, or a second has passed.
+    /// Waits until every line is written, for at most a second.
     pub fn flush(&self) {
         self.queue.flush(Duration::from_secs(1));
     }
@@ -77,7 +78,7 @@ impl Drop for Handle {
     }
 }
 
-/// A logger that can be exchanged while it is in use.
+/// A logger that can be replaced while in use.
 struct Reloadable(RwLock<env_logger::Logger>);
 
 impl Reloadable {
@@ -115,7 +116,8 @@ fn build(logging: &Logging, rust_log: Option<&str>, queue: &Arc<Queue>) -> env_l
     builder.build()
 }
 
-/// Levels by target. With `RUST_LOG` it alone decides, save that the access log follows its own category.
+/// Levels per target. `RUST_LOG` replaces everything except the access log, which follows its own
+/// category.
 fn filters(logging: &Logging, rust_log: bool) -> Vec<(Option<String>, LevelFilter)> {
     let access = (Some(ACCESS.to_owned()), logging.access);
     if rust_log {
@@ -125,21 +127,21 @@ fn filters(logging: &Logging, rust_log: bool) -> Vec<(Option<String>, LevelFilte
     for (module, categories) in MODULES {
         let own = logging.categories.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(module));
         let level = own.map(|(_, level)| *level).or_else(|| {
-            // A module that stands for several categories is as talkative as the most talkative one.
+            // A module that maps to several categories takes the most verbose level of them.
             categories.iter().filter_map(|category| longest_prefix(logging, category)).max()
         });
         if let Some(level) = level {
             filters.push((Some(format!("{CRATE}::{module}")), level));
         }
     }
-    // A path of this program, as in `RUST_LOG`.
+    // Paths of this program, as in `RUST_LOG`.
     let paths = logging.categories.iter().filter(|(name, _)| name.starts_with(CRATE));
     filters.extend(paths.map(|(name, level)| (Some(name.clone()), *level)));
     filters
 }
 
-/// The level of the longest configured category that a category lies in. The later of two equal ones is the
-/// console's.
+/// The level of the longest configured prefix of a category. Of two equal ones, the later comes
+/// from the console's section and wins.
 fn longest_prefix(logging: &Logging, category: &str) -> Option<LevelFilter> {
     let lies_in = |name: &str| {
         let name = name.strip_suffix(".*").or_else(|| name.strip_suffix('*')).unwrap_or(name);
@@ -150,13 +152,13 @@ fn longest_prefix(logging: &Logging, category: &str) -> Option<LevelFilter> {
     known.max_by_key(|(name, _)| name.len()).map(|(_, level)| *level)
 }
 
-/// The mapping of categories for the documentation, in Markdown.
+/// The category mapping in Markdown, for docs/configuration.md.
 pub fn categories() -> String {
     let mut out = String::from(
-        "\n## Categories of the log\n\n\
-         `Default` holds where nothing else does. The longest category that a .NET category lies in counts, so `Microsoft.Identity` covers\n\
-         `Microsoft.Identity.Web`; a module's own name wins over both. `Access` is the access log. `RUST_LOG`, e.g.\n\
-         `RUST_LOG=info,entra_sidecar::token=debug`, replaces all of them, save `Access`.\n\n\
+        "\n## Log categories\n\n\
+         `Default` applies to everything without a category of its own. The longest matching category applies, so\n\
+         `Microsoft.Identity` includes `Microsoft.Identity.Web`. A module's own name beats both. `Access` is the access\n\
+         log. `RUST_LOG`, for instance `RUST_LOG=info,entra_sidecar::token=debug`, replaces all except `Access`.\n\n\
          | module | takes the level of |\n|---|---|\n",
     );
     for (module, categories) in MODULES {

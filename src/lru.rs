@@ -1,13 +1,13 @@
-//! A map that forgets: bounded by a number of entries and by their weight, the least recently used
-//! entry leaves first. Every operation costs the same whatever the map holds.
+//! A map bounded by its number of entries and their total weight, which evicts the least recently
+//! used entry first. Every operation but one takes constant time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The end of the list.
+/// Ends the linked list.
 const NIL: usize = usize::MAX;
 
-/// A bounded map. Indices in `slots` form a doubly linked list from the most to the least recently used.
+/// Indices in `slots` form a doubly linked list from the most to the least recently used entry.
 #[derive(Debug)]
 pub struct Lru<K, V> {
     index: HashMap<K, usize>,
@@ -30,7 +30,6 @@ struct Slot<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Lru<K, V> {
-    /// An empty map that holds at most so many entries of at most so much weight together.
     pub fn new(max_entries: usize, max_weight: usize) -> Self {
         Self {
             index: HashMap::new(),
@@ -44,22 +43,20 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         }
     }
 
-    /// How many entries there are.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// What they weigh together.
+    /// Total weight.
     pub const fn weight(&self) -> usize {
         self.weight
     }
 
-    /// The value, which counts as a use of it.
+    /// Returns the value and marks it as used.
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
         let at = *self.index.get(key)?;
         self.unlink(at);
@@ -67,14 +64,14 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.slots[at].content.as_mut().map(|(_, value)| value)
     }
 
-    /// The value, without counting as a use.
+    /// Returns the value without marking it as used.
     pub fn peek(&self, key: &K) -> Option<&V> {
         let at = *self.index.get(key)?;
         self.slots[at].content.as_ref().map(|(_, value)| value)
     }
 
-    /// Adds or replaces, and returns how many other entries had to leave. An entry that is heavier than
-    /// the whole map is not kept; it counts as one that left.
+    /// Adds or replaces an entry, and returns how many entries were evicted. An entry heavier than
+    /// the whole map is not kept and counts as evicted.
     pub fn insert(&mut self, key: K, value: V, weight: usize) -> usize {
         self.remove(&key);
         if weight > self.max_weight || self.max_entries == 0 {
@@ -101,7 +98,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         evicted
     }
 
-    /// Takes an entry out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let at = self.index.remove(key)?;
         self.unlink(at);
@@ -110,7 +106,8 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.slots[at].content.take().map(|(_, value)| value)
     }
 
-    /// Weighs every entry anew; one that weighs nothing is taken out. The one operation whose cost grows with the map.
+    /// Recomputes all weights, and removes entries for which `weight` returns `None`. Takes time
+    /// linear in the size of the map.
     pub fn weigh(&mut self, mut weight: impl FnMut(&mut V) -> Option<usize>) {
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
@@ -125,7 +122,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         }
     }
 
-    /// Takes everything out.
     pub fn clear(&mut self) {
         *self = Self::new(self.max_entries, self.max_weight);
     }
@@ -203,7 +199,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list that is searched and reordered by hand.
+        /// Compares with a naive list.
         #[test]
         fn it_holds_what_a_plain_list_would(operations in prop::collection::vec((0u8..12, 0usize..5, 0u8..3), 0..200)) {
             let mut map = Lru::new(5, 12);

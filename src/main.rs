@@ -1,5 +1,3 @@
-//! The program `entra-sidecar`.
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
-//! One budget for the bodies that are held at once, requests and answers together. Small ones are free: they are
-//! covered by what a connection or a call may use anyway.
+//! One memory budget for all bodies held at once, requests and answers together. Small bodies are
+//! free: the budget of a connection or call already covers them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// This much of each body does not count.
+/// The first bytes of each body that do not count.
 pub const FREE: usize = 64 * 1024;
 
 type Wake = Box<dyn FnOnce() + Send>;
@@ -19,39 +19,38 @@ struct Waiter {
 }
 
 #[derive(Default)]
-struct State {
+struct Usage {
     used: usize,
     arrivals: u64,
-    /// In order of arrival; the first is served first, so that large bodies do not starve.
+    /// In order of arrival. Serving the first one first keeps large bodies from starving.
     waiting: VecDeque<Waiter>,
 }
 
-/// The budget.
 pub struct BodyMemory {
     bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<Usage>,
 }
 
-/// A part of the budget, given back when dropped.
+/// A share of the budget, returned on drop.
 pub struct Reservation {
     memory: Arc<BodyMemory>,
-    /// Of the body that it is for; what exceeds [`FREE`] is taken from the budget.
+    /// Size of the body. Only the part beyond [`FREE`] is taken from the budget.
     covers: usize,
     counted: usize,
 }
 
-/// A place in the queue, left when dropped.
+/// A place in the queue, left on drop.
 pub struct Place {
     memory: Arc<BodyMemory>,
     number: u64,
 }
 
-/// A body that is held whole, with its part of the budget.
+/// A complete body with its share of the budget.
 #[derive(Debug)]
 pub struct HeldBody {
-    /// Undone of its transfer coding.
+    /// Without transfer coding.
     pub bytes: Vec<u8>,
-    /// `None` where it is small.
+    /// `None` for a small body.
     pub reservation: Option<Reservation>,
 }
 
@@ -62,26 +61,24 @@ impl From<Vec<u8>> for HeldBody {
 }
 
 impl BodyMemory {
-    /// Of so many bytes.
     pub fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self { bytes, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Usage> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes that are taken.
     pub fn used(&self) -> usize {
         self.lock().used
     }
 
-    /// Whether somebody waits.
+    /// True while a body waits for memory.
     pub fn is_short(&self) -> bool {
         !self.lock().waiting.is_empty()
     }
 
-    /// A reservation for a body of no size yet.
+    /// An empty reservation, to be grown later.
     pub fn nothing(self: &Arc<Self>) -> Reservation {
         Reservation { memory: Arc::clone(self), covers: 0, counted: 0 }
     }
@@ -95,8 +92,8 @@ impl BodyMemory {
         self.serve(state);
     }
 
-    /// Wakes those who wait as far as there is room. They ask again, and may find that others were quicker.
-    fn serve(&self, mut state: MutexGuard<'_, State>) {
+    /// Wakes as many waiters as fit. They retry, and may find that others were faster.
+    fn serve(&self, mut state: MutexGuard<'_, Usage>) {
         let mut room = self.bytes.saturating_sub(state.used);
         let mut woken = Vec::new();
         while let Some(first) = state.waiting.front() {
@@ -114,12 +111,13 @@ impl BodyMemory {
 }
 
 impl Reservation {
-    /// Makes it cover a body of this size, if there is room and nobody waits. `false`: it stays as it was.
+    /// Grows the reservation to cover `size` if there is room and nothing waits. On `false`, it is
+    /// unchanged.
     pub fn grow_to(&mut self, size: usize) -> bool {
         self.take(size, false)
     }
 
-    /// As [`Self::grow_to`], for one who has waited and was woken.
+    /// Like [`Self::grow_to`], for a waiter that was woken.
     pub fn grow_in_turn(&mut self, size: usize) -> bool {
         self.take(size, true)
     }
@@ -138,17 +136,16 @@ impl Reservation {
         true
     }
 
-    /// Whether it takes anything from the budget.
+    /// True if it takes anything from the budget.
     pub const fn is_counted(&self) -> bool {
         self.counted > 0
     }
 
-    /// The size of the body that it covers.
     pub const fn covers(&self) -> usize {
         self.covers
     }
 
-    /// Has `wake` called when there may be room for a body of this size.
+    /// Calls `wake` when there may be room for a body of `size` bytes.
     pub fn wait(&self, size: usize, wake: impl FnOnce() + Send + 'static) -> Place {
         let bytes = size.saturating_sub(FREE).saturating_sub(self.counted);
         let mut state = self.memory.lock();
@@ -156,12 +153,13 @@ impl Reservation {
         let number = state.arrivals;
         state.waiting.push_back(Waiter { number, bytes, wake: Box::new(wake) });
         let place = Place { memory: Arc::clone(&self.memory), number };
-        // What became free since the caller asked woke nobody.
+        // Memory freed since the caller tried has woken no one.
         self.memory.serve(state);
         place
     }
 
-    /// As [`Self::grow_to`], but waits on this thread: whether there was room in time.
+    /// Like [`Self::grow_to`], but blocks this thread for up to `limit`. Returns whether there was
+    /// room in time.
     pub fn wait_in_place(&mut self, size: usize, limit: Duration) -> bool {
         if self.grow_to(size) {
             return true;
@@ -192,7 +190,7 @@ impl Drop for Place {
         let mut state = self.memory.lock();
         let Ok(at) = state.waiting.binary_search_by_key(&self.number, |waiter| waiter.number) else { return };
         let waiter = state.waiting.remove(at);
-        // Those behind may fit where it did not.
+        // Waiters behind it may fit where it did not.
         self.memory.serve(state);
         drop(waiter);
     }

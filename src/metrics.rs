@@ -1,5 +1,5 @@
-//! Counters and histograms, and their text for Prometheus (exposition format 0.0.4). Labels come from
-//! closed sets alone, so nothing that a caller sends can make a new series.
+//! Counters and histograms in Prometheus text format 0.0.4. All labels come from closed sets, so no
+//! caller can create a new series.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::http::Method;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 
-/// Upper bounds of the histograms' buckets, in seconds.
+/// Upper bounds of the buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// Statuses that the program answers; any other is counted as the last one.
+/// Statuses that the program sends. Any other counts as the last entry, 0.
 const STATUSES: [u16; 18] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 0];
 
 const METHODS: [Method; 7] =
@@ -28,7 +28,6 @@ const KINDS: [(Upstream, &str); 5] = [
 
 const OUTCOMES: [&str; 7] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken"];
 
-/// Durations by bucket.
 #[derive(Debug, Default)]
 struct Histogram {
     buckets: [AtomicU64; BUCKETS.len() + 1],
@@ -65,7 +64,7 @@ fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// What is counted here rather than where it happens.
+/// Counters that are kept here rather than where the event occurs.
 #[derive(Debug)]
 pub struct Metrics {
     /// Endpoint × method × status. The last endpoint stands for unknown paths.
@@ -78,7 +77,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// With the closed sets of endpoints and of ways in which a validation may end.
+    /// `endpoints` and `validations` are the closed sets of labels.
     pub fn new(endpoints: &[&'static str], validations: &[&'static str]) -> Self {
         let mut endpoints = endpoints.to_vec();
         endpoints.push("unknown");
@@ -93,7 +92,8 @@ impl Metrics {
         }
     }
 
-    /// One answered request. `endpoint` is the place in the list given at the start; none: an unknown path.
+    /// Counts an answered request. `endpoint` is an index into the list given to `new`; `None` is
+    /// an unknown path.
     pub fn request(&self, endpoint: Option<usize>, method: Method, status: u16, duration: Duration) {
         let unknown = self.endpoints.len() - 1;
         let endpoint = endpoint.unwrap_or(unknown).min(unknown);
@@ -103,7 +103,7 @@ impl Metrics {
         self.request_seconds[endpoint].observe(duration);
     }
 
-    /// One validated token.
+    /// Counts a validated token.
     pub fn validation(&self, outcome: &str) {
         if let Some((_, counter)) = self.validations.iter().find(|(own, _)| *own == outcome) {
             add(counter);
@@ -122,7 +122,7 @@ impl Metrics {
         self.upstream_seconds[kind].observe(duration);
     }
 
-    /// All of it, followed by the figures that others keep.
+    /// Renders everything, followed by figures kept elsewhere.
     pub fn render(&self, others: &[Figure]) -> String {
         let mut text = String::with_capacity(16 * 1024);
         head(&mut text, "http_requests_total", "counter", "Answered requests.");
@@ -172,21 +172,19 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP entra_sidecar_{name} {help}\n# TYPE entra_sidecar_{name} {kind}");
 }
 
-/// A figure that somebody else keeps.
+/// A figure kept elsewhere.
 #[derive(Debug)]
 pub struct Figure {
-    /// Without the prefix; the usual `process_*` ones have none.
+    /// Without the prefix `entra_sidecar_`; `process_*` names get none.
     pub name: &'static str,
     /// `counter` or `gauge`.
     pub kind: &'static str,
-    /// One sentence.
     pub help: &'static str,
-    /// Label sets (`name="value"`, or nothing) and values.
+    /// Label sets (`name="value"`, or empty) and values.
     pub values: Vec<(String, f64)>,
 }
 
 impl Figure {
-    /// A figure without labels.
     pub fn plain(name: &'static str, kind: &'static str, help: &'static str, value: f64) -> Self {
         Self { name, kind, help, values: vec![(String::new(), value)] }
     }
@@ -202,7 +200,7 @@ impl Figure {
     }
 }
 
-/// The process's own figures, as far as `/proc` tells (proc(5)).
+/// The process's own figures, as far as `/proc` has them (proc(5)).
 pub fn process() -> Vec<Figure> {
     let mut figures = Vec::new();
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -219,14 +217,13 @@ pub fn process() -> Vec<Figure> {
     figures
 }
 
-/// An [`Exchange`] whose requests are counted.
+/// An [`Exchange`] that counts its requests.
 pub struct Measured {
     inner: Box<dyn Exchange>,
     metrics: Arc<Metrics>,
 }
 
 impl Measured {
-    /// Counts what goes through `inner`.
     pub fn new(inner: Box<dyn Exchange>, metrics: Arc<Metrics>) -> Self {
         Self { inner, metrics }
     }

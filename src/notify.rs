@@ -1,5 +1,5 @@
-//! Tells the service manager what the process is doing, so that systemd's `Type=notify` and `Type=notify-reload` wait for the
-//! right moments (`sd_notify(3)`). Nothing depends on its being heard: a failure is a warning.
+//! Tells the service manager about readiness, reloads and shutdown, for systemd's `Type=notify` and
+//! `Type=notify-reload` (`sd_notify(3)`). Best effort: a failure is only a warning.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,49 +8,47 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// A manager that does not empty its socket must hold up neither start nor end.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A manager that does not drain its socket must not delay start or shutdown.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Requests are served, at the start and after a reload.
+pub enum ServiceState {
+    /// Serving, after the start or a reload.
     Ready {
-        /// Whether the last reload was refused, and the old configuration holds.
+        /// The last reload was rejected, so the old configuration is still in force.
         refused: bool,
     },
-    /// The configuration is being read again.
     Reloading,
-    /// No more requests are taken; those in flight finish.
+    /// No new requests are accepted; those in flight finish.
     Stopping,
 }
 
-/// The manager's socket; none where the process has no such manager.
+/// `None` without a service manager.
 #[derive(Debug)]
 pub struct Notifier(Option<(UnixDatagram, SocketAddr)>);
 
 impl Notifier {
-    /// With the value of `NOTIFY_SOCKET`.
+    /// `socket` is the value of `NOTIFY_SOCKET`.
     pub fn new(socket: Option<&OsStr>) -> Self {
         let Some(name) = socket.filter(|name| !name.is_empty()) else { return Self(None) };
         let opened = address(name).and_then(|address| {
             let socket = UnixDatagram::unbound()?;
-            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(TIMEOUT))?;
             Ok((socket, address))
         });
         Self(opened.inspect_err(|error| log::warn!("NOTIFY_SOCKET: {error}")).ok())
     }
 
-    /// Tells the manager.
-    pub fn tell(&self, state: State) {
+    pub fn tell(&self, state: ServiceState) {
         let Some((socket, address)) = &self.0 else { return };
         if let Err(error) = socket.send_to_addr(message(state, monotonic_micros()).as_bytes(), address) {
-            log::warn!("the service manager was not told {state:?}: {error}");
+            log::warn!("failed to notify the service manager of {state:?}: {error}");
         }
     }
 }
 
-/// A path, or after `@` a name in the abstract namespace. systemd's third form, `vsock:`, is for virtual machines.
+/// A path, or a name in the abstract namespace after `@`. systemd's third form, `vsock:`, is for
+/// virtual machines.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -59,19 +57,21 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// `MONOTONIC_USEC` tells one reload from the next (`sd_notify(3)`, `RELOADING=1`).
-fn message(state: State, micros: u64) -> String {
+/// `MONOTONIC_USEC` distinguishes one reload from the next (`sd_notify(3)`, `RELOADING=1`).
+fn message(state: ServiceState, micros: u64) -> String {
     match state {
-        State::Ready { refused: false } => "READY=1\nSTATUS=Serving".to_owned(),
-        State::Ready { refused: true } => {
+        ServiceState::Ready { refused: false } => "READY=1\nSTATUS=Serving".to_owned(),
+        ServiceState::Ready { refused: true } => {
             "READY=1\nSTATUS=Serving with the old configuration: the new one was refused, see the log".to_owned()
         }
-        State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reading the configuration again"),
-        State::Stopping => "STOPPING=1\nSTATUS=Finishing requests in flight".to_owned(),
+        ServiceState::Reloading => {
+            format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=Reading the configuration again")
+        }
+        ServiceState::Stopping => "STOPPING=1\nSTATUS=Finishing requests in flight".to_owned(),
     }
 }
 
-/// `CLOCK_MONOTONIC`, which `Instant` does not show as a number.
+/// `CLOCK_MONOTONIC`; `Instant` does not expose it as a number.
 fn monotonic_micros() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let part = |value: i64| u64::try_from(value).unwrap_or(0);
@@ -95,14 +95,14 @@ mod tests {
 
     #[test]
     fn a_reload_carries_the_moment_at_which_it_began() {
-        let text = message(State::Reloading, 42);
+        let text = message(ServiceState::Reloading, 42);
         assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC=42\n"), "{text}");
     }
 
     #[test]
     fn a_manager_that_is_not_there_changes_nothing() {
         for socket in [None, Some(""), Some("nonsense"), Some("/absent/notify"), Some("@nobody-listens-here")] {
-            Notifier::new(socket.map(OsStr::new)).tell(State::Stopping);
+            Notifier::new(socket.map(OsStr::new)).tell(ServiceState::Stopping);
         }
     }
 }

@@ -1,21 +1,20 @@
-//! Texts of others without our secrets: a service may quote what it was sent.
+//! Removes secrets from foreign text: a service may quote what it was sent.
 
 use crate::value::hex;
 
-/// What stands for a secret in a quotation.
 const REDACTED: &str = "[redacted]";
 
-/// A shorter secret would cut ordinary words.
+/// Shorter secrets would match parts of ordinary words.
 const SHORTEST: usize = 4;
 
-/// The text without these secrets, as they are and in any percent-encoding, and without whatever else looks like a token.
+/// Removes the given secrets, plain or percent-encoded, and anything else that looks like a token.
 pub fn redact<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
     let secrets = secrets.filter(|secret| secret.len() >= SHORTEST);
     redact_tokens(secrets.fold(text.to_owned(), |text, secret| redact_encoded(&text.replace(secret, REDACTED), secret)))
 }
 
-/// The text without the secret in whatever percent-encoding. Forms (WHATWG), RFC 3986 and old libraries differ in which bytes
-/// they encode (`~`, `*`, a blank) and in the case of the digits.
+/// Removes the secret in any percent-encoding. Forms (WHATWG), RFC 3986 and old libraries differ in
+/// which bytes they encode (`~`, `*`, space) and in the case of the digits.
 fn redact_encoded(text: &str, secret: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
@@ -31,7 +30,8 @@ fn redact_encoded(text: &str, secret: &str) -> String {
     kept
 }
 
-/// How many bytes at the beginning of the text are the secret, each of its bytes as it is, encoded, or a blank as `+`.
+/// The length of the secret at the start of the text, if it is there: each byte plain, encoded, or
+/// a space as `+`.
 fn encoded_length(text: &[u8], secret: &str) -> Option<usize> {
     let mut at = 0;
     for byte in secret.bytes() {
@@ -46,7 +46,8 @@ fn encoded_length(text: &[u8], secret: &str) -> Option<usize> {
     Some(at)
 }
 
-/// The text without anything in the form of a JWS or JWE, which begin with an encoded `{"` (RFC 7515 §7.1).
+/// Removes everything in the form of a JWS or JWE, which start with an encoded `{"` (RFC 7515
+/// §7.1).
 fn redact_tokens(mut text: String) -> String {
     const BEGIN: &str = "eyJ";
     let mut from = 0;

@@ -1,29 +1,27 @@
-//! A value that must not be seen: it prints as `[redacted]`, is compared in constant time and is
-//! wiped from memory when it is dropped.
+//! A value that must not be shown: it prints as `[redacted]`, compares in constant time, and is
+//! wiped on drop.
 
 use std::fmt;
 
 use zeroize::Zeroize;
 
-/// A secret string, key or token. The content is reached by [`Secret::expose`] alone, so that every
-/// use of it can be found by name.
+/// Only [`Secret::expose`] gives access to the value, so that every use can be found by name.
 #[derive(Clone)]
 pub struct Secret<T: Zeroize>(T);
 
 impl<T: Zeroize> Secret<T> {
-    /// Takes the value over.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value itself. Never pass it to a formatter.
+    /// Never pass the result to a formatter.
     pub const fn expose(&self) -> &T {
         &self.0
     }
 }
 
 impl<T: Zeroize + AsRef<[u8]>> Secret<T> {
-    /// Whether `other` is the same bytes, in a time that depends on the lengths alone.
+    /// Compares in a time that depends on the lengths only.
     pub fn matches(&self, other: &[u8]) -> bool {
         let own = self.0.as_ref();
         let mut difference = u8::from(own.len() != other.len());

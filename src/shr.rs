@@ -1,5 +1,5 @@
-//! Signed HTTP requests: the sidecar as the holder of the key that a token is bound to. Each is a JWS over
-//! the token and the request that it is for (draft-ietf-oauth-signed-http-request-03).
+//! Outgoing signed HTTP requests: the sidecar holds the key that a token is bound to, and signs the
+//! token together with the request (draft-ietf-oauth-signed-http-request-03).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,26 +16,25 @@ use zeroize::Zeroizing;
 use crate::file;
 use crate::value::bound_key::BoundKey;
 use crate::value::der;
-use crate::value::jwk::Material;
+use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
 
-/// A key takes a few kilobytes at most; a larger file is a mistake in the path.
+/// A key takes a few kilobytes; a larger file means a wrong path.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
-/// A private key and what it is known by.
+/// A private key and the names of its public half.
 pub struct RequestSigner {
-    key: Key,
-    /// Its public half (RFC 7517).
+    key: SigningKey,
+    /// The public key (RFC 7517).
     jwk: Value,
     bound: BoundKey,
 }
 
-enum Key {
+enum SigningKey {
     P256(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
-/// Why there is no signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerError(String);
 
@@ -48,29 +47,26 @@ impl std::fmt::Display for SignerError {
 impl std::error::Error for SignerError {}
 
 impl RequestSigner {
-    /// With a new P-256 key that ends with the process.
-    ///
-    /// # Errors
-    /// The kernel gives no random numbers.
+    /// Generates a P-256 key that lives as long as the process.
     pub fn generate() -> Result<Self, SignerError> {
-        let failed = |_| SignerError("a key cannot be generated".to_owned());
+        let failed = |_| SignerError("failed to generate a key".to_owned());
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
         Self::from_section(SectionKind::PrivateKey, document.as_ref())
     }
 
-    /// With the key of a PEM file: RSA or P-256, PKCS#8, PKCS#1 or SEC1.
+    /// Reads a key from PEM: RSA or P-256, as PKCS#8, PKCS#1 or SEC1.
     pub fn from_file(path: &Path) -> Result<Self, SignerError> {
         let failed = |what: String| SignerError(format!("{}: {what}", path.display()));
         let content = file::read(path, MAX_KEY_FILE).map_err(|error| failed(error.to_string()))?;
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&content) {
-            let (kind, der) = section.map_err(|error| failed(format!("no valid PEM: {error}")))?;
+            let (kind, der) = section.map_err(|error| failed(format!("malformed PEM: {error}")))?;
             let der = Zeroizing::new(der);
             if matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey) {
                 return Self::from_section(kind, &der).map_err(|error| failed(error.0));
             }
         }
-        Err(failed("holds no unencrypted private key in PEM".to_owned()))
+        Err(failed("contains no unencrypted private key in PEM".to_owned()))
     }
 
     fn from_section(kind: SectionKind, der: &[u8]) -> Result<Self, SignerError> {
@@ -85,8 +81,8 @@ impl RequestSigner {
             _ => None,
         };
         let (key, public) = if let Some(pair) = ec {
-            let public = Material::P256(pair.public_key().as_ref().to_vec());
-            (Key::P256(Box::new(pair)), public)
+            let public = PublicKey::P256(pair.public_key().as_ref().to_vec());
+            (SigningKey::P256(Box::new(pair)), public)
         } else {
             let pair = match kind {
                 SectionKind::PrivateKey => RsaKeyPair::from_pkcs8(der),
@@ -94,24 +90,21 @@ impl RequestSigner {
             };
             let pair = pair.map_err(|_| unusable())?;
             let public = der::rsa_from_pkcs1(pair.public_key().as_ref()).ok_or_else(unusable)?;
-            let public = Material::rsa(public.n, public.e).map_err(|_| unusable())?;
-            (Key::Rsa(Box::new(pair)), public)
+            let public = PublicKey::rsa(public.n, public.e).map_err(|_| unusable())?;
+            (SigningKey::Rsa(Box::new(pair)), public)
         };
         let jwk = serde_json::from_str(&public.canonical()).map_err(|_| unusable())?;
         let bound = BoundKey::of(&public);
         Ok(Self { key, jwk, bound })
     }
 
-    /// What tokens are bound to.
+    /// The key that tokens are bound to.
     pub const fn bound_key(&self) -> &BoundKey {
         &self.bound
     }
 
-    /// Signs one request. `claims` are further members, as the caller wrote them and none of them one that is written
-    /// here; they may replace the random `nonce`.
-    ///
-    /// # Errors
-    /// The key or the kernel's random numbers failed.
+    /// Signs one request. `claims` are the caller's members, without any that are set here; they
+    /// may replace the random `nonce`.
     pub fn sign(
         &self,
         token: &str,
@@ -124,8 +117,8 @@ impl RequestSigner {
         let mut nonce = [0u8; 16];
         random.fill(&mut nonce)?;
         let (algorithm, kid) = match &self.key {
-            Key::P256(_) => ("ES256", &self.bound.kid),
-            Key::Rsa(_) => ("PS256", &self.bound.kid),
+            SigningKey::P256(_) => ("ES256", &self.bound.kid),
+            SigningKey::Rsa(_) => ("PS256", &self.bound.kid),
         };
         let header = json!({ "alg": algorithm, "kid": kid, "typ": "pop" });
         let origin = &url.origin;
@@ -152,8 +145,8 @@ impl RequestSigner {
         let payload = serde_json::to_string(&payload).map_err(|_| ring::error::Unspecified)?;
         let mut text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
         let signature = match &self.key {
-            Key::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
-            Key::Rsa(pair) => {
+            SigningKey::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
+            SigningKey::Rsa(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 pair.sign(&RSA_PSS_SHA256, &random, text.as_bytes(), &mut signature)?;
                 signature

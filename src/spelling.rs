@@ -1,12 +1,15 @@
-//! Which known name a misspelt one was meant to be.
+//! Finds the known name that a misspelled one most likely meant.
 
-/// Longer names are compared by their beginnings: the cost is the product of the lengths.
+/// Longer names are compared by their first characters, since the cost is the product of the
+/// lengths.
 const MAX_COMPARED: usize = 80;
 
-/// The known name that was most likely meant: one with the same last part, since a forgotten or misplaced section is the
-/// usual slip, goes before the one with the fewest edits. A name without sections is measured against last parts too.
+/// Prefers a name with the same last part, since forgotten and misplaced sections are the most
+/// common mistakes, over the one with the fewest edits. A name without sections is also compared
+/// with last parts alone.
 ///
-/// `parts` divides a name into sections; a last part `None` matches nothing, as that of a name that stands for any.
+/// `parts` returns the full name and its last part. `None` matches nothing, for names that stand
+/// for any.
 pub fn nearest<T>(
     name: &str,
     separator: char,
@@ -24,7 +27,7 @@ pub fn nearest<T>(
     known.into_iter().min_by_key(rank)
 }
 
-/// The edits from one text to the other (Levenshtein), letters compared without regard to case.
+/// Levenshtein distance, ignoring ASCII case.
 pub fn distance(text: &str, known: &str) -> usize {
     let text: Vec<char> = text.chars().take(MAX_COMPARED).collect();
     let mut row: Vec<usize> = (0..=text.len()).collect();

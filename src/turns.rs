@@ -1,8 +1,9 @@
-//! Turns for work that may take long: calls of upstreams, and decryptions. Each lane has its own queue and its own
-//! bound, so that one slow upstream cannot hold up the others; all upstream lanes share one bound as well.
+//! Turns for slow work: upstream calls and decryptions. Each lane has its own queue and its own
+//! bound, so that one slow upstream cannot hold up the others. All upstream lanes also share one
+//! bound.
 //!
-//! A request waits without a thread: [`Turns::request`] calls back when its turn has come. Only work that is under way
-//! already, and needs another lane in the middle, waits in place ([`switch`]).
+//! A request waits without a thread: [`Turns::request`] calls back when its turn has come. Only
+//! work that is already running and needs another lane midway blocks its thread ([`switch`]).
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -11,19 +12,18 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a turn is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Calls of one origin.
+    /// Calls to one origin.
     Origin(Arc<str>),
-    /// Managed identity endpoints, wherever they are.
+    /// All managed identity endpoints.
     ManagedIdentity,
-    /// Decryption of inbound tokens, which is bound to processors and not to upstream calls.
+    /// Decryption of inbound tokens, bounded by processors rather than upstream calls.
     Decryption,
 }
 
 impl Lane {
-    /// The lane of a URL, which is that of its origin: everything before the path.
+    /// The lane of the URL's origin: everything before the path.
     pub fn of_url(url: &str) -> Self {
         let authority = url.find("://").map_or(0, |at| at + 3);
         let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |at| authority + at);
@@ -31,17 +31,17 @@ impl Lane {
     }
 }
 
-/// How many turns there are.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Upstream calls under way at once.
+    /// Concurrent upstream calls.
     pub calls: usize,
-    /// Decryptions under way at once.
+    /// Concurrent decryptions.
     pub decryptions: usize,
 }
 
 impl Bounds {
-    /// One origin may have at most three quarters of the calls, so that the others are still served while it hangs.
+    /// One origin may use at most three quarters of the calls, so that others are served while it
+    /// hangs.
     const fn of(self, lane: &Lane) -> usize {
         match lane {
             Lane::Decryption => self.decryptions,
@@ -54,7 +54,7 @@ impl Bounds {
 type Grant = Box<dyn FnOnce(Turn) + Send>;
 
 struct Waiter {
-    /// Its place in the order of arrival.
+    /// Order of arrival.
     number: u64,
     grant: Grant,
 }
@@ -67,38 +67,36 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct State {
+struct TurnsState {
     active_calls: usize,
     waiting: usize,
     arrivals: u64,
     lanes: HashMap<Lane, Queue>,
 }
 
-/// All turns.
 pub struct Turns {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<TurnsState>,
 }
 
-/// One turn, given back when dropped.
+/// One turn, returned on drop.
 pub struct Turn {
     turns: Arc<Turns>,
     lane: Lane,
 }
 
-/// A place in a queue, left when dropped.
+/// A place in a queue, left on drop.
 pub struct Place {
     turns: Arc<Turns>,
     lane: Lane,
     number: u64,
 }
 
-/// What became of the wish for a turn.
 #[derive(Debug)]
 pub enum Requested {
-    /// It is there at once; the callback was not used.
+    /// Available at once; the callback is dropped.
     Granted(Turn),
-    /// The callback will be called, unless the place is dropped before.
+    /// The callback will be called, unless the place is dropped first.
     Queued(Place),
 }
 
@@ -107,23 +105,24 @@ pub enum Requested {
 pub struct Busy;
 
 impl Turns {
-    /// With these bounds, each at least one.
+    /// Bounds below one count as one.
     pub fn new(bounds: Bounds) -> Arc<Self> {
         let bounds = Bounds { calls: bounds.calls.max(1), decryptions: bounds.decryptions.max(1) };
         Arc::new(Self { bounds, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TurnsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Upstream calls that have a turn, and requests that wait for one.
+    /// Active upstream calls, and waiting requests.
     pub fn figures(&self) -> (usize, usize) {
         let state = self.lock();
         (state.active_calls, state.waiting)
     }
 
-    /// A turn at once, or a place in the lane's queue. `grant` runs on the thread that gives back the turn it gets.
+    /// Takes a turn, or a place in the lane's queue. `grant` runs on the thread that returns the
+    /// turn it receives.
     pub fn request(self: &Arc<Self>, lane: &Lane, grant: impl FnOnce(Turn) + Send + 'static) -> Requested {
         let mut state = self.lock();
         if self.is_free(&state, lane) {
@@ -139,18 +138,19 @@ impl Turns {
         Requested::Queued(Place { turns: Arc::clone(self), lane: lane.clone(), number })
     }
 
-    /// Whether a turn can be had. Whoever waits where one could be had has been given it before.
-    fn is_free(&self, state: &State, lane: &Lane) -> bool {
+    /// True if a turn is available. There are no waiters for an available turn: it was granted to
+    /// them when it was returned.
+    fn is_free(&self, state: &TurnsState, lane: &Lane) -> bool {
         let in_lane = state.lanes.get(lane).map_or(0, |queue| queue.active);
         in_lane < self.bounds.of(lane) && (*lane == Lane::Decryption || state.active_calls < self.bounds.calls)
     }
 
-    fn take(state: &mut State, lane: &Lane) {
+    fn take(state: &mut TurnsState, lane: &Lane) {
         state.lanes.entry(lane.clone()).or_default().active += 1;
         state.active_calls += usize::from(*lane != Lane::Decryption);
     }
 
-    /// Gives a turn back and hands out what became free, to those who have waited longest.
+    /// Returns a turn, and grants what is now available to the longest waiters.
     fn give_back(self: &Arc<Self>, lane: &Lane) {
         let mut granted: Vec<(Grant, Turn)> = Vec::new();
         let mut state = self.lock();
@@ -181,13 +181,13 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn on this thread.
+    /// Blocks this thread until it has a turn.
     ///
     /// # Errors
-    /// It did not come in time.
+    /// No turn came in time.
     pub fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
         let (sender, receiver) = mpsc::channel();
-        // It fails where the waiting is over already: the turn is dropped, and so given back.
+        // Fails if the wait is over: the turn is then dropped, and so returned.
         match self.request(lane, move |turn| drop(sender.send(turn))) {
             Requested::Granted(turn) => Ok(turn),
             Requested::Queued(_place) => receiver.recv_timeout(limit).map_err(|_| Busy),
@@ -196,7 +196,6 @@ impl Turns {
 }
 
 impl Turn {
-    /// What it is for.
     pub const fn lane(&self) -> &Lane {
         &self.lane
     }
@@ -223,22 +222,22 @@ impl Drop for Place {
     }
 }
 
-/// What a thread that works on a turn knows of it.
-struct Held {
+/// The turn of the current thread.
+struct ThreadTurn {
     turns: Arc<Turns>,
     turn: Option<Turn>,
     /// How long its request may still wait for turns.
-    patience: Duration,
+    time_left: Duration,
 }
 
 thread_local! {
-    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+    static HELD: RefCell<Option<ThreadTurn>> = const { RefCell::new(None) };
 }
 
-/// Does `work` on this thread with a turn, which is given back afterwards. `patience` is how long the work may wait
-/// for turns on other lanes, all together; what is left of it is returned beside the result.
-pub fn with_turn<R>(turn: Turn, patience: Duration, work: impl FnOnce() -> R) -> (R, Duration) {
-    /// Gives the turn back also where the work panics.
+/// Runs `work` on this thread with a turn, and returns the turn afterwards. `time_left` limits the
+/// total time that the work may wait for other lanes; the remainder is returned with the result.
+pub fn with_turn<R>(turn: Turn, time_left: Duration, work: impl FnOnce() -> R) -> (R, Duration) {
+    /// Also returns the turn after a panic.
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -246,26 +245,26 @@ pub fn with_turn<R>(turn: Turn, patience: Duration, work: impl FnOnce() -> R) ->
         }
     }
     let turns = Arc::clone(&turn.turns);
-    HELD.set(Some(Held { turns, turn: Some(turn), patience }));
+    HELD.set(Some(ThreadTurn { turns, turn: Some(turn), time_left }));
     let reset = Reset;
     let result = work();
-    let left = HELD.with_borrow(|held| held.as_ref().map_or(Duration::ZERO, |held| held.patience));
+    let left = HELD.with_borrow(|held| held.as_ref().map_or(Duration::ZERO, |held| held.time_left));
     drop(reset);
     (result, left)
 }
 
-/// Whether this thread works on a turn, and so may block.
+/// True if this thread works on a turn, and so may block.
 pub fn may_block() -> bool {
     HELD.with_borrow(Option::is_some)
 }
 
-/// Whether it has the turn of this lane.
+/// True if this thread has a turn on the lane.
 pub fn has(lane: &Lane) -> bool {
     HELD.with_borrow(|held| held.as_ref().and_then(|held| held.turn.as_ref()).is_some_and(|turn| turn.lane == *lane))
 }
 
-/// Makes sure that this thread has a turn of the lane, for which it gives back the one that it has. Threads that never
-/// had a turn (background renewals, key fetches) are not bound by any.
+/// Ensures that this thread has a turn on the lane, after returning its current one. Threads that
+/// never had a turn (background renewals, key fetches) are not bounded.
 pub fn switch(lane: &Lane) -> Result<(), Busy> {
     if !may_block() || has(lane) {
         return Ok(());
@@ -273,14 +272,14 @@ pub fn switch(lane: &Lane) -> Result<(), Busy> {
     let Some(mut held) = HELD.take() else { return Ok(()) };
     held.turn = None;
     let start = Instant::now();
-    let turn = held.turns.wait(lane, held.patience);
-    held.patience = held.patience.saturating_sub(start.elapsed());
+    let turn = held.turns.wait(lane, held.time_left);
+    held.time_left = held.time_left.saturating_sub(start.elapsed());
     let outcome = turn.map(|turn| held.turn = Some(turn));
     HELD.set(Some(held));
     outcome
 }
 
-/// Gives back the turn of this thread while it waits for something else; [`switch`] takes one again.
+/// Returns this thread's turn while it waits for something else; [`switch`] takes a new one.
 pub fn pause() {
     let turn = HELD.with_borrow_mut(|held| held.as_mut().and_then(|held| held.turn.take()));
     drop(turn);

@@ -1,5 +1,6 @@
-//! A file that may change under us: it is read again when its metadata says so. A file that cannot be read or parsed
-//! for a moment (half written, being swapped) leaves the last good content in place, unless it is strict.
+//! Files that are read again when their metadata changes. A file that is unreadable or malformed
+//! for a moment (half written, being swapped) leaves the last good content in place, unless the
+//! file is strict.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,50 +10,49 @@ use zeroize::Zeroizing;
 
 use crate::file::{self, Stamp};
 
-/// No certificate, key or token is longer; a larger file is a mistake in the path.
+/// A larger file means a wrong path: no certificate, key or token is this long.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Turns the contents of the files into what they stand for.
 type Parse<T> = Box<dyn Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync>;
 
-/// Files that are read together, and what they were parsed into.
+/// Files that are read together, and their parsed content.
 pub struct Watched<T> {
     paths: Vec<PathBuf>,
     parse: Parse<T>,
-    /// The setting that names a file whose content does not outlive it.
+    /// The setting that names the file. If set, an unusable file has no content.
     strict: Option<&'static str>,
-    state: Mutex<State<T>>,
+    state: Mutex<LastRead<T>>,
 }
 
-struct State<T> {
-    /// Of the last attempt, successful or not.
+struct LastRead<T> {
+    /// From the last attempt, successful or not.
     stamps: Option<Vec<Stamp>>,
     good: Option<Arc<T>>,
     error: String,
 }
 
 impl<T> Watched<T> {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(
         paths: Vec<PathBuf>,
         parse: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
-        let state = Mutex::new(State { stamps: None, good: None, error: String::new() });
+        let state = Mutex::new(LastRead { stamps: None, good: None, error: String::new() });
         Self { paths, parse: Box::new(parse), strict: None, state }
     }
 
-    /// An unusable file has no content: what was read before it became so does not count. The log says so under the
-    /// name of the setting, once for each reason.
+    /// Makes an unusable file drop its last good content. The log reports each new reason under the
+    /// name of the setting.
     #[must_use]
     pub fn strict(mut self, setting: &'static str) -> Self {
         self.strict = Some(setting);
         self
     }
 
-    /// The content as of now, or unless strict the last good one.
+    /// The current content or, unless strict, the last good one.
     ///
     /// # Errors
-    /// Which file is wrong and why, where there is no content.
+    /// Which file is wrong, and why.
     pub fn current(&self) -> Result<Arc<T>, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps: Result<Vec<Stamp>, String> = self.paths.iter().map(|path| stamp(path)).collect();
@@ -76,7 +76,7 @@ impl<T> Watched<T> {
                             }
                         }
                         None if state.good.is_some() && state.error != error => {
-                            log::warn!("{error}; going on with what was read before");
+                            log::warn!("{error}; keeping the last good content");
                         }
                         None => {}
                     }
@@ -88,7 +88,7 @@ impl<T> Watched<T> {
         state.good.clone().ok_or_else(|| state.error.clone())
     }
 
-    /// Reads again at the next use, whatever the metadata says.
+    /// Forces a read at the next use.
     pub fn forget(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stamps = None;
     }

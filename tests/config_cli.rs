@@ -342,7 +342,7 @@ fn an_api_that_would_refuse_every_request_is_a_warning() {
             .variable(&format!("DownstreamApis__X__{key}"), value)
             .run(&["check"]);
         assert_eq!(answer.code, 0);
-        let start = "entra-sidecar: warning: DownstreamApis:X: every request without overrides gets 400: ";
+        let start = "entra-sidecar: warning: DownstreamApis:X: every request without overrides is 400: ";
         assert!(answer.err.starts_with(start) && answer.err.contains(reason), "{}", answer.err);
     }
 }

@@ -107,3 +107,29 @@ fn every_setting_has_the_name_of_the_table() {
     }
     assert!(strange.is_empty(), "{strange:#?}");
 }
+
+#[test]
+fn the_recipes_remove_the_clients_identity() {
+    let page = std::fs::read_to_string(root().join("docs/reverse-proxy.md")).unwrap();
+    let named = ["Subject", "Object-Id", "Tenant", "Client", "Name", "User", "Scopes", "Roles", "Kind"];
+    let nginx =
+        named.map(|name| format!("proxy_set_header X-Auth-{name} $auth_{};", name.to_lowercase().replace('-', "_")));
+    let caddy = format!("copy_headers X-Auth-{}", named.join(" X-Auth-"));
+    for (proxy, parts) in [
+        ("nginx", nginx.each_ref().map(String::as_str).as_slice()),
+        ("nginx", &["X-Auth-Claims \"\"", "X-Sidecar-Options \"\"", "underscores_in_headers off", "Host localhost"]),
+        ("Caddy 2", &["request_header -X-Auth*", "request_header -X_Auth*", "header_up Host localhost", &caddy]),
+        ("HAProxy", &["del-header x-auth -m beg", "del-header x_auth -m beg", "[\"host\"] = { \"localhost\" }"]),
+        ("Traefik", &["(?i)^X[-_]Auth", "http://localhost:5000/ForwardAuth?", "authRequestHeaders: [Authorization]"]),
+        (
+            "Envoy",
+            &["key_matcher: { prefix: x-auth,", "key_matcher: { prefix: x_auth,", "host_rewrite_literal: localhost"],
+        ),
+    ] {
+        let section = page.split(&format!("\n## {proxy}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+        for part in parts {
+            assert!(section.contains(part), "{proxy}: {part}");
+        }
+    }
+    assert!(page.contains("treat a request without `X-Auth-Kind` as one without identity"));
+}

@@ -48,6 +48,17 @@ pub fn check(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
+/// The API that the managed identity endpoint acts for: there, and of use to clients that send a bearer token.
+pub fn check_identity_endpoint(reader: &mut Reader<'_>, config: &Config) {
+    let Some(name) = &config.sidecar.identity_endpoint.api else { return };
+    let expected = match config.apis.iter().find(|api| api.name.eq_ignore_ascii_case(name)) {
+        None => "the name of an API under DownstreamApis",
+        Some(api) if api.options.is_bound() => "an API whose tokens are not bound to a key",
+        Some(_) => return,
+    };
+    reader.problems.push(Diagnostic::value("Sidecar:IdentityEndpoint:Api", name, expected));
+}
+
 /// `ProtocolScheme` is another way to ask for signed HTTP requests.
 fn asks_for_pop(reader: &mut Reader<'_>, section: &str) -> bool {
     let key = format!("{section}:ProtocolScheme");

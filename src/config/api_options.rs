@@ -139,6 +139,11 @@ impl ApiOptions {
             token_headers: map(token_headers, &configured.token_headers),
         }
     }
+
+    /// Whether its tokens are bound to a key, unless a request says otherwise.
+    pub fn is_bound(&self) -> bool {
+        self.pop_public_key.is_some() || self.pop == Some(true)
+    }
 }
 
 fn map<'a>(

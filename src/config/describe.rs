@@ -6,8 +6,8 @@ use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, sections, table};
 use crate::value::text::quote;
 
-/// Every known setting that is given, with its value and source, and with `all` every default in force. Secrets are
-/// redacted. With a configuration, also the defaults that depend on other settings.
+/// Every known setting that is given, with its value and source, and with `all` every default in
+/// force. Secrets are redacted. With a configuration, also the defaults that depend on other settings.
 pub fn describe(invocation: &Invocation, config: Option<&Config>, all: bool) -> String {
     let gathered = source::gather(invocation);
     let registrations = sections::named(&gathered.settings);
@@ -79,21 +79,30 @@ const INTRODUCTION: &str = "\
 <!-- Made by scripts/gen-docs.sh from src/config/table.rs and src/config/options.rs. -->
 # Configuration
 
-Later sources win: defaults; `DOTNET_*` and `ASPNETCORE_*` variables of the host; `appsettings.json` (or the file of
-`--config`); `appsettings.{Environment}.json` beside it; environment variables, with `__` for `:`; the command line
-(`--set KEY=VALUE`, `--KEY=VALUE`, `--KEY VALUE`). Keys are compared without regard to case. A `*` below stands for an index or a name.
+Settings come from these sources. Later ones win:
 
-JSON may hold comments and trailing commas. Lists are written as JSON arrays, by index (`Scopes__0`), or as one text: scopes divided
-by spaces, hosts and networks by semicolons, the others by either. Items merge by index over the sources; where one source says the
-list as one text and another by index, the higher source wins as a whole. An empty value is as if absent, but hides lower sources.
+1. defaults
+2. the variables `DOTNET_*` and `ASPNETCORE_*` of the host
+3. `appsettings.json`, or the file of `--config`
+4. `appsettings.{Environment}.json` in the same folder
+5. environment variables, with `__` for `:`
+6. the command line (`--set KEY=VALUE`, `--KEY=VALUE`, `--KEY VALUE`)
 
-A text file (settings, PEM, tokens, keys) may begin with a byte order mark, which is skipped. `check` shows the names of
-a URL's query and never its values.
+The case of keys does not matter. A `*` below stands for an index or a name. A section named by an
+`AcquireTokenOptions:AuthenticationOptionsName` has the same keys as `AzureAd`.
 
-Durations are seconds (`2`, `0.5`) or `hh:mm:ss`; sizes are bytes, or carry `KiB` or `MiB`. A malformed value stops the start with one
-line for each; an unknown key in one of these sections is a warning. `entra-sidecar check --all` shows what holds and where it comes from.
+A malformed value prevents the start, with one line for each. An unknown key in one of these
+sections causes a warning. `entra-sidecar check --all` shows the settings in force and their sources.
 
-A section that some `AcquireTokenOptions:AuthenticationOptionsName` names has the shape of `AzureAd`.
+JSON may contain comments and trailing commas. Write a list as a JSON array, by index (`Scopes__0`),
+or as one text: scopes are separated by spaces, hosts and networks by semicolons, others by either.
+Items of several sources merge by index. If one source has the list as one text and another by
+index, the higher source replaces the whole list. An empty value counts as absent, but hides lower
+sources.
+
+Durations are seconds (`2`, `0.5`) or `hh:mm:ss`. Sizes are bytes, or have the unit `KiB` or `MiB`.
+Text files (settings, PEM, tokens, keys) may begin with a byte order mark, which is skipped. `check`
+shows the names of a URL's query parameters, but not their values.
 ";
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The sections `Sidecar` and `Sidecar:Limits`. Rows of the table fill and document most fields.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +22,24 @@ pub struct Sidecar {
     pub trusted_certificates: Vec<PathBuf>,
     pub allowed_tenants: Vec<String>,
     pub signed_http_request_key: Option<PathBuf>,
+    pub identity_endpoint: IdentityEndpoint,
+    pub forward_auth: ForwardAuth,
     pub pop_validation: PopValidation,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityEndpoint {
+    pub enabled: bool,
+    pub resources: Vec<String>,
+    pub api: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardAuth {
+    pub enabled: bool,
+    pub claims: bool,
+    /// Claims by the names of headers in lower case.
+    pub headers: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

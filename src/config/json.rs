@@ -121,7 +121,7 @@ impl Node<'_> {
             return Err(E::custom("the file must hold an object"));
         }
         if !self.tree.seen.borrow_mut().insert(self.path.to_lowercase()) {
-            return Err(E::custom(format_args!("duplicate key {:?}", self.path)));
+            return Err(E::custom(format_args!("the key {:?} appears twice", self.path)));
         }
         let value = value.map(|text| Zeroizing::new(text.to_owned()));
         self.tree.values.borrow_mut().push((self.path.to_owned(), value));
@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let path = self.child(&name);
             if !names.insert(name.to_lowercase()) {
-                return Err(A::Error::custom(format_args!("duplicate key {path:?}")));
+                return Err(A::Error::custom(format_args!("the key {path:?} appears twice")));
             }
             members.next_value_seed(Node { tree: self.tree, path: &path })?;
         }
@@ -232,7 +232,7 @@ mod tests {
             ["{\n\"A\": 1,\n \"a\": 2}", "{\n\"A\": {\"B\": 1},\n \"a:b\": 2}", "{\n\"A\": {},\n \"a\": {\"b\": 2}}"]
         {
             let error = flatten(text).unwrap_err();
-            assert!(error.starts_with("3:") && error.contains("duplicate key"), "{error}");
+            assert!(error.starts_with("3:") && error.contains("twice"), "{error}");
         }
     }
 

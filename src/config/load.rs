@@ -60,6 +60,7 @@ pub fn load(invocation: &Invocation) -> Result<Loaded, LoadError> {
         allowed_hosts: reader.items("AllowedHosts").iter().filter_map(|host| syntax::host(host).ok()).collect(),
     };
     api::check(&mut reader, &config);
+    api::check_identity_endpoint(&mut reader, &config);
     sidecar::warn_of_exposure(&mut reader, &config);
     let Reader { mut problems, warnings, .. } = reader;
     problems.dedup();

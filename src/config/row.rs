@@ -9,7 +9,7 @@ use crate::value::bound_key::BoundKey;
 use crate::value::header;
 use crate::value::network::Network;
 use crate::value::url::Url;
-use crate::value::{guid, quantity, syntax};
+use crate::value::{guid, quantity, resource, syntax};
 
 #[derive(Debug)]
 pub struct Row {
@@ -67,6 +67,8 @@ pub enum Kind {
     Method,
     /// The value of the header that the key's last segment names.
     Header,
+    /// The claim for the header of answers that the key's last segment names.
+    ClaimHeader,
     HeaderValue,
     MediaType,
     /// `Bearer` or `PoP`. In settings also the name of a registration: see
@@ -90,6 +92,8 @@ pub enum Kind {
     Thumbprint,
     /// In CIDR notation, or `*`.
     Network,
+    /// What a token is for ([`resource::parse`]), or `*`.
+    Resource,
     Host,
     Level,
     /// Known, but without effect.
@@ -139,6 +143,7 @@ impl Kind {
             Self::Scope => return Ok(Value::List(syntax::scopes(text)?.collect())),
             Self::Plain => syntax::plain(text)?,
             Self::Header => syntax::header_name(name).and_then(|()| syntax::header_value(text))?,
+            Self::ClaimHeader => syntax::answer_header(name).and_then(|()| syntax::plain(text))?,
             Self::HeaderValue => syntax::header_value(text)?,
             Self::MediaType => syntax::media_type(text)?,
             Self::Parameter | Self::TokenParameter if name.is_empty() => {
@@ -155,10 +160,17 @@ impl Kind {
                 return Err("letters and digits".to_owned());
             }
             Self::Thumbprint => return Ok(Value::Text(syntax::thumbprint(text)?)),
+            Self::Resource if text != "*" => return Ok(Value::Text(resource::parse(text)?.to_owned())),
             Self::Network if text != "*" => Network::parse_exact(text).map(drop)?,
             Self::Host => return Ok(Value::Text(syntax::host(text)?)),
             Self::Level => syntax::level(text).map(drop)?,
-            Self::Text | Self::Unused | Self::Parameter | Self::Token | Self::Alphanumeric | Self::Network => {}
+            Self::Text
+            | Self::Unused
+            | Self::Parameter
+            | Self::Token
+            | Self::Alphanumeric
+            | Self::Network
+            | Self::Resource => {}
         }
         Ok(Value::Text(text.to_owned()))
     }
@@ -194,6 +206,8 @@ impl Kind {
             Self::Alphanumeric => "letters, digits".to_owned(),
             Self::Thumbprint => "thumbprint".to_owned(),
             Self::Network => "network".to_owned(),
+            Self::Resource => "resource".to_owned(),
+            Self::ClaimHeader => "claim".to_owned(),
             Self::Host => "host".to_owned(),
             Self::Level => "level".to_owned(),
         }

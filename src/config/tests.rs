@@ -234,6 +234,18 @@ fn a_user_flow_needs_a_b2c_registration() {
 }
 
 #[test]
+fn the_identity_endpoints_api_is_one_that_can_serve_it() {
+    let expected = |expected| ("Sidecar:IdentityEndpoint:Api".to_owned(), format!("\"a\": expected {expected}"));
+    let (name, scopes) = (("Sidecar__IdentityEndpoint__Api", "a"), ("DownstreamApis__A__Scopes", "api://a/.default"));
+    assert_eq!(problem(&[name]), expected("the name of an API under DownstreamApis"));
+    let bound = ("DownstreamApis__A__AcquireTokenOptions__AuthenticationScheme", "PoP");
+    assert_eq!(problem(&[name, scopes, bound]), expected("an API whose tokens are not bound to a key"));
+    let resources = ("Sidecar__IdentityEndpoint__Resources", "https://a//.default; *");
+    let config = good(&[name, scopes, resources]);
+    assert_eq!(config.sidecar.identity_endpoint.resources, ["https://a/", "*"]);
+}
+
+#[test]
 fn lists_of_scopes_that_are_one_text_are_warned_of() {
     for (key, value) in [
         ("DownstreamApis__X__Scopes", "User.Read,Mail.Read"),
@@ -663,7 +675,7 @@ fn levels_come_from_logging_and_the_console_wins() {
 #[test]
 fn forwarded_headers_are_never_trusted() {
     let warnings = warnings(&[("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "true")]);
-    assert!(warnings.len() == 1 && warnings[0].contains("never trusted"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("never believed"), "{warnings:?}");
 }
 
 #[test]
@@ -783,7 +795,7 @@ fn every_option_is_one_option_wherever_it_is_said() {
 }
 
 #[test]
-fn the_header_of_options_says_nothing_that_the_request_says_itself() {
+fn options_of_the_request_itself_are_not_in_the_header() {
     let refused: Vec<String> = Override::all().filter(|option| !option.in_header()).map(Override::name).collect();
     assert_eq!(
         refused,

@@ -1,4 +1,4 @@
-//! A client assertion (RFC 7523 §3): who we are, signed with the certificate's key for one request.
+//! Client assertions (RFC 7523 §3), each signed with the certificate's key for one request.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -11,10 +11,9 @@ use super::certificate::{Certificate, thumbprint};
 use crate::secret::Secret;
 use crate::value::guid;
 
-/// How long an assertion is valid, in seconds (RFC 7523 §3).
+/// Seconds.
 const LIFETIME: u64 = 600;
 
-/// Makes one for the request at hand.
 pub fn sign(certificate: &Certificate, context: &Context<'_>) -> Result<Secret<String>, String> {
     let text = unsigned(&certificate.chain, context);
     let mut signed = vec![0; certificate.key.public().modulus_len()];
@@ -25,8 +24,9 @@ pub fn sign(certificate: &Certificate, context: &Context<'_>) -> Result<Secret<S
     Ok(signed_with(text, &signed))
 }
 
-/// What is to be signed with PS256: it names the first certificate with `x5t#S256`, and holds the chain where
-/// the registration sends it.
+/// The JWS to sign with PS256. Its header names the first certificate with `x5t#S256`, and contains
+/// the chain if `SendX5C` is set.
+/// <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>
 pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
     let own = chain.first().map_or(&[][..], |der| der);
     let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint(own) });
@@ -48,7 +48,6 @@ pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
     format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload.to_string()))
 }
 
-/// The compact form.
 pub fn signed_with(mut text: String, signature: &[u8]) -> Secret<String> {
     text.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut text);

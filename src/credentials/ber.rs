@@ -1,19 +1,19 @@
-//! BER (X.690 §8) turned into DER: lengths that are found by an end mark, and strings in pieces. NSS and older tools write
-//! PKCS#12 so, which RFC 7292 §4 allows.
+//! Converts BER (X.690 §8) to DER: resolves indefinite lengths and joins strings in pieces. NSS and
+//! older tools write PKCS#12 this way, as RFC 7292 §4 allows.
 
 use zeroize::Zeroizing;
 
 use crate::value::der::{OCTET_STRING, element};
 
 const CONSTRUCTED: u8 = 0x20;
-/// In place of a length: the content ends with [`END`] (X.690 §8.1.3.6).
+/// Instead of a length; [`END`] marks the end of the content (X.690 §8.1.3.6).
 const INDEFINITE: u8 = 0x80;
 const END: &[u8] = &[0, 0];
 
-/// Structures deeper than this are none of ours.
+/// Deeper structures are rejected.
 const MAX_DEPTH: usize = 32;
 
-/// The first element. What stands inside a string is left as it is.
+/// Converts the first element. The content of strings is not converted.
 pub fn to_der(ber: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (node, _) = node(ber, MAX_DEPTH)?;
     let mut der = Zeroizing::new(Vec::with_capacity(node.length()));
@@ -21,9 +21,8 @@ pub fn to_der(ber: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(der)
 }
 
-/// An element and what it holds.
 enum Node<'a> {
-    /// In one piece or several.
+    /// In one or more pieces.
     String(u8, Vec<&'a [u8]>),
     Constructed(u8, Vec<Self>),
 }
@@ -97,7 +96,7 @@ impl Node<'_> {
     }
 }
 
-/// What follows the first byte of a length (X.690 §10.1).
+/// The bytes after the first byte of a length (X.690 §10.1).
 fn long_form(length: usize) -> impl Iterator<Item = u8> {
     let bytes = length.to_be_bytes().into_iter().skip_while(|byte| *byte == 0);
     bytes.filter(move |_| length > 0x7f)

@@ -1,5 +1,5 @@
-//! A certificate with its private key: which key belongs to which certificate, in which order the chain is
-//! sent, and when it ends.
+//! A certificate with its private key: matching the two, ordering the chain, and checking the
+//! dates.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,47 +10,44 @@ use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use super::material::Material;
+use super::material::KeyMaterial;
 use crate::secret::Secret;
 use crate::value::der;
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// A certificate that ends sooner is warned about.
+/// A certificate with less time left is warned about.
 const NOTICE: u64 = 30 * DAY;
 
-/// A certificate and its key.
 pub struct Certificate {
-    /// DER, the certificate itself first, then its issuers as far as they came along.
+    /// DER: the certificate itself, then those of its issuers that were given.
     pub chain: Vec<Vec<u8>>,
-    /// Its private key.
     pub key: RsaKeyPair,
-    /// The same in DER, PKCS#8 or PKCS#1: for decryption, which `ring` does not do.
+    /// The key in DER, PKCS#8 or PKCS#1, for decryption, which `ring` does not do.
     pub private_key: Zeroizing<Vec<u8>>,
-    /// When it is valid.
     pub validity: Validity,
 }
 
 impl Certificate {
-    /// Reads files that belong together, PEM or PKCS#12, in any order.
+    /// Reads PEM or PKCS#12 files that belong together, in any order.
     pub fn read<'a>(
         files: impl IntoIterator<Item = &'a [u8]>,
         password: Option<&Secret<String>>,
     ) -> Result<Self, String> {
-        let mut material = Material::default();
+        let mut material = KeyMaterial::default();
         for file in files {
             material.add(file, password)?;
         }
         Self::new(material)
     }
 
-    /// Pairs the first key with the certificate that it belongs to.
-    pub fn new(material: Material) -> Result<Self, String> {
-        let Material { certificates, keys } = material;
+    /// Pairs the first usable key with its certificate.
+    pub fn new(material: KeyMaterial) -> Result<Self, String> {
+        let KeyMaterial { certificates, keys } = material;
         if certificates.is_empty() {
-            return Err("holds no certificate".into());
+            return Err("contains no certificate".into());
         }
-        let mut problem = "holds no private key".to_owned();
+        let mut problem = "contains no private key".to_owned();
         for private_key in keys {
             let key = match rsa(&private_key) {
                 Ok(key) => key,
@@ -68,14 +65,14 @@ impl Certificate {
             if let Some((at, parsed)) = found {
                 return Ok(Self { chain: chain(certificates, at), key, private_key, validity: Validity::of(&parsed) });
             }
-            "the private key belongs to none of the certificates".clone_into(&mut problem);
+            "the private key does not match any of the certificates".clone_into(&mut problem);
         }
         Err(problem)
     }
 
     /// `x5t#S256`.
     pub fn thumbprint(&self) -> String {
-        // `chain` is never empty: its first is the certificate itself.
+        // `chain` is never empty: it starts with the certificate itself.
         thumbprint(&self.chain[0])
     }
 }
@@ -85,7 +82,7 @@ pub fn thumbprint(der: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der))
 }
 
-/// PKCS#8, else PKCS#1. Where it is neither, the reason is that of the form which it has.
+/// Reads PKCS#8, else PKCS#1. If both fail, returns the error of the format that matched.
 fn rsa(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
     let plain = |first: KeyRejected| {
         RsaKeyPair::from_der(der).map_err(|second| if first.to_string() == "InvalidEncoding" { second } else { first })
@@ -95,12 +92,13 @@ fn rsa(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
 
 fn unusable(error: KeyRejected) -> String {
     match error.to_string().as_str() {
-        "WrongAlgorithm" => "no RSA key; Entra takes RSA keys for client assertions".into(),
-        reason => format!("a private key that cannot be used ({reason}); an RSA key of 2048 to 4096 bits is needed"),
+        "WrongAlgorithm" => "not an RSA key; Entra requires RSA keys for client assertions".into(),
+        reason => format!("an unusable private key ({reason}); expected an RSA key of 2048 to 4096 bits"),
     }
 }
 
-/// The certificate, then each one's issuer (RFC 7515 §4.1.6). Each is used once, so that a circle ends.
+/// The certificate, then the issuer of each (RFC 7515 §4.1.6). Uses each certificate once, so that
+/// a cycle ends.
 fn chain(mut pool: Vec<Vec<u8>>, at: usize) -> Vec<Vec<u8>> {
     let mut chain = vec![pool.remove(at)];
     while let Some(last) = chain.last().and_then(|der| der::Certificate::parse(der)) {
@@ -113,25 +111,22 @@ fn chain(mut pool: Vec<Vec<u8>>, at: usize) -> Vec<Vec<u8>> {
     chain
 }
 
-/// The dates of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Unix seconds.
     pub not_before: u64,
-    /// Unix seconds, the last that is valid.
+    /// Unix seconds, inclusive.
     pub not_after: u64,
 }
 
 impl Validity {
-    /// As the certificate says.
     pub const fn of(certificate: &der::Certificate) -> Self {
         Self { not_before: certificate.not_before, not_after: certificate.not_after }
     }
 
-    /// Whether now is within.
     pub fn check(&self, now: u64) -> Result<(), String> {
         if now < self.not_before {
-            return Err(format!("the certificate is not valid for another {}", span(self.not_before - now)));
+            return Err(format!("the certificate becomes valid in {}", span(self.not_before - now)));
         }
         if now > self.not_after {
             return Err(format!("the certificate expired {} ago; renew it", span(now - self.not_after)));
@@ -144,15 +139,15 @@ fn span(seconds: u64) -> String {
     if seconds >= 2 * DAY { format!("{} days", seconds / DAY) } else { format!("{seconds} s") }
 }
 
-/// Warns of an end that comes near, once a day.
+/// Warns once a day about a certificate that expires soon.
 #[derive(Default)]
 pub struct Notice {
-    /// Unix seconds; 0 before the first.
+    /// Unix seconds of the last warning; 0 before the first.
     last: AtomicU64,
 }
 
 impl Notice {
-    /// Judges the dates, and says it where they end within 30 days.
+    /// Checks the dates, and warns if the certificate expires within 30 days.
     pub fn check(&self, what: &str, validity: Validity, now: u64) -> Result<(), String> {
         validity.check(now).map_err(|reason| format!("{what}: {reason}"))?;
         if self.is_due(validity, now) {
@@ -165,7 +160,7 @@ impl Notice {
         let near = validity.not_after.saturating_sub(now) <= NOTICE;
         let last = self.last.load(Ordering::Relaxed);
         let due = near && (last == 0 || now >= last.saturating_add(DAY));
-        // Of two threads that find it due, one says it.
+        // Only one of several threads warns.
         due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
@@ -177,7 +172,7 @@ mod tests {
     #[test]
     fn dates_hold_to_the_second() {
         let validity = Validity { not_before: 100, not_after: 200 };
-        assert!(validity.check(99).unwrap_err().contains("not valid for another 1 s"));
+        assert!(validity.check(99).unwrap_err().contains("becomes valid in 1 s"));
         assert!(validity.check(100).is_ok());
         assert!(validity.check(200).is_ok());
         assert!(validity.check(201).unwrap_err().contains("expired 1 s ago"));

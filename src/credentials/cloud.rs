@@ -1,6 +1,7 @@
-//! What differs between the clouds (Microsoft Learn, "National clouds").
+//! Differences between the national clouds.
 
-/// The scope of tokens that are exchanged for others, without its suffix; per cloud.
+/// The audience of tokens that are exchanged for others, without `/.default`.
+/// <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity>
 pub fn exchange_audience(host: &str) -> &'static str {
     match host {
         "login.microsoftonline.us" | "login.usgovcloudapi.net" => "api://AzureADTokenExchangeUSGov",

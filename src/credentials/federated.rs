@@ -1,5 +1,6 @@
-//! A token that somebody else issued for this workload, in a file that is renewed under us: the
-//! projected service account token of Kubernetes (Microsoft Learn, "Workload identity federation").
+//! A token that another issuer made for this workload, in a file that the platform renews: the
+//! projected service account token of Kubernetes.
+//! <https://learn.microsoft.com/azure/aks/workload-identity-overview>
 
 use std::path::PathBuf;
 
@@ -11,7 +12,6 @@ use super::{ClientAuth, Context, Failure, Source};
 use crate::secret::Secret;
 use crate::watched::Watched;
 
-/// The file and what it holds.
 pub struct FederatedToken {
     path: PathBuf,
     file: Watched<Token>,
@@ -29,7 +29,7 @@ struct Claims {
 }
 
 impl FederatedToken {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(path: PathBuf) -> Self {
         let file = Watched::new(vec![path.clone()], |contents| parse(contents.first().map_or(&[][..], |bytes| bytes)));
         Self { path, file }
@@ -39,7 +39,7 @@ impl FederatedToken {
         let token = self.file.current()?;
         match token.expires_at {
             Some(at) if at <= now => {
-                Err(format!("{}: the token in it expired {} s ago and was not renewed", self.path.display(), now - at))
+                Err(format!("{}: its token expired {} s ago and was not renewed", self.path.display(), now - at))
             }
             _ => Ok(token.text.clone()),
         }
@@ -60,15 +60,15 @@ impl Source for FederatedToken {
     }
 }
 
-/// Trims the line end that some writers add; what is left must have the form of a compact JWS.
+/// Trims a trailing newline; the rest must have the form of a compact JWS.
 fn parse(content: &[u8]) -> Result<Token, String> {
-    let text = std::str::from_utf8(content).map_err(|_| "no text")?.trim();
+    let text = std::str::from_utf8(content).map_err(|_| "not text")?.trim();
     let mut parts = text.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Err("no compact JWT (three parts separated by dots)".into());
+        return Err("not a compact JWT (three parts separated by dots)".into());
     };
-    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "a JWT whose payload is no base64url")?;
-    let claims: Claims = serde_json::from_slice(&payload).map_err(|_| "a JWT whose payload is no JSON object")?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "a JWT whose payload is not base64url")?;
+    let claims: Claims = serde_json::from_slice(&payload).map_err(|_| "a JWT whose payload is not a JSON object")?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; what is absurd is expired")]
     let expires_at = claims.exp.map(|exp| exp as u64);
     Ok(Token { text: Secret::new(text.to_owned()), expires_at })

@@ -1,18 +1,17 @@
-//! The token of a managed identity as client assertion (Microsoft Learn, "Configure an application
-//! to trust a managed identity").
+//! A managed identity's token as client assertion.
+//! <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity>
 
 use super::cloud::exchange_audience;
 use super::managed_identity::resource;
 use super::{ClientAuth, Context, Failure, Source};
 
-/// Whose token, and for whom.
 pub struct IdentityAssertion {
     client_id: Option<String>,
     token_exchange_url: Option<String>,
 }
 
 impl IdentityAssertion {
-    /// Without a client id it is the system-assigned identity; without a URL, the audience of the registration's cloud.
+    /// Defaults to the system-assigned identity and the audience of the registration's cloud.
     pub const fn new(client_id: Option<String>, token_exchange_url: Option<String>) -> Self {
         Self { client_id, token_exchange_url }
     }
@@ -29,7 +28,7 @@ impl Source for IdentityAssertion {
     }
 
     fn inspect(&self, _: u64) -> Result<(), String> {
-        // Only the network knows more.
+        // Nothing to check without the network.
         Ok(())
     }
 }

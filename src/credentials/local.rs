@@ -1,26 +1,22 @@
-//! Certificates that are on this machine: in a file, in the configuration, or in .NET's store.
+//! Certificates on this machine: in a file, in the configuration, or in .NET's store.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
 
 use super::certificate::{Certificate, Notice};
 use super::store::Store;
 use super::{ClientAuth, Context, Failure, Source, assertion};
 use crate::secret::Secret;
+use crate::value::b64;
 use crate::watched::Watched;
 
-/// A certificate, wherever on this machine it is.
 pub struct LocalCertificate {
     name: String,
-    place: Place,
+    place: Location,
     notice: Notice,
 }
 
-enum Place {
+enum Location {
     Files(Watched<Certificate>),
     Store(Store),
     Value { read: Box<dyn Fn() -> Result<Certificate, String> + Send + Sync>, once: OnceLock<Outcome> },
@@ -29,46 +25,43 @@ enum Place {
 type Outcome = Result<Arc<Certificate>, String>;
 
 impl LocalCertificate {
-    /// `Path`: one file, or a certificate and its key. Nothing is read yet.
+    /// `Path`: one file, or a certificate and its key. Reads nothing yet.
     pub fn file(certificate: PathBuf, key: Option<PathBuf>, password: Option<Secret<String>>) -> Self {
         let name = certificate.display().to_string();
         let paths = std::iter::once(certificate).chain(key).collect();
         let files = Watched::new(paths, move |contents| {
             Certificate::read(contents.iter().map(|bytes| &bytes[..]), password.as_ref())
         });
-        Self { name, place: Place::Files(files), notice: Notice::default() }
+        Self { name, place: Location::Files(files), notice: Notice::default() }
     }
 
-    /// `Base64Encoded`: a PKCS#12 file as the configuration's own text.
+    /// `Base64Encoded`: a PKCS#12 file as text in the configuration.
     pub fn base64(value: Secret<String>, password: Option<Secret<String>>) -> Self {
         let read = move || {
-            let text = value.expose().bytes().filter(|byte| !byte.is_ascii_whitespace());
-            let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.collect());
-            let file = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "no base64")?;
+            let file = b64::secret(value.expose().as_bytes()).ok_or("not base64")?;
             Certificate::read([&file[..]], password.as_ref())
         };
-        let place = Place::Value { read: Box::new(read), once: OnceLock::new() };
+        let place = Location::Value { read: Box::new(read), once: OnceLock::new() };
         Self { name: "Base64EncodedValue".into(), place, notice: Notice::default() }
     }
 
-    /// `StoreWithThumbprint` and its like.
+    /// `StoreWithThumbprint` and similar.
     pub fn store(store: Store) -> Self {
-        Self { name: "the user's store".into(), place: Place::Store(store), notice: Notice::default() }
+        Self { name: "the user's store".into(), place: Location::Store(store), notice: Notice::default() }
     }
 
-    /// The certificate as it is now.
     fn current(&self, now: u64) -> Outcome {
         match &self.place {
-            Place::Files(files) => files.current(),
-            Place::Store(store) => store.find(now),
-            Place::Value { read, once } => {
+            Location::Files(files) => files.current(),
+            Location::Store(store) => store.find(now),
+            Location::Value { read, once } => {
                 let read = || read().map(Arc::new).map_err(|reason| format!("{}: {reason}", self.name));
                 once.get_or_init(read).clone()
             }
         }
     }
 
-    /// The same, where it is valid.
+    /// The current certificate if its dates are valid.
     pub fn valid(&self, now: u64) -> Outcome {
         let certificate = self.current(now)?;
         self.notice.check(&self.name, certificate.validity, now)?;
@@ -96,9 +89,9 @@ impl Source for LocalCertificate {
 
     fn reload(&self) {
         match &self.place {
-            Place::Files(files) => files.forget(),
-            Place::Store(store) => store.forget(),
-            Place::Value { .. } => {}
+            Location::Files(files) => files.forget(),
+            Location::Store(store) => store.forget(),
+            Location::Value { .. } => {}
         }
     }
 }

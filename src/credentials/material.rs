@@ -1,10 +1,9 @@
-//! Certificates and keys as any file yields them.
+//! Certificates and keys from any kind of file.
 
 use zeroize::Zeroizing;
 
-/// What a certificate is made of.
 #[derive(Default)]
-pub struct Material {
+pub struct KeyMaterial {
     /// DER.
     pub certificates: Vec<Vec<u8>>,
     /// DER, PKCS#8 or PKCS#1.

@@ -1,6 +1,6 @@
-//! How the application proves who it is: an ordered list of credentials, of which the first that
-//! yields something is used. A failure moves on to the next and is kept, so that when none is left the
-//! operator reads what is wrong with each.
+//! How the application authenticates: an ordered list of credentials, of which the first that works
+//! is used. Failures are collected, so that if none works the operator sees what is wrong with
+//! each.
 
 pub mod assertion;
 #[cfg(feature = "pfx")]
@@ -8,6 +8,7 @@ mod ber;
 pub mod certificate;
 pub mod cloud;
 pub mod federated;
+pub mod form;
 pub mod identity;
 pub mod local;
 pub mod managed_identity;
@@ -25,6 +26,7 @@ pub mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod token_response;
 pub mod vault;
 
 use std::fmt;
@@ -38,16 +40,16 @@ use certificate::Certificate;
 use crate::config::{CredentialDescription, CredentialSource, Registration};
 use crate::secret::Secret;
 
-/// For how long a credential whose upstream is down is passed over where another one works, in seconds: each
-/// token would otherwise wait for it first.
+/// How long a credential whose upstream is down is tried last while another one works, in seconds.
+/// Otherwise every token request would wait for it first.
 const REST: u64 = 60;
 
-/// A credential as configured.
+/// A configured credential.
 pub struct Credential {
     index: usize,
     source_type: &'static str,
     source: Box<dyn Source>,
-    /// Unix seconds until which it is tried last.
+    /// Unix seconds; until then, it is tried last.
     rests_until: AtomicU64,
 }
 
@@ -62,21 +64,20 @@ pub struct Credentials {
     list: Vec<Credential>,
 }
 
-/// What [`Credentials::inspect`] says of one of them.
+/// The result of [`Credentials::inspect`] for one credential.
 #[derive(Debug)]
 pub struct Inspection {
-    /// Its place in the configuration.
+    /// Its position in the configuration.
     pub index: usize,
     /// Its `SourceType`.
     pub source_type: &'static str,
     /// Unix seconds at which its certificate expires or expired.
     pub expires_at: Option<u64>,
-    /// Why it cannot be used.
+    /// `Err` is why it cannot be used.
     pub result: Result<(), String>,
 }
 
 impl Credentials {
-    /// From the configuration.
     pub fn new(descriptions: &[CredentialDescription]) -> Self {
         let list = descriptions
             .iter()
@@ -91,12 +92,12 @@ impl Credentials {
         Self { list }
     }
 
-    /// Whether there is none, which is enough to validate tokens.
+    /// A registration that only validates tokens needs no credentials.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The first that yields something. What rests is tried after all others.
+    /// Returns the first that works. Resting credentials are tried after all others.
     pub fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Vec<CredentialFailure>> {
         let now = context.clock.unix();
         let rests = |credential: &&Credential| credential.rests_until.load(Ordering::Relaxed) > now;
@@ -119,14 +120,14 @@ impl Credentials {
         Err(failures)
     }
 
-    /// Lets those rest that wait for an upstream, now that another one works.
+    /// Rests those with an unavailable upstream, now that another one works.
     fn rest(&self, failures: &[CredentialFailure], now: u64) {
         for failure in failures.iter().filter(|failure| matches!(failure.failure, Failure::Unavailable(_))) {
             self.list[failure.index].rests_until.store(now + REST, Ordering::Relaxed);
         }
     }
 
-    /// The certificates whose keys are at hand, each or why not: what encrypted tokens are decrypted with.
+    /// The available certificates, or why one is not usable, for decrypting tokens.
     pub fn certificates(&self, now: u64) -> Vec<Result<Arc<Certificate>, CredentialFailure>> {
         let certificate = |credential: &Credential| {
             let found = credential.source.certificate(now)?;
@@ -135,7 +136,7 @@ impl Credentials {
         self.list.iter().filter_map(certificate).collect()
     }
 
-    /// Reads those that are elsewhere; what could not be read.
+    /// Fetches remote credentials, and returns the failures.
     pub fn fetch(&self, context: &Context<'_>) -> Vec<CredentialFailure> {
         let fetch = |credential: &Credential| {
             let failure = credential.source.fetch(context).err()?;
@@ -144,7 +145,7 @@ impl Credentials {
         self.list.iter().filter_map(fetch).collect()
     }
 
-    /// Judges each without the network.
+    /// Checks each without the network.
     pub fn inspect(&self, now: u64) -> Vec<Inspection> {
         let inspect = |credential: &Credential| Inspection {
             index: credential.index,
@@ -155,12 +156,12 @@ impl Credentials {
         self.list.iter().map(inspect).collect()
     }
 
-    /// Whether at least one can be used as far as this machine can tell; `true` where none is configured.
+    /// True if at least one looks usable without the network, or if there are none.
     pub fn is_usable(&self, now: u64) -> bool {
         self.list.is_empty() || self.list.iter().any(|credential| credential.source.inspect(now).is_ok())
     }
 
-    /// What is wrong with each, where none can be used as far as this machine can tell.
+    /// What is wrong with each, if none looks usable without the network.
     pub fn unusable(&self, now: u64) -> Option<String> {
         if self.is_usable(now) {
             return None;
@@ -170,7 +171,7 @@ impl Credentials {
         Some(format!("none can be used: {}", reasons.join("; ")))
     }
 
-    /// Lets all read their files again.
+    /// Makes each read its files again.
     pub fn reload(&self) {
         for credential in &self.list {
             credential.source.reload();
@@ -193,13 +194,13 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
             Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
         }
         CredentialSource::StoreWithThumbprint { store, thumbprint } => {
-            stored(store, store::Wanted::Thumbprint(thumbprint.clone()))
+            stored(store, store::Selector::Thumbprint(thumbprint.clone()))
         }
         CredentialSource::StoreWithDistinguishedName { store, name } => {
-            stored(store, store::Wanted::DistinguishedName(name.clone()))
+            stored(store, store::Selector::DistinguishedName(name.clone()))
         }
         CredentialSource::StoreWithSubjectName { store, name } => {
-            stored(store, store::Wanted::SubjectName(name.clone()))
+            stored(store, store::Selector::SubjectName(name.clone()))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
@@ -212,7 +213,6 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
     }
 }
 
-/// A shared secret.
 struct SharedSecret(Secret<String>);
 
 impl Source for SharedSecret {
@@ -225,11 +225,9 @@ impl Source for SharedSecret {
     }
 }
 
-/// The credentials together with the registration that they belong to.
+/// A registration with its credentials.
 pub struct Client {
-    /// As configured.
     pub registration: Arc<Registration>,
-    /// Its credentials.
     pub credentials: Credentials,
 }
 

@@ -1,5 +1,5 @@
-//! Distinguished names (RFC 5280 §4.1.2.4), as certificates encode them and as people write them (RFC 4514,
-//! and Windows' spelling of it).
+//! Distinguished names (RFC 5280 §4.1.2.4), as encoded in certificates and as written by people
+//! (RFC 4514, and Windows' variant of it).
 
 use crate::value::der::{OBJECT_IDENTIFIER, SEQUENCE, element, expect};
 
@@ -7,7 +7,7 @@ const SET: u8 = 0x31;
 const BMP_STRING: u8 = 0x1e;
 const T61_STRING: u8 = 0x14;
 
-/// Attribute types by their encoded identifier; of several spellings any is taken.
+/// Attribute types by encoded identifier, with their accepted spellings.
 const TYPES: [(&[u8], &[&str]); 12] = [
     (&[0x55, 4, 3], &["CN"]),
     (&[0x55, 4, 4], &["SN"]),
@@ -23,12 +23,13 @@ const TYPES: [(&[u8], &[&str]); 12] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], &["E", "EMAILADDRESS"]),
 ];
 
-/// A name's attributes in order: a type, by the first of its spellings, and a value in lower case.
+/// Attributes in order: the first spelling of the type, and the value in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(Vec<(&'static str, String)>);
 
 impl Name {
-    /// A certificate's. Attributes of other types count under no name, so that a name that has some equals none that is written.
+    /// Reads a certificate's name. Attributes of unknown types get an empty type, so such a name
+    /// equals no written one.
     pub fn from_der(der: &[u8]) -> Option<Self> {
         let (mut sets, _) = expect(SEQUENCE, der)?;
         let mut attributes = Vec::new();
@@ -47,7 +48,7 @@ impl Name {
         Some(Self(attributes))
     }
 
-    /// As written, for example `CN=app, O="Example, Inc."`.
+    /// Parses, for example, `CN=app, O="Example, Inc."`.
     pub fn parse(written: &str) -> Option<Self> {
         let mut attributes = Vec::new();
         let mut rest = written.trim();
@@ -63,19 +64,20 @@ impl Name {
         (!attributes.is_empty()).then_some(Self(attributes))
     }
 
-    /// Whether both are the same name: certificates begin at the root, people at the leaf, and some tools with the root too.
+    /// True if both are the same name in either order: certificates start at the root, people at
+    /// the leaf, and some tools at the root too.
     pub fn is(&self, other: &Self) -> bool {
         self == other || self.0.iter().rev().eq(other.0.iter())
     }
 
-    /// Whether a value holds this text, in whatever case.
+    /// True if any value contains this text, ignoring case.
     pub fn mentions(&self, part: &str) -> bool {
         let part = part.trim().to_lowercase();
         !part.is_empty() && self.0.iter().any(|(_, value)| value.contains(&part))
     }
 }
 
-/// One value, and what follows its separator.
+/// Splits off one value and its separator.
 fn value_of(written: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let quoted = written.starts_with('"');
@@ -83,7 +85,7 @@ fn value_of(written: &str) -> Option<(String, &str)> {
     while let Some((at, character)) = characters.next() {
         match character {
             '\\' => value.push(characters.next()?.1),
-            // Windows doubles a quote within quotes.
+            // Windows doubles a quote inside quotes.
             '"' if quoted && characters.next_if(|(_, next)| *next == '"').is_some() => value.push('"'),
             '"' if quoted => {
                 let rest = written[at + 1..].trim_start();

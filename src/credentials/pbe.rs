@@ -1,5 +1,5 @@
-//! Encryption under a password: the schemes of PKCS#5 (RFC 8018 §6.2) and of PKCS#12 (RFC 7292 §C), in which
-//! private keys come. `ring` derives and authenticates; the ciphers of older files are not its.
+//! Password-based encryption of private keys: the schemes of PKCS#5 (RFC 8018 §6.2) and PKCS#12
+//! (RFC 7292 §C). `ring` derives keys and authenticates, but lacks the ciphers of older files.
 
 use std::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 
-/// Iterations that are carried out at most. Tools write 2,000 to 600,000; more would hold a start for seconds.
+/// Tools write 2,000 to 600,000 iterations; more would delay the start by seconds.
 pub const MAX_ITERATIONS: u32 = 1_000_000;
 
 /// 1.2.840.113549.1.5.13
@@ -19,23 +19,23 @@ const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13];
 const PBKDF2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 12];
 /// 1.2.840.113549.2, HMAC with a hash.
 const HMAC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2];
-/// 1.2.840.113549.1.12.1, the schemes of PKCS#12.
+/// 1.2.840.113549.1.12.1, the PKCS#12 schemes.
 const PKCS12_PBE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 12, 1];
 /// 1.2.840.113549.3.7
 const DES_EDE3_CBC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 3, 7];
 /// 2.16.840.1.101.3.4.1, AES.
 const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
 
-/// Why something stays closed.
+/// Why decryption failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The structure is not what the standard says.
+    /// Not the structure that the standard prescribes.
     Malformed,
-    /// A scheme, cipher or hash that is not read here.
+    /// An unsupported scheme, cipher or hash.
     Unsupported,
-    /// Beyond [`MAX_ITERATIONS`].
+    /// More than [`MAX_ITERATIONS`].
     TooSlow,
-    /// What comes out makes no sense.
+    /// The output makes no sense.
     WrongPassword,
 }
 
@@ -43,23 +43,23 @@ impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Malformed => "malformed or cut off; export it again",
-            Self::Unsupported => "an encryption that is not supported; export it again with AES-256",
-            Self::TooSlow => "more than 1000000 iterations of its key derivation",
+            Self::Unsupported => "unsupported encryption; export it again with AES-256",
+            Self::TooSlow => "more than 1000000 iterations of key derivation",
             Self::WrongPassword => "the password (CertificatePassword) is wrong or missing",
         })
     }
 }
 
-/// A password in the two forms that the schemes want.
+/// A password in both of its encodings.
 pub struct Password<'a> {
-    /// PKCS#5.
+    /// For PKCS#5.
     text: &'a str,
-    /// PKCS#12: big-endian UTF-16, terminated. None at all is another password than an empty one.
+    /// For PKCS#12: big-endian UTF-16 with a terminator. No password differs from an empty one.
     wide: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> Password<'a> {
-    /// An empty password may have been meant as none, and writers differ in it.
+    /// An empty password may mean no password; tools differ here.
     pub fn candidates(text: &'a str) -> Vec<Self> {
         let wide = text.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect();
         let given = Self { text, wide: Zeroizing::new(wide) };
@@ -67,7 +67,7 @@ impl<'a> Password<'a> {
         [given].into_iter().chain(none).collect()
     }
 
-    /// RFC 7292 §B.2. `purpose` is 1 for a key, 2 for an initial vector, 3 for a MAC's key.
+    /// RFC 7292 §B.2. `purpose` is 1 for a key, 2 for an IV, 3 for a MAC key.
     pub fn derive(
         &self,
         algorithm: &'static digest::Algorithm,
@@ -106,7 +106,7 @@ impl<'a> Password<'a> {
     }
 }
 
-/// Reads an INTEGER as a count of iterations.
+/// Reads an INTEGER as an iteration count.
 pub fn iterations(integer: &[u8]) -> Result<NonZeroU32, Closed> {
     let number = integer.iter().try_fold(0u32, |number, byte| number.checked_mul(256)?.checked_add(u32::from(*byte)));
     match number.filter(|number| *number <= MAX_ITERATIONS) {
@@ -115,7 +115,7 @@ pub fn iterations(integer: &[u8]) -> Result<NonZeroU32, Closed> {
     }
 }
 
-/// Opens what an `AlgorithmIdentifier`'s content describes.
+/// Decrypts as the content of an `AlgorithmIdentifier` says.
 pub fn decrypt(algorithm: &[u8], sealed: &[u8], password: &Password<'_>) -> Result<Zeroizing<Vec<u8>>, Closed> {
     let (scheme, parameters) = expect(OBJECT_IDENTIFIER, algorithm).ok_or(Closed::Malformed)?;
     let (parameters, _) = expect(SEQUENCE, parameters).ok_or(Closed::Malformed)?;
@@ -148,7 +148,7 @@ fn pbes2(parameters: &[u8], sealed: &[u8], password: &Password<'_>) -> Result<Ze
     let (salt, rest) = expect(OCTET_STRING, derivation).ok_or(malformed)?;
     let (rounds, rest) = expect(INTEGER, rest).ok_or(malformed)?;
     let rounds = iterations(rounds)?;
-    // The key's length is also the cipher's own, so that it may be left out.
+    // Optional, since the cipher fixes the key length.
     let rest = expect(INTEGER, rest).map_or(rest, |(_, rest)| rest);
     let hash = match expect(SEQUENCE, rest) {
         None => pbkdf2::PBKDF2_HMAC_SHA1,
@@ -179,7 +179,8 @@ fn pbes2(parameters: &[u8], sealed: &[u8], password: &Password<'_>) -> Result<Ze
     }
 }
 
-/// CBC with PKCS#7 padding (RFC 5652 §6.3). Nobody outside learns how it fails: the file is the operator's.
+/// CBC with PKCS#7 padding (RFC 5652 §6.3). The error is no padding oracle: the file is the
+/// operator's own.
 fn cbc<C>(key: &[u8], iv: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Closed>
 where
     Decryptor<C>: KeyIvInit + BlockModeDecrypt,

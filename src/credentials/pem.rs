@@ -1,22 +1,22 @@
-//! Certificates and keys as text (RFC 7468), and what a file of either form yields.
+//! Certificates and keys in PEM (RFC 7468) or PKCS#12 files.
 
 use zeroize::Zeroizing;
 
-use super::material::Material;
+use super::material::KeyMaterial;
 use crate::secret::Secret;
 use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 use crate::value::pem;
 
-impl Material {
-    /// Adds what a file holds, PEM or PKCS#12: its content tells, not its name.
+impl KeyMaterial {
+    /// Adds the content of a PEM or PKCS#12 file. The content decides, not the file's name.
     pub fn add(&mut self, file: &[u8], password: Option<&Secret<String>>) -> Result<(), String> {
         let password = password.map_or("", |password| password.expose());
         let added = if pem::is_in(file) {
             from_pem(file, password)?
         } else if file.first() == Some(&SEQUENCE) {
-            match alone(file) {
+            match describe_incomplete(file) {
                 None => from_pkcs12(file, password)?,
-                Some(what) => return Err(format!("{what}; give PEM or PKCS#12 (PFX) that holds both, or both as PEM")),
+                Some(what) => return Err(format!("{what}; provide PEM or PKCS#12 (PFX) with both, or both as PEM")),
             }
         } else {
             return Err("neither PEM nor PKCS#12 (PFX)".into());
@@ -27,16 +27,16 @@ impl Material {
     }
 }
 
-/// What a file in DER is that holds a certificate without its key, or a key without its certificate.
-fn alone(der: &[u8]) -> Option<&'static str> {
+/// Describes a DER file that contains only a certificate or only a key.
+fn describe_incomplete(der: &[u8]) -> Option<&'static str> {
     let (content, _) = expect(SEQUENCE, der)?;
     if der::Certificate::parse(der).is_some() {
         Some("a certificate in DER, without its private key")
     } else if expect(OBJECT_IDENTIFIER, content).is_some() {
-        Some("PKCS#7 (P7B), which holds certificates without a private key")
+        Some("PKCS#7 (P7B), which has certificates without a private key")
     } else {
-        // A version, then a number (PKCS#1), an algorithm (PKCS#8) or an octet string (SEC 1); or an algorithm alone (PKCS#8,
-        // encrypted). In PKCS#12 the version is 3.
+        // A version followed by an INTEGER (PKCS#1), an algorithm (PKCS#8) or an OCTET STRING (SEC
+        // 1); or just an algorithm (encrypted PKCS#8). In PKCS#12 the version is 3.
         let plain = expect(INTEGER, content).is_some_and(|(version, _)| matches!(version, [0 | 1]));
         let sealed = expect(SEQUENCE, content).is_some_and(|(_, rest)| expect(OCTET_STRING, rest).is_some());
         (plain || sealed).then_some("a private key in DER, without its certificate")
@@ -44,12 +44,12 @@ fn alone(der: &[u8]) -> Option<&'static str> {
 }
 
 #[cfg(feature = "pfx")]
-fn from_pkcs12(file: &[u8], password: &str) -> Result<Material, String> {
+fn from_pkcs12(file: &[u8], password: &str) -> Result<KeyMaterial, String> {
     super::pkcs12::read(file, password).map_err(|reason| format!("a PKCS#12 (PFX) file: {reason}"))
 }
 
 #[cfg(not(feature = "pfx"))]
-fn from_pkcs12(_: &[u8], _: &str) -> Result<Material, String> {
+fn from_pkcs12(_: &[u8], _: &str) -> Result<KeyMaterial, String> {
     Err("a PKCS#12 (PFX) file, which this build cannot read (feature pfx); convert it to PEM".into())
 }
 
@@ -64,22 +64,22 @@ fn decrypted(_: &[u8], _: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     Err("an encrypted private key, which this build cannot read (feature pfx)".into())
 }
 
-fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
+fn from_pem(file: &[u8], password: &str) -> Result<KeyMaterial, String> {
     let unexpected = |expected| format!("expected {expected}");
-    let mut material = Material::default();
+    let mut material = KeyMaterial::default();
     for section in pem::sections(file) {
         let section = section.map_err(unexpected)?;
         let content = || section.decode().map_err(unexpected);
         match section.label {
             b"CERTIFICATE" | b"X509 CERTIFICATE" => material.certificates.push(content()?.to_vec()),
             b"ENCRYPTED PRIVATE KEY" => material.keys.push(decrypted(&content()?, password)?),
-            // Encryption in the text's own head, as OpenSSL wrote it before PKCS#8.
+            // OpenSSL's encryption from before PKCS#8, declared in the PEM headers.
             b"RSA PRIVATE KEY" if section.body.windows(9).any(|text| text == b"ENCRYPTED") => {
                 return Err("an encrypted PKCS#1 key; convert it with: openssl pkcs8 -topk8".into());
             }
             b"PRIVATE KEY" | b"RSA PRIVATE KEY" => material.keys.push(content()?),
             b"EC PRIVATE KEY" => {
-                return Err("an elliptic curve key; Entra takes RSA keys for client assertions".into());
+                return Err("an elliptic curve key; Entra requires RSA keys for client assertions".into());
             }
             _ => {}
         }
@@ -91,9 +91,9 @@ fn from_pem(file: &[u8], password: &str) -> Result<Material, String> {
 mod tests {
     use super::*;
 
-    /// The certificates, then the keys.
+    /// Certificates, then keys.
     fn read(text: &str) -> Result<[Vec<Vec<u8>>; 2], String> {
-        let mut material = Material::default();
+        let mut material = KeyMaterial::default();
         material.add(text.as_bytes(), None)?;
         Ok([material.certificates, material.keys.iter().map(|key| key.to_vec()).collect()])
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn der_that_holds_one_alone_is_told_to_be_that() {
-        let told = |der: &[u8]| Material::default().add(der, None).unwrap_err();
+        let told = |der: &[u8]| KeyMaterial::default().add(der, None).unwrap_err();
         let certificate = &crate::credentials::testing::certificates("leaf.crt.pem")[0];
         assert!(told(certificate).starts_with("a certificate in DER"));
         for name in ["key-pkcs8.pem", "key-pkcs1.pem", "sealed-aes256.pem"] {

@@ -1,22 +1,22 @@
-//! PKCS#12 (RFC 7292): the container in which Windows, .NET and Key Vault keep a certificate with its key.
-//! Password privacy and password integrity; public-key modes are not in use.
+//! PKCS#12 (RFC 7292): the container in which Windows, .NET and Key Vault store a certificate with
+//! its key. Supports the password modes; the public-key modes are not used in practice.
 
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 use super::ber::to_der;
-use super::material::Material;
+use super::material::KeyMaterial;
 use super::pbe::{Closed, Password, decrypt, iterations};
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
 
-/// `[0]`, constructed: what a type identifier announces.
+/// `[0]`, constructed: the content after a type identifier.
 const EXPLICIT_0: u8 = 0xa0;
-/// `[0]`, primitive: encrypted content. In pieces it is constructed.
+/// `[0]`, primitive: encrypted content. Constructed if in pieces.
 const IMPLICIT_0: u8 = 0x80;
 
 /// 1.2.840.113549.1.7: 1 is data, 6 is encryptedData.
 const PKCS7: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7];
-/// 1.2.840.113549.1.12.10.1, the bags.
+/// 1.2.840.113549.1.12.10.1, the bag types.
 const BAG: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 12, 10, 1];
 /// 1.2.840.113549.1.9.22.1
 const X509: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 22, 1];
@@ -25,11 +25,11 @@ const SHA1: &[u8] = &[0x2b, 0x0e, 3, 2, 0x1a];
 /// 2.16.840.1.101.3.4.2, the SHA-2 family.
 const SHA2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 
-/// A container of containers deeper than this is none of ours.
+/// Deeper nesting is rejected.
 const MAX_DEPTH: usize = 4;
 
-/// Reads a container, in DER or BER.
-pub fn read(file: &[u8], password: &str) -> Result<Material, Closed> {
+/// Reads DER or BER.
+pub fn read(file: &[u8], password: &str) -> Result<KeyMaterial, Closed> {
     let der = &to_der(file).ok_or(Closed::Malformed)?;
     let mut outcome = Err(Closed::Malformed);
     for password in Password::candidates(password) {
@@ -41,7 +41,7 @@ pub fn read(file: &[u8], password: &str) -> Result<Material, Closed> {
     outcome
 }
 
-fn open(der: &[u8], password: &Password<'_>) -> Result<Material, Closed> {
+fn open(der: &[u8], password: &Password<'_>) -> Result<KeyMaterial, Closed> {
     let malformed = Closed::Malformed;
     let (pfx, _) = expect(SEQUENCE, der).ok_or(malformed)?;
     let (version, rest) = expect(INTEGER, pfx).ok_or(malformed)?;
@@ -56,7 +56,7 @@ fn open(der: &[u8], password: &Password<'_>) -> Result<Material, Closed> {
     }
     let safe = to_der(safe).ok_or(malformed)?;
     let (mut infos, _) = expect(SEQUENCE, &safe).ok_or(malformed)?;
-    let mut material = Material::default();
+    let mut material = KeyMaterial::default();
     while !infos.is_empty() {
         let (info, rest) = expect(SEQUENCE, infos).ok_or(malformed)?;
         infos = rest;
@@ -73,7 +73,7 @@ fn open(der: &[u8], password: &Password<'_>) -> Result<Material, Closed> {
     Ok(material)
 }
 
-/// The kind of PKCS#7 content and the content (RFC 2315 §7).
+/// The type and content of a PKCS#7 `ContentInfo` (RFC 2315 §7).
 fn content_info(info: &[u8]) -> Result<(u8, &[u8]), Closed> {
     let (kind, rest) = expect(OBJECT_IDENTIFIER, info).ok_or(Closed::Malformed)?;
     let (content, _) = expect(EXPLICIT_0, rest).ok_or(Closed::Malformed)?;
@@ -83,7 +83,7 @@ fn content_info(info: &[u8]) -> Result<(u8, &[u8]), Closed> {
     }
 }
 
-/// RFC 7292 §4: `MacData`. It is what tells a wrong password from a broken file.
+/// Checks the `MacData` (RFC 7292 §4), which tells a wrong password from a broken file.
 fn verify(mac: &[u8], safe: &[u8], password: &Password<'_>) -> Result<(), Closed> {
     let malformed = Closed::Malformed;
     let (info, rest) = expect(SEQUENCE, mac).ok_or(malformed)?;
@@ -126,24 +126,24 @@ fn encrypted(content: &[u8], password: &Password<'_>) -> Result<Zeroizing<Vec<u8
     }
 }
 
-/// An `EncryptedPrivateKeyInfo` (RFC 5958 §3), here and in PEM.
+/// `EncryptedPrivateKeyInfo` (RFC 5958 §3), also used in PEM.
 pub fn private_key(der: &[u8], password: &Password<'_>) -> Result<Zeroizing<Vec<u8>>, Closed> {
     let malformed = Closed::Malformed;
     let (info, _) = expect(SEQUENCE, der).ok_or(malformed)?;
     let (algorithm, rest) = expect(SEQUENCE, info).ok_or(malformed)?;
     let (sealed, _) = expect(OCTET_STRING, rest).ok_or(malformed)?;
     let key = decrypt(algorithm, sealed, password)?;
-    // Of a wrong password's results 1 in 256 is well padded.
+    // One in 256 wrong passwords yields valid padding.
     if expect(SEQUENCE, &key).is_none_or(|(_, rest)| !rest.is_empty()) {
         return Err(Closed::WrongPassword);
     }
     Ok(key)
 }
 
-/// RFC 7292 §4.2: keys and certificates. Lists of revocation and secrets of other kinds are passed over.
-fn bags(contents: &[u8], password: &Password<'_>, material: &mut Material, depth: usize) -> Result<(), Closed> {
+/// Keys and certificates (RFC 7292 §4.2). Skips revocation lists and other secrets.
+fn bags(contents: &[u8], password: &Password<'_>, material: &mut KeyMaterial, depth: usize) -> Result<(), Closed> {
     let malformed = Closed::Malformed;
-    // A wrong password's result may be well padded where no MAC told before.
+    // Without a MAC, a wrong password may still yield valid padding.
     let contents = to_der(contents).ok_or(Closed::WrongPassword)?;
     let (mut contents, _) = expect(SEQUENCE, &contents).ok_or(Closed::WrongPassword)?;
     while !contents.is_empty() {
@@ -182,7 +182,7 @@ mod tests {
         std::fs::read(data(name)).unwrap()
     }
 
-    /// The file with another value in place of its MAC.
+    /// The file with a new MAC.
     fn authenticated(mut der: Vec<u8>, password: &Password<'_>) -> Vec<u8> {
         let safe = expect(INTEGER, expect(SEQUENCE, &der).unwrap().0).unwrap().1;
         let (safe, mac) = expect(SEQUENCE, safe).unwrap();
@@ -213,7 +213,7 @@ mod tests {
             for at in (0..der.len()).step_by(if name == "3des.pfx" { 7 } else { 97 }) {
                 let mut damaged = der.clone();
                 damaged[at] ^= 0x55;
-                // Names and identifiers may be damaged without harm.
+                // Damage to names and identifiers may go unnoticed.
                 let _ = read(&damaged, "pass word");
                 assert!(read(&der[..at], "pass word").is_err(), "{name} {at}");
             }

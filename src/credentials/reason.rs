@@ -1,18 +1,20 @@
-//! Why a service that credentials depend on refused, in its own words.
+//! Extracts the reason from a service's error response.
 
 use serde_json::Value;
 
-/// The longest message that is passed on, in characters.
-pub const MAX_MESSAGE: usize = 500;
+/// In characters; the rest is cut.
+const MAX_MESSAGE: usize = 500;
 
-/// The service's own words about a refusal: `code: message`, one line, without `secret`.
-pub fn reason(body: &[u8], secret: Option<&str>) -> String {
+/// `code: message` in the service's own words, on one line. `redact` removes secrets before the text
+/// is cut.
+pub fn reason(body: &[u8], redact: impl FnOnce(&str) -> String) -> String {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return "no reason given".into();
     };
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let error = &body["error"];
-    // App Service says statusCode and message; Cloud Shell, Service Fabric and vaults nest; the others are flat.
+    // App Service uses statusCode and message; Cloud Shell, Service Fabric and vaults nest them;
+    // the others are flat.
     let code = text(error).or_else(|| text(&error["code"])).or_else(|| text(&body["code"]));
     let message = text(&body["error_description"])
         .or_else(|| text(&error["message"]))
@@ -23,11 +25,7 @@ pub fn reason(body: &[u8], secret: Option<&str>) -> String {
         (Some(only), None) | (None, Some(only)) => only,
         (None, None) => return "no reason given".into(),
     };
-    let line = match secret {
-        Some(secret) => line.replace(secret, "[redacted]"),
-        None => line,
-    };
-    line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
+    redact(&line).lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect()
 }
 
 #[cfg(test)]
@@ -50,11 +48,11 @@ mod tests {
             ("<html>", "no reason given"),
             ("{}", "no reason given"),
         ] {
-            assert_eq!(reason(body.as_bytes(), Some("hunter2")), expected);
+            assert_eq!(reason(body.as_bytes(), |line| line.replace("hunter2", "[redacted]")), expected);
         }
         for length in [499, 500, 501] {
             let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(length));
-            assert_eq!(reason(body.as_bytes(), None).len(), length.min(MAX_MESSAGE));
+            assert_eq!(reason(body.as_bytes(), str::to_owned).len(), length.min(MAX_MESSAGE));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a credential yields, what it may use for that, and why it may fail.
+//! The interface of a credential: its result, its context, and its failures.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use crate::config::Registration;
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 
-/// How a token request authenticates the client (RFC 6749 §2.3.1, RFC 7523 §2.2).
+/// How a token request authenticates the client.
+/// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
 #[derive(Debug)]
 pub enum ClientAuth {
     /// `client_secret`.
@@ -18,12 +19,12 @@ pub enum ClientAuth {
     Assertion(Secret<String>),
 }
 
-/// Why one credential yields nothing now.
+/// Why a credential cannot be used now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A local reason that the operator can mend: file, format, date.
+    /// A local cause that the operator can fix: file, format, dates.
     Unusable(String),
-    /// An upstream that the credential depends on does not answer.
+    /// An upstream of the credential does not answer.
     Unavailable(String),
 }
 
@@ -35,14 +36,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure and the credential that it belongs to.
+/// A failure with its credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialFailure {
-    /// Its place in `ClientCredentials`.
+    /// Position in `ClientCredentials`.
     pub index: usize,
     /// Its `SourceType`.
     pub source_type: &'static str,
-    /// What is wrong.
     pub failure: Failure,
 }
 
@@ -52,51 +52,48 @@ impl fmt::Display for CredentialFailure {
     }
 }
 
-/// What a credential needs to know of the token request that it is for, and what it may use.
+/// What a credential needs for one token request.
 pub struct Context<'a> {
-    /// The token endpoint that the request goes to: the assertion's audience.
+    /// The token endpoint of the request: the assertion's audience.
     pub audience: &'a str,
     /// The registration that authenticates.
     pub registration: &'a Registration,
-    /// The time.
     pub clock: &'a dyn Clock,
-    /// The way out, for credentials that live elsewhere.
+    /// For credentials that are fetched.
     pub exchange: &'a dyn Exchange,
     /// Tokens of the machine's own identity.
     pub identities: &'a dyn Identities,
-    /// Sent along, so that one id follows the whole request.
+    /// Sent to every upstream of the request.
     pub correlation_id: &'a str,
 }
 
-/// Tokens that stand for the machine or workload, for credentials that need one.
+/// Tokens of the machine or workload, for credentials that need one.
 pub trait Identities {
-    /// A managed identity's token for a resource.
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure>;
 }
 
-/// One way to authenticate.
+/// A kind of credential.
 pub trait Source: Send + Sync {
-    /// What goes into the request at hand.
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
-    /// Judges what can be judged without the network.
+    /// Checks everything that needs no network.
     fn inspect(&self, now: u64) -> Result<(), String>;
 
-    /// Unix seconds at which its certificate expires or expired, where it has one that has been read.
+    /// Unix seconds at which its certificate expires or expired, if one has been read.
     fn expires_at(&self, _: u64) -> Option<u64> {
         None
     }
 
-    /// The certificate with its key, as far as it is known without the network: what encrypted tokens are decrypted with.
+    /// The certificate with its key, as far as known without the network, for decrypting tokens.
     fn certificate(&self, _: u64) -> Option<Result<Arc<Certificate>, String>> {
         None
     }
 
-    /// Has a certificate that is elsewhere read from there.
+    /// Fetches a remote certificate.
     fn fetch(&self, _: &Context<'_>) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Forgets what it has read, since the token service did not like it.
+    /// Drops cached content, since the token service rejected it.
     fn reload(&self) {}
 }

@@ -1,4 +1,4 @@
-//! The store in which .NET keeps a user's certificates on Linux: a folder of PKCS#12 files without password.
+//! The folder where .NET keeps a user's certificates on Linux: PKCS#12 files without a password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,29 +11,27 @@ use super::name::Name;
 use crate::file::{self, Stamp};
 use crate::value::{der, hex};
 
-/// Below the home of the user.
+/// Relative to the user's home.
 const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
 
-/// Files that are read; a store has a handful.
+/// Files to read; a store has a handful.
 const MAX_FILES: usize = 256;
 
-/// A larger file is no certificate.
+/// Larger files are skipped.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Which certificate of the store.
-pub enum Wanted {
-    /// SHA-1, hexadecimal, lower case.
+pub enum Selector {
+    /// Lower-case hexadecimal SHA-1.
     Thumbprint(String),
-    /// The whole subject, as written.
+    /// The full subject.
     DistinguishedName(String),
-    /// A part of the subject.
+    /// Part of the subject.
     SubjectName(String),
 }
 
-/// The folder and what was read of it.
 pub struct Store {
     folder: Result<PathBuf, String>,
-    wanted: Wanted,
+    wanted: Selector,
     read: Mutex<Read>,
 }
 
@@ -41,11 +39,11 @@ pub struct Store {
 struct Read {
     files: Vec<File>,
     certificates: Vec<Arc<Certificate>>,
-    /// Of the last file that cannot be read.
+    /// From the last unreadable file.
     problem: Option<String>,
 }
 
-/// A file as it was when it was read.
+/// A file as of its last read.
 #[derive(PartialEq, Eq)]
 struct File {
     path: PathBuf,
@@ -53,18 +51,18 @@ struct File {
 }
 
 impl Store {
-    /// `path` is `CertificateStorePath`. Nothing is read yet.
-    pub fn new(path: &str, home: Option<PathBuf>, wanted: Wanted) -> Self {
+    /// `path` is `CertificateStorePath`. Reads nothing yet.
+    pub fn new(path: &str, home: Option<PathBuf>, wanted: Selector) -> Self {
         let known = path.is_empty() || path.replace('\\', "/").eq_ignore_ascii_case("CurrentUser/My");
         let folder = match home {
             _ if !known => Err(format!("the store {path:?} is not available on Linux; use CurrentUser/My")),
-            None => Err("the user's store needs the environment's HOME".into()),
+            None => Err("the user's store needs the environment variable HOME".into()),
             Some(home) => Ok(home.join(FOLDER)),
         };
         Self { folder, wanted, read: Mutex::default() }
     }
 
-    /// The certificate that is valid now; of several the newest.
+    /// The newest certificate that is valid now; if none is valid, the newest.
     pub fn find(&self, now: u64) -> Result<Arc<Certificate>, String> {
         let folder = self.folder.clone()?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +75,7 @@ impl Store {
         found.pop().map(Arc::clone).ok_or_else(|| {
             let problem = read.problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"));
             format!(
-                "{}: {} is not among its {} certificates with a key{problem}",
+                "{}: {} not found among its {} certificates with a key{problem}",
                 folder.display(),
                 self.wanted,
                 read.certificates.len()
@@ -85,13 +83,13 @@ impl Store {
         })
     }
 
-    /// Reads everything again at the next use.
+    /// Forces a read at the next use.
     pub fn forget(&self) {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
     }
 }
 
-impl Wanted {
+impl Selector {
     fn is(&self, certificate: &Certificate) -> bool {
         let own = &certificate.chain[0];
         let subject = || Name::from_der(&der::Certificate::parse(own)?.subject);
@@ -105,7 +103,7 @@ impl Wanted {
     }
 }
 
-impl std::fmt::Display for Wanted {
+impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Thumbprint(wanted) => write!(f, "the thumbprint {wanted}"),
@@ -156,7 +154,7 @@ mod tests {
 
     const SUBJECT: &str = "CN=app.example, O=\"Example, Inc.\"";
 
-    /// A home whose store holds these files.
+    /// A home directory whose store contains these files.
     fn home(names: &[&str]) -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join(FOLDER);
@@ -167,7 +165,7 @@ mod tests {
         home
     }
 
-    fn find(home: &tempfile::TempDir, path: &str, wanted: Wanted) -> Result<Arc<Certificate>, String> {
+    fn find(home: &tempfile::TempDir, path: &str, wanted: Selector) -> Result<Arc<Certificate>, String> {
         Store::new(path, Some(home.path().into()), wanted).find(now())
     }
 
@@ -176,38 +174,38 @@ mod tests {
         let home = home(&["modern-empty.pfx", "modern.pfx", "pkcs8.pem"]);
         let own = &certificates("leaf.crt.pem")[0];
         for wanted in [
-            Wanted::Thumbprint(thumbprint(own)),
-            Wanted::DistinguishedName(SUBJECT.into()),
-            Wanted::SubjectName("app.ex".into()),
+            Selector::Thumbprint(thumbprint(own)),
+            Selector::DistinguishedName(SUBJECT.into()),
+            Selector::SubjectName("app.ex".into()),
         ] {
             assert_eq!(&find(&home, "CurrentUser/My", wanted).unwrap().chain[0], own);
         }
-        assert!(find(&home, "", Wanted::SubjectName("app".into())).is_ok());
-        assert!(find(&home, "currentuser\\my", Wanted::SubjectName("app".into())).is_ok());
+        assert!(find(&home, "", Selector::SubjectName("app".into())).is_ok());
+        assert!(find(&home, "currentuser\\my", Selector::SubjectName("app".into())).is_ok());
     }
 
     #[test]
     fn what_is_not_found_says_where_it_was_looked_for() {
         let home = home(&["modern-empty.pfx", "modern.pfx"]);
         for wanted in [
-            Wanted::Thumbprint("0".repeat(40)),
-            Wanted::DistinguishedName("CN=app.example".into()),
-            Wanted::SubjectName("other".into()),
+            Selector::Thumbprint("0".repeat(40)),
+            Selector::DistinguishedName("CN=app.example".into()),
+            Selector::SubjectName("other".into()),
         ] {
             let reason = find(&home, "CurrentUser/My", wanted).err().unwrap();
             assert!(reason.contains("among its 1 certificates") && reason.contains("password"), "{reason}");
         }
-        let reason = find(&home, "LocalMachine/My", Wanted::SubjectName("app".into())).err().unwrap();
+        let reason = find(&home, "LocalMachine/My", Selector::SubjectName("app".into())).err().unwrap();
         assert!(reason.contains("CurrentUser/My"), "{reason}");
         let empty = tempfile::tempdir().unwrap();
-        assert!(find(&empty, "", Wanted::SubjectName("app".into())).err().unwrap().contains("x509stores/my"));
-        assert!(Store::new("", None, Wanted::SubjectName("a".into())).find(0).err().unwrap().contains("HOME"));
+        assert!(find(&empty, "", Selector::SubjectName("app".into())).err().unwrap().contains("x509stores/my"));
+        assert!(Store::new("", None, Selector::SubjectName("a".into())).find(0).err().unwrap().contains("HOME"));
     }
 
     #[test]
     fn a_file_that_comes_later_is_seen() {
         let home = home(&[]);
-        let store = Store::new("", Some(home.path().into()), Wanted::SubjectName("app".into()));
+        let store = Store::new("", Some(home.path().into()), Selector::SubjectName("app".into()));
         assert!(store.find(now()).is_err());
         fs::copy(data("legacy-empty.pfx"), home.path().join(FOLDER).join("a.pfx")).unwrap();
         assert!(store.find(now()).is_ok());

@@ -1,4 +1,4 @@
-//! What tests of credentials have in common: a scripted network, and one token request to authenticate.
+//! Fixtures for credential tests: a scripted network, and a token request to authenticate.
 
 use std::sync::Mutex;
 
@@ -14,31 +14,30 @@ use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 use crate::value::der;
 
-/// The token endpoint that the request goes to.
+/// The token endpoint of the request.
 pub const AUDIENCE: &str = "https://login.microsoftonline.com/t1/oauth2/v2.0/token";
 
-/// Answers a request, of which it sees one line for the method and URL, one for each header, and the body.
+/// Answers a request, given as one line for method and URL, one per header, and the body.
 type Answer = Box<dyn Fn(Upstream, &str) -> Result<OutResponse, OutError> + Send + Sync>;
 
-/// A token request that needs authentication, and all that it may use.
+/// A token request that needs authentication, with its context.
 pub struct World {
     pub clock: ManualClock,
     pub registration: Registration,
     answer: Answer,
     identity: Result<Secret<String>, Failure>,
-    /// As [`Answer`] sees them.
+    /// As passed to [`Answer`].
     pub requests: Mutex<Vec<String>>,
     /// Client id and resource.
     pub asked: Mutex<Vec<(Option<String>, String)>>,
 }
 
 impl World {
-    /// Nothing outside answers.
+    /// Nothing answers.
     pub fn at(now: u64) -> Self {
         Self::with(now, |_, _| panic!("no request was expected"))
     }
 
-    /// Something outside does.
     pub fn with(
         now: u64,
         answer: impl Fn(Upstream, &str) -> Result<OutResponse, OutError> + Send + Sync + 'static,
@@ -53,7 +52,7 @@ impl World {
         }
     }
 
-    /// What managed identities give.
+    /// The result for managed identities.
     pub fn identity(mut self, identity: Result<&str, Failure>) -> Self {
         self.identity = identity.map(|token| Secret::new(token.to_owned()));
         self
@@ -101,24 +100,25 @@ impl Identities for World {
     }
 }
 
-/// A file of `tests/data/credentials`.
+/// A file in `tests/data/credentials`.
 pub fn data(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/credentials").join(name)
 }
 
 /// The certificates of a PEM file there.
 pub fn certificates(name: &str) -> Vec<Vec<u8>> {
-    let mut material = super::material::Material::default();
+    let mut material = super::material::KeyMaterial::default();
     material.add(&std::fs::read(data(name)).unwrap(), None).unwrap();
     material.certificates
 }
 
-/// Verifies an assertion with the certificate of `leaf.crt.pem`; its header and payload.
+/// Verifies an assertion with the certificate in `leaf.crt.pem`, and returns its header and
+/// payload.
 pub fn verified(assertion: &str) -> (Value, Value) {
     let parts: Vec<&str> = assertion.split('.').collect();
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
     let leaf = der::Certificate::parse(&certificates("leaf.crt.pem")[0]).unwrap();
-    // A SubjectPublicKeyInfo of an RSA-2048 key ends with its RSAPublicKey, of 270 bytes.
+    // The SubjectPublicKeyInfo of an RSA-2048 key ends with its 270-byte RSAPublicKey.
     let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &leaf.spki[leaf.spki.len() - 270..]);
     key.verify(format!("{}.{}", parts[0], parts[1]).as_bytes(), &decode(parts[2])).unwrap();
     let json = |part| serde_json::from_slice(&decode(part)).unwrap();

@@ -1,4 +1,4 @@
-//! The order of credentials, and what happens to those that fail.
+//! The order of credentials, and the handling of failures.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::testing::World;
 use super::*;
 
-/// Yields what it is told, and counts.
+/// Returns a fixed result, and counts.
 #[derive(Clone)]
 struct Scripted(Arc<Mutex<(Result<(), Failure>, usize)>>);
 
@@ -15,7 +15,7 @@ impl Scripted {
         Self(Arc::new(Mutex::new((outcome, 0))))
     }
 
-    /// How often it was tried since the last time.
+    /// Attempts since the last call.
     fn tries(&self) -> usize {
         std::mem::take(&mut self.0.lock().unwrap().1)
     }
@@ -57,7 +57,7 @@ fn the_first_that_yields_something_is_used() {
     let list = credentials(&[&broken, &good, &unneeded]);
     for _ in 0..2 {
         assert!(list.authenticate(&World::at(0).context()).is_ok());
-        // What costs no waiting is tried each time: it may have been mended.
+        // Retrying it costs no wait, and it may have been fixed.
         assert_eq!((broken.tries(), good.tries(), unneeded.tries()), (1, 1, 0));
     }
 }

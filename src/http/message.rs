@@ -250,9 +250,9 @@ impl Reply {
     }
 
     /// Adds a header field. Characters other than visible ASCII become `?`, so that no value can
-    /// inject another field (RFC 9110 §5.5).
+    /// inject another field (RFC 9110 §5.5). The name is ours, or was checked with the configuration.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         let clean = |c: char| c == '\t' || (' '..='~').contains(&c);
         if self.fields.capacity() == 0 {
             self.fields = SPARE_FIELDS.take();

@@ -1,39 +1,39 @@
-//! Where a registration's metadata is, and which servers may hold the keys that it names.
+//! The location of a registration's metadata, and the servers trusted to host its keys.
 
 use super::issuer::same_cloud;
 use crate::config::Registration;
 use crate::value::guid;
-use crate::value::percent::encode_component;
+use crate::value::percent::{encode_component, encode_query};
 use crate::value::url::{Origin, Url};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
-/// An authority, seen as a place of documents.
+/// An authority as a source of metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// The OpenID document: `issuer` and `jwks_uri` come from here alone.
+    /// The only source of `issuer` and `jwks_uri`.
     pub metadata: Url,
-    /// The document that teaches the issuer of v1 tokens.
+    /// The document with the issuer of v1 tokens.
     pub v1: V1,
-    /// The one tenant whose tokens are accepted, where the registration names one by its id.
+    /// The only tenant whose tokens are accepted, if the registration names one by id.
     pub tenant: Option<String>,
-    /// The instance or authority as configured; with `MetadataAddress` it may differ from the document's origin.
+    /// The configured instance or authority. With `MetadataAddress`, it may differ from the
+    /// document's origin.
     origin: Origin,
 }
 
 /// Whether the authority issues v1 tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum V1 {
-    /// B2C, CIAM and other providers: no.
+    /// B2C, CIAM and other providers issue none.
     None,
-    /// Yes, but where the document is follows from nothing (`MetadataAddress`).
+    /// It does, but the document's location is unknown (`MetadataAddress`).
     Unknown,
-    /// Yes.
     Document(Url),
 }
 
 impl Authority {
-    /// `None` where neither a tenant nor an authority is configured.
+    /// `None` if neither a tenant nor an authority is configured.
     pub fn of(registration: &Registration) -> Option<Self> {
         let (base, v1) = if let Some(authority) = &registration.authority {
             (with_ciam_tenant(authority), V1::None)
@@ -76,8 +76,9 @@ impl Authority {
         })
     }
 
-    /// Whether keys may be fetched from here. A document that was tampered with must not send us to keys of an attacker's, so
-    /// they are taken from the origin of the metadata or of the authority, or from another host of the same operator.
+    /// True if keys may be fetched from this URL. A tampered document must not redirect to an
+    /// attacker's keys, so they must come from the origin of the metadata or the authority, or from
+    /// another host of the same operator.
     pub fn trusts(&self, keys: &Url) -> bool {
         let keys = &keys.origin;
         [&self.metadata.origin, &self.origin].into_iter().any(|own| {
@@ -90,12 +91,13 @@ impl Authority {
     }
 }
 
-/// Whether a document may be fetched from here: not over plain HTTP, but from this machine or where the operator says so.
+/// True if a document may be fetched from here. Plain HTTP needs loopback or the operator's
+/// consent.
 pub fn is_safe(origin: &Origin, allow_insecure: bool) -> bool {
     origin.https || origin.is_loopback() || allow_insecure
 }
 
-/// `https://x.ciamlogin.com/` means the tenant `x.onmicrosoft.com`.
+/// `https://x.ciamlogin.com/` implies the tenant `x.onmicrosoft.com`.
 fn with_ciam_tenant(authority: &Url) -> Url {
     match ciam_name(&authority.origin) {
         Some(name) if authority.base_path().is_empty() => authority.with_path(&format!("/{name}.onmicrosoft.com")),
@@ -109,12 +111,7 @@ fn ciam_name(origin: &Origin) -> Option<&str> {
 
 fn document(base: &Url, version: &str, registration: &Registration) -> Url {
     let mut url = base.with_path(&format!("{}{version}{DOCUMENT}", base.base_path()));
-    let query: Vec<_> = registration
-        .extra_query
-        .iter()
-        .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
-        .collect();
-    url.query = (!query.is_empty()).then(|| query.join("&"));
+    url.query = encode_query(&registration.extra_query);
     url
 }
 

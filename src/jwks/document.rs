@@ -1,4 +1,4 @@
-//! The two documents that an authority publishes, from bytes to values. Pure, so that hostile bytes can be tried on it.
+//! Parses the documents that an authority publishes. Pure, so it can be fuzzed.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,36 +6,31 @@ use serde_json::value::RawValue;
 use crate::value::jwk::Key;
 use crate::value::url::Url;
 
-/// The longest document. Entra's are below 40 KiB.
+/// Entra's documents are below 40 KiB.
 pub const MAX_BYTES: usize = 1024 * 1024;
-/// The most keys in one document. Entra has about ten.
+/// Entra publishes about ten keys.
 pub const MAX_KEYS: usize = 256;
 
-/// What the OpenID document says (OpenID Connect Discovery 1.0 §3).
+/// OpenID Connect Discovery 1.0 §3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// May hold `{tenantid}`.
+    /// May contain `{tenantid}`.
     pub issuer: String,
-    /// Where the keys are.
     pub jwks_uri: Url,
-    /// Where tokens are asked for, if it says so.
     pub token_endpoint: Option<Url>,
 }
 
-/// Why a document is of no use.
+/// Why a document is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentError {
-    /// Longer than [`MAX_BYTES`].
     TooLarge,
-    /// No JSON of the expected members.
+    /// Not JSON with the expected members.
     Malformed,
-    /// `jwks_uri` is not an absolute URL.
     KeyAddress,
-    /// More than [`MAX_KEYS`].
     TooManyKeys,
-    /// Not one key that could be used.
+    /// All keys are unusable.
     NoUsableKey,
-    /// `token_endpoint` is absent or no absolute URL.
+    /// `token_endpoint` is missing or not an absolute URL.
     NoTokenEndpoint,
 }
 
@@ -43,16 +38,16 @@ impl std::fmt::Display for DocumentError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "it is longer than 1 MiB",
-            Self::Malformed => "it is not of the expected form",
+            Self::Malformed => "it does not have the expected form",
             Self::KeyAddress => "its jwks_uri is not an absolute URL",
-            Self::TooManyKeys => "it holds more than 256 keys",
-            Self::NoUsableKey => "it holds no usable key",
-            Self::NoTokenEndpoint => "its token_endpoint is not an absolute URL",
+            Self::TooManyKeys => "it has more than 256 keys",
+            Self::NoUsableKey => "it has no usable key",
+            Self::NoTokenEndpoint => "its token_endpoint is missing or not an absolute URL",
         })
     }
 }
 
-/// Reads the OpenID document. Its other members are of no concern here.
+/// Parses the OpenID document; ignores its other members.
 pub fn metadata(bytes: &[u8]) -> Result<Metadata, DocumentError> {
     #[derive(Deserialize)]
     struct Document {
@@ -69,7 +64,7 @@ pub fn metadata(bytes: &[u8]) -> Result<Metadata, DocumentError> {
     Ok(Metadata { issuer, jwks_uri, token_endpoint })
 }
 
-/// Reads the `issuer` of the v1 document, of which nothing else is used.
+/// Parses the `issuer` of the v1 document; ignores everything else.
 pub fn issuer(bytes: &[u8]) -> Result<String, DocumentError> {
     #[derive(Deserialize)]
     struct Document {
@@ -79,7 +74,8 @@ pub fn issuer(bytes: &[u8]) -> Result<String, DocumentError> {
     if issuer.trim().is_empty() { Err(DocumentError::Malformed) } else { Ok(issuer) }
 }
 
-/// Reads a JWKS (RFC 7517 §5): the usable keys, and how many others there were. One odd key does not spoil the rest.
+/// Parses a JWKS (RFC 7517 §5) into its usable keys and the number of skipped ones. One bad key
+/// does not spoil the others.
 pub fn keys(bytes: &[u8]) -> Result<(Vec<Key>, usize), DocumentError> {
     #[derive(Deserialize)]
     struct Document<'a> {

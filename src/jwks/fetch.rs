@@ -1,4 +1,4 @@
-//! One fetch of an authority's documents.
+//! Fetches an authority's documents once.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use crate::config::{Config, Registration};
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
 use crate::value::url::Url;
 
-/// Where keys come from, and how long one document may take.
+/// The source of the keys, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Whose keys.
+pub struct KeySettings {
     pub authority: Authority,
     /// `Sidecar:AllowInsecureUpstream`.
     pub allow_insecure: bool,
-    /// For each document.
+    /// Per document.
     pub timeout: Duration,
-    /// Between planned fetches.
+    /// Between scheduled fetches.
     pub refresh: Duration,
-    /// Between fetches because of an unknown `kid`: whoever sends such tokens must not drive the authority.
+    /// Between fetches for an unknown `kid`, so that callers with made-up tokens cannot flood the
+    /// authority.
     pub minimum: Duration,
 }
 
-impl Settings {
-    /// Those of the section `AzureAd`. `None` where it names neither a tenant nor an authority.
+impl KeySettings {
+    /// From the section `AzureAd`. `None` if it has neither a tenant nor an authority.
     pub fn of(config: &Config) -> Option<Self> {
         let registration = &config.azure_ad;
         Some(Self {
@@ -43,17 +43,14 @@ impl Settings {
 /// Why there are no new keys.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FetchError {
-    /// No answer.
     Unreachable(OutError),
-    /// An answer of another status than 200. Redirects are not followed.
+    /// Any status but 200. Redirects are not followed.
     Status(u16),
-    /// The metadata cannot be used.
     Metadata(DocumentError),
-    /// The keys cannot be used.
     Keys(DocumentError),
-    /// The metadata sends us to an origin that is not the authority's.
+    /// The metadata points to an origin that does not belong to the authority.
     ForeignKeys(String),
-    /// Plain HTTP beyond this machine.
+    /// Plain HTTP beyond loopback.
     Insecure(String),
 }
 
@@ -61,20 +58,23 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "no answer: {error}"),
-            // Entra's answer to a tenant that it does not know.
-            Self::Status(400) => f.write_str("the answer has status 400; is there such a tenant (TenantId)?"),
+            // Entra's answer for an unknown tenant.
+            Self::Status(400) => f.write_str("the answer has status 400; does the tenant exist (TenantId)?"),
             Self::Status(status) => write!(f, "the answer has status {status}"),
             Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
             Self::Keys(error) => write!(f, "the key document is unusable: {error}"),
-            Self::ForeignKeys(origin) => write!(f, "the document names {origin}, which is not of this authority"),
+            Self::ForeignKeys(origin) => {
+                write!(f, "the document names {origin}, which does not belong to this authority")
+            }
             Self::Insecure(origin) => write!(f, "{origin} is neither https nor loopback"),
         }
     }
 }
 
-/// Fetches metadata and keys. The issuer of v1 tokens does not change while the v2 issuer does not: it is taken over from `known`.
+/// Fetches metadata and keys. Reuses the v1 issuer of `known` as long as the v2 issuer is
+/// unchanged.
 pub fn fetch(
-    settings: &Settings,
+    settings: &KeySettings,
     exchange: &dyn Exchange,
     known: Option<&KeySet>,
     now: u64,
@@ -91,7 +91,8 @@ pub fn fetch(
         Some(known) => known.issuers().to_vec(),
         None => issuers(settings, exchange, &metadata.issuer)
             .into_iter()
-            // A registration of one tenant accepts no other one, even where the metadata serves all of them.
+            // A single-tenant registration accepts no other tenant, even if the metadata covers all
+            // of them.
             .map(|issuer| {
                 authority.tenant.as_deref().map_or(issuer.clone(), |tenant| Issuer::new(issuer.of_tenant(tenant)))
             })
@@ -100,36 +101,36 @@ pub fn fetch(
     Ok(KeySet::new(keys, &metadata.issuer, issuers, now).skipping(skipped))
 }
 
-/// The token endpoint that a registration's metadata names. Credentials are sent there, so it must belong to the authority,
-/// as its keys must.
+/// The token endpoint in a registration's metadata. It receives credentials, so it must belong to
+/// the authority, as the keys must.
 pub fn token_endpoint(
     registration: &Registration,
     exchange: &dyn Exchange,
     timeout: Duration,
 ) -> Result<Url, FetchError> {
     let authority = Authority::of(registration).ok_or(FetchError::Metadata(DocumentError::Malformed))?;
-    // Whether plain HTTP will do was judged when the authority was configured, and the endpoint has to be there as well.
+    // Plain HTTP was checked when the authority was configured, and the endpoint must belong to it.
     let bytes = get_within(true, timeout, exchange, &authority.metadata)?;
     let metadata = document::metadata(&bytes).map_err(FetchError::Metadata)?;
     let endpoint = metadata.token_endpoint.ok_or(FetchError::Metadata(DocumentError::NoTokenEndpoint))?;
     if authority.trusts(&endpoint) { Ok(endpoint) } else { Err(FetchError::ForeignKeys(endpoint.origin.to_string())) }
 }
 
-fn issuers(settings: &Settings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
+fn issuers(settings: &KeySettings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
     match &settings.authority.v1 {
         V1::None => issuer::accepted(v2, V1Issuer::None),
         V1::Unknown => issuer::accepted(v2, V1Issuer::Unavailable),
         V1::Document(url) => {
             let learnt = get(settings, exchange, url)
                 .and_then(|bytes| document::issuer(&bytes).map_err(FetchError::Metadata))
-                .inspect_err(|error| log::debug!("no v1 document at {}: {error}", url.origin))
+                .inspect_err(|error| log::debug!("failed to fetch the v1 document at {}: {error}", url.origin))
                 .ok();
             issuer::accepted(v2, learnt.as_deref().map_or(V1Issuer::Unavailable, V1Issuer::Learnt))
         }
     }
 }
 
-fn get(settings: &Settings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8>, FetchError> {
+fn get(settings: &KeySettings, exchange: &dyn Exchange, url: &Url) -> Result<Vec<u8>, FetchError> {
     get_within(settings.allow_insecure, settings.timeout, exchange, url)
 }
 
@@ -142,18 +143,7 @@ fn get_within(
     if !is_safe(&url.origin, allow_insecure) {
         return Err(FetchError::Insecure(url.origin.to_string()));
     }
-    let request = OutRequest {
-        upstream: Upstream::Metadata,
-        method: "GET".to_owned(),
-        url: url.to_string(),
-        headers: vec![("accept".to_owned(), "application/json".to_owned().into())],
-        body: None,
-        memory: None,
-        timeout,
-        max_body: document::MAX_BYTES,
-        pooled: true,
-        redirected_from: None,
-    };
-    let answer = exchange.send(request).map_err(FetchError::Unreachable)?;
+    let request = OutRequest::new(Upstream::Metadata, "GET", url.to_string(), timeout, document::MAX_BYTES);
+    let answer = exchange.send(request.header("accept", "application/json")).map_err(FetchError::Unreachable)?;
     if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
 }

@@ -1,23 +1,25 @@
-//! Who may have issued a token, as the metadata says it: a literal issuer, or a template with `{tenantid}`.
+//! The accepted issuers of tokens: literal issuers, or templates with `{tenantid}`.
 //!
-//! Entra writes the issuer in two forms, by the version of the token:
+//! Entra's issuer depends on the version of the token:
 //!
-//! - v2: the `issuer` of the v2 document. Within one national cloud the host has aliases, and a token may name any of them.
-//! - v1: the `issuer` of the v1 document. Where that cannot be had, a rule says what it would have been.
+//! - v2: the `issuer` of the v2 document. A national cloud's host has aliases, and a token may use
+//!   any of them.
+//! - v1: the `issuer` of the v1 document. If that cannot be fetched, a rule predicts it.
 //!
-//! B2C, CIAM and other providers have the one form that their metadata names.
+//! B2C, CIAM and other providers use exactly the issuer in their metadata.
 
 use crate::value::guid::is_guid;
 
 const TENANT: &str = "{tenantid}";
 
-/// The hosts of one national cloud, and those that its v1 tokens name.
+/// The hosts of a national cloud, and the hosts in its v1 tokens.
 struct Cloud {
     hosts: &'static [&'static str],
     v1: &'static [&'static str],
 }
 
-/// As the known instances of Microsoft's libraries; the v1 hosts of the sovereign clouds are not public.
+/// From the known instances in Microsoft's libraries; the v1 hosts of the sovereign clouds are not
+/// public.
 const CLOUDS: &[Cloud] = &[
     Cloud {
         hosts: &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"],
@@ -43,28 +45,28 @@ fn cloud_of(host: &str) -> Option<&'static Cloud> {
     CLOUDS.iter().find(|cloud| cloud.hosts.contains(&host))
 }
 
-/// Whether both names mean the same national cloud.
+/// True if both hosts belong to the same national cloud.
 pub fn same_cloud(one: &str, other: &str) -> bool {
     cloud_of(one).is_some_and(|cloud| cloud.hosts.contains(&other))
 }
 
-/// An issuer, or a template of issuers.
+/// An issuer or a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 
 impl Issuer {
-    /// As the metadata or the configuration has it.
+    /// From the metadata or the configuration.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, placeholder and all.
+    /// Including the placeholder.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a token with this `iss` and `tid` is from here. Equality is exact, the trailing slash included. A
-    /// template needs the tenant; a literal issuer that names a tenant must not be contradicted by it.
+    /// True if a token with this `iss` and `tid` matches. Comparison is exact, including a trailing
+    /// slash. A template needs `tid`; a literal issuer that contains a tenant must agree with it.
     pub fn matches(&self, iss: &str, tid: Option<&str>) -> bool {
         if let Some((before, after)) = self.0.split_once(TENANT) {
             tid.is_some_and(|tid| {
@@ -76,28 +78,28 @@ impl Issuer {
         }
     }
 
-    /// The issuer of one tenant.
+    /// Fills in the tenant.
     pub fn of_tenant(&self, tid: &str) -> String {
         self.0.replace(TENANT, tid)
     }
 }
 
-/// What is known of the issuer of v1 tokens.
+/// What is known about the v1 issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V1Issuer<'a> {
-    /// The authority issues none (B2C, CIAM, other providers).
+    /// The authority issues no v1 tokens (B2C, CIAM, other providers).
     None,
-    /// The v1 document could not be had: the cloud's rule holds.
+    /// The v1 document is unavailable, so the cloud's rule applies.
     Unavailable,
-    /// As the v1 document says.
+    /// From the v1 document.
     Learnt(&'a str),
 }
 
-/// Every issuer whose tokens the authority with this metadata `issuer` vouches for.
+/// All issuers accepted for the `issuer` in the metadata.
 pub fn accepted(issuer: &str, v1: V1Issuer<'_>) -> Vec<Issuer> {
     let mut all = v2_forms(issuer);
     match v1 {
-        // A server that knows no versions answers with the v2 document, which teaches nothing.
+        // A server without versions answers with its v2 document, which adds nothing.
         V1Issuer::Learnt(v1) if v1 != issuer => all.push(Issuer::new(v1)),
         V1Issuer::Learnt(_) | V1Issuer::Unavailable => all.extend(v1_rule(issuer)),
         V1Issuer::None => {}
@@ -105,18 +107,18 @@ pub fn accepted(issuer: &str, v1: V1Issuer<'_>) -> Vec<Issuer> {
     all
 }
 
-/// A tenant id must not reach beyond its segment of a template.
+/// Keeps a tenant id within its segment of the template.
 fn is_plain(tid: &str) -> bool {
     !tid.is_empty() && tid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
-/// The tenant that an issuer names in its path: the first segment that is a GUID (B2C may have `tfp` before it).
+/// The tenant in an issuer's path: the first segment that is a GUID (B2C may put `tfp` before it).
 fn tenant_in(iss: &str) -> Option<&str> {
     let (_, rest) = iss.split_once("://")?;
     rest.split('/').skip(1).find(|segment| is_guid(segment))
 }
 
-/// Every issuer that the v2 document's `issuer` stands for: itself and its aliases in the same cloud.
+/// The v2 issuer and its aliases in the same cloud.
 fn v2_forms(issuer: &str) -> Vec<Issuer> {
     let mut forms = vec![Issuer::new(issuer)];
     if let Some((host, path)) = https_parts(issuer) {
@@ -127,9 +129,10 @@ fn v2_forms(issuer: &str) -> Vec<Issuer> {
     forms
 }
 
-/// The v1 forms that follow from the v2 issuer where no v1 document says it: `https://{v1 host}/{tenant}/` with the
-/// hosts of the cloud. An issuer outside every known cloud is a stand-in for Entra (a proxy, a test) and is given the public cloud's
-/// rule. `None` for an issuer without tenant and for B2C and CIAM, which have no v1 tokens.
+/// Predicts the v1 issuers from the v2 issuer: `https://{v1 host}/{tenant}/` for each host of the
+/// cloud. An unknown host is a stand-in for Entra (a proxy, a test), and gets the rule of the
+/// public cloud. Empty for an issuer without a tenant, and for B2C and CIAM, which have no v1
+/// tokens.
 fn v1_rule(issuer: &str) -> Vec<Issuer> {
     let Some(rest) = issuer.strip_prefix("https://").or_else(|| issuer.strip_prefix("http://")) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The keys that a tenant signs its tokens with, and who it says it is: fetched, judged, kept fresh.
+//! A tenant's signing keys and issuers: fetched, checked and kept up to date.
 
 pub mod authority;
 pub mod document;
@@ -12,13 +12,13 @@ pub(crate) mod testing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use fetch::{FetchError, Settings, token_endpoint};
+pub use fetch::{FetchError, KeySettings, token_endpoint};
 pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
 pub use refresh::{Keys, RefreshAnswer};
 
 use crate::value::jwk::Key;
 
-/// What was fetched at one moment. It never changes; a refresh makes another one.
+/// The result of one fetch. Immutable; a refresh builds a new one.
 #[derive(Debug, Default)]
 pub struct KeySet {
     by_kid: HashMap<String, Vec<Arc<Key>>>,
@@ -29,17 +29,19 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// From the usable keys of a JWKS, the `issuer` of the metadata and [every issuer](accepted_issuers) that it stands for.
+    /// `metadata_issuer` is the `issuer` in the metadata, and `issuers` are [all that it
+    /// implies](accepted_issuers).
     ///
-    /// A `kid` may stand for one RSA key and one key of each curve (RFC 7517 §4.5). Of several keys of one `kid` and
-    /// type the first counts, as it would for a verifier that tries them in order; the others are counted as skipped.
+    /// A `kid` may refer to one RSA key and one key per curve (RFC 7517 §4.5). The first key of
+    /// each `kid` and type is used, as by a verifier that tries keys in order; others count as
+    /// skipped.
     pub fn new(keys: Vec<Key>, metadata_issuer: &str, issuers: Vec<Issuer>, fetched_at: u64) -> Self {
         let metadata_issuer = Some(Issuer::new(metadata_issuer));
         let mut set = Self { issuers, metadata_issuer, fetched_at, ..Self::default() };
         for key in keys {
             let own = set.by_kid.entry(key.kid().to_owned()).or_default();
-            let kind = std::mem::discriminant(key.material());
-            if own.iter().any(|other| std::mem::discriminant(other.material()) == kind) {
+            let kind = std::mem::discriminant(key.public_key());
+            if own.iter().any(|other| std::mem::discriminant(other.public_key()) == kind) {
                 set.skipped += 1;
             } else {
                 own.push(Arc::new(key));
@@ -48,31 +50,31 @@ impl KeySet {
         set
     }
 
-    /// With this many keys of the document left out before.
+    /// Adds keys that were already skipped in the document.
     #[must_use]
     pub const fn skipping(mut self, more: usize) -> Self {
         self.skipped += more;
         self
     }
 
-    /// The keys of exactly this `kid`, at most one of each type. Empty: unknown.
+    /// The keys with exactly this `kid`, at most one per type.
     pub fn find(&self, kid: &str) -> &[Arc<Key>] {
         self.by_kid.get(kid).map_or(&[], Vec::as_slice)
     }
 
-    /// Every `kid`, in order.
+    /// Every `kid`, sorted.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         let mut ids: Vec<&str> = self.by_kid.keys().map(String::as_str).collect();
         ids.sort_unstable();
         ids.into_iter()
     }
 
-    /// Whether this very key is still one of the set.
+    /// True if this key is still in the set.
     pub fn holds(&self, key: &Arc<Key>) -> bool {
         self.find(key.kid()).iter().any(|own| Arc::ptr_eq(own, key) || own == key)
     }
 
-    /// Who may issue tokens, where the configuration does not say it.
+    /// Accepted issuers, unless the configuration names others.
     pub fn issuers(&self) -> &[Issuer] {
         &self.issuers
     }
@@ -82,22 +84,20 @@ impl KeySet {
         self.metadata_issuer.as_ref()
     }
 
-    /// When, in seconds since 1970.
+    /// Seconds since 1970.
     pub const fn fetched_at(&self) -> u64 {
         self.fetched_at
     }
 
-    /// How many keys there are.
     pub fn len(&self) -> usize {
         self.by_kid.values().map(Vec::len).sum()
     }
 
-    /// Whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.by_kid.is_empty()
     }
 
-    /// How many keys of the document were of no use.
+    /// The number of unusable keys in the document.
     pub const fn skipped(&self) -> usize {
         self.skipped
     }

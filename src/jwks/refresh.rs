@@ -1,42 +1,42 @@
-//! Keeps an authority's keys at hand. One thread of its own fetches them, so that no request ever waits on the network with a worker:
-//! whoever needs keys that are about to come leaves a waker and is called back.
+//! Keeps an authority's keys up to date. A dedicated thread fetches them, so that no worker blocks
+//! on the network: a request that needs new keys leaves a waker and is called back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::KeySet;
-pub use super::fetch::{FetchError, Settings};
-use super::schedule::{Reason, Schedule};
+pub use super::fetch::{FetchError, KeySettings};
+use super::schedule::{FetchReason, Schedule};
 use crate::clock::Clock;
 use crate::outbound::Exchange;
 
-/// Called once, on the fetching thread or, where there is nothing to wait for any more, on the caller's before the call returns.
+/// Called once: on the fetching thread or, if there is nothing to wait for, on the caller's thread
+/// before the method returns.
 pub type Waker = Box<dyn FnOnce() + Send>;
 
 /// Whether waiting helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshAnswer {
-    /// The waker is called when a fetch has ended, well or not. Then look again.
+    /// The waker is called after a fetch, successful or not. Then look again.
     Wait,
-    /// No fetch is to be expected soon: the waker was dropped. What is known is all there is.
+    /// No fetch is due soon, and the waker was dropped.
     NotNow,
 }
 
-/// The keys of one authority.
 pub struct Keys {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    settings: Settings,
+    settings: KeySettings,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    state: Mutex<KeysState>,
     changed: Condvar,
 }
 
-struct State {
+struct KeysState {
     schedule: Schedule,
     set: Option<Arc<KeySet>>,
     waiting: Vec<Waker>,
@@ -44,40 +44,35 @@ struct State {
 }
 
 impl Keys {
-    /// Starts to fetch in the background.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub fn start(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+    /// Starts fetching in the background.
+    pub fn start(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let keys = Self::idle(settings, exchange, clock);
         let shared = Arc::clone(&keys.shared);
         thread::Builder::new().name("keys".to_owned()).spawn(move || shared.run())?;
         Ok(keys)
     }
 
-    /// Fetches once, to see whether it can be done.
-    ///
-    /// # Errors
-    /// What went wrong.
-    pub fn probe(settings: &Settings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
+    /// Fetches once, as a check.
+    pub fn probe(settings: &KeySettings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
         super::fetch::fetch(settings, exchange, None, now)
     }
 
-    /// Never fetches: for whoever validates nothing, and tests, which fetch by hand.
-    pub fn idle(settings: Settings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
+    /// Without a thread: nothing is fetched. Tests fetch by hand.
+    pub fn idle(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
         let schedule = Schedule::new(clock.instant(), settings.refresh, settings.minimum);
-        let state = Mutex::new(State { schedule, set: None, waiting: Vec::new(), stopped: false });
+        let state = Mutex::new(KeysState { schedule, set: None, waiting: Vec::new(), stopped: false });
         Self { shared: Arc::new(Shared { settings, exchange, clock, state, changed: Condvar::new() }) }
     }
 
-    /// The keys as of now. `None`: there are none yet, or the last ones are more than a day old.
+    /// The current keys. `None` before the first success, and when the last one is more than a day
+    /// old.
     pub fn snapshot(&self) -> Option<Arc<KeySet>> {
         let state = self.shared.lock();
         state.usable(&*self.shared.clock)
     }
 
-    /// A token names a key that is not in `seen`. Its keys may have been changed: they are fetched at once, but then at most every
-    /// 30 seconds.
+    /// A token refers to a key that is not in `seen`, so the keys may have rotated. Fetches at
+    /// once, but at most once per `RefreshInterval`.
     pub fn on_unknown_kid(&self, seen: &Arc<KeySet>, waker: Waker) -> RefreshAnswer {
         let mut state = self.shared.lock();
         if state.set.as_ref().is_some_and(|set| !Arc::ptr_eq(set, seen)) {
@@ -94,7 +89,8 @@ impl Keys {
         RefreshAnswer::Wait
     }
 
-    /// There is no [snapshot](Keys::snapshot). Waiting helps while the fetch at start is under way, not while the authority is down.
+    /// There is no [snapshot](Keys::snapshot). Waiting helps during the fetch at start, but not
+    /// while the authority is down.
     pub fn on_missing(&self, waker: Waker) -> RefreshAnswer {
         let mut state = self.shared.lock();
         if state.usable(&*self.shared.clock).is_some() {
@@ -109,13 +105,13 @@ impl Keys {
         RefreshAnswer::Wait
     }
 
-    /// How long ago the keys were fetched. `None`: never.
+    /// Seconds since the last successful fetch.
     pub fn age_seconds(&self) -> Option<u64> {
         let now = self.shared.clock.instant();
         self.shared.lock().schedule.age(now).map(|age| age.as_secs())
     }
 
-    /// Fetches no more and calls all wakers. A fetch under way ends unheard.
+    /// Stops fetching and calls all wakers. The result of a running fetch is dropped.
     pub fn stop(&self) {
         let mut state = self.shared.lock();
         state.stopped = true;
@@ -132,7 +128,7 @@ impl Drop for Keys {
     }
 }
 
-impl State {
+impl KeysState {
     fn usable(&self, clock: &dyn Clock) -> Option<Arc<KeySet>> {
         self.set.clone().filter(|_| self.schedule.is_usable(clock.instant()))
     }
@@ -141,16 +137,16 @@ impl State {
 impl Shared {
     fn run(&self) {
         while let Some((reason, known)) = self.next() {
-            // A defect met in one document must not end the keys of the whole process.
+            // A bug that one document triggers must not stop key refreshes for good.
             if catch_unwind(AssertUnwindSafe(|| self.fetch(reason, known.as_deref()))).is_err() {
-                log::error!("a fetch of signing keys met a defect");
+                log::error!("a bug interrupted a fetch of signing keys");
                 self.end(None);
             }
         }
     }
 
-    /// Sleeps until a fetch is to begin. `None`: stopped.
-    fn next(&self) -> Option<(Reason, Option<Arc<KeySet>>)> {
+    /// Sleeps until a fetch is due. `None`: stopped.
+    fn next(&self) -> Option<(FetchReason, Option<Arc<KeySet>>)> {
         let mut state = self.lock();
         loop {
             if state.stopped {
@@ -164,15 +160,15 @@ impl Shared {
         }
     }
 
-    /// Only the outcome is entered under the lock.
-    fn fetch(&self, reason: Reason, known: Option<&KeySet>) {
-        // Ahead of need everything is asked for anew, the issuer of v1 tokens too.
-        let known = known.filter(|_| reason == Reason::UnknownKey);
+    /// Holds the lock only to store the outcome.
+    fn fetch(&self, reason: FetchReason, known: Option<&KeySet>) {
+        // A scheduled fetch refreshes everything, including the v1 issuer.
+        let known = known.filter(|_| reason == FetchReason::UnknownKey);
         let outcome = super::fetch::fetch(&self.settings, &*self.exchange, known, self.clock.unix());
         let authority = &self.settings.authority.metadata.origin;
         match &outcome {
-            Ok(set) => log::info!("{} signing keys from {authority}, {} skipped", set.len(), set.skipped()),
-            Err(error) => log::warn!("no signing keys from {authority}: {error}"),
+            Ok(set) => log::info!("fetched {} signing keys from {authority}, skipped {}", set.len(), set.skipped()),
+            Err(error) => log::warn!("failed to fetch signing keys from {authority}: {error}"),
         }
         self.end(outcome.ok());
     }
@@ -188,8 +184,8 @@ impl Shared {
         wake(waiting);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is complete before anything can panic.
+    fn lock(&self) -> MutexGuard<'_, KeysState> {
+        // The state is consistent whenever something can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

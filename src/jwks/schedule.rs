@@ -1,26 +1,25 @@
-//! When keys are fetched: rules over moments, without a clock, a thread or a network.
+//! Decides when to fetch keys. Pure: no clock, thread or network.
 
 use std::time::{Duration, Instant};
 
-/// How long a set is kept while its authority is down.
+/// How long a set is used while its authority is down.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// After the first failure; doubles.
+/// Delay after the first failure; doubles after each.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Between retries while there is no set.
+/// Longest retry delay without a usable set.
 const RETRY_WITHOUT_SET: Duration = Duration::from_secs(30);
-/// Between retries while there is one.
+/// Longest retry delay with a usable set.
 const RETRY_WITH_SET: Duration = Duration::from_secs(300);
 
 /// Why keys are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// At start, ahead of need, or again after a failure.
+pub enum FetchReason {
+    /// At start, as scheduled, or as a retry.
     Due,
-    /// A token named an unknown key.
+    /// A token referred to an unknown key.
     UnknownKey,
 }
 
-/// What was fetched when, and what comes next.
 #[derive(Debug)]
 pub struct Schedule {
     refresh: Duration,
@@ -50,18 +49,16 @@ impl Schedule {
         }
     }
 
-    /// How long until the next fetch is to begin.
+    /// Time until the next fetch.
     pub fn wait(&self, now: Instant) -> Duration {
         if self.forced { Duration::ZERO } else { self.due.saturating_duration_since(now) }
     }
 
-    /// A fetch begins.
-    pub const fn begin(&mut self) -> Reason {
+    pub const fn begin(&mut self) -> FetchReason {
         self.running = true;
-        if std::mem::replace(&mut self.forced, false) { Reason::UnknownKey } else { Reason::Due }
+        if std::mem::replace(&mut self.forced, false) { FetchReason::UnknownKey } else { FetchReason::Due }
     }
 
-    /// The fetch is over.
     pub fn end(&mut self, success: bool, now: Instant) {
         self.running = false;
         self.attempts += 1;
@@ -71,7 +68,8 @@ impl Schedule {
             self.due = now + self.refresh;
             return;
         }
-        // A forced fetch ahead of time leaves the plan as it is, or a stranger's `kid` could start the retries.
+        // A forced fetch does not change the schedule, or a stranger's `kid` could start the
+        // retries.
         if self.due <= now {
             let most = if self.is_usable(now) { RETRY_WITH_SET } else { RETRY_WITHOUT_SET };
             self.due = now + FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(most);
@@ -79,8 +77,8 @@ impl Schedule {
         }
     }
 
-    /// Asks for a fetch because of an unknown `kid`. Whether there will be one to wait for: at once, then once in
-    /// the configured while. One that runs already is joined and counts for nobody.
+    /// Requests a fetch for an unknown `kid`. Returns true if there is a fetch to wait for: a
+    /// running one, or a new one if the minimum interval has passed.
     pub fn force(&mut self, now: Instant) -> bool {
         if self.running || self.forced {
             return true;
@@ -93,17 +91,17 @@ impl Schedule {
         true
     }
 
-    /// Whether the set that was fetched last may still be used.
+    /// True if the last set may still be used.
     pub fn is_usable(&self, now: Instant) -> bool {
         self.last_success.is_some_and(|last| now.saturating_duration_since(last) < LIFETIME)
     }
 
-    /// Whether the fetch at start has not ended yet.
+    /// True until the fetch at start has ended.
     pub const fn is_first(&self) -> bool {
         self.attempts == 0
     }
 
-    /// How long ago keys were fetched.
+    /// Time since the last success.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         self.last_success.map(|last| now.saturating_duration_since(last))
     }
@@ -181,7 +179,7 @@ mod tests {
         fetch(&mut schedule, true, start);
         assert!(schedule.force(start), "the fetch at start does not count");
         assert!(schedule.force(start), "joins the one to come");
-        assert_eq!(schedule.begin(), Reason::UnknownKey);
+        assert_eq!(schedule.begin(), FetchReason::UnknownKey);
         assert!(schedule.force(start), "joins the one that runs");
         schedule.end(true, start);
         assert!(!schedule.force(start));

@@ -1,100 +1,89 @@
-//! Claims by type. Absent, malformed and present are three cases, and whoever reads a claim has to say what each means.
+//! Typed access to claims. Absent, malformed and present are three cases, and every reader must
+//! handle each.
 
 use super::json::{self, Object, Value};
 
-/// What a token says about one thing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Claim<T> {
-    /// There is no such member.
+    /// No such member.
     Absent,
-    /// There is one, of another type. `null` is of another type.
+    /// Another type, including `null`.
     Malformed,
-    /// There is one.
     Present(T),
 }
 
 impl<T> Claim<T> {
-    /// The same with what is present made into something else.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Claim<U> {
+    /// Converts a value that is present.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Claim<U> {
         match self {
             Self::Absent => Claim::Absent,
             Self::Malformed => Claim::Malformed,
-            Self::Present(value) => Claim::Present(make(value)),
+            Self::Present(value) => Claim::Present(convert(value)),
         }
     }
 }
 
-/// The members of a header or a payload.
+/// The members of a header or payload.
 #[derive(Debug)]
 pub struct Claims<'a>(Object<'a>);
 
 impl<'a> Claims<'a> {
-    /// `None`: not one JSON object, or not a strict one.
+    /// `None` unless the text is one strict JSON object.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         json::object(text).map(Self)
     }
 
-    /// The members of an object within.
+    /// The members of a nested object.
     pub const fn of(object: Object<'a>) -> Self {
         Self(object)
     }
 
-    /// Whether there is a member of this name, whatever its value.
+    /// True if the member exists, whatever its value.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// A string.
+    fn typed<'b, T>(&'b self, name: &str, read: impl FnOnce(&'b Value<'a>) -> Option<T>) -> Claim<T> {
+        self.0.get(name).map_or(Claim::Absent, |value| read(value).map_or(Claim::Malformed, Claim::Present))
+    }
+
     pub fn text(&self, name: &str) -> Claim<&str> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Text(text)) => Claim::Present(text),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, Value::as_text)
     }
 
-    /// A string, or an array of strings (RFC 7519 §4.1.3).
+    /// A string or an array of strings (RFC 7519 §4.1.3).
     pub fn texts(&self, name: &str) -> Claim<Vec<&str>> {
-        let texts = match self.0.get(name) {
-            None => return Claim::Absent,
-            Some(Value::Text(text)) => Some(vec![text.as_ref()]),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|item| match item {
-                    Value::Text(text) => Some(text.as_ref()),
-                    _ => None,
-                })
-                .collect(),
-            Some(_) => None,
+        self.typed(name, |value| match value {
+            Value::Array(items) => items.iter().map(Value::as_text).collect(),
+            one => one.as_text().map(|text| vec![text]),
+        })
+    }
+
+    /// A string, a number or a switch as a word; of an array each of its items that is one. Anything else is no word.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let word = |value: &Value<'_>| match value {
+            Value::Text(text) => Some(text.to_string()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(switch) => Some(switch.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
         };
-        texts.map_or(Claim::Malformed, Claim::Present)
+        match self.0.get(name) {
+            Some(Value::Array(items)) => items.iter().filter_map(word).collect(),
+            value => value.and_then(word).into_iter().collect(),
+        }
     }
 
-    /// A `NumericDate`: seconds since 1970, which may have a fraction (RFC 7519 §2). Always finite.
+    /// A `NumericDate`: seconds since 1970, possibly fractional (RFC 7519 §2). Always finite.
     pub fn time(&self, name: &str) -> Claim<f64> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Number(seconds)) => Claim::Present(*seconds),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, |value| if let Value::Number(seconds) = value { Some(*seconds) } else { None })
     }
 
-    /// An object.
     pub fn object(&self, name: &str) -> Claim<&Object<'a>> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Object(object)) => Claim::Present(object),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, |value| if let Value::Object(object) = value { Some(object) } else { None })
     }
 
-    /// An array, whatever is in it.
     pub fn array(&self, name: &str) -> Claim<&[Value<'a>]> {
-        match self.0.get(name) {
-            None => Claim::Absent,
-            Some(Value::Array(items)) => Claim::Present(items),
-            Some(_) => Claim::Malformed,
-        }
+        self.typed(name, |value| if let Value::Array(items) = value { Some(items.as_slice()) } else { None })
     }
 }
 
@@ -115,6 +104,8 @@ mod tests {
             (Claim::Present(1.5), Claim::Malformed, Claim::Malformed)
         );
         assert_eq!(claims.time("exp"), Claim::Absent);
+        let words = ["s", "n", "a", "m", "z", "none"].map(|name| claims.words(name).join("|"));
+        assert_eq!(words, ["x", "1.5", "x|y", "x|1", "", ""]);
         assert_eq!(claims.texts("s"), Claim::Present(vec!["x"]));
         assert_eq!(claims.texts("a"), Claim::Present(vec!["x", "y"]));
         assert_eq!(claims.texts("e"), Claim::Present(vec![]));

@@ -1,5 +1,5 @@
-//! The compact form of a JWS (RFC 7515 §3.1): three parts in canonical base64url, and a header that names key and
-//! algorithm. Nothing here is trusted yet.
+//! The compact form of a JWS (RFC 7515 §3.1): three parts in canonical base64url. Nothing here is
+//! trusted yet.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,29 +9,26 @@ use super::Rejection;
 use super::claims::{Claim, Claims};
 use crate::value::jwk::Algorithm;
 
-/// Parts of a token that says in its header how it is to be verified.
+/// A decoded but unverified token.
 #[derive(Debug)]
 pub struct Jws<'a> {
-    /// The header's `alg`.
     pub algorithm: Algorithm,
-    /// The header's `kid`. `None`: absent.
     pub kid: Option<String>,
-    /// Whether the header holds a `nonce`, as tokens for Microsoft Graph do, whose signature covers its hash instead.
+    /// True if the header has a `nonce`, as in tokens for Microsoft Graph, whose signature covers
+    /// the nonce's hash instead.
     pub has_nonce: bool,
-    /// What is signed (RFC 7515 §5.2): the first two parts as they came.
+    /// The first two parts as received (RFC 7515 §5.2).
     pub signing_input: &'a str,
-    /// Decoded.
     pub payload: Zeroizing<Vec<u8>>,
-    /// Decoded.
     pub signature: Vec<u8>,
 }
 
-/// Splits and decodes. The caller has bounded the length.
+/// The caller has checked the length.
 pub fn parse(token: &str) -> Result<Jws<'_>, Rejection> {
     let mut parts = token.split('.');
     let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(Rejection::Malformed("it has not the three parts of a JWS"));
+        return Err(Rejection::Malformed("it does not have the three parts of a JWS"));
     };
     let signing_input = &token[..header.len() + 1 + payload.len()];
     let header = decode(header)?;
@@ -43,20 +40,21 @@ pub fn parse(token: &str) -> Result<Jws<'_>, Rejection> {
     Ok(Jws { algorithm, kid, has_nonce, signing_input, payload, signature })
 }
 
-/// Base64url without padding, and with unused bits zero, so that no two texts mean the same bytes (RFC 4648 §3.5).
+/// Base64url without padding and with zero trailing bits, so that no two texts decode to the same
+/// bytes (RFC 4648 §3.5).
 pub fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed("it is not canonical base64url"))
 }
 
-/// `typ` is not judged, since Entra and others write what they like there. `jku`, `jwk`, `x5u` and `x5c` are not even read: a token does
-/// not choose its own key (RFC 8725 §3.10).
+/// Ignores `typ`, which Entra and others use inconsistently. Never reads `jku`, `jwk`, `x5u` and
+/// `x5c`: a token must not choose its own key (RFC 8725 §3.10).
 fn read_header(header: &Claims<'_>) -> Result<(Algorithm, Option<String>), Rejection> {
     if header.has("crit") {
-        // RFC 7515 §4.1.11: what is critical must be understood, and we understand no extension.
+        // Critical headers must be understood (RFC 7515 §4.1.11), and no extension is.
         return Err(Rejection::CriticalHeader);
     }
     if header.has("b64") {
-        // RFC 7797 §6 wants it in `crit`; without that it is a trap.
+        // `b64` must be listed in `crit` (RFC 7797 §6); without it, it is a trap.
         return Err(Rejection::CriticalHeader);
     }
     let algorithm = match header.text("alg") {
@@ -66,7 +64,7 @@ fn read_header(header: &Claims<'_>) -> Result<(Algorithm, Option<String>), Rejec
     match header.text("kid") {
         Claim::Present(kid) => Ok((algorithm, Some(kid.to_owned()))),
         Claim::Absent => Ok((algorithm, None)),
-        Claim::Malformed => Err(Rejection::Malformed("its key id is not a text")),
+        Claim::Malformed => Err(Rejection::Malformed("its key id is not a string")),
     }
 }
 

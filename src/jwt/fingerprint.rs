@@ -1,4 +1,4 @@
-//! The name under which a token is remembered.
+//! The key under which a token is remembered.
 
 use ring::digest::{SHA256, digest};
 
@@ -7,12 +7,10 @@ use ring::digest::{SHA256, digest};
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Of these exact bytes.
     pub fn of(token: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());

@@ -1,5 +1,5 @@
-//! JSON as a verifier must read it: a member name that comes twice is an error wherever it stands, since two readers may
-//! choose differently (RFC 7519 §4, RFC 8725 §2.4), nesting has a limit, and nothing may follow the value.
+//! Strict JSON for verification. Rejects duplicate members at any level, since two readers may
+//! choose different ones (RFC 7519 §4, RFC 8725 §2.4), deep nesting, and trailing data.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,32 +7,32 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Claims of real tokens nest three deep at most.
+/// Claims of real tokens nest at most three levels deep.
 const MAX_DEPTH: u8 = 16;
 
-/// The members of an object.
 pub type Object<'a> = BTreeMap<Cow<'a, str>, Value<'a>>;
 
-/// A value that borrows from its text where it can.
+/// Borrows from its text where possible.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// `null`
     Null,
-    /// `true` or `false`
     Bool(bool),
-    /// Always finite: a number beyond the range of a double is no JSON here.
+    /// Always finite: numbers beyond the range of a double are rejected.
     Number(f64),
-    /// A string
     Text(Cow<'a, str>),
-    /// An array
     Array(Vec<Value<'a>>),
-    /// An object
     Object(Object<'a>),
 }
 
-/// Parses a text that is one object.
+impl Value<'_> {
+    pub fn as_text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+}
+
+/// Parses a text that is exactly one object.
 pub fn object(text: &[u8]) -> Option<Object<'_>> {
-    // Whole first: serde checks strings for UTF-8 one by one, and claims are handed out as text.
+    // Validated as a whole: serde checks UTF-8 string by string, and claims are returned as text.
     let text = std::str::from_utf8(text).ok()?;
     let mut parser = serde_json::Deserializer::from_str(text);
     let value = Level(MAX_DEPTH).deserialize(&mut parser).ok()?;
@@ -43,7 +43,7 @@ pub fn object(text: &[u8]) -> Option<Object<'_>> {
     }
 }
 
-/// How many more levels may be entered.
+/// Remaining levels of nesting.
 #[derive(Clone, Copy)]
 struct Level(u8);
 
@@ -120,7 +120,6 @@ impl<'de> Visitor<'de> for Level {
     }
 }
 
-/// A member's name.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {

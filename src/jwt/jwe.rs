@@ -1,7 +1,9 @@
-//! Encrypted tokens (RFC 7516, compact form): RSA-OAEP around an AES key, and the signed token inside.
+//! Encrypted tokens (RFC 7516, compact form): an AES key wrapped with RSA-OAEP, around a signed
+//! token.
 //!
-//! Whatever goes wrong is one error, and the work is the same: where OAEP fails, a random key is used in place of the real one,
-//! so that it is the authentication tag that fails (RFC 7516 §11.5). Nothing inside is trusted: it is a JWS, and is verified as any other.
+//! All failures are the same error and take the same work: if OAEP fails, a random key takes the
+//! place of the real one, so that the authentication tag fails (RFC 7516 §11.5). The content is not
+//! trusted: it is a JWS, verified like any other.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,15 +25,15 @@ use super::claims::{Claim, Claims};
 use crate::secret::Secret;
 use crate::value::hex;
 
-/// RFC 7518 §4.3: a key of 2048 bits or larger.
+/// RSA keys have at least 2048 bits (RFC 7518 §4.3).
 const MIN_RSA_BYTES: usize = 256;
 
-/// A private key that tokens are encrypted for.
+/// A private key for decrypting tokens.
 pub struct DecryptionKey {
     private: PrivateKey,
-    /// SHA-1 of the certificate in hexadecimal, lower case: what Entra writes as `kid`.
+    /// Lower-case hexadecimal SHA-1 of the certificate: Entra's `kid`.
     thumbprint: Option<String>,
-    /// SHA-1 of the certificate in base64url: `x5t` (RFC 7515 §4.1.7).
+    /// Base64url SHA-1 of the certificate: `x5t` (RFC 7515 §4.1.7).
     x5t: Option<String>,
 }
 
@@ -56,7 +58,7 @@ impl std::fmt::Display for UnusableKey {
 impl std::error::Error for UnusableKey {}
 
 impl DecryptionKey {
-    /// From a private key in DER (PKCS#8 or PKCS#1), and the certificate by which tokens may name it.
+    /// `key` is DER (PKCS#8 or PKCS#1); tokens may refer to it by the certificate's hash.
     pub fn new(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, UnusableKey> {
         let private = PrivateKey::from_pkcs8_der(key)
             .ok()
@@ -73,23 +75,24 @@ impl DecryptionKey {
         })
     }
 
-    /// Whether a header's `kid` or `x5t` means this key. Both forms are found in both members.
+    /// True if a header's `kid` or `x5t` refers to this key. Both forms occur in both members.
     fn is_named(&self, name: &str) -> bool {
         self.thumbprint.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name)) || self.x5t.as_deref() == Some(name)
     }
 }
 
-/// Whether a token is of the compact form of a JWE: five parts.
+/// True for the compact form of a JWE: five parts.
 pub fn is_encrypted(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 4
 }
 
-/// Decrypts with the key that the header names or, where it names none of these, with each in turn. The caller has bounded the token.
+/// Decrypts with the key that the header names, or else tries each key. The caller has checked the
+/// length.
 pub fn decrypt(token: &str, keys: &[DecryptionKey]) -> Result<Zeroizing<Vec<u8>>, Rejection> {
     Jwe::parse(token).and_then(|jwe| jwe.open(keys)).ok_or(Rejection::DecryptionFailed)
 }
 
-/// The system's random numbers, by which private operations are blinded.
+/// The system's random numbers, for blinding private operations.
 pub(super) struct Random;
 
 impl TryRng for Random {
@@ -106,15 +109,15 @@ impl TryRng for Random {
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        SystemRandom::new().fill(bytes).map_err(|_| io::Error::other("no random numbers"))
+        SystemRandom::new().fill(bytes).map_err(|_| io::Error::other("random numbers are not available"))
     }
 }
 
 impl TryCryptoRng for Random {}
 
-/// The parts, decoded, and what the header asks for.
+/// A decoded but unverified JWE.
 struct Jwe<'a> {
-    /// The header as it came: what else the tag covers.
+    /// The encoded header, which the tag also covers.
     associated: &'a [u8],
     wrap: Wrap,
     content: Content,
@@ -125,7 +128,7 @@ struct Jwe<'a> {
     tag: Vec<u8>,
 }
 
-/// `alg` (RFC 7518 §4.3). `RSA1_5` is left out for good: its padding is an oracle by design.
+/// `alg` (RFC 7518 §4.3). `RSA1_5` is unsupported for good: its padding is an oracle by design.
 #[derive(Clone, Copy)]
 enum Wrap {
     Oaep,
@@ -176,7 +179,7 @@ impl<'a> Jwe<'a> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
         let decoded = decode(header)?;
         let claims = Claims::parse(&decoded)?;
-        // Compression before encryption leaks lengths, and a small token may unpack to a big one.
+        // Compression before encryption leaks lengths, and a small token may unpack to a huge one.
         if claims.has("zip") || claims.has("crit") {
             return None;
         }
@@ -209,7 +212,7 @@ impl<'a> Jwe<'a> {
             ciphertext: decode(ciphertext)?,
             tag: decode(tag)?,
         };
-        // RFC 7518 §5.2, §5.3: lengths are fixed; a shorter tag would be easier to forge.
+        // Lengths are fixed (RFC 7518 §5.2, §5.3); a shorter tag would be easier to forge.
         (jwe.iv.len() == content.iv_length() && jwe.tag.len() == content.tag_length()).then_some(jwe)
     }
 
@@ -230,8 +233,8 @@ impl<'a> Jwe<'a> {
         }
     }
 
-    /// Always a key of the right length, so that nobody learns from what follows whether it was in the token. The private operation
-    /// is blinded.
+    /// Always returns a key of the right length, so that later steps do not reveal whether it was
+    /// valid. The private operation is blinded.
     fn content_key(&self, key: &DecryptionKey) -> Option<Zeroizing<Vec<u8>>> {
         let length = self.content.key_length();
         let mut random = Zeroizing::new(vec![0; length]);
@@ -255,7 +258,7 @@ impl<'a> Jwe<'a> {
         Some(sealed)
     }
 
-    /// RFC 7518 §5.2.2.2: the tag first, then the cipher.
+    /// Checks the tag before decrypting (RFC 7518 §5.2.2.2).
     fn open_cbc(&self, key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (mac_key, cipher_key) = key.split_at(key.len() / 2);
         let algorithm = if self.content == Content::A256CbcHs512 { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
@@ -278,7 +281,8 @@ impl<'a> Jwe<'a> {
     }
 }
 
-/// Whole blocks, then PKCS#7 padding (RFC 5652 §6.3). The tag was right, so how the padding fails tells nobody anything.
+/// Decrypts whole blocks and removes PKCS#7 padding (RFC 5652 §6.3). The tag was valid, so a
+/// padding error reveals nothing.
 fn decrypt_blocks<C>(mut cipher: C, text: &mut Vec<u8>) -> Option<()>
 where
     C: BlockModeDecrypt<BlockSize = cbc::cipher::consts::U16>,

@@ -1,8 +1,9 @@
-//! Tokens that passed, remembered by the SHA-256 of their exact bytes: the next request with the same token costs a hash and a
-//! look-up, not an RSA operation.
+//! Remembers verified tokens by the SHA-256 of their exact bytes, so that the next request with the
+//! same token costs a hash and a lookup instead of an RSA operation.
 //!
-//! What is remembered is a fact about these bytes under one policy, so a memory belongs to one policy and goes with it. A token is
-//! forgotten when it expires, when its key leaves the set, after five minutes in any case, and when others are used more recently.
+//! An entry is valid under one policy, so each memory belongs to one policy. A token is forgotten
+//! when it expires, when its key leaves the set, after five minutes, or when it is the least
+//! recently used.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,12 +12,11 @@ use super::fingerprint::Fingerprint;
 use crate::jwks::KeySet;
 use crate::lru::Lru;
 
-/// The longest that a token is believed without being verified again, in seconds.
+/// Seconds for which a token is trusted without verifying it again.
 const MAX_AGE: u64 = 300;
-/// All remembered tokens together: long tokens must not multiply the count's worth of memory.
+/// For all remembered tokens, since long tokens must not multiply the memory used.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// A bounded memory of verified tokens.
 pub struct Memory {
     skew: u64,
     entries: Mutex<Lru<Fingerprint, Entry>>,
@@ -28,17 +28,17 @@ struct Entry {
 }
 
 impl Memory {
-    /// For this many tokens; they expire `skew` seconds after their `exp`. A capacity of 0 remembers nothing.
+    /// Tokens expire `skew` seconds after their `exp`. A capacity of 0 remembers nothing.
     pub fn new(capacity: usize, skew: u64) -> Self {
         Self { skew, entries: Mutex::new(Lru::new(capacity, MAX_BYTES)) }
     }
 
-    /// The token, if it is known to be good now and with these keys.
+    /// Returns the token if it is still valid with these keys.
     pub fn find(&self, fingerprint: &Fingerprint, keys: &KeySet, now: u64) -> Option<Arc<Verified>> {
         let mut entries = self.lock();
         let entry = entries.get(fingerprint)?;
         let good = now <= entry.token.expires_at().saturating_add(self.skew)
-            // A clock that was set back ends an entry as well.
+            // Also drops the entry if the clock was set back.
             && now.abs_diff(entry.remembered_at) < MAX_AGE
             && keys.holds(entry.token.key());
         if good {
@@ -48,23 +48,20 @@ impl Memory {
         None
     }
 
-    /// Remembers a token that was verified just now.
+    /// Remembers a token that has just been verified.
     pub fn insert(&self, fingerprint: Fingerprint, token: Arc<Verified>, now: u64) {
         let size = size(&token);
         self.lock().insert(fingerprint, Entry { token, remembered_at: now }, size);
     }
 
-    /// Forgets everything.
     pub fn clear(&self) {
         self.lock().clear();
     }
 
-    /// How many tokens are remembered.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -74,7 +71,7 @@ impl Memory {
     }
 }
 
-/// The texts of a token, which is nearly all of it.
+/// The texts make up nearly all of a token's size.
 fn size(token: &Verified) -> usize {
     token.assertion().len() + token.claims_json().len() + size_of::<Verified>()
 }

@@ -1,7 +1,8 @@
 //! Validation of inbound tokens: text in, [`Verified`] or [`Rejection`] out.
 //!
-//! The checks come in one order: size, structure, header, signature, issuer, audience, times, permission. Claims are not parsed
-//! before the signature is good, so what a stranger sends reaches little code.
+//! The order of the checks is fixed: size, structure, header, signature, issuer, audience, times,
+//! permission. Claims are parsed only after the signature check, so that untrusted input reaches
+//! little code.
 
 pub mod claims;
 pub mod compact;
@@ -32,11 +33,11 @@ use fingerprint::Fingerprint;
 use policy::{Permission, optional};
 
 pub use explain::{Check, Finding, Outcome};
-pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, check_audience};
 pub use rejection::Rejection;
 pub use validator::Validator;
 
-/// A token that passed every check. Only [`verify`] makes one, so whoever holds it need not ask again.
+/// A token that passed every check. Only [`verify`] creates one.
 pub struct Verified {
     assertion: Zeroizing<String>,
     claims_json: Zeroizing<String>,
@@ -61,7 +62,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     let (payload, key) = verify_signature(token, keys)?;
     let claims = Claims::parse(&payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
     policy.check_issuer(&claims, &key, keys)?;
-    policy.check_audience(&claims)?;
+    check_audience(&claims, &policy.audiences)?;
     let expires_at = policy.check_lifetime(&claims, now)?;
     let permission = Permission::read(&claims, &policy.role_claim)?;
     policy.check_permission(&permission)?;
@@ -75,7 +76,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     let Permission { scopes, roles, app_only, bound } = permission;
     let (scopes, roles) = (scopes.map(str::to_owned), roles.into_iter().map(str::to_owned).collect());
     drop(claims);
-    // Strict JSON was UTF-8; the copy is what lives as long as the token is remembered.
+    // Strict JSON is valid UTF-8. The copy lives as long as the token is remembered.
     let claims_json = Zeroizing::new(String::from_utf8_lossy(&payload).into_owned());
     let assertion = Zeroizing::new(token.to_owned());
     Ok(Verified {
@@ -95,8 +96,8 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     })
 }
 
-/// The first half of [`verify`]: structure, header and signature of a token within its size. Yields the payload, whatever it is, and
-/// the key that signed it.
+/// The first half of [`verify`]: structure, header and signature of a token within the size limit.
+/// Returns the payload, unparsed, and the key.
 pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Zeroizing<Vec<u8>>, Arc<Key>), Rejection> {
     let jws = compact::parse(token)?;
     let kid = jws.kid.as_deref().ok_or(Rejection::KeyIdMissing)?;
@@ -105,7 +106,7 @@ pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Zeroizing<Vec<u8>
         return Err(Rejection::KeyNotFound);
     }
     let key = named.iter().find(|key| key.allows(jws.algorithm)).ok_or(Rejection::KeyMismatch)?;
-    signature::verify(jws.algorithm, key.material(), jws.signing_input.as_bytes(), &jws.signature).map_err(
+    signature::verify(jws.algorithm, key.public_key(), jws.signing_input.as_bytes(), &jws.signature).map_err(
         |rejection| match rejection {
             Rejection::SignatureInvalid if jws.has_nonce => Rejection::ForMicrosoftGraph,
             other => other,
@@ -115,17 +116,17 @@ pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Zeroizing<Vec<u8>
 }
 
 impl Verified {
-    /// The compact JWS that was verified: of an encrypted token, the inner one.
+    /// The compact JWS; for an encrypted token, the inner one.
     pub fn assertion(&self) -> &str {
         &self.assertion
     }
 
-    /// The SHA-256 of the assertion.
+    /// SHA-256 of the assertion.
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
-    /// The payload's text, unchanged.
+    /// The payload as received.
     pub fn claims_json(&self) -> &str {
         &self.claims_json
     }
@@ -150,37 +151,37 @@ impl Verified {
         self.subject.as_deref()
     }
 
-    /// The application that got the token: `azp`, in v1 tokens `appid`.
+    /// The application that requested the token: `azp`, or `appid` in v1 tokens.
     pub fn client(&self) -> Option<&str> {
         self.client.as_deref()
     }
 
-    /// `scp`, or the claim that stands in for it, one by one.
+    /// `scp` or its substitute, split at spaces.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.as_deref().unwrap_or_default().split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// `roles`
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
 
-    /// Whether an application got the token for itself. There is no user to act on behalf of.
+    /// True if an application requested the token for itself, so there is no user to act on behalf
+    /// of.
     pub const fn is_app_only(&self) -> bool {
         self.app_only
     }
 
-    /// Whether it is bound to a key that its bearer has to prove (RFC 7800 §3).
+    /// True if the token is bound to a key (RFC 7800 §3).
     pub const fn is_bound(&self) -> bool {
         self.bound
     }
 
-    /// The `kid` of the key that signed.
+    /// The `kid` of the signing key.
     pub fn kid(&self) -> &str {
         self.key.kid()
     }
 
-    /// The key that signed.
+    /// The signing key.
     pub(crate) const fn key(&self) -> &Arc<Key> {
         &self.key
     }

@@ -1,4 +1,5 @@
-//! What a token must say to be accepted: issuer, audience, times, and what allows it to call at all. Allow lists only.
+//! The claims that a token needs to be accepted: issuer, audience, times, and permission. Allow
+//! lists only.
 
 use super::claims::{Claim, Claims};
 use super::rejection::{Rejection, harmless};
@@ -6,40 +7,39 @@ use crate::config::Registration;
 use crate::jwks::{Issuer, KeySet};
 use crate::value::jwk::Key;
 
-/// Five minutes: what the original and most of the field allow clocks to differ.
+/// Seconds; the default of Microsoft's libraries and most others.
 pub const DEFAULT_SKEW: u64 = 300;
-/// The limit `Sidecar:Limits:TokenBytes`.
+/// The default of `Sidecar:Limits:TokenBytes`.
 pub const DEFAULT_MAX_BYTES: usize = 64 * 1024;
 
-/// Where a token's scopes stand. Entra writes `scp`; the long name is what .NET makes of it and gateways pass on, and `scope` is that of
-/// other providers (RFC 9068 §2.2.3). The first that is there counts: no token adds up scopes from two of them.
+/// Claims that may contain the scopes. Entra uses `scp`; .NET renames it to the long name, which
+/// gateways pass on; other providers use `scope` (RFC 9068 §2.2.3). Only the first one present
+/// counts, so scopes are never combined.
 const SCOPE_CLAIMS: [&str; 3] = ["scp", "http://schemas.microsoft.com/identity/claims/scope", "scope"];
 
-/// The rules of one registration.
+/// The validation rules of one registration.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Policy {
-    /// Accepted `aud`, each with or without one trailing slash. Empty: no token is accepted.
+    /// Accepted `aud`, ignoring one trailing slash. If empty, all tokens are rejected.
     pub audiences: Vec<String>,
-    /// Accepted `iss`, in place of those that the metadata names. Empty: those.
+    /// Accepted `iss`. If empty, those in the metadata.
     pub issuers: Vec<Issuer>,
-    /// How far the clocks may differ, in seconds.
+    /// Tolerated clock difference, in seconds.
     pub skew: u64,
-    /// A user's token must have one of these scopes. Empty: none is required.
+    /// A user's token needs one of these scopes. If empty, it needs none.
     pub required_scopes: Vec<String>,
-    /// Whether a token without scopes and roles is accepted.
+    /// Accepts tokens with neither scopes nor roles.
     pub allow_acl: bool,
-    /// Whether the issuer is checked.
     pub validate_issuer: bool,
-    /// Whether a token must expire.
     pub require_expiration: bool,
-    /// The claim that holds an application's roles.
+    /// The claim with an application's roles.
     pub role_claim: String,
-    /// Accepted `tid`. Empty: every one that the issuer allows.
+    /// Accepted `tid`. If empty, all that the issuer allows.
     pub allowed_tenants: Vec<String>,
-    /// The longest token.
+    /// The longest token, in bytes.
     pub max_bytes: usize,
-    /// Whether a token that is bound to a key is refused where it comes without a proof of that key.
+    /// Rejects tokens that are bound to a key but come without proof of it.
     pub reject_bound_as_bearer: bool,
 }
 
@@ -49,7 +49,7 @@ impl Policy {
         let client = &registration.client_id;
         let audiences = match registration.audiences.as_slice() {
             [] if client.is_empty() => Vec::new(),
-            // Both name the same registration, whichever version of token it asks for.
+            // Both refer to the same registration, in v2 and v1 tokens.
             [] => vec![client.clone(), format!("api://{client}")],
             configured => configured.to_vec(),
         };
@@ -68,7 +68,7 @@ impl Policy {
         }
     }
 
-    /// `iss`, and that `tid` and the key that signed agree with it.
+    /// Checks `iss`, and that `tid` and the signing key agree with it.
     pub(super) fn check_issuer(&self, claims: &Claims<'_>, key: &Key, keys: &KeySet) -> Result<(), Rejection> {
         let iss = match claims.text("iss") {
             Claim::Present(iss) => iss,
@@ -90,22 +90,7 @@ impl Policy {
         Ok(())
     }
 
-    /// `aud`: any one of ours (RFC 7519 §4.1.3).
-    pub(super) fn check_audience(&self, claims: &Claims<'_>) -> Result<(), Rejection> {
-        let audiences = match claims.texts("aud") {
-            Claim::Present(audiences) => audiences,
-            Claim::Absent => return Err(Rejection::AudienceInvalid(None)),
-            Claim::Malformed => return Err(Rejection::ClaimMalformed("aud")),
-        };
-        let ours =
-            |aud: &&str| !aud.is_empty() && self.audiences.iter().any(|own| without_slash(own) == without_slash(aud));
-        if audiences.iter().any(ours) {
-            return Ok(());
-        }
-        Err(Rejection::AudienceInvalid(Some(harmless(&audiences.join(", ")))))
-    }
-
-    /// `exp`, `nbf` (RFC 7519 §4.1.4, §4.1.5). Yields `exp`.
+    /// Checks `exp` and `nbf` (RFC 7519 §4.1.4, §4.1.5), and returns `exp`.
     pub(super) fn check_lifetime(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
         let exp = match claims.time("exp") {
             Claim::Present(exp) => seconds(exp),
@@ -129,7 +114,7 @@ impl Policy {
         Ok(exp)
     }
 
-    /// Scopes for a user's token; roles or the access list for an application's.
+    /// A user's token needs scopes; an application's token needs roles, or the access list.
     pub(super) fn check_permission(&self, permission: &Permission<'_>) -> Result<(), Rejection> {
         let Permission { scopes, roles, app_only, .. } = permission;
         let has = |required: &String| scopes.is_some_and(|scopes| scopes.split(' ').any(|scope| scope == required));
@@ -145,15 +130,14 @@ impl Policy {
     }
 }
 
-/// What a token allows its bearer.
+/// The permissions in a token.
 pub(super) struct Permission<'a> {
-    /// Blank-separated. `None`: there is no such claim.
+    /// Space-separated; `None` if there is no such claim.
     pub scopes: Option<&'a str>,
-    /// `roles`
     pub roles: Vec<&'a str>,
-    /// Whether an application got it for itself.
+    /// True if an application requested the token for itself.
     pub app_only: bool,
-    /// Whether it is bound to a key (RFC 7800 §3).
+    /// True if the token is bound to a key (RFC 7800 §3).
     pub bound: bool,
 }
 
@@ -171,9 +155,10 @@ impl<'a> Permission<'a> {
     }
 }
 
-/// Whether a token that does not say what it is (`idtyp` is optional) and has no scopes is an application's. Absent claims
-/// prove nothing: an ID token has no scopes either. Claims that only a user's token has tell it, and so does an object id
-/// that is not the subject, since for an application both are its service principal.
+/// Classifies a token without scopes and without the optional `idtyp`. Absent claims prove nothing:
+/// an ID token has no scopes either. It is a user's token if it has a claim that only such tokens
+/// have, or an object id other than the subject: for an application, both are the service
+/// principal.
 /// <https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference>,
 /// <https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference>
 fn is_of_application(claims: &Claims<'_>) -> Result<bool, Rejection> {
@@ -184,7 +169,7 @@ fn is_of_application(claims: &Claims<'_>) -> Result<bool, Rejection> {
     Ok(same && !OF_USERS.iter().any(|name| claims.has(name)))
 }
 
-/// A claim that need not be there, but if it is, must be right.
+/// A claim that may be absent, but must not be malformed.
 pub(super) fn optional<T>(claim: Claim<T>, name: &'static str) -> Result<Option<T>, Rejection> {
     match claim {
         Claim::Absent => Ok(None),
@@ -193,8 +178,9 @@ pub(super) fn optional<T>(claim: Claim<T>, name: &'static str) -> Result<Option<
     }
 }
 
-/// Entra's keys may name the issuer that they sign for. Without this check the keys of personal accounts, which the multi-tenant
-/// documents hold too, could sign for every tenant. A key for the metadata's own issuer signs the v1 form as well.
+/// Entra's keys may name the issuer that they sign for. Without this check, the keys for personal
+/// accounts, which are also in the multi-tenant documents, could sign for every tenant. A key for
+/// the metadata's own issuer also signs the v1 form.
 fn key_may_sign(key: &Key, iss: &str, tid: Option<&str>, metadata: Option<&Issuer>) -> bool {
     let Some(template) = key.issuer() else { return true };
     let Some(tid) = tid.filter(|tid| !tid.is_empty() && iss.contains(tid)) else { return false };
@@ -202,11 +188,25 @@ fn key_may_sign(key: &Key, iss: &str, tid: Option<&str>, metadata: Option<&Issue
     own == iss || metadata.is_some_and(|metadata| own == metadata.of_tenant(tid))
 }
 
+/// `aud`: any one of the accepted ones (RFC 7519 §4.1.3).
+pub fn check_audience(claims: &Claims<'_>, accepted: &[String]) -> Result<(), Rejection> {
+    let audiences = match claims.texts("aud") {
+        Claim::Present(audiences) => audiences,
+        Claim::Absent => return Err(Rejection::AudienceInvalid(None)),
+        Claim::Malformed => return Err(Rejection::ClaimMalformed("aud")),
+    };
+    let ours = |aud: &&str| !aud.is_empty() && accepted.iter().any(|own| without_slash(own) == without_slash(aud));
+    if audiences.iter().any(ours) {
+        return Ok(());
+    }
+    Err(Rejection::AudienceInvalid(Some(harmless(&audiences.join(", ")))))
+}
+
 fn without_slash(audience: &str) -> &str {
     audience.strip_suffix('/').unwrap_or(audience)
 }
 
-/// Whole seconds; before 1970 is 1970, which is as expired.
+/// Truncates to whole seconds. Times before 1970 become 0, which is just as expired.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is wanted")]
 pub(super) const fn seconds(time: f64) -> u64 {
     time as u64

@@ -1,75 +1,72 @@
-//! Why a token is refused, in the words of a `WWW-Authenticate` challenge.
+//! Why a token is rejected, worded for a `WWW-Authenticate` challenge.
 
 use crate::value::date::to_invariant;
 use std::borrow::Cow;
 
-/// The check that failed. Texts from the token are cut and without anything that could leave a quoted string.
+/// The failed check. Texts from the token are truncated, and cannot leave a quoted string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// Longer than the configured limit, in bytes.
+    /// The limit in bytes.
     TooLarge(usize),
-    /// Not a token at all; the text continues "the token is malformed:".
+    /// Not a token; the text completes "The token is malformed:".
     Malformed(&'static str),
-    /// `alg` is absent or not on the list.
+    /// `alg` is missing or not supported.
     AlgorithmNotAllowed,
-    /// `crit`: the token wants something understood that is not (RFC 7515 §4.1.11).
+    /// `crit` requires an unsupported extension (RFC 7515 §4.1.11).
     CriticalHeader,
     /// No `kid`.
     KeyIdMissing,
-    /// No key of this `kid` is known: keys fetched now may hold it.
+    /// The `kid` is unknown; a new fetch may find its key.
     KeyNotFound,
-    /// The key of this `kid` is not for this `alg`.
+    /// The key with this `kid` does not support this `alg`.
     KeyMismatch,
-    /// The signature is not by that key.
     SignatureInvalid,
-    /// A claim is there and of the wrong type.
+    /// The claim has the wrong type.
     ClaimMalformed(&'static str),
-    /// `iss` is absent, foreign, or contradicts `tid`.
+    /// `iss` is missing, unknown, or contradicts `tid`.
     IssuerInvalid(Option<String>),
-    /// The tenant is not one of those allowed.
+    /// The tenant is not in the allow list.
     TenantNotAllowed(Option<String>),
-    /// The key may sign for another issuer only.
+    /// The key may only sign for another issuer.
     KeyIssuerInvalid(String),
-    /// `aud` is absent or someone else.
+    /// `aud` is missing or does not match.
     AudienceInvalid(Option<String>),
     /// No `exp`.
     NoExpiration,
-    /// `nbf` is after `exp`: both in seconds since 1970.
+    /// `nbf` is after `exp`, in seconds since 1970.
     LifetimeInvalid {
-        /// `nbf`
         not_before: u64,
-        /// `exp`
         expires: u64,
     },
-    /// `nbf` is to come.
+    /// `nbf` is in the future.
     NotYetValid(u64),
-    /// `exp` is past.
+    /// `exp` is in the past.
     Expired(u64),
-    /// None of the required scopes: any of them would do. The one rejection that is a 403.
+    /// The token has none of these scopes. The only rejection with status 403.
     ScopeRequired(Vec<String>),
-    /// Neither scopes nor roles, and no access list stands in for them.
+    /// Neither scopes nor roles, and no access list.
     NotAuthorized,
-    /// An encrypted token that cannot be decrypted, for whatever reason: saying which would be an oracle.
+    /// Decryption failed. The cause is hidden, since revealing it would be an oracle.
     DecryptionFailed,
-    /// A signed HTTP request that does not fit the request it came with.
+    /// A signed HTTP request does not match the request it came with.
     RequestMismatch(&'static str),
-    /// A signed HTTP request beyond its lifetime, or from the future.
+    /// A signed HTTP request is too old, or from the future.
     RequestExpired,
-    /// A signed HTTP request that was seen before.
+    /// A signed HTTP request was used before.
     RequestReplayed,
-    /// More signed HTTP requests are alive than can be told apart.
+    /// The replay memory is full, so new signed HTTP requests cannot be checked.
     ReplayMemoryFull,
-    /// A user's token in a signed HTTP request.
+    /// A signed HTTP request contains a user's token.
     NotAppOnly,
-    /// The signature cannot be checked by anybody but Microsoft Graph.
+    /// Only Microsoft Graph can check the signature.
     ForMicrosoftGraph,
-    /// A token that is bound to a key came without a proof of it.
+    /// A token that is bound to a key came without proof of it.
     BoundAsBearer,
 }
 
 impl Rejection {
-    /// The `error_description` of the challenge: never part of the token but `aud`, `iss` and times. It is safe within
-    /// a quoted string of a header.
+    /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from the token,
+    /// and is safe inside a quoted string.
     pub fn description(&self) -> Cow<'static, str> {
         let or_null = |value: &Option<String>| value.clone().unwrap_or_else(|| "(null)".to_owned());
         Cow::Owned(match self {
@@ -101,8 +98,8 @@ impl Rejection {
     const fn fixed(&self) -> &'static str {
         match self {
             Self::AlgorithmNotAllowed => "The signature algorithm is not allowed",
-            Self::CriticalHeader => "The token has a critical header that is not understood",
-            Self::KeyIdMissing => "The token names no signature key",
+            Self::CriticalHeader => "The token has a critical header that is not supported",
+            Self::KeyIdMissing => "The token does not name a signature key",
             Self::KeyNotFound => "The signature key was not found",
             Self::KeyMismatch => "The signature key is not for this algorithm",
             Self::SignatureInvalid => "The signature is invalid",
@@ -111,80 +108,62 @@ impl Rejection {
             Self::DecryptionFailed => "The token cannot be decrypted",
             Self::RequestExpired => "The signed request is not within its lifetime",
             Self::RequestReplayed => "The signed request was used before",
-            Self::ReplayMemoryFull => "The signed request cannot be told from a replay",
+            Self::ReplayMemoryFull => "The signed request cannot be checked for replay",
             Self::NotAppOnly => "The token in a signed request must be an application's",
             Self::ForMicrosoftGraph => {
                 "The signature is invalid: the token is for Microsoft Graph, which alone can check it; \
                  ask for a token for this application"
             }
-            Self::BoundAsBearer => "The token is bound to a key, and came as Bearer without a proof of it",
+            Self::BoundAsBearer => "The token is bound to a key, but came as Bearer without proof of it",
             _ => "The token is invalid",
         }
     }
+}
 
-    /// Every [`Rejection::code`], for labels.
-    pub const CODES: [&'static str; 27] = [
-        "too_large",
-        "malformed",
-        "algorithm_not_allowed",
-        "critical_header",
-        "key_id_missing",
-        "key_not_found",
-        "key_mismatch",
-        "signature_invalid",
-        "claim_malformed",
-        "issuer_invalid",
-        "tenant_not_allowed",
-        "key_issuer_invalid",
-        "audience_invalid",
-        "no_expiration",
-        "lifetime_invalid",
-        "not_yet_valid",
-        "expired",
-        "scope_required",
-        "not_authorized",
-        "decryption_failed",
-        "request_mismatch",
-        "request_expired",
-        "request_replayed",
-        "replay_memory_full",
-        "not_app_only",
-        "for_microsoft_graph",
-        "bound_as_bearer",
-    ];
+macro_rules! codes {
+    ($($variant:pat => $code:literal,)*) => {
+        impl Rejection {
+            /// All [codes](Rejection::code), for metric labels.
+            pub const CODES: &[&'static str] = &[$($code),*];
 
-    /// A stable name for metrics and logs.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::TooLarge(_) => "too_large",
-            Self::Malformed(_) => "malformed",
-            Self::AlgorithmNotAllowed => "algorithm_not_allowed",
-            Self::CriticalHeader => "critical_header",
-            Self::KeyIdMissing => "key_id_missing",
-            Self::KeyNotFound => "key_not_found",
-            Self::KeyMismatch => "key_mismatch",
-            Self::SignatureInvalid => "signature_invalid",
-            Self::ClaimMalformed(_) => "claim_malformed",
-            Self::IssuerInvalid(_) => "issuer_invalid",
-            Self::TenantNotAllowed(_) => "tenant_not_allowed",
-            Self::KeyIssuerInvalid(_) => "key_issuer_invalid",
-            Self::AudienceInvalid(_) => "audience_invalid",
-            Self::NoExpiration => "no_expiration",
-            Self::LifetimeInvalid { .. } => "lifetime_invalid",
-            Self::NotYetValid(_) => "not_yet_valid",
-            Self::Expired(_) => "expired",
-            Self::ScopeRequired(_) => "scope_required",
-            Self::NotAuthorized => "not_authorized",
-            Self::DecryptionFailed => "decryption_failed",
-            Self::RequestMismatch(_) => "request_mismatch",
-            Self::RequestExpired => "request_expired",
-            Self::RequestReplayed => "request_replayed",
-            Self::ReplayMemoryFull => "replay_memory_full",
-            Self::NotAppOnly => "not_app_only",
-            Self::ForMicrosoftGraph => "for_microsoft_graph",
-            Self::BoundAsBearer => "bound_as_bearer",
+            /// A stable name for metrics and logs.
+            pub const fn code(&self) -> &'static str {
+                match self {
+                    $($variant => $code,)*
+                }
+            }
         }
-    }
+    };
+}
+
+codes! {
+    Self::TooLarge(_) => "too_large",
+    Self::Malformed(_) => "malformed",
+    Self::AlgorithmNotAllowed => "algorithm_not_allowed",
+    Self::CriticalHeader => "critical_header",
+    Self::KeyIdMissing => "key_id_missing",
+    Self::KeyNotFound => "key_not_found",
+    Self::KeyMismatch => "key_mismatch",
+    Self::SignatureInvalid => "signature_invalid",
+    Self::ClaimMalformed(_) => "claim_malformed",
+    Self::IssuerInvalid(_) => "issuer_invalid",
+    Self::TenantNotAllowed(_) => "tenant_not_allowed",
+    Self::KeyIssuerInvalid(_) => "key_issuer_invalid",
+    Self::AudienceInvalid(_) => "audience_invalid",
+    Self::NoExpiration => "no_expiration",
+    Self::LifetimeInvalid { .. } => "lifetime_invalid",
+    Self::NotYetValid(_) => "not_yet_valid",
+    Self::Expired(_) => "expired",
+    Self::ScopeRequired(_) => "scope_required",
+    Self::NotAuthorized => "not_authorized",
+    Self::DecryptionFailed => "decryption_failed",
+    Self::RequestMismatch(_) => "request_mismatch",
+    Self::RequestExpired => "request_expired",
+    Self::RequestReplayed => "request_replayed",
+    Self::ReplayMemoryFull => "replay_memory_full",
+    Self::NotAppOnly => "not_app_only",
+    Self::ForMicrosoftGraph => "for_microsoft_graph",
+    Self::BoundAsBearer => "bound_as_bearer",
 }
 
 impl std::fmt::Display for Rejection {
@@ -195,7 +174,8 @@ impl std::fmt::Display for Rejection {
 
 impl std::error::Error for Rejection {}
 
-/// Cut to 128 characters, and without anything that could end a quoted string of a header (RFC 9110 §5.6.4) or a line of a log.
+/// Truncates to 128 characters, and replaces everything that could end a quoted string (RFC 9110
+/// §5.6.4) or a log line.
 pub(super) fn harmless(text: &str) -> String {
     const MAX: usize = 128;
     let clean = |c: char| if (' '..='~').contains(&c) && !matches!(c, '"' | '\'' | '\\') { c } else { '?' };

@@ -1,4 +1,4 @@
-//! Signed requests that were seen, for as long as they live.
+//! Remembers signed requests for as long as they are valid.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Rejection;
 use super::fingerprint::Fingerprint;
 
-/// A bounded memory that never forgets what is still alive: full, it lets nothing new in.
+/// A bounded memory that never evicts a valid request: when full, it rejects new ones.
 pub struct Replays {
     capacity: usize,
     seen: Mutex<Seen>,
@@ -15,17 +15,16 @@ pub struct Replays {
 #[derive(Default)]
 struct Seen {
     all: HashSet<Fingerprint>,
-    /// By the last second of life.
+    /// By the last second of validity.
     by_end: BTreeSet<(u64, Fingerprint)>,
 }
 
 impl Replays {
-    /// For this many at once.
     pub fn new(capacity: usize) -> Self {
         Self { capacity, seen: Mutex::default() }
     }
 
-    /// Enters what lives until `until` inclusive, unless it is there.
+    /// Adds a request valid until `until`, inclusive. Fails if it is known already.
     pub fn enter(&self, fingerprint: Fingerprint, until: u64, now: u64) -> Result<(), Rejection> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(first) = seen.by_end.first().copied().filter(|(end, _)| *end < now) {

@@ -1,8 +1,10 @@
-//! Inbound signed HTTP requests (draft-ietf-oauth-signed-http-request-03): a JWS by the caller's own key, which holds an access token
-//! bound to that key (`at`) and what the request was (`m`, `u`, `p`, `q`) and when (`ts`).
+//! Inbound signed HTTP requests (draft-ietf-oauth-signed-http-request-03): a JWS with the caller's
+//! own key. It contains an access token bound to that key (`at`), the request (`m`, `u`, `p`, `q`)
+//! and the time (`ts`).
 //!
-//! The access token is verified first and by all rules of its own; only then does its `cnf` say which key the request must be signed
-//! with. No key is fetched from anywhere, and headers and body of the request (`h`, `b`) are not judged.
+//! The access token is verified first, by all of its own rules; only then does its `cnf` determine
+//! the key of the request. No key is fetched, and the signed headers and body (`h`, `b`) are not
+//! checked.
 
 use std::sync::Arc;
 
@@ -19,20 +21,21 @@ use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
 use crate::jwks::KeySet;
 use crate::value::header::is_token;
-use crate::value::jwk::Material;
+use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
 
-/// Signed requests that may be remembered at once. By default each lives ten minutes at most, so this is more than 160 a second.
+/// Capacity of the replay memory. By default a request is valid for up to ten minutes, so this
+/// allows more than 160 per second.
 const MAX_REPLAYS: usize = 100_000;
 
-/// The request that was signed, as the caller of ours received it.
+/// The signed request, as the sidecar's caller received it.
 #[derive(Clone, Debug)]
 pub struct OriginalRequest {
     method: String,
     uri: Url,
 }
 
-/// The access token within a signed request, which nobody has judged yet.
+/// The unverified access token in a signed request.
 pub fn access_token(signed: &str) -> Option<String> {
     let jws = compact::parse(signed).ok()?;
     match Claims::parse(&jws.payload)?.text("at") {
@@ -43,9 +46,6 @@ pub fn access_token(signed: &str) -> Option<String> {
 
 impl OriginalRequest {
     /// From the headers `original-method` and `original-uri`.
-    ///
-    /// # Errors
-    /// Which one is wrong and what was expected.
     pub fn parse(method: &str, uri: &str) -> Result<Self, String> {
         if !is_token(method) {
             return Err("original-method: expected an HTTP method".to_owned());
@@ -55,26 +55,25 @@ impl OriginalRequest {
     }
 }
 
-/// Verifies signed requests by the settings of `Sidecar:PopValidation`.
+/// Verifies signed requests by `Sidecar:PopValidation`.
 pub struct SignedRequests {
     settings: PopValidation,
     replays: Arc<Replays>,
 }
 
 impl SignedRequests {
-    /// With no request seen yet.
     pub fn new(settings: PopValidation) -> Self {
         Self { settings, replays: Arc::new(Replays::new(MAX_REPLAYS)) }
     }
 
-    /// With other settings, and the requests seen so far.
+    /// Changes the settings and keeps the replay memory.
     #[must_use]
     pub fn with(&self, settings: PopValidation) -> Self {
         Self { settings, replays: Arc::clone(&self.replays) }
     }
 
-    /// Verifies what stands after `PoP` at the moment `now`, in seconds since 1970. Yields the access token within, which is an
-    /// application's own.
+    /// Verifies the credentials of a `PoP` header at the moment `now`, in seconds since 1970.
+    /// Returns the access token inside, which must be an application's.
     pub fn verify(
         &self,
         signed: &str,
@@ -88,7 +87,7 @@ impl SignedRequests {
         let claims = Claims::parse(&jws.payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
         let token = match claims.text("at") {
             Claim::Present(token) => token,
-            Claim::Absent => return Err(Rejection::RequestMismatch("it holds no access token")),
+            Claim::Absent => return Err(Rejection::RequestMismatch("it contains no access token")),
             Claim::Malformed => return Err(Rejection::ClaimMalformed("at")),
         };
         let token = validator.validate_bound(token, keys, now)?;
@@ -100,13 +99,14 @@ impl SignedRequests {
         let until = self.check_time(&claims, now)?;
         self.check_request(&claims, request)?;
         if self.settings.reject_replays {
-            // The signature is left out: another one over the same text may be made of an ECDSA signature without the key.
+            // Excludes the signature: a different ECDSA signature of the same text can be derived
+            // without the key.
             self.replays.enter(Fingerprint::of(jws.signing_input), until, now)?;
         }
         Ok(token)
     }
 
-    /// `ts` may be off by the lifetime either way. Yields the last second of its life.
+    /// `ts` may deviate by the lifetime either way. Returns the last second of validity.
     fn check_time(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
         let ts = match claims.time("ts") {
             Claim::Present(ts) => super::policy::seconds(ts),
@@ -150,8 +150,9 @@ impl SignedRequests {
     }
 }
 
-/// The key that the access token is bound to (RFC 7800 §3): in it, or, by its thumbprint, in the request itself.
-fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejection> {
+/// The key that the access token is bound to (RFC 7800 §3): in the token or, identified by its
+/// thumbprint, in the request.
+fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<PublicKey, Rejection> {
     const UNBOUND: Rejection = Rejection::RequestMismatch("its access token is not bound to a key");
     let own = Claims::parse(token.claims_json().as_bytes()).ok_or(UNBOUND)?;
     let confirmation = match own.object("cnf") {
@@ -162,7 +163,9 @@ fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejecti
         (true, _) => jwk_in(&confirmation),
         (false, Claim::Present(thumbprint)) => {
             let Claim::Present(offered) = request.object("cnf") else {
-                return Err(Rejection::RequestMismatch("it does not hold the key that its access token is bound to"));
+                return Err(Rejection::RequestMismatch(
+                    "it does not contain the key that its access token is bound to",
+                ));
             };
             let key = jwk_in(&Claims::of(offered.clone()))?;
             if key.thumbprint() == thumbprint {
@@ -175,28 +178,24 @@ fn bound_key(token: &Verified, request: &Claims<'_>) -> Result<Material, Rejecti
     }
 }
 
-fn jwk_in(confirmation: &Claims<'_>) -> Result<Material, Rejection> {
+fn jwk_in(confirmation: &Claims<'_>) -> Result<PublicKey, Rejection> {
     const UNUSABLE: Rejection = Rejection::RequestMismatch("its key cannot be used");
     let Claim::Present(jwk) = confirmation.object("jwk") else { return Err(UNUSABLE) };
-    let member = |name: &str| match jwk.get(name) {
-        Some(Value::Text(text)) => Some(text.as_ref()),
-        _ => None,
-    };
-    Material::from_members(member).map_err(|_| UNUSABLE)
+    PublicKey::from_members(|name| jwk.get(name).and_then(Value::as_text)).map_err(|_| UNUSABLE)
 }
 
 fn matches(claim: Option<&str>, is_ours: impl Fn(&str) -> bool, otherwise: &'static str) -> Result<(), Rejection> {
     if claim.is_some_and(is_ours) { Ok(()) } else { Err(Rejection::RequestMismatch(otherwise)) }
 }
 
-/// `host` or `host:port`, without regard to case (draft §3).
+/// `host` or `host:port`, ignoring case (draft §3).
 fn is_host(claim: &str, uri: &Url) -> bool {
     let (own, claim) = (&uri.origin, claim.to_ascii_lowercase());
     claim == own.host || claim.strip_prefix(own.host.as_str()) == Some(&format!(":{}", own.port))
 }
 
-/// `[["a","b"], base64url(SHA-256("a=1&b=2"))]` (draft §3.2), names and values as they stand in the query. A name that stands there
-/// more than once cannot be signed.
+/// Checks `[["a","b"], base64url(SHA-256("a=1&b=2"))]` (draft §3.2) against the names and values in
+/// the query. A name that occurs more than once cannot be signed.
 fn check_query(signed: &[Value<'_>], query: Option<&str>, accept_unsigned: bool) -> Result<(), Rejection> {
     const CHANGED: Rejection = Rejection::RequestMismatch("its query was changed");
     let [Value::Array(names), Value::Text(expected)] = signed else { return Err(Rejection::ClaimMalformed("q")) };
@@ -216,7 +215,7 @@ fn check_query(signed: &[Value<'_>], query: Option<&str>, accept_unsigned: bool)
         }
     }
     if !accept_unsigned && covered.len() != parameters.len() {
-        return Err(Rejection::RequestMismatch("its query holds unsigned parameters"));
+        return Err(Rejection::RequestMismatch("its query has unsigned parameters"));
     }
     let hash = digest(&SHA256, covered.join("&").as_bytes());
     if URL_SAFE_NO_PAD.encode(hash) == *expected { Ok(()) } else { Err(CHANGED) }

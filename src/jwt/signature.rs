@@ -1,20 +1,20 @@
-//! The one place where a signature of a token is verified.
+//! The only place that verifies a token's signature.
 
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
 use super::Rejection;
-use crate::value::jwk::{Algorithm, Material};
+use crate::value::jwk::{Algorithm, PublicKey};
 
-/// Verifies with exactly this algorithm. That the key allows it has been asked before; a key of another type fails here too.
-pub fn verify(algorithm: Algorithm, key: &Material, message: &[u8], signature: &[u8]) -> Result<(), Rejection> {
+/// The caller has checked that the key allows the algorithm. A key of another type fails here too.
+pub fn verify(algorithm: Algorithm, key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), Rejection> {
     let outcome = match (algorithm, key) {
-        (Algorithm::Es256, Material::P256(point)) => {
+        (Algorithm::Es256, PublicKey::P256(point)) => {
             UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
         }
-        (Algorithm::Es384, Material::P384(point)) => {
+        (Algorithm::Es384, PublicKey::P384(point)) => {
             UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point).verify(message, signature)
         }
-        (_, Material::Rsa { modulus, exponent }) => {
+        (_, PublicKey::Rsa { modulus, exponent }) => {
             let parameters = rsa(algorithm).ok_or(Rejection::KeyMismatch)?;
             RsaPublicKeyComponents { n: modulus, e: exponent }.verify(parameters, message, signature)
         }
@@ -23,7 +23,7 @@ pub fn verify(algorithm: Algorithm, key: &Material, message: &[u8], signature: &
     outcome.map_err(|_| Rejection::SignatureInvalid)
 }
 
-/// PSS with a salt as long as the hash (RFC 7518 §3.5), which is what these demand.
+/// The PSS variants require a salt as long as the hash (RFC 7518 §3.5).
 fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     Some(match algorithm {
         Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
@@ -48,7 +48,7 @@ mod tests {
         let token = format!("{header}.{PAYLOAD}.{signature}");
         let jws = compact::parse(&token)?;
         let key = Key::from_jwk(jwk).unwrap();
-        super::verify(jws.algorithm, key.material(), jws.signing_input.as_bytes(), &jws.signature)
+        super::verify(jws.algorithm, key.public_key(), jws.signing_input.as_bytes(), &jws.signature)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The token of the local tenant, and a policy that accepts it.
+//! A token of the local tenant, and a policy that accepts it.
 
 use super::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
 pub use local_tenant::sample::{CLIENT, NOW, payload};

@@ -1,4 +1,4 @@
-//! The ladder of checks over whole tokens.
+//! The order of checks, on complete tokens.
 
 use super::*;
 use crate::jwks::testing::{P256, P384, RSA_A, RSA_B, TENANT, TestKey, b64, key_set};
@@ -320,7 +320,7 @@ fn a_bound_token_is_refused_as_bearer_where_asked() {
 fn a_graph_token_is_told_to_be_one() {
     let header = r#"{"alg":"RS256","kid":"rsa-a","nonce":"n"}"#;
     let signed = RSA_A.jws(Algorithm::Rs256, header, &payload(&[]));
-    // What is signed for Graph holds the hash of the nonce.
+    // Graph's signature covers the hash of the nonce.
     let other = RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a","nonce":"m"}"#, &payload(&[]));
     let (head, _) = signed.rsplit_once('.').unwrap();
     let (_, signature) = other.rsplit_once('.').unwrap();

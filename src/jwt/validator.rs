@@ -1,4 +1,4 @@
-//! What a route asks: is this token good now?
+//! Validates tokens against one policy, and remembers those that passed.
 
 use std::sync::Arc;
 #[cfg(feature = "jwe")]
@@ -14,7 +14,6 @@ use super::memory::Memory;
 use super::{Policy, Rejection, Verified, verify};
 use crate::jwks::KeySet;
 
-/// One policy and the tokens that passed it.
 pub struct Validator {
     policy: Policy,
     memory: Memory,
@@ -23,7 +22,7 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// Remembers up to this many tokens that passed.
+    /// `remembered` is the capacity of the memory, in tokens.
     pub fn new(policy: Policy, remembered: usize) -> Self {
         let memory = Memory::new(remembered, policy.skew);
         Self {
@@ -34,15 +33,15 @@ impl Validator {
         }
     }
 
-    /// The keys that encrypted tokens are decrypted with, in place of those before. Without any, such tokens are refused.
+    /// Replaces the decryption keys. Without any, encrypted tokens are rejected.
     #[cfg(feature = "jwe")]
     pub fn set_decryption_keys(&self, keys: Vec<DecryptionKey>) {
         *self.decryption_keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
-        // What was decrypted with a key that has been taken away is to be decrypted again, and fails.
+        // Tokens decrypted with a removed key must fail from now on.
         self.memory.clear();
     }
 
-    /// Validates what stands after `Bearer` at the moment `now`, in seconds since 1970.
+    /// Validates the credentials of a `Bearer` header at the moment `now`, in seconds since 1970.
     pub fn validate(&self, token: &str, keys: &KeySet, now: u64) -> Result<Arc<Verified>, Rejection> {
         let verified = self.recall_or(token, keys, now, |token| self.verify(token, keys, &self.policy, now))?;
         if self.policy.reject_bound_as_bearer && verified.is_bound() {
@@ -51,7 +50,7 @@ impl Validator {
         Ok(verified)
     }
 
-    /// The checks that a token has gone through, and how: `rejection` is what came of them.
+    /// Describes each check of a token that was validated with this result.
     pub fn explain(&self, token: &str, keys: &KeySet, now: u64, rejection: Option<&Rejection>) -> Vec<Finding> {
         #[cfg(feature = "jwe")]
         let opened = match rejection {
@@ -65,7 +64,7 @@ impl Validator {
         explain((token, inner), keys, &self.policy, now, rejection)
     }
 
-    /// Whether judging a token means decrypting it, which takes much longer than anything else does.
+    /// True if the token must be decrypted, which takes far longer than anything else.
     pub fn decrypts(&self, token: &str, keys: &KeySet, now: u64) -> bool {
         #[cfg(feature = "jwe")]
         return self.check_size(token).is_ok()
@@ -78,8 +77,8 @@ impl Validator {
         };
     }
 
-    /// Validates the access token of a signed HTTP request: an application's own, of which no scope is required. By this rule
-    /// nothing is remembered that [`Validator::validate`] would refuse.
+    /// Validates the access token in a signed HTTP request: it must be an application's, which
+    /// needs no scope. Never remembers a token that [`Validator::validate`] would reject.
     pub(super) fn validate_bound(&self, token: &str, keys: &KeySet, now: u64) -> Result<Arc<Verified>, Rejection> {
         let policy = Policy { required_scopes: Vec::new(), ..self.policy.clone() };
         let app_only = |token: &Verified| if token.is_app_only() { Ok(()) } else { Err(Rejection::NotAppOnly) };
@@ -90,7 +89,6 @@ impl Validator {
         app_only(&token).map(|()| token)
     }
 
-    /// Whether a token may be looked at at all.
     pub(super) const fn check_size(&self, token: &str) -> Result<(), Rejection> {
         if token.len() > self.policy.max_bytes { Err(Rejection::TooLarge(self.policy.max_bytes)) } else { Ok(()) }
     }
@@ -124,7 +122,8 @@ impl Validator {
             return verify(token, keys, policy, now);
         }
         let inner = self.open(token)?;
-        let inner = std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("what it encrypts is no token"))?;
+        let inner =
+            std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("its decrypted content is not a token"))?;
         verify(inner, keys, policy, now)
     }
 
@@ -174,7 +173,7 @@ mod tests {
         use rsa::PrivateKey;
         use rsa::pkcs8::DecodePrivateKey as _;
 
-        /// RSA-OAEP and A256GCM around a token, for the key B.
+        /// Wraps a token with RSA-OAEP and A256GCM for key B.
         fn encrypt(header: &str, inner: &str) -> String {
             let (content_key, iv) = ([7; 32], [9; 12]);
             let public = PrivateKey::from_pkcs8_der(&RSA_B.pk8()).unwrap().to_public_key();

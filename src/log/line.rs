@@ -1,4 +1,4 @@
-//! One record, one line, whatever the record's text holds.
+//! Formats one record as one line, whatever its text contains.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,11 +7,11 @@ use log::Record;
 
 use crate::value::{date, text};
 
-/// Targets begin with it.
+/// The prefix of the program's own targets.
 pub(super) const CRATE: &str = "entra_sidecar";
 
-/// A message beyond this many bytes is cut.
-const LONGEST: usize = 8 * 1024;
+/// Longer messages are cut, in bytes.
+const MAX_MESSAGE: usize = 8 * 1024;
 
 /// `2026-01-31T12:34:56.789Z INFO  token: message`
 pub fn text(record: &Record<'_>) -> String {
@@ -40,14 +40,14 @@ fn target<'a>(record: &'a Record<'_>) -> &'a str {
 
 fn message(record: &Record<'_>) -> String {
     let mut message = record.args().to_string();
-    if message.len() > LONGEST {
-        message.truncate(message.floor_char_boundary(LONGEST));
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push('…');
     }
     message
 }
 
-/// RFC 8259 §7, and everything else escaped that does not show as itself.
+/// Escapes as RFC 8259 §7 requires, and every character that does not display as itself.
 fn json_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut() {
-        for (length, cut) in [(LONGEST, false), (LONGEST + 1, true)] {
+        for (length, cut) in [(MAX_MESSAGE, false), (MAX_MESSAGE + 1, true)] {
             assert_eq!(with(&"x".repeat(length), text).contains('…'), cut, "{length}");
         }
     }

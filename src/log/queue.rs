@@ -1,4 +1,4 @@
-//! A bounded queue of lines and the one thread that writes them.
+//! A bounded queue of lines, and the one thread that writes them.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -6,20 +6,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines that may wait.
+/// Capacity in lines.
 const LINES: usize = 4_096;
-/// Bytes that may wait.
+/// Capacity in bytes.
 const BYTES: usize = 1 << 20;
 
-/// Lines between the workers and the writer.
 #[derive(Default)]
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     dropped: u64,
@@ -27,7 +26,7 @@ struct State {
 }
 
 impl Queue {
-    /// Starts the writer. Where no thread is to be had there is no log, which is no reason not to serve.
+    /// Starts the writer. Without a thread there is no log, but the program still serves.
     pub fn start(mut out: impl Write + Send + 'static) -> Arc<Self> {
         let queue = Arc::new(Self::default());
         let own = Arc::clone(&queue);
@@ -41,7 +40,7 @@ impl Queue {
         queue
     }
 
-    /// Takes a line, or counts it as dropped. Never waits for the writer.
+    /// Queues a line, or counts it as dropped. Never blocks on the writer.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.lines.len() >= LINES || state.bytes + line.len() > BYTES {
@@ -54,7 +53,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until nothing is left to write, for at most this long.
+    /// Waits until the queue is empty, for at most `limit`.
     pub fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let mut state = self.lock();
@@ -64,7 +63,7 @@ impl Queue {
         }
     }
 
-    /// Everything that waits, as soon as there is something.
+    /// Blocks until there are lines, and takes all of them.
     fn take(&self) -> Vec<u8> {
         let mut state = self.lock();
         state.writing = false;
@@ -79,32 +78,32 @@ impl Queue {
         drop(state);
         if dropped > 0 {
             batch.extend_from_slice(
-                format!("{dropped} log records were dropped: they came faster than they were read\n").as_bytes(),
+                format!("dropped {dropped} log records: they came faster than they were read\n").as_bytes(),
             );
         }
         batch
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes what can be written. A closed descriptor loses lines and nothing else.
+/// Writes as much as possible. A closed descriptor only loses lines.
 fn write(out: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match out.write(bytes) {
             Ok(0) => return,
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Someone made the descriptor that we share non-blocking.
+            // Another process made the shared descriptor non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
             Err(_) => return,
         }
     }
 }
 
-/// The end of the queue that a logger writes to, one line a call.
+/// Adapts the queue to `Write`, one line per call.
 pub struct Sink(pub Arc<Queue>);
 
 impl Write for Sink {
@@ -158,7 +157,7 @@ mod tests {
         assert_eq!(lines.recv().unwrap(), b"first\n");
         let rest = String::from_utf8(lines.recv().unwrap()).unwrap();
         assert_eq!(rest.lines().filter(|line| *line == "x").count(), LINES);
-        assert!(rest.ends_with("\n7 log records were dropped: they came faster than they were read\n"));
+        assert!(rest.ends_with("\ndropped 7 log records: they came faster than they were read\n"));
     }
 
     #[test]

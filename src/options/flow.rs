@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{AgentUser, Effective, OptionsError};
-use crate::value::url::is_scheme;
-use crate::value::{guid, syntax};
+use crate::value::resource::{is_bare, is_default_scope};
+use crate::value::syntax;
 
 /// The subject of the inbound token. `U` is the credential to act on the user's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,31 +110,10 @@ impl<'a, U, S> Flow<'a, U, S> {
         }
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
-            [resource] if is_bare_resource(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
+            [resource] if is_bare(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
             _ => Err(OptionsError::AppScope { api: effective.api.name.clone() }),
         }
     }
-}
-
-/// True for a resource followed by `/.default`, in any case.
-fn is_default_scope(scope: &str) -> bool {
-    const SUFFIX: &str = "/.default";
-    scope
-        .len()
-        .checked_sub(SUFFIX.len())
-        .and_then(|at| scope.split_at_checked(at))
-        .is_some_and(|(resource, suffix)| !resource.is_empty() && suffix.eq_ignore_ascii_case(SUFFIX))
-}
-
-/// True for the name of a resource alone: an absolute URI whose path is empty or `/`, or a GUID.
-/// The slash is kept, because v1 resources such as Azure Resource Manager have it in their
-/// audience.
-fn is_bare_resource(scope: &str) -> bool {
-    let uri = scope.split_once("://").is_some_and(|(scheme, rest)| {
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        is_scheme(scheme) && !authority.is_empty() && !authority.contains(['/', '?', '#'])
-    });
-    uri || (scope.len() == 36 && guid::parse(scope).is_ok())
 }
 
 #[cfg(test)]

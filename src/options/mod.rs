@@ -17,5 +17,5 @@ pub use error::OptionsError;
 pub use flow::{Flow, Inbound, SessionKey};
 pub use merge::Effective;
 pub use method::{downstream_content_type, downstream_method, sends_body};
-pub use query::Overrides;
+pub use query::{Overrides, decode, parameters};
 pub use target::Target;

@@ -17,7 +17,27 @@ const PREFIX: &str = "optionsOverride.";
 /// The parameters that name an agent.
 const AGENT_KEYS: [&str; 3] = ["AgentIdentity", "AgentUsername", "AgentUserId"];
 
-/// The caller's overrides, and the agent that it names.
+/// The parameters of a query: each key decoded, each value as sent, since one that nobody asks for may be malformed.
+pub fn parameters(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, &str), OptionsError>> {
+    query.split('&').enumerate().map(|(index, pair)| {
+        if query.len() > MAX_QUERY {
+            return Err(OptionsError::QueryTooLong(MAX_QUERY));
+        }
+        if index == MAX_PARAMETERS {
+            return Err(OptionsError::TooManyParameters(MAX_PARAMETERS));
+        }
+        let (coded, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = percent::decode_form(coded).map_err(|_| OptionsError::Encoding(coded.to_owned()))?;
+        Ok((key, value))
+    })
+}
+
+/// The value of a parameter.
+pub fn decode<'a>(key: &str, value: &'a str) -> Result<Cow<'a, str>, OptionsError> {
+    percent::decode_form(value).map_err(|_| OptionsError::Encoding(key.to_owned()))
+}
+
+/// What a caller overrides, and the agent it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// From `AgentIdentity`, `AgentUsername` and `AgentUserId`.
@@ -33,18 +53,11 @@ impl Overrides {
     pub fn parse(query: Option<&str>) -> Result<Self, OptionsError> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
-        if query.len() > MAX_QUERY {
-            return Err(OptionsError::QueryTooLong(MAX_QUERY));
-        }
         let mut agent = AgentParameters::default();
         let mut given: Vec<Given<'_>> = Vec::new();
-        for (index, pair) in query.split('&').enumerate() {
-            if index == MAX_PARAMETERS {
-                return Err(OptionsError::TooManyParameters(MAX_PARAMETERS));
-            }
-            let (coded, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let key = percent::decode_form(coded).map_err(|_| OptionsError::Encoding(coded.to_owned()))?;
-            let decoded = || percent::decode_form(value).map_err(|_| OptionsError::Encoding(key.clone().into_owned()));
+        for parameter in parameters(query) {
+            let (key, value) = parameter?;
+            let decoded = || decode(&key, value);
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };

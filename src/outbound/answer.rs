@@ -1,6 +1,6 @@
-//! A downstream answer as the JSON that callers get:
-//! `{"statusCode":…,"headers":{…},"content":…}`. It is made piece by piece out of the raw body while it is sent, and
-//! never held beside it: a body of control characters would be six times as large.
+//! Renders a downstream response as JSON for callers: `{"statusCode":…,"headers":{…},"content":…}`.
+//! It is encoded piece by piece while it is sent, and never held in memory next to the body:
+//! control characters would make it six times as large.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,31 +13,32 @@ use super::charset::{self, Charset};
 use super::{AnswerMemory, OutResponse};
 use crate::value::{header, json};
 
-/// How header values are shown.
+/// The form of header values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderValues {
-    /// One string a name, several values joined with `, `; without `set-cookie`, which cannot be joined (RFC 6265 §3).
+    /// One string per name, with several values joined by `, `. Omits `set-cookie`, which cannot be
+    /// joined (RFC 6265 §3).
     Joined,
-    /// One array of strings a name, as the C# sidecar has it.
+    /// One array of strings per name, as in the C# sidecar.
     Arrays,
 }
 
-/// The result of a downstream call, whatever its status was.
+/// The result of a downstream call, whatever its status.
 pub struct Rendered {
-    /// What comes before the content, and how much of it has been made.
+    /// Everything before the content, and how much of it was written.
     head: Vec<u8>,
     head_made: usize,
     content: Content,
     body: Vec<u8>,
-    /// How much of the body has been made into content.
+    /// How much of the body was written.
     at: usize,
     tail: &'static [u8],
     length: usize,
-    /// The memory that the body takes of the budget.
+    /// Reserves memory for the body.
     _memory: Option<Arc<AnswerMemory>>,
 }
 
-/// How a body is shown.
+/// The form of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     Null,
@@ -45,14 +46,14 @@ enum Content {
     Base64,
 }
 
-/// Bytes that fill three quarters of this many characters of base64, and none is left over.
+/// Every 3 bytes become 4 characters of base64.
 const BASE64_UNIT: usize = 3;
 
 impl Rendered {
-    /// `memory` is what the answer's body was read into.
+    /// `memory` is the reservation for the answer's body.
     pub fn new(answer: OutResponse, values: HeaderValues, memory: Option<Arc<AnswerMemory>>) -> Self {
         let mut head = format!("{{\"statusCode\":{},\"headers\":", answer.status).into_bytes();
-        // Memory takes every write, and every key is a string.
+        // Writing to memory cannot fail, and every key is a string.
         let written = serde_json::to_writer(&mut head, &Fields { answer: &answer, values });
         debug_assert!(written.is_ok(), "{written:?}");
         head.extend_from_slice(b",\"content\":");
@@ -71,17 +72,18 @@ impl Rendered {
         Self { head, head_made: 0, content, body: answer.body, at, tail, length, _memory: memory }
     }
 
-    /// Its length in bytes.
+    /// Bytes.
     pub const fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it is empty, which it never is.
+    /// Always false.
     pub const fn is_empty(&self) -> bool {
         false
     }
 
-    /// Appends the next piece, at most `room` bytes; nothing once all are made. `room` is at least 4 KiB.
+    /// Appends the next piece, at most `room` bytes, or nothing after the end. `room` must be at
+    /// least 4 KiB.
     pub fn fill(&mut self, out: &mut Vec<u8>, room: usize) {
         let end = out.len() + room;
         let head = &self.head[self.head_made..];
@@ -106,13 +108,13 @@ impl Rendered {
 }
 
 impl fmt::Debug for Rendered {
-    /// Without the API's answer, which is the caller's alone.
+    /// Omits the API's answer, which is only for the caller.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rendered").field("length", &self.length).finish_non_exhaustive()
     }
 }
 
-/// All of it at once: for those who have the memory.
+/// Renders everything at once.
 pub fn render(answer: OutResponse, values: HeaderValues) -> Vec<u8> {
     let mut rendered = Rendered::new(answer, values, None);
     let mut json = Vec::with_capacity(rendered.len());
@@ -122,7 +124,7 @@ pub fn render(answer: OutResponse, values: HeaderValues) -> Vec<u8> {
     json
 }
 
-/// What the body is, and where it begins.
+/// The form of the body, and where it starts.
 fn content(answer: &OutResponse) -> (Content, usize) {
     if answer.body.is_empty() {
         return (Content::Null, 0);
@@ -147,33 +149,35 @@ fn decoded_len(charset: Charset, mut rest: &[u8]) -> usize {
     length
 }
 
-/// Appends characters of another charset than UTF-8 while there is room: how many bytes of the body they were.
+/// Appends characters of a charset other than UTF-8 while there is room, and returns how many bytes
+/// of the body were consumed.
 fn push_decoded(out: &mut Vec<u8>, charset: Charset, body: &[u8], room: usize) -> usize {
-    /// As long as a character becomes by an escape.
-    const LONGEST: usize = 6;
+    /// Length of the longest escape.
+    const MAX_ESCAPE: usize = 6;
     let (end, mut at, mut buffer) = (out.len() + room, 0, [0; 4]);
-    while end - out.len() >= LONGEST
+    while end - out.len() >= MAX_ESCAPE
         && let Some((character, bytes)) = charset.first(&body[at..])
     {
-        json::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), LONGEST);
+        json::push_escaped(out, character.encode_utf8(&mut buffer).as_bytes(), MAX_ESCAPE);
         at += bytes;
     }
     at
 }
 
-/// Appends whole units of base64 while there is room, and what is left over at the end: how many bytes they were.
+/// Appends whole units of base64 while there is room, and the padded rest at the end. Returns how
+/// many bytes of the body were consumed.
 fn push_base64(out: &mut Vec<u8>, body: &[u8], room: usize) -> usize {
     let most = room / 4 * BASE64_UNIT;
     let taken = if body.len() <= most { body.len() } else { most };
     let start = out.len();
     out.resize(start + taken.div_ceil(BASE64_UNIT) * 4, 0);
-    // There is room for exactly what is written.
+    // The buffer has exactly the encoded length.
     let written = STANDARD.encode_slice(&body[..taken], &mut out[start..]);
     debug_assert!(written.is_ok(), "{written:?}");
     taken
 }
 
-/// The header fields, in the order of their first appearance.
+/// The header fields, in order of first appearance.
 struct Fields<'a> {
     answer: &'a OutResponse,
     values: HeaderValues,
@@ -196,8 +200,8 @@ impl Fields<'_> {
 }
 
 impl Fields<'_> {
-    /// Whether the one length that the answer states can be its own: a second one, a list, or a transfer coding beside
-    /// it makes it void (RFC 9112 §6.3).
+    /// True if the `Content-Length` is trustworthy: repeated lengths, a list, or a transfer coding
+    /// invalidate it (RFC 9112 §6.3).
     fn length_is_sound(&self) -> bool {
         let named = |wanted: &'static str| self.answer.headers.iter().filter(move |(name, _)| name == wanted);
         let mut lengths = named("content-length").map(|(_, value)| value);
@@ -225,7 +229,7 @@ impl Serialize for Fields<'_> {
     }
 }
 
-/// A field's value as text: UTF-8 where it is that, else the Latin-1 that HTTP once was (RFC 9110 §5.5).
+/// A field value as UTF-8 if valid, else as Latin-1, HTTP's original charset (RFC 9110 §5.5).
 struct FieldValue<'a>(&'a [u8]);
 
 impl fmt::Display for FieldValue<'_> {

@@ -1,70 +1,59 @@
-//! `WWW-Authenticate` (RFC 9110 §11.6.1) and the claims challenge in it (continuous access evaluation).
+//! `WWW-Authenticate` (RFC 9110 §11.6.1), and the claims challenge in it (continuous access
+//! evaluation).
 //!
-//! One field may hold several challenges, and a comma separates both challenges and their parameters, so that the
-//! grammar is followed here instead of splitting at commas or blanks.
-
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+//! A field may contain several challenges, and commas separate both challenges and parameters, so
+//! this is a real parser rather than a split at commas or spaces.
 
 use super::OutResponse;
+use crate::value::b64;
 use crate::value::header::is_token_char;
 
-/// All fields together; a claims challenge has some hundred bytes.
+/// For all fields together; a claims challenge takes a few hundred bytes.
 const MAX_BYTES: usize = 16 * 1024;
-/// Per answer, parameters of all challenges together.
+/// For all challenges of an answer together.
 const MAX_PARAMETERS: usize = 64;
 
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
-/// One challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// As sent; compared without regard to case.
+    /// As sent; compared ignoring case.
     pub scheme: String,
-    /// Names in lower case, values without quotes and escapes.
+    /// Names in lower case; values without quotes and escapes.
     pub parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// The first value of a parameter, named in lower case.
+    /// The first value; `name` is lower case.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// The claims that a 401 asks to be requested, as JSON text. `None` where the answer is no such challenge.
+/// The claims that a 401 demands, as JSON text. `None` for any other answer.
 pub fn claims_challenge(answer: &OutResponse) -> Option<String> {
     if answer.status != 401 {
         return None;
     }
-    let fields =
-        answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| value.as_slice());
-    parse(fields).iter().find_map(|challenge| {
+    of(answer).iter().find_map(|challenge| {
         let bearer = ["Bearer", "PoP"].iter().any(|scheme| challenge.scheme.eq_ignore_ascii_case(scheme));
         let wanting = challenge.parameter("error")?.eq_ignore_ascii_case("insufficient_claims");
         if bearer && wanting { decode_claims(challenge.parameter("claims")?) } else { None }
     })
 }
 
-/// Base64 or base64url, padded or not, as services send it; or the JSON itself.
+/// Decodes base64 as services send it: in either alphabet, padded or not. Also accepts plain JSON.
 fn decode_claims(text: &str) -> Option<String> {
     let text = text.trim();
-    let json = if text.starts_with('{') {
-        text.to_owned()
-    } else {
-        String::from_utf8(BASE64.decode(text.replace('-', "+").replace('_', "/")).ok()?).ok()?
-    };
+    let json = if text.starts_with('{') { text.to_owned() } else { String::from_utf8(b64::lenient(text)?).ok()? };
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json).ok()?;
     Some(json)
 }
 
-/// The challenges of all fields in order. What follows a mistake in a field is left out.
+/// The challenges in a response.
+pub fn of(answer: &OutResponse) -> Vec<Challenge> {
+    parse(answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| value.as_slice()))
+}
+
+/// The challenges of all fields in order. A syntax error ends its field.
 pub fn parse<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     let (mut bytes, mut parameters) = (MAX_BYTES, MAX_PARAMETERS);
@@ -79,7 +68,7 @@ pub fn parse<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Vec<Challenge> {
     challenges
 }
 
-/// What is left of a field.
+/// The rest of a field.
 #[derive(Clone, Copy)]
 struct Input<'a>(&'a [u8]);
 
@@ -100,7 +89,7 @@ impl<'a> Input<'a> {
             let Some(name) = self.take(is_token_char) else { break };
             self.skip(b" \t");
             if self.0.first() != Some(&b'=') {
-                // No parameter, so the next challenge's scheme.
+                // Not a parameter, so it is the next challenge's scheme.
                 *self = before;
                 break;
             }
@@ -112,7 +101,7 @@ impl<'a> Input<'a> {
         Some(challenge)
     }
 
-    /// Passes over the credentials that some schemes put in place of parameters.
+    /// Skips the token68 credentials that some schemes use instead of parameters.
     fn token68(&mut self) -> bool {
         let mut ahead = *self;
         if ahead.take(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)).is_none() {
@@ -122,14 +111,15 @@ impl<'a> Input<'a> {
         let padded = ahead.0.len();
         ahead.skip(b" \t");
         let ends = matches!(ahead.0.first(), None | Some(b','));
-        // A lone word before a comma may also be the next scheme; either way it has nothing to tell.
+        // A single word before a comma may be the next scheme; it has no parameters either way.
         if ends && padded < self.0.len() {
             *self = ahead;
         }
         ends
     }
 
-    /// A token or a quoted string (RFC 9110 §5.6.4). Unquoted base64 is no token for its `/` and `=`, yet it is sent.
+    /// A token or a quoted string (RFC 9110 §5.6.4). Also accepts unquoted base64, which is not a
+    /// token because of `/` and `=`.
     fn value(&mut self) -> Option<String> {
         let Some(quoted) = self.0.strip_prefix(b"\"") else {
             return self.take(|byte| is_token_char(byte) || b"/=:".contains(&byte)).map(text);
@@ -169,7 +159,7 @@ mod tests {
     const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1700000000"}}}"#;
     const CODED: &str = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNzAwMDAwMDAwIn19fQ==";
 
-    /// The challenges as `scheme name=value;name=value`.
+    /// Formats the challenges as `scheme name=value;name=value`.
     fn parsed(fields: &[&str]) -> Vec<String> {
         let show = |challenge: Challenge| {
             let parameters: Vec<_> =

@@ -1,14 +1,15 @@
-//! A body as text: by the charset of its `Content-Type`, else as UTF-8. What does not decode without loss is no text.
+//! Detects whether a body is text: in the charset of its `Content-Type`, else in UTF-8. Text must
+//! decode without loss.
 
-/// How the bytes of a body are text.
+/// A text encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Charset {
     Utf8,
-    /// Every byte its own code point.
+    /// Each byte is its own code point.
     Latin1,
-    /// Latin-1 with letters and signs where that has controls.
+    /// Latin-1 with printable characters instead of control characters.
     Windows1252,
-    /// Code units; checked to be well formed.
+    /// Well-formed code units.
     Utf16(Endian),
 }
 
@@ -16,18 +17,17 @@ pub(super) enum Charset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub charset: Charset,
-    /// Where it begins: behind a byte order mark.
+    /// After the byte order mark, if any.
     pub start: usize,
 }
 
-/// The order of the bytes of a code unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endian {
     Big,
     Little,
 }
 
-/// The bytes 0x80 to 0x9f of windows-1252; `\0` where it has no character.
+/// Bytes 0x80 to 0x9f of windows-1252; `\0` if undefined.
 const WINDOWS_1252: [char; 32] = [
     '\u{20ac}', '\0', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}', '\u{2c6}', '\u{2030}',
     '\u{160}', '\u{2039}', '\u{152}', '\0', '\u{17d}', '\0', '\0', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}',
@@ -35,7 +35,7 @@ const WINDOWS_1252: [char; 32] = [
     '\u{178}',
 ];
 
-/// What makes the body text of the charset that the type names. `None`: it does not decode.
+/// `None` if the body does not decode.
 pub(super) fn detect(content_type: &str, body: &[u8]) -> Option<Text> {
     let text = |charset, mark: &[u8]| {
         let start = if body.starts_with(mark) { mark.len() } else { 0 };
@@ -57,7 +57,8 @@ pub(super) fn detect(content_type: &str, body: &[u8]) -> Option<Text> {
             body.iter().all(defined).then_some(text(Charset::Windows1252, b""))
         }
         "utf-16" if body.starts_with(b"\xfe\xff") => utf16(Endian::Big, b"\xfe\xff"),
-        // RFC 2781 §4.3 says big-endian; what is sent without a mark is little-endian (WHATWG Encoding §4.2).
+        // RFC 2781 §4.3 prescribes big-endian, but text without a mark is little-endian in practice
+        // (WHATWG Encoding §4.2).
         "utf-16" | "utf-16le" => utf16(Endian::Little, b"\xff\xfe"),
         "utf-16be" => utf16(Endian::Big, b"\xfe\xff"),
         _ => None,
@@ -76,8 +77,7 @@ fn units(body: &[u8], endian: Endian) -> impl Iterator<Item = u16> {
 }
 
 impl Charset {
-    /// The first character of what is left of a body, and how many bytes it takes. Not for UTF-8, which needs no
-    /// decoding.
+    /// The first character and its length in bytes. Not used for UTF-8, which needs no decoding.
     pub(super) fn first(self, rest: &[u8]) -> Option<(char, usize)> {
         let byte = *rest.first()?;
         Some(match self {
@@ -95,7 +95,7 @@ impl Charset {
     }
 }
 
-/// The value of the parameter `charset` (RFC 9110 §8.3.2).
+/// The parameter `charset` (RFC 9110 §8.3.2).
 fn parameter(content_type: &str) -> Option<&str> {
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;

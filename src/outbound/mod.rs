@@ -1,7 +1,7 @@
-//! The way out: one request to one upstream, and its whole answer or the reason why there is none.
+//! Outgoing HTTP: one request to an upstream, and its complete response or an error.
 //!
-//! [`Exchange`] is the seam behind which the network lies. Token acquisition, key fetching and
-//! credentials see this trait alone, so their tests answer from memory.
+//! [`Exchange`] hides the network. Token acquisition, key fetching and credentials only use this
+//! trait, so their tests run in memory.
 
 pub mod answer;
 pub mod challenge;
@@ -16,11 +16,11 @@ pub mod ureq;
 pub use answer::{HeaderValues, Rendered, render};
 pub use challenge::claims_challenge;
 pub use proxy::Proxies;
-pub use redirect::{Arrival, follow};
+pub use redirect::{FollowedResponse, follow};
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
-pub use ureq::{Settings, Thumbprint, UreqExchange};
+pub use ureq::{ExchangeSettings, Thumbprint, UreqExchange};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,54 +32,81 @@ use crate::memory::{HeldBody, Reservation};
 use crate::turns::{self, Lane};
 use crate::value::url::Origin;
 
-/// What is called, which decides about proxy, redirects and the metric's label.
+/// The kind of server called. Determines proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
     /// The token endpoint.
     Token,
     /// OpenID metadata and signing keys.
     Metadata,
-    /// A managed identity endpoint: never through a proxy.
+    /// A managed identity endpoint; never through a proxy.
     ManagedIdentity,
-    /// Azure Key Vault.
     KeyVault,
-    /// A downstream API.
     Downstream,
 }
 
-/// A request to an upstream. Header names are lower case.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OutRequest {
-    /// What is called.
     pub upstream: Upstream,
     /// Upper case.
     pub method: String,
     /// Absolute.
     pub url: String,
-    /// Names in lower case; values may hold tokens and are wiped.
+    /// Names are lower case. Values may contain tokens, and are wiped.
     pub headers: Vec<(String, Zeroizing<String>)>,
-    /// `None` sends no body and no length.
+    /// `None` sends neither a body nor a length.
     pub body: Option<OutBody>,
-    /// For the whole exchange, the answer's body included.
+    /// For the whole exchange, including the response body.
     pub timeout: Duration,
-    /// An answer with a longer body is [`OutError::TooLarge`].
+    /// Longer response bodies fail with [`OutError::TooLarge`].
     pub max_body: usize,
-    /// Where the memory for the answer's body comes from; `None` for answers that are small by their bound.
+    /// The memory budget for the response body; `None` if `max_body` is small.
     pub memory: Option<Arc<AnswerMemory>>,
-    /// Whether a connection of an earlier request may be used. What is tried once more goes out on one of its own, or it
-    /// could meet another that has ended meanwhile.
+    /// Allows a pooled connection. A retry uses a new one, or it could hit another that has just
+    /// closed.
     pub pooled: bool,
-    /// Whose API led here, where a redirect left its origin. Then nothing that is not public is called but the API's own
-    /// host ([`OutError::NotPublic`]).
+    /// The API's origin, if a redirect left it. Then only public addresses and the API's own host
+    /// may be contacted ([`OutError::NotPublic`]).
     pub redirected_from: Option<Origin>,
 }
 
-/// A body on its way out.
+impl OutRequest {
+    /// Without headers and body, on a pooled connection, and without a memory budget.
+    pub fn new(upstream: Upstream, method: &str, url: String, timeout: Duration, max_body: usize) -> Self {
+        Self {
+            upstream,
+            method: method.to_owned(),
+            url,
+            headers: Vec::new(),
+            body: None,
+            timeout,
+            max_body,
+            memory: None,
+            pooled: true,
+            redirected_from: None,
+        }
+    }
+
+    /// Adds a header. `name` is lower case.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), Zeroizing::new(value.to_owned())));
+        self
+    }
+
+    /// Sets a body made here, which is wiped on drop.
+    #[must_use]
+    pub fn body(mut self, content_type: &str, body: Zeroizing<Vec<u8>>) -> Self {
+        self.body = Some(OutBody::Own(body));
+        self.header("content-type", content_type)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum OutBody {
-    /// Made here; wiped when it is dropped.
+    /// Created here; wiped on drop.
     Own(Zeroizing<Vec<u8>>),
-    /// A caller's, relayed.
+    /// A caller's body.
     Relayed(Arc<RelayedBody>),
 }
 
@@ -93,12 +120,12 @@ impl OutBody {
     }
 }
 
-/// A caller's body, shared by all attempts to send it. It is let go once it is certain that there is no further one.
+/// A caller's body, shared by all attempts to send it. It is released once no further attempt is
+/// possible.
 #[derive(Debug)]
 pub struct RelayedBody(Mutex<Option<Arc<HeldBody>>>);
 
 impl RelayedBody {
-    /// Of a body that was held for the caller.
     pub fn new(body: HeldBody) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Some(Arc::new(body)))))
     }
@@ -107,87 +134,87 @@ impl RelayedBody {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body, for one attempt; empty once it was released.
+    /// The body for one attempt; `None` after the release.
     pub fn current(&self) -> Option<Arc<HeldBody>> {
         self.lock().clone()
     }
 
-    /// Lets go of the body and its memory.
+    /// Frees the body and its memory.
     pub fn release(&self) {
         *self.lock() = None;
     }
 }
 
-/// Memory for an answer's body, which lives as long as somebody holds the body.
+/// The memory for a response body, reserved for as long as the body is held.
 #[derive(Debug)]
 pub struct AnswerMemory {
     reservation: Mutex<Reservation>,
-    /// Bytes of an earlier answer that is still held.
+    /// Bytes of an earlier response that is still held.
     kept: AtomicUsize,
-    /// How long a body of unknown length may wait when it cannot grow.
-    pub patience: Duration,
+    /// How long a body of unknown length may wait for memory to grow.
+    pub growth_timeout: Duration,
 }
 
 impl AnswerMemory {
-    /// Nothing is reserved yet.
-    pub fn new(reservation: Reservation, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { reservation: Mutex::new(reservation), kept: AtomicUsize::new(0), patience })
+    /// Reserves nothing yet.
+    pub fn new(reservation: Reservation, growth_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { reservation: Mutex::new(reservation), kept: AtomicUsize::new(0), growth_timeout })
     }
 
-    /// So many bytes of an earlier answer are held beside the next.
+    /// Also covers `size` bytes of an earlier response.
     fn keep(&self, size: usize) {
         self.kept.store(size, Ordering::Relaxed);
     }
 
-    /// Makes it cover so many bytes, and waits for room at most this long: whether there was some.
+    /// Grows to `size` bytes, and waits at most `limit` for memory. Returns whether it succeeded.
     pub fn cover(&self, size: usize, limit: Duration) -> bool {
         let size = size.saturating_add(self.kept.load(Ordering::Relaxed));
         self.reservation.lock().unwrap_or_else(PoisonError::into_inner).wait_in_place(size, limit)
     }
 }
 
-/// A whole answer, whatever its status.
+/// A complete response, whatever its status.
 #[derive(Clone, Debug)]
 pub struct OutResponse {
     /// The final status, never 1xx.
     pub status: u16,
-    /// In the order received, names in lower case, values as bytes since HTTP does not promise UTF-8.
+    /// In the order received, names in lower case. Values are bytes, since HTTP does not promise
+    /// UTF-8.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Undone of its transfer coding, not of its content coding.
+    /// Without transfer coding; content coding is left as it is.
     pub body: Vec<u8>,
 }
 
 impl OutResponse {
-    /// The first value of a header, where it is readable text. `name` is lower case.
+    /// The first value of a header, if it is UTF-8. `name` is lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(own, _)| own == name)?;
         std::str::from_utf8(value).ok()
     }
 }
 
-/// Why there is no answer. Texts name host and cause, never a path, query, header or body.
+/// Why there is no response. Messages name host and cause, never a path, query, header or body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutError {
-    /// No connection: name resolution, refusal, TLS. Nothing was processed by the upstream.
+    /// No connection: name resolution, connection refused, TLS. The upstream processed nothing.
     Connect(String),
-    /// A deadline passed; which one and how long it was.
+    /// A deadline passed: which one, and its length.
     Timeout(String),
-    /// The connection broke or the answer was no HTTP.
+    /// The connection broke, or the response was not HTTP.
     Broken(String),
-    /// The answer's body is longer than this many bytes.
+    /// The limit in bytes.
     TooLarge(usize),
-    /// There was no memory for the answer's body.
+    /// No memory for the response body.
     NoMemory {
-        /// Whether the deadline of the whole exchange passed meanwhile; else the body could not grow.
+        /// True if the whole exchange timed out; false if the body could not grow.
         timed_out: bool,
     },
-    /// No turn for the call came in time; nothing was sent.
+    /// No turn for the call in time; nothing was sent.
     Busy,
-    /// The proxy on the way cannot be reached, or does not do what it is asked. The upstream was not reached.
+    /// The proxy is unreachable or refused the request. The upstream was not reached.
     Proxy {
-        /// The proxy's address and what happened.
+        /// The proxy's address and the error.
         cause: String,
-        /// Whether a deadline passed.
         timed_out: bool,
     },
     /// A redirect led to an address that is not public; nothing was sent.
@@ -203,20 +230,20 @@ impl std::fmt::Display for OutError {
             Self::TooLarge(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::NoMemory { .. } => f.write_str("no memory for the answer's body (Sidecar:Limits:BodyMemory)"),
             Self::NotPublic => f.write_str("a redirect leads to an address that is not public"),
-            Self::Busy => f.write_str("no turn came in time (Sidecar:Limits:UpstreamCalls)"),
+            Self::Busy => f.write_str("waited too long for a turn (Sidecar:Limits:UpstreamCalls)"),
         }
     }
 }
 
 impl std::error::Error for OutError {}
 
-/// Sends one request and returns the whole answer. Follows no redirect.
+/// Sends one request and returns the whole response. Does not follow redirects.
 pub trait Exchange: Send + Sync {
-    /// Blocks until the answer is there or `request.timeout` has passed.
+    /// Blocks until the response is complete or `request.timeout` has passed.
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError>;
 }
 
-/// An [`Exchange`] that calls an upstream only when the thread has a turn for it; see [`turns::switch`].
+/// An [`Exchange`] that takes a turn for every call; see [`turns::switch`].
 pub struct InTurn(pub Box<dyn Exchange>);
 
 impl Exchange for InTurn {

@@ -1,13 +1,13 @@
-//! Which calls go through a proxy: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as curl reads them, lower case first.
+//! Proxy settings from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, as in curl: lower case takes
+//! precedence.
 
 use std::fmt;
 
 use super::Upstream;
 use crate::secret::Secret;
 use crate::value::network::Network;
-use crate::value::url::{Origin, Url};
+use crate::value::url::{Origin, Url, parse_port, split_port};
 
-/// The proxies of the environment.
 #[derive(Debug, Default)]
 pub struct Proxies {
     /// For `https` URLs.
@@ -17,11 +17,11 @@ pub struct Proxies {
     exceptions: Vec<Exception>,
 }
 
-/// A proxy's URL, which may hold a password, and the variable that it came from.
+/// A proxy's URL, which may contain a password, and its variable.
 #[derive(Clone, Debug)]
 pub(super) struct ProxyUrl {
     pub(super) variable: &'static str,
-    /// With its scheme, without a path.
+    /// With scheme, without path.
     pub(super) url: Secret<String>,
 }
 
@@ -42,12 +42,11 @@ impl ProxyUrl {
     }
 }
 
-/// A proxy variable holds no URL of an HTTP proxy. Its value may hold a password and is not repeated.
+/// A malformed proxy variable. Its value may contain a password, and is not quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyError {
-    /// The variable.
     pub variable: &'static str,
-    /// In words that follow "expected".
+    /// Reads on from the word "expected".
     pub expected: &'static str,
 }
 
@@ -63,16 +62,15 @@ impl std::error::Error for ProxyError {}
 #[derive(Debug, PartialEq, Eq)]
 enum Exception {
     Every,
-    /// The name and those below it; lower case, without leading dot. With a port that one only.
+    /// The name and its subdomains; lower case, without leading dot. Optionally limited to one
+    /// port.
     Domain(String, Option<u16>),
     Network(Network),
 }
 
 impl Proxies {
-    /// Reads the variables through `lookup`; an empty one is as if absent, and one without a scheme is `http`.
-    ///
-    /// # Errors
-    /// A variable in force holds no URL of a proxy.
+    /// Reads variables through `lookup`. An empty variable counts as unset, and the default scheme
+    /// is `http`.
     pub fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ProxyError> {
         let first = |names: [&'static str; 4]| {
             let said = |variable| Some((variable, lookup(variable).filter(|text| !text.trim().is_empty())?));
@@ -91,8 +89,8 @@ impl Proxies {
         })
     }
 
-    /// Whether a call goes straight to its host. A managed identity endpoint refuses what a proxy has touched, and a
-    /// proxy's loopback is not ours.
+    /// True if the call must not use a proxy. A managed identity endpoint rejects proxied requests,
+    /// and the proxy's loopback is another machine.
     pub(super) fn bypassed(&self, upstream: Upstream, origin: &Origin) -> bool {
         upstream == Upstream::ManagedIdentity
             || origin.is_loopback()
@@ -108,10 +106,8 @@ impl Exception {
         if let Some(network) = Network::parse(entry.trim_matches(['[', ']'])) {
             return Some(Self::Network(network));
         }
-        let (name, port) = match entry.rsplit_once(':') {
-            Some((name, port)) => (name, Some(port.parse().ok()?)),
-            None => (entry, None),
-        };
+        let (name, port) = split_port(entry);
+        let port = port.map(|port| parse_port(port).ok_or(())).transpose().ok()?;
         let name = name.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.');
         (!name.is_empty()).then(|| Self::Domain(name.to_ascii_lowercase(), port))
     }

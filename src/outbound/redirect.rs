@@ -1,5 +1,5 @@
-//! Following redirects of a downstream API, where the operator allows it. A token stays with the origin that it was
-//! meant for; so do the request's further headers and its body.
+//! Follows redirects of downstream APIs, if the operator allows it. The token, other headers and
+//! the body never leave the API's origin.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use crate::clock::Clock;
 use crate::value::url::Url;
 use crate::value::{header, percent};
 
-/// Redirects after which the last answer is the result.
+/// After this many redirects, the last response is the result.
 pub const MAX_REDIRECTS: usize = 5;
-/// As much as servers take for a request line.
+/// The usual server limit for a request line.
 const MAX_LOCATION: usize = 8 * 1024;
-/// What goes along to another origin: nothing of it identifies or authorizes anybody.
+/// Headers sent to another origin: they neither identify nor authorize anyone.
 const HARMLESS: [&str; 3] = ["accept", "accept-encoding", "x-ms-client-request-id"];
 
-/// What to do about an answer.
+/// How to handle a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// It is the result.
+    /// The response is the result.
     Stay,
-    /// Send the request there, as it is but for the method and body.
+    /// Repeat the request there, apart from method and body.
     Same {
-        /// On the same origin.
+        /// Same origin as before.
         url: Url,
-        /// Whether it becomes a GET without a body.
+        /// Change it to a GET without a body.
         get: bool,
     },
-    /// Send it there without token, further headers and body.
+    /// Repeat it there without token, other headers and body.
     Foreign {
-        /// On another origin.
+        /// Another origin.
         url: Url,
     },
 }
 
-/// What an answer to `method` at `url` asks for (RFC 9110 §15.4).
+/// The redirect in a response to `method` at `url` (RFC 9110 §15.4).
 pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     let rewritten = match (answer.status, method) {
         (303, "HEAD") => false,
@@ -44,7 +44,7 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     };
     let mut locations = answer.headers.iter().filter(|(name, _)| name == "location");
     let (Some((_, location)), None) = (locations.next(), locations.next()) else { return Hop::Stay };
-    // An empty one means the same URL again, and so does a fragment alone.
+    // An empty reference, or a fragment alone, means the same URL again.
     let location = location.trim_ascii();
     if location.is_empty() || location.starts_with(b"#") || location.len() > MAX_LOCATION {
         return Hop::Stay;
@@ -54,28 +54,32 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     if target.origin == url.origin {
         return Hop::Same { url: target, get };
     }
-    // What another origin may see of a request is that it wants to read something, and never in the clear.
+    // Another origin only learns that something is to be read, and only over TLS unless the API
+    // itself uses plain HTTP.
     let reads = get || matches!(method, "GET" | "HEAD");
     if reads && (target.origin.https || !url.origin.https) { Hop::Foreign { url: target } } else { Hop::Stay }
 }
 
-/// The answer at the end of the way.
+/// The final response after redirects.
 #[derive(Clone, Debug)]
-pub struct Arrival {
-    /// What was answered there.
+pub struct FollowedResponse {
     pub answer: OutResponse,
-    /// Whether another origin lay on the way, so that the token did not arrive.
+    /// True if a redirect left the API's origin, so the token was not sent.
     pub foreign: bool,
 }
 
-/// Sends a request and follows where the answers point, within the request's own timeout. A redirect to an address
-/// that is not public is the answer, as if none were followed.
-pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutRequest) -> Result<Arrival, OutError> {
+/// Sends a request and follows redirects within its timeout. A redirect to an address that is not
+/// public is returned as the response.
+pub fn follow(
+    exchange: &dyn Exchange,
+    clock: &dyn Clock,
+    mut request: OutRequest,
+) -> Result<FollowedResponse, OutError> {
     let deadline = clock.instant() + request.timeout;
-    let mut last: Option<Arrival> = None;
+    let mut last: Option<FollowedResponse> = None;
     for hops in 0..=MAX_REDIRECTS {
         let Ok(url) = Url::parse(&request.url) else { break };
-        let again = copy(&request);
+        let again = request.clone();
         let foreign = again.redirected_from.is_some();
         let answer = match exchange.send(request) {
             Err(OutError::NotPublic) if last.is_some() => break,
@@ -85,16 +89,16 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
         if let Some(memory) = again.memory.as_deref() {
             memory.keep(answer.body.len());
         }
-        last = Some(Arrival { answer, foreign });
+        last = Some(FollowedResponse { answer, foreign });
         request = match hop {
             Hop::Stay => break,
-            Hop::Same { url, get } => moved(again, &url, get),
+            Hop::Same { url, get } => redirected(again, &url, get),
             Hop::Foreign { url: target } => {
                 let get = again.method != "HEAD";
-                let mut bare = moved(again, &target, get);
+                let mut bare = redirected(again, &target, get);
                 bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
                 bare.redirected_from.get_or_insert(url.origin);
-                // What an API may have opened is not what a redirect may reach.
+                // A redirect must not reuse connections opened for an API.
                 bare.pooled = false;
                 bare
             }
@@ -102,13 +106,13 @@ pub fn follow(exchange: &dyn Exchange, clock: &dyn Clock, mut request: OutReques
         let host = Url::parse(&request.url).map(|url| url.origin.to_string()).unwrap_or_default();
         request.timeout = deadline.saturating_duration_since(clock.instant());
         if request.timeout == Duration::ZERO {
-            return Err(OutError::Timeout(format!("{host}: no answer in time after a redirect")));
+            return Err(OutError::Timeout(format!("{host}: no time left after a redirect")));
         }
     }
-    last.ok_or_else(|| OutError::Connect("the upstream's URL is none".to_owned()))
+    last.ok_or_else(|| OutError::Connect("the upstream's URL is malformed".to_owned()))
 }
 
-fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
+fn redirected(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
     request.url = url.to_string();
     if get {
         "GET".clone_into(&mut request.method);
@@ -118,22 +122,7 @@ fn moved(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
     request
 }
 
-fn copy(request: &OutRequest) -> OutRequest {
-    OutRequest {
-        upstream: request.upstream,
-        method: request.method.clone(),
-        url: request.url.clone(),
-        headers: request.headers.clone(),
-        body: request.body.clone(),
-        memory: request.memory.clone(),
-        timeout: request.timeout,
-        max_body: request.max_body,
-        pooled: request.pooled,
-        redirected_from: request.redirected_from.clone(),
-    }
-}
-
-/// The absolute URL that a reference means at `base`, without its fragment (RFC 3986 §5.2).
+/// Resolves a reference against `base`, without its fragment (RFC 3986 §5.2).
 fn resolve(base: &Url, reference: &str) -> Option<Url> {
     let reference = reference.split('#').next().unwrap_or_default();
     let has_scheme = reference.split(['/', '?']).next().is_some_and(|start| start.contains(':'));
@@ -157,7 +146,7 @@ fn resolve(base: &Url, reference: &str) -> Option<Url> {
     Url::parse(&format!("{}{path}{query}", base.origin)).ok()
 }
 
-/// The path with its dot segments taken out (RFC 3986 §5.2.4).
+/// Removes dot segments (RFC 3986 §5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -285,7 +274,7 @@ mod tests {
         assert_eq!(next_hop("GET", &url, &answer(302, &long(MAX_LOCATION + 1))), Hop::Stay);
     }
 
-    /// Answers from a list of locations and keeps what it was asked.
+    /// Answers from a list of locations, and records the requests.
     struct Script {
         locations: Vec<&'static str>,
         asked: Mutex<Vec<OutRequest>>,
@@ -334,7 +323,7 @@ mod tests {
             first,
             "GET https://api.example/a authorization,accept,x-key false",
             "GET https://other.example/b accept false",
-            // Once given up, the token does not come back.
+            // Once dropped, the token does not come back.
             "GET https://api.example/c accept false",
         ];
         assert_eq!(asked, expected);

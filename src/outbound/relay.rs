@@ -1,4 +1,4 @@
-//! The call of a downstream API: what goes out of it, told apart from what came in.
+//! Builds the request to a downstream API.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,38 +10,39 @@ use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream};
 use crate::value::header;
 use crate::value::url::Url;
 
-/// A downstream request but for its token. Nothing of the inbound request is in it but the body and what describes it.
+/// A downstream request without its token. It takes only the body, and the headers that describe
+/// the body, from the inbound request.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct DownstreamCall<'a> {
     /// Upper case.
     pub method: &'a str,
-    /// Its origin is one that the operator named.
+    /// Its origin was named by the operator.
     pub url: &'a Url,
-    /// Empty sends none.
+    /// Not sent if empty.
     pub accept: &'a str,
-    /// Sent with a body alone.
+    /// Sent only with a body.
     pub content_type: Option<&'a str>,
-    /// What came with the body and describes it, names in lower case, but for its type; sent with a body alone.
+    /// Headers that came with the body and describe it, except its type; names in lower case. Sent
+    /// only with a body.
     pub described: &'a [(String, String)],
-    /// Further fields, names in any case; reserved ones are left out.
+    /// Additional headers, names in any case. Reserved ones are skipped.
     pub headers: &'a BTreeMap<String, String>,
-    /// `None` where there is none, or it must not be sent.
+    /// `None` if there is no body or it must not be sent.
     pub body: Option<&'a Arc<RelayedBody>>,
-    /// Where the memory for the answer comes from.
+    /// The memory budget for the response.
     pub memory: &'a Arc<AnswerMemory>,
 }
 
-/// What a downstream call may cost.
+/// Limits of a downstream call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLimits {
     /// For the whole exchange.
     pub timeout: Duration,
-    /// Of the answer's body.
+    /// For the response body, in bytes.
     pub max_body: usize,
 }
 
-impl Call<'_> {
-    /// The request with this `Authorization` value and correlation id.
+impl DownstreamCall<'_> {
     pub fn request(&self, authorization: &str, correlation_id: &str, limits: CallLimits) -> OutRequest {
         let mut headers = vec![field("authorization", authorization), field("accept-encoding", "identity")];
         for (name, value) in self.headers {
@@ -51,7 +52,8 @@ impl Call<'_> {
                 headers.push(field(&name, value));
             }
         }
-        // A field that is set by name beats what its own option says, and what came with the body.
+        // A header set by name takes precedence over the option for it, and over the inbound
+        // header.
         let described = self.described.iter().filter(|_| self.body.is_some());
         let described: Vec<_> = described
             .filter(|(own, value)| header::is_value(value) && !headers.iter().any(|(name, _)| name == own))
@@ -68,22 +70,13 @@ impl Call<'_> {
         if self.body.is_some() {
             add("content-type", self.content_type.unwrap_or_default());
         }
-        // A method that has content says so even of none (RFC 9110 §8.6).
+        // Methods that normally have content send a length even without any (RFC 9110 §8.6).
         let says_length = matches!(self.method, "POST" | "PUT" | "PATCH");
         let none = || says_length.then(|| OutBody::Own(Zeroizing::default()));
         let body = self.body.map(|body| OutBody::Relayed(Arc::clone(body))).or_else(none);
-        OutRequest {
-            upstream: Upstream::Downstream,
-            method: self.method.to_owned(),
-            url: self.url.to_string(),
-            headers,
-            body,
-            timeout: limits.timeout,
-            max_body: limits.max_body,
-            memory: Some(Arc::clone(self.memory)),
-            pooled: true,
-            redirected_from: None,
-        }
+        let (method, url) = (self.method, self.url.to_string());
+        let plain = OutRequest::new(Upstream::Downstream, method, url, limits.timeout, limits.max_body);
+        OutRequest { headers, body, memory: Some(Arc::clone(self.memory)), ..plain }
     }
 }
 
@@ -101,7 +94,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let accept = "application/json";
         let relayed = (!body.is_empty()).then(|| RelayedBody::new(HeldBody::from(body.as_bytes().to_vec())));
-        let call = Call {
+        let call = DownstreamCall {
             method,
             url: &url,
             accept,

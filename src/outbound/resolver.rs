@@ -1,5 +1,5 @@
-//! Names to addresses. `localhost` is answered here and never asked of a name server (RFC 6761 §6.3), which also
-//! makes it work where an image has no `/etc/hosts`.
+//! Name resolution. `localhost` is resolved here and never sent to a name server (RFC 6761 §6.3),
+//! which also works in images without `/etc/hosts`.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use crate::value::url::{Origin, is_loopback_host};
 
-/// Looks names up. Blocks as long as it takes; the caller stops waiting.
+/// Resolves names. Blocks without limit; the caller stops waiting.
 pub trait Resolve: Debug + Send + Sync {
-    /// The addresses of a host that is neither an address itself nor `localhost`.
+    /// `host` is neither an address nor `localhost`.
     fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// The system's resolver.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -25,7 +24,8 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// The addresses of a host within `limit`. `TimedOut` when that passed; the look-up then ends on a thread of its own.
+/// Resolves a host within `limit`, or fails with `TimedOut`; then the lookup ends on its own
+/// thread.
 pub(super) fn addresses(
     resolver: &Arc<dyn Resolve>,
     host: &str,
@@ -42,15 +42,16 @@ pub(super) fn addresses(
     let (answer, waiting) = mpsc::sync_channel(1);
     let (resolver, host) = (Arc::clone(resolver), host.to_owned());
     std::thread::Builder::new().name("resolve".into()).spawn(move || {
-        // Nobody waits any more when the limit has passed.
+        // The caller is gone once the limit has passed.
         let _ = answer.send(resolver.lookup(&host, port));
     })?;
     let found = waiting.recv_timeout(limit).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }
 
-/// Whether an address is one of the public internet, and not of this machine, its link (metadata services), a private
-/// network or nobody (RFC 6890). An IPv4 address counts as such in whatever IPv6 form (RFC 4291 §2.5.5, RFC 6052, RFC 3056).
+/// True for addresses of the public internet: not loopback, link-local (metadata services), private
+/// or unspecified (RFC 6890). IPv4 addresses embedded in IPv6 count as IPv4 (RFC 4291 §2.5.5, RFC
+/// 6052, RFC 3056).
 pub(super) fn is_public(address: IpAddr) -> bool {
     /// Azure's wire server, which hands out a machine's configuration.
     const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
@@ -71,14 +72,14 @@ pub(super) fn is_public(address: IpAddr) -> bool {
             if let Some(places) = embedded {
                 return is_public(Ipv4Addr::from(places.map(|place: usize| own.octets()[place])).into());
             }
-            // Site-local addresses (RFC 3879) went the way of private ones.
+            // Site-local addresses (RFC 3879) are the deprecated private ones.
             let site_local = segments[0] & 0xffc0 == 0xfec0;
             !(own.is_unique_local() || own.is_unicast_link_local() || own.is_multicast() || site_local)
         }
     }
 }
 
-/// What of these addresses a redirect may lead to: public ones, and those of the API's own host.
+/// Keeps the addresses that a redirect may lead to: public ones, and those of the API's own host.
 pub(super) fn reachable(
     resolver: &Arc<dyn Resolve>,
     mut found: Vec<SocketAddr>,
@@ -98,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// Knows one name; any other is a test's mistake.
+    /// Resolves one name; any other is a mistake in the test.
     #[derive(Debug)]
     struct Fixed(&'static str, Vec<SocketAddr>);
 

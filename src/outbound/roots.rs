@@ -1,4 +1,4 @@
-//! Whom to trust: Mozilla's roots, built in, or the operator's PEM files in their place.
+//! Trusted root certificates: Mozilla's, built in, or the operator's PEM files instead.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,21 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// Well above the bundles in use (about 230 KiB), well below what would hurt.
+/// Well above common bundles (about 230 KiB), and small enough to hold in memory.
 const MAX_BUNDLE: u64 = 16 * 1024 * 1024;
 
-/// The trusted certificates.
 #[derive(Clone, Debug)]
 pub enum Roots {
     /// Mozilla's, as of the build.
     BuiltIn,
-    /// These alone.
     Own(Vec<CertificateDer<'static>>),
 }
 
-/// Why the operator's roots cannot be used.
+/// Why the operator's roots are unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootsError {
-    /// The file or folder.
+    /// A file or folder.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub cause: String,
 }
 
@@ -42,8 +39,8 @@ impl fmt::Display for RootsError {
 impl std::error::Error for RootsError {}
 
 impl Roots {
-    /// The certificates of these files and folders; without any, what is built in. `warn` is told of each certificate that
-    /// cannot be read, with its file and line.
+    /// Loads the certificates in these files and folders, or the built-in ones if there are no
+    /// paths. `warn` receives each unreadable certificate with its file and line.
     pub fn load(paths: &[PathBuf], warn: &mut dyn FnMut(String)) -> Result<Self, RootsError> {
         let mut certificates = Vec::new();
         for path in paths {
@@ -57,12 +54,12 @@ fn file(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDer<
     let error = |cause: String| RootsError { path: path.to_owned(), cause };
     let pem = crate::file::read(path, MAX_BUNDLE).map_err(|cause| error(cause.to_string()))?;
     let found = certificates(&pem, |line| {
-        warn(format!("{}:{line}: a certificate that cannot be read is not trusted", path.display()));
+        warn(format!("{}:{line}: skipped an unreadable certificate", path.display()));
     });
     if found.is_empty() { Err(error("expected at least one PEM certificate".into())) } else { Ok(found) }
 }
 
-/// Every file of a folder that holds certificates; others are passed over, as OpenSSL does.
+/// Reads every file that contains certificates; skips others, as OpenSSL does.
 fn folder(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let error = |cause: String| RootsError { path: path.to_owned(), cause };
     let entries = std::fs::read_dir(path).map_err(|cause| error(cause.to_string()))?;
@@ -72,7 +69,7 @@ fn folder(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDe
     for path in files.iter().filter(|path| path.is_file()) {
         certificates.extend(file(path, warn).unwrap_or_default());
     }
-    // A folder prepared for OpenSSL holds each certificate twice, once by its hash.
+    // A folder prepared for OpenSSL has each certificate twice, once under its hash.
     certificates.sort_by(|one: &CertificateDer<'_>, other| one.as_ref().cmp(other.as_ref()));
     certificates.dedup();
     if certificates.is_empty() {
@@ -81,7 +78,8 @@ fn folder(path: &Path, warn: &mut dyn FnMut(String)) -> Result<Vec<CertificateDe
     Ok(certificates)
 }
 
-/// The certificates of a bundle that can be trust anchors. `broken` is told the line on which each other one begins.
+/// The certificates in a bundle that can serve as trust anchors. `broken` receives the first line
+/// of each other one.
 fn certificates(pem: &[u8], mut broken: impl FnMut(usize)) -> Vec<CertificateDer<'static>> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let starts: Vec<usize> =

@@ -1,5 +1,5 @@
-//! [`Exchange`] over the network. The only file that names the HTTP client crate: what it does by default is all
-//! said here instead, from timeouts to redirects.
+//! [`Exchange`] over the network. Only this folder names the HTTP client crate, and it overrides
+//! all of the crate's defaults, from timeouts to redirects.
 
 mod connect;
 mod forward;
@@ -29,41 +29,40 @@ use super::roots::Roots;
 use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use crate::value::url::{Origin, Url};
 
-/// What Entra and its logs know the program by.
+/// Identifies the program in Entra's logs.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
-/// As large as Node.js takes. It is the size of a buffer too, of which each call has one.
+/// Node.js's limit. Each call also has one buffer of this size.
 const MAX_ANSWER_HEAD: usize = 16 * 1024;
-/// As many as calls may be under way by default, or each call beyond them would pay for a TLS handshake.
+/// The default number of concurrent calls to one origin; fewer would cost a TLS handshake per
+/// excess call.
 const IDLE_PER_HOST: usize = 576;
 const IDLE: usize = 768;
-/// A body that does not say how long it is takes memory in steps of this.
+/// A body of unknown length reserves memory in steps of this size.
 const BODY_STEP: usize = 64 * 1024;
-/// Below the idle limits in the field (Azure's load balancers: 4 minutes); a closed one is noticed anyway.
+/// Below common idle limits (Azure's load balancers: 4 minutes). A connection closed earlier is
+/// detected anyway.
 const IDLE_AGE: Duration = Duration::from_mins(1);
 
-/// A managed identity endpoint is on the machine or one hop away: who does not reach it by then is not on Azure.
+/// A managed identity endpoint is at most one hop away. If it is not reached in this time, the
+/// machine is not in Azure.
 const CONNECT_ON_MACHINE: Duration = Duration::from_secs(2);
 
-/// What the exchange needs to know.
 #[derive(Debug)]
-pub struct Settings {
-    /// For name, connection and TLS together.
+pub struct ExchangeSettings {
+    /// For name resolution, connection and TLS together.
     pub connect_timeout: Duration,
-    /// Whom to trust.
     pub roots: Roots,
-    /// What goes through which proxy.
     pub proxies: Proxies,
-    /// Who knows names.
     pub resolver: Arc<dyn Resolve>,
-    /// The certificate of the managed identity endpoint where no authority vouches for it.
+    /// The certificate of a managed identity endpoint that no authority vouches for.
     pub machine: Option<Thumbprint>,
 }
 
-/// Sends requests with pooled connections.
+/// Sends requests over pooled connections.
 #[derive(Debug)]
 pub struct UreqExchange {
     agent: Agent,
-    /// For a managed identity endpoint with a certificate of its own.
+    /// For a managed identity endpoint with a pinned certificate.
     machine: Option<Agent>,
     connect_timeout: Duration,
     resolver: Arc<dyn Resolve>,
@@ -75,10 +74,10 @@ pub struct UreqExchange {
 }
 
 impl UreqExchange {
-    /// Builds the client; connects to nothing yet.
-    pub fn new(settings: Settings) -> Result<Self, ProxyError> {
-        let Settings { connect_timeout, roots, proxies, resolver, machine } = settings;
-        // Only roots that are none at all make this fail; then the usual agent says so for each request.
+    /// Connects to nothing yet.
+    pub fn new(settings: ExchangeSettings) -> Result<Self, ProxyError> {
+        let ExchangeSettings { connect_timeout, roots, proxies, resolver, machine } = settings;
+        // Fails only if the roots are empty; then the default agent reports that on each request.
         let pinned = machine.and_then(|thumbprint| PinnedTls::new(thumbprint, &roots).ok());
         let roots = match roots {
             Roots::BuiltIn => RootCerts::WebPki,
@@ -103,7 +102,8 @@ impl UreqExchange {
             .accept("")
             .accept_encoding("")
             .max_response_header_size(MAX_ANSWER_HEAD)
-            // Not more than the limit, which the client would else hold against what follows an interim answer too.
+            // Not above the limit, which the client would otherwise apply to whatever follows an
+            // interim response too.
             .input_buffer_size(MAX_ANSWER_HEAD)
             .output_buffer_size(8 * 1024)
             .max_idle_connections(IDLE)
@@ -140,17 +140,17 @@ impl UreqExchange {
         proxy.clone().filter(|_| !self.proxies.bypassed(upstream, origin))
     }
 
-    /// One try, up to the head of the answer.
+    /// Sends the request and reads the response head.
     fn attempt(&self, request: &OutRequest, origin: &Origin, limit: Duration, pooled: bool) -> Result<Answer, Error> {
         let mut head = http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
         for (name, value) in &request.headers {
             let mut value = http::HeaderValue::from_str(value).map_err(http::Error::from)?;
-            // Keeps it out of the client's own debug output.
+            // Keeps the value out of the client's debug output.
             value.set_sensitive(true);
             head = head.header(name.as_str(), value);
         }
         let proxy = self.proxy(request.upstream, origin);
-        // A tunnel's own request says this for `https`.
+        // For `https`, the tunnel request has this header.
         if let Some(value) = proxy.as_ref().filter(|_| !origin.https).and_then(forward::authorization) {
             let mut value = http::HeaderValue::from_str(&value).map_err(http::Error::from)?;
             value.set_sensitive(true);
@@ -181,7 +181,7 @@ impl UreqExchange {
             .timeout_global(Some(limit))
             .timeout_connect(Some(self.connect_limit(upstream, limit)))
             .proxy(proxy)
-            // Nothing in the pool is younger than no age at all.
+            // Nothing in the pool is younger than zero.
             .max_idle_age(if pooled { IDLE_AGE } else { Duration::ZERO })
             .build();
         agent.run(request)
@@ -199,7 +199,7 @@ impl Exchange for UreqExchange {
         let explain = |error: Error| self.explain(&origin, request.upstream, request.timeout, &error);
         let proxied = self.proxy(request.upstream, &origin).is_some();
         if let (true, Some(own)) = (proxied, &request.redirected_from) {
-            // A proxy looks names up itself; what is known here of an address counts all the same.
+            // The proxy resolves names itself, but addresses known here are checked all the same.
             let found = resolver::addresses(&self.resolver, &origin.host, origin.port, self.connect_timeout);
             let found = found.unwrap_or_default();
             if !found.is_empty() && resolver::reachable(&self.resolver, found, own, self.connect_timeout).is_empty() {
@@ -218,11 +218,9 @@ impl Exchange for UreqExchange {
         let answer = answer.map_err(explain)?;
         let status = answer.status().as_u16();
         if status < 200 {
-            return Err(OutError::Broken(format!(
-                "{origin}: answered {status} to a request that asked for no upgrade"
-            )));
+            return Err(OutError::Broken(format!("{origin}: answered {status} to a request without an upgrade")));
         }
-        // A proxy alone answers so (RFC 9110 §15.5.8).
+        // Only a proxy sends this status (RFC 9110 §15.5.8).
         if status == 407
             && let Some(proxy) = self.proxy(request.upstream, &origin)
         {
@@ -248,12 +246,12 @@ impl Exchange for UreqExchange {
     }
 }
 
-/// Whether the request may have to be sent again, elsewhere or with another token.
+/// True if the request may have to be sent again, to another URL or with another token.
 fn may_follow(response: &OutResponse) -> bool {
     matches!(response.status, 301 | 302 | 307 | 308) || claims_challenge(response).is_some()
 }
 
-/// Reads a body, for which memory is taken before it is read: all of it where the length is known, else step by step.
+/// Reads a body after reserving memory for it: at once if the length is known, else step by step.
 fn read_body(
     body: impl io::Read,
     expected: Option<usize>,
@@ -271,10 +269,10 @@ fn read_body(
     let cap = u64::try_from(request.max_body).unwrap_or(u64::MAX).saturating_add(1);
     let mut body = body.take(cap);
     loop {
-        // One byte more than is expected, so that the end is seen and the connection can be used again.
+        // One extra byte detects the end, so that the connection can be reused.
         let step = expected.map_or(BODY_STEP, |expected| expected.saturating_sub(content.len()) + 1);
         if let (Some(memory), None) = (memory, expected)
-            && !memory.cover(content.len() + step, memory.patience.min(left()))
+            && !memory.cover(content.len() + step, memory.growth_timeout.min(left()))
         {
             return Err(OutError::NoMemory { timed_out: left().is_zero() });
         }
@@ -289,9 +287,9 @@ fn read_body(
     }
 }
 
-/// Whether a request goes out again on a connection of its own: it met a pooled connection that the server had just
-/// closed, and either means the same twice (RFC 9110 §9.2.2) or is for a vault or a managed identity, which a second one does
-/// no harm. Who asks for a token tries once more anyway, and once is the rule.
+/// True if a request on a pooled connection that the server had just closed may be repeated on a
+/// new one: it is idempotent (RFC 9110 §9.2.2), or goes to a vault or managed identity, where a
+/// repetition is harmless. Token requests have their own single retry.
 fn may_repeat(request: &OutRequest, error: &Error) -> bool {
     let idempotent = matches!(request.method.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
     let closed = matches!(error, Error::Io(cause) if severed::is_break(cause) || matches!(
@@ -303,14 +301,14 @@ fn may_repeat(request: &OutRequest, error: &Error) -> bool {
 }
 
 impl UreqExchange {
-    /// The error in words that name the host and the cause, and nothing of the request.
+    /// Converts an error to words that name the host and the cause, and nothing of the request.
     fn explain(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
         let host = origin.to_string();
         let connecting = matches!(Phase::current(), Phase::Dialing | Phase::Connecting);
         if let Some(proxy) = self.proxy(upstream, origin) {
             let failed = match (Phase::current(), error) {
                 (_, Error::ConnectProxyFailed(_)) | (Phase::Dialing | Phase::Asking, _) => true,
-                // Whoever takes plain requests is the other end of the connection.
+                // For plain `http`, the proxy is the other end of the connection.
                 (_, Error::Io(_)) => !origin.https,
                 _ => false,
             };
@@ -330,7 +328,7 @@ impl UreqExchange {
                     Upstream::Token => " (Sidecar:Limits:TokenRequestTimeout)",
                     _ => "",
                 };
-                OutError::Timeout(format!("{host}: no whole answer within {limit:?}{setting}"))
+                OutError::Timeout(format!("{host}: no complete answer within {limit:?}{setting}"))
             }
             Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
             Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
@@ -350,7 +348,7 @@ impl UreqExchange {
 }
 
 impl UreqExchange {
-    /// The same for a proxy, named by its host: its URL may hold a password.
+    /// The same for a proxy. Names only its host, since its URL may contain a password.
     fn explain_proxy(&self, proxy: &Proxy, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
         let (cause, timed_out) = match error {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) => {

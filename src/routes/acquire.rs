@@ -16,7 +16,7 @@ use crate::jwt::Verified;
 use crate::options::{Effective, Flow, Inbound, Overrides, SessionKey, Target, downstream_method};
 use crate::secret::Secret;
 use crate::token::session::{self, Owner, SessionId, User};
-use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, UserAssertion, Wanted};
+use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, TokenRequest, UserAssertion};
 use crate::value::bound_key::BoundKey;
 
 /// Added to the longest time that the request being waited for may take.
@@ -190,7 +190,7 @@ impl<'a> Acquisition<'a> {
         }
     }
 
-    fn wanted<'b>(&'b self, claims: Option<&'b str>) -> Result<Wanted<'b>, Halt> {
+    fn wanted<'b>(&'b self, claims: Option<&'b str>) -> Result<TokenRequest<'b>, Halt> {
         let subject = self.flow.with_session(|key| {
             let session = self.session.as_ref().ok_or(token::Error::NoSession)?;
             let renewal = match (key.user, &session.refresh_token) {
@@ -202,8 +202,8 @@ impl<'a> Acquisition<'a> {
             Ok::<_, Halt>(SessionSubject { id, owner, agent, renewal, starts })
         })?;
         let (scopes, options) = (&self.scopes, &self.effective.options);
-        let wanted = Wanted::new(self.client, subject, scopes, self.correlation_id, Some(self.own_key), options);
-        Ok(Wanted { claims: claims.or(wanted.claims), ..wanted })
+        let wanted = TokenRequest::new(self.client, subject, scopes, self.correlation_id, Some(self.own_key), options);
+        Ok(TokenRequest { claims: claims.or(wanted.claims), ..wanted })
     }
 }
 
@@ -234,7 +234,7 @@ fn session(
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));
     let user = User::of(caller.object_id(), caller.subject())
-        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub cannot start a long-running session"))?;
+        .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
     let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
     let found = sessions.find(&id, now);
     if found.as_ref().is_some_and(|session| session.owner != owner) {

@@ -11,6 +11,9 @@ use crate::value::syntax::is_domain;
 use crate::value::url::is_loopback_host;
 use crate::watched::Watched;
 
+/// Where most callers send their secret.
+pub const TOKEN_HEADER: &str = "x-sidecar-token";
+
 pub struct Admission {
     callers: AllowedCallers,
     /// True if callers from other machines are allowed.
@@ -89,10 +92,11 @@ impl Admission {
     /// Whether the caller may pass.
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
         self.admit_place(peer, headers)?;
-        self.admit_token(headers, [])
+        Self::admit_no_page(headers)?;
+        self.admit_token(headers, TOKEN_HEADER, [])
     }
 
-    /// Whether a caller may pass who is there and says that it calls from there.
+    /// By the caller's address, and by the host that it names.
     pub fn admit_place(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
         if !self.admits_peer(peer) {
             return Err(Denial::Peer);
@@ -100,6 +104,11 @@ impl Admission {
         if !headers.text("host").is_some_and(|host| self.admits_host(host)) {
             return Err(Denial::Host);
         }
+        Ok(())
+    }
+
+    /// By what browsers send.
+    pub fn admit_no_page(headers: Headers<'_>) -> Result<(), Denial> {
         if headers.first("origin").is_some() {
             return Err(Denial::Origin);
         }
@@ -110,15 +119,16 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the caller proves itself where that is asked for: in the header, or by one of these.
+    /// By the secret in this field or by one of these, where one is demanded.
     pub fn admit_token<'t>(
         &self,
         headers: Headers<'t>,
+        field: &'static str,
         others: impl IntoIterator<Item = &'t [u8]>,
     ) -> Result<(), Denial> {
         let Some(file) = &self.token else { return Ok(()) };
         let token = file.current().map_err(|_| Denial::TokenFile)?;
-        let mut sent = headers.all("x-sidecar-token");
+        let mut sent = headers.all(field);
         let sent = sent.next().filter(|_| sent.next().is_none());
         let proved = sent.into_iter().chain(others).any(|sent| token.matches(sent));
         if proved { Ok(()) } else { Err(Denial::Token) }

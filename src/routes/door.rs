@@ -1,5 +1,5 @@
-//! What each door gives, to whom, and what the operator may say of it: one place for all of them. A door is a way to
-//! something of the sidecar's; several endpoints, and several grants of one, may lead through the same.
+//! What each way of getting something from the sidecar returns, to whom, and which settings
+//! restrict it. Several endpoints, and several grants of one, can share a way.
 
 use super::call::Call;
 use super::problem::Problem;
@@ -7,21 +7,20 @@ use super::route::Endpoint;
 use crate::config::Config;
 use crate::options::Overrides;
 
-/// A way to a token, or to an API's answer.
+/// A way to get a token, or an API's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
-    /// A token for the user who proves itself by one.
+    /// A token for the user whose token is presented.
     UserToken,
-    /// A token for the application or an agent.
     AppToken,
-    /// An API's answer for the user.
+    /// An API's answer, on behalf of the user.
     UserCall,
-    /// An API's answer for the application or an agent.
+    /// An API's answer, for the application or an agent.
     AppCall,
 }
 
 impl Door {
-    /// The door of an endpoint that has one name for it.
+    /// The way of an endpoint that has only one.
     pub const fn of(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::AuthorizationHeader => Self::UserToken,
@@ -31,20 +30,20 @@ impl Door {
         }
     }
 
-    /// Whether who comes has to bring a user's token, or an application's own.
+    /// True if the caller has to present a user's token or an app token.
     pub const fn is_authenticated(self) -> bool {
         matches!(self, Self::UserToken | Self::UserCall)
     }
 
-    /// Whether what the request is, beside what it asks for, goes on to the API.
+    /// True if the request itself, beyond its options, is passed on to the API.
     pub const fn calls_api(self) -> bool {
         matches!(self, Self::UserCall | Self::AppCall)
     }
 
-    /// Whether callers may ask for anything but what is configured, agents included.
+    /// Checks that callers may override settings or name an agent.
     ///
     /// # Errors
-    /// Which setting says no.
+    /// Names the setting that forbids it.
     pub fn opens_further(self, call: &Call<'_>) -> Result<(), Problem> {
         let rules = &call.service.config.sidecar.allow_overrides;
         let (allowed, setting) = match self {
@@ -61,21 +60,23 @@ impl Door {
         Err(Problem::with(403, detail))
     }
 
-    /// Whether callers may have this.
+    /// Checks that callers may use these overrides.
     ///
     /// # Errors
-    /// Which setting says no.
+    /// Names the setting that forbids it.
     pub fn admits(self, call: &Call<'_>, overrides: &Overrides) -> Result<(), Problem> {
         if overrides.is_empty() { Ok(()) } else { self.opens_further(call) }
     }
 }
 
-/// Whether the operator keeps an endpoint shut. It is then not there, whatever the method.
+/// True if the operator has switched the endpoint off. It then answers 404 to any method.
 pub fn is_shut(endpoint: Endpoint, config: &Config) -> bool {
     match endpoint {
         Endpoint::Metrics => !config.sidecar.metrics,
         Endpoint::OpenApi => !config.is_development(),
         Endpoint::OAuthToken | Endpoint::OAuthIntrospect => !config.sidecar.oauth,
+        Endpoint::ForwardAuth => !config.sidecar.forward_auth.enabled,
+        Endpoint::Identity => !config.sidecar.identity_endpoint.enabled,
         _ => false,
     }
 }

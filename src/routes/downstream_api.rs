@@ -8,7 +8,8 @@ use super::route::Route;
 use crate::http::{BodyStream, Caching, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, Arrival, CallLimits, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge, follow, relay,
+    AnswerMemory, CallLimits, FollowedResponse, HeaderValues, OutError, RelayedBody, Rendered, claims_challenge,
+    follow, relay,
 };
 use crate::token;
 use crate::turns::{self, Lane};
@@ -32,7 +33,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let limits = &call.service.config.limits;
     let memory = AnswerMemory::new(call.shared.budget.memory.nothing(), limits.queue_timeout);
     let described = described(call);
-    let request = relay::Call {
+    let request = relay::DownstreamCall {
         method: &target.method,
         url: target.target.url(),
         accept: effective.options.accept,
@@ -46,11 +47,11 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         memory: &memory,
     };
     let send = |authorization: &str| send(call, &request, authorization, acquisition.correlation_id(), &asked.api.name);
-    let Arrival { mut answer, foreign } = send(&acquisition.authorization(call, &token)?)?;
+    let FollowedResponse { mut answer, foreign } = send(&acquisition.authorization(call, &token)?)?;
     // Continuous access evaluation: the API asks for further claims. Tried once. An origin reached
     // by a redirect saw no token and may not challenge it.
     if let Some(claims) = Some(&answer).filter(|_| !foreign).and_then(claims_challenge) {
-        log::info!("the API '{}' requires further claims; acquiring a token with them", asked.api.name);
+        log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
         let token = acquisition.token_with_claims(call, &claims)?;
         answer = send(&acquisition.authorization(call, &token)?)?.answer;
     }
@@ -81,11 +82,11 @@ fn described(call: &Call<'_>) -> Vec<(String, String)> {
 
 fn send(
     call: &Call<'_>,
-    request: &relay::Call<'_>,
+    request: &relay::DownstreamCall<'_>,
     authorization: &str,
     correlation_id: &str,
     api: &str,
-) -> Result<Arrival, Halt> {
+) -> Result<FollowedResponse, Halt> {
     let limits = &call.service.config.limits;
     let limits = CallLimits { timeout: limits.downstream_timeout, max_body: limits.downstream_body_bytes };
     let request = request.request(authorization, correlation_id, limits);
@@ -93,7 +94,7 @@ fn send(
     let arrival = if call.service.config.sidecar.allow_outbound_redirects {
         follow(exchange, &*call.shared.clock, request)
     } else {
-        exchange.send(request).map(|answer| Arrival { answer, foreign: false })
+        exchange.send(request).map(|answer| FollowedResponse { answer, foreign: false })
     };
     arrival.map_err(|error| {
         log::warn!("the API '{api}' did not answer: {error}");
@@ -112,7 +113,7 @@ fn unanswered(api: &str, error: &OutError) -> Problem {
             Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
         }
         OutError::Broken(_) => {
-            Problem::with(502, format!("The downstream API '{api}' sent an invalid answer: {error}"))
+            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
         OutError::Busy => token::Error::Busy.into(),
         OutError::NoMemory { timed_out: true } => {

@@ -12,7 +12,9 @@ mod decryption;
 mod decryption_vaults;
 mod door;
 mod downstream_api;
+mod forward_auth;
 mod health;
+mod identity;
 mod oauth;
 mod once;
 pub mod problem;
@@ -24,12 +26,12 @@ mod validate;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use admit::Admission;
+use admit::{Admission, TOKEN_HEADER};
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
 pub use once::Once;
-use problem::Problem;
-use route::{Endpoint, is_oauth, route};
+use problem::{Form, Problem};
+use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
@@ -82,11 +84,25 @@ impl Routes {
         let request = call.request;
         let found = route(request.method, request.path);
         *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));
-        if !endpoint.is_some_and(Endpoint::is_open) {
-            let admission = &call.service.admission;
+        let admission = &call.service.admission;
+        match endpoint {
+            Some(endpoint) if endpoint.is_open() => {}
+            // Its clients have a header of their own for the caller's token, which is looked at there.
+            Some(Endpoint::Identity) => {
+                admission.admit_place(request.peer, request.headers)?;
+                Admission::admit_no_page(request.headers)?;
+            }
             // OAuth's clients prove themselves in the body too, which has not come yet.
-            let admit = if is_oauth(request.path) { Admission::admit_place } else { Admission::admit };
-            admit(admission, request.peer, request.headers)?;
+            _ if Form::of(request.path) == Form::OAuth => {
+                admission.admit_place(request.peer, request.headers)?;
+                Admission::admit_no_page(request.headers)?;
+            }
+            // A proxy passes on what the browser behind it sent.
+            Some(Endpoint::ForwardAuth) => {
+                admission.admit_place(request.peer, request.headers)?;
+                admission.admit_token(request.headers, TOKEN_HEADER, [])?;
+            }
+            _ => admission.admit(request.peer, request.headers)?,
         }
         // Not found, with any method.
         if endpoint.is_some_and(|endpoint| door::is_shut(endpoint, &call.service.config)) {
@@ -111,6 +127,8 @@ impl Routes {
             }
             Endpoint::OAuthToken => oauth::token(call, &route, parked),
             Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
+            Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
+            Endpoint::Identity => identity::token(call, parked),
         }
     }
 
@@ -128,7 +146,7 @@ impl Routes {
 fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
     if let Parked::Lead(lead, _) = on {
         // Callers waiting for the same token get the same error.
-        let _ = lead.land(clock, Err(token::Error::Busy));
+        let _ = lead.complete(clock, Err(token::Error::Busy));
     }
     token::Error::Busy.into()
 }
@@ -174,11 +192,12 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
-            Err(Halt::Problem(problem)) if is_oauth(request.path) => problem.into_oauth_reply(),
-            Err(Halt::Problem(problem)) if service.config.sidecar.semantic_token_errors => {
-                problem.semantic().into_reply()
+            Err(Halt::Problem(problem)) => {
+                let form = Form::of(request.path);
+                let semantic = service.config.sidecar.semantic_token_errors && form == Form::Problem;
+                let problem = if semantic { problem.semantic() } else { problem };
+                problem.into_reply_as(form)
             }
-            Err(Halt::Problem(problem)) => problem.into_reply(),
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id);
         Outcome::Reply(reply.header(ID_HEADER, id))
@@ -187,12 +206,12 @@ impl Handler for Routes {
     fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
         let problem = Problem::from(refusal);
         let Some(request) = request else {
-            let reply = problem.into_reply();
             let id = guid::unique();
+            let reply = problem.into_reply();
             let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
             return reply.header(ID_HEADER, id.as_str());
         };
-        let reply = if is_oauth(request.path) { problem.into_oauth_reply() } else { problem.into_reply() };
+        let reply = problem.into_reply_as(Form::of(request.path));
         let id = correlation::id(request.headers);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),

@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use super::admit;
 use super::route::NoRoute;
+use super::route::is_oauth;
 use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::OptionsError;
-use crate::token::{self, OAuthRefusal, Remedy};
+use crate::token::{self, Remedy, TokenError};
+use crate::value::json;
 
 /// An error answer.
 #[derive(Debug)]
@@ -72,6 +74,28 @@ struct Body<'a> {
     detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extensions: Option<&'a Extensions>,
+}
+
+/// The form in which clients of a door read what went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// RFC 9457.
+    Problem,
+    /// RFC 6749 §5.2.
+    OAuth,
+    /// That of App Service's managed identity endpoint. Its clients take anything else for a token.
+    ManagedIdentity,
+}
+
+impl Form {
+    /// The form of everything under a path, known or not.
+    pub fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some(first) if first.eq_ignore_ascii_case("identity") => Self::ManagedIdentity,
+            _ if is_oauth(path) => Self::OAuth,
+            _ => Self::Problem,
+        }
+    }
 }
 
 /// The section that defines the status. 401 refers to that of 400, as the original's answers do.
@@ -195,6 +219,20 @@ impl Problem {
         self.detail.as_deref().or(described).unwrap_or_else(|| http::phrase(self.status))
     }
 
+    /// The answer in the form of its door.
+    pub fn into_reply_as(self, form: Form) -> Reply {
+        match form {
+            Form::Problem => return self.into_reply(),
+            Form::OAuth => return self.into_oauth_reply(),
+            Form::ManagedIdentity => {}
+        }
+        let message = self.detail.as_deref().unwrap_or(http::phrase(self.status));
+        let mut body = format!("{{\"statusCode\":{},\"message\":", self.status).into_bytes();
+        json::push_string(&mut body, message);
+        body.push(b'}');
+        self.answer("application/json", body)
+    }
+
     pub fn into_reply(self) -> Reply {
         let body = Body {
             r#type: &format!("https://tools.ietf.org/html/rfc{}", section(self.status)),
@@ -205,7 +243,11 @@ impl Problem {
         };
         // Strings and numbers always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let reply = Reply::new(self.status).with_body("application/problem+json", body).caching(Caching::NoStore);
+        self.answer("application/problem+json", body)
+    }
+
+    fn answer(&self, content_type: &'static str, body: Vec<u8>) -> Reply {
+        let reply = Reply::new(self.status).with_body(content_type, body).caching(Caching::NoStore);
         self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }
@@ -288,7 +330,7 @@ fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static,
 }
 
 /// In the original's wording, because callers match on it.
-fn refused(refusal: &OAuthRefusal) -> Problem {
+fn refused(refusal: &TokenError) -> Problem {
     let known = |text: &Option<String>| text.clone();
     let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);
     let problem = Problem::with(500, detail).extended(Extensions {
@@ -330,12 +372,12 @@ mod tests {
 
     #[test]
     fn a_refusal_of_entra_keeps_the_originals_words() {
-        let refusal = OAuthRefusal {
+        let refusal = TokenError {
             code: "invalid_grant".into(),
             description: "AADSTS65001: no consent".into(),
             error_codes: vec![65001],
             suberror: Some("consent_required".into()),
-            ..OAuthRefusal::default()
+            ..TokenError::default()
         };
         assert_eq!(
             body(token::Error::Refused(Arc::new(refusal)).into()),
@@ -365,13 +407,13 @@ mod tests {
             ("invalid_scope", 70011, "", "", 424, ""),
         ] {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            let refusal = OAuthRefusal {
+            let refusal = TokenError {
                 code: code.into(),
                 description: "said".into(),
                 error_codes: vec![error_code],
                 suberror: some(suberror),
                 claims: some(claims),
-                ..OAuthRefusal::default()
+                ..TokenError::default()
             };
             let original = Problem::from(token::Error::Refused(Arc::new(refusal.clone())));
             let problem = Problem::from(token::Error::Refused(Arc::new(refusal))).semantic();

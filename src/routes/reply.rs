@@ -1,6 +1,7 @@
 //! Successful answers, which must not be cached.
 
 use crate::http::{Caching, Reply};
+use crate::value::json;
 
 /// An answer with status 200 that no cache may keep.
 pub fn uncached(content_type: &'static str, body: Vec<u8>) -> Reply {
@@ -11,4 +12,17 @@ pub const JSON: &str = "application/json; charset=utf-8";
 
 pub fn json(body: Vec<u8>) -> Reply {
     uncached(JSON, body)
+}
+
+/// A JSON object of texts, in this order.
+pub fn object(fields: &[(&str, &str)]) -> Reply {
+    let mut body = Reply::buffer();
+    for (index, (name, value)) in fields.iter().enumerate() {
+        body.push(if index == 0 { b'{' } else { b',' });
+        json::push_string(&mut body, name);
+        body.push(b':');
+        json::push_string(&mut body, value);
+    }
+    body.push(b'}');
+    json(body)
 }

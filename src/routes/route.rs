@@ -22,6 +22,10 @@ pub enum Endpoint {
     OAuthToken,
     /// What a token says, as OAuth's introspection tells it.
     OAuthIntrospect,
+    /// Whether a proxy may let a request through, and who its user is.
+    ForwardAuth,
+    /// The application's token, as App Service's managed identity endpoint gives it.
+    Identity,
     /// Whether the program works.
     Health,
     /// Figures for Prometheus.
@@ -35,11 +39,12 @@ const POST: &str = "POST";
 /// GET, and POST for clients that can do nothing else.
 const ASK: &str = "GET, POST";
 const GET: &str = "GET";
+const ANY: &str = "*";
 const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
@@ -47,6 +52,8 @@ impl Endpoint {
         Self::DownstreamApiUnauthenticated,
         Self::OAuthToken,
         Self::OAuthIntrospect,
+        Self::ForwardAuth,
+        Self::Identity,
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
@@ -62,6 +69,8 @@ impl Endpoint {
             Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
             Self::OAuthToken => "/oauth2/token/{serviceName}",
             Self::OAuthIntrospect => "/oauth2/introspect",
+            Self::ForwardAuth => "/ForwardAuth",
+            Self::Identity => "/identity/token",
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
@@ -80,20 +89,21 @@ impl Endpoint {
 
     const fn allow(self) -> &'static str {
         match self {
-            Self::Validate => GET,
+            Self::Validate | Self::Identity => GET,
             Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
             Self::OAuthToken | Self::OAuthIntrospect => POST,
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
             Self::Health | Self::Metrics | Self::OpenApi => READ,
+            Self::ForwardAuth => ANY,
         }
     }
 
     fn allows(self, method: Method) -> bool {
-        method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
+        self.allow() == ANY || method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
     }
 }
 
-/// Whether whoever calls this path speaks OAuth, and is to be answered in its words.
+/// Whether the callers of this path speak OAuth.
 pub fn is_oauth(path: &str) -> bool {
     const BASE: &str = "/oauth2/";
     path.get(..BASE.len()).is_some_and(|start| start.eq_ignore_ascii_case(BASE))
@@ -111,10 +121,13 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
     };
     let is = |name: &str| first.eq_ignore_ascii_case(name);
     let plain = match rest {
+        // A proxy may append the path that it was asked for.
+        _ if is("ForwardAuth") => Some(Endpoint::ForwardAuth),
         None if is("Validate") => Some(Endpoint::Validate),
         None if is("healthz") || is("health") => Some(Endpoint::Health),
         None if is("metrics") => Some(Endpoint::Metrics),
         None if is("oauth2/introspect") => Some(Endpoint::OAuthIntrospect),
+        Some(rest) if is("identity") && rest.eq_ignore_ascii_case("token") => Some(Endpoint::Identity),
         Some(rest) if is("openapi") && rest.eq_ignore_ascii_case("v1.json") => Some(Endpoint::OpenApi),
         _ => None,
     };
@@ -190,6 +203,9 @@ mod tests {
             ("/health", Endpoint::Health, ""),
             ("/metrics", Endpoint::Metrics, ""),
             ("/OpenApi/V1.JSON", Endpoint::OpenApi, ""),
+            ("/forwardauth", Endpoint::ForwardAuth, ""),
+            ("/ForwardAuth//a/%2e%2e/b/", Endpoint::ForwardAuth, ""),
+            ("/Identity/TOKEN", Endpoint::Identity, ""),
             ("/authorizationheader/Graph", Endpoint::AuthorizationHeader, "Graph"),
             ("/AuthorizationHeaderUnauthenticated/my%20api/", Endpoint::AuthorizationHeaderUnauthenticated, "my api"),
             ("/DownstreamApi/a+b%2Fc", Endpoint::DownstreamApi, "a+b/c"),
@@ -224,6 +240,8 @@ mod tests {
             "/oauth2/token/a/b",
             "/oauth2x/introspect",
             "/openapi",
+            "/identity",
+            "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
         }
@@ -244,6 +262,7 @@ mod tests {
             assert!(matches!(no_route, NoRoute::Method(_, own) if own == allow), "{path}: {no_route:?}");
         }
         assert!(route(Method::Head, "/healthz").is_ok());
+        assert!(route(Method::Other, "/ForwardAuth/x").is_ok());
     }
 
     #[test]

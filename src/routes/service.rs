@@ -92,6 +92,11 @@ impl Service {
         self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
     }
 
+    /// Every API, in the order of the names.
+    pub fn apis(&self) -> &[Arc<Api>] {
+        &self.apis
+    }
+
     /// The registration that acquires tokens for an API.
     pub fn client(&self, api: &Api) -> &Arc<Client> {
         api.registration.as_ref().and_then(|name| self.clients.get(name)).unwrap_or(&self.client)

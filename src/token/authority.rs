@@ -1,11 +1,12 @@
-//! Which token endpoint a request goes to.
+//! The URL of the token endpoint.
+//! <https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>
 
 use crate::config::Registration;
 use crate::value::percent::encode_component;
 use crate::value::syntax::is_meta_tenant;
 use crate::value::url::{Origin, Url};
 
-/// Aliases of the clouds' hosts and the host that token requests go to.
+/// Aliases of the clouds' hosts, and the host that receives token requests.
 const PREFERRED: &[(&str, &str)] = &[
     ("login.windows.net", "login.microsoftonline.com"),
     ("login.microsoft.com", "login.microsoftonline.com"),
@@ -14,13 +15,13 @@ const PREFERRED: &[(&str, &str)] = &[
     ("login.usgovcloudapi.net", "login.microsoftonline.us"),
 ];
 
-/// Whether the registration's tenants are those of a customer directory (`*.ciamlogin.com`), which has only one.
+/// True for a customer directory (`*.ciamlogin.com`), which is a single tenant.
 pub(super) fn is_ciam(host: &str) -> bool {
     host.ends_with(".ciamlogin.com")
 }
 
-/// The tenant whose token endpoint an application's own token is asked of: the request's, else the
-/// configured one, in whose place stands `AppHomeTenantId` where it is no single tenant.
+/// The tenant for an application's own token: the requested one, else the configured one. If the
+/// latter is not a single tenant, `AppHomeTenantId` replaces it.
 pub fn app_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>) -> &'a str {
     let configured = match &registration.app_home_tenant {
         Some(home) if is_meta_tenant(&registration.tenant) => home,
@@ -29,25 +30,25 @@ pub fn app_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>
     requested.filter(|tenant| !tenant.is_empty() && !is_ciam(&registration.instance.origin.host)).unwrap_or(configured)
 }
 
-/// The tenant that a user's token is asked of: the request's, else the user's own, else the configured one.
+/// The tenant for a user's token: the requested one, else the user's own, else the configured one.
 pub fn user_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>, own: Option<&'a str>) -> &'a str {
     requested.or(own).filter(|tenant| !tenant.is_empty()).unwrap_or(&registration.tenant)
 }
 
-/// Whether a configured region asks for the one that the program runs in.
+/// True if the region is to be detected.
 pub fn is_detected(configured: &str) -> bool {
     configured.eq_ignore_ascii_case("TryAutoDetect")
 }
 
-/// The region of the endpoint: the configured one, or with `TryAutoDetect` the one that the program runs in. What is
-/// no region's name is ignored, and the global endpoint answers.
+/// The region of the endpoint: the configured or, with `TryAutoDetect`, the detected one. An
+/// invalid name is ignored, which means the global endpoint.
 pub fn region(configured: &str, own: Option<&str>) -> Option<String> {
     let region = if is_detected(configured) { own? } else { configured };
     let region = region.replace(' ', "").to_ascii_lowercase();
     (!region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(region)
 }
 
-/// The URL of the token endpoint. A region is given for application tokens alone.
+/// The URL of the token endpoint. Only application tokens use a region.
 pub fn token_endpoint(registration: &Registration, tenant: &str, region: Option<&str>) -> Url {
     const SUFFIX: &str = "/oauth2/v2.0/token";
     if let Some(authority) = &registration.authority {
@@ -66,7 +67,7 @@ pub fn token_endpoint(registration: &Registration, tenant: &str, region: Option<
     Url { origin, path: format!("{}{path}{SUFFIX}", instance.base_path()), query: None }
 }
 
-/// The host after the cloud's aliases and the region.
+/// Resolves the cloud's aliases and adds the region.
 fn request_host(host: &str, region: Option<&str>) -> String {
     let preferred = PREFERRED.iter().find(|(alias, _)| *alias == host).map_or(host, |(_, preferred)| preferred);
     match region {

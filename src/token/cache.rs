@@ -1,5 +1,5 @@
-//! The token cache: one mutex, held for look-ups and inserts only. One request per key is under way at
-//! a time; whoever else wants the key's token subscribes to that [`Flight`].
+//! The token cache: one mutex, held only for lookups and inserts. Each key has at most one request
+//! in flight; other callers subscribe to its [`Flight`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,36 +12,35 @@ use super::key::CacheKey;
 use crate::clock::Clock;
 use crate::lru::Lru;
 
-/// A token is not served during its last five minutes, so that it does not expire
-/// on its way; while the token service is down it is.
+/// Seconds before expiry in which a token is not served, so that it does not expire on its way.
+/// While the token service is down, it is served until it expires.
 pub const EXPIRY_MARGIN: u64 = 300;
 
 /// How long a permanent refusal is remembered.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(5);
 
-/// How long a token in its last minutes is served without another attempt after one failed.
+/// After a failed renewal, how long a token in its last minutes is served without another attempt.
 const STALE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often what is over is looked for, so that it leaves although nobody asks for it.
+/// Interval for dropping expired entries that no caller asks for.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
-/// What an entry weighs beside its token and what is remembered: keys, links, counters.
+/// The weight of an entry apart from its token and error: keys, links, counters.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// How far a token's life has gone.
+/// The stage of a token's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// To be served.
+    /// Served.
     Fresh,
-    /// To be served, and renewed meanwhile.
+    /// Served, and renewed in the background.
     RefreshDue,
-    /// In its last minutes: served only while no other can be had.
+    /// In its last minutes: served only if there is no other.
     Expiring,
-    /// Over.
     Expired,
 }
 
-/// The pure rule of expiry.
+/// The pure expiry rule.
 pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Freshness {
     if now >= expires_at {
         return Freshness::Expired;
@@ -55,12 +54,12 @@ pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Fr
     }
 }
 
-/// How a caller wants to be served.
+/// How a caller uses the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
-    /// Skip the cached token and the memory of refusals.
+    /// Skip the cached token and the remembered refusals.
     pub force: bool,
-    /// Skip the cached token alone.
+    /// Skip only the cached token.
     pub anew: bool,
     /// The hash of the claims that the token must meet; implies `force`.
     pub claims: Option<[u8; 32]>,
@@ -72,23 +71,23 @@ impl Mode {
     }
 }
 
-/// What a look-up found.
+/// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
-    /// A token to be served.
     Hit(Arc<AccessToken>),
-    /// A token to be served; the caller was given the lead of its renewal.
+    /// The caller also leads the token's renewal.
     HitAndRefresh(Arc<AccessToken>, Lead),
-    /// Remembered: refused a moment ago, or throttled until later.
+    /// Refused a moment ago, or throttled until later.
     Blocked(Error),
-    /// Somebody's request is under way; the caller will be woken. `shared` tells whether its outcome is
-    /// the caller's too, or the caller has to look again (it wanted other claims).
+    /// Another caller's request is in flight, and this caller will be woken. If `shared` is false,
+    /// that request has other claims, so the caller must look up again.
     Follow(Arc<Flight>, bool),
     /// The caller makes the request.
     Lead(Lead),
 }
 
-/// The duty to end a flight. Dropped without [`Lead::land`], it ends as abandoned, and the next caller leads.
+/// The obligation to complete a flight. If it is dropped without [`Lead::complete`], the flight
+/// ends as abandoned, and the next caller leads.
 #[derive(Debug)]
 pub struct Lead {
     key: CacheKey,
@@ -96,24 +95,24 @@ pub struct Lead {
     generation: u64,
     flight: Arc<Flight>,
     cache: Arc<Cache>,
-    landed: bool,
+    completed: bool,
 }
 
 impl Lead {
-    /// The cached token that does not meet the claims which are asked for: it was found revoked.
+    /// The cached token that was found revoked: it does not meet the requested claims.
     pub fn revoked(&self) -> Option<Arc<AccessToken>> {
         self.mode.claims?;
         self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
     }
 
-    /// Ends the flight: stores what is to be stored and wakes everyone. Returns what the caller answers,
-    /// which is the old token where a new one could not be had for a passing reason.
-    pub fn land(
+    /// Completes the flight: stores the outcome and wakes all followers. Returns the caller's
+    /// result, which is the old token if the failure is transient.
+    pub fn complete(
         mut self,
         clock: &dyn Clock,
         outcome: Result<Arc<AccessToken>, Error>,
     ) -> Result<Arc<AccessToken>, Error> {
-        self.landed = true;
+        self.completed = true;
         let outcome = self.cache.store(&self, clock, outcome);
         self.flight.finish(outcome.clone());
         outcome
@@ -122,9 +121,9 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        if !self.landed {
+        if !self.completed {
             self.cache.lock().flights.remove(&self.key);
-            // Those who wait ask for themselves, but not for a request that met a defect.
+            // Followers make their own request, unless this one hit a bug.
             self.flight.finish(Err(if std::thread::panicking() { Error::Defect } else { Error::Abandoned }));
         }
     }
@@ -132,13 +131,13 @@ impl Drop for Lead {
 
 #[derive(Debug, Default)]
 struct Entry {
-    token: Option<Held>,
-    /// Until when no attempt is made, and what callers without a usable token are told.
+    token: Option<CachedToken>,
+    /// Suppresses attempts, and holds the error for callers without a usable token.
     blocked: Option<Block>,
 }
 
 impl Entry {
-    /// Forgets what is over; what the rest weighs, where there is any.
+    /// Drops what has expired, and returns the weight of the rest; `None` if nothing is left.
     fn tidy(&mut self, clock: &dyn Clock) -> Option<usize> {
         self.token.take_if(|held| held.freshness(clock) == Freshness::Expired);
         self.blocked.take_if(|block| block.until <= clock.instant());
@@ -149,20 +148,20 @@ impl Entry {
     }
 }
 
-/// A token and when it came, by the calendar and by the clock that nobody sets.
+/// A token and its time of arrival, by calendar and by monotonic clock.
 #[derive(Debug)]
-struct Held {
+struct CachedToken {
     token: Arc<AccessToken>,
     came: (u64, Instant),
 }
 
-impl Held {
+impl CachedToken {
     fn new(token: &Arc<AccessToken>, clock: &dyn Clock) -> Self {
         Self { token: Arc::clone(token), came: (clock.unix(), clock.instant()) }
     }
 
-    /// By whichever of the two is further: a calendar that was ahead when the token came and was set right since would
-    /// serve it for too long.
+    /// Uses the later of both clocks: if the calendar was ahead on arrival and was corrected since,
+    /// it would serve the token for too long.
     fn freshness(&self, clock: &dyn Clock) -> Freshness {
         let (unix, instant) = self.came;
         let passed = clock.instant().saturating_duration_since(instant).as_secs();
@@ -174,37 +173,37 @@ impl Held {
 struct Block {
     until: Instant,
     error: Error,
-    reason: Reason,
-    /// Of the configuration that the request was made with.
+    reason: BlockReason,
+    /// The configuration that made the request.
     generation: u64,
 }
 
-/// Why no attempt is made.
+/// Why attempts are suppressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+enum BlockReason {
     /// The token service refused.
     Refused,
-    /// It said when to come back.
+    /// The token service sent `Retry-After`.
     Throttled,
-    /// It failed a moment ago, and there is a token that will do.
+    /// A recent attempt failed, and there is a usable token.
     Paused,
 }
 
 impl Block {
-    /// Who forces skips what is remembered, and a refusal is forgotten with the configuration that was refused; a
-    /// throttle is nobody's to skip.
+    /// A forced request skips what is remembered, except throttling. A refusal ends with the
+    /// configuration that was refused.
     fn holds(&self, clock: &dyn Clock, mode: Mode, generation: u64) -> bool {
         let counts = match self.reason {
-            Reason::Refused => mode.reads() && self.generation == generation,
-            Reason::Paused => mode.reads(),
-            Reason::Throttled => true,
+            BlockReason::Refused => mode.reads() && self.generation == generation,
+            BlockReason::Paused => mode.reads(),
+            BlockReason::Throttled => true,
         };
         counts && clock.instant() < self.until
     }
 }
 
 #[derive(Debug)]
-struct State {
+struct CacheState {
     entries: Lru<CacheKey, Entry>,
     flights: HashMap<CacheKey, Arc<Flight>>,
     evicted: u64,
@@ -212,7 +211,7 @@ struct State {
     tidied: Option<Instant>,
 }
 
-impl State {
+impl CacheState {
     fn tidy(&mut self, clock: &dyn Clock) {
         self.tidied = Some(clock.instant());
         self.entries.weigh(|entry| entry.tidy(clock));
@@ -229,25 +228,21 @@ impl State {
 /// Figures for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheFigures {
-    /// Entries held.
     pub entries: usize,
-    /// Bytes held.
     pub bytes: usize,
-    /// Entries that had to leave since the start.
+    /// Entries evicted since the start.
     pub evicted: u64,
 }
 
-/// The cache.
 #[derive(Debug)]
 pub struct Cache {
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
 }
 
 impl Cache {
-    /// With its bounds.
     pub fn new(entries: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(CacheState {
                 entries: Lru::new(entries, bytes),
                 flights: HashMap::new(),
                 evicted: 0,
@@ -257,12 +252,13 @@ impl Cache {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock can only come from a failed allocation; the maps are whole in any case.
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
+        // Only a failed allocation can panic under this lock, and the maps stay consistent even
+        // then.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one decision about a key. `wake` is made before following.
+    /// The single decision point for a key. `wake` is called only before following.
     pub fn look_up(
         self: &Arc<Self>,
         key: &CacheKey,
@@ -293,8 +289,8 @@ impl Cache {
                 }
             }
             if let Some(block) = entry.blocked.as_ref().filter(|block| block.holds(clock, mode, state.generation)) {
-                // A token in its last minutes is for an outage; a refusal is an answer.
-                return match expiring.filter(|_| block.reason != Reason::Refused) {
+                // A token in its last minutes is for outages; a refusal is a definite answer.
+                return match expiring.filter(|_| block.reason != BlockReason::Refused) {
                     Some(token) => Lookup::Hit(token),
                     None => Lookup::Blocked(block.error.clone()),
                 };
@@ -303,18 +299,18 @@ impl Cache {
         if let Some(flight) = state.flights.get(key) {
             let shared = flight.claims() == mode.claims;
             let flight = Arc::clone(flight);
-            // Under the lock the flight cannot have been removed, and a finished one is removed first:
-            // the subscription is always in time.
+            // While the lock is held, the flight cannot be removed, and a completed flight is
+            // removed first, so the subscription is never late.
             flight.subscribe(wake());
             return Lookup::Follow(flight, shared);
         }
         Lookup::Lead(self.lead(state, key, mode))
     }
 
-    fn lead(self: &Arc<Self>, state: &mut State, key: &CacheKey, mode: Mode) -> Lead {
+    fn lead(self: &Arc<Self>, state: &mut CacheState, key: &CacheKey, mode: Mode) -> Lead {
         let flight = Arc::new(Flight::new(mode.claims));
         state.flights.insert(*key, Arc::clone(&flight));
-        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), landed: false }
+        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), completed: false }
     }
 
     fn store(
@@ -328,7 +324,7 @@ impl Cache {
         state.flights.remove(&lead.key);
         let (mut entry, outcome) = match outcome {
             Ok(token) => {
-                let held = Held::new(&token, clock);
+                let held = CachedToken::new(&token, clock);
                 if held.freshness(clock) == Freshness::Expired {
                     return Ok(token);
                 }
@@ -337,7 +333,7 @@ impl Cache {
             Err(error) => {
                 let old = state.entries.remove(&lead.key).unwrap_or_default();
                 let token = old.token.filter(|held| held.freshness(clock) != Freshness::Expired);
-                // What was remembered before stays so where this failure says nothing about it.
+                // Keep an earlier block if this failure says nothing about it.
                 let blocked = block(&error, lead, clock, token.is_some())
                     .or(old.blocked.filter(|block| block.holds(clock, Mode::default(), state.generation)));
                 let answer = match (&error, &token) {
@@ -353,27 +349,27 @@ impl Cache {
         outcome
     }
 
-    /// What it holds.
     pub fn figures(&self, clock: &dyn Clock) -> CacheFigures {
         let mut state = self.lock();
         state.tidy(clock);
         CacheFigures { entries: state.entries.len(), bytes: state.entries.weight(), evicted: state.evicted }
     }
 
-    /// Forgets every refusal, also of the requests under way: what was refused may be configured otherwise now.
+    /// Forgets all refusals, including those of requests in flight, since the new configuration may
+    /// fix the cause.
     pub fn forget_refusals(&self) {
         self.lock().generation += 1;
     }
 }
 
-/// What is remembered of a failure.
+/// How long to remember a failure, if at all.
 fn block(error: &Error, lead: &Lead, clock: &dyn Clock, has_token: bool) -> Option<Block> {
     let (reason, pause) = match error {
-        // A refusal of certain claims says nothing about the key's ordinary token.
-        Error::Refused(_) if lead.mode.claims.is_none() => (Reason::Refused, REFUSAL_MEMORY),
+        // A refusal of specific claims says nothing about the key's ordinary token.
+        Error::Refused(_) if lead.mode.claims.is_none() => (BlockReason::Refused, REFUSAL_MEMORY),
         Error::Unavailable(unavailable) => match unavailable.retry_after {
-            Some(seconds) => (Reason::Throttled, Duration::from_secs(seconds)),
-            None if has_token => (Reason::Paused, STALE_PAUSE),
+            Some(seconds) => (BlockReason::Throttled, Duration::from_secs(seconds)),
+            None if has_token => (BlockReason::Paused, STALE_PAUSE),
             None => return None,
         },
         _ => return None,

@@ -1,11 +1,10 @@
-//! The `claims` field of a token request: what the caller demands, merged with the client capabilities
-//! of the registration (Microsoft Learn, "Claims challenges, claims requests, and client
-//! capabilities"), without saying anything twice.
+//! The `claims` field of a token request: the caller's claims, merged with the registration's
+//! client capabilities. <https://learn.microsoft.com/entra/identity-platform/claims-challenge>
 
 use serde_json::{Map, Value, json};
 
-/// JSON text for the field, or nothing. `requested` is a JSON object, which was checked when it was read;
-/// anything else is passed on as it is for the token service to refuse.
+/// Returns JSON, or `None` if there is nothing to send. `requested` was checked to be a JSON
+/// object; anything else is passed on for the token service to reject.
 pub fn merged(capabilities: &[String], requested: Option<&str>) -> Option<String> {
     if capabilities.is_empty() {
         return requested.map(str::to_owned);
@@ -19,7 +18,7 @@ pub fn merged(capabilities: &[String], requested: Option<&str>) -> Option<String
     Some(claims.to_string())
 }
 
-/// Objects are merged, arrays united, other values replaced; a null replaces nothing that is there.
+/// Merges objects, unites arrays, and replaces other values. A null replaces nothing.
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {

@@ -1,5 +1,5 @@
-//! The token endpoints of authorities whose paths follow from nothing: neither Entra, nor a customer directory, nor B2C.
-//! Their metadata names it (OpenID Connect Discovery 1.0 §3), which is read once and kept.
+//! Discovers the token endpoints of authorities other than Entra, customer directories and B2C.
+//! Their metadata names it (OpenID Connect Discovery 1.0 §3); it is fetched once and cached.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,44 +12,46 @@ use crate::jwks;
 use crate::outbound::Exchange;
 use crate::value::url::Url;
 
-/// What was read, by authority.
+/// By authority.
 #[derive(Debug, Default)]
 pub struct Discovery(Mutex<BTreeMap<String, Url>>);
 
-/// The authority whose metadata has to be asked; nothing where the endpoint follows from the configuration.
-fn to_ask(registration: &Registration) -> Option<&Url> {
+/// The authority to query; `None` if the endpoint follows from the configuration.
+fn authority_to_query(registration: &Registration) -> Option<&Url> {
     let follows = |authority: &&Url| registration.policy.is_some() || is_ciam(&authority.origin.host);
     registration.authority.as_ref().filter(|authority| !follows(authority))
 }
 
 impl Discovery {
-    /// The endpoint, where it is known already.
+    /// The endpoint, if cached.
     pub fn known(&self, registration: &Registration) -> Option<Url> {
-        let authority = to_ask(registration)?;
+        let authority = authority_to_query(registration)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&authority.to_string()).cloned()
     }
 
-    /// The endpoint that the metadata names, which is asked where nobody has before. `None`: it follows from the
-    /// configuration.
+    /// Returns the endpoint in the metadata, which is fetched if necessary. `None` if it follows
+    /// from the configuration.
     pub fn ask(
         &self,
         registration: &Registration,
         exchange: &dyn Exchange,
         timeout: Duration,
     ) -> Result<Option<Url>, Error> {
-        let Some(authority) = to_ask(registration) else { return Ok(None) };
+        let Some(authority) = authority_to_query(registration) else { return Ok(None) };
         if let Some(known) = self.known(registration) {
             return Ok(Some(known));
         }
         let found = jwks::token_endpoint(registration, exchange, timeout).map_err(|error| {
-            Error::unavailable(format!("the metadata of {} tells no token endpoint: {error}", authority.origin))
+            Error::unavailable(format!(
+                "failed to read the token endpoint in the metadata of {}: {error}",
+                authority.origin
+            ))
         })?;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(authority.to_string(), found.clone());
         Ok(Some(found))
     }
 
-    /// Forgets all, for another configuration.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

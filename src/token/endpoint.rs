@@ -1,69 +1,69 @@
-//! One exchange with a token endpoint: the request, one retry where that is safe, and the answer read
-//! with suspicion.
+//! One exchange with a token endpoint: the request, one retry if that is safe, and a defensive
+//! reading of the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
-use super::error::{Error, OAuthRefusal, Unavailable};
-use super::form::Form;
+use super::error::{Error, TokenError, Unavailable};
 use crate::clock::Clock;
-use crate::outbound::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream};
+use crate::credentials::form::{self, Form};
+use crate::credentials::token_response::{TokenResponse, seconds};
+use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 use crate::value::date;
-use crate::value::text::is_visible_word;
 
-/// The longest answer that is read, in bytes.
+/// Bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// The longest `Retry-After` that is waited for, in seconds.
+/// Seconds; a longer `Retry-After` is not waited for.
 const MAX_WAIT: u64 = 5;
 
-/// Before a retry without advice.
+/// Before a retry without `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What is kept of a refusal, in bytes; callers get it, and it is remembered.
+/// Bytes kept of an error, which is sent to callers and remembered.
 const MAX_REFUSAL: usize = 4 * 1024;
 
-/// Of these, what its short members may have each, and how many error codes it keeps: Entra sends one or two.
+/// Limits within that for short members, in bytes, and for error codes. Entra sends one or two
+/// codes.
 const MAX_MEMBER: usize = 128;
 const MAX_CODES: usize = 16;
 
-/// The longest refresh token that is kept (docs/configuration.md, `Sidecar:Limits:Sessions`).
+/// Longer refresh tokens are not kept (docs/configuration.md, `Sidecar:Limits:Sessions`).
 const MAX_REFRESH_TOKEN: usize = 16 * 1024;
 
-/// What a request needs beside its form.
+/// A token request apart from its form.
 pub struct Post<'a> {
-    /// The token endpoint, with the extra query parameters.
+    /// The token endpoint, including extra query parameters.
     pub url: String,
-    /// Its host, for messages.
+    /// For messages.
     pub host: &'a str,
     /// `client-request-id`.
     pub correlation_id: &'a str,
-    /// Further headers, names in lower case.
+    /// Names are lower case.
     pub headers: Vec<(String, String)>,
-    /// Of each attempt.
+    /// Per attempt.
     pub timeout: Duration,
 }
 
-/// A token as it came.
+/// A successful token response (RFC 6749 §5.1).
 pub struct TokenAnswer {
-    /// `access_token`: visible ASCII, fit for a header.
+    /// Visible ASCII, so it fits in a header.
     pub access_token: Secret<String>,
-    /// `token_type` as sent.
+    /// As sent.
     pub token_type: String,
-    /// Seconds; 0 where the answer does not say.
+    /// Seconds; 0 if missing.
     pub expires_in: u64,
     /// Seconds.
     pub refresh_in: Option<u64>,
-    /// Kept for long-running sessions alone.
+    /// Kept only for long-running sessions.
     pub refresh_token: Option<Secret<String>>,
 }
 
-/// Sends the form, made anew for each attempt; retries once after a failed connection, 408 or 5xx, never after a timeout.
+/// Builds and sends the form. Retries once after a failed connection, 408 or 5xx, with a new form;
+/// never after a timeout.
 pub fn request_token(
     exchange: &dyn Exchange,
     clock: &dyn Clock,
@@ -78,7 +78,7 @@ pub fn request_token(
                 Some(seconds) => Duration::from_secs(seconds),
                 None => PAUSE,
             };
-            log::info!("{}; trying once more", failure.cause);
+            log::info!("{}; retrying once", failure.cause);
             clock.sleep(pause);
             match attempt(exchange, clock, post, &form()?, true) {
                 Attempt::Done(outcome) => outcome,
@@ -94,28 +94,15 @@ enum Attempt {
 }
 
 fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form, again: bool) -> Attempt {
-    let fixed = [
-        ("accept", "application/json"),
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("client-request-id", post.correlation_id),
-        ("return-client-request-id", "true"),
-        // Tells the service that this client honours Retry-After.
-        ("x-ms-lib-capability", "retry-after, h429"),
-    ];
-    let headers = fixed.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned())));
-    let extra = post.headers.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.clone())));
-    let request = OutRequest {
-        upstream: Upstream::Token,
-        method: "POST".to_owned(),
-        url: post.url.clone(),
-        headers: headers.chain(extra).collect(),
-        body: Some(OutBody::Own(form.encode())),
-        memory: None,
-        timeout: post.timeout,
-        max_body: MAX_ANSWER,
-        pooled: !again,
-        redirected_from: None,
-    };
+    let request = OutRequest::new(Upstream::Token, "POST", post.url.clone(), post.timeout, MAX_ANSWER)
+        .header("accept", "application/json")
+        .body(form::MEDIA_TYPE, form.encode())
+        .header("client-request-id", post.correlation_id)
+        .header("return-client-request-id", "true")
+        // Tells the service that this client honours `Retry-After`, as MSAL does.
+        .header("x-ms-lib-capability", "retry-after, h429");
+    let request = post.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request = OutRequest { pooled: !again, ..request };
     let failed = |what: &str, retry_after| Unavailable {
         cause: format!("the token endpoint at {} {what}", post.host),
         retry_after,
@@ -144,9 +131,9 @@ fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Op
             Attempt::Done(read_token(&response.body).map_err(|what| Error::Unavailable(Arc::new(unavailable(what)))))
         }
         408 | 500..=599 => Attempt::Again(unavailable(&format!("answered {status}"))),
-        429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429: it throttles"))))),
+        429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429 (throttled)"))))),
         400..=499 => Attempt::Done(Err(match read_refusal(&response.body, form) {
-            // RFC 6749 §4.1.2.1 has no status to go with it; Entra sends 400.
+            // RFC 6749 §4.1.2.1 gives no status for it; Entra sends 400.
             Some(refusal) if refusal.code == "temporarily_unavailable" => {
                 Error::Unavailable(Arc::new(unavailable("is temporarily unavailable")))
             }
@@ -157,76 +144,42 @@ fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Op
     }
 }
 
-/// The longest `Retry-After` that is believed, in seconds.
+/// Seconds; a longer `Retry-After` is capped.
 const MAX_RETRY_AFTER: u64 = 3600;
 
-/// Seconds from now on, given as such or as a date (RFC 9110 §10.2.3).
+/// Seconds from now (RFC 9110 §10.2.3).
 fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
     date::retry_after(response.header("retry-after")?, now).map(|seconds| seconds.min(MAX_RETRY_AFTER))
 }
 
-/// A number that may come as a string.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Seconds {
-    Number(u64),
-    Text(String),
-}
-
-impl Seconds {
-    fn value(&self) -> Option<u64> {
-        match self {
-            Self::Number(seconds) => Some(*seconds),
-            Self::Text(text) => text.parse().ok(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct RawToken {
-    access_token: Option<Zeroizing<String>>,
-    token_type: Option<String>,
-    expires_in: Option<Seconds>,
-    refresh_in: Option<Seconds>,
-    refresh_token: Option<Zeroizing<String>>,
-}
-
-/// What is wrong with the answer comes in words that follow the endpoint's name.
+/// An error reads on from the endpoint's name.
 fn read_token(body: &[u8]) -> Result<TokenAnswer, &'static str> {
-    let raw: RawToken = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
-    let access_token = raw.access_token.ok_or("sent an answer without access_token")?;
-    if !is_visible_word(&access_token) {
-        return Err("sent an access_token that cannot stand in a header");
-    }
-    let token_type = raw.token_type.ok_or("sent an answer without token_type")?;
-    let seconds = |field: &Option<Seconds>| match field {
-        None => Ok(None),
-        Some(field) => field.value().map(Some).ok_or("sent a lifetime that is no number of seconds"),
+    let response = TokenResponse::parse(body)?;
+    let lifetime = |value: &Value| match value {
+        Value::Null => Ok(None),
+        value => seconds(value).map(Some).ok_or("sent a lifetime that is not a number of seconds"),
     };
     Ok(TokenAnswer {
-        expires_in: seconds(&raw.expires_in)?.unwrap_or(0),
-        refresh_in: seconds(&raw.refresh_in)?,
-        access_token: Secret::new(access_token.to_string()),
-        token_type,
-        refresh_token: raw
-            .refresh_token
-            .filter(|token| token.len() <= MAX_REFRESH_TOKEN)
-            .map(|token| Secret::new(token.to_string())),
+        expires_in: lifetime(&response.expires_in)?.unwrap_or(0),
+        refresh_in: lifetime(&response.refresh_in)?,
+        access_token: response.access_token,
+        token_type: response.token_type.ok_or("sent a token response without token_type")?,
+        refresh_token: response.refresh_token.filter(|token| token.expose().len() <= MAX_REFRESH_TOKEN),
     })
 }
 
-/// What the answer says of a refusal. `error` makes it one (RFC 6749 §5.2); the rest is for people, and one member that is not
-/// what it should be does not hide the others.
-fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
+/// Reads an OAuth error response (RFC 6749 §5.2). Only `error` is required, and a malformed member
+/// does not hide the others.
+fn read_refusal(body: &[u8], form: &Form) -> Option<TokenError> {
     let raw: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let text = |name: &str| {
         let text = raw.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         text.map(|text| form.redact(text))
     };
-    // Everything but the description is one line wherever it goes on to: into a problem, a header, a log.
+    // All members except the description must fit on one line of a problem, a header or a log.
     let member = |name: &str| text(name).map(|text| cut(&text.replace(char::is_control, " "), MAX_MEMBER).to_owned());
     let codes = raw.get("error_codes").and_then(Value::as_array).into_iter().flatten();
-    let mut refusal = OAuthRefusal {
+    let mut refusal = TokenError {
         code: member("error")?,
         description: String::new(),
         error_codes: codes.filter_map(Value::as_u64).take(MAX_CODES).collect(),
@@ -236,8 +189,8 @@ fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
         trace_id: member("trace_id"),
         timestamp: member("timestamp"),
     };
-    let room = |refusal: &OAuthRefusal| MAX_REFUSAL.saturating_sub(refusal.weight());
-    // Half a challenge is none.
+    let room = |refusal: &TokenError| MAX_REFUSAL.saturating_sub(refusal.weight());
+    // A truncated challenge would be useless.
     refusal.claims = text("claims").filter(|claims| claims.len() <= room(&refusal));
     let description = text("error_description").unwrap_or_default();
     let first_line = description.split(['\r', '\n']).next().unwrap_or_default();
@@ -245,7 +198,7 @@ fn read_refusal(body: &[u8], form: &Form) -> Option<OAuthRefusal> {
     Some(refusal)
 }
 
-/// The text's beginning, of at most so many bytes.
+/// The longest prefix of at most `length` bytes.
 fn cut(text: &str, length: usize) -> &str {
     &text[..text.floor_char_boundary(length)]
 }

@@ -1,80 +1,79 @@
-//! Why there is no token, grouped by whose fault it is. `routes::problem` alone turns this into HTTP.
+//! Errors of token acquisition, grouped by whose fault they are. Only `routes::problem` turns them
+//! into HTTP.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::credentials::CredentialFailure;
 
-/// Why a token could not be had. Cheap to clone: every caller who waited for the same request gets it.
+/// Cheap to clone: all callers that waited for the same request receive it.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// The token service refused the request for good.
-    Refused(Arc<OAuthRefusal>),
-    /// The token service, a managed identity endpoint or a vault cannot be reached, fails or throttles.
+    /// The token service permanently refused the request.
+    Refused(Arc<TokenError>),
+    /// The token service, a managed identity endpoint or a vault is unreachable, fails or
+    /// throttles.
     Unavailable(Arc<Unavailable>),
-    /// None of the registration's credentials can be used, for local reasons.
+    /// All of the registration's credentials are unusable, for local reasons.
     Credential(Arc<Vec<CredentialFailure>>),
-    /// No turn to call the upstream came in time.
+    /// There was no turn to call the upstream in time.
     Busy,
-    /// The configuration lacks something that this request needs; which key, and what for.
+    /// The configuration lacks a setting for this request: which one, and why.
     Configuration(Arc<str>),
-    /// The token service sent a token of another type than was asked for (RFC 6749 §7.1).
+    /// The token service sent another token type than requested (RFC 6749 §7.1).
     TokenType {
         /// `Bearer` or `PoP`.
         expected: &'static str,
     },
-    /// There is no such long-running session, or it has nothing left to renew its token with.
+    /// There is no such long-running session, or nothing to renew its token with.
     NoSession,
-    /// Whoever was to make a shared request went away before it was made.
+    /// The leader of a shared request left before making it.
     Abandoned,
-    /// The leader of a shared request was lost to a defect of this program.
+    /// The leader of a shared request hit a bug in this program.
     Defect,
 }
 
-/// An OAuth error (RFC 6749 §5.2) with Entra's additions.
+/// An OAuth error (RFC 6749 §5.2) with Entra's additional members.
+/// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OAuthRefusal {
+pub struct TokenError {
     /// `error`, e.g. `invalid_grant`.
     pub code: String,
-    /// The first line of `error_description`, with nothing of the request's secrets in it.
+    /// The first line of `error_description`, without the request's secrets.
     pub description: String,
-    /// `error_codes`, e.g. 65001.
+    /// For example 65001.
     pub error_codes: Vec<u64>,
-    /// `suberror`.
     pub suberror: Option<String>,
-    /// `claims`: the challenge that the user has to meet, JSON text.
+    /// The challenge that the user must meet, as JSON text.
     pub claims: Option<String>,
-    /// `correlation_id`.
     pub correlation_id: Option<String>,
-    /// `trace_id`.
     pub trace_id: Option<String>,
-    /// `timestamp`.
     pub timestamp: Option<String>,
 }
 
-/// Who can do something about a refusal.
+/// Who can resolve a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The user: consents, proves more, or meets the claims that are asked for.
+    /// The user: consents, passes another factor, or meets the requested claims.
     User,
-    /// Whoever called: brings a newer token of the user.
+    /// The caller: brings a newer token of the user.
     Caller,
-    /// Who runs the application: mends its registration, credential or configuration.
+    /// The operator: fixes the registration, credential or configuration.
     Operator,
 }
 
-/// The user's token, or what came of it, is expired or revoked.
+/// The user's token, or one derived from it, is expired or revoked.
 /// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
 const TOKEN_SPENT: &[u64] = &[50173, 70008, 500_133, 700_082];
 
-/// Consent (65001, 65004, 90008, 90094) or a further proof (the same page).
+/// Consent (65001, 65004, 90008, 90094) or another factor (same page).
 const USER_MUST_ACT: &[u64] = &[50072, 50074, 50076, 50078, 50079, 50158, 65001, 65004, 90008, 90094, 500_121];
 
-/// What `suberror` says of the same: MSAL's list of those that interaction resolves.
+/// Values of `suberror` that interaction resolves, from MSAL's list.
 const USER_MAY_RESOLVE: &[&str] = &["basic_action", "additional_action", "consent_required", "user_password_expired"];
 
-impl OAuthRefusal {
-    /// The bytes that it holds.
+impl TokenError {
+    /// Bytes held.
     pub(super) fn weight(&self) -> usize {
         let further = [&self.suberror, &self.claims, &self.correlation_id, &self.trace_id, &self.timestamp];
         let further: usize = further.into_iter().flatten().map(String::len).sum();
@@ -85,7 +84,7 @@ impl OAuthRefusal {
             + further
     }
 
-    /// Who can do something about it. A challenge goes first: meeting it brings a new token as well.
+    /// A challenge takes precedence: meeting it also yields a new token.
     pub fn remedy(&self) -> Remedy {
         let says = |codes: &[u64]| self.error_codes.iter().any(|code| codes.contains(code));
         let may_resolve =
@@ -99,44 +98,43 @@ impl OAuthRefusal {
         }
     }
 
-    /// Whether signing in again may help the user.
+    /// True if signing in again may help the user.
     fn wants_interaction(&self) -> bool {
         matches!(self.code.as_str(), "interaction_required" | "invalid_grant")
     }
 }
 
-/// An upstream that did not answer as it should.
+/// An upstream failed to answer as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// What happened, without any part of the request.
+    /// Contains nothing of the request.
     pub cause: String,
-    /// Seconds after which a new attempt makes sense, where the upstream said so.
+    /// Seconds until a retry makes sense, if the upstream said so.
     pub retry_after: Option<u64>,
 }
 
-/// More upstream calls are wanted than may be under way.
 pub const BUSY: &str =
-    "no turn for an upstream call came in time (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
+    "waited too long for a turn to call an upstream (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
 
 impl Error {
-    /// An upstream failure without advice on when to come back.
+    /// An upstream failure without `Retry-After`.
     pub fn unavailable(cause: impl Into<String>) -> Self {
         Self::Unavailable(Arc::new(Unavailable { cause: cause.into(), retry_after: None }))
     }
 
-    /// With the challenge that the request was to meet, where the user has to meet it and the token service
-    /// named none of its own.
+    /// Adds the challenge that the request was to meet, if the user must meet one and the token
+    /// service named none.
     #[must_use]
     pub fn with_challenge(self, claims: &str) -> Self {
         match self {
             Self::Refused(refusal) if refusal.claims.is_none() && refusal.wants_interaction() => {
-                Self::Refused(Arc::new(OAuthRefusal { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
+                Self::Refused(Arc::new(TokenError { claims: Some(claims.to_owned()), ..(*refusal).clone() }))
             }
             other => other,
         }
     }
 
-    /// The bytes that it holds, where it is one that is remembered.
+    /// Bytes held by an error that is remembered.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Refused(refusal) => refusal.weight(),
@@ -169,7 +167,7 @@ impl fmt::Display for Error {
             Self::Credential(failures) => {
                 f.write_str("no usable client credential")?;
                 if failures.is_empty() {
-                    f.write_str("; ClientCredentials has none")?;
+                    f.write_str("; ClientCredentials is empty")?;
                 }
                 for failure in failures.iter() {
                     write!(f, "; {failure}")?;
@@ -178,10 +176,10 @@ impl fmt::Display for Error {
             }
             Self::Busy => f.write_str(BUSY),
             Self::Configuration(text) => f.write_str(text),
-            Self::TokenType { expected } => write!(f, "the token service sent another token type than {expected}"),
+            Self::TokenType { expected } => write!(f, "the token service sent a token of another type than {expected}"),
             Self::NoSession => f.write_str("No long-running session for this key"),
-            Self::Abandoned => f.write_str("the request for the token was given up"),
-            Self::Defect => f.write_str("the request for the token met a defect"),
+            Self::Abandoned => f.write_str("the token request was abandoned"),
+            Self::Defect => f.write_str("a bug interrupted the token request"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One request under way and everyone who waits for it.
+//! One request in flight, and everyone waiting for it.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,39 +7,41 @@ use std::time::{Duration, Instant};
 use super::access_token::AccessToken;
 use super::error::Error;
 
-/// Called once when the flight has landed.
+/// Called once, when the flight completes.
 pub type Wake = Box<dyn FnOnce() + Send>;
 
-/// How a flight ended.
 pub type Outcome = Result<Arc<AccessToken>, Error>;
 
-/// A request under way.
+/// A request in flight.
 pub struct Flight {
     claims: Option<[u8; 32]>,
-    state: Mutex<State>,
-    landed: Condvar,
+    state: Mutex<FlightState>,
+    completed: Condvar,
 }
 
-struct State {
+struct FlightState {
     outcome: Option<Outcome>,
     waiting: Vec<Wake>,
 }
 
 impl Flight {
-    /// One for a request with these claims.
     pub(super) const fn new(claims: Option<[u8; 32]>) -> Self {
-        Self { claims, state: Mutex::new(State { outcome: None, waiting: Vec::new() }), landed: Condvar::new() }
+        Self {
+            claims,
+            state: Mutex::new(FlightState { outcome: None, waiting: Vec::new() }),
+            completed: Condvar::new(),
+        }
     }
 
     pub(super) const fn claims(&self) -> Option<[u8; 32]> {
         self.claims
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FlightState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `wake` when the flight lands, at once where it has.
+    /// Calls `wake` when the flight completes, or at once if it has.
     pub(super) fn subscribe(&self, wake: Wake) {
         let mut state = self.lock();
         if state.outcome.is_none() {
@@ -56,18 +58,18 @@ impl Flight {
             state.outcome = Some(outcome);
             std::mem::take(&mut state.waiting)
         };
-        self.landed.notify_all();
+        self.completed.notify_all();
         for wake in waiting {
             wake();
         }
     }
 
-    /// How it ended, where it has.
+    /// The outcome, if the flight is complete.
     pub fn outcome(&self) -> Option<Outcome> {
         self.lock().outcome.clone()
     }
 
-    /// Blocks until it has ended, for nested legs alone: at most `limit`.
+    /// Blocks until the flight completes, for at most `limit`.
     pub(super) fn wait(&self, limit: Duration) -> Option<Outcome> {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
@@ -76,13 +78,13 @@ impl Flight {
                 return Some(outcome.clone());
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            state = self.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.completed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
 impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").field("landed", &self.lock().outcome.is_some()).finish_non_exhaustive()
+        f.debug_struct("Flight").field("completed", &self.lock().outcome.is_some()).finish_non_exhaustive()
     }
 }

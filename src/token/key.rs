@@ -1,29 +1,29 @@
-//! What distinguishes one cached token from another, folded into one hash: the key holds no secret,
-//! costs no allocation, and two different requests never share it.
+//! The cache key: everything that distinguishes one token from another, folded into one hash. It
+//! contains no secret, needs no allocation, and is unique to the request.
 
 use ring::digest;
 
-/// The SHA-256 of everything that makes a token different.
+/// The SHA-256 of everything that distinguishes a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// The hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Folds the parts in. Every part is preceded by its length, so that no two lists of parts read alike.
+/// Hashes the parts. Each is preceded by its length, so that different lists of parts never hash
+/// alike.
 pub struct KeyBuilder {
     context: digest::Context,
-    /// Parts are short; gathered, they cost one call instead of many.
+    /// Collects short parts, to hash them in one call.
     buffer: [u8; 256],
     used: usize,
 }
 
 impl KeyBuilder {
-    /// For one kind of token.
+    /// `kind` separates the kinds of keys.
     pub fn new(kind: &str) -> Self {
         Self { context: digest::Context::new(&digest::SHA256), buffer: [0; 256], used: 0 }.text(kind)
     }
@@ -39,7 +39,6 @@ impl KeyBuilder {
         }
     }
 
-    /// One part.
     #[must_use]
     pub fn bytes(mut self, part: &[u8]) -> Self {
         self.push(&(part.len() as u64).to_le_bytes());
@@ -47,13 +46,13 @@ impl KeyBuilder {
         self
     }
 
-    /// One part that is compared as written.
+    /// Compared exactly.
     #[must_use]
     pub fn text(self, part: &str) -> Self {
         self.bytes(part.as_bytes())
     }
 
-    /// A part that may be absent, which differs from being empty.
+    /// An absent part differs from an empty one.
     #[must_use]
     pub fn option(self, part: Option<&str>) -> Self {
         match part {
@@ -62,7 +61,7 @@ impl KeyBuilder {
         }
     }
 
-    /// A part that is compared without regard to case.
+    /// Compared ignoring ASCII case.
     #[must_use]
     pub fn folded(mut self, part: &str) -> Self {
         self.push(&(part.len() as u64).to_le_bytes());
@@ -76,7 +75,7 @@ impl KeyBuilder {
         self
     }
 
-    /// A set of scopes: order and case do not count.
+    /// A set of scopes, ignoring order and case.
     #[must_use]
     pub fn scopes<S: AsRef<str>>(self, scopes: &[S]) -> Self {
         let key = self.bytes(&scopes.len().to_le_bytes());
@@ -88,7 +87,6 @@ impl KeyBuilder {
         sorted.iter().fold(key, |key, scope| key.text(scope))
     }
 
-    /// The key.
     pub fn finish(mut self) -> CacheKey {
         self.context.update(&self.buffer[..self.used]);
         // SHA-256 yields 32 bytes; a shorter digest would leave zeros and still be unique.
@@ -100,7 +98,6 @@ impl KeyBuilder {
     }
 }
 
-/// The SHA-256 of some text.
 pub fn sha256(text: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());

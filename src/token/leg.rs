@@ -1,20 +1,21 @@
-//! One request to a token endpoint, with the fields of its grant (RFC 6749 §4.4, RFC 7523 §2.1;
-//! Microsoft Learn, "OAuth 2.0 On-Behalf-Of flow" and "Agent OAuth protocols").
+//! One request to a token endpoint, with the fields of its grant.
+//! <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-on-behalf-of-flow>,
+//! <https://learn.microsoft.com/entra/agent-id/identity-platform/agent-oauth-protocols>
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::claims;
 use super::error::Error;
-use super::form::Form;
 use super::session::{Owner, SessionId};
+use crate::credentials::form::Form;
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
 use crate::value::syntax;
 
-/// How the request proves who asks.
+/// How the request authenticates.
 #[derive(Clone, Debug)]
 pub enum Proof {
     /// With the registration's own credentials.
@@ -23,7 +24,6 @@ pub enum Proof {
     Agent(String),
 }
 
-/// What is asked for.
 #[derive(Debug)]
 pub enum Grant {
     /// RFC 6749 §4.4.
@@ -32,84 +32,78 @@ pub enum Grant {
     OnBehalfOf {
         /// The user's token.
         assertion: Secret<String>,
-        /// `x-anchormailbox`: routing advice.
+        /// `x-anchormailbox`, a routing hint.
         mailbox: Option<String>,
     },
-    /// `user_fic` (Microsoft Learn, "Agent OAuth protocols").
+    /// Entra's grant `user_fic`.
     AgentUser(AgentUser),
     /// RFC 6749 §6.
     RefreshToken(Secret<String>),
 }
 
-/// What has to be done for a token.
+/// The work needed to acquire a token.
 #[derive(Debug)]
 pub enum Job {
-    /// Ask a token endpoint.
+    /// Request a token endpoint.
     Leg(Box<Leg>),
-    /// Ask the machine's managed identity endpoint.
+    /// Request the machine's managed identity endpoint.
     ManagedIdentity {
-        /// `None` is the system-assigned one.
+        /// `None` is the system-assigned identity.
         client_id: Option<String>,
-        /// What the token is for.
+        /// The token's audience.
         resource: String,
         /// `ClientCapabilities` of the registration.
         capabilities: Vec<String>,
-        /// Sent along.
+        /// Sent to the endpoint.
         correlation_id: String,
     },
-    /// Nothing: there is nobody who could be asked for it.
-    Hopeless(Error),
+    /// No request could yield the token.
+    Impossible(Error),
 }
 
 impl Job {
-    /// Whom a log line about it names.
+    /// For log lines.
     pub fn name(&self) -> &str {
         match self {
             Self::Leg(leg) => &leg.client.registration.section,
             Self::ManagedIdentity { .. } => "managed identity",
-            Self::Hopeless(_) => "cache",
+            Self::Impossible(_) => "cache",
         }
     }
 }
 
-/// One request.
 #[derive(Debug)]
 pub struct Leg {
-    /// Whose registration acquires.
+    /// The registration that acquires the token.
     pub client: Arc<Client>,
-    /// Of the endpoint.
+    /// The tenant of the endpoint.
     pub tenant: String,
-    /// How it proves itself.
     pub proof: Proof,
-    /// What it asks for.
     pub grant: Grant,
     /// The long-running session that keeps the refresh token.
     pub session: Option<(SessionId, Owner)>,
-    /// For what.
     pub scopes: Vec<String>,
     /// JSON text.
     pub claims: Option<String>,
     /// `client-request-id`.
     pub correlation_id: String,
-    /// Binds the token.
+    /// The key that the token is bound to.
     pub bound_key: Option<BoundKey>,
-    /// Of an application's token.
+    /// Only for an application's token.
     pub fmi_path: Option<String>,
-    /// The B2C policy, instead of the registration's.
+    /// Overrides the registration's B2C policy.
     pub user_flow: Option<String>,
-    /// Of this request.
     pub extra_query: BTreeMap<String, String>,
-    /// Of this request.
     pub extra_headers: BTreeMap<String, String>,
 }
 
 impl Leg {
-    /// Whether the token is an application's, for which alone a regional endpoint answers.
+    /// True for an application's token; only those have regional endpoints.
     pub const fn is_app(&self) -> bool {
         matches!(self.grant, Grant::ClientCredentials)
     }
 
-    /// Who asks: the registration, or the agent.
+    /// The registration or the agent.
     pub fn client_id(&self) -> &str {
         match &self.proof {
             Proof::Credentials => &self.client.registration.client_id,
@@ -117,21 +111,17 @@ impl Leg {
         }
     }
 
-    /// The fields. `exchange` is the agent's own exchange token, which the `user_fic` grant needs.
+    /// The form fields. `exchange` is the agent's own exchange token, which the `user_fic` grant
+    /// needs.
     pub fn form(&self, auth: &ClientAuth, exchange: Option<&Secret<String>>) -> Form {
-        let form = Form::default().field("client_id", self.client_id());
-        let form = match auth {
-            ClientAuth::Secret(secret) => form.field("client_secret", secret.expose()),
-            ClientAuth::Assertion(assertion) => form
-                .field("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-                .field("client_assertion", assertion.expose()),
-        };
         // An agent does not have the capabilities of its blueprint.
         let capabilities = match self.proof {
             Proof::Credentials => &self.client.registration.client_capabilities[..],
             Proof::Agent(_) => &[],
         };
-        let form = form
+        let form = Form::default()
+            .field("client_id", self.client_id())
+            .authenticated(auth)
             .field("scope", &self.scope())
             .option("claims", claims::merged(capabilities, self.claims.as_deref()).as_deref());
         let form = match &self.grant {
@@ -165,8 +155,8 @@ impl Leg {
         }
     }
 
-    /// Users' tokens are asked for together with the `OpenID` scopes, each once, sorted; an application's
-    /// token never is.
+    /// Users' tokens are always requested with the `OpenID` scopes, each once and sorted; an
+    /// application's token never is.
     fn scope(&self) -> String {
         let own = self.scopes.iter().filter(|scope| !syntax::is_openid_scope(scope));
         let mut scopes: Vec<&str> = own.map(String::as_str).collect();
@@ -178,7 +168,7 @@ impl Leg {
         scopes.join(" ")
     }
 
-    /// Headers beside the usual ones.
+    /// Headers apart from the standard ones.
     pub fn headers(&self) -> Vec<(String, String)> {
         let mailbox = match &self.grant {
             Grant::ClientCredentials | Grant::RefreshToken(_) => None,
@@ -186,7 +176,7 @@ impl Leg {
             Grant::AgentUser(AgentUser::Username(name)) => Some(format!("upn:{name}")),
             Grant::AgentUser(AgentUser::Id(id)) => Some(format!("oid:{id}@{}", self.tenant)),
         };
-        // A name that is no visible ASCII cannot stand in a header, and routing works without it.
+        // A name beyond visible ASCII does not fit in a header, and routing works without it.
         let mailbox = mailbox.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
         let extra = self.extra_headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
         mailbox.map(|mailbox| ("x-anchormailbox".to_owned(), mailbox)).into_iter().chain(extra).collect()

@@ -1,7 +1,8 @@
-//! Token acquisition: from the cache, else from whoever is asking already, else from the token service.
+//! Token acquisition: from the cache, from another caller's request in flight, or from the token
+//! service.
 //!
-//! [`Acquirer::acquire`] never blocks on another caller's request: it returns a [`Ticket`], with which
-//! the caller comes back when it has been woken. Only the legs inside one acquisition wait in place.
+//! [`Acquirer::acquire`] never blocks on another caller's request: it returns a [`Ticket`], with
+//! which the caller resumes after it is woken. Only the nested legs of an acquisition block.
 
 mod access_token;
 pub mod authority;
@@ -11,13 +12,12 @@ mod discovery;
 mod endpoint;
 mod error;
 mod flight;
-mod form;
 pub mod key;
 mod leg;
 mod refresh;
 mod region;
+mod request;
 pub mod session;
-mod wanted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,40 +25,39 @@ use std::time::Duration;
 
 pub use crate::credentials::cloud::exchange_audience;
 pub use access_token::AccessToken;
-pub use error::{Error, OAuthRefusal, Remedy, Unavailable};
+pub use error::{Error, Remedy, TokenError, Unavailable};
 pub use flight::Wake;
-pub use wanted::{Renewal, SessionSubject, Subject, UserAssertion, Wanted};
+pub use request::{Renewal, SessionSubject, Subject, TokenRequest, UserAssertion};
 
 use crate::clock::Clock;
+use crate::credentials::form::Form;
 use crate::credentials::managed_identity::{self, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
 use crate::turns::{self, Lane};
-use crate::value::percent::encode_component;
+use crate::value::percent::encode_query;
 use crate::value::url::Url;
 pub use cache::Lead;
 use cache::{Cache, CacheFigures, Lookup};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::{Flight, Outcome};
-use form::Form;
 use leg::{Grant, Job, Leg, Proof};
 use session::Sessions;
 
-/// What the acquirer is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Of each token request.
+pub struct AcquirerSettings {
+    /// Per token request.
     pub timeout: Duration,
-    /// Cached tokens.
+    /// Capacity of the token cache.
     pub entries: usize,
-    /// Bytes of cached tokens.
+    /// Bytes in the token cache.
     pub bytes: usize,
-    /// Long-running sessions.
+    /// Capacity for long-running sessions.
     pub sessions: usize,
 }
 
-/// Where to come back with.
+/// Handle for resuming a parked request.
 #[derive(Debug)]
 pub struct Ticket {
     flight: Arc<Flight>,
@@ -66,32 +65,33 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// What the request that was waited for brought. `None`: nothing for this caller, who looks again.
+    /// The outcome of the awaited request. `None` if it does not apply to this caller, who must
+    /// look up again.
     fn outcome(&self) -> Option<Outcome> {
-        // A token that was asked for with other claims does not meet these.
+        // A token for other claims does not meet this caller's.
         let outcome = self.flight.outcome().filter(|_| self.shared);
-        // Whoever was to ask did not: the next one does.
+        // The leader left without making the request; the next caller leads.
         outcome.filter(|outcome| !matches!(outcome, Err(Error::Abandoned)))
     }
 }
 
-/// How far an acquisition has come.
+/// The next step of an acquisition.
 #[derive(Debug)]
 pub enum Step {
-    /// Here it is.
     Done(Arc<AccessToken>),
-    /// Somebody is asking for the same: come back with the ticket when `wake` was called.
+    /// Another caller is requesting the same token: resume with the ticket after `wake` was called.
     Wait(Ticket),
-    /// The caller is to ask, with [`Acquirer::lead`], once it has a turn on this lane. Others wait for it meanwhile.
+    /// The caller leads: it calls [`Acquirer::lead`] once it has a turn on this lane. Others follow
+    /// meanwhile.
     Lead(Lead, Lane),
 }
 
-/// How look-ups ended, since the start.
+/// Counts of lookups by outcome, since the start.
 #[derive(Debug, Default)]
 pub struct Results {
     /// Served from the cache.
     pub hit: AtomicU64,
-    /// Asked of the token service.
+    /// Requested from the token service.
     pub miss: AtomicU64,
     /// Answered from another caller's request.
     pub shared: AtomicU64,
@@ -99,17 +99,17 @@ pub struct Results {
     pub refreshed: AtomicU64,
 }
 
-/// AADSTS numbers that tell that the certificate or assertion, not the application, is wrong: a freshly
-/// loaded one may do (Microsoft Learn, "Microsoft Entra authentication and authorization error codes").
+/// AADSTS codes that blame the certificate or assertion rather than the application, so that
+/// reading it again may help.
+/// <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>
 const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000_274, 7_000_277];
 
-/// How long is waited in place for another caller's request for the same token, at most: two attempts and the
-/// longest pause between them.
+/// The longest block on another caller's request for the same token: two attempts and the longest
+/// pause between them.
 const NESTED_WAIT: Duration = Duration::from_secs(40);
 
-/// Acquires tokens.
 pub struct Acquirer {
-    settings: Settings,
+    settings: AcquirerSettings,
     cache: Arc<Cache>,
     sessions: Sessions,
     exchange: Arc<dyn Exchange>,
@@ -122,12 +122,12 @@ pub struct Acquirer {
     pub results: Results,
 }
 
-/// Renews a token, and says whether there is still an acquirer to do so.
+/// Renews a token; returns false once the acquirer is gone.
 fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(&Job, Lead) -> bool + Send + Sync + 'static {
     let acquirer = Weak::clone(acquirer);
     move |job, lead| {
         let Some(acquirer) = acquirer.upgrade() else { return false };
-        if acquirer.fly(job, lead).is_ok() {
+        if acquirer.run_job(job, lead).is_ok() {
             count(&acquirer.results.refreshed);
         }
         true
@@ -135,9 +135,9 @@ fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(&Job, Lead) -> bool + Send + Sy
 }
 
 impl Acquirer {
-    /// An acquirer with an empty cache. `environment` tells where the machine's managed identity endpoint is.
+    /// `environment` reads the variables that locate the managed identity endpoint.
     pub fn new(
-        settings: Settings,
+        settings: AcquirerSettings,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
         environment: impl Fn(&str) -> Option<String>,
@@ -156,11 +156,11 @@ impl Acquirer {
         })
     }
 
-    /// The token, or when to come back. `ticket` is what an earlier call returned; `wake` is made and kept
-    /// only where the caller has to wait.
+    /// Returns the token or the next step. `ticket` comes from an earlier call; `wake` is called
+    /// only if the caller must wait.
     pub fn acquire(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &TokenRequest<'_>,
         ticket: Option<Ticket>,
         wake: impl FnOnce() -> Wake,
     ) -> Result<Step, Error> {
@@ -185,29 +185,29 @@ impl Acquirer {
                 let job = wanted.job();
                 match self.lane(&job) {
                     Some(lane) if !turns::has(&lane) => Ok(Step::Lead(lead, lane)),
-                    _ => self.fly(&job, lead).map(Step::Done),
+                    _ => self.run_job(&job, lead).map(Step::Done),
                 }
             }
         }
     }
 
-    /// Asks for the token, for everybody who waits for it. Blocks.
-    pub fn lead(&self, wanted: &Wanted<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
-        self.fly(&wanted.job(), lead)
+    /// Requests the token on behalf of everyone waiting for it. Blocks.
+    pub fn lead(&self, wanted: &TokenRequest<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+        self.run_job(&wanted.job(), lead)
     }
 
-    /// Whom a job asks first. `None`: nobody.
+    /// The lane of a job's first request. `None`: no request.
     fn lane(&self, job: &Job) -> Option<Lane> {
         match job {
             Job::Leg(leg) => Some(Lane::of_url(&self.token_endpoint(leg).to_string())),
             Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
-            Job::Hopeless(_) => None,
+            Job::Impossible(_) => None,
         }
     }
 
-    /// Like [`Acquirer::acquire`], but waits in place: for callers who have a turn already and have done something
-    /// that must not be done twice.
-    pub fn acquire_in_place(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+    /// Like [`Acquirer::acquire`], but blocks, for callers that already have a turn and must not
+    /// repeat their work.
+    pub fn acquire_in_place(&self, wanted: &TokenRequest<'_>) -> Result<Arc<AccessToken>, Error> {
         let start = self.clock.instant();
         loop {
             match self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || Box::new(|| {})) {
@@ -218,11 +218,11 @@ impl Acquirer {
                 }
                 Lookup::Blocked(error) => return Err(error),
                 Lookup::Follow(flight, shared) => {
-                    // The other request may need the turn that this one has.
+                    // The other request may need this one's turn.
                     turns::pause();
                     let left = NESTED_WAIT.saturating_sub(self.clock.instant().duration_since(start));
                     if flight.wait(left).is_none() {
-                        return Err(Error::unavailable("another request for the same token did not end"));
+                        return Err(Error::unavailable("another request for the same token did not complete"));
                     }
                     if let Some(outcome) = (Ticket { flight, shared }).outcome() {
                         return outcome;
@@ -230,19 +230,19 @@ impl Acquirer {
                 }
                 Lookup::Lead(lead) => {
                     count(&self.results.miss);
-                    return self.fly(&wanted.job(), lead);
+                    return self.run_job(&wanted.job(), lead);
                 }
             }
         }
     }
 
-    /// Does what is to be done and ends its flight.
-    fn fly(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+    /// Does the job and completes its flight.
+    fn run_job(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let outcome = match job {
             Job::Leg(leg) => self.request(leg),
             Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
                 let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
-                self.machine_token(&managed_identity::Request {
+                self.machine_token(&managed_identity::IdentityRequest {
                     client_id: client_id.as_deref(),
                     resource,
                     capabilities,
@@ -250,22 +250,22 @@ impl Acquirer {
                     correlation_id,
                 })
             }
-            Job::Hopeless(error) => Err(error.clone()),
+            Job::Impossible(error) => Err(error.clone()),
         };
         if let Err(error) = &outcome {
-            log::warn!("{}: no token ({}): {error}", job.name(), error.code());
+            log::warn!("{}: failed to acquire a token ({}): {error}", job.name(), error.code());
         }
-        lead.land(&*self.clock, outcome)
+        lead.complete(&*self.clock, outcome)
     }
 
-    fn machine_token(&self, wanted: &managed_identity::Request<'_>) -> Result<Arc<AccessToken>, Error> {
+    fn machine_token(&self, wanted: &managed_identity::IdentityRequest<'_>) -> Result<Arc<AccessToken>, Error> {
         let token = self.machine.token(wanted).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
-            // The original's name for a refusal of such an endpoint.
-            Failure::Unusable(description) => Error::Refused(Arc::new(OAuthRefusal {
+            // MSAL's error code for a refusal of a managed identity endpoint.
+            Failure::Unusable(description) => Error::Refused(Arc::new(TokenError {
                 code: "managed_identity_request_failed".to_owned(),
                 description,
-                ..OAuthRefusal::default()
+                ..TokenError::default()
             })),
         })?;
         Ok(Arc::new(AccessToken {
@@ -280,7 +280,7 @@ impl Acquirer {
         let stale = matches!(&outcome, Err(Error::Refused(refusal)) if refusal.code == "invalid_client"
             && refusal.error_codes.iter().any(|code| STALE_CREDENTIAL.contains(code)));
         let answer = if stale {
-            log::warn!("{}: the credential was refused; reading it again", leg.client.registration.section);
+            log::warn!("{}: Entra rejected the credential; reading it again", leg.client.registration.section);
             leg.client.credentials.reload();
             self.attempt(leg)?
         } else {
@@ -301,19 +301,11 @@ impl Acquirer {
         }
         let discovered = self.discovery.ask(registration, &*self.exchange, self.settings.timeout)?;
         let mut url = discovered.unwrap_or_else(|| self.token_endpoint(leg));
-        // The assertion's audience is the endpoint without the extra query (RFC 7523 §3).
+        // The assertion's audience is the endpoint without extra query parameters.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
         query.extend(leg.extra_query.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if !query.is_empty() {
-            url.query = Some(
-                query
-                    .iter()
-                    .map(|(name, value)| format!("{}={}", encode_component(name), encode_component(value)))
-                    .collect::<Vec<_>>()
-                    .join("&"),
-            );
-        }
+        url.query = encode_query(&query).or(url.query);
         let post = Post {
             url: url.to_string(),
             host: &url.origin.host,
@@ -324,7 +316,7 @@ impl Acquirer {
         request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
     }
 
-    /// The token endpoint as far as it is known without asking anybody.
+    /// The token endpoint, as far as known without a request.
     fn token_endpoint(&self, leg: &Leg) -> Url {
         let registration = &leg.client.registration;
         if let Some(discovered) = self.discovery.known(registration) {
@@ -336,7 +328,8 @@ impl Acquirer {
         authority::token_endpoint(of_flow.as_ref().unwrap_or(registration), &leg.tenant, region.as_deref())
     }
 
-    /// The form of one request. Each has a proof of its own: an assertion that has arrived counts as used, be its answer lost or not.
+    /// Builds the form for one attempt. Each attempt has its own proof: an assertion that arrived
+    /// counts as used, even if its answer was lost.
     fn form(&self, leg: &Leg, audience: &str) -> Result<Form, Error> {
         match &leg.proof {
             Proof::Credentials => Ok(leg.form(&self.authenticate(leg, audience)?, None)),
@@ -366,7 +359,7 @@ impl Acquirer {
         };
         leg.client.credentials.authenticate(&context).map_err(|failures| {
             let waiting = failures.iter().find(|failure| matches!(failure.failure, Failure::Unavailable(_)));
-            // A credential that may come back by itself decides: the caller is told to try again.
+            // If a credential may recover by itself, the caller is told to retry.
             match waiting {
                 Some(failure) => Error::unavailable(failure.to_string()),
                 None => Error::Credential(Arc::new(failures)),
@@ -374,7 +367,8 @@ impl Acquirer {
         })
     }
 
-    /// The tokens that agents authenticate with (Microsoft Learn, "Agent OAuth protocols").
+    /// Acquires the tokens that agents authenticate with.
+    /// <https://learn.microsoft.com/entra/agent-id/identity-platform/agent-oauth-protocols>
     fn exchange_token(&self, leg: &Leg, agent: &str, which: ExchangeToken) -> Result<Secret<String>, Error> {
         let host = &leg.client.registration.instance.origin.host;
         let scopes = [format!("{}/.default", exchange_audience(host))];
@@ -382,17 +376,17 @@ impl Acquirer {
             ExchangeToken::OfBlueprint => (Subject::ClientCredentials, Some(agent)),
             ExchangeToken::OfAgent => (Subject::AgentAutonomous(agent), None),
         };
-        let wanted = Wanted {
+        let wanted = TokenRequest {
             tenant: Some(&leg.tenant),
             fmi_path,
             user_flow: leg.user_flow.as_deref(),
-            ..Wanted::plain(&leg.client, subject, &scopes, &leg.correlation_id)
+            ..TokenRequest::plain(&leg.client, subject, &scopes, &leg.correlation_id)
         };
         let token = self.acquire_in_place(&wanted)?;
         Ok(Secret::new(token.token().to_owned()))
     }
 
-    /// A token that is not of the type asked for would pass as bound to a key that it is not bound to.
+    /// Rejects another token type than requested, or an unbound token would pass as bound.
     fn accept(&self, leg: &Leg, answer: &TokenAnswer) -> Result<Arc<AccessToken>, Error> {
         let expected = if leg.bound_key.is_some() { "PoP" } else { "Bearer" };
         if !answer.token_type.eq_ignore_ascii_case(expected) {
@@ -406,55 +400,53 @@ impl Acquirer {
         }))
     }
 
-    /// Tokens of the machine's identity, for credentials of this client that need one.
+    /// The machine's identity, for credentials of this client that need its tokens.
     pub fn identities<'a>(&'a self, client: &'a Arc<Client>, correlation_id: &'a str) -> impl Identities + 'a {
-        Machine { acquirer: self, client, correlation_id }
+        MachineIdentity { acquirer: self, client, correlation_id }
     }
 
-    /// Finds out the region for registrations that want it detected, in the background.
+    /// Detects the region in the background, if a registration wants that.
     pub fn find_region<'a>(&self, mut clients: impl Iterator<Item = &'a Arc<Client>>) {
         if clients.any(|client| client.registration.azure_region.as_deref().is_some_and(authority::is_detected)) {
             self.region.find(&self.exchange);
         }
     }
 
-    /// The long-running sessions.
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
-    /// What the cache holds.
     pub fn figures(&self) -> CacheFigures {
         self.cache.figures(&*self.clock)
     }
 
-    /// Forgets what was refused, for another configuration.
+    /// Forgets refusals and discovered endpoints, for a new configuration.
     pub fn forget_refusals(&self) {
         self.cache.forget_refusals();
         self.discovery.clear();
     }
 }
 
-/// Whose exchange token.
 #[derive(Clone, Copy)]
 enum ExchangeToken {
-    /// Of the registration for the agent: the agent's client assertion.
+    /// The registration's token for the agent: the agent's client assertion.
     OfBlueprint,
-    /// Of the agent itself: the `user_fic` grant's credential.
+    /// The agent's own token, for the `user_fic` grant.
     OfAgent,
 }
 
-/// The machine's identity, for a credential of this client: its tokens are cached like any other.
-struct Machine<'a> {
+/// The machine's identity, for a credential of this client. Its tokens are cached like any other.
+struct MachineIdentity<'a> {
     acquirer: &'a Acquirer,
     client: &'a Arc<Client>,
     correlation_id: &'a str,
 }
 
-impl Identities for Machine<'_> {
+impl Identities for MachineIdentity<'_> {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure> {
         let scopes = [format!("{resource}/.default")];
-        let wanted = Wanted::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
+        let wanted =
+            TokenRequest::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
         match self.acquirer.acquire_in_place(&wanted) {
             Ok(token) => Ok(Secret::new(token.token().to_owned())),
             Err(Error::Refused(refusal)) => Err(Failure::Unusable(refusal.description.clone())),

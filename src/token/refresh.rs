@@ -1,4 +1,4 @@
-//! Renewal in the background: a few threads of their own, so that no worker and no caller waits for it.
+//! Background renewal on a few dedicated threads, so that no worker or caller waits for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,16 +10,15 @@ use super::leg::Job;
 
 const THREADS: usize = 2;
 
-/// Renewals that may wait; one more is left to a later caller.
+/// Capacity; when full, a later caller renews.
 const QUEUE: usize = 1024;
 
-/// Takes renewals.
 pub struct Refresher {
     queue: SyncSender<(Job, Lead)>,
 }
 
 impl Refresher {
-    /// Starts the threads, which end when this is dropped or `renew` says that nobody is left to renew for.
+    /// Starts the threads. They end when this is dropped or `renew` returns false.
     pub fn start(renew: impl Fn(&Job, Lead) -> bool + Send + Sync + 'static) -> Self {
         let (queue, jobs) = sync_channel(QUEUE);
         let (renew, jobs) = (Arc::new(renew), Arc::new(Mutex::new(jobs)));
@@ -27,19 +26,20 @@ impl Refresher {
             let (renew, jobs) = (Arc::clone(&renew), Arc::clone(&jobs));
             let name = format!("refresh-{number}");
             if let Err(error) = thread::Builder::new().name(name).spawn(move || work(&*renew, &jobs)) {
-                log::error!("no thread for renewals: {error}");
+                log::error!("failed to start a renewal thread: {error}");
             }
         }
         Self { queue }
     }
 
-    /// Renews soon. With a full queue, or nobody to ask, the lead is dropped, which lets the next caller try again.
+    /// Queues a renewal. If the queue is full or no request is possible, the lead is dropped, and
+    /// the next caller tries again.
     pub fn enqueue(&self, job: Job, lead: Lead) {
-        if matches!(job, Job::Hopeless(_)) {
+        if matches!(job, Job::Impossible(_)) {
             return;
         }
         if self.queue.try_send((job, lead)).is_err() {
-            log::warn!("too many tokens to renew at once; one is left for later");
+            log::warn!("the renewal queue is full; left one token for later");
         }
     }
 }
@@ -47,11 +47,11 @@ impl Refresher {
 fn work(renew: &impl Fn(&Job, Lead) -> bool, jobs: &Mutex<Receiver<(Job, Lead)>>) {
     loop {
         let Ok((job, lead)) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
-        // A defect met in one renewal ends that renewal; its lead is dropped, and a later caller tries again.
+        // A bug ends this renewal only; its lead is dropped, and a later caller tries again.
         match catch_unwind(AssertUnwindSafe(|| renew(&job, lead))) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(_) => log::error!("a renewal met a defect"),
+            Err(_) => log::error!("a bug interrupted a token renewal"),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! In which Azure region this runs, for `AzureRegion=TryAutoDetect`. Nobody waits for the
-//! answer: until it is there, and where there is none, the global endpoint serves.
+//! Detects the Azure region for `AzureRegion=TryAutoDetect`. Nothing waits for the result: without
+//! one, the global endpoint serves.
+//! <https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service>
 
 use std::sync::{Arc, Once, OnceLock};
 use std::thread;
@@ -10,25 +11,25 @@ use serde_json::Value;
 use crate::credentials::managed_identity::imds;
 use crate::outbound::{Exchange, OutRequest, OutResponse, Upstream};
 
-/// Of the metadata service's interface; a host that does not know it says which it knows.
+/// Of the metadata service's API. A host that does not support it lists its own versions.
 const VERSION: &str = "2021-02-01";
 
 /// A metadata service answers within milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The description of a machine has some kilobytes.
+/// Bytes; a machine's description takes a few kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// The region, as far as it is known.
+/// The region, once known.
 pub struct Region {
-    /// The metadata service, or what is wrong with the variable that names it.
+    /// The metadata service, or the error in the variable that names it.
     service: Result<String, String>,
     found: Arc<OnceLock<String>>,
     asked: Once,
 }
 
 impl Region {
-    /// `REGION_NAME` spares the question.
+    /// `REGION_NAME` makes the request unnecessary.
     pub fn new(environment: impl Fn(&str) -> Option<String>) -> Self {
         let found = OnceLock::new();
         if let Some(name) = environment("REGION_NAME").filter(|name| !name.is_empty()) {
@@ -38,12 +39,11 @@ impl Region {
         Self { service, found: Arc::new(found), asked: Once::new() }
     }
 
-    /// Its name, where it is known.
     pub fn name(&self) -> Option<&str> {
         self.found.get().map(String::as_str)
     }
 
-    /// Asks the machine in the background, once.
+    /// Asks the machine once, in the background.
     pub fn find(&self, exchange: &Arc<dyn Exchange>) {
         if self.name().is_some() {
             return;
@@ -52,19 +52,19 @@ impl Region {
             let (service, found, exchange) = (self.service.clone(), Arc::clone(&self.found), Arc::clone(exchange));
             let find = move || match service.and_then(|service| ask(&service, &*exchange)) {
                 Ok(name) => {
-                    log::info!("the region is {name:?}");
+                    log::info!("detected the region {name:?}");
                     found.get_or_init(|| name);
                 }
-                Err(reason) => log::warn!("the region is unknown, so the global endpoint is used: {reason}"),
+                Err(reason) => log::warn!("failed to detect the region, using the global endpoint: {reason}"),
             };
             if let Err(error) = thread::Builder::new().name("region".to_owned()).spawn(find) {
-                log::error!("no thread to find the region: {error}");
+                log::error!("failed to start the thread that detects the region: {error}");
             }
         });
     }
 }
 
-/// Asks with the version that is known, and with the newest of the host where it knows another.
+/// Asks with the preferred version, then with the host's newest one if it lists that.
 fn ask(service: &str, exchange: &dyn Exchange) -> Result<String, String> {
     let mut answer = send(service, VERSION, exchange)?;
     if answer.status == 400
@@ -77,10 +77,10 @@ fn ask(service: &str, exchange: &dyn Exchange) -> Result<String, String> {
     }
     let machine: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let location = machine["location"].as_str().filter(|name| !name.is_empty());
-    location.map(str::to_owned).ok_or_else(|| "the metadata service told no location".to_owned())
+    location.map(str::to_owned).ok_or_else(|| "the metadata service sent no location".to_owned())
 }
 
-/// The first of `newest-versions`, where it has the form of a version.
+/// The first of `newest-versions`, if well formed.
 fn newest(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let version = body["newest-versions"].get(0)?.as_str()?;
@@ -88,19 +88,9 @@ fn newest(body: &[u8]) -> Option<String> {
 }
 
 fn send(service: &str, version: &str, exchange: &dyn Exchange) -> Result<OutResponse, String> {
-    let request = OutRequest {
-        upstream: Upstream::ManagedIdentity,
-        method: "GET".to_owned(),
-        url: format!("{service}?api-version={version}"),
-        headers: vec![("metadata".to_owned(), "true".to_owned().into())],
-        body: None,
-        memory: None,
-        timeout: TIMEOUT,
-        max_body: MAX_ANSWER,
-        pooled: true,
-        redirected_from: None,
-    };
-    exchange.send(request).map_err(|error| error.to_string())
+    let url = format!("{service}?api-version={version}");
+    let request = OutRequest::new(Upstream::ManagedIdentity, "GET", url, TIMEOUT, MAX_ANSWER);
+    exchange.send(request.header("metadata", "true")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Long-running sessions: a user's work that goes on when the user's token is gone, with the refresh
-//! token that on-behalf-of brought. A session belongs to the user who started it.
+//! Long-running sessions: on-behalf-of continues after the user's token has expired, with the
+//! refresh token it yielded. A session belongs to the user who started it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,53 +12,49 @@ use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
 
-/// The key that asks for a random one.
+/// Requests a random key.
 pub const ALLOCATE: &str = "AllocateForMe";
 
-/// A refresh token that has not been used for so long is forgotten, in seconds: 14 days, as in the original.
+/// Seconds. A refresh token that is unused for 14 days is forgotten, as MSAL does.
 const LIFETIME: u64 = 14 * 24 * 3600;
 
-/// What a session weighs beside its texts: key, links, counters.
+/// The weight of a session apart from its texts: key, links, counters.
 const OVERHEAD: usize = 256;
 
-/// A new random key: 256 bits, since whoever knows it gets the user's tokens.
-///
-/// # Errors
-/// The kernel gives no random numbers.
+/// Generates a key. It has 256 bits, since it gives access to the user's tokens.
 pub fn allocate() -> Result<String, ring::error::Unspecified> {
     let mut bytes = [0u8; 32];
     SystemRandom::new().fill(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Whose session it is.
+/// The user that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// `tid`.
     pub tenant: String,
-    /// Who in it.
     pub user: User,
 }
 
-/// How a token names its user. The two are never taken for one another: a subject may be chosen to equal another user's
-/// object id.
+/// A user's id. The two kinds never match each other: a subject could be chosen to equal another
+/// user's object id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
     /// `oid`.
     ObjectId(String),
-    /// `sub`, of a token without an object id.
+    /// `sub`, for a token without an object id.
     Subject(String),
 }
 
 impl User {
-    /// What the token says. `None`: nothing, so that nobody could be told from anybody.
+    /// `None` if the token has neither, so that users could not be told apart.
     pub fn of(object_id: Option<&str>, subject: Option<&str>) -> Option<Self> {
         let named = |text: &&str| !text.is_empty();
         let object_id = object_id.filter(named).map(|oid| Self::ObjectId(oid.to_owned()));
         object_id.or_else(|| subject.filter(named).map(|sub| Self::Subject(sub.to_owned())))
     }
 
-    /// Both parts of the name, for a key.
+    /// For a cache key.
     pub(super) fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::ObjectId(oid) => ("oid", oid),
@@ -67,13 +63,12 @@ impl User {
     }
 }
 
-/// Which session: the caller's key, the agent, and the registration that it goes through, with its authority and client,
-/// since a refresh token is for these alone. None of them is kept.
+/// Identifies a session by the caller's key, the agent, and the registration with its authority and
+/// client, since a refresh token is only valid for these. Stores none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(CacheKey);
 
 impl SessionId {
-    /// The session of this key.
     pub fn new(registration: &Registration, agent: Option<&str>, key: &str) -> Self {
         let agent = agent.map(str::to_ascii_lowercase);
         let authority = registration.authority.as_ref().unwrap_or(&registration.instance).to_string();
@@ -93,12 +88,10 @@ impl SessionId {
     }
 }
 
-/// A session as found.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Who started it.
+    /// The user who started it.
     pub owner: Owner,
-    /// What renews its tokens.
     pub refresh_token: Option<Secret<String>>,
     /// Unix seconds.
     expires_at: u64,
@@ -111,17 +104,15 @@ impl Session {
     }
 }
 
-/// All sessions; the least recently used one leaves first.
+/// Evicts the least recently used session.
 #[derive(Debug)]
 pub struct Sessions(Mutex<Lru<CacheKey, Session>>);
 
 impl Sessions {
-    /// At most so many, of so many bytes together.
     pub fn new(limit: usize, bytes: usize) -> Self {
         Self(Mutex::new(Lru::new(limit, bytes)))
     }
 
-    /// The session, where there is one.
     pub fn find(&self, id: &SessionId, now: u64) -> Option<Session> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.get(&id.0)?.expires_at <= now {
@@ -131,8 +122,8 @@ impl Sessions {
         sessions.get(&id.0).cloned()
     }
 
-    /// Starts or renews a session. An answer without a refresh token leaves the old one (RFC 6749 §6). A
-    /// session that somebody else has started meanwhile stays theirs.
+    /// Starts or renews a session. If the answer has no refresh token, the old one stays (RFC 6749
+    /// §6). A session that another user has started meanwhile stays theirs.
     pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let old = sessions.remove(&id.0).filter(|old| old.expires_at > now);

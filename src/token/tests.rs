@@ -1,4 +1,4 @@
-//! Acquisition against a token service in memory.
+//! Acquisition from a token service in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::options::AgentUser;
 use crate::outbound::{OutError, OutRequest, OutResponse};
 use crate::value::bound_key::BoundKey;
 
-/// A registration of tenant `t1` and client `c1` with a secret.
+/// Tenant `t1`, client `c1`, with a secret.
 pub fn registration() -> Registration {
     let secret = CredentialSource::ClientSecret(Secret::new("s=cret".into()));
     Registration {
@@ -27,7 +27,7 @@ fn client(registration: Registration) -> Arc<Client> {
 
 type Answer = Box<dyn Fn(&str, &BTreeMap<String, String>) -> Result<OutResponse, OutError> + Send + Sync>;
 
-/// Keeps every request and answers as told.
+/// Records every request, and answers with a fixed rule.
 struct Service {
     requests: Mutex<Vec<(String, BTreeMap<String, String>)>>,
     answer: Answer,
@@ -40,7 +40,7 @@ impl Service {
         Arc::new(Self { requests: Mutex::default(), answer: Box::new(answer) })
     }
 
-    /// Tokens that say for whom and for what they are.
+    /// Its tokens state their tenant and scope.
     fn telling() -> Arc<Self> {
         Self::new(|url, form| {
             let field = |name: &str| form.get(name).map_or("-", String::as_str);
@@ -98,7 +98,7 @@ impl Exchange for Service {
             .split('&')
             .map(|field| field.split_once('=').map(|(name, value)| (decode(name), decode(value))).unwrap())
             .collect();
-        // No extra parameter of the URL may have the name of any field that is sent.
+        // Extra URL parameters must not share a name with any field that is sent.
         for name in form.keys() {
             assert!(crate::value::syntax::token_parameter(name).is_err(), "{name}");
         }
@@ -115,15 +115,15 @@ struct Bench {
 
 fn bench(service: Arc<Service>) -> Bench {
     let clock = Arc::new(ManualClock::at(1_000_000));
-    let settings = Settings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
+    let settings = AcquirerSettings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
     let acquirer = Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, |_| None);
     Bench { service, clock, acquirer }
 }
 
 static NONE: BTreeMap<String, String> = BTreeMap::new();
 
-fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String]) -> Wanted<'a> {
-    Wanted {
+fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String]) -> TokenRequest<'a> {
+    TokenRequest {
         client,
         subject,
         tenant: None,
@@ -140,7 +140,7 @@ fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String
 }
 
 impl Bench {
-    fn get(&self, wanted: &Wanted<'_>) -> Result<Arc<AccessToken>, Error> {
+    fn get(&self, wanted: &TokenRequest<'_>) -> Result<Arc<AccessToken>, Error> {
         match self.acquirer.acquire(wanted, None, || Box::new(|| {}))? {
             Step::Done(token) => Ok(token),
             Step::Lead(lead, _) => self.acquirer.lead(wanted, lead),
@@ -195,7 +195,7 @@ fn a_generic_authoritys_token_endpoint_is_discovered_once() {
         let authority = Url::parse("https://login.contoso.example/custom-path").ok();
         let (client, scopes) =
             (client(Registration { authority, tenant: String::new(), ..registration() }), scopes(&["a/.default"]));
-        let wanted = Wanted { force_refresh: true, ..wanted(&client, Subject::ClientCredentials, &scopes) };
+        let wanted = TokenRequest { force_refresh: true, ..wanted(&client, Subject::ClientCredentials, &scopes) };
         let outcomes = [bench.get(&wanted).is_ok(), bench.get(&wanted).is_ok()];
         let urls: Vec<_> = bench.service.requests().into_iter().map(|(url, _)| url).collect();
         (outcomes, urls)
@@ -281,7 +281,8 @@ fn whatever_tells_tokens_apart_tells_cache_entries_apart() {
                             Subject::AgentUser("a2", &names[0]),
                         ];
                         for subject in subjects {
-                            let wanted = Wanted { tenant, bound_key, fmi_path, ..wanted(client, subject, scopes) };
+                            let wanted =
+                                TokenRequest { tenant, bound_key, fmi_path, ..wanted(client, subject, scopes) };
                             total += 1;
                             seen.insert(wanted.key());
                         }
@@ -298,7 +299,7 @@ fn a_token_that_is_not_bound_as_asked_is_never_passed_on() {
     let bench = bench(Service::new(|_, _| ok(r#"{"token_type":"Bearer","expires_in":3600,"access_token":"AT"}"#)));
     let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
     let key = BoundKey { kid: "k".into(), req_cnf: "r".into() };
-    let wanted = Wanted { bound_key: Some(&key), ..wanted(&client, Subject::ClientCredentials, &scopes) };
+    let wanted = TokenRequest { bound_key: Some(&key), ..wanted(&client, Subject::ClientCredentials, &scopes) };
     assert!(matches!(bench.get(&wanted), Err(Error::TokenType { expected: "PoP" })));
 }
 

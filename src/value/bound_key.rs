@@ -1,27 +1,21 @@
-//! The public key that a caller wants a token bound to, in any of the forms listed
-//! in docs/endpoints.md, and the `req_cnf` that names it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
-
-use std::collections::BTreeMap;
+//! The public key that a caller wants a token bound to, in PEM, DER, JWK or `req_cnf` form, and the
+//! `req_cnf` that identifies it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
 
 use base64::Engine;
-use base64::alphabet;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
 
 use super::der::{self, RsaPublicKey};
-use super::jwk::{Material, PRIVATE_MEMBERS, Unusable};
-use super::{Expected, pem};
+use super::jwk::{Members, PublicKey, Unusable};
+use super::{Expected, b64, pem};
 
-/// Keys are a few hundred bytes; a chain of certificates may be some thousand.
+/// Keys take a few hundred bytes; a certificate chain may take several thousand.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// A public key that a token is to be bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundKey {
-    /// The key's thumbprint, which distinguishes cached tokens.
+    /// RFC 7638 thumbprint; part of the cache key.
     pub kid: String,
-    /// The form field's value.
+    /// The form field `req_cnf`: base64url of `{"kid":"…"}`.
     pub req_cnf: String,
 }
 
@@ -31,10 +25,7 @@ const OTHER_TYPE: &str = "an RSA key, or an elliptic curve key on P-256 or P-384
 const PRIVATE: &str = "a public key; this JWK holds a private one";
 
 impl BoundKey {
-    /// Reads any of the accepted forms.
-    ///
-    /// # Errors
-    /// What was expected.
+    /// Parses any of the accepted forms.
     pub fn parse(text: &str) -> Result<Self, Expected> {
         if text.len() > MAX_BYTES {
             return Err("a public key of at most 16 KiB");
@@ -46,7 +37,7 @@ impl BoundKey {
         if text.starts_with("-----BEGIN") {
             return from_pem(text);
         }
-        let bytes = decode(text).ok_or(EXPECTED)?;
+        let bytes = b64::lenient(text).ok_or(EXPECTED)?;
         match bytes.trim_ascii_start() {
             json @ [b'{', ..] => from_json(json),
             pem if pem.starts_with(b"-----BEGIN") => from_pem(std::str::from_utf8(pem).map_err(|_| EXPECTED)?),
@@ -54,87 +45,42 @@ impl BoundKey {
         }
     }
 
-    /// From the thumbprint.
     pub fn from_kid(kid: String) -> Self {
         let req_cnf = URL_SAFE_NO_PAD.encode(serde_json::json!({ "kid": kid }).to_string());
         Self { kid, req_cnf }
     }
 
-    /// From the key's numbers.
-    pub fn of(key: &Material) -> Self {
+    pub fn of(key: &PublicKey) -> Self {
         Self::from_kid(key.thumbprint())
     }
 }
 
-/// Base64 of either alphabet, padded or not. A `+` that came unencoded in a query has become a blank.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    const ENGINE: GeneralPurpose = GeneralPurpose::new(
-        &alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    let standard: String = text
-        .chars()
-        .filter(|c| !matches!(c, '\r' | '\n'))
-        .map(|c| match c {
-            ' ' | '-' => '+',
-            '_' => '/',
-            other => other,
-        })
-        .collect();
-    ENGINE.decode(standard).ok()
-}
-
-#[derive(Deserialize)]
-struct Jwk {
-    kid: Option<String>,
-    kty: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    crv: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    #[serde(flatten)]
-    #[expect(clippy::zero_sized_map_values, reason = "the values may be secret, and are not kept")]
-    others: BTreeMap<String, serde::de::IgnoredAny>,
-}
-
 fn from_json(json: &[u8]) -> Result<BoundKey, Expected> {
-    let jwk: Jwk = serde_json::from_slice(json).map_err(|_| EXPECTED)?;
-    if PRIVATE_MEMBERS.iter().any(|name| jwk.others.contains_key(*name)) {
-        return Err(PRIVATE);
-    }
-    let member = |name: &str| match name {
-        "kty" => jwk.kty.as_deref(),
-        "n" => jwk.n.as_deref(),
-        "e" => jwk.e.as_deref(),
-        "crv" => jwk.crv.as_deref(),
-        "x" => jwk.x.as_deref(),
-        "y" => jwk.y.as_deref(),
-        _ => None,
-    };
-    match (&jwk.kty, jwk.kid) {
-        (Some(_), _) => usable(Material::from_members(member)),
-        (None, Some(kid)) if (1..=256).contains(&kid.len()) => Ok(BoundKey::from_kid(kid)),
-        (None, _) => Err(EXPECTED),
+    let jwk: Members = serde_json::from_slice(json).map_err(|_| EXPECTED)?;
+    match jwk.kid.as_deref() {
+        _ if jwk.kty.is_some() => usable(jwk.public_key()),
+        Some(kid) if (1..=256).contains(&kid.len()) => Ok(BoundKey::from_kid(kid.to_owned())),
+        _ => Err(EXPECTED),
     }
 }
 
-fn usable(key: Result<Material, Unusable>) -> Result<BoundKey, Expected> {
+fn usable(key: Result<PublicKey, Unusable>) -> Result<BoundKey, Expected> {
     match key {
         Ok(key) => Ok(BoundKey::of(&key)),
         Err(Unusable::Weak) => Err(WEAK),
         Err(Unusable::OtherType) => Err(OTHER_TYPE),
+        Err(Unusable::Private) => Err(PRIVATE),
         Err(_) => Err(EXPECTED),
     }
 }
 
 fn from_pem(text: &str) -> Result<BoundKey, Expected> {
     let section = pem::sections(text.as_bytes()).next().and_then(Result::ok).ok_or(EXPECTED)?;
-    // Blanks are plus signs here, so that the body is decoded by this module's rule.
-    let der = std::str::from_utf8(section.body).ok().and_then(|body| decode(body.trim())).ok_or(EXPECTED)?;
+    // Spaces stand for plus signs here, so this module's own rule decodes the body.
+    let der = std::str::from_utf8(section.body).ok().and_then(|body| b64::lenient(body.trim())).ok_or(EXPECTED)?;
     match section.label {
         b"PUBLIC KEY" | b"RSA PUBLIC KEY" => from_der(&der),
-        b"CERTIFICATE" => usable(Material::from_spki(&der::Certificate::parse(&der).ok_or(EXPECTED)?.spki)),
+        b"CERTIFICATE" => usable(PublicKey::from_spki(&der::Certificate::parse(&der).ok_or(EXPECTED)?.spki)),
         label if label.ends_with(b"PRIVATE KEY") => Err("a public key; this is a private one"),
         _ => Err(EXPECTED),
     }
@@ -142,8 +88,8 @@ fn from_pem(text: &str) -> Result<BoundKey, Expected> {
 
 fn from_der(der: &[u8]) -> Result<BoundKey, Expected> {
     usable(match der::rsa_from_pkcs1(der) {
-        Some(RsaPublicKey { n, e }) => Material::rsa(n, e),
-        None => Material::from_spki(der).map_err(|error| match error {
+        Some(RsaPublicKey { n, e }) => PublicKey::rsa(n, e),
+        None => PublicKey::from_spki(der).map_err(|error| match error {
             Unusable::OtherType => Unusable::Malformed,
             other => other,
         }),
@@ -172,7 +118,7 @@ gwIDAQAB
 
     #[test]
     fn one_key_is_the_same_in_every_form() {
-        let der = decode(PEM.split("-----").nth(2).unwrap().trim()).unwrap();
+        let der = b64::lenient(PEM.split("-----").nth(2).unwrap().trim()).unwrap();
         let jwk = format!(r#"{{"kty":"RSA","e":"AQAB","n":"{N}","alg":"RS256","kid":"own"}}"#);
         let forms = [
             PEM.to_owned(),

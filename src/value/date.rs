@@ -1,18 +1,18 @@
-//! Dates of the Gregorian calendar in UTC, in every spelling that is read or written here. Moments are Unix seconds.
+//! Gregorian dates in UTC, in every format that the program reads or writes. Moments are Unix
+//! seconds.
 
-/// An `IMF-fixdate` (`Sun, 06 Nov 1994 08:49:37 GMT`) is as long as every other.
+/// Every `IMF-fixdate` (`Sun, 06 Nov 1994 08:49:37 GMT`) has this length.
 pub const HTTP_LEN: usize = 29;
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// A moment as the calendar and the clock show it.
 #[derive(Clone, Copy)]
 struct Civil {
     year: u64,
-    /// From 1.
+    /// 1 to 12.
     month: usize,
     day: u64,
-    /// From 0, a Thursday as 1970-01-01 was.
+    /// 0 is Thursday, the weekday of 1970-01-01.
     weekday: usize,
     hour: u64,
     minute: u64,
@@ -20,12 +20,12 @@ struct Civil {
 }
 
 impl Civil {
-    /// The calendar ends with the year 9999: a later moment shows as its last second.
+    /// Clamps to the last second of the year 9999.
     fn of(unix: u64) -> Self {
         const LAST: u64 = 253_402_300_799;
         let unix = unix.min(LAST);
         let (days, second) = (unix / 86_400, unix % 86_400);
-        // Days from 0000-03-01, so that the leap day ends a year, in eras of 400 years.
+        // Days since 0000-03-01, in eras of 400 years, so that the leap day comes last in its year.
         let shifted = days + 719_468;
         let (era, of_era) = (shifted / 146_097, shifted % 146_097);
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -49,7 +49,7 @@ const fn index(small: u64) -> usize {
     small as usize
 }
 
-/// The date of HTTP (`IMF-fixdate`, RFC 9110 §5.6.7).
+/// Formats an `IMF-fixdate` (RFC 9110 §5.6.7).
 pub fn to_http(unix: u64) -> [u8; HTTP_LEN] {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     let Civil { year, month, day, weekday, hour, minute, second } = Civil::of(unix);
@@ -58,7 +58,7 @@ pub fn to_http(unix: u64) -> [u8; HTTP_LEN] {
     text.into_bytes().try_into().unwrap_or([b' '; HTTP_LEN])
 }
 
-/// RFC 3339 with milliseconds: `2026-01-31T12:34:56.789Z`.
+/// Formats RFC 3339 with milliseconds: `2026-01-31T12:34:56.789Z`.
 pub fn to_rfc3339(unix: u64, milliseconds: u32) -> String {
     let mut text = to_rfc3339_seconds(unix);
     text.truncate(text.len() - 1);
@@ -71,14 +71,15 @@ pub fn to_rfc3339_seconds(unix: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// `MM/dd/yyyy HH:mm:ss`, as .NET's invariant culture writes it.
+/// Formats `MM/dd/yyyy HH:mm:ss`, as .NET's invariant culture does.
 pub fn to_invariant(unix: u64) -> String {
     let Civil { year, month, day, hour, minute, second, .. } = Civil::of(unix);
     format!("{month:02}/{day:02}/{year:04} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// What .NET's invariant culture reads as a date and a time: `2026-01-31T23:59:59Z` (RFC 3339), `1/31/2026 11:59:59 PM +00:00`,
-/// `01/31/2026 23:59:59`, or the date of HTTP. Without an offset it is UTC; seconds, or the whole time, may be left out.
+/// Parses the dates that .NET's invariant culture accepts: `2026-01-31T23:59:59Z` (RFC 3339),
+/// `1/31/2026 11:59:59 PM +00:00`, `01/31/2026 23:59:59`, or an HTTP date. Defaults to UTC. The
+/// seconds, or the whole time, are optional.
 pub fn from_invariant(text: &str) -> Option<u64> {
     let text = text.trim();
     let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "0:0"));
@@ -108,7 +109,7 @@ pub fn from_invariant(text: &str) -> Option<u64> {
     u64::try_from(moment(date, [hour, minute, second], offset)?).ok()
 }
 
-/// Minutes east of UTC: `Z`, `GMT`, `+01:00`, `+0100` or `+01`.
+/// Parses an offset to minutes east of UTC: `Z`, `GMT`, `+01:00`, `+0100` or `+01`.
 fn offset(text: &str) -> Option<i64> {
     let (sign, rest) = match text.trim_end() {
         "Z" | "z" | "GMT" => return Some(0),
@@ -125,7 +126,7 @@ fn offset(text: &str) -> Option<i64> {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).
+/// Parses `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).
 pub fn from_http(text: &str) -> Option<u64> {
     let mut words = text.trim().split_once(", ")?.1.split(' ');
     let day = number(words.next()?)?;
@@ -137,8 +138,8 @@ pub fn from_http(text: &str) -> Option<u64> {
     moment([year, month, day], time, 0).filter(|_| gmt)?.try_into().ok()
 }
 
-/// Seconds from `now` on as `Retry-After` gives them: a number, or a date (RFC 9110 §10.2.3). More digits than a number
-/// can have are the longest wait.
+/// Parses `Retry-After`, a number of seconds or a date, to seconds from `now` (RFC 9110 §10.2.3). A
+/// number too large for `u64` saturates.
 pub fn retry_after(text: &str, now: u64) -> Option<u64> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -147,8 +148,8 @@ pub fn retry_after(text: &str, now: u64) -> Option<u64> {
     from_http(text).map(|at| at.saturating_sub(now))
 }
 
-/// A certificate's date (RFC 5280 §4.1.2.5): `YYMMDDHHMMSSZ`, or with `year_digits` of 4 `YYYYMMDDHHMMSSZ`. Before 1970
-/// counts as 1970.
+/// Parses a certificate's date (RFC 5280 §4.1.2.5): `YYMMDDHHMMSSZ`, or `YYYYMMDDHHMMSSZ` if
+/// `year_digits` is 4. Dates before 1970 become 0.
 pub fn from_asn1(text: &[u8], year_digits: usize) -> Option<u64> {
     let digits = std::str::from_utf8(text.strip_suffix(b"Z")?).ok()?;
     let (year, rest) = digits.split_at_checked(year_digits)?;
@@ -170,7 +171,7 @@ fn moment([year, month, day]: [i64; 3], [hour, minute, second]: [i64; 3], offset
     valid.then_some(days * 86_400 + hour * 3600 + (minute - offset) * 60 + second)
 }
 
-/// Years are counted from March, so that the leap day is the last one.
+/// The year starts in March, so that the leap day is its last day.
 const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -183,7 +184,7 @@ fn fields(text: &str, separator: char) -> Option<[i64; 3]> {
     parts.next().is_none().then_some(fields)
 }
 
-/// Up to four digits, so that no arithmetic here can overflow.
+/// At most four digits, so that no arithmetic on them overflows.
 fn number(text: &str) -> Option<i64> {
     let digits = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

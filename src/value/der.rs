@@ -1,8 +1,9 @@
-//! As much DER (X.690) and X.509 (RFC 5280) as is needed to know a certificate's dates, subject and RSA key.
+//! The parts of DER (X.690) and X.509 (RFC 5280) needed to read a certificate's dates, names and
+//! key.
 
 use super::date;
 
-/// A tag's content and what follows it.
+/// A tag, its content, and the bytes after it.
 type Element<'a> = (u8, &'a [u8], &'a [u8]);
 
 pub(crate) const SEQUENCE: u8 = 0x30;
@@ -28,28 +29,26 @@ const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 /// An RSA public key, big-endian without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RsaPublicKey {
-    /// The modulus.
     pub n: Vec<u8>,
-    /// The exponent.
     pub e: Vec<u8>,
 }
 
-/// What is read of a certificate.
+/// The parts of a certificate that the program uses.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// Unix seconds.
     pub not_before: u64,
     /// Unix seconds.
     pub not_after: u64,
-    /// The issuer's name, DER.
+    /// DER.
     pub issuer: Vec<u8>,
-    /// The subject's name, DER.
+    /// DER.
     pub subject: Vec<u8>,
-    /// The public key, DER.
+    /// `SubjectPublicKeyInfo`, DER.
     pub spki: Vec<u8>,
 }
 
-/// Splits off one element with a definite length (X.690 §10.1).
+/// Splits off one element of definite length (X.690 §10.1).
 pub(crate) fn element(input: &[u8]) -> Option<Element<'_>> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -71,14 +70,14 @@ pub(crate) fn expect(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     element(input).filter(|(own, ..)| *own == tag).map(|(_, content, rest)| (content, rest))
 }
 
-/// The whole encoding of the first element, tag and length included.
+/// Splits off one element, tag and length included.
 pub(crate) fn raw(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, _, rest) = element(input)?;
     Some((&input[..input.len() - rest.len()], rest))
 }
 
 impl Certificate {
-    /// Reads a certificate (RFC 5280 §4.1).
+    /// RFC 5280 §4.1.
     pub fn parse(der: &[u8]) -> Option<Self> {
         let (certificate, _) = expect(SEQUENCE, der)?;
         let (tbs, _) = expect(SEQUENCE, certificate)?;
@@ -102,7 +101,7 @@ impl Certificate {
     }
 }
 
-/// The key in a `SubjectPublicKeyInfo`, where it is an RSA key (RFC 3279 §2.3.1).
+/// The RSA key in a `SubjectPublicKeyInfo` (RFC 3279 §2.3.1).
 pub fn rsa_from_spki(spki: &[u8]) -> Option<RsaPublicKey> {
     let (spki, _) = expect(SEQUENCE, spki)?;
     let (algorithm, rest) = expect(SEQUENCE, spki)?;
@@ -115,7 +114,7 @@ pub fn rsa_from_spki(spki: &[u8]) -> Option<RsaPublicKey> {
     rsa_from_pkcs1(key)
 }
 
-/// The curve's name and the encoded point of a `SubjectPublicKeyInfo` on P-256 or P-384 (RFC 5480 §2).
+/// The curve name and encoded point in a `SubjectPublicKeyInfo` on P-256 or P-384 (RFC 5480 §2).
 pub fn ec_point_from_spki(spki: &[u8]) -> Option<(&'static str, &[u8])> {
     let (spki, _) = expect(SEQUENCE, spki)?;
     let (algorithm, rest) = expect(SEQUENCE, spki)?;
@@ -131,7 +130,7 @@ pub fn ec_point_from_spki(spki: &[u8]) -> Option<(&'static str, &[u8])> {
     (oid == EC_PUBLIC_KEY && unused == 0 && point.len() == length).then_some((name, point))
 }
 
-/// The private number and the public point of a SEC1 key that holds both (RFC 5915 §3).
+/// The private scalar and public point of a SEC1 key that has both (RFC 5915 §3).
 pub fn ec_private_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (key, _) = expect(SEQUENCE, der)?;
     let (_version, rest) = expect(INTEGER, key)?;

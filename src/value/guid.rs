@@ -1,4 +1,4 @@
-//! GUIDs: recognised, brought to one form, and made (RFC 9562).
+//! GUIDs: checked, normalized and generated (RFC 9562).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -13,23 +13,22 @@ use super::{Expected, hex};
 pub struct Guid([u8; 36]);
 
 impl Guid {
-    /// Its text.
     pub fn as_str(&self) -> &str {
-        // It is made of hex digits and dashes only.
+        // All bytes are hex digits and dashes.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// A random one (RFC 9562 §5.4), which nobody can guess.
+/// Generates an unpredictable GUID (RFC 9562 §5.4).
 pub fn random() -> Guid {
     let mut bytes = [0u8; 16];
-    // The kernel's generator does not fail once it has been seeded; were it to, an id of zeros harms nothing.
+    // The kernel's generator cannot fail once seeded; even an all-zero id would do no harm.
     let _ = SystemRandom::new().fill(&mut bytes);
     version_4(bytes)
 }
 
-/// One that no other request has, without a system call for it: a keyed hash of a counter. It tells requests
-/// apart and proves nothing.
+/// Generates a GUID that is unique in this process without a system call: a keyed hash of a
+/// counter. It distinguishes requests and proves nothing.
 pub fn unique() -> Guid {
     static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(|| (RandomState::new(), RandomState::new()));
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -44,9 +43,8 @@ fn version_4(mut bytes: [u8; 16]) -> Guid {
     of_bytes(bytes)
 }
 
-/// The text of 16 bytes.
 pub fn of_bytes(bytes: [u8; 16]) -> Guid {
-    /// Where the two digits of each byte stand.
+    /// Offsets of each byte's two digits.
     const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let mut text = [b'-'; 36];
     for (byte, at) in bytes.into_iter().zip(PLACES) {
@@ -55,7 +53,7 @@ pub fn of_bytes(bytes: [u8; 16]) -> Guid {
     Guid(text)
 }
 
-/// Whether the text is a GUID in its usual form, `8-4-4-4-12` hex digits.
+/// True for the usual form, `8-4-4-4-12` hex digits.
 pub fn is_guid(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == 36
@@ -65,11 +63,8 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
-/// The normal form, lower case with dashes, of a GUID in any of .NET's usual forms: with or without dashes, braces or
-/// parentheses.
-///
-/// # Errors
-/// What was expected.
+/// Normalizes a GUID to lower case with dashes. Accepts .NET's usual forms: with or without dashes,
+/// braces or parentheses.
 pub fn parse(text: &str) -> Result<String, Expected> {
     let bare = match text.as_bytes() {
         [b'{', .., b'}'] | [b'(', .., b')'] if text.len() == 38 => &text[1..37],

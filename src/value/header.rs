@@ -1,33 +1,33 @@
-//! Which header fields may be sent on and which are the connection's own or the program's own.
+//! Header syntax, and the fields that must not be forwarded or set by callers.
 
-/// A character of a `token` (`tchar`, RFC 9110 §5.6.2).
+/// `tchar` (RFC 9110 §5.6.2).
 pub const fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
-/// A character of a field value as others may send it, bytes beyond ASCII included (RFC 9110 §5.5).
+/// Accepts what others may send in a field value, including bytes beyond ASCII (RFC 9110 §5.5).
 pub const fn is_value_char(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 
-/// Whether this is a field name, a method or a scheme: `token` of RFC 9110 §5.6.2.
+/// True for a `token`: a field name, method or scheme (RFC 9110 §5.6.2).
 pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_char)
 }
 
-/// Whether this can be the value of a field that the program sends: visible ASCII, blanks and tabs
-/// between them (RFC 9110 §5.5). Anything that could end the field is out.
+/// True for a field value that the program may send: visible ASCII with spaces and tabs inside (RFC
+/// 9110 §5.5). Rejects everything that could end the field.
 pub fn is_value(text: &str) -> bool {
     text.is_ascii() && text.bytes().all(is_value_char) && text.trim_matches([' ', '\t']).len() == text.len()
 }
 
-/// Whether a field, named in lower case, belongs to one connection and not to the message (RFC 9110 §7.6.1).
+/// True for fields of one connection rather than of the message (RFC 9110 §7.6.1). `name` is lower
+/// case.
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
 }
 
-/// The fields of one connection.
 const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// Whether an answer may not have further fields of this name, in lower case: those that frame it or belong to the connection,
@@ -47,13 +47,13 @@ const FIXED: &[&str] = &[
     "x-ms-client-request-id",
 ];
 
-/// Whether a field, named in lower case, describes the body that it came with: how it is coded, what it is, which part, and
-/// what it hashes to (RFC 9110 §8.3 to §8.5 and §14.4, RFC 6266, RFC 9530, and what that replaces). Such a field goes where the body goes.
+/// True for fields that describe the body: its coding, type, range and digests (RFC 9110 §8.3 to
+/// §8.5 and §14.4, RFC 6266, RFC 9530 and its predecessors). They are sent wherever the body is
+/// sent. `name` is lower case.
 pub fn describes_body(name: &str) -> bool {
     OF_BODY.contains(&name)
 }
 
-/// The fields of a body.
 const OF_BODY: &[&str] = &[
     "content-type",
     "content-encoding",
@@ -66,7 +66,7 @@ const OF_BODY: &[&str] = &[
     "repr-digest",
 ];
 
-/// Further names that are nobody else's to set. docs/endpoints.md has the reason for each.
+/// Further reserved names; docs/endpoints.md has the reason for each.
 const OWN: &[&str] = &[
     "authorization",
     "host",
@@ -79,11 +79,11 @@ const OWN: &[&str] = &[
     "x-original-url",
 ];
 
-/// And what further ones begin with.
 const OWN_PREFIXES: &[&str] = &["x-forwarded-", "x-ms-client-principal", "x-ms-token-", "sec-"];
 
-/// Whether a field, named in any case, is not the caller's or the operator's to set: it carries the token,
-/// frames the message, names the host, or is what proxies and gateways vouch for a caller with.
+/// True for fields that neither callers nor operators may set, since they carry the token, frame
+/// the message, name the host, or are how proxies and gateways vouch for a caller. `name` may have
+/// any case.
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     is_hop_by_hop(&name) || OWN.contains(&name.as_str()) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))

@@ -1,6 +1,5 @@
 //! Hexadecimal digits.
 
-/// The value of a digit of either case.
 pub const fn digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -10,18 +9,18 @@ pub const fn digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// The two digits of a byte, lower case.
+/// Two lower-case digits.
 pub const fn lower(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
 }
 
-/// All bytes, lower case.
+/// Lower case.
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| lower(*byte)).map(char::from).collect()
 }
 
-/// The bytes of digits of either case; `None` for anything else and for half a byte.
+/// `None` for anything but whole pairs of digits, in either case.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()

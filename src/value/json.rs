@@ -1,24 +1,24 @@
-//! JSON strings at memory speed (RFC 8259 §7): bytes that need no escape are looked at and
-//! copied many at a time, the others come from a table. What `serde_json` would write, byte for byte.
+//! JSON strings at memory speed (RFC 8259 §7): blocks that need no escape are copied as a whole,
+//! other bytes come from a table. The output matches `serde_json` byte for byte.
 
 use super::hex;
 
-/// How many bytes more an escaped byte takes: 1 for those with a short escape, 5 for the other controls. Without a
-/// branch, so that a sum over many bytes is made with vector instructions.
+/// Extra bytes that escaping adds: 1 for a short escape, 5 for other control characters. Branch-free,
+/// so that sums over many bytes are vectorized.
 const fn growth(byte: u8) -> u8 {
     let quoted = matches!(byte, b'"' | b'\\');
     let short = matches!(byte, 0x08..=0x0a | 0x0c | 0x0d);
     quoted as u8 + 5 * (byte < 0x20) as u8 - 4 * short as u8
 }
 
-/// The length of some text as the inside of a JSON string.
+/// The length of text inside a JSON string.
 pub fn escaped_len(text: &[u8]) -> usize {
-    // 48 bytes of 5 fit into a byte.
+    // 48 × 5 still fits in a `u8`.
     let grown = text.chunks(48).map(|chunk| usize::from(chunk.iter().fold(0, |sum: u8, &byte| sum + growth(byte))));
     text.len() + grown.sum::<usize>()
 }
 
-/// Bytes looked at together, without a branch for each, so that the compiler uses vector instructions.
+/// Bytes checked together, without a branch for each, so that the check is vectorized.
 const BLOCK: usize = 32;
 
 fn needs_escape(block: &[u8; BLOCK]) -> bool {
@@ -28,10 +28,10 @@ fn needs_escape(block: &[u8; BLOCK]) -> bool {
     block.iter().fold(false, |any, &byte| any | one(byte))
 }
 
-/// Bytes of an entry of the table below: an escape is at most 6 long.
+/// Size of an entry in the table below: an escape has at most 6 bytes.
 const WORD: usize = 8;
 
-/// What is written for each byte, and in the last place how many bytes of it count.
+/// The output for each byte; the last byte of an entry is its length.
 static ESCAPES: [[u8; WORD]; 256] = {
     let mut all = [[0; WORD]; 256];
     let mut byte = u8::MAX;
@@ -59,10 +59,10 @@ const fn escape(byte: u8) -> [u8; WORD] {
     [b'\\', short, 0, 0, 0, 0, 0, 2]
 }
 
-/// Appends text as the inside of a JSON string, as much of it as fits into `room` bytes: how much that was. UTF-8 may
-/// be cut between two bytes of one character; the next call goes on there.
+/// Appends text as the inside of a JSON string, up to `room` bytes, and returns how many input
+/// bytes were consumed. A UTF-8 character may be split; the next call continues there.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
-    /// What is copied beyond an escape is overwritten by what follows, or cut off at the end.
+    /// Bytes copied beyond an escape are overwritten by the next one, or cut off at the end.
     const SLACK: usize = WORD;
     let start = out.len();
     let room = room.min(text.len().saturating_mul(6));
@@ -76,7 +76,7 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
             (at, made) = (at + BLOCK, made + BLOCK);
             continue;
         }
-        // Without a branch that depends on the text: those would be guessed wrongly all the time.
+        // No branch depends on the text: it would be mispredicted all the time.
         let end = text.len().min(at + BLOCK);
         for &byte in &text[at..end] {
             let escape = &ESCAPES[usize::from(byte)];
@@ -93,7 +93,6 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
     at
 }
 
-/// Appends a whole JSON string.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     push_escaped(out, text.as_bytes(), usize::MAX);

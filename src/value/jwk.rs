@@ -1,17 +1,21 @@
-//! Public keys as JWKs (RFC 7517): their numbers and thumbprint, and the algorithms that a key may verify with.
+//! Public keys as JWKs (RFC 7517): parameters, thumbprint, and the algorithms that a key may
+//! verify.
 //!
-//! Keys that cannot verify a token of ours are refused here, each for a named reason.
+//! Keys that cannot verify a token are rejected here, each for a named reason.
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::der::{self, RsaPublicKey};
 
-/// RFC 7518 §3.3 and §3.5: a key of 2048 bits or larger. Above 8192 one verification costs too much.
+/// At least 2048 bits (RFC 7518 §3.3, §3.5). Above 8192 bits, one verification costs too much.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The signature algorithms that are accepted (RFC 7518 §3.1), and no others.
+/// The accepted signature algorithms (RFC 7518 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256
@@ -33,7 +37,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Their names.
+    /// With their names.
     pub const ALL: [(&'static str, Self); 8] = [
         ("RS256", Self::Rs256),
         ("RS384", Self::Rs384),
@@ -45,30 +49,25 @@ impl Algorithm {
         ("ES384", Self::Es384),
     ];
 
-    /// The algorithm of this exact name. `none` and everything symmetric have no value to become.
+    /// Exact match only. `none` and symmetric algorithms have no variant.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, algorithm)| *algorithm)
     }
 }
 
-/// The public numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Material {
+pub enum PublicKey {
     /// Big-endian without leading zeros.
-    Rsa {
-        /// `n`
-        modulus: Vec<u8>,
-        /// `e`
-        exponent: Vec<u8>,
-    },
-    /// An uncompressed point on P-256.
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    /// Uncompressed point.
     P256(Vec<u8>),
-    /// An uncompressed point on P-384.
+    /// Uncompressed point.
     P384(Vec<u8>),
 }
 
-impl Material {
-    /// Whether signatures of this algorithm are made with such a key: ES256 with P-256 only (RFC 7518 §3.4).
+impl PublicKey {
+    /// True if this type of key makes signatures of this algorithm: ES256 with P-256 only (RFC 7518
+    /// §3.4).
     pub const fn fits(&self, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Rs256
@@ -82,7 +81,7 @@ impl Material {
         }
     }
 
-    /// From a modulus and an exponent, big-endian without leading zeros.
+    /// `modulus` and `exponent` are big-endian without leading zeros.
     pub fn rsa(modulus: Vec<u8>, exponent: Vec<u8>) -> Result<Self, Unusable> {
         let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
         let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
@@ -93,7 +92,7 @@ impl Material {
         Ok(Self::Rsa { modulus, exponent })
     }
 
-    /// From a `SubjectPublicKeyInfo` (RFC 5280 §4.1) in DER.
+    /// From a `SubjectPublicKeyInfo` in DER (RFC 5280 §4.1).
     pub fn from_spki(spki: &[u8]) -> Result<Self, Unusable> {
         if let Some(RsaPublicKey { n, e }) = der::rsa_from_spki(spki) {
             return Self::rsa(n, e);
@@ -105,8 +104,8 @@ impl Material {
         }
     }
 
-    /// From the members of a JWK. One that is no string is as if absent. `kid`, `use` and `alg` are not asked for: a key in a
-    /// token's `cnf` has none.
+    /// Reads the members of a JWK. A member that is not a string counts as absent. `kid`, `use` and
+    /// `alg` are ignored: a key in a token's `cnf` has none.
     pub fn from_members<'a>(member: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Unusable> {
         if PRIVATE_MEMBERS.iter().any(|name| member(name).is_some()) {
             return Err(Unusable::Private);
@@ -122,7 +121,7 @@ impl Material {
         }
     }
 
-    /// The JWK of the required members alone, in the order and form that is hashed (RFC 7638 §3).
+    /// The JWK with only its required members, in the form that is hashed (RFC 7638 §3).
     pub fn canonical(&self) -> String {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let curve = |name: &str, point: &[u8]| {
@@ -138,48 +137,48 @@ impl Material {
         }
     }
 
-    /// The name that these numbers give a key: base64url of the SHA-256 of its canonical JWK (RFC 7638 §3).
+    /// Base64url of the SHA-256 of the canonical JWK (RFC 7638 §3).
     pub fn thumbprint(&self) -> String {
         URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, self.canonical().as_bytes()))
     }
 }
 
-/// A key that may verify signatures.
+/// A key for verifying signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     kid: String,
     algorithm: Option<Algorithm>,
     issuer: Option<String>,
-    material: Material,
+    public: PublicKey,
 }
 
-/// Why a JWK is left out.
+/// Why a JWK is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Not a JSON object of the members that a JWK has.
+    /// Not a JSON object with the members of a JWK.
     Malformed,
-    /// No `kid`: no token could name it.
+    /// No `kid`, so no token could refer to it.
     NoKeyId,
-    /// `use` or `key_ops` say something else than signatures (RFC 7517 §4.2, §4.3).
+    /// `use` or `key_ops` exclude signatures (RFC 7517 §4.2, §4.3).
     OtherUse,
-    /// `alg` is not one of ours, or not one of the key's type.
+    /// `alg` is not supported, or does not match the key's type.
     OtherAlgorithm,
-    /// `kty` or `crv` is not one of ours, or the numbers are missing.
+    /// `kty` or `crv` is not supported, or parameters are missing.
     OtherType,
-    /// Too short, too long, or numbers that no RSA or EC key has.
+    /// Too short, too long, or not the parameters of an RSA or EC key.
     Weak,
-    /// It holds members of a private or symmetric key.
+    /// Contains members of a private or symmetric key.
     Private,
 }
 
-/// The members that only private and symmetric keys have (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
-pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+/// Members found only in private and symmetric keys (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// RFC 7517 §4. Serde refuses a member of these that comes twice.
+/// RFC 7517 §4. Serde rejects duplicates of these members.
 #[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
+pub(super) struct Members {
+    pub kty: Option<String>,
+    pub kid: Option<String>,
     #[serde(rename = "use")]
     usage: Option<String>,
     key_ops: Option<Vec<String>>,
@@ -190,64 +189,72 @@ struct Jwk {
     crv: Option<String>,
     x: Option<String>,
     y: Option<String>,
+    #[serde(flatten)]
+    #[expect(clippy::zero_sized_map_values, reason = "the values may be secret, and are not kept")]
+    others: BTreeMap<String, IgnoredAny>,
+}
+
+impl Members {
+    pub fn public_key(&self) -> Result<PublicKey, Unusable> {
+        PublicKey::from_members(|name| {
+            let member = match name {
+                "kty" => &self.kty,
+                "n" => &self.n,
+                "e" => &self.e,
+                "crv" => &self.crv,
+                "x" => &self.x,
+                "y" => &self.y,
+                other => return self.others.contains_key(other).then_some(""),
+            };
+            member.as_deref()
+        })
+    }
 }
 
 impl Key {
-    /// Reads one member of a JWKS. A chain in `x5c` is not looked at: Entra gives `n` and `e` beside it.
+    /// Reads one key of a JWKS. Ignores a chain in `x5c`: Entra also sends `n` and `e`.
     pub fn from_jwk(text: &str) -> Result<Self, Unusable> {
-        let jwk: Jwk = serde_json::from_str(text).map_err(|_| Unusable::Malformed)?;
+        let jwk: Members = serde_json::from_str(text).map_err(|_| Unusable::Malformed)?;
         if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
             return Err(Unusable::OtherUse);
         }
         if jwk.key_ops.as_ref().is_some_and(|all| !all.iter().any(|one| one == "verify" || one == "sign")) {
             return Err(Unusable::OtherUse);
         }
-        let material = Material::from_members(|name| {
-            let member = match name {
-                "kty" => return Some(&jwk.kty),
-                "n" => &jwk.n,
-                "e" => &jwk.e,
-                "crv" => &jwk.crv,
-                "x" => &jwk.x,
-                "y" => &jwk.y,
-                _ => &None,
-            };
-            member.as_deref()
-        })?;
+        let public = jwk.public_key()?;
         let algorithm = match &jwk.alg {
             None => None,
             Some(name) => {
-                let known = Algorithm::parse(name).filter(|algorithm| material.fits(*algorithm));
+                let known = Algorithm::parse(name).filter(|algorithm| public.fits(*algorithm));
                 Some(known.ok_or(Unusable::OtherAlgorithm)?)
             }
         };
         let kid = jwk.kid.filter(|kid| !kid.is_empty()).ok_or(Unusable::NoKeyId)?;
         let issuer = jwk.issuer.filter(|issuer| !issuer.trim().is_empty());
-        Ok(Self { kid, algorithm, issuer, material })
+        Ok(Self { kid, algorithm, issuer, public })
     }
 
-    /// `kid`, compared exactly.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// `issuer`, a member that Entra adds: whose tokens this key may sign. May hold `{tenantid}`.
+    /// `issuer`, Entra's extension: whose tokens this key may sign. May contain `{tenantid}`.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// The public numbers.
-    pub const fn material(&self) -> &Material {
-        &self.material
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public
     }
 
-    /// Whether the key's type and its own `alg` allow this algorithm (RFC 8725 §3.1).
+    /// True if the key's type and its own `alg` allow this algorithm (RFC 8725 §3.1).
     pub fn allows(&self, algorithm: Algorithm) -> bool {
-        self.material.fits(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
+        self.public.fits(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
     }
 }
 
-/// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, yet harmless, and some writers add one.
+/// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, but harmless, and some
+/// encoders add one.
 fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
     let mut bytes = URL_SAFE_NO_PAD.decode(text.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -255,7 +262,7 @@ fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
     Ok(bytes)
 }
 
-/// Coordinates have the full length of the field (RFC 7518 §6.2.1.2).
+/// Coordinates must have the full length of the field (RFC 7518 §6.2.1.2).
 fn point(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Vec<u8>, Unusable> {
     let mut point = vec![4];
     for coordinate in [x, y] {
@@ -283,7 +290,7 @@ mod tests {
             assert_eq!(Key::from_jwk(&jwk(extra)).unwrap().kid(), "one", "{extra}");
         }
         assert!(
-            matches!(Key::from_jwk(&P256.jwk("two")).unwrap().material(), Material::P256(point) if point.len() == 65)
+            matches!(Key::from_jwk(&P256.jwk("two")).unwrap().public_key(), PublicKey::P256(point) if point.len() == 65)
         );
     }
 
@@ -297,7 +304,7 @@ mod tests {
             (jwk(r#""alg":"ES256","#), Unusable::OtherAlgorithm),
             (jwk(r#""alg":"RS256","alg":"RS256","#), Unusable::Malformed),
             (RSA_A.jwk(""), Unusable::NoKeyId),
-            (r#"{"kty":"oct","kid":"one","k":"AAAA"}"#.into(), Unusable::OtherType),
+            (r#"{"kty":"oct","kid":"one","k":"AAAA"}"#.into(), Unusable::Private),
             (r#"{"kty":"RSA","kid":"one","x5c":["AAAA"]}"#.into(), Unusable::OtherType),
             (r#"{"kty":"EC","kid":"one","crv":"P-521","x":"AA","y":"AA"}"#.into(), Unusable::OtherType),
             (r#"{"kty":"EC","kid":"one","crv":"P-256","x":"AA","y":"AA"}"#.into(), Unusable::Weak),
@@ -346,7 +353,7 @@ mod tests {
             "FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr",
             r#"3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#
         );
-        let thumbprint = Key::from_jwk(jwk).unwrap().material().thumbprint();
+        let thumbprint = Key::from_jwk(jwk).unwrap().public_key().thumbprint();
         assert_eq!(thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }

@@ -1,6 +1,7 @@
-//! Values as standards and this program's users write them: parsed, checked and written in one place each. Nothing here
-//! imports anything of ours but `secret`.
+//! Values as standards and users write them, each parsed, checked and formatted in one place. Apart
+//! from `secret`, nothing here imports from the rest of the crate.
 
+pub mod b64;
 pub mod bound_key;
 pub mod date;
 pub mod der;
@@ -13,9 +14,10 @@ pub mod network;
 pub mod pem;
 pub mod percent;
 pub mod quantity;
+pub mod resource;
 pub mod syntax;
 pub mod text;
 pub mod url;
 
-/// What was expected instead, in words that follow "expected".
+/// What was expected instead; reads on from the word "expected".
 pub type Expected = &'static str;

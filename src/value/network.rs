@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::quantity::digits;
 
-/// An address and how many of its bits count.
+/// An address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -12,8 +12,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// `10.0.0.0/8`, `fd00::/8`, or an address alone. An IPv4 network in its IPv6 form is turned back, as peers are
-    /// (RFC 4291 §2.5.5.2). Bits beyond the prefix do not count.
+    /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. An IPv4-mapped network becomes IPv4, as
+    /// peers do (RFC 4291 §2.5.5.2). Bits beyond the prefix are ignored.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().ok()?;
@@ -28,11 +28,8 @@ impl Network {
         })
     }
 
-    /// As [`Network::parse`], without bits beyond the prefix: such a network says two things. `10.0.0.0/0` looks like a part
-    /// and is everything.
-    ///
-    /// # Errors
-    /// What was expected.
+    /// Like [`Network::parse`], but rejects bits beyond the prefix: `10.0.0.0/0` looks like one
+    /// network and matches every address.
     pub fn parse_exact(text: &str) -> Result<Self, String> {
         let network = Self::parse(text).ok_or("a network such as 10.0.0.0/8, an address, or *")?;
         let Self { address, prefix } = network;
@@ -53,7 +50,6 @@ impl Network {
         Ok(network)
     }
 
-    /// Whether the address is one of this network's.
     pub fn contains(&self, address: IpAddr) -> bool {
         let beyond = u32::from(width(self.address) - self.prefix);
         match (self.address, address) {
@@ -67,7 +63,7 @@ impl Network {
         }
     }
 
-    /// Whether every address of this network is the machine's own (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+    /// True if every address in the network is loopback (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback() && self.prefix >= if self.address.is_ipv4() { 8 } else { 128 }
     }

@@ -1,38 +1,34 @@
-//! PEM (RFC 7468): sections of base64 between lines of dashes. `rustls-pki-types` passes over encrypted keys and wipes nothing,
-//! so credentials are read here.
+//! PEM (RFC 7468). `rustls-pki-types` skips encrypted keys and wipes nothing, so credentials are
+//! read here.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::Expected;
+use super::{Expected, b64};
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";
 
-/// What stands between the lines of one `BEGIN` and its `END`.
+/// The content between a `BEGIN` line and its `END` line.
 pub struct Section<'a> {
-    /// Such as `CERTIFICATE`.
+    /// For example `CERTIFICATE`.
     pub label: &'a [u8],
-    /// The base64, with whatever stands before it.
+    /// Base64, with any headers before it.
     pub body: &'a [u8],
 }
 
 impl Section<'_> {
-    /// The content.
     pub fn decode(&self) -> Result<Zeroizing<Vec<u8>>, Expected> {
-        let text: Zeroizing<Vec<u8>> =
-            Zeroizing::new(self.body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
-        STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| "base64 as the content of PEM")
+        b64::secret(self.body).ok_or("base64 as the content of PEM")
     }
 }
 
-/// Whether the text holds a section, whole or not.
+/// True if the text contains a section, even a truncated one.
 pub fn is_in(text: &[u8]) -> bool {
     find(text, BEGIN).is_some()
 }
 
-/// The sections in order. Text between them is explanatory (RFC 7468 §5.2). After one without an end there are no more.
+/// The sections in order. Text between them is explanatory (RFC 7468 §5.2). Stops after a section
+/// without an end.
 pub fn sections(mut text: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Expected>> {
     std::iter::from_fn(move || {
         let start = find(text, BEGIN)?;

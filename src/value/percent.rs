@@ -1,4 +1,4 @@
-//! Percent-encoding (RFC 3986 §2.1) and its form variant, where `+` is a blank.
+//! Percent-encoding (RFC 3986 §2.1) and its form variant, where `+` is a space.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use percent_encoding::{
 
 use super::Expected;
 
-/// Everything but the unreserved characters (RFC 3986 §2.3).
+/// Everything except the unreserved characters (RFC 3986 §2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What HTML forms encode; the blank is replaced before.
+/// What HTML forms encode, apart from the space, which becomes `+`.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
 
-/// What no URL may hold (RFC 3986 §2).
+/// Characters that no URL may contain (RFC 3986 §2).
 const REST: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -28,10 +28,18 @@ const REST: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'#');
 
-/// Undoes the coding of a key or value of a query.
+/// What is no visible ASCII, and what begins an escape.
+const INVISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// The text in visible ASCII, as one word of a header field's value.
+pub fn encode_invisible(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, INVISIBLE)
+}
+
+/// Decodes a key or value of a query.
 ///
 /// # Errors
-/// A `%` without two hex digits, or no UTF-8.
+/// A `%` without two hex digits, or invalid UTF-8.
 pub fn decode_form(text: &str) -> Result<Cow<'_, str>, Expected> {
     if !text.contains('+') {
         return decode(text);
@@ -39,7 +47,7 @@ pub fn decode_form(text: &str) -> Result<Cow<'_, str>, Expected> {
     Ok(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
 }
 
-/// Undoes the coding of a path, once.
+/// Decodes a path once.
 ///
 /// # Errors
 /// As for [`decode_form`].
@@ -52,30 +60,38 @@ pub fn decode(text: &str) -> Result<Cow<'_, str>, Expected> {
     percent_decode_str(text).decode_utf8().ok().filter(|_| coded).ok_or("percent-encoded UTF-8")
 }
 
-/// Undoes the coding once. What is no escape stays as it is, and what is no UTF-8 is replaced.
+/// Decodes once. Keeps malformed escapes, and replaces invalid UTF-8.
 pub fn decode_lenient(text: &str) -> Cow<'_, str> {
     if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
 }
 
-/// The text as one path segment, query name or query value: only the unreserved characters stand for themselves.
+/// Encodes text as one path segment, query name or query value: only unreserved characters stay as
+/// they are.
 pub fn encode_component(text: &str) -> String {
     utf8_percent_encode(text, COMPONENT).to_string()
 }
 
-/// Text that may be encoded in part already, with everything encoded that no URL may hold: blanks, quotes, braces, what is
-/// not ASCII.
+/// Encodes a query; `None` if there are no parameters.
+pub fn encode_query<'a>(parameters: impl IntoIterator<Item = (&'a String, &'a String)>) -> Option<String> {
+    let pair = |(name, value): (&String, &String)| format!("{}={}", encode_component(name), encode_component(value));
+    let pairs: Vec<_> = parameters.into_iter().map(pair).collect();
+    (!pairs.is_empty()).then(|| pairs.join("&"))
+}
+
+/// Encodes only what no URL may contain, such as spaces, quotes, braces and non-ASCII. The text may
+/// be partly encoded already.
 pub fn encode_rest(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, REST)
 }
 
-/// The bytes with those encoded that servers write into a `Location` as they are although no URL may hold them: blanks and
-/// what is not ASCII, in whatever encoding it is.
+/// Encodes what servers leave unencoded in a `Location` although no URL may contain it: spaces and
+/// bytes beyond ASCII, in whatever charset.
 pub fn encode_raw(bytes: &[u8]) -> String {
     const BLANK: &AsciiSet = &AsciiSet::EMPTY.add(b' ');
     percent_encode(bytes, BLANK).to_string()
 }
 
-/// Appends the text as HTML forms encode it. At most three bytes are added for each.
+/// Appends text as HTML forms encode it: at most three bytes per input byte.
 pub fn push_form(out: &mut Vec<u8>, text: &str) {
     for (index, word) in text.split(' ').enumerate() {
         if index > 0 {
@@ -110,6 +126,7 @@ mod tests {
         assert_eq!(encode_rest(kept).to_string(), kept);
         assert_eq!(encode_rest("\"<>\\^`{|}#\u{7f}\n").to_string(), "%22%3C%3E%5C%5E%60%7B%7C%7D%23%7F%0A");
         assert_eq!(encode_component("$top=1&a b/\u{e9}-._~"), "%24top%3D1%26a%20b%2F%C3%A9-._~");
+        assert_eq!(encode_invisible("a b%\u{e9}\n\u{7f}\"~").to_string(), "a%20b%25%C3%A9%0A%7F\"~");
         assert_eq!(encode_raw(b"/a b\xff\r\"%"), "/a%20b%FF\r\"%");
     }
 

@@ -1,9 +1,8 @@
-//! Numbers, sizes and durations as they are configured, each in a range.
+//! Numbers, sizes and durations in the configuration, each within a range.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// A whole number in a range.
 pub fn count(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     digits(text)
         .filter(|number| range.contains(number))
@@ -26,7 +25,7 @@ pub fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     )
 }
 
-/// Seconds (`2`, `0.5`) or .NET's `hh:mm:ss` and `d.hh:mm:ss`, in a range of milliseconds.
+/// Seconds (`2`, `0.5`) or .NET's `hh:mm:ss` and `d.hh:mm:ss`. The range is in milliseconds.
 pub fn duration(text: &str, range: &RangeInclusive<u64>) -> Result<Duration, String> {
     let parsed = if text.contains(':') { time_span(text) } else { seconds(text) };
     parsed.filter(|duration| range.contains(&u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))).ok_or_else(
@@ -37,7 +36,7 @@ pub fn duration(text: &str, range: &RangeInclusive<u64>) -> Result<Duration, Str
     )
 }
 
-/// Decimal digits and nothing else: `parse` alone would take a leading plus sign.
+/// Decimal digits only; `parse` alone would accept a leading plus sign.
 pub fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

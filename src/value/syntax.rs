@@ -1,18 +1,18 @@
-//! Rules for values that an operator configures and a caller overrides: one rule for both, told in the same words. Each check takes decoded text and says what was expected.
+//! Rules for values that operators configure and callers override: the same rule, and the same
+//! message, for both. Each check takes decoded text.
 
 use std::net::Ipv6Addr;
 
 use serde_json::{Map, Value};
 
-use super::quantity::digits;
-use super::url::{Url, is_scheme};
+use super::url::{Url, is_scheme, parse_port, split_port};
 use super::{Expected, guid, header, percent};
 
-/// Members of a signed HTTP request that the sidecar writes itself.
+/// Members of a signed HTTP request that the sidecar sets itself.
 pub const SIGNED_MEMBERS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
 
-/// Fields of token requests (RFC 6749 §4, RFC 7521 §4.2, RFC 8693 §2.1, and Entra's own). A parameter of the endpoint's
-/// URL with one of these names would compete with the field that the sidecar sends.
+/// Fields of token requests (RFC 6749 §4, RFC 7521 §4.2, RFC 8693 §2.1, and Entra's own). A URL
+/// parameter of the same name would compete with the field that the sidecar sends.
 const TOKEN_FIELDS: &[&str] = &[
     "actor_token",
     "actor_token_type",
@@ -45,18 +45,18 @@ const TOKEN_FIELDS: &[&str] = &[
     "username",
 ];
 
-/// Longer than any method in the IANA registry by half.
+/// Well above the longest method in the IANA registry.
 const MAX_METHOD: usize = 32;
-/// Well under what servers take for a whole head.
+/// Well under the usual server limit for all headers together.
 const MAX_HEADER_VALUE: usize = 8 * 1024;
-/// A user principal name has at most 113 characters, a path or session key some hundred.
+/// A user principal name has at most 113 characters; paths and session keys have a few hundred.
 const MAX_TEXT: usize = 2 * 1024;
 /// RFC 1035 §2.3.4.
 const MAX_DOMAIN: usize = 253;
 /// RFC 1035 §2.3.4.
 const MAX_LABEL: usize = 63;
 
-/// `true` or `false` in any case, and nothing else: the original refuses `1` and `yes` as well.
+/// `true` or `false` in any case. Like .NET, rejects `1` and `yes`.
 pub fn boolean(text: &str) -> Result<bool, Expected> {
     match text.trim() {
         text if text.eq_ignore_ascii_case("true") => Ok(true),
@@ -65,7 +65,8 @@ pub fn boolean(text: &str) -> Result<bool, Expected> {
     }
 }
 
-/// The method in upper case. `CONNECT` would open a tunnel and `TRACE` echoes the token (RFC 9110 §9.3.6, §9.3.8).
+/// Returns the method in upper case. `CONNECT` would open a tunnel, and `TRACE` echoes the token
+/// (RFC 9110 §9.3.6, §9.3.8).
 pub fn method(text: &str) -> Result<String, Expected> {
     let method = text.to_ascii_uppercase();
     if !header::is_token(&method) || method.len() > MAX_METHOD {
@@ -77,7 +78,7 @@ pub fn method(text: &str) -> Result<String, Expected> {
     Ok(method)
 }
 
-/// The name of a header that a configuration or a caller may add to a request.
+/// The name of an additional request header.
 pub fn header_name(name: &str) -> Result<(), Expected> {
     if !header::is_token(name) {
         return Err("an HTTP header name after the dot");
@@ -88,7 +89,15 @@ pub fn header_name(name: &str) -> Result<(), Expected> {
     Ok(())
 }
 
-/// The value of a header field.
+/// The name of a header that a configuration adds to answers.
+pub fn answer_header(name: &str) -> Result<(), Expected> {
+    if header::is_token(name) && !header::is_fixed_in_answers(&name.to_ascii_lowercase()) {
+        Ok(())
+    } else {
+        Err("the name of an HTTP header that neither frames an answer nor is part of every one")
+    }
+}
+
 pub fn header_value(text: &str) -> Result<(), Expected> {
     if header::is_value(text) && text.len() <= MAX_HEADER_VALUE {
         Ok(())
@@ -97,7 +106,7 @@ pub fn header_value(text: &str) -> Result<(), Expected> {
     }
 }
 
-/// `type/subtype` with or without parameters (RFC 9110 §8.3.1).
+/// `type/subtype`, with or without parameters (RFC 9110 §8.3.1).
 pub fn media_type(text: &str) -> Result<(), Expected> {
     header_value(text)?;
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -107,7 +116,7 @@ pub fn media_type(text: &str) -> Result<(), Expected> {
     }
 }
 
-/// A tenant in its normal form: a GUID or a domain name, or one of the words that stand for several tenants.
+/// Normalizes a tenant: a GUID, a domain name, or a word for a class of tenants.
 pub fn tenant(text: &str) -> Result<String, Expected> {
     if let Ok(guid) = guid::parse(text) {
         return Ok(guid);
@@ -118,13 +127,12 @@ pub fn tenant(text: &str) -> Result<String, Expected> {
     Err("a tenant's GUID or domain name, common, organizations or consumers")
 }
 
-/// Whether the text names a class of tenants rather than one.
+/// True for the words that stand for several tenants.
 pub fn is_meta_tenant(text: &str) -> bool {
     ["common", "organizations", "consumers"].iter().any(|meta| text.eq_ignore_ascii_case(meta))
 }
 
-/// Letters, digits and hyphens between dots, no label empty (RFC 1123 §2.1); underscores too, as networks of containers
-/// have them.
+/// A DNS name (RFC 1123 §2.1). Also allows underscores, which container networks use.
 pub fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=MAX_LABEL).contains(&label.len())
@@ -135,23 +143,23 @@ pub fn is_domain(text: &str) -> bool {
     text.len() <= MAX_DOMAIN && text.split('.').all(label)
 }
 
-/// An entry of `AllowedHosts`: `*`, `*.example.com`, a name or an address, without its port; in lower case, IPv6
-/// addresses in brackets.
+/// An entry of `AllowedHosts`: `*`, `*.example.com`, a name or an address. Returns it in lower case
+/// without port, with brackets around an IPv6 address.
 pub fn host(text: &str) -> Result<String, Expected> {
     let lower = text.to_ascii_lowercase();
     if let Ok(address) = lower.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>() {
         return Ok(format!("[{address}]"));
     }
-    let (name, port) = lower.split_once(':').unwrap_or((&lower, "0"));
+    let (name, port) = split_port(&lower);
     let known = name == "*" || is_domain(name.strip_prefix("*.").unwrap_or(name));
-    if known && digits(port).is_some() && !port.is_empty() {
+    if known && port.is_none_or(|port| parse_port(port).is_some()) {
         Ok(name.to_owned())
     } else {
         Err("a host name, an address, *.domain or *")
     }
 }
 
-/// A SHA-1 thumbprint as people paste it, in lower case without separators.
+/// A SHA-1 thumbprint, normalized to lower case without separators.
 pub fn thumbprint(text: &str) -> Result<String, Expected> {
     // Windows' certificate dialog puts an invisible mark before the first digit.
     let hex: String = text.chars().filter(|c| !matches!(c, ' ' | ':' | '\u{200e}')).collect();
@@ -162,7 +170,7 @@ pub fn thumbprint(text: &str) -> Result<String, Expected> {
     }
 }
 
-/// A level by its .NET name.
+/// A .NET log level.
 pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "trace" | "0" => log::LevelFilter::Trace,
@@ -175,7 +183,7 @@ pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
     })
 }
 
-/// One or several scopes (RFC 6749 §3.3): a scope holds no blank, so that a value with blanks is several.
+/// One or more scopes (RFC 6749 §3.3). A scope contains no space, so spaces separate several.
 pub fn scopes(text: &str) -> Result<impl Iterator<Item = String>, Expected> {
     let allowed = |byte: u8| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~' | b' ');
     if !text.bytes().all(allowed) {
@@ -184,15 +192,14 @@ pub fn scopes(text: &str) -> Result<impl Iterator<Item = String>, Expected> {
     Ok(text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned))
 }
 
-/// Scopes that say what else comes with a token, not what it is for (`OpenID` Connect Core, §5.4, §11).
+/// Scopes that add to a token rather than name its resource (`OpenID` Connect Core §5.4, §11).
 pub const OPENID_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
 
-/// Whether a scope is one of them.
 pub fn is_openid_scope(scope: &str) -> bool {
     OPENID_SCOPES.iter().any(|own| own.eq_ignore_ascii_case(scope))
 }
 
-/// Text for a form field or a look-up: anything but control characters.
+/// Text for a form field or a lookup, without control characters.
 pub fn plain(text: &str) -> Result<(), Expected> {
     if text.len() > MAX_TEXT || text.trim().is_empty() || text.chars().any(char::is_control) {
         return Err("text of at most 2 KiB without control characters");
@@ -200,14 +207,14 @@ pub fn plain(text: &str) -> Result<(), Expected> {
     Ok(())
 }
 
-/// A base URL, whose path no server reads as a step up. It may hold a query.
+/// A base URL whose path no server can read as a step up. It may have a query.
 pub fn base_url(text: &str) -> Result<Url, Expected> {
     let url = Url::parse(text)?;
     confined(&url.path)?;
     Ok(url)
 }
 
-/// The name of a query parameter that a token endpoint's URL gets.
+/// The name of an extra query parameter for the token endpoint.
 pub fn token_parameter(name: &str) -> Result<(), Expected> {
     if TOKEN_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name.trim())) {
         return Err(
@@ -217,7 +224,7 @@ pub fn token_parameter(name: &str) -> Result<(), Expected> {
     Ok(())
 }
 
-/// Whether a `RelativePath`, which may hold a query, stays below whatever base URL it is appended to.
+/// Checks that a `RelativePath`, which may have a query, stays below any base URL.
 pub fn relative_path(text: &str) -> Result<(), Expected> {
     if text.contains('#') {
         return Err("a path without a fragment");
@@ -236,9 +243,9 @@ pub fn relative_path(text: &str) -> Result<(), Expected> {
     confined(path)
 }
 
-/// Whether a path has no segment that a server could take for a step up or sideways. It is judged as a server
-/// sees it, after one percent-decoding; there `/` and `\` both separate, and `;` starts a segment's parameters
-/// (RFC 3986 §3.3).
+/// Rejects segments that a server could read as a step up or sideways. The path is judged as
+/// servers see it, after one percent-decoding: both `/` and `\` separate segments, and `;` starts a
+/// segment's parameters (RFC 3986 §3.3).
 pub fn confined(path: &str) -> Result<(), Expected> {
     let decoded = percent::decode(path).map_err(|_| "a path that is percent-encoded UTF-8")?;
     if decoded.chars().any(char::is_control) {
@@ -247,7 +254,7 @@ pub fn confined(path: &str) -> Result<(), Expected> {
     if decoded.contains('\\') {
         return Err("a path without backslashes");
     }
-    // The one slash that a path may start with is the separator; an encoded one after it would make two.
+    // One leading slash is the separator; an encoded one after it would make two.
     let below = path.strip_prefix('/').unwrap_or(path);
     if decoded.contains("//") || below.starts_with("%2f") || below.starts_with("%2F") {
         return Err("a path without //");
@@ -259,12 +266,13 @@ pub fn confined(path: &str) -> Result<(), Expected> {
     Ok(())
 }
 
-/// Whether a reference starts with a scheme (RFC 3986 §3.1, §4.2): a colon in a later segment is none.
+/// True if a reference starts with a scheme (RFC 3986 §3.1, §4.2). A colon in a later segment does
+/// not make one.
 fn has_scheme(path: &str) -> bool {
     path.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
-/// Whether the text is one JSON object without the members `refused`.
+/// Checks that the text is one JSON object without any member in `refused`.
 pub fn json_object(text: &str, refused: &[&str]) -> Result<(), Expected> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| "a JSON object")?;
     if refused.iter().any(|name| object.contains_key(*name)) {

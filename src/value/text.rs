@@ -1,43 +1,45 @@
-//! Text that came from elsewhere, made safe to show on one line.
+//! Foreign text, made safe to show on one line.
 
-/// Appends `text` with everything escaped that could end the line, move the cursor or reorder what is seen:
-/// control characters, Unicode's line separators, bidirectional marks and invisible characters.
+/// Appends `text`, escaping everything that could end the line, move the cursor or reorder the
+/// display: control characters, Unicode line separators, bidirectional marks and invisible
+/// characters.
 pub fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         if is_harmless(c) { out.push(c) } else { out.extend(c.escape_default()) }
     }
 }
 
-/// Whether a character shows as itself and nothing else.
+/// True if a character displays as itself and nothing else.
 pub fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Whether this is one word of visible ASCII, such as a token that is to stand in a header.
+/// True for one word of visible ASCII, such as a token that fits in a header.
 pub fn is_visible_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A value in quotes for a message: escaped, cut to 100 characters, without what may be secret in a URL or path: user
-/// name and password, and the values of a query (function keys and shared access signatures stand there).
+/// Quotes a value for a message: escaped, cut to 100 characters, and without the parts of a URL or
+/// path that may be secret: user name, password, and query values, which may be function keys or
+/// shared access signatures.
 pub fn quote(text: &str) -> String {
-    const LONGEST: usize = 100;
+    const MAX_SHOWN: usize = 100;
     let mut out = String::from("\"");
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
     let shown = match rest.rsplit_once('@') {
         Some((_, host)) if !scheme.is_empty() => without_query(&format!("{scheme}[redacted]@{host}")),
         _ => without_query(text),
     };
-    escape(&shown.chars().take(LONGEST).collect::<String>(), &mut out);
-    if shown.chars().count() > LONGEST {
+    escape(&shown.chars().take(MAX_SHOWN).collect::<String>(), &mut out);
+    if shown.chars().count() > MAX_SHOWN {
         out.push('…');
     }
     out.push('"');
     out
 }
 
-/// The text with `[redacted]` for every value of its query.
+/// Replaces every query value with `[redacted]`.
 fn without_query(text: &str) -> String {
     let Some((path, query)) = text.split_once('?').filter(|(_, query)| !query.is_empty()) else {
         return text.to_owned();

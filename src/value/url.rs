@@ -1,23 +1,24 @@
-//! The URLs that an operator configures, parsed once and strictly: `http` or `https`, an ASCII host,
-//! no user info, no fragment. What a caller may change of a URL is decided elsewhere, on these parts.
+//! URLs in the configuration, parsed strictly: `http` or `https`, an ASCII host, no user info, no
+//! fragment.
 
 use std::fmt;
 
 use super::Expected;
+use super::quantity::digits;
 
-/// Scheme, host and port: what a token may be sent to (RFC 6454 §4). Compared in normal form.
+/// Scheme, host and port: where a token may be sent (RFC 6454 §4). Normalized, so equality is
+/// enough.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// Whether the scheme is `https`.
     pub https: bool,
     /// Lower case; an IPv6 address keeps its brackets.
     pub host: String,
-    /// The port, the scheme's own when none was written.
+    /// Defaults to the scheme's port.
     pub port: u16,
 }
 
 impl Origin {
-    /// Whether the host is this machine by name or number: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
+    /// True for `localhost`, `*.localhost`, `127.0.0.0/8` and `[::1]`.
     pub fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
     }
@@ -31,7 +32,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whether a host, in lower case and without port, names this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3).
+/// True if a host names this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3). `host` is lower case and
+/// has no port.
 pub fn is_loopback_host(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -43,18 +45,16 @@ pub fn is_loopback_host(host: &str) -> bool {
     name == "localhost" || below || address.is_some_and(|address| address.is_loopback())
 }
 
-/// Whether this can be the scheme of a URI (RFC 3986 §3.1).
+/// True for the scheme of a URI (RFC 3986 §3.1).
 pub fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
-/// An absolute URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
-    /// Scheme, host, port.
     pub origin: Origin,
-    /// Starts with `/`, percent-encoded as written.
+    /// Starts with `/`; percent-encoded as written.
     pub path: String,
     /// Without the `?`.
     pub query: Option<String>,
@@ -62,9 +62,6 @@ pub struct Url {
 
 impl Url {
     /// Parses an absolute `http` or `https` URL.
-    ///
-    /// # Errors
-    /// What was expected, in words that follow "expected".
     pub fn parse(text: &str) -> Result<Self, Expected> {
         const EXPECTED: &str = "an absolute http:// or https:// URL";
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -92,7 +89,7 @@ impl Url {
         Ok(Self { origin: parse_authority(https, authority)?, path: path.to_owned(), query })
     }
 
-    /// The URL with another path and no query. `path` starts with `/` and is percent-encoded.
+    /// Replaces the path and drops the query. `path` must start with `/` and be percent-encoded.
     #[must_use]
     pub fn with_path(&self, path: &str) -> Self {
         Self { origin: self.origin.clone(), path: path.to_owned(), query: None }
@@ -108,21 +105,15 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
     if authority.contains('@') {
         return Err("a URL without user name or password");
     }
-    let (host, port) = if authority.starts_with('[') {
-        let end = authority.find(']').ok_or("a closing bracket after the IPv6 address")?;
-        let (host, port) = authority.split_at(end + 1);
-        host[1..end].parse::<std::net::Ipv6Addr>().map_err(|_| "an IPv6 address between the brackets")?;
-        (host, port.strip_prefix(':').or(if port.is_empty() { None } else { Some("?") }))
-    } else {
-        match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        }
-    };
+    let (host, port) = split_port(authority);
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').ok_or("a closing bracket after the IPv6 address")?;
+        address.parse::<std::net::Ipv6Addr>().map_err(|_| "an IPv6 address between the brackets")?;
+    }
     let named = !host.is_empty()
         && (host.starts_with('[')
             || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
-    // The root's own label, after the last dot, may be written (RFC 1034 §3.1).
+    // The root label after the last dot is optional (RFC 1034 §3.1).
     let empty_label = host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty);
     if !named || empty_label {
         return Err("a host name or address");
@@ -135,12 +126,23 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
                 80
             }
         }
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            digits.parse().ok().filter(|port| *port != 0).ok_or("a port from 1 to 65535")?
-        }
-        Some(_) => return Err("a port from 1 to 65535"),
+        Some(digits) => parse_port(digits).filter(|port| *port != 0).ok_or("a port from 1 to 65535")?,
     };
     Ok(Origin { https, host: host.to_ascii_lowercase(), port })
+}
+
+/// Splits `host`, `host:port` or `[address]:port` before the port, and checks neither part.
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let after_brackets = authority.rfind(']').map_or(0, |end| end + 1);
+    match authority[after_brackets..].split_once(':') {
+        Some((rest, port)) => (&authority[..after_brackets + rest.len()], Some(port)),
+        None => (authority, None),
+    }
+}
+
+/// Decimal digits only; 0 is allowed.
+pub fn parse_port(text: &str) -> Option<u16> {
+    digits(text)?.try_into().ok()
 }
 
 impl fmt::Display for Url {

@@ -14,7 +14,7 @@ use entra_sidecar::metrics::Metrics;
 use entra_sidecar::outbound::{Exchange, OutError, OutRequest, OutResponse};
 use entra_sidecar::routes::route::Endpoint;
 use entra_sidecar::routes::{Routes, Service, Shared};
-use entra_sidecar::token::{Acquirer, Settings};
+use entra_sidecar::token::{Acquirer, AcquirerSettings};
 use entra_sidecar::turns::{Bounds, Turns};
 use local_tenant::client::{Request, Response, eventually};
 use local_tenant::message::percent_encode;
@@ -75,14 +75,14 @@ fn start() -> (http::Running, SocketAddr) {
     let server = Server::bind(&config.listen, &limits).unwrap();
     let address = server.local_addrs()[0];
     let budget = Budget { turns: Turns::new(Bounds { calls: 4, decryptions: 1 }), memory: BodyMemory::new(1 << 20) };
-    let settings = Settings { timeout: second, entries: 1, bytes: 1, sessions: 1 };
-    let keys = Keys::start(jwks::Settings::of(&config).unwrap(), Arc::clone(&exchange), Arc::clone(&clock)).unwrap();
+    let settings = AcquirerSettings { timeout: second, entries: 1, bytes: 1, sessions: 1 };
+    let keys = Keys::start(jwks::KeySettings::of(&config).unwrap(), Arc::clone(&exchange), Arc::clone(&clock)).unwrap();
     let shared = Shared {
         acquirer: Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), |_| None),
         exchange,
         clock,
         budget: budget.clone(),
-        metrics: Arc::new(Metrics::new(&Endpoint::ALL.map(Endpoint::pattern), &Rejection::CODES)),
+        metrics: Arc::new(Metrics::new(&Endpoint::ALL.map(Endpoint::pattern), Rejection::CODES)),
         monitor: server.monitor(),
     };
     let service = Service::new(config, Arc::new(keys)).unwrap();

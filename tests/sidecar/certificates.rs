@@ -166,7 +166,7 @@ fn the_configuration_may_hold_the_file_itself() {
         accepted(name, &trusting(&fields), &[]);
     }
     let broken = trusting(&[("SourceType", "Base64Encoded"), ("Base64EncodedValue", "no base64!")]);
-    rejected("no base64", &broken, "no base64");
+    rejected("no base64", &broken, "not base64");
 }
 
 #[test]
@@ -230,14 +230,14 @@ fn the_users_store_is_searched_by_thumbprint_and_by_name() {
 
 #[test]
 fn an_elliptic_curve_key_is_refused_as_such() {
-    rejected("PKCS#8", &path("ec-pkcs8.pem", None), "no RSA key; Entra takes RSA keys");
-    rejected("SEC1", &path("ec-sec1.pem", None), "an elliptic curve key; Entra takes RSA keys");
+    rejected("PKCS#8", &path("ec-pkcs8.pem", None), "not an RSA key; Entra requires RSA keys");
+    rejected("SEC1", &path("ec-sec1.pem", None), "an elliptic curve key; Entra requires RSA keys");
 }
 
 #[test]
 fn a_certificate_file_without_a_part_says_which() {
     for (name, words) in [
-        ("foreign-key.pem", "belongs to none of the certificates"),
+        ("foreign-key.pem", "does not match any of the certificates"),
         ("leaf.crt.pem", "no private key"),
         ("key-pkcs8.pem", "no certificate"),
         ("sealed-pkcs1.pem", "openssl pkcs8 -topk8"),
@@ -250,6 +250,6 @@ fn a_certificate_file_without_a_part_says_which() {
 #[cfg_attr(not(feature = "pfx"), ignore = "reads PFX files, for which the feature pfx is needed")]
 #[test]
 fn what_this_program_does_not_read_is_said_plainly() {
-    rejected("scrypt", &path("sealed-scrypt.pem", Some(PASSWORD)), "not supported");
+    rejected("scrypt", &path("sealed-scrypt.pem", Some(PASSWORD)), "unsupported");
     rejected("no key", &path("no-key.pfx", Some(PASSWORD)), "no private key");
 }

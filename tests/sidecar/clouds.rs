@@ -70,7 +70,7 @@ fn a_region_is_taken_from_the_environment_first() {
 fn a_region_is_asked_of_the_machine_once() {
     let scene = at("http://login.microsoftonline.com/").with("AzureAd:AzureRegion", "TryAutoDetect");
     let sidecar = start(&scene, &[]);
-    eventually("the region", || says(&sidecar, "the region is \"westeurope\""));
+    eventually("the region", || says(&sidecar, "detected the region \"westeurope\""));
     sidecar.get(APP).expect(200);
     assert_eq!(endpoint(&scene.tenant), format!("westeurope.login.microsoft.com/{TENANT_ID}/oauth2/v2.0/token"));
     let question = scene.tenant.journal().of(Kind::ManagedIdentity).remove(0).request;
@@ -153,7 +153,7 @@ fn a_vault_gets_a_token_for_its_own_service_alone() {
             assert_eq!(token, [false, true, true], "the challenge, the certificate and its secret");
         } else {
             assert_eq!(refused(&sidecar).0, 500, "{host} {resource}");
-            eventually("the log says why", || says(&sidecar, "asks for a token for another service"));
+            eventually("the log says why", || says(&sidecar, "asked for a token for another service"));
             assert_eq!(vault().len(), 1, "{host} {resource}");
             assert_eq!(scene.tenant.journal().count(Kind::ManagedIdentity), 0);
         }

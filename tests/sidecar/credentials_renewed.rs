@@ -126,7 +126,7 @@ fn a_broken_or_absent_file_keeps_the_last_certificate() {
         sidecar.get(FORCED).expect(200);
         assert_eq!(presented(&scene.tenant), thumbprint(&CLIENT_1), "{length} bytes");
     }
-    eventually("the warning", || says(&sidecar, "going on with what was read before"));
+    eventually("the warning", || says(&sidecar, "keeping the last good content"));
     std::fs::remove_file(&path).unwrap();
     sidecar.get(FORCED).expect(200);
     sidecar.get("/healthz").expect(200);

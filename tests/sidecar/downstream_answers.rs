@@ -281,7 +281,7 @@ fn a_slow_api_is_504_and_the_deadline_is_named() {
     );
     for path in ["no-head", "half-head", "no-body", "half-body", "half-chunk", "interim"] {
         let detail = format!(
-            "The downstream API 'App' timed out: http://{}: no whole answer within 200ms (Sidecar:Limits:DownstreamTimeout)",
+            "The downstream API 'App' timed out: http://{}: no complete answer within 200ms (Sidecar:Limits:DownstreamTimeout)",
             api.address
         );
         call(&sidecar, path).problem(504, &detail);

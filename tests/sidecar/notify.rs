@@ -60,6 +60,8 @@ fn a_manager_that_is_gone_is_a_warning_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("absent");
     let sidecar = Scene::new().start_with(&[("NOTIFY_SOCKET", socket.to_str().unwrap())]);
-    eventually("the warning", || sidecar.log().iter().any(|line| line.contains("the service manager was not told")));
+    eventually("the warning", || {
+        sidecar.log().iter().any(|line| line.contains("failed to notify the service manager"))
+    });
     sidecar.get("/healthz").expect(200);
 }

@@ -164,7 +164,7 @@ fn a_bad_token_gets_the_check_that_failed() {
     let foreign = scene.tenant.mint_user("alice").audience("api://somebody-else").token();
     for (token, reason) in [
         (foreign.as_str(), "The audience 'api://somebody-else' is invalid"),
-        ("a.b", "The token is malformed: it has not the three parts of a JWS"),
+        ("a.b", "The token is malformed: it does not have the three parts of a JWS"),
         ("", "standard input: expected a token, and it is empty"),
     ] {
         assert_eq!(failure(&scene, &["validate"], token), reason);

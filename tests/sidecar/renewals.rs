@@ -48,7 +48,9 @@ fn a_failed_renewal_keeps_the_token_and_is_not_repeated() {
         let attempts = if failure.status == 503 { 2 } else { 1 };
         scene.tenant.fail(Fault::always(Kind::Token, instead(failure)));
         assert_eq!(sidecar.get(APP).token(), token);
-        eventually("the failed renewal", || sidecar.log().iter().any(|line| line.contains("no token (")));
+        eventually("the failed renewal", || {
+            sidecar.log().iter().any(|line| line.contains("failed to acquire a token ("))
+        });
         for _ in 0..20 {
             assert_eq!(sidecar.get(APP).token(), token);
         }

@@ -113,7 +113,7 @@ fn without_keys_it_is_503_until_they_come() {
     scene.tenant.fail(Fault::always(Kind::Metadata, Action::Answer(Box::new(Answer::status(500)))));
     let sidecar = scene.start();
     let token = scene.user("alice");
-    for target in ["/Validate", "/AuthorizationHeader/Down", "/DownstreamApi/Down"] {
+    for target in ["/Validate", "/ForwardAuth", "/AuthorizationHeader/Down", "/DownstreamApi/Down"] {
         let response = sidecar.get_as(&token, target).problem(503, "Signing keys are not available");
         assert!(response.header("Retry-After").is_some());
     }

@@ -1,6 +1,10 @@
-//! Every container and encryption in `tests/data/credentials` yields an assertion whose signature holds.
+//! Every container and encryption in `tests/data/credentials` yields an assertion with a valid
+//! signature.
 
 use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::credentials::testing::{AUDIENCE, World, certificates, data, now, verified};
@@ -15,7 +19,6 @@ fn file(name: &str, password: Option<&str>) -> LocalCertificate {
     LocalCertificate::file(data(name), None, password.map(secret))
 }
 
-/// Why it cannot be used.
 fn reason(source: &LocalCertificate) -> String {
     match World::at(now()).authenticate(source) {
         Err(Failure::Unusable(reason)) => reason,
@@ -91,15 +94,15 @@ fn a_configured_text_holds_a_pfx_too() {
     let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect::<Vec<_>>();
     signs(&LocalCertificate::base64(secret(&lines.join("\r\n")), Some(secret(PASSWORD))));
     assert!(reason(&LocalCertificate::base64(secret(&text), None)).contains("password"));
-    assert!(reason(&LocalCertificate::base64(secret("no base64!"), None)).contains("no base64"));
+    assert!(reason(&LocalCertificate::base64(secret("no base64!"), None)).contains("not base64"));
 }
 
 #[test]
 fn what_cannot_sign_says_why() {
     for (name, words) in [
-        ("ec-pkcs8.pem", "no RSA key"),
+        ("ec-pkcs8.pem", "not an RSA key"),
         ("ec-sec1.pem", "elliptic curve"),
-        ("foreign-key.pem", "belongs to none"),
+        ("foreign-key.pem", "does not match any"),
         ("leaf.crt.pem", "no private key"),
         ("key-pkcs8.pem", "no certificate"),
         ("sealed-pkcs1.pem", "openssl pkcs8 -topk8"),
@@ -113,7 +116,7 @@ fn what_cannot_sign_says_why() {
 #[cfg(feature = "pfx")]
 #[test]
 fn an_encryption_that_is_not_read_says_so() {
-    assert!(reason(&file("sealed-scrypt.pem", Some(PASSWORD))).contains("not supported"));
+    assert!(reason(&file("sealed-scrypt.pem", Some(PASSWORD))).contains("unsupported"));
     assert!(reason(&file("no-key.pfx", Some(PASSWORD))).contains("no private key"));
 }
 
@@ -160,7 +163,7 @@ fn a_renewed_file_is_used_without_a_restart() {
     let path = folder.path().join("app.pem");
     std::fs::copy(data("foreign-key.pem"), &path).unwrap();
     let source = LocalCertificate::file(path.clone(), None, None);
-    assert!(reason(&source).contains("belongs to none"));
+    assert!(reason(&source).contains("does not match any"));
     std::fs::copy(data("pkcs8.pem"), &path).unwrap();
     signs(&source);
 }

@@ -1,67 +1,54 @@
-//! What a managed identity endpoint answers: a token with its expiry in one of many spellings, or one of
-//! three forms of error.
+//! Reads the answer of a managed identity endpoint. Its expiry comes in one of many formats.
+//! <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 
-use serde::Deserialize;
 use serde_json::{Number, Value};
-use zeroize::Zeroizing;
 
+use crate::credentials::token_response::TokenResponse;
 use crate::secret::Secret;
 use crate::value::date::from_invariant;
-use crate::value::text::is_visible_word;
 
-/// A managed identity's token.
 #[derive(Clone, Debug)]
-pub struct MachineToken {
-    /// Visible ASCII, fit for a header.
+pub struct IdentityToken {
+    /// Visible ASCII, so it fits in a header.
     pub access_token: Secret<String>,
     /// Unix seconds.
     pub expires_at: u64,
-    /// Unix seconds from which it should be renewed, where it lives long enough.
+    /// Unix seconds, for long-lived tokens: renew from then on.
     pub refresh_at: Option<u64>,
 }
 
-/// A smaller number means seconds from now: it would be a moment before 2001.
+/// Smaller numbers are seconds from now: as a date, they would lie before 2001.
 const FIRST_MOMENT: u64 = 978_307_200;
 
-/// A larger number means milliseconds: as seconds it would be a moment after the year 5000.
+/// Larger numbers are milliseconds: as seconds, they would lie after the year 5000.
 const LAST_MOMENT: u64 = 99_999_999_999;
 
-/// In seconds. Azure's tokens live 24 hours: who says more is misread, and a token kept too long cannot be revoked.
-const LONGEST_LIFE: u64 = 48 * 3600;
+/// Seconds. Azure's tokens live for 24 hours. A longer life is a misread answer, and a token cached
+/// too long cannot be revoked.
+const MAX_LIFETIME: u64 = 48 * 3600;
 
-/// A token that lives longer is renewed at half its life, as in MSAL.
+/// Seconds. Tokens with a longer life are renewed at half of it, as MSAL does.
 const LONG_LIFE: u64 = 7200;
 
-#[derive(Deserialize)]
-struct Answer {
-    access_token: Option<Zeroizing<String>>,
-    expires_on: Option<Value>,
-    expires_in: Option<Value>,
-}
-
-/// Reads a token. What is wrong comes in words that follow the endpoint's name.
-pub fn token(body: &[u8], now: u64) -> Result<MachineToken, &'static str> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| "sent an answer that is no token response")?;
-    let access_token = answer.access_token.ok_or("sent an answer without access_token")?;
-    if !is_visible_word(&access_token) {
-        return Err("sent an access_token that cannot stand in a header");
+/// An error reads on from the endpoint's name.
+pub fn token(body: &[u8], now: u64) -> Result<IdentityToken, &'static str> {
+    let response = TokenResponse::parse(body)?;
+    let expiries = [response.expires_on, response.expires_in];
+    if expiries.iter().all(Value::is_null) {
+        return Err("sent a token response without expires_on and expires_in");
     }
-    let expiries = [answer.expires_on, answer.expires_in];
-    if expiries.iter().all(Option::is_none) {
-        return Err("sent an answer without expires_on and expires_in");
-    }
-    let readable = expiries.iter().flatten().find_map(|expiry| moment(expiry, now));
+    let readable = expiries.iter().find_map(|expiry| moment(expiry, now));
     let expires_at = readable.ok_or("sent an expiry that is neither seconds nor a date")?;
-    let expires_at = expires_at.clamp(now, now.saturating_add(LONGEST_LIFE));
+    let expires_at = expires_at.clamp(now, now.saturating_add(MAX_LIFETIME));
     let life = expires_at - now;
-    Ok(MachineToken {
-        access_token: Secret::new(access_token.to_string()),
+    Ok(IdentityToken {
+        access_token: response.access_token,
         expires_at,
         refresh_at: (life > LONG_LIFE).then_some(now + life / 2),
     })
 }
 
-/// Whether an answer names this identity as the one whose token it is.
+/// True if the answer names this identity as the owner of the token.
 pub fn is_of(body: &[u8], client_id: &str) -> bool {
     let answer = serde_json::from_slice::<Value>(body).unwrap_or_default();
     answer["client_id"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(client_id))

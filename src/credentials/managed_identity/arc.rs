@@ -1,6 +1,6 @@
-//! Azure Arc hands out a token only to who can read a key file that it names in a challenge: protocol
-//! page, section 2.3. A fake endpoint could name any file, so the path must be exactly where the agent
-//! keeps them.
+//! Azure Arc issues a token only to clients that can read a key file, named in a challenge. A fake
+//! endpoint could name any file, so the path must match the agent's folder exactly.
+//! <https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication>
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,17 @@ use zeroize::Zeroizing;
 use crate::file;
 use crate::outbound::{OutResponse, challenge};
 
-/// Where the agent keeps its keys.
+/// The folder where the agent puts its keys.
 pub const KEY_FOLDER: &str = "/var/opt/azcmagent/tokens";
 
-/// The longest key file that is read.
+/// Bytes.
 const MAX_KEY: u64 = 4096;
 
 /// The file that a 401 names.
 pub fn key_path(answer: &OutResponse, folder: &Path) -> Result<PathBuf, String> {
-    let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
-    let challenges = challenge::parse(fields);
+    let challenges = challenge::of(answer);
     let [challenge] = &challenges[..] else {
-        return Err("the answer 401 holds no single challenge".into());
+        return Err("the 401 does not contain exactly one challenge".into());
     };
     let realm = match &challenge.parameters[..] {
         [(name, realm)] if name == "realm" && challenge.scheme.eq_ignore_ascii_case("Basic") => realm,
@@ -34,14 +33,15 @@ pub fn key_path(answer: &OutResponse, folder: &Path) -> Result<PathBuf, String> 
             && name.ends_with(b".key")
             && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
     });
-    // The text is compared, not the components: `tokens//a.key` and `tokens/./a.key` are other spellings.
+    // Compares the text, not the components, so that other spellings such as `tokens//a.key` and
+    // `tokens/./a.key` fail.
     match expected.map(|name| folder.join(name)) {
         Some(expected) if expected.as_os_str() == path.as_os_str() => Ok(expected),
         _ => Err(format!("the challenge names a file other than {}/NAME.key", folder.display())),
     }
 }
 
-/// `Basic` and the file's raw content, which is not encoded again.
+/// `Basic` and the file's content as it is, without base64.
 pub fn authorization(path: &Path) -> Result<Zeroizing<String>, String> {
     let refused = |reason: &str| format!("{}: {reason}", path.display());
     let key = file::read(path, MAX_KEY).map_err(|error| match error.kind() {
@@ -52,7 +52,7 @@ pub fn authorization(path: &Path) -> Result<Zeroizing<String>, String> {
     })?;
     let text = std::str::from_utf8(key.trim_ascii_end()).unwrap_or_default();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-        return Err(refused("no key in printable ASCII"));
+        return Err(refused("expected a key in printable ASCII"));
     }
     Ok(Zeroizing::new(format!("Basic {text}")))
 }

@@ -1,6 +1,6 @@
-//! Tokens of the identity that Azure gives to a machine: one request to an endpoint on the machine itself or
-//! beside it, with retries for transient errors (Microsoft Learn, "How to use managed identities on an
-//! Azure VM to acquire an access token").
+//! Tokens of the identity that Azure gives to a machine: one request to an endpoint on or near the
+//! machine, retried after transient failures.
+//! <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 
 mod answer;
 mod arc;
@@ -12,61 +12,61 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use answer::MachineToken;
-pub use source::{Request, imds};
+pub use answer::IdentityToken;
+pub use source::{IdentityRequest, imds};
 
-use source::Source;
+use source::{IdentitySource, Kind};
 
 use super::Failure;
 use super::reason::reason;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
+use crate::redaction::redact;
 use crate::value::date;
 
-/// For all attempts together: a request waits here.
+/// For all attempts together, since a request is waiting.
 const BUDGET: Duration = Duration::from_secs(15);
 
-/// The same when IMDS answers 410 first: all its retries, and some time to answer in.
+/// The budget if IMDS first answers 410: all its retries, and time for the answer.
 const BUDGET_WHILE_GONE: Duration = Duration::from_secs(75);
 
-/// Of one attempt.
+/// Per attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// After the first attempt.
 const RETRIES: u32 = 3;
 
-/// Retries when IMDS answers 410 first: it is being upgraded, which takes up to 70 seconds.
+/// Retries if IMDS first answers 410: it is being upgraded, which takes up to 70 seconds.
 const RETRIES_WHILE_GONE: u32 = 7;
 
-/// Between attempts when IMDS answers 410.
+/// Pause after a 410 from IMDS.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
 
-/// The client of this machine's managed identity endpoint. It keeps no tokens.
+/// The client of this machine's managed identity endpoint. It caches nothing.
 pub struct ManagedIdentities {
-    source: Result<Source, String>,
+    source: Result<IdentitySource, String>,
     arc_keys: PathBuf,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
 }
 
-/// The resource that a scope stands for: the scope without exactly one `/.default`.
+/// The resource of a scope: the scope without one `/.default`.
 pub fn resource(scope: &str) -> &str {
     scope.strip_suffix("/.default").unwrap_or(scope)
 }
 
 impl ManagedIdentities {
-    /// Finds out where the endpoint is; asks nothing yet.
+    /// Locates the endpoint without contacting it.
     pub fn new(
         environment: impl Fn(&str) -> Option<String>,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let source = Source::detect(environment, Path::new(source::ARC_AGENT).exists());
+        let source = IdentitySource::detect(environment, Path::new(source::ARC_AGENT).exists());
         Self { source, arc_keys: arc::KEY_FOLDER.into(), exchange, clock }
     }
 
-    /// The token.
-    pub fn token(&self, wanted: &Request<'_>) -> Result<MachineToken, Failure> {
+    pub fn token(&self, wanted: &IdentityRequest<'_>) -> Result<IdentityToken, Failure> {
         let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let request = |timeout| source.request(wanted, timeout);
         request(ATTEMPT).map_err(Failure::Unusable)?;
@@ -78,7 +78,7 @@ impl ManagedIdentities {
             let outcome = self.attempt(source, request(timeout).map_err(Failure::Unusable)?, deadline)?;
             let failure = match &outcome {
                 Ok(response) if response.status == 200 => {
-                    echoed(source, wanted, &response.body)?;
+                    check_identity(source, wanted, &response.body)?;
                     return answer::token(&response.body, self.clock.unix())
                         .map_err(|what| Failure::Unavailable(format!("{} {what}", source.name())));
                 }
@@ -89,31 +89,22 @@ impl ManagedIdentities {
             let Some(pause) = pause.filter(|pause| self.clock.instant() + *pause < deadline) else {
                 return Err(failure);
             };
-            log::info!("{failure}; trying again in {} s", pause.as_secs());
+            log::info!("{failure}; retrying in {} s", pause.as_secs());
             self.clock.sleep(pause);
         }
     }
 
-    /// One request, and with Azure Arc the second one that its challenge asks for.
+    /// Sends one request, and for Azure Arc the second one that its challenge asks for.
     fn attempt(
         &self,
-        source: &Source,
+        source: &IdentitySource,
         request: OutRequest,
         deadline: Instant,
     ) -> Result<Result<OutResponse, OutError>, Failure> {
-        let Source::Arc { .. } = source else { return Ok(self.exchange.send(request)) };
-        let mut second = OutRequest {
-            upstream: request.upstream,
-            method: request.method.clone(),
-            url: request.url.clone(),
-            headers: request.headers.clone(),
-            body: None,
-            memory: None,
-            timeout: request.timeout,
-            max_body: request.max_body,
-            pooled: request.pooled,
-            redirected_from: None,
-        };
+        if source.kind != Kind::Arc {
+            return Ok(self.exchange.send(request));
+        }
+        let mut second = request.clone();
         let challenge = match self.exchange.send(request) {
             Ok(response) if response.status == 401 => response,
             other => return Ok(other),
@@ -126,20 +117,21 @@ impl ManagedIdentities {
     }
 }
 
-/// Agents of Azure Arc that know no user-assigned identities answer with the machine's own token, which is another's.
-fn echoed(source: &Source, wanted: &Request<'_>, body: &[u8]) -> Result<(), Failure> {
-    match (source, wanted.client_id) {
-        (Source::Arc { .. }, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
-            "{} did not confirm that the token is of the identity {id}; is its agent too old for user-assigned identities?",
+/// Agents of Azure Arc that do not support user-assigned identities answer with a token of the
+/// machine's own identity.
+fn check_identity(source: &IdentitySource, wanted: &IdentityRequest<'_>, body: &[u8]) -> Result<(), Failure> {
+    match (source.kind, wanted.client_id) {
+        (Kind::Arc, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
+            "{} did not confirm that the token belongs to the identity {id}; is its agent too old for user-assigned identities?",
             source.name()
         ))),
         _ => Ok(()),
     }
 }
 
-/// What a failed attempt means for the caller.
-fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure {
-    let (name, origin) = (source.name(), &source.endpoint().origin);
+/// Turns a failed attempt into an error for the caller.
+fn explain(source: &IdentitySource, outcome: &Result<OutResponse, OutError>) -> Failure {
+    let (name, origin) = (source.name(), &source.endpoint.origin);
     match outcome {
         Err(error) => Failure::Unavailable(format!(
             "the managed identity endpoint of {name} at {origin} does not answer ({error}); \
@@ -147,8 +139,8 @@ fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure 
         )),
         Ok(response) => {
             let status = response.status;
-            let secret = source.secret().map(|secret| secret.expose().as_str());
-            let reason = reason(&response.body, secret);
+            let secret = source.secret.as_ref().map(|secret| secret.expose().as_str());
+            let reason = reason(&response.body, |line| redact(line, secret.into_iter()));
             let text = format!("the managed identity endpoint of {name} answered {status}: {reason}");
             match status {
                 408 | 410 | 429 | 500..=599 => Failure::Unavailable(text),
@@ -158,7 +150,7 @@ fn explain(source: &Source, outcome: &Result<OutResponse, OutError>) -> Failure 
     }
 }
 
-/// How often a request is retried, and after which pauses.
+/// Counts the attempts and decides on retries and pauses.
 struct Pace {
     imds: bool,
     sent: u32,
@@ -167,20 +159,20 @@ struct Pace {
 }
 
 impl Pace {
-    const fn new(source: &Source) -> Self {
-        Self { imds: matches!(source, Source::Imds { .. }), sent: 0, unanswered: 0, gone_first: false }
+    const fn new(source: &IdentitySource) -> Self {
+        Self { imds: matches!(source.kind, Kind::Imds), sent: 0, unanswered: 0, gone_first: false }
     }
 
-    /// From the first attempt on.
+    /// Measured from the first attempt.
     const fn budget(&self) -> Duration {
         if self.gone_first { BUDGET_WHILE_GONE } else { BUDGET }
     }
 
-    /// The pause after an attempt; none where it was the last.
+    /// The pause before the next attempt; `None` after the last.
     fn pause(&mut self, outcome: &Result<OutResponse, OutError>, now: u64) -> Option<Duration> {
         self.sent += 1;
         let Ok(response) = outcome else {
-            // Once, since a machine off Azure should be told so within seconds.
+            // Retried once only, so that a machine outside Azure fails within seconds.
             self.unanswered += 1;
             if self.gone_first {
                 return (self.sent <= RETRIES_WHILE_GONE).then_some(PAUSE_WHILE_GONE);

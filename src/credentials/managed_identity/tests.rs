@@ -1,4 +1,4 @@
-//! Against a scripted endpoint: the complete requests, how many of them, and what failures say.
+//! Against a scripted endpoint: complete requests, their number, and error messages.
 
 use std::sync::Mutex;
 
@@ -16,7 +16,7 @@ const CLIENT: &str = "9f3a2b1c-0000-4000-8000-000000000001";
 type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, &'a str);
 type Answers = Vec<Result<OutResponse, OutError>>;
 
-/// Answers in order and writes down what was asked. An attempt that times out takes its time.
+/// Answers in order and records the requests. An attempt that times out takes its time.
 struct Script {
     clock: Arc<ManualClock>,
     answers: Mutex<Answers>,
@@ -53,11 +53,11 @@ impl Machine {
         let environment =
             |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
         let mut identities = ManagedIdentities::new(environment, Arc::clone(&script) as Arc<dyn Exchange>, clock);
-        identities.source = Source::detect(environment, false);
+        identities.source = IdentitySource::detect(environment, false);
         Self { script, identities }
     }
 
-    fn token(&self, client_id: Option<&str>) -> Result<MachineToken, Failure> {
+    fn token(&self, client_id: Option<&str>) -> Result<IdentityToken, Failure> {
         self.revoking(client_id, &[], None)
     }
 
@@ -66,9 +66,9 @@ impl Machine {
         client_id: Option<&str>,
         capabilities: &[String],
         revoked: Option<&Secret<String>>,
-    ) -> Result<MachineToken, Failure> {
+    ) -> Result<IdentityToken, Failure> {
         let resource = "https://vault.azure.net";
-        self.identities.token(&Request { client_id, resource, capabilities, revoked, correlation_id: "cid" })
+        self.identities.token(&IdentityRequest { client_id, resource, capabilities, revoked, correlation_id: "cid" })
     }
 
     fn requests(&self) -> Vec<String> {
@@ -167,7 +167,7 @@ fn each_endpoint_is_asked_in_its_own_way() {
 fn only_service_fabric_gets_capabilities_and_revoked_hashes() {
     let fabric = [&APP_SERVICE[..], &[("IDENTITY_SERVER_THUMBPRINT", "ab")]].concat();
     let capabilities = ["cp1".to_owned(), "other".to_owned()];
-    // FIPS 180-4's example.
+    // The example of FIPS 180-4.
     let revoked = Secret::new("abc".to_owned());
     let told = "&xms_cc=cp1%2Cother&token_sha256_to_refresh=\
                 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
@@ -195,7 +195,7 @@ fn the_first_source_whose_variables_are_there_is_it() {
             let set = all.iter().filter(|(own, _)| !without.contains(own));
             Some(set.clone().find(|(own, _)| *own == name).map_or(String::new(), |(_, value)| (*value).to_owned()))
         };
-        Source::detect(variable, agent).unwrap().name()
+        IdentitySource::detect(variable, agent).unwrap().name()
     };
     assert_eq!(name(&[], true), "Service Fabric");
     assert_eq!(name(&["IDENTITY_SERVER_THUMBPRINT"], true), "App Service");

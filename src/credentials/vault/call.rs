@@ -1,4 +1,4 @@
-//! What is said to a vault within the time that one token request has for it.
+//! Requests to a vault, within the time budget of one token request.
 
 use std::time::{Duration, Instant};
 
@@ -7,40 +7,40 @@ use serde_json::Value;
 use crate::credentials::reason::reason;
 use crate::credentials::{Context, Failure};
 use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::redaction::redact;
 use crate::value::date;
 
-/// For all that one token request needs of a vault: a worker waits.
+/// For everything that one token request needs from a vault.
 const BUDGET: Duration = Duration::from_secs(15);
 
-/// Of one request.
+/// Per request.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Before the one retry without advice, and the longest advice that is heeded.
+/// Before the only retry if the vault gives no advice, and the longest advice that is followed.
 const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest answer that is read: a certificate with its chain has some kilobytes.
+/// Bytes; a certificate with its chain takes a few kilobytes.
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
 
-/// What is called, and until when.
-pub(super) struct Call<'a, 'b> {
+pub(super) struct VaultCall<'a, 'b> {
     pub context: &'a Context<'b>,
     deadline: Instant,
 }
 
-impl<'a, 'b> Call<'a, 'b> {
+impl<'a, 'b> VaultCall<'a, 'b> {
     pub(super) fn new(context: &'a Context<'b>) -> Self {
         Self { context, deadline: context.clock.instant() + BUDGET }
     }
 
-    /// Sends a request that may be sent twice, and does so after what passes by itself.
+    /// Sends an idempotent request, and retries once after a transient failure.
     pub(super) fn send(&self, name: &str, request: impl Fn() -> OutRequest) -> Result<OutResponse, Failure> {
         match self.attempt(&request) {
             Ok(answer) if passes(answer.status) => {
                 let advised =
                     answer.header("retry-after").and_then(|text| date::retry_after(text, self.context.clock.unix()));
                 let pause = advised.map_or(PAUSE, Duration::from_secs);
-                if answer.status == 429 || pause > LONGEST_PAUSE || self.left() <= pause {
+                if answer.status == 429 || pause > MAX_PAUSE || self.left() <= pause {
                     return Err(Failure::Unavailable(format!("{name} answered {}", answer.status)));
                 }
                 self.context.clock.sleep(pause);
@@ -84,16 +84,16 @@ pub(super) fn judge(name: &str, answer: &OutResponse) -> Result<Value, Failure> 
     let advice = match answer.status {
         200 => {
             return serde_json::from_slice(&answer.body)
-                .map_err(|_| Failure::Unavailable(format!("{name} sent an answer that is no JSON")));
+                .map_err(|_| Failure::Unavailable(format!("{name} sent an answer that is not JSON")));
         }
         401 => "; is the vault in the tenant of the identity that asks?",
         403 => {
             "; grant the identity that asks the roles Key Vault Certificate User and, where the key stays in the \
-             vault, Key Vault Crypto User, and see to the vault's firewall"
+             vault, Key Vault Crypto User, and check the vault's firewall"
         }
-        404 => "; see to KeyVaultCertificateName",
+        404 => "; check KeyVaultCertificateName",
         _ => "",
     };
-    let reason = reason(&answer.body, None);
+    let reason = reason(&answer.body, |line| redact(line, std::iter::empty()));
     Err(Failure::Unusable(format!("{name} answered {}: {reason}{advice}", answer.status)))
 }

@@ -1,40 +1,40 @@
-//! `KeyVault`: a certificate whose private key may leave the vault, as the secret of the same name.
+//! `KeyVault`: a certificate whose private key may leave the vault, through the secret of the same
+//! name.
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Vault;
-use super::call::Call;
-use super::kept::Kept;
+use super::cached::Cached;
+use super::call::VaultCall;
 use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Certificate, Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
+use crate::value::b64;
 use crate::value::percent::encode_component;
 
-/// A certificate in a vault, read and kept.
+/// A certificate in a vault, cached.
 pub struct VaultCertificate {
     vault: Vault,
     name: String,
-    kept: Kept<Certificate>,
+    kept: Cached<Certificate>,
     notice: Notice,
 }
 
 impl VaultCertificate {
-    /// Nothing is asked yet.
+    /// Contacts nothing yet.
     pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
         let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
-        Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
+        Self { vault, name: described.name.clone(), kept: Cached::default(), notice: Notice::default() }
     }
 
     fn current(&self, context: &Context<'_>) -> Result<Arc<Certificate>, Failure> {
         let now = context.clock.unix();
         let certificate = self.kept.get(now, || {
-            let certificate = self.read(&Call::new(context), now)?;
+            let certificate = self.read(&VaultCall::new(context), now)?;
             let validity = certificate.validity;
             Ok((certificate, validity))
         })?;
@@ -42,20 +42,20 @@ impl VaultCertificate {
         Ok(certificate)
     }
 
-    fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Certificate, Failure> {
+    fn read(&self, call: &VaultCall<'_, '_>, now: u64) -> Result<Certificate, Failure> {
         let unusable = |reason: &str| Failure::Unusable(format!("{}: {}: {reason}", self.vault.name(), self.name));
         let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         dates(&answer).and_then(|dates| dates.check(now)).map_err(|reason| unusable(&reason))?;
         if answer["policy"]["key_props"]["exportable"] != true {
             return Err(unusable("its key may not leave the vault; use the SourceType SignedAssertionFromVault"));
         }
-        let path = item(&answer["sid"], "secrets").ok_or_else(|| unusable("the vault names no secret of it"))?;
+        let path = item(&answer["sid"], "secrets").ok_or_else(|| unusable("the vault sent no secret id for it"))?;
         let secret = self.vault.get(call, &path)?;
         let value = secret["value"].as_str().ok_or_else(|| unusable("its secret has no value"))?;
         let content = match secret["contentType"].as_str() {
             Some("application/x-pem-file") => Zeroizing::new(value.as_bytes().to_vec()),
             Some("application/x-pkcs12") => {
-                Zeroizing::new(STANDARD.decode(value).map_err(|_| unusable("its secret is no base64"))?)
+                b64::secret(value.as_bytes()).ok_or_else(|| unusable("its secret is not base64"))?
             }
             _ => return Err(unusable("its secret is neither application/x-pkcs12 nor application/x-pem-file")),
         };
@@ -63,7 +63,7 @@ impl VaultCertificate {
     }
 }
 
-/// `attributes`: whether and when the vault lets it be used.
+/// Reads `attributes`: whether and when the vault allows its use.
 pub fn dates(answer: &Value) -> Result<Validity, String> {
     let attributes = &answer["attributes"];
     if attributes["enabled"] == false {
@@ -71,12 +71,12 @@ pub fn dates(answer: &Value) -> Result<Validity, String> {
     }
     match (attributes["nbf"].as_u64(), attributes["exp"].as_u64()) {
         (Some(not_before), Some(not_after)) => Ok(Validity { not_before, not_after }),
-        _ => Err("the vault says no dates of it".into()),
+        _ => Err("the vault sent no dates for it".into()),
     }
 }
 
-/// The path in an item's id, `https://{vault}/{kind}/{name}/{version}`. The host is not followed: the token goes
-/// to the vault that was configured.
+/// The path of an item's id, `https://{vault}/{kind}/{name}/{version}`. Ignores the host: the token
+/// goes only to the configured vault.
 pub fn item(id: &Value, kind: &str) -> Option<String> {
     let (_, rest) = id.as_str()?.split_once("://")?;
     let (_, path) = rest.split_once('/')?;
@@ -95,7 +95,7 @@ impl Source for VaultCertificate {
     }
 
     fn inspect(&self, _: u64) -> Result<(), String> {
-        // What has ended here may be renewed in the vault, which the next use asks.
+        // An expired certificate may have been renewed in the vault; the next use finds out.
         Ok(())
     }
 

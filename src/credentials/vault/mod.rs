@@ -1,11 +1,11 @@
-//! Azure Key Vault as far as certificates need it (Microsoft Learn, "Authentication, requests and
-//! responses"). The vault says in a challenge
-//! for whom a token must be; that is believed only of a name that the vault's own host ends with, since
-//! otherwise a false vault could ask for a token that opens another service.
+//! The part of Azure Key Vault that certificates need. The vault names the resource for the token
+//! in a challenge. It must be a suffix of the vault's own host, or a fake vault could obtain a
+//! token for another service.
+//! <https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses>
 
+mod cached;
 mod call;
 mod certificate;
-mod kept;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ pub use certificate::VaultCertificate;
 pub use signer::VaultSigner;
 pub use token::Environment;
 
-use call::{ATTEMPT, Call, MAX_ANSWER, judge};
+use call::{ATTEMPT, MAX_ANSWER, VaultCall, judge};
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,19 +23,19 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::outbound::{OutBody, OutRequest, OutResponse, Upstream, challenge};
+use crate::outbound::{OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
 use crate::value::url::Url;
 
-/// Of the vault's REST interface.
+/// Of the vault's REST API.
 const VERSION: &str = "7.5";
 
-/// One vault, and the way to a token for it.
+/// A vault, and the means to get a token for it.
 struct Vault {
     url: Url,
     environment: Environment,
     client_id: Option<String>,
-    /// As the last challenge said.
+    /// From the last challenge.
     resource: Mutex<Option<String>>,
 }
 
@@ -44,17 +44,17 @@ impl Vault {
         Self { url, environment, client_id, resource: Mutex::default() }
     }
 
-    fn get(&self, call: &Call<'_, '_>, path: &str) -> Result<Value, Failure> {
+    fn get(&self, call: &VaultCall<'_, '_>, path: &str) -> Result<Value, Failure> {
         self.send(call, "GET", path, None)
     }
 
-    fn post(&self, call: &Call<'_, '_>, path: &str, body: &Value) -> Result<Value, Failure> {
+    fn post(&self, call: &VaultCall<'_, '_>, path: &str, body: &Value) -> Result<Value, Failure> {
         self.send(call, "POST", path, Some(body))
     }
 
-    /// With the token for the resource that is known; where it is not, or the token is refused, the answer
-    /// holds a challenge and the request is sent again.
-    fn send(&self, call: &Call<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    /// Sends with a token for the known resource. If there is none, or the token is rejected, the
+    /// answer has a challenge and the request is sent again.
+    fn send(&self, call: &VaultCall<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut challenged = false;
         loop {
@@ -75,7 +75,7 @@ impl Vault {
 
     fn request(
         &self,
-        call: &Call<'_, '_>,
+        call: &VaultCall<'_, '_>,
         method: &str,
         path: &str,
         body: Option<&Value>,
@@ -83,37 +83,27 @@ impl Vault {
     ) -> Result<OutResponse, Failure> {
         let mut url = self.url.with_path(&format!("{}{path}", self.url.base_path()));
         url.query = Some(format!("api-version={VERSION}"));
-        let fixed = [("accept", "application/json"), ("x-ms-client-request-id", call.context.correlation_id)];
-        let mut headers: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into();
-        if let Some(token) = token {
-            let value = Zeroizing::new(format!("Bearer {}", token.expose()));
-            headers.push(("authorization".to_owned(), value));
-        }
-        // Nothing is said to a vault that has not yet been told who asks.
-        let body = body.filter(|_| token.is_some());
-        if body.is_some() {
-            headers.push(("content-type".to_owned(), Zeroizing::new("application/json".to_owned())));
-        }
-        let request = || OutRequest {
-            upstream: Upstream::KeyVault,
-            method: method.to_owned(),
-            url: url.to_string(),
-            headers: headers.clone(),
-            body: body.map(|body| OutBody::Own(Zeroizing::new(body.to_string().into_bytes()))),
-            memory: None,
-            timeout: ATTEMPT,
-            max_body: MAX_ANSWER,
-            pooled: true,
-            redirected_from: None,
+        let request = || {
+            let plain = OutRequest::new(Upstream::KeyVault, method, url.to_string(), ATTEMPT, MAX_ANSWER)
+                .header("accept", "application/json")
+                .header("x-ms-client-request-id", call.context.correlation_id);
+            let Some(token) = token else {
+                // Send no body to a vault before authenticating.
+                return plain;
+            };
+            let request = plain.header("authorization", &Zeroizing::new(format!("Bearer {}", token.expose())));
+            match body {
+                Some(body) => request.body("application/json", Zeroizing::new(body.to_string().into_bytes())),
+                None => request,
+            }
         };
         call.send(&self.name(), request)
     }
 
-    /// The resource of a challenge: its last label must not be all that both hosts share, so that the whole of it
-    /// must end the vault's host at a dot.
+    /// The resource in a challenge. It must be a suffix of the vault's host at a dot, and contain a
+    /// dot itself, so that sharing a top-level domain is not enough.
     fn challenged(&self, answer: &OutResponse) -> Result<String, String> {
-        let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &value[..]);
-        let challenges = challenge::parse(fields);
+        let challenges = challenge::of(answer);
         let bearer = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("Bearer"));
         let resource = bearer.and_then(|bearer| {
             let scope = || bearer.parameter("scope").map(super::managed_identity::resource);
@@ -126,7 +116,7 @@ impl Vault {
         if own.is_loopback() || (host.contains('.') && dotted) {
             return Ok(resource.to_owned());
         }
-        Err(format!("{} asks for a token for another service ({host}); it gets none", self.name()))
+        Err(format!("{} asked for a token for another service ({host}); refused", self.name()))
     }
 
     fn name(&self) -> String {

@@ -1,4 +1,5 @@
-//! `SignedAssertionFromVault`: the key never leaves the vault, which signs each assertion's hash.
+//! `SignedAssertionFromVault`: the key never leaves the vault, which signs the hash of each
+//! assertion.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -6,9 +7,9 @@ use ring::digest;
 use serde_json::json;
 
 use super::Vault;
-use super::call::Call;
+use super::cached::Cached;
+use super::call::VaultCall;
 use super::certificate::{dates, item};
-use super::kept::Kept;
 use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Notice, Validity};
@@ -16,15 +17,15 @@ use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
 use crate::value::der;
 use crate::value::percent::encode_component;
 
-/// A key in a vault and the certificate that Entra knows it by.
+/// A key in a vault, and its certificate as registered in Entra.
 pub struct VaultSigner {
     vault: Vault,
     name: String,
-    kept: Kept<Public>,
+    kept: Cached<Public>,
     notice: Notice,
 }
 
-/// What may be known of it.
+/// The public part.
 struct Public {
     /// DER.
     certificate: Vec<u8>,
@@ -34,23 +35,23 @@ struct Public {
 }
 
 impl VaultSigner {
-    /// Nothing is asked yet.
+    /// Contacts nothing yet.
     pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
         let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
-        Self { vault, name: described.name.clone(), kept: Kept::default(), notice: Notice::default() }
+        Self { vault, name: described.name.clone(), kept: Cached::default(), notice: Notice::default() }
     }
 
-    fn read(&self, call: &Call<'_, '_>, now: u64) -> Result<Public, Failure> {
+    fn read(&self, call: &VaultCall<'_, '_>, now: u64) -> Result<Public, Failure> {
         let unusable = |reason: &str| self.unusable(reason);
         let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
         let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
         let validity = validity.map_err(|reason| unusable(&reason))?;
-        let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault names no key of it"))?;
+        let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault sent no key id for it"))?;
         let certificate = answer["cer"].as_str().and_then(|text| STANDARD.decode(text).ok());
         let certificate = certificate.ok_or_else(|| unusable("the vault sent no certificate"))?;
-        let parsed = der::Certificate::parse(&certificate).ok_or_else(|| unusable("no X.509 certificate"))?;
+        let parsed = der::Certificate::parse(&certificate).ok_or_else(|| unusable("not an X.509 certificate"))?;
         if der::rsa_from_spki(&parsed.spki).is_none() {
-            return Err(unusable("no RSA key; Entra takes RSA keys for client assertions"));
+            return Err(unusable("not an RSA key; Entra requires RSA keys for client assertions"));
         }
         Ok(Public { certificate, key, validity })
     }
@@ -62,7 +63,7 @@ impl VaultSigner {
 
 impl Source for VaultSigner {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
-        let (call, now) = (Call::new(context), context.clock.unix());
+        let (call, now) = (VaultCall::new(context), context.clock.unix());
         let public = self.kept.get(now, || {
             let public = self.read(&call, now)?;
             let validity = public.validity;
@@ -80,7 +81,7 @@ impl Source for VaultSigner {
     }
 
     fn inspect(&self, _: u64) -> Result<(), String> {
-        // What has ended here may be renewed in the vault, which the next use asks.
+        // An expired certificate may have been renewed in the vault; the next use finds out.
         Ok(())
     }
 

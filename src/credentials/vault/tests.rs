@@ -1,4 +1,4 @@
-//! Against a scripted vault: the complete requests, their number, and what failures say.
+//! Against a scripted vault: complete requests, their number, and error messages.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -39,7 +39,7 @@ fn challenge(resource: &str) -> Answer {
     Ok(OutResponse { status: 401, headers: vec![("www-authenticate".into(), field.into())], body: Vec::new() })
 }
 
-/// What a vault says of the certificate in `tests/data/credentials`.
+/// The vault's description of the certificate in `tests/data/credentials`.
 fn about() -> Value {
     json!({
         "kid": format!("{VAULT}/keys/app/v1"),
@@ -54,7 +54,7 @@ fn pem() -> Value {
     json!({"value": std::fs::read_to_string(data("pkcs8.pem")).unwrap(), "contentType": "application/x-pem-file"})
 }
 
-/// A vault that holds it: challenges who shows no token, and answers by path.
+/// A vault with it: challenges requests without a token, and answers by path.
 fn vault(about: Value, secret: Value) -> World {
     World::with(now(), move |upstream, request| {
         assert_eq!(upstream, Upstream::KeyVault);
@@ -70,7 +70,7 @@ fn vault(about: Value, secret: Value) -> World {
     })
 }
 
-/// Gives the hash back, since `ring` signs texts alone; the local tenant signs for real.
+/// Returns the hash, since `ring` only signs messages; the local tenant signs for real.
 fn sign(request: &str) -> Value {
     let body: Value = serde_json::from_str(request.lines().last().unwrap()).unwrap();
     assert_eq!(body["alg"], "PS256");
@@ -118,7 +118,7 @@ fn what_the_vault_says_of_it_must_fit() {
     for (about, secret, words) in [
         (with("/attributes/enabled", json!(false)), pem(), "disabled"),
         (with("/attributes/exp", json!(now() - 1)), pem(), "expired 1 s ago"),
-        (with("/attributes/nbf", json!(now() + 1)), pem(), "not valid for another 1 s"),
+        (with("/attributes/nbf", json!(now() + 1)), pem(), "becomes valid in 1 s"),
         (with("/attributes/exp", Value::Null), pem(), "no dates"),
         (with("/policy/key_props/exportable", json!(false)), pem(), "SignedAssertionFromVault"),
         (with("/policy/key_props/exportable", Value::Null), pem(), "SignedAssertionFromVault"),
@@ -126,7 +126,7 @@ fn what_the_vault_says_of_it_must_fit() {
         (with("/sid", json!("https://own.vault.azure.net/keys/app/v1")), pem(), "no secret"),
         (with("/sid", json!("https://own.vault.azure.net/secrets/../v1")), pem(), "no secret"),
         (about(), json!({"value": "x", "contentType": "text/plain"}), "neither"),
-        (about(), json!({"value": "?", "contentType": "application/x-pkcs12"}), "no base64"),
+        (about(), json!({"value": "?", "contentType": "application/x-pkcs12"}), "not base64"),
         (about(), json!({"contentType": "application/x-pem-file"}), "no value"),
     ] {
         let outcome = vault(about, secret).authenticate(&certificate(VAULT, &[]));
@@ -214,7 +214,7 @@ fn who_asks_is_what_the_environment_says() {
             format!(
                 "POST {url}/t2/oauth2/v2.0/token\naccept: application/json\n\
                  content-type: application/x-www-form-urlencoded\nclient-request-id: cid\n\
-                 client_id=c%202&{proof}&scope=https%3A%2F%2Fvault.azure.net%2F.default&grant_type=client_credentials"
+                 client_id=c+2&{proof}&scope=https%3A%2F%2Fvault.azure.net%2F.default&grant_type=client_credentials"
             )
         );
         assert_eq!(requests.len(), 4, "one token for both requests to the vault");
@@ -261,7 +261,8 @@ fn an_authority_without_tls_gets_no_secret() {
     assert_eq!(world.requests().len(), 1);
 }
 
-/// What a vault's answer to a request with a token means, how many requests there were, and how long it took.
+/// The failure that an answer to an authenticated request causes, the number of requests, and the
+/// time they took.
 fn failing(first: impl Fn() -> Answer + Send + Sync + 'static) -> (Failure, usize, u64) {
     let world = World::with(now(), move |_, request| {
         if request.contains("\nauthorization") { first() } else { challenge("resource=\"https://vault.azure.net\"") }

@@ -1,50 +1,48 @@
-//! Who asks the vault: what the platform says in the environment, in the order in which the Azure libraries
-//! look: a secret, a workload identity, else the machine's managed identity.
+//! Authenticates to the vault with what the environment offers, in the order of the Azure SDKs: a
+//! client secret, a workload identity, else the machine's managed identity.
+//! <https://learn.microsoft.com/dotnet/api/azure.identity.environmentcredential>
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
-use super::call::{ATTEMPT, Call, MAX_ANSWER};
+use super::call::{ATTEMPT, MAX_ANSWER, VaultCall};
 use crate::credentials::federated::FederatedToken;
-use crate::credentials::reason::MAX_MESSAGE;
+use crate::credentials::form::{self, Form};
+use crate::credentials::reason::reason;
+use crate::credentials::token_response::{TokenResponse, seconds};
 use crate::credentials::{ClientAuth, Failure, Source};
-use crate::outbound::{OutBody, OutRequest, Upstream};
-use crate::redaction::redact;
+use crate::outbound::{OutRequest, Upstream};
 use crate::secret::Secret;
 use crate::value::percent::encode_component;
-use crate::value::text::is_visible_word;
 use crate::value::url::Url;
 
-/// A token is not used in its last minutes.
+/// Seconds before expiry in which a token is not used.
 const MARGIN: u64 = 5 * 60;
 
-/// Seconds; Entra's longest access tokens live for a day.
-const LONGEST: u64 = 48 * 3600;
+/// Seconds; Entra's longest-lived access tokens last a day.
+const MAX_LIFETIME: u64 = 48 * 3600;
 
-/// What the environment says.
+/// The variables of the environment.
 pub struct Environment {
     application: Option<Result<Application, String>>,
-    /// `AZURE_CLIENT_ID`, which otherwise names a managed identity.
+    /// `AZURE_CLIENT_ID`; without a secret or file, it names a managed identity.
     client_id: Option<String>,
-    token: Mutex<Option<Kept>>,
+    token: Mutex<Option<CachedToken>>,
 }
 
-/// A token that is used again, by the calendar or by the time that passes, whichever ends it sooner.
+/// A cached token, valid by calendar and by elapsed time, whichever ends first.
 #[derive(Clone)]
-struct Kept {
+struct CachedToken {
     resource: String,
     token: Secret<String>,
     until_unix: u64,
     until: Instant,
 }
 
-/// An application in Entra that the environment describes whole.
+/// An application in Entra, fully described by the environment.
 struct Application {
-    /// Its token endpoint.
     endpoint: Url,
     client_id: String,
     proof: Proof,
@@ -56,7 +54,7 @@ enum Proof {
 }
 
 impl Environment {
-    /// Reads the variables once; the file of a workload identity is read when it changes.
+    /// Reads the variables once. The file of a workload identity is read when it changes.
     pub fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let client_id = variable("AZURE_CLIENT_ID");
@@ -74,10 +72,10 @@ impl Environment {
         Self { application, client_id, token: Mutex::default() }
     }
 
-    /// A token for a resource. `identity` is the client id of a managed identity that the configuration names.
+    /// `identity` is the client id of a managed identity in the configuration.
     pub(super) fn token(
         &self,
-        call: &Call<'_, '_>,
+        call: &VaultCall<'_, '_>,
         identity: Option<&str>,
         resource: &str,
     ) -> Result<Secret<String>, Failure> {
@@ -89,13 +87,13 @@ impl Environment {
         let application = application.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let (unix, now) = (call.context.clock.unix(), call.context.clock.instant());
         let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let serves = |kept: &Kept| kept.resource == resource && unix < kept.until_unix && now < kept.until;
+        let serves = |kept: &CachedToken| kept.resource == resource && unix < kept.until_unix && now < kept.until;
         if let Some(kept) = kept.filter(serves) {
             return Ok(kept.token);
         }
         let (token, expires_in) = application.request(call, resource)?;
-        let used_for = expires_in.min(LONGEST).saturating_sub(MARGIN);
-        let kept = Kept {
+        let used_for = expires_in.min(MAX_LIFETIME).saturating_sub(MARGIN);
+        let kept = CachedToken {
             resource: resource.to_owned(),
             token: token.clone(),
             until_unix: unix.saturating_add(used_for),
@@ -105,7 +103,7 @@ impl Environment {
         Ok(token)
     }
 
-    /// Asks anew next time.
+    /// Forces a new token at the next use.
     pub(super) fn forget(&self) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -120,86 +118,41 @@ fn endpoint(host: &str, tenant: &str) -> Result<Url, String> {
     Ok(url.with_path(&format!("{}/{}/oauth2/v2.0/token", url.base_path(), encode_component(tenant))))
 }
 
-#[derive(Deserialize)]
-struct Granted {
-    access_token: Zeroizing<String>,
-    #[serde(default)]
-    expires_in: Value,
-}
-
 impl Application {
-    /// RFC 6749 §4.4; the token and the seconds that it lives.
-    fn request(&self, call: &Call<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
-        let proof = self.proof(call)?;
-        let form = self.form(&proof, resource);
-        let fixed = [
-            ("accept", "application/json"),
-            ("content-type", "application/x-www-form-urlencoded"),
-            ("client-request-id", call.context.correlation_id),
-        ];
-        let request = || OutRequest {
-            upstream: Upstream::Token,
-            method: "POST".to_owned(),
-            url: self.endpoint.to_string(),
-            headers: fixed.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).into(),
-            body: Some(OutBody::Own(Zeroizing::new(form.as_bytes().to_vec()))),
-            memory: None,
-            timeout: ATTEMPT,
-            max_body: MAX_ANSWER,
-            pooled: true,
-            redirected_from: None,
+    /// RFC 6749 §4.4. Returns the token and its lifetime in seconds.
+    fn request(&self, call: &VaultCall<'_, '_>, resource: &str) -> Result<(Secret<String>, u64), Failure> {
+        let form = Form::default()
+            .field("client_id", &self.client_id)
+            .authenticated(&self.proof(call)?)
+            .field("scope", &format!("{resource}/.default"))
+            .field("grant_type", "client_credentials");
+        let request = || {
+            OutRequest::new(Upstream::Token, "POST", self.endpoint.to_string(), ATTEMPT, MAX_ANSWER)
+                .header("accept", "application/json")
+                .body(form::MEDIA_TYPE, form.encode())
+                .header("client-request-id", call.context.correlation_id)
         };
         let name = format!("the token endpoint at {}", self.endpoint.origin.host);
         let answer = call.send(&name, request)?;
         if answer.status != 200 {
-            let (code, reason) = refusal(&answer.body, &proof);
-            let reason = format!("{name} gave no token for the vault: {}: {reason}", answer.status);
-            // As for every other token request, whatever status it comes with.
-            return Err(match code.as_str() {
-                "temporarily_unavailable" => Failure::Unavailable(reason),
+            let reason = reason(&answer.body, |line| form.redact(line));
+            let reason = format!("{name} refused a token for the vault: {}: {reason}", answer.status);
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            // As for all token requests, regardless of the status.
+            return Err(match body["error"].as_str() {
+                Some("temporarily_unavailable") => Failure::Unavailable(reason),
                 _ => Failure::Unusable(reason),
             });
         }
-        let unreadable = |_| Failure::Unavailable(format!("{name} sent an answer that is no token response"));
-        let granted: Granted = serde_json::from_slice(&answer.body).map_err(unreadable)?;
-        if !is_visible_word(&granted.access_token) {
-            return Err(Failure::Unavailable(format!("{name} sent an access_token that cannot stand in a header")));
-        }
-        // Some endpoints send numbers as strings.
-        let text = granted.expires_in.as_str().and_then(|text| text.parse().ok());
-        let expires_in = granted.expires_in.as_u64().or(text).unwrap_or(0);
-        Ok((Secret::new(granted.access_token.to_string()), expires_in))
+        let response = TokenResponse::parse(&answer.body);
+        let response = response.map_err(|what| Failure::Unavailable(format!("{name} {what}")))?;
+        Ok((response.access_token, seconds(&response.expires_in).unwrap_or(0)))
     }
 
-    fn proof(&self, call: &Call<'_, '_>) -> Result<ClientAuth, Failure> {
+    fn proof(&self, call: &VaultCall<'_, '_>) -> Result<ClientAuth, Failure> {
         match &self.proof {
             Proof::Secret(secret) => Ok(ClientAuth::Secret(secret.clone())),
             Proof::Federated(file) => file.authenticate(call.context),
         }
     }
-
-    fn form(&self, proof: &ClientAuth, resource: &str) -> Zeroizing<String> {
-        let proof = Zeroizing::new(match proof {
-            ClientAuth::Secret(secret) => format!("client_secret={}", encode_component(secret.expose())),
-            ClientAuth::Assertion(assertion) => format!(
-                "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
-                 &client_assertion={}",
-                encode_component(assertion.expose())
-            ),
-        });
-        let scope = encode_component(&format!("{resource}/.default"));
-        let client_id = encode_component(&self.client_id);
-        Zeroizing::new(format!("client_id={client_id}&{}&scope={scope}&grant_type=client_credentials", *proof))
-    }
-}
-
-/// The service's own words (RFC 6749 §5.2): the code, and one line without what was sent to prove who asks.
-fn refusal(body: &[u8], proof: &ClientAuth) -> (String, String) {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name: &str| body[name].as_str().unwrap_or_default();
-    let (ClientAuth::Secret(secret) | ClientAuth::Assertion(secret)) = proof;
-    let line =
-        redact(&format!("{}: {}", text("error"), text("error_description")), std::iter::once(secret.expose().as_str()));
-    let line = line.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
-    (text("error").to_owned(), line)
 }

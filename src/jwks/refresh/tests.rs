@@ -1,4 +1,4 @@
-//! Keys over an authority in memory.
+//! Keys from an authority in memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ const METADATA: &str = "https://login.microsoftonline.com/t/v2.0/.well-known/ope
 const V1_METADATA: &str = "https://login.microsoftonline.com/t/.well-known/openid-configuration";
 const JWKS: &str = "https://login.microsoftonline.com/t/discovery/v2.0/keys";
 
-/// Answers from a map of address to status and body, and keeps a journal.
+/// Answers from a map of addresses to status and body, and keeps a journal.
 #[derive(Default)]
 struct Entra {
     documents: Mutex<HashMap<String, (u16, String)>>,
@@ -63,10 +63,10 @@ impl Exchange for Entra {
 
 const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
-fn settings() -> Settings {
+fn settings() -> KeySettings {
     let authority = Authority::of(&registration(&format!("{INSTANCE}/"), "t")).unwrap();
     let (refresh, minimum) = (Duration::from_hours(12), FORCED_INTERVAL);
-    Settings { authority, allow_insecure: false, timeout: Duration::from_secs(15), refresh, minimum }
+    KeySettings { authority, allow_insecure: false, timeout: Duration::from_secs(15), refresh, minimum }
 }
 
 struct Scene {
@@ -83,7 +83,7 @@ impl Scene {
         Self { keys, entra, clock, woken: Arc::default() }
     }
 
-    /// Fetches as the thread would, if a fetch is due now.
+    /// Fetches if due, as the thread would.
     fn turn(&self) -> bool {
         let due = self.keys.shared.lock().schedule.wait(self.clock.instant()).is_zero();
         if due {
@@ -225,7 +225,7 @@ fn a_bad_answer_leaves_the_good_set() {
 #[test]
 fn each_failure_is_named() {
     let entra = Entra::new();
-    let fetch = |settings: &Settings| super::super::fetch::fetch(settings, &*entra, None, 0).map(|_| ());
+    let fetch = |settings: &KeySettings| super::super::fetch::fetch(settings, &*entra, None, 0).map(|_| ());
     entra.publish(METADATA, 503, "");
     assert_eq!(fetch(&settings()), Err(FetchError::Status(503)));
     entra.publish(METADATA, 200, "{}");
@@ -233,7 +233,10 @@ fn each_failure_is_named() {
     entra.go_down();
     assert!(matches!(fetch(&settings()), Err(FetchError::Unreachable(_))));
     let authority = Authority::of(&registration("http://entra.example/", "t")).unwrap();
-    assert_eq!(fetch(&Settings { authority, ..settings() }), Err(FetchError::Insecure("http://entra.example".into())));
+    assert_eq!(
+        fetch(&KeySettings { authority, ..settings() }),
+        Err(FetchError::Insecure("http://entra.example".into()))
+    );
 }
 
 #[test]

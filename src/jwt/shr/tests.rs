@@ -1,4 +1,4 @@
-//! Whole signed requests, one fact at a time.
+//! Complete signed requests, one fact at a time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn settings() -> PopValidation {
     }
 }
 
-/// An access token of an application, bound by this `cnf`.
+/// An application's access token with this `cnf`.
 fn access_token(cnf: &str) -> String {
     let claims = payload(&[("scp", ""), ("sub", "\"user\""), ("cnf", cnf)]);
     RSA_A.jws(Algorithm::Rs256, r#"{"alg":"RS256","kid":"rsa-a"}"#, &claims)
@@ -34,11 +34,12 @@ fn by_jwk(key: TestKey) -> String {
 }
 
 fn by_thumbprint(key: TestKey) -> String {
-    let thumbprint = crate::value::jwk::Key::from_jwk(&key.jwk("any")).unwrap().material().thumbprint();
+    let thumbprint = crate::value::jwk::Key::from_jwk(&key.jwk("any")).unwrap().public_key().thumbprint();
     format!(r#"{{"kid":"{thumbprint}"}}"#)
 }
 
-/// A good request by the key P256 with members replaced, added, or, where the value is empty, left out.
+/// A valid request signed with P256; members are replaced, added or, if the value is empty,
+/// removed.
 fn signed_by(key: TestKey, algorithm: Algorithm, header: &str, changes: &[(&str, &str)]) -> String {
     let members = [
         ("at", format!("\"{}\"", access_token(&by_jwk(P256)))),

@@ -2,13 +2,12 @@ use super::super::Overrides;
 use super::*;
 use crate::config::{Api, ApiOptions};
 
-/// An API with these scopes.
 fn api(scopes: &[&str]) -> Api {
     let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
     Api { name: "Graph".into(), options: ApiOptions { scopes, ..ApiOptions::default() }, ..Api::default() }
 }
 
-/// The flow's name for a configured `RequestAppToken`, a query, an endpoint and an inbound user.
+/// The selected flow, with `RequestAppToken` as configured.
 fn flow(configured: bool, query: &str, authenticated: bool, inbound: Inbound<()>) -> String {
     let mut api = api(&["s"]);
     api.options.request_app_token = Some(configured);
@@ -92,7 +91,7 @@ fn an_app_token_is_for_one_default_scope() {
         ("api://app/.default", "api://app/.default"),
         ("https://management.azure.com//.default", "https://management.azure.com//.default"),
         ("https://graph.microsoft.com", "https://graph.microsoft.com/.default"),
-        // A v1 resource ends in a slash, which its audience keeps.
+        // The slash is part of the resource's audience.
         ("https://management.azure.com/", "https://management.azure.com//.default"),
         ("api://app/", "api://app//.default"),
         ("api://AzureADTokenExchange", "api://AzureADTokenExchange/.default"),

@@ -10,7 +10,7 @@ fn parse(query: &str) -> Result<Overrides, String> {
     Overrides::parse(Some(query)).map_err(|invalid| invalid.to_string())
 }
 
-/// The refusal of `optionsOverride.<pair>`.
+/// The error for `optionsOverride.<pair>`.
 fn refused(pair: &str) -> String {
     parse(&format!("optionsOverride.{pair}")).expect_err(pair)
 }
@@ -123,13 +123,13 @@ fn an_unknown_override_is_named_with_its_nearest_neighbour() {
         ("AcquireTokenOptions.AuthenticationOptionsName=x", "AcquireTokenOptions.AuthenticationScheme"),
         ("CustomHeader=x", "CustomHeader.<Name>"),
         ("CustomHeader[X]=x", "CustomHeader.<Name>"),
-        // The same last part goes before the fewest changed letters.
+        // A match of the last segment beats a smaller distance.
         ("Tenant=x", "AcquireTokenOptions.Tenant"),
         ("claims=x", "AcquireTokenOptions.Claims"),
         ("AcquireTokenOption.FmiPath=x", "AcquireTokenOptions.FmiPath"),
         ("ManagedIdentity.UserAssignedClientId=x", "AcquireTokenOptions.ManagedIdentity.UserAssignedClientId"),
         ("AcquireTokenOptions.Scopes=x", "Scopes"),
-        // A name alone is measured against the last parts.
+        // A name without dots is compared with last segments.
         ("Tenat=x", "AcquireTokenOptions.Tenant"),
         ("CorrelationID2=x", "AcquireTokenOptions.CorrelationId"),
         ("Scope=", "Scopes"),
@@ -218,9 +218,9 @@ fn encoding_is_strict_where_it_matters() {
     ] {
         assert!(parse(query).unwrap_err().ends_with("is not percent-encoded UTF-8"), "{query}");
     }
-    // The value of a key that is not ours is not looked at.
+    // The value of an unrelated key is not decoded.
     assert!(parse("other=%").unwrap().is_empty());
-    // A key may be encoded, too.
+    // A key may be percent-encoded too.
     assert_eq!(parse("optionsOverride%2EScopes=x").unwrap().options.scopes, ["x"]);
 }
 

@@ -10,7 +10,7 @@ fn api(base: &str) -> Api {
     Api { name: "Graph".into(), options, ..Api::default() }
 }
 
-/// Where a call to `base` goes with these overrides, or why it does not.
+/// The URL of a call to `base` with these overrides, or the error.
 fn join(base: &str, query: &str) -> Result<String, String> {
     let api = api(base);
     let overrides = Overrides::parse(Some(query)).map_err(|invalid| invalid.to_string())?;
@@ -18,7 +18,7 @@ fn join(base: &str, query: &str) -> Result<String, String> {
     Target::new(&options).map(|target| target.url().to_string()).map_err(|invalid| invalid.to_string())
 }
 
-/// Encodes everything, so that what arrives as `RelativePath` is exactly `path`.
+/// Encodes everything, so that exactly `path` arrives as `RelativePath`.
 fn relative(path: &str) -> String {
     let mut query = String::from("optionsOverride.RelativePath=");
     query.push_str(&percent::encode_component(path));
@@ -71,7 +71,7 @@ fn extra_query_parameters_follow_encoded() {
     assert_eq!(join(BASE, &extra[1..]), wanted("?"));
 }
 
-/// Each of these would leave the base path, the origin or the request line in some server or client.
+/// Each would leave base path, origin or request line with some server or client.
 const HOSTILE_PATHS: [&str; 106] = [
     "..",
     "../",
@@ -206,7 +206,7 @@ fn no_query_leaves_its_place() {
         let refused = join(BASE, &relative(query)).expect_err(query);
         assert!(refused.starts_with("optionsOverride.RelativePath: expected a "), "{query:?}: {refused}");
     }
-    // Whatever an extra parameter holds, it stays one parameter of the query.
+    // Any text stays a single parameter of the query.
     for text in
         ["../..", "//evil.com", "a\r\nb", "a#b", "a&b=c", "a?b", "%00", "\\", " ", "\u{e9}", "https://evil.com", "@"]
     {

@@ -1,5 +1,5 @@
-//! How a connection comes about: the name is looked up, a socket opened, TLS put on top. The client would look the name
-//! up for every request, and keeps no word on how far it came.
+//! Opens connections: resolves the name, connects a socket, and adds TLS. The client's own
+//! connectors would resolve the name for every request, and do not report how far they came.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,21 +16,20 @@ use super::severed::Unsevered;
 use super::tcp::{Sockets, Tcp};
 use crate::value::url::Origin;
 
-/// More of them would leave none enough time.
+/// More addresses would leave too little time for each.
 const MAX_ADDRESSES: usize = 16;
 
-/// How far the request on this thread has come; the client's errors do not tell.
+/// The progress of this thread's request, which the client's errors do not reveal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No connection was opened: one from the pool is in use.
+    /// A pooled connection is in use.
     Pooled,
-    /// A connection is being opened: to a proxy, where there is one.
+    /// Opening a connection, to the proxy if there is one.
     Dialing,
-    /// A proxy is asked for a tunnel.
+    /// Asking a proxy for a tunnel.
     Asking,
-    /// TLS is put on top of a tunnel.
+    /// Adding TLS to a tunnel.
     Connecting,
-    /// It is open.
     Connected,
 }
 
@@ -39,13 +38,13 @@ impl Phase {
         PHASE.set(self);
     }
 
-    /// Before a request. Whether it will go through a tunnel of a proxy tells what an open connection means.
+    /// Starts a request. `tunnel`: it goes through a proxy's tunnel, so the first open connection
+    /// only reaches the proxy.
     pub(super) fn begin(tunnel: bool) {
         TUNNEL.set(tunnel);
         Self::Pooled.enter();
     }
 
-    /// A connection is open.
     fn opened() {
         let to_proxy = TUNNEL.get() && Self::current() == Self::Dialing;
         if to_proxy { Self::Asking.enter() } else { Self::Connected.enter() }
@@ -56,11 +55,10 @@ impl Phase {
     }
 }
 
-/// A redirect led to an address that it must not lead to.
+/// A redirect led to a forbidden address.
 #[derive(Debug)]
 struct NotPublic;
 
-/// Whether that is the error.
 pub(super) fn is_not_public(cause: &io::Error) -> bool {
     cause.get_ref().and_then(|inner| inner.downcast_ref::<NotPublic>()).is_some()
 }
@@ -73,19 +71,21 @@ impl std::fmt::Display for NotPublic {
 
 impl std::error::Error for NotPublic {}
 
-/// From now on connections are opened for a redirect from this API, where there is one.
+/// Restricts the connections of this thread to addresses that a redirect from this API may reach,
+/// or lifts the restriction.
 pub(super) fn confine(redirected_from: Option<Origin>) {
     REDIRECTED_FROM.set(redirected_from);
 }
 
 thread_local! {
     static REDIRECTED_FROM: RefCell<Option<Origin>> = const { RefCell::new(None) };
-    // The client runs a whole request, connectors included, on the thread that called it.
+    // The client runs a whole request, including connectors, on the calling thread.
     static TUNNEL: Cell<bool> = const { Cell::new(false) };
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
 }
 
-/// The client resolves names before it looks into its pool; [`Dial`] does it when a connection is needed.
+/// The client resolves names before it checks its pool. [`Dial`] resolves only when it needs a
+/// connection.
 #[derive(Debug)]
 pub(super) struct NoLookup;
 
@@ -95,7 +95,7 @@ impl Resolver for NoLookup {
     }
 }
 
-/// Resolves the host's name and opens a TCP connection.
+/// Resolves the host and opens a TCP connection.
 #[derive(Debug)]
 pub(super) struct Dial {
     resolver: Arc<dyn Resolve>,
@@ -113,7 +113,7 @@ impl<In: Transport> Connector<In> for Dial {
 
     fn connect(&self, details: &ConnectionDetails<'_>, tunnel: Option<In>) -> Result<Option<Self::Out>, Error> {
         if let Some(tunnel) = tunnel {
-            // Of whatever is before it in the chain.
+            // Opened by a connector earlier in the chain.
             if TUNNEL.get() {
                 Phase::Connecting.enter();
             }
@@ -127,7 +127,7 @@ impl<In: Transport> Connector<In> for Dial {
         let found = resolver::addresses(&self.resolver, host, port, *details.timeout.after);
         let found = found.map_err(|cause| match cause.kind() {
             io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
-            _ => Error::Io(io::Error::other(format!("name not resolved: {cause}"))),
+            _ => Error::Io(io::Error::other(format!("failed to resolve the name: {cause}"))),
         })?;
         let found = match REDIRECTED_FROM.with_borrow(Clone::clone) {
             Some(own) => {
@@ -147,8 +147,8 @@ impl<In: Transport> Connector<In> for Dial {
     }
 }
 
-/// TLS with the one configuration that all requests share. The client keeps it, and with it the sessions that can
-/// be resumed, only for connections that it takes for configured by the agent.
+/// TLS with the shared configuration. The client keeps it, and the sessions for resumption, only
+/// for connections that it believes to be configured by the agent.
 #[derive(Debug)]
 pub(super) struct Tls<C>(pub(super) C);
 

@@ -1,5 +1,6 @@
-//! Plain `http` through a proxy: the request itself goes to the proxy, its target in absolute form (RFC 9112 §3.2.2).
-//! The client knows tunnels alone, and few proxies open one to another port than 443.
+//! Plain `http` through a proxy: the request goes to the proxy with an absolute-form target (RFC
+//! 9112 §3.2.2). The client only supports tunnels, and few proxies open one to a port other than
+//! 443.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::connect::copy;
 
-/// The value of `Proxy-Authorization`, where the proxy's URL names a user (RFC 7617 §2).
+/// `Proxy-Authorization`, if the proxy's URL has a user (RFC 7617 §2).
 pub(super) fn authorization(proxy: &Proxy) -> Option<Zeroizing<String>> {
     let (user, password) = (proxy.username(), proxy.password());
     user.or(password)?;
@@ -18,10 +19,10 @@ pub(super) fn authorization(proxy: &Proxy) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes()))))
 }
 
-/// Connects to the proxy in place of the host.
+/// Connects to the proxy instead of the host.
 #[derive(Debug)]
 pub(super) struct Forward {
-    /// How the proxy itself is reached: without one.
+    /// Reaches the proxy itself, without a proxy.
     pub(super) direct: Config,
 }
 
@@ -45,7 +46,7 @@ impl<In: Transport> Connector<In> for Forward {
 pub(super) struct Forwarded {
     transport: Box<dyn Transport>,
     origin: String,
-    /// Whether the next bytes are a request's first.
+    /// True if the next bytes start a request.
     begins: bool,
 }
 
@@ -73,7 +74,7 @@ impl Transport for Forwarded {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        // A request is sent as a whole before its answer is looked for.
+        // A request is sent completely before its response is read.
         self.begins = true;
         self.transport.await_input(timeout)
     }

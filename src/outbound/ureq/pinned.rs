@@ -1,5 +1,6 @@
-//! TLS to the managed identity endpoint of Service Fabric, whose certificate no authority issued: the platform names
-//! it by its thumbprint (Microsoft Learn, "Managed identity token in Service Fabric"). A certificate that the roots vouch for is as good.
+//! TLS to the managed identity endpoint of Service Fabric. Its certificate is self-signed; the
+//! platform provides the thumbprint. A certificate that the roots vouch for is accepted as well.
+//! <https://learn.microsoft.com/azure/service-fabric/how-to-managed-identity-service-fabric-app-code>
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -22,16 +23,16 @@ use ureq::unversioned::transport::{
 use super::super::roots::Roots;
 use crate::value::hex;
 
-/// SHA-1 of a certificate. As the name of a certificate that is known it needs no resistance to collisions.
+/// SHA-1 of a certificate. It identifies a known certificate, so collisions do not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thumbprint([u8; 20]);
 
 impl Thumbprint {
-    /// The environment's variable in which the platform gives it.
+    /// The environment variable set by the platform.
     pub const VARIABLE: &str = "IDENTITY_SERVER_THUMBPRINT";
 
-    /// 40 hexadecimal digits of either case. Who ignored what is malformed would trust the roots alone, and tell of a failed
-    /// handshake.
+    /// 40 hexadecimal digits in either case. A malformed value is an error: ignoring it would trust
+    /// the roots alone, and report a failed handshake.
     pub fn parse(text: &str) -> Result<Self, String> {
         Self::digits(text)
             .ok_or_else(|| format!("the environment's {}: expected 40 hexadecimal digits (SHA-1)", Self::VARIABLE))
@@ -46,12 +47,12 @@ impl Thumbprint {
     }
 }
 
-/// Makes connections to who has the certificate.
+/// Connects to servers with the pinned certificate.
 #[derive(Debug)]
 pub struct PinnedTls(Arc<ClientConfig>);
 
 impl PinnedTls {
-    /// Trusts one certificate beside the roots.
+    /// Trusts one certificate in addition to the roots.
     pub fn new(thumbprint: Thumbprint, roots: &Roots) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut trusted = RootCertStore::empty();
@@ -95,7 +96,7 @@ impl ServerCertVerifier for Verifier {
             .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 
-    // That the server has the certificate's key is checked as for any other.
+    // As usual, the server must prove possession of the certificate's key.
 
     fn verify_tls12_signature(
         &self,
@@ -140,7 +141,6 @@ impl<In: Transport> Connector<In> for PinnedTls {
     }
 }
 
-/// Such a connection.
 pub struct Pinned {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

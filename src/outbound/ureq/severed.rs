@@ -1,12 +1,13 @@
-//! A connection that breaks is not one that ends. The client takes either for the end of a body that nothing else
-//! delimits, so that whoever cuts the line could pass half an answer for a whole one (RFC 9112 §8, §9.8).
+//! Distinguishes broken connections from closed ones. The client takes either for the end of a body
+//! without other framing, so an attacker who cuts the connection could truncate it unnoticed (RFC
+//! 9112 §8, §9.8).
 
 use std::{fmt, io};
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
-/// Why a connection broke, in a form that the client knows nothing about.
+/// Why a connection broke, wrapped in a type that the client does not recognize.
 #[derive(Debug)]
 pub(super) struct Severed(io::Error);
 
@@ -18,7 +19,7 @@ impl fmt::Display for Severed {
 
 impl std::error::Error for Severed {}
 
-/// Whether an error of reading is a break.
+/// True if a read error is a broken connection.
 pub(super) fn is_break(cause: &io::Error) -> bool {
     cause.get_ref().and_then(|inner| inner.downcast_ref::<Severed>()).is_some()
 }
@@ -41,7 +42,8 @@ impl<T: Transport> Transport for Unsevered<T> {
             Error::Io(cause)
                 if matches!(
                     cause.kind(),
-                    // Of TLS, which ends with an alert (RFC 8446 §6.1); the end of TCP is no error at all.
+                    // TLS must end with an alert (RFC 8446 §6.1). A closed TCP connection is not an
+                    // error.
                     io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
                 ) =>
             {

@@ -1,5 +1,5 @@
-//! TCP connections that can be looked at while they idle in the client's pool, which itself looks at one only when it is
-//! wanted: until then a connection that the upstream has closed would hold a descriptor in CLOSE-WAIT.
+//! TCP connections that are checked while idle. The client's pool checks one only before using it;
+//! until then, a connection closed by the upstream would occupy a descriptor in CLOSE-WAIT.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,10 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
 
-/// How often idle connections are looked at.
+/// Interval between checks of idle connections.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// A socket, and since when it idles.
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
@@ -25,23 +24,24 @@ impl Socket {
         self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nothing has come: an idle connection has nothing to tell but its end.
+    /// True if nothing was received: on an idle connection, only its end can arrive.
     fn is_quiet(&self) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::RDHUP)];
         matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
     }
 
-    /// Ends it where it idles and the other end has ended it, or has idled for too long. The lock keeps it idle meanwhile.
+    /// Closes the connection if it is idle and either the peer has closed it or it was idle for too
+    /// long. The lock keeps it idle meanwhile.
     fn tidy(&self, longest: Duration) {
         let idle_since = self.idle_since();
         if idle_since.is_some_and(|since| since.elapsed() > longest || !self.is_quiet()) {
-            // An error says that it is over already.
+            // Fails if the connection is closed already.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// All sockets that there are, and the thread that looks at the idle ones.
+/// All open sockets, and the thread that checks the idle ones.
 #[derive(Debug)]
 pub(super) struct Sockets {
     list: Mutex<Vec<Weak<Socket>>>,
@@ -50,12 +50,13 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// None yet; one may idle so long.
+    /// `longest` is the maximum idle time.
     pub(super) fn new(longest: Duration) -> Arc<Self> {
         Arc::new(Self { list: Mutex::default(), watched: Mutex::new(false), longest })
     }
 
-    /// Connects to the first of these addresses that answers; each but the last has half of what is left of the time.
+    /// Connects to the first address that answers. Each but the last gets half of the remaining
+    /// time.
     pub(super) fn connect(
         self: &Arc<Self>,
         addresses: &[SocketAddr],
@@ -94,13 +95,13 @@ impl Sockets {
                     std::thread::sleep(LOOK_EVERY);
                 }
             };
-            // Without it connections are looked at before they are used.
+            // Without the thread, connections are still checked before use.
             *watched = std::thread::Builder::new().name("idle".into()).spawn(watch).is_ok();
         }
         socket
     }
 
-    /// Looks at every idle one.
+    /// Checks all idle connections.
     pub(super) fn tidy(&self) {
         let sockets: Vec<_> = {
             let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,24 +114,23 @@ impl Sockets {
     }
 }
 
-/// A connection.
 #[derive(Debug)]
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     buffers: LazyBuffers,
-    /// What the socket was told last.
+    /// The timeouts last set on the socket.
     write_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
 }
 
-/// At most a sixty-fourth longer, so that the calls of one limit tell the socket the same, and that once.
+/// Rounds up by at most 1/64, so that calls with the same limit set the socket's timeout only once.
 fn rounded_up(left: Duration) -> Duration {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX / 2).max(64);
     let step = 1 << (nanos.ilog2() - 6);
     Duration::from_nanos(nanos.next_multiple_of(step))
 }
 
-/// The error of a socket whose time limit was this.
+/// Converts an error of a socket with this timeout.
 fn explain(cause: io::Error, timeout: NextTimeout) -> Error {
     match cause.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
@@ -195,7 +195,8 @@ impl Transport for Tcp {
         }
     }
 
-    /// Asked before a connection goes into the pool and when it comes out, which is when the look is needed.
+    /// Called before a connection enters the pool and after it leaves, which is when the check is
+    /// needed.
     fn is_open(&mut self) -> bool {
         let mut idle_since = self.socket.idle_since();
         let open = idle_since.is_none() || self.socket.is_quiet();

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::super::resolver::SystemResolver;
 use super::*;
 
-/// A server whose every connection runs `serve` on a thread of its own; it counts them.
+/// A server that runs `serve` on a thread per connection, and counts connections.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -30,7 +30,7 @@ impl Server {
         Self { address, connections }
     }
 
-    /// Answers every request of every connection with the same bytes.
+    /// Answers every request with the same bytes.
     fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::start(
@@ -47,7 +47,7 @@ impl Server {
     }
 }
 
-/// Head and body of the next request as text; `None` when the client has closed.
+/// Head and body of the next request; `None` when the client has closed.
 fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut reader = BufReader::new(stream);
     let (mut text, mut length) = (String::new(), 0);
@@ -75,11 +75,11 @@ fn exchange() -> UreqExchange {
 }
 
 fn exchange_with(proxies: Proxies, roots: Roots) -> UreqExchange {
-    UreqExchange::new(Settings { roots, ..settings(proxies) }).unwrap()
+    UreqExchange::new(ExchangeSettings { roots, ..settings(proxies) }).unwrap()
 }
 
-fn settings(proxies: Proxies) -> Settings {
-    Settings {
+fn settings(proxies: Proxies) -> ExchangeSettings {
+    ExchangeSettings {
         connect_timeout: Duration::from_secs(30),
         roots: Roots::BuiltIn,
         proxies,
@@ -172,14 +172,16 @@ fn a_pooled_connection_that_the_server_closed_is_replaced() {
     let exchange = exchange();
     for number in 1..=3 {
         let request = if number % 2 == 0 { post(server.url("/"), "x") } else { get(server.url("/")) };
-        // The close may arrive while the next request is on its way; a POST that is lost then is not repeated.
+        // The close may arrive while the next request is on its way; a POST lost this way is not
+        // repeated.
         let request = OutRequest { upstream: Upstream::KeyVault, ..request };
         assert_eq!(exchange.send(request).unwrap().body, b"once");
         assert_eq!(server.connections(), number);
     }
 }
 
-/// Serves one request of each connection and closes on the second without an answer, counting what it has read.
+/// Serves one request per connection and closes on the second without an answer. Counts what it has
+/// read.
 fn closing_on_the_second() -> (Server, Arc<AtomicUsize>) {
     let read = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&read);
@@ -259,7 +261,7 @@ fn a_server_that_never_answers_times_out() {
         Err(OutError::Timeout(text)) => assert!(text.starts_with(&host) && text.contains(" within 50ms"), "{text}"),
         other => panic!("{other:?}"),
     }
-    // A body that stalls counts as well.
+    // A stalling body times out too.
     let server = Server::start(|_, mut stream| {
         read_request(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
@@ -338,7 +340,7 @@ fn an_idle_connection_that_the_upstream_closed_is_closed_too() {
         read_request(&mut stream).unwrap();
         stream.write_all(ok("x").as_bytes()).unwrap();
         idles.wait();
-        // The connection stays half open until the client closes its half as well.
+        // The connection stays half open until the client also closes its half.
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let end = std::io::Read::read(&mut stream, &mut [0]);
         ended.lock().unwrap().send(end.map_err(|error| error.kind())).unwrap();
@@ -381,7 +383,7 @@ fn managed_identities_avoid_the_proxy() {
     assert!(cause.starts_with(&format!("http://{} (the proxy): no tunnel: ", proxy.address)), "{cause}");
     assert!(!cause.contains("hunter2") && !cause.contains("api.invalid"), "{cause}");
     assert_eq!(*seen.lock().unwrap(), ["CONNECT api.invalid:443 HTTP/1.1"]);
-    // An address that no router knows (RFC 5737): what matters is that the proxy is not asked.
+    // An unroutable address (RFC 5737); the proxy must not be asked.
     let identity = OutRequest {
         upstream: Upstream::ManagedIdentity,
         timeout: Duration::from_millis(20),
@@ -393,7 +395,7 @@ fn managed_identities_avoid_the_proxy() {
 
 #[test]
 fn what_a_proxy_fails_in_is_told_of_the_proxy() {
-    // Nobody listens there any more.
+    // The port is closed again.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let silent = Server::start(|_, stream| drop(stream));
     let refusing = Server::answering("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
@@ -428,7 +430,8 @@ fn a_proxy_variable_that_is_no_url_stops_the_start() {
     }
 }
 
-/// A TLS server with a certificate for `localhost` from the test root; it tells which handshakes were resumed.
+/// A TLS server for `localhost`, certified by the test root. It reports which handshakes were
+/// resumed.
 fn tls_server() -> (Server, Arc<Mutex<Vec<rustls::HandshakeKind>>>) {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -479,14 +482,14 @@ fn a_certificate_is_checked_against_the_roots_and_the_name() {
 #[test]
 fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
     let (server, _) = tls_server();
-    // Of testdata/server.pem; the name does not matter then.
+    // The certificate in testdata/server.pem; its name does not matter here.
     let own = "1F73DAFAF5BC5CD10F5A4AC08078573CFFEE36A7";
     let other = &own.replace("1F", "2F");
     for url in [format!("https://localhost:{}/", server.address.port()), format!("https://{}/", server.address)] {
         let send = |thumbprint: &str, upstream| {
             let machine = Thumbprint::parse(thumbprint).ok();
             assert!(machine.is_some());
-            let exchange = UreqExchange::new(Settings { machine, ..settings(Proxies::default()) }).unwrap();
+            let exchange = UreqExchange::new(ExchangeSettings { machine, ..settings(Proxies::default()) }).unwrap();
             exchange.send(OutRequest { upstream, ..get(url.clone()) }).map(|answer| answer.body)
         };
         assert_eq!(send(own, Upstream::ManagedIdentity), Ok(b"secret".to_vec()));
@@ -500,7 +503,8 @@ fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
 fn roots_vouch_beside_a_thumbprint() {
     let (server, _) = tls_server();
     let machine = Thumbprint::parse(&"0".repeat(40)).ok();
-    let exchange = UreqExchange::new(Settings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();
+    let exchange =
+        UreqExchange::new(ExchangeSettings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();
     let request = |host: &str| OutRequest {
         upstream: Upstream::ManagedIdentity,
         ..get(format!("https://{host}:{}/", server.address.port()))

@@ -1,42 +1,43 @@
-//! The parameters of a request, and who sent them.
+//! The parameters of an OAuth request, and the authentication of its caller.
 
 use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::super::admit::TOKEN_HEADER;
 use super::super::call::{Call, Halt};
 use super::super::problem::Problem;
 use crate::http::{Headers, Keep};
 use crate::value::percent;
 
-/// Room for a token and all else.
+/// Bytes. Enough for a token and the other parameters.
 const MAX_BYTES: usize = 64 * 1024;
-/// The standards have a dozen.
+/// The standards define about a dozen.
 const MAX_PARAMETERS: usize = 64;
 
-/// What an OAuth request says. It holds tokens and secrets, so it cannot be printed.
+/// The parameters of an OAuth request. Not printable, because it holds tokens and secrets.
 pub struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-/// The body of the request, once it has come.
+/// The body of the request, once it has been read.
 pub fn body<'a>(call: &Call<'a>) -> Result<Cow<'a, [u8]>, Halt> {
     call.body(Keep::UpTo(MAX_BYTES))?;
     Ok(call.request.body.bytes())
 }
 
 impl<'a> Form<'a> {
-    /// Reads the body, and has the caller prove itself before anything is made of what it sent.
+    /// Reads the body, and authenticates the caller before anything else is used.
     pub fn receive(call: &Call<'_>, body: &'a [u8]) -> Result<Self, Problem> {
         const UNPROVED: &str = "client_secret (RFC 6749 2.3.1) or the X-Sidecar-Token header must hold the content \
                                 of Sidecar:CallerTokenFile";
         let headers = call.request.headers;
         let form = Self::read(headers, body);
         let password = basic_password(headers);
-        // Some clients encode the password as the standard has it, some send it as it is.
+        // Some clients encode the password, as RFC 6749 §2.3.1 requires, and some do not.
         let decoded = password.as_ref().and_then(|password| percent::decode_form(str::from_utf8(password).ok()?).ok());
         let secret = form.as_ref().ok().and_then(|form| form.get("client_secret"));
         let sent = [password.as_deref(), decoded.as_deref().map(str::as_bytes), secret.map(str::as_bytes)];
-        let admitted = call.service.admission.admit_token(headers, sent.into_iter().flatten());
+        let admitted = call.service.admission.admit_token(headers, TOKEN_HEADER, sent.into_iter().flatten());
         admitted.map_err(|_| Problem::invalid_client(UNPROVED))?;
         form
     }
@@ -55,7 +56,7 @@ impl<'a> Form<'a> {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = percent::decode_form(name).map_err(|_| malformed())?;
-            // Which of two values a caller meant is not for us to guess (RFC 6749 §3.2).
+            // Repeated parameters are an error (RFC 6749 §3.2).
             if form.iter().any(|(own, _)| *own == name) {
                 return Err(Problem::with(400, "A parameter may be given once only"));
             }
@@ -67,17 +68,17 @@ impl<'a> Form<'a> {
         Ok(Self(form))
     }
 
-    /// A parameter; one without a value is as if absent (RFC 6749 §3.2).
+    /// A parameter. An empty one counts as absent (RFC 6749 §3.2).
     pub fn get(&self, name: &str) -> Option<&str> {
         self.sent(name).ok().filter(|value| !value.is_empty())
     }
 
-    /// A parameter that has to be there.
+    /// A parameter that must be present and not empty.
     pub fn required(&self, name: &str) -> Result<&str, Problem> {
         self.get(name).ok_or_else(|| missing(name))
     }
 
-    /// A parameter that has to be there, if only without a value.
+    /// A parameter that must be present, but may be empty.
     pub fn sent(&self, name: &str) -> Result<&str, Problem> {
         let found = self.0.iter().find(|(own, _)| own == name);
         found.map(|(_, value)| &**value).ok_or_else(|| missing(name))
@@ -92,7 +93,7 @@ fn malformed() -> Problem {
     Problem::with(400, "The body is not application/x-www-form-urlencoded UTF-8")
 }
 
-/// The password of HTTP Basic (RFC 7617 §2).
+/// The password of HTTP Basic authentication (RFC 7617 §2).
 fn basic_password(headers: Headers<'_>) -> Option<Vec<u8>> {
     let (scheme, credentials) = headers.text("authorization")?.trim().split_once(' ')?;
     let pair = STANDARD.decode(credentials.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;

@@ -1,4 +1,4 @@
-//! `/oauth2/introspect` (RFC 7662): what `/Validate` says of a token, for resource servers.
+//! `/oauth2/introspect` (RFC 7662): validates a token for resource servers, as `/Validate` does.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use super::form::{self, Form};
 use crate::http::{Reply, Resumed};
 use crate::value::json;
 
-/// `{"active":true}` and the claims, or `{"active":false}`.
+/// Answers `{"active":true}` with the claims, or `{"active":false}`.
 pub fn introspect(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Reply, Halt> {
     let body = form::body(call)?;
     let form = Form::receive(call, &body)?;
     let mut body = Reply::buffer();
-    // Whatever is wrong with it: a resource server needs no more, and nobody else is to know (§2.2).
+    // The same answer for every invalid token: the reason must not be disclosed (RFC 7662 §2.2).
     match judge(call, form.sent("token")?, resumed)? {
         Ok(verified) => push_active(&mut body, verified.claims_json()),
         Err(_) => body.extend_from_slice(br#"{"active":false}"#),
@@ -25,9 +25,9 @@ pub fn introspect(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<
     Ok(reply::json(body))
 }
 
-/// The claims as they are, and under the names of the standard what Entra calls otherwise.
+/// The claims, and standard names for claims that Entra names otherwise.
 fn push_active(out: &mut Vec<u8>, claims: &str) {
-    // A token that passed is an object without a member that comes twice.
+    // A validated token is an object without duplicate members.
     let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(claims).unwrap_or_default();
     members.remove("active");
     let text = |name: &str| members.get(name).map(|value| value.get()).filter(|value| value.starts_with('"'));

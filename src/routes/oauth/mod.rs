@@ -1,4 +1,4 @@
-//! OAuth's own endpoints, for whatever has a setting for a token URL or an introspection URL.
+//! OAuth endpoints, for tools with a setting for a token URL or an introspection URL.
 
 mod form;
 mod introspect;

@@ -1,5 +1,5 @@
-//! `/oauth2/token/{serviceName}`: the tokens of `/AuthorizationHeader*` for clients of OAuth: client credentials (RFC 6749
-//! §4.4) for the application, token exchange (RFC 8693) for a user.
+//! `/oauth2/token/{serviceName}`: the tokens of `/AuthorizationHeader*` for OAuth clients. Client
+//! credentials (RFC 6749 §4.4) for the application, token exchange (RFC 8693) for a user.
 
 use super::super::acquire::{Acquisition, Asked, find_api};
 use super::super::authenticate::judge;
@@ -16,7 +16,7 @@ use crate::value::{json, syntax};
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// `{"access_token","token_type","expires_in","scope"}`.
+/// Answers `{"access_token","token_type","expires_in","scope"}`.
 pub fn token(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
     let body = form::body(call)?;
     let form = Form::receive(call, &body)?;
@@ -72,7 +72,7 @@ fn push(body: &mut Vec<u8>, name: &str, value: &str) {
     json::push_string(body, value);
 }
 
-/// The token of the user whom an exchange is for. `None`: the application asks for itself.
+/// The token of the user in a token exchange. `None`: the application's own grant.
 fn subject_token<'a>(form: &'a Form<'_>) -> Result<Option<&'a str>, Problem> {
     let exchange = match form.required("grant_type")? {
         "client_credentials" => false,
@@ -83,7 +83,7 @@ fn subject_token<'a>(form: &'a Form<'_>) -> Result<Option<&'a str>, Problem> {
             ));
         }
     };
-    // Ignored, they would make the caller believe that the token is for somebody else than it is.
+    // If they were ignored, the caller would get a token for something else than it asked for.
     for (name, instead) in [
         ("actor_token", "an agent acts by AgentIdentity in the query"),
         ("actor_token_type", "an agent acts by AgentIdentity in the query"),
@@ -107,8 +107,8 @@ fn subject_token<'a>(form: &'a Form<'_>) -> Result<Option<&'a str>, Problem> {
     Ok(Some(token))
 }
 
-/// The scopes that are asked for, in place of the configured ones. Those of OpenID Connect go with every user's token and
-/// with no other; clients ask for them out of habit.
+/// The requested scopes, which replace the configured ones. OpenID scopes are dropped: user tokens
+/// get them anyway, app tokens have none, and clients send them by default.
 fn scopes(form: &Form<'_>) -> Result<Vec<String>, Problem> {
     let scopes = syntax::scopes(form.get("scope").unwrap_or_default());
     let scopes = scopes.map_err(|expected| Problem::invalid_scope(format!("scope: expected {expected}")))?;

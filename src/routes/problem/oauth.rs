@@ -1,4 +1,4 @@
-//! Failures in OAuth's own words (RFC 6749 §5.2, RFC 8693 §2.2.2), for whoever speaks OAuth to the sidecar.
+//! Failures as OAuth errors (RFC 6749 §5.2, RFC 8693 §2.2.2).
 
 use serde::Serialize;
 
@@ -27,36 +27,36 @@ struct Body<'a> {
     claims: Option<&'a str>,
 }
 
-/// What Entra's refusal is to whoever asked here.
+/// The OAuth error for an error from Entra.
 fn of_refusal(code: &str, remedy: Remedy) -> &'static str {
     match (code, remedy) {
         ("invalid_grant" | "interaction_required", _) | (_, Remedy::User | Remedy::Caller) => INVALID_GRANT,
-        // The second is Entra's word for a scope of an API that it does not know.
+        // `invalid_resource` is Entra's code for an unknown scope of an API.
         ("invalid_scope" | "invalid_resource", _) => INVALID_SCOPE,
-        // Tenant, claims and parameters of a token request may be the caller's.
+        // The caller can set the tenant, claims and parameters of the token request.
         ("invalid_request", _) => INVALID_REQUEST,
         _ => SERVER_ERROR,
     }
 }
 
 impl Problem {
-    /// A grant that is none of those offered.
     pub fn unsupported_grant(detail: &'static str) -> Self {
         Self::with(400, detail).called("unsupported_grant_type")
     }
 
-    /// A scope that cannot be.
     pub fn invalid_scope(detail: String) -> Self {
         Self::with(400, detail).called(INVALID_SCOPE)
     }
 
-    /// The caller has not proved itself. HTTP wants a challenge with every 401 (RFC 9110 §15.5.2).
+    /// The caller is not authenticated. HTTP requires a challenge with every 401 (RFC 9110
+    /// §15.5.2).
     pub fn invalid_client(detail: &'static str) -> Self {
         let challenge = "Basic realm=\"entra-sidecar\"";
         Self::with(401, detail).called(INVALID_CLIENT).header("WWW-Authenticate", challenge)
     }
 
-    /// A token that was sent as a parameter, and failed a check: no challenge, for no `Authorization` could mend it.
+    /// A token sent as a parameter failed validation. No challenge, because another `Authorization`
+    /// header would not help.
     pub fn from_subject(rejection: &Rejection, registration: &Registration) -> Self {
         if let Rejection::ScopeRequired(_) = rejection {
             return Self::from_rejection(rejection, registration);
@@ -66,7 +66,6 @@ impl Problem {
         Self::with(400, format!("The subject_token is not good{colon}{description}"))
     }
 
-    /// The answer as an OAuth error.
     pub fn into_oauth_reply(self) -> Reply {
         let extensions = self.extensions.as_deref();
         let text = |pick: fn(&Extensions) -> &Option<String>| extensions.and_then(|own| pick(own).as_deref());
@@ -90,14 +89,14 @@ impl Problem {
             suberror: text(|own| &own.suberror),
             claims: text(|own| &own.claims),
         };
-        // Strings and numbers alone cannot fail to serialise.
+        // Strings and numbers always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let reply = Reply::new(status).with_body(reply::JSON, body).caching(Caching::NoStore);
         self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }
 
-/// What a description may hold (RFC 6749 §5.2).
+/// The characters permitted in a description (RFC 6749 §5.2).
 const fn clean(letter: char) -> char {
     match letter {
         '"' | '\\' => '\'',

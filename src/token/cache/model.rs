@@ -1,16 +1,16 @@
-//! Single flight and the queue for upstream calls, proven by trying everything: a few callers, in every order in which
-//! their steps can happen and with every way in which a request, a wait and a caller can end.
+//! A model check of single flight and the queue for upstream calls: a few callers, every order of
+//! their steps, and every way in which a request, a wait and a caller can end.
 //!
-//! Each step is one operation under one lock, of the cache or of the turns, so these orders are all there are. Cache,
-//! flights, tickets and turns are the real ones. What the front door does from one step to the next
-//! (`http::driver`, `http::table`) is repeated here.
+//! Each step is one operation under one lock, of the cache or of the turns, so all orders are
+//! covered. Cache, flights, tickets and turns are the real ones. The steps of the HTTP server
+//! (`http::driver`, `http::table`) are reimplemented here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::Ticket;
-use super::super::error::{OAuthRefusal, Unavailable};
+use super::super::error::{TokenError, Unavailable};
 use super::super::key::KeyBuilder;
 use super::*;
 use crate::clock::ManualClock;
@@ -21,52 +21,52 @@ const PLAIN: Mode = Mode { force: false, anew: false, claims: None };
 const CLAIMS: Mode = Mode { force: false, anew: false, claims: Some([1; 32]) };
 const FORCE: Mode = Mode { force: true, anew: false, claims: None };
 
-/// What has to be seen, lest the rest be proven of nothing.
+/// Events that must occur, or the check would prove nothing.
 const LATE_TURN: &str = "a turn came for somebody who waits no more";
 const LEADER_LATE: &str = "somebody was told that the leader's turn did not come";
 
-/// One upstream call at once, whatever its lane.
+/// One upstream call at a time, in any lane.
 const BOUNDS: Bounds = Bounds { calls: 1, decryptions: 1 };
 
 enum Stage {
     Asks,
-    /// Is to make the request, and has not asked for a turn yet.
+    /// Leads, and has not requested a turn yet.
     Chosen(Lead),
-    /// Waits for its turn, and has the lead meanwhile.
+    /// Leads, and waits for a turn.
     Queued(Lead, Place),
     Leads(Lead, Turn),
-    /// Is answered, and has its turn still. Somebody else's call that goes on is the same.
+    /// Has an answer and still holds its turn, as another running call would.
     Holds(Turn),
-    /// Its turn did not come in time, of which nobody knows yet.
+    /// The turn did not come in time, which has not been noticed yet.
     Late(Lead),
-    /// Its caller is gone, and one of the two with it.
+    /// The caller is gone, and one of the two with it.
     Gone(Option<Lead>, Option<Place>),
     Waits(Ticket),
     Done,
 }
 
-/// How a leader's request ends.
+/// The outcome of a leader's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Token,
     Outage,
     Refusal,
-    /// By a defect of the program.
+    /// A bug in the program.
     Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// The one thing that a stage leads to.
+    /// The only step possible in this stage.
     Next,
-    /// A thread takes up the turn that was granted.
+    /// A thread takes up a granted turn.
     Turn,
     Ends(End),
-    /// `QueueTimeout` is over.
+    /// `QueueTimeout` has passed.
     Late,
-    /// The caller is gone: its place in the queue first, as when it closes its end.
+    /// The caller is gone and leaves the queue first, as when it closes its connection.
     PlaceLeft,
-    /// The same, the lead first, as when the whole connection is dropped.
+    /// The caller is gone and drops the lead first, as when the whole connection is dropped.
     LeadLeft,
 }
 
@@ -75,19 +75,19 @@ struct Caller {
     mode: Mode,
     stage: Stage,
     woken: Arc<AtomicBool>,
-    /// Granted, and not taken up.
+    /// Granted, but not taken up.
     turn: Arc<Mutex<Option<Turn>>>,
-    /// How many requests had ended when it came.
+    /// The number of completed requests when it came.
     came: Option<usize>,
 }
 
-/// What a world begins with.
+/// The initial state.
 struct Scene {
     callers: &'static [(&'static str, Mode)],
     ends: &'static [End],
-    /// How those who wait for a turn may go without.
+    /// How a waiter may leave without a turn.
     leaves: &'static [Event],
-    /// Whether the turn is somebody else's at first.
+    /// True if the turn is taken at first.
     taken: bool,
 }
 
@@ -97,14 +97,14 @@ struct World {
     turns: Arc<Turns>,
     clock: ManualClock,
     callers: Vec<Caller>,
-    /// Who was granted a turn since the last look.
+    /// Callers granted a turn since the last look.
     granted: Arc<Mutex<Vec<usize>>>,
-    /// Who waits for one, in order of arrival.
+    /// Callers waiting for a turn, in order of arrival.
     line: VecDeque<usize>,
-    /// Requests that have ended, and the keys that have a token since.
+    /// Completed requests, and the keys that have a token since.
     ended: usize,
     known: Vec<&'static str>,
-    /// What has happened, to show that it does.
+    /// Events that occurred.
     seen: Vec<&'static str>,
 }
 
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// What can happen next, and to whom.
+    /// All possible next steps.
     fn choices(&self) -> Vec<(usize, Event)> {
         let mut choices = Vec::new();
         for (who, caller) in self.callers.iter().enumerate() {
@@ -148,14 +148,14 @@ impl World {
                 _ => can(Event::Next),
             }
         }
-        // Patience that ends must not be what everything hangs on.
+        // Progress must not depend on a timeout.
         let goes_on = choices.iter().any(|(_, event)| matches!(event, Event::Next | Event::Turn | Event::Ends(_)));
         let done = self.callers.iter().all(|caller| matches!(caller.stage, Stage::Done));
         assert!(goes_on || done, "somebody waits and nobody comes");
         choices
     }
 
-    /// What a step has to do with what others share: the cache's entry of a key, and the turns.
+    /// The shared state that a step touches: a key in the cache, and the turns.
     fn touches(&self, (who, event): (usize, Event)) -> (Option<&'static str>, bool) {
         let caller = &self.callers[who];
         let (cache, turns) = match (&caller.stage, event) {
@@ -165,14 +165,14 @@ impl World {
                 Event::Next | Event::Ends(_),
             )
             | (Stage::Queued(..), Event::LeadLeft) => (true, false),
-            // The place is none any more, and everything else is the caller's own.
+            // The place no longer exists, and everything else belongs to the caller.
             (Stage::Queued(..), Event::Turn) | (Stage::Waits(_), Event::Next) => (false, false),
             _ => (false, true),
         };
         (cache.then_some(caller.key), turns)
     }
 
-    /// Whether two steps lead to the same in either order.
+    /// True if two steps have the same result in either order.
     fn commute(&self, one: (usize, Event), other: (usize, Event)) -> bool {
         let ((key, turns), (other_key, other_turns)) = (self.touches(one), self.touches(other));
         one.0 != other.0 && (key.is_none() || key != other_key) && !(turns && other_turns)
@@ -211,7 +211,7 @@ impl World {
                 Stage::Late(lead)
             }
             (Stage::Late(lead), Event::Next) => {
-                let outcome = lead.land(&self.clock, Err(Error::Busy));
+                let outcome = lead.complete(&self.clock, Err(Error::Busy));
                 assert!(matches!(outcome, Err(Error::Busy)), "{outcome:?}");
                 self.answered(who, &outcome)
             }
@@ -291,13 +291,13 @@ impl World {
         let outcome = match end {
             End::Token => {
                 self.known.push(caller.key);
-                // The token says what it was asked for with, and when it came.
+                // The token records its claims and time of arrival.
                 let claims = if caller.mode.claims.is_some() { "claims" } else { "plain" };
                 let header = Secret::new(format!("Bearer {} {claims} {}", caller.key, self.ended));
                 Ok(Arc::new(AccessToken { header, expires_at: 5_000, refresh_at: None }))
             }
             End::Outage => Err(Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after: None }))),
-            End::Refusal => Err(Error::Refused(Arc::new(OAuthRefusal::default()))),
+            End::Refusal => Err(Error::Refused(Arc::new(TokenError::default()))),
             End::Lost => {
                 let work = || {
                     let _lead = lead;
@@ -308,7 +308,7 @@ impl World {
                 return Stage::Done;
             }
         };
-        let outcome = lead.land(&self.clock, outcome);
+        let outcome = lead.complete(&self.clock, outcome);
         self.answered(who, &outcome);
         Stage::Holds(turn)
     }
@@ -328,7 +328,7 @@ impl World {
         Stage::Done
     }
 
-    /// What is so after every step.
+    /// Invariants after every step.
     fn check(&mut self) {
         for who in std::mem::take(&mut *self.granted.lock().unwrap()) {
             assert_eq!(self.line.pop_front(), Some(who), "out of order");
@@ -352,7 +352,7 @@ impl World {
         assert!(self.line.is_empty() || held == BOUNDS.calls, "somebody waits for a turn that is free");
     }
 
-    /// What is so when nothing more can happen.
+    /// Invariants at the end.
     fn check_end(self) -> Vec<&'static str> {
         assert_eq!(self.turns.figures(), (0, 0));
         assert_eq!(Arc::strong_count(&self.turns), 1, "a turn or a place is left");
@@ -365,13 +365,13 @@ fn lane(name: &str) -> Lane {
     Lane::Origin(name.into())
 }
 
-/// Goes through all that can happen: how many ends there are, and how often something was seen.
+/// Explores all orders, and returns the number of ends and how often each event occurred.
 ///
-/// Of steps that lead to the same in either order, one order is tried: those that were tried first "sleep" until
-/// something happens that they have to do with. Every state is still come to.
+/// Of steps that commute, only one order is tried: a step tried first "sleeps" until a dependent
+/// one happens. Every state is still reached.
 fn explore(scene: &'static Scene) -> (usize, BTreeMap<&'static str, usize>) {
     let (mut ends, mut seen) = (0, BTreeMap::new());
-    // Of each step, which choice was taken and how many there were.
+    // For each step, the choice taken and the number of choices.
     let mut path: Vec<(usize, usize)> = Vec::new();
     loop {
         let (mut world, mut asleep) = (World::new(scene), Vec::new());
@@ -407,7 +407,7 @@ const ALL_ENDS: &[End] = &[End::Token, End::Outage, End::Refusal, End::Lost];
 const ALL_LEAVES: &[Event] = &[Event::Late, Event::PlaceLeft, Event::LeadLeft];
 const LATE: &[Event] = &[Event::Late];
 
-/// All of these together: how many ends, and what was seen.
+/// Explores several scenes, and sums their results.
 fn explore_all(scenes: &'static [Scene]) -> (usize, BTreeMap<&'static str, usize>) {
     let (mut ends, mut seen) = (0, BTreeMap::new());
     for scene in scenes {
@@ -463,7 +463,8 @@ fn three_callers_get_turns_in_order_and_leave_none() {
         scene(MODES, &[Event::PlaceLeft]),
         scene(TWO_KEYS, LATE),
         scene(TWO_KEYS, &[Event::PlaceLeft]),
-        // The most orders by far: who leaves with the lead first stays in line while the next leads.
+        // By far the most orders: a leaver that drops the lead first stays in the queue while the
+        // next caller leads.
         scene(TWO_KEYS, &[Event::LeadLeft]),
     ];
     let (ends, seen) = explore_all(SCENES);

@@ -1,37 +1,38 @@
-//! What was read of a vault, kept so that a vault is not asked for every token: read again when its end comes
-//! near or the token service did not like it, and no more than once in a few hours.
+//! Caches what was read from a vault. It is read again when it is about to expire, every few hours
+//! at most, or when the token service has rejected it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::credentials::Failure;
 use crate::credentials::certificate::Validity;
 
-/// Between two readings.
+/// Seconds between reads.
 const INTERVAL: u64 = 4 * 60 * 60;
 
-/// So near its end, a certificate may have been renewed.
+/// Seconds before expiry from which a renewed certificate may exist.
 const NEAR: u64 = 30 * 24 * 60 * 60;
 
-/// Something with an end.
-pub struct Kept<T> {
-    state: Mutex<State<T>>,
+/// A cached value with its validity.
+pub struct Cached<T> {
+    state: Mutex<CachedState<T>>,
 }
 
-struct State<T> {
+struct CachedState<T> {
     content: Option<(Arc<T>, Validity)>,
     /// Unix seconds of the last attempt.
     read_at: u64,
     forgotten: bool,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for Cached<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { content: None, read_at: 0, forgotten: false }) }
+        Self { state: Mutex::new(CachedState { content: None, read_at: 0, forgotten: false }) }
     }
 }
 
-impl<T> Kept<T> {
-    /// The content, read where there is none or it is due. A reading that fails leaves what is still valid.
+impl<T> Cached<T> {
+    /// Returns the value, after a read if there is none or it is due. If the read fails, a value
+    /// that is still valid is kept.
     pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Arc<T>, Failure> {
         let old = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +40,8 @@ impl<T> Kept<T> {
             if let Some((content, _)) = fresh {
                 return Ok(content);
             }
-            // Marked before the vault is asked, and asked without the lock: others go on with what there is.
+            // Recorded before the vault is asked, and without the lock held, so that others use the
+            // current value meanwhile.
             state.read_at = now;
             state.forgotten = false;
             state.content.clone().filter(|(_, validity)| validity.check(now).is_ok())
@@ -52,25 +54,25 @@ impl<T> Kept<T> {
                 Ok(content)
             }
             (Err(failure), Some((content, _))) => {
-                log::warn!("{failure}; going on with the certificate that was read before");
+                log::warn!("{failure}; keeping the cached certificate");
                 Ok(content)
             }
             (Err(failure), None) => Err(failure),
         }
     }
 
-    /// What is known without asking.
+    /// The cached value, without asking the vault.
     pub fn known(&self) -> Option<(Arc<T>, Validity)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).content.clone()
     }
 
-    /// Makes the next use read.
+    /// Forces a read at the next use.
     pub fn forget(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).forgotten = true;
     }
 }
 
-impl<T> State<T> {
+impl<T> CachedState<T> {
     fn is_due(&self, validity: Validity, now: u64) -> bool {
         let near = validity.not_after.saturating_sub(now) <= NEAR && now.saturating_sub(self.read_at) >= INTERVAL;
         self.forgotten || near || validity.check(now).is_err()
@@ -83,8 +85,8 @@ mod tests {
 
     const END: u64 = 100 * 24 * 60 * 60;
 
-    /// Whether it was read at these moments; each reading is valid until [`END`].
-    fn readings<const N: usize>(kept: &Kept<u64>, moments: [u64; N]) -> [bool; N] {
+    /// Whether each of these moments caused a read; each value is valid until [`END`].
+    fn readings<const N: usize>(kept: &Cached<u64>, moments: [u64; N]) -> [bool; N] {
         moments.map(|now| {
             let mut read = false;
             let content = kept.get(now, || {
@@ -100,12 +102,12 @@ mod tests {
     fn it_is_reread_near_its_end_at_most_every_four_hours() {
         let near = END - NEAR;
         let moments = [1, near - 1, near, near + 1, near + INTERVAL - 1, near + INTERVAL];
-        assert_eq!(readings(&Kept::default(), moments), [true, false, true, false, false, true]);
+        assert_eq!(readings(&Cached::default(), moments), [true, false, true, false, false, true]);
     }
 
     #[test]
     fn it_is_read_again_when_it_is_forgotten() {
-        let kept = Kept::default();
+        let kept = Cached::default();
         assert_eq!(readings(&kept, [1, 2]), [true, false]);
         kept.forget();
         assert_eq!(readings(&kept, [3, 4]), [true, false]);
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_failure_leaves_what_is_still_valid() {
-        let kept = Kept::default();
+        let kept = Cached::default();
         let failing = |now| kept.get(now, || Err(Failure::Unavailable("down".into())));
         assert!(failing(1).is_err());
         assert_eq!(readings(&kept, [2]), [true]);

@@ -1,5 +1,5 @@
-//! What token is wanted: for whom, of which tenant, for what, bound to which key. From it follow the
-//! cache's key and, where the cache has nothing, the leg that asks the token service.
+//! A requested token: its user, tenant, scopes and bound key. Determines the cache key and, on a
+//! miss, the job.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::options::{AgentUser, Flow};
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
 
-/// The token of a user who called us: what on-behalf-of presents (RFC 7523 §2.1). Only a verified one can be it.
+/// The token of a calling user, for on-behalf-of (RFC 7523 §2.1). Always verified.
 #[derive(Clone, Copy)]
 pub struct UserAssertion<'a> {
     token: &'a str,
@@ -39,74 +39,71 @@ impl<'a> From<&'a Verified> for UserAssertion<'a> {
 
 #[cfg(test)]
 impl<'a> UserAssertion<'a> {
-    /// For tests of what comes after the verification.
+    /// For tests that start after verification.
     pub fn unverified(token: &'a str, tenant: &'a str) -> Self {
         Self { token, digest: super::key::sha256(token.as_bytes()), tenant: Some(tenant), object_id: Some("o1") }
     }
 }
 
-/// Whose token is wanted, and how it is acquired.
+/// The token's subject, and how it is acquired.
 pub type Subject<'a> = Flow<'a, UserAssertion<'a>, SessionSubject<'a>>;
 
-/// A long-running session and what can renew its token.
+/// A long-running session, and what renews its token.
 #[derive(Clone, Copy)]
 pub struct SessionSubject<'a> {
-    /// Which.
     pub id: &'a SessionId,
-    /// Whose.
     pub owner: &'a Owner,
-    /// The agent that it goes through.
+    /// The agent that acquires the tokens.
     pub agent: Option<&'a str>,
-    /// What the user presents, or else what the session has kept.
+    /// The user's token, or what the session keeps.
     pub renewal: Renewal<'a>,
-    /// Whether there is no session yet: a token that an earlier one of this key has left in the cache does not make one.
+    /// True if there is no session yet: a cached token from an earlier session with this key does
+    /// not start one.
     pub starts: bool,
 }
 
-/// What a session's token is had with.
+/// What renews a session's token.
 #[derive(Clone, Copy)]
 pub enum Renewal<'a> {
     /// The user's own token.
     User(UserAssertion<'a>),
     /// The session's refresh token.
     RefreshToken(&'a Secret<String>),
-    /// Nothing: the token service sent no refresh token. What is cached is all there is.
+    /// There is no refresh token, so only the cached token is left.
     Nothing,
 }
 
-/// One token that is wanted.
 #[derive(Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Whose registration acquires.
+pub struct TokenRequest<'a> {
+    /// The registration that acquires the token.
     pub client: &'a Arc<Client>,
-    /// For whom.
     pub subject: Subject<'a>,
-    /// Asked for by name; `None` follows from the subject and the registration.
+    /// Overrides the tenant that follows from subject and registration.
     pub tenant: Option<&'a str>,
-    /// For what.
     pub scopes: &'a [String],
-    /// JSON text of an object.
+    /// A JSON object as text.
     pub claims: Option<&'a str>,
-    /// Skips what is cached.
+    /// Skips the cache.
     pub force_refresh: bool,
-    /// Follows the request to Entra.
+    /// Sent to Entra.
     pub correlation_id: &'a str,
-    /// Binds the token.
+    /// The key that the token is bound to.
     pub bound_key: Option<&'a BoundKey>,
     /// `fmi_path` of an application's token.
     pub fmi_path: Option<&'a str>,
-    /// The B2C policy whose endpoint is asked, instead of the registration's.
+    /// Overrides the registration's B2C policy.
     pub user_flow: Option<&'a str>,
-    /// Added to the endpoint's URL, over those of the registration.
+    /// Parameters for the endpoint's URL; they override the registration's.
     pub extra_query: &'a BTreeMap<String, String>,
-    /// Headers of the token request.
+    /// Headers for the token request.
     pub extra_headers: &'a BTreeMap<String, String>,
 }
 
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
 
-impl<'a> Wanted<'a> {
-    /// What the options of a request say. `own_key` is the sidecar's, for tokens that are bound and name no key.
+impl<'a> TokenRequest<'a> {
+    /// Takes the options of a request. `own_key` is the sidecar's key, for bound tokens without a
+    /// key in the options.
     pub fn new(
         client: &'a Arc<Client>,
         subject: Subject<'a>,
@@ -120,7 +117,7 @@ impl<'a> Wanted<'a> {
             claims: options.claims,
             force_refresh: options.force_refresh,
             bound_key: options.pop_public_key.or(own_key.filter(|_| options.pop)),
-            // Only a client credentials request has the field.
+            // Only client credentials requests have this field.
             fmi_path: options.fmi_path.filter(|_| matches!(subject, Subject::ClientCredentials)),
             user_flow: options.user_flow,
             extra_query: &options.token_query,
@@ -129,7 +126,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// A token for which nothing is said beyond what every token needs.
+    /// A request without options.
     pub fn plain(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String], correlation_id: &'a str) -> Self {
         Self {
             client,
@@ -147,14 +144,14 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// The tenant whose endpoint is asked.
+    /// The tenant of the endpoint.
     pub fn tenant(&self) -> &'a str {
         let registration = &self.client.registration;
         match self.subject {
             Subject::ClientCredentials | Subject::AgentAutonomous(_) | Subject::AgentUser(..) => {
                 authority::app_tenant(registration, self.tenant)
             }
-            // The endpoint on the machine knows one tenant only.
+            // The machine's endpoint knows only one tenant.
             Subject::ManagedIdentity(_) => "",
             Subject::OnBehalfOf(user) | Subject::AgentOnBehalfOf(_, user) => {
                 authority::user_tenant(registration, self.tenant, user.tenant)
@@ -163,7 +160,6 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// How the cache is to be used.
     pub fn mode(&self) -> Mode {
         Mode {
             force: self.force_refresh,
@@ -198,7 +194,7 @@ impl<'a> Wanted<'a> {
                 key.text("agent account by name").folded(agent).folded(name)
             }
             Subject::AgentUser(agent, AgentUser::Id(id)) => key.text("agent account by id").folded(agent).folded(id),
-            // With its owner, since the session may be forgotten before its token is.
+            // Includes the owner, since the session may be forgotten before its token.
             Subject::Session(SessionSubject { id, owner, .. }) => key
                 .text("session")
                 .bytes(id.key().as_bytes())
@@ -210,7 +206,7 @@ impl<'a> Wanted<'a> {
         .finish()
     }
 
-    /// What asks for it, with everything that it needs to outlive the caller.
+    /// The work on a cache miss, independent of the caller's lifetime.
     pub fn job(&self) -> Job {
         let on_behalf_of = |user: UserAssertion<'_>| Grant::OnBehalfOf {
             assertion: Secret::new(user.token.to_owned()),
@@ -225,11 +221,11 @@ impl<'a> Wanted<'a> {
             Subject::Session(SessionSubject { agent, renewal, .. }) => match renewal {
                 Renewal::User(user) => (agent, on_behalf_of(user)),
                 Renewal::RefreshToken(token) => (agent, Grant::RefreshToken(token.clone())),
-                Renewal::Nothing => return Job::Hopeless(Error::NoSession),
+                Renewal::Nothing => return Job::Impossible(Error::NoSession),
             },
-            // The machine's endpoint binds no tokens, and a bearer token must not pass for a bound one.
+            // The endpoint cannot bind tokens, and a bearer token must not pass for a bound one.
             Subject::ManagedIdentity(_) if self.bound_key.is_some() => {
-                return Job::Hopeless(Error::TokenType { expected: "PoP" });
+                return Job::Impossible(Error::TokenType { expected: "PoP" });
             }
             Subject::ManagedIdentity(client_id) => {
                 return Job::ManagedIdentity {

@@ -1,22 +1,25 @@
-//! The body of a token request: `application/x-www-form-urlencoded` fields, wiped after use.
+//! The `application/x-www-form-urlencoded` body of a token request, wiped after use.
 
 use zeroize::Zeroizing;
 
+use super::ClientAuth;
 use crate::redaction::redact;
 use crate::value::percent::push_form;
 
-/// Fields in order. Values hold secrets and assertions.
+pub const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
+
+/// Fields in order. Values contain secrets and assertions.
 #[derive(Default)]
 pub struct Form {
     fields: Vec<(&'static str, Zeroizing<String>)>,
 }
 
-/// The fields whose values prove something and may be repeated by nobody.
+/// Fields whose values prove an identity and must not be quoted.
 const SENSITIVE: &[&str] =
     &["client_secret", "client_assertion", "assertion", "refresh_token", "user_federated_identity_credential"];
 
 impl Form {
-    /// One more field; one without a value is left out (RFC 6749 §3.2).
+    /// Adds a field, unless its value is empty (RFC 6749 §3.2).
     #[must_use]
     pub fn field(mut self, name: &'static str, value: &str) -> Self {
         if !value.is_empty() {
@@ -25,15 +28,24 @@ impl Form {
         self
     }
 
-    /// One more field where there is a value.
     #[must_use]
     pub fn option(self, name: &'static str, value: Option<&str>) -> Self {
         self.field(name, value.unwrap_or_default())
     }
 
-    /// The encoded body.
+    /// The fields that authenticate the client (RFC 6749 §2.3.1, RFC 7523 §2.2).
+    #[must_use]
+    pub fn authenticated(self, auth: &ClientAuth) -> Self {
+        match auth {
+            ClientAuth::Secret(secret) => self.field("client_secret", secret.expose()),
+            ClientAuth::Assertion(assertion) => self
+                .field("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+                .field("client_assertion", assertion.expose()),
+        }
+    }
+
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // Room for the worst case, so that no partly filled buffer is left behind unwiped by growing.
+        // Reserve for the worst case, since growing would leave unwiped copies behind.
         let room = self.fields.iter().map(|(name, value)| name.len() + 2 + 3 * value.len()).sum();
         let mut body = Zeroizing::new(Vec::with_capacity(room));
         for (name, value) in &self.fields {
@@ -47,8 +59,8 @@ impl Form {
         body
     }
 
-    /// The text without anything that this form proves itself with, since answers may quote what was sent, and without
-    /// whatever else looks like a token.
+    /// Removes this form's sensitive values, and anything else that looks like a token, from a text
+    /// that may quote the request.
     pub fn redact(&self, text: &str) -> String {
         let proves = self.fields.iter().filter(|(name, _)| SENSITIVE.contains(name));
         redact(text, proves.map(|(_, value)| value.as_str()))
