@@ -228,7 +228,7 @@ fn an_incomplete_answer_is_502_with_host_and_reason() {
         assert_eq!(response.status, 200, "{path}: the path is planned without a query");
         let response = call(&sidecar, path).expect(502);
         let detail = response.json()["detail"].as_str().unwrap().to_owned();
-        let start = format!("The downstream API 'App' sent an invalid answer: http://{}: ", api.address);
+        let start = format!("The downstream API 'App' did not answer as it should: http://{}: ", api.address);
         assert!(detail.starts_with(&start) && detail.len() > start.len(), "{path}: {detail}");
     }
 }

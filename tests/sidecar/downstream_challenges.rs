@@ -183,7 +183,7 @@ fn another_callers_token_is_none_with_the_claims() {
         eventually("the other's token request is held", || scene.tenant.journal().count(Kind::Token) == 2);
         let challenged = threads.spawn(|| status(&sidecar, &target));
         eventually("the challenge is on its way", || {
-            sidecar.log().iter().any(|line| line.contains("requires further claims"))
+            sidecar.log().iter().any(|line| line.contains("wants further claims"))
         });
         scene.tenant.faults().release();
         assert_eq!(challenged.join().unwrap(), json!(200));
