@@ -66,7 +66,8 @@ TENANT=$BASE_URL
 TOKEN=$(ask "$TENANT/_control/mint?user=alice")
 EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
 APP_TOKEN=$(ask "$TENANT/_control/mint?kind=app")
-export SIDECAR UNREADY TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
+SETTINGS=$work/appsettings.json
+export SETTINGS SIDECAR UNREADY TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
 export PATH=$bin:$PATH
 
 if [ $# -eq 0 ]; then set -- README.md docs/*.md docs/examples/README.md; fi

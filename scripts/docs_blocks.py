@@ -11,7 +11,7 @@ import proxies
 
 work, pages = Path(sys.argv[1]), sys.argv[2:]
 environment = {name: os.environ[name] for name in (
-    "PATH", "HOME", "SIDECAR", "UNREADY", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "AGENT_USER_ID", "TENANT_ID", "CLIENT_ID")}
+    "PATH", "HOME", "SIDECAR", "UNREADY", "TENANT", "TOKEN", "EXPIRED", "APP_TOKEN", "AGENT_ID", "AGENT_USERNAME", "AGENT_USER_ID", "TENANT_ID", "CLIENT_ID", "SETTINGS")}
 environment["NO_PROXY"] = "*"
 # What a reader has after making an app registration.
 environment |= {"APP_ID": environment["CLIENT_ID"], "SECRET": "a-secret"}
@@ -33,6 +33,12 @@ curl() {
     esac
   done
   command curl -q --noproxy '*' --max-time 30 "${own[@]}" "$@"
+}
+entra-sidecar() {
+  local own=()
+  # A reader's settings are in the working directory.
+  case ${1:-} in token | header | validate) own=(--config "$SETTINGS") ;; esac
+  command entra-sidecar "$@" "${own[@]}"
 }
 """
 

@@ -157,7 +157,8 @@ settings=(
   DownstreamApis__resolver__BaseUrl=https://other.test:8443/api/ "DownstreamApis__resolver__Scopes=$DOWNSTREAM_APP_SCOPE"
   DownstreamApis__nowhere__BaseUrl=https://absent.test:8443/api/ "DownstreamApis__nowhere__Scopes=$DOWNSTREAM_APP_SCOPE"
   "DownstreamApis__user__BaseUrl=$DOWNSTREAM_URL" "DownstreamApis__user__Scopes=$DOWNSTREAM_SCOPE"
-  ASPNETCORE_URLS=http://+:5000
+  # What Dockerfile.scratch says.
+  "$(sed -n 's/^ENV //p' Dockerfile.scratch | tail -1)"
 )
 # As container engines do it: a user by number, nothing that could win privileges back, /app to work in.
 contained=(setpriv --no-new-privs chroot --userspec=65532:65532 --groups= "$root" /entra-sidecar)
@@ -183,34 +184,40 @@ expect "it is process 1" "*NSpid:*1" grep '^NSpid' "/proc/$process/status"
 expect "the user" "Uid:?65532?65532?65532?65532" grep '^Uid' "/proc/$process/status"
 expect "no capability" "CapEff:?0000000000000000" grep '^CapEff' "/proc/$process/status"
 expect "no way back" "NoNewPrivs:?1" grep '^NoNewPrivs' "/proc/$process/status"
-expect "health" "Healthy" ask http://127.0.0.1:5000/healthz
+expect "health" "Healthy" ask http://127.0.0.1:8080/healthz
 expect "the health check" "" run -- healthcheck
 run -- healthcheck
 await 'signing keys' "$work/log"
 
 token=$(ask "$BASE_URL/_control/mint?user=alice")
 bearer="Authorization: Bearer $token"
-expect "validation" '{"protocol":"Bearer"*' ask http://127.0.0.1:5000/Validate -H "$bearer"
-expect "the application's header" '{"authorizationHeader":"Bearer *' ask http://127.0.0.1:5000/AuthorizationHeaderUnauthenticated/plain
-expect "the user's header" '{"authorizationHeader":"Bearer *' ask http://127.0.0.1:5000/AuthorizationHeader/user -H "$bearer"
-expect "a call" '{"statusCode":200,*' ask http://127.0.0.1:5000/DownstreamApi/user -H "$bearer"
+expect "validation" '{"protocol":"Bearer"*' ask http://127.0.0.1:8080/Validate -H "$bearer"
+expect "the application's header" '{"authorizationHeader":"Bearer *' ask http://127.0.0.1:8080/AuthorizationHeaderUnauthenticated/plain
+expect "the user's header" '{"authorizationHeader":"Bearer *' ask http://127.0.0.1:8080/AuthorizationHeader/user -H "$bearer"
+expect "a call" '{"statusCode":200,*' ask http://127.0.0.1:8080/DownstreamApi/user -H "$bearer"
 expect "TLS to a private authority, a name of /etc/hosts" '{"statusCode":200,*' \
-  ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/hosts
-expect "a name of the resolver" '{"statusCode":200,*' ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/resolver
-expect "a name that nobody knows" '*"status":502*' ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/nowhere
-expect "the network sees health" "Healthy" ask http://10.99.0.1:5000/healthz
-expect "the network sees metrics" "*entra_sidecar_build_info*" ask http://10.99.0.1:5000/metrics
-expect "the network sees no more" '*"status":403*' ask http://10.99.0.1:5000/AuthorizationHeaderUnauthenticated/plain
+  ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/hosts
+expect "a name of the resolver" '{"statusCode":200,*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/resolver
+expect "a name that nobody knows" '*"status":502*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/nowhere
+expect "the network sees health" "Healthy" ask http://10.99.0.1:8080/healthz
+expect "the network sees metrics" "*entra_sidecar_build_info*" ask http://10.99.0.1:8080/metrics
+expect "the network sees no more, and is told why" '*"status":403*Sidecar:AllowedCallers*' \
+  ask http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain
 kill -TERM "$process"
 code=0
 wait "$init" || code=$?
 expect "a clean end" 0 echo "$code"
 
-# With the built-in roots the private authority is nobody.
-run_as_init DownstreamApis__plain__RequestAppToken=true >"$work/log" 2>&1 &
+# With the built-in roots the private authority is nobody. The network is served where one setting names it.
+run_as_init Sidecar__AllowedCallers=10.99.0.0/16 >"$work/log" 2>&1 &
 init=$!
 await 'is ready' "$work/log"
-expect "an unknown authority" '*"status":502*' ask http://127.0.0.1:5000/DownstreamApiUnauthenticated/hosts
+expect "an unknown authority" '*"status":502*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/hosts
+expect "the network is served by address" '{"authorizationHeader":"Bearer *' \
+  ask http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain
+expect "the network is served by a name of one label" '{"authorizationHeader":"Bearer *' \
+  ask http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain -H "Host: sidecar:8080"
+expect "a token without a server" "eyJ*" run -- token plain
 kill -TERM "$(pgrep --parent "$init")"
 wait "$init"
 

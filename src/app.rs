@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LoadError, Loaded};
 use crate::descriptors;
-use crate::http::{self, Budget, Server};
+use crate::http::{self, Budget, Monitor, Server};
 use crate::jwks::{self, Keys};
 use crate::jwt::Rejection;
 use crate::memory::BodyMemory;
@@ -19,7 +19,7 @@ use crate::metrics::{Measured, Metrics};
 use crate::notify::{Notifier, ServiceState};
 use crate::outbound::{self, Exchange, InTurn, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
-use crate::routes::{Routes, Service, Shared};
+use crate::routes::{Once, Routes, Service, Shared};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
@@ -48,23 +48,35 @@ fn start(config: Config) -> Result<Running, String> {
     let mut limits = http_limits(&config);
     limits.connections = descriptors::provide_for(limits.connections, config.limits.upstream_calls);
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = metrics();
-    let exchange = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
-    let budget = budget(&config);
-    let acquirer = acquirer(&config, &exchange, &clock);
-    let keys = keys(&config, &exchange, &clock)?;
-    let shared = Shared { exchange, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
+    let (shared, service) = build(config, server.monitor(), true)?;
+    let budget = shared.budget.clone();
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
-    let service = Service::new(config, keys).map_err(|error| error.to_string())?;
     for problem in service.unusable_credentials(shared.clock.unix()) {
         log::error!("{problem}");
     }
     let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes), budget).map_err(|error| format!("threads: {error}"))?;
     Ok(Running { routes, server, signals })
+}
+
+/// What answers requests, and what lives longer than a configuration. `fetches` signing keys, where anybody validates.
+fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Service), String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = metrics();
+    let exchange = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
+    let acquirer = acquirer(&config, &exchange, &clock);
+    let keys = keys(&config, &exchange, &clock, fetches)?;
+    let shared = Shared { exchange, clock, budget: budget(&config), acquirer, metrics, monitor };
+    let service = Service::new(config, keys).map_err(|error| error.to_string())?;
+    Ok((shared, service))
+}
+
+/// The same without a front door, for a command that asks once.
+pub(crate) fn once(config: Config, fetches: bool) -> Result<Once, String> {
+    let nowhere = Server::bind(&[], &http_limits(&config)).map_err(|error| error.to_string())?;
+    build(config, nowhere.monitor(), fetches).map(|(shared, service)| Once::new(shared, service))
 }
 
 fn run(running: Running, reload: &Reload) -> ExitCode {
@@ -127,7 +139,7 @@ fn reload_into(routes: &Routes, reload: &Reload) -> bool {
 fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     let (shared, old) = (routes.shared(), routes.service());
     let same_keys = jwks::KeySettings::of(&config) == jwks::KeySettings::of(&old.config);
-    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock)? };
+    let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock, true)? };
     let fixed = old.config.needs_restart(&config);
     let service = Service::replacing(&old, config, keys).map_err(|error| error.to_string())?;
     if let Some(problem) = service.unusable_credentials(shared.clock.unix()).next() {
@@ -141,10 +153,16 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     Ok(())
 }
 
-fn keys(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Result<Arc<Keys>, String> {
+fn keys(
+    config: &Config,
+    exchange: &Arc<dyn Exchange>,
+    clock: &Arc<dyn Clock>,
+    fetches: bool,
+) -> Result<Arc<Keys>, String> {
     let settings =
         jwks::KeySettings::of(config).ok_or("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority")?;
-    let keys = Keys::start(settings, Arc::clone(exchange), Arc::clone(clock));
+    let (exchange, clock) = (Arc::clone(exchange), Arc::clone(clock));
+    let keys = if fetches { Keys::start(settings, exchange, clock) } else { Ok(Keys::idle(settings, exchange, clock)) };
     keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
 }
 

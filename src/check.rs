@@ -38,6 +38,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
         findings.bad(&format!("Sidecar:CallerTokenFile: {error}"));
     }
     for api in &config.apis {
+        findings.good(&line(config, api));
         if let Err(refused) = without_overrides(api) {
             findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
         }
@@ -99,6 +100,23 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
             Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
         }
     }
+}
+
+/// What a request that says nothing of its own gets: whose token, from which registration, for which scopes.
+fn line(config: &Config, api: &Api) -> String {
+    let (none, options) = (Overrides::default(), &api.options);
+    let flow = match Effective::merge(api, &none).as_ref().map(flow) {
+        Ok(Flow::ManagedIdentity(Some(id))) => format!("managed identity {id}"),
+        Ok(Flow::ManagedIdentity(None)) => "managed identity of this machine".to_owned(),
+        Ok(Flow::ClientCredentials) => "client credentials".to_owned(),
+        Ok(Flow::Session(_)) => "long-running session".to_owned(),
+        _ => "on-behalf-of (client credentials on unauthenticated endpoints)".to_owned(),
+    };
+    let bound =
+        if options.pop == Some(true) || options.pop_public_key.is_some() { ", bound to a key (PoP)" } else { "" };
+    let scopes = if options.scopes.is_empty() { "none".to_owned() } else { options.scopes.join(" ") };
+    let section = &config.registration(api).section;
+    format!("DownstreamApis:{}: {flow}{bound}; registration {section}; scopes {scopes}", api.name)
 }
 
 /// Checks whether a request without overrides can be served, as far as the options show.

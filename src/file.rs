@@ -35,10 +35,18 @@ pub fn read(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     if metadata.is_dir() {
         return Err(std::io::Error::other("not a file"));
     }
+    read_from(file, metadata.len(), limit)
+}
+
+/// The same for an open source of about this length.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn read_from(source: impl std::io::Read, length: u64, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // Reserve everything at once, since growing would leave copies of a secret behind.
-    let room = usize::try_from(metadata.len().min(limit).saturating_add(1)).unwrap_or(0);
+    let room = usize::try_from(length.min(limit).saturating_add(1)).unwrap_or(0);
     let mut content = Zeroizing::new(Vec::with_capacity(room));
-    file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+    source.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         return Err(std::io::Error::other(format!("longer than {limit} bytes")));
     }

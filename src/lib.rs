@@ -14,7 +14,7 @@
 //!
 //! ```layers
 //! cli
-//! check
+//! check oneshot
 //! app
 //! routes
 //! token
@@ -45,6 +45,7 @@ mod lru;
 mod memory;
 mod metrics;
 mod notify;
+mod oneshot;
 mod openapi;
 mod options;
 mod outbound;

@@ -182,7 +182,10 @@ impl Turns {
     }
 
     /// Blocks this thread until it has a turn.
-    fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
+    ///
+    /// # Errors
+    /// No turn came in time.
+    pub fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
         let (sender, receiver) = mpsc::channel();
         // Fails if the wait is over: the turn is then dropped, and so returned.
         match self.request(lane, move |turn| drop(sender.send(turn))) {

@@ -149,7 +149,8 @@ fn later_sources_win() {
     let key = "Sidecar:Limits:Connections";
     let json = |number: u32| format!("{{\"Sidecar\": {{\"Limits\": {{\"Connections\": {number}}}}}}}");
     let mut sidecar = Sidecar::configured();
-    assert_eq!(sidecar.run(&["check"]).shows(key), "\"4096\" (default)");
+    assert_eq!(sidecar.run(&["check", "--all"]).shows(key), "\"4096\" (default)");
+    assert!(!sidecar.run(&["check"]).out.contains("(default)"), "what was said comes first");
     sidecar = sidecar.variable("ASPNETCORE_Sidecar__Limits__Connections", "1");
     assert_eq!(sidecar.run(&["check"]).shows(key), "\"1\" (environment)");
     sidecar = sidecar.file("appsettings.json", &json(2));
@@ -196,6 +197,34 @@ fn errors_in_a_file_name_file_line_and_column() {
             "{text}: {}",
             answer.err
         );
+    }
+}
+
+#[test]
+fn check_tells_each_api_by_flow_registration_and_scopes() {
+    let sidecar = Sidecar::configured().file(
+        "appsettings.json",
+        r#"{ "Partner": { "TenantId": "contoso.com", "ClientId": "33333333-3333-4333-8333-333333333333" },
+             "DownstreamApis": {
+               "Graph": { "Scopes": "User.Read Mail.Read" },
+               "App": { "Scopes": "api://x/.default", "RequestAppToken": true,
+                        "AcquireTokenOptions": { "AuthenticationOptionsName": "Partner" } },
+               "Bound": { "Scopes": "api://x/.default", "RequestAppToken": true,
+                          "AcquireTokenOptions": { "AuthenticationScheme": "PoP" } },
+               "Machine": { "Scopes": "api://x", "AcquireTokenOptions": { "ManagedIdentity": {} } },
+               "Job": { "Scopes": "api://x/y", "AcquireTokenOptions": { "LongRunningWebApiSessionKey": "job" } },
+               "None": {} } }"#,
+    );
+    let answer = sidecar.run(&["check"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    for line in [
+        "Graph: on-behalf-of (client credentials on unauthenticated endpoints); registration AzureAd; scopes User.Read Mail.Read",
+        "App: client credentials; registration Partner; scopes api://x/.default",
+        "Bound: client credentials, bound to a key (PoP); registration AzureAd; scopes api://x/.default",
+        "Machine: managed identity of this machine; registration AzureAd; scopes api://x",
+        "Job: long-running session; registration AzureAd; scopes api://x/y",
+    ] {
+        assert!(answer.out.contains(&format!("DownstreamApis:{line}\n")), "{line}\n{}", answer.out);
     }
 }
 

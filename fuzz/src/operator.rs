@@ -22,7 +22,7 @@ pub fn configuration(data: &[u8]) {
     for line in problems.iter().chain(warnings).map(ToString::to_string) {
         assert!(!line.chars().any(char::is_control), "{line:?}");
     }
-    for line in config::describe(&invocation, config).lines() {
+    for line in config::describe(&invocation, config, true).lines() {
         let (key, value) = line.split_once(" = ").unwrap();
         let secret = key.starts_with("AzureAd:") && (key.ends_with("ClientSecret") || key.ends_with("Password"));
         assert!(!secret || value.starts_with("[redacted]") || value.starts_with("\"\""), "a secret is shown: {line}");

@@ -76,9 +76,9 @@ fn acquiring_section(reader: &mut Reader<'_>, api: &str) -> Option<String> {
     }
     if sections::is_reserved(&section) || !reader.has_section(&section) {
         let expected = if key.ends_with("AuthenticationScheme") {
-            "Bearer, PoP, or the name of a section with the shape of AzureAd"
+            "Bearer, PoP, or the name of another section with the keys of AzureAd"
         } else {
-            "the name of a section with the shape of AzureAd"
+            "the name of another section with the keys of AzureAd"
         };
         reader.problems.push(Diagnostic::value(&key, &section, expected));
         return None;

@@ -142,11 +142,11 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
     }
     let told = IDENTIFYING_FIELDS.iter().find(|(field, _)| reader.given(&format!("{key}:{field}")).is_some());
     if let Some((field, kind)) = told {
-        reader.warn(&type_key, &format!("not given; {kind} follows from {field}"));
+        reader.warn(&type_key, &format!("not set; taken for {kind}, because {field} is set"));
         return Some(kind);
     }
-    let kinds = FIELDS.map(|(kind, _)| kind).join(", ");
-    reader.problem(&type_key, &format!("is required: expected one of {kinds}"));
+    let problem = said.map_or_else(|| "is not set".to_owned(), |text| format!("{text} is not enough"));
+    reader.problem(&type_key, &format!("{problem}: expected one of {}", FIELDS.map(|(kind, _)| kind).join(", ")));
     None
 }
 
@@ -158,7 +158,11 @@ fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
     let surplus: Vec<&str> = surplus.filter(|field| reader.given(&format!("{key}:{field}")).is_some()).collect();
     for field in surplus {
         let from = reader.origin(&format!("{key}:{field}")).map_or(String::new(), Origin::to_string);
-        let message = format!("given ({from}) together with SourceType {kind}: expected only {}", own.join(", "));
+        let owners = FIELDS.iter().filter(|(_, fields)| fields.contains(&field)).map(|(owner, _)| *owner);
+        let (owners, own) = (owners.collect::<Vec<_>>().join(" or "), own.join(", "));
+        let message = format!(
+            "belongs to SourceType {owners} (it comes from {from}), but SourceType is {kind}: expected only {own}"
+        );
         reader.problem(&format!("{key}:{field}"), &message);
     }
 }
@@ -170,33 +174,33 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
     let store = |reader: &Reader<'_>| reader.text(&at("CertificateStorePath")).unwrap_or_default();
     Some(match kind {
         "ClientSecret" => {
-            let secret = required(reader, &at("ClientSecret"))?;
+            let secret = required(reader, kind, &at("ClientSecret"))?;
             if secret.trim() != secret {
                 reader.warn(&at("ClientSecret"), "begins or ends with white space, which is part of the secret");
             }
             Source::ClientSecret(Secret::new(secret))
         }
         "Path" => Source::Path {
-            certificate: required(reader, &at("CertificateDiskPath"))?.into(),
+            certificate: required(reader, kind, &at("CertificateDiskPath"))?.into(),
             key: reader.path(&at("CertificateKeyDiskPath")),
             password: password(reader),
         },
         "Base64Encoded" => Source::Base64Encoded {
-            value: Secret::new(required(reader, &at("Base64EncodedValue"))?),
+            value: Secret::new(required(reader, kind, &at("Base64EncodedValue"))?),
             password: password(reader),
         },
-        "KeyVault" => Source::KeyVault(vault(reader, key)?),
-        "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, key)?),
+        "KeyVault" => Source::KeyVault(vault(reader, kind, key)?),
+        "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, kind, key)?),
         "StoreWithThumbprint" => {
-            let thumbprint = syntax::thumbprint(&required(reader, &at("CertificateThumbprint"))?).ok()?;
+            let thumbprint = syntax::thumbprint(&required(reader, kind, &at("CertificateThumbprint"))?).ok()?;
             Source::StoreWithThumbprint { store: store(reader), thumbprint }
         }
         "StoreWithDistinguishedName" => {
-            let name = required(reader, &at("CertificateDistinguishedName"))?;
+            let name = required(reader, kind, &at("CertificateDistinguishedName"))?;
             Source::StoreWithDistinguishedName { store: store(reader), name }
         }
         "StoreWithSubjectName" => {
-            let name = required(reader, &at("CertificateSubjectName"))?;
+            let name = required(reader, kind, &at("CertificateSubjectName"))?;
             Source::StoreWithSubjectName { store: store(reader), name }
         }
         "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
@@ -210,7 +214,7 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
             let Some(path) = path else {
                 reader.problem(
                     &at("SignedAssertionFileDiskPath"),
-                    "is required: expected a file, here or in AZURE_FEDERATED_TOKEN_FILE",
+                    "is not set: expected a file, here or in AZURE_FEDERATED_TOKEN_FILE",
                 );
                 return None;
             };
@@ -219,9 +223,9 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
     })
 }
 
-fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
-    let url = required(reader, &format!("{key}:KeyVaultUrl"));
-    let name = required(reader, &format!("{key}:KeyVaultCertificateName"));
+fn vault(reader: &mut Reader<'_>, kind: &str, key: &str) -> Option<VaultCertificate> {
+    let url = required(reader, kind, &format!("{key}:KeyVaultUrl"));
+    let name = required(reader, kind, &format!("{key}:KeyVaultCertificateName"));
     Some(VaultCertificate {
         vault: crate::value::url::Url::parse(url?.trim()).ok()?,
         name: name?.trim().to_owned(),
@@ -229,10 +233,10 @@ fn vault(reader: &mut Reader<'_>, key: &str) -> Option<VaultCertificate> {
     })
 }
 
-fn required(reader: &mut Reader<'_>, key: &str) -> Option<String> {
+fn required(reader: &mut Reader<'_>, kind: &str, key: &str) -> Option<String> {
     let said = reader.given(key).map(str::to_owned);
     if said.is_none() {
-        reader.problem(key, "is required by the entry's SourceType");
+        reader.problem(key, &format!("is not set: expected a value, because SourceType is {kind}"));
     }
     said
 }

@@ -6,9 +6,9 @@ use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, sections, table};
 use crate::value::text::quote;
 
-/// Every known setting with its value and source, and every default in force. Secrets are redacted.
-/// With a configuration, also the defaults that depend on other settings.
-pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
+/// Every known setting that is given, with its value and source, and with `all` every default in
+/// force. Secrets are redacted. With a configuration, also the defaults that depend on other settings.
+pub fn describe(invocation: &Invocation, config: Option<&Config>, all: bool) -> String {
     let gathered = source::gather(invocation);
     let registrations = sections::named(&gathered.settings);
     let mut lines = Vec::new();
@@ -20,7 +20,7 @@ pub fn describe(invocation: &Invocation, config: Option<&Config>) -> String {
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
     let computed = config.map(computed).unwrap_or_default();
-    for key in table::rows().filter(|key| !gathered.settings.has_section(key.pattern)) {
+    for key in table::rows().filter(|key| all && !gathered.settings.has_section(key.pattern)) {
         let follows = computed.iter().find(|(name, _)| *name == key.pattern).map(|(_, value)| value.as_str());
         if let Some(default) = follows.or(key.default).filter(|_| !key.pattern.contains('*')) {
             lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
@@ -92,7 +92,7 @@ The case of keys does not matter. A `*` below stands for an index or a name. A s
 `AcquireTokenOptions:AuthenticationOptionsName` has the same keys as `AzureAd`.
 
 A malformed value prevents the start, with one line for each. An unknown key in one of these
-sections causes a warning. `entra-sidecar check` shows the settings in force and their sources.
+sections causes a warning. `entra-sidecar check --all` shows the settings in force and their sources.
 
 JSON may contain comments and trailing commas. Write a list as a JSON array, by index (`Scopes__0`),
 or as one text: scopes are separated by spaces, hosts and networks by semicolons, others by either.
@@ -127,7 +127,7 @@ mod tests {
             ],
             ..Invocation::default()
         };
-        let text = describe(&invocation, None);
+        let text = describe(&invocation, None, true);
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("AzureAd:ClientSecret = [redacted] (command line)\n"), "{text}");
         assert!(text.contains("AzureAd:TenantId = \"a\\nb\" (command line)\n"), "{text}");

@@ -29,7 +29,9 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
         }
         endpoints
     } else if urls_said || ports.is_empty() {
-        if urls_said && !ports.is_empty() {
+        // An image presets its port in the environment of the host. Other addresses are no contradiction.
+        let preset = matches!(reader.origin("http_ports"), Some(Origin::AspNetHost | Origin::DotnetHost));
+        if urls_said && !ports.is_empty() && !preset {
             reader.warn("http_ports", "not used, because urls is set");
         }
         if !urls_said && reader.given("https_ports").is_some() {

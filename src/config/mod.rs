@@ -34,7 +34,7 @@ mod tests;
 pub use api_options::ManagedIdentity;
 pub use api_options::{ApiOptions, InForce, Ranked};
 pub use describe::{describe, documentation};
-pub use fields::{AllowedCallers, Limits, PopValidation, Sidecar};
+pub use fields::{AllowOverrides, AllowedCallers, Limits, PopValidation, Sidecar};
 pub use keys::find as find_key;
 pub use load::{LoadError, Loaded, load};
 pub use options::Override;

@@ -89,7 +89,10 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     let is_b2c = reader.given(&at("SignUpSignInPolicyId")).is_some();
     let Some(authority) = reader.given(&at("Authority")).and_then(|text| Url::parse(text.trim()).ok()) else {
         if is_b2c && reader.given(&at("Domain")).is_none() {
-            reader.problem(&at("Domain"), "is required with SignUpSignInPolicyId: expected the B2C tenant's domain");
+            reader.problem(
+                &at("Domain"),
+                "is not set: expected the B2C tenant's domain, because SignUpSignInPolicyId is set",
+            );
         }
         if found.tenant.is_empty() {
             found.tenant = ciam_tenant(&found.instance).unwrap_or_default();
@@ -98,7 +101,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
         if found.tenant.is_empty() && !malformed && !is_b2c {
             reader.problem(
                 &at("TenantId"),
-                "is required: expected a GUID, a domain name, common, organizations or consumers",
+                "is not set: expected the tenant's id (a GUID) or domain name, or common, organizations or consumers",
             );
         }
         return found;
@@ -169,14 +172,14 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
 fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> String {
     let key = format!("{section}:ClientId");
     let Some(said) = reader.given(&key).map(|text| text.trim().to_owned()) else {
-        reader.problem(&key, "is required: expected the application's (client) id, a GUID");
+        reader.problem(&key, "is not set: expected the application (client) id of the app registration, a GUID");
         return String::new();
     };
     match guid::parse(&said) {
         Ok(guid) => guid,
         Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
         Err(_) => {
-            reader.problems.push(super::Diagnostic::value(&key, &said, "a GUID"));
+            reader.problems.push(super::Diagnostic::value(&key, &said, "the application (client) id, a GUID"));
             said
         }
     }

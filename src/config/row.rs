@@ -133,7 +133,9 @@ impl Kind {
             Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
             Self::Choice(choices) => {
                 let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
-                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
+                // Microsoft.Identity.Web's numbers are accepted, but nothing to choose from.
+                let names = || choices.iter().filter(|name| name.parse::<u8>().is_err()).copied().collect::<Vec<_>>();
+                let at = at.ok_or_else(|| format!("one of {}", names().join(", ")))?;
                 return Ok(Value::Choice(at, choices[at]));
             }
             Self::Method => return Ok(Value::Text(syntax::method(text)?)),

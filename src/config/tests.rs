@@ -109,7 +109,11 @@ fn each_malformed_value_is_one_problem_with_key_and_reason() {
         ("DownstreamApis:Graph:AcquireTokenOptions:Claims", "[]", "a JSON object"),
         ("DownstreamApis:Graph:AcquireTokenOptions:CorrelationId", "x", "a GUID"),
         ("DownstreamApis:Graph:AcquireTokenOptions:Tenant", "a/b", "a tenant"),
-        ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationOptionsName", "Missing", "the name of a section"),
+        (
+            "DownstreamApis:Graph:AcquireTokenOptions:AuthenticationOptionsName",
+            "Missing",
+            "the name of another section",
+        ),
         ("DownstreamApis:Graph:AcquireTokenOptions:AuthenticationScheme", "Missing", "Bearer, PoP"),
         ("Sidecar:AllowedCallers", "10.0.0.0/33", "a network"),
         ("Sidecar:AllowedCallers", "10.0.0.0/0", "0.0.0.0/0 for the whole network, 10.0.0.0/32 for the address"),
@@ -589,6 +593,33 @@ fn wider_callers_take_overrides_from_unauthenticated_endpoints() {
 }
 
 #[test]
+fn a_key_of_another_kind_of_credential_is_told_its_own() {
+    // A quick start of Microsoft's mixes them so.
+    let entry = "AzureAd__ClientCredentials__0";
+    let mixed = read(&[
+        (&format!("{entry}__SourceType"), "Path"),
+        (&format!("{entry}__CertificateStorePath"), "CurrentUser/My"),
+        (&format!("{entry}__CertificateDistinguishedName"), "CN=app"),
+    ]);
+    let problems = mixed.unwrap_err().problems;
+    let told = |field: &str| {
+        let key = format!("AzureAd:ClientCredentials:0:{field}");
+        problems.iter().find(|problem| problem.key == key).map(|problem| problem.message.as_str()).unwrap()
+    };
+    let own = "but SourceType is Path: expected only CertificateDiskPath, CertificateKeyDiskPath, CertificatePassword";
+    assert_eq!(
+        told("CertificateDistinguishedName"),
+        format!("belongs to SourceType StoreWithDistinguishedName (it comes from environment), {own}")
+    );
+    let stores = "StoreWithThumbprint or StoreWithDistinguishedName or StoreWithSubjectName";
+    assert_eq!(
+        told("CertificateStorePath"),
+        format!("belongs to SourceType {stores} (it comes from environment), {own}")
+    );
+    assert_eq!(told("CertificateDiskPath"), "is not set: expected a value, because SourceType is Path");
+}
+
+#[test]
 fn listening_follows_the_precedence_of_asp_net_core() {
     let ports = |variables: &[(&str, &str)]| -> Vec<u16> {
         let port = |listen: &Listen| if let Listen::Tcp(address) = listen { address.port() } else { 0 };
@@ -598,6 +629,8 @@ fn listening_follows_the_precedence_of_asp_net_core() {
     let kestrel = ("Kestrel__Endpoints__Http__Url", "http://127.0.0.1:5");
     assert_eq!(ports(&[http_ports]), [1, 2]);
     assert_eq!(ports(&[http_ports, urls]), [3, 4]);
+    assert!(warnings(&[http_ports, urls]).is_empty(), "what an image presets may be overridden");
+    assert_eq!(warnings(&[("HTTP_PORTS", "1"), urls]).len(), 1);
     assert_eq!(ports(&[http_ports, urls, ("URLS", "http://127.0.0.1:6")]), [6]);
     assert_eq!(ports(&[http_ports, urls, kestrel]), [5]);
     let variables = [("AzureAd__TenantId", TENANT), ("AzureAd__ClientId", CLIENT), kestrel];
@@ -723,7 +756,7 @@ fn outcome_of_query(name: &str, value: &str) -> Outcome {
 
 #[test]
 fn every_option_is_one_option_wherever_it_is_said() {
-    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of a section with the shape of AzureAd";
+    const ALSO_A_SECTION: &str = "Bearer, PoP, or the name of another section with the keys of AzureAd";
     for row in options::ROWS {
         let slot::Field::Api(field) = row.field else { continue };
         let (good, bad) = samples(&row.kind);

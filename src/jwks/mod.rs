@@ -62,6 +62,13 @@ impl KeySet {
         self.by_kid.get(kid).map_or(&[], Vec::as_slice)
     }
 
+    /// Every `kid`, sorted.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let mut ids: Vec<&str> = self.by_kid.keys().map(String::as_str).collect();
+        ids.sort_unstable();
+        ids.into_iter()
+    }
+
     /// True if this key is still in the set.
     pub fn holds(&self, key: &Arc<Key>) -> bool {
         self.find(key.kid()).iter().any(|own| Arc::ptr_eq(own, key) || own == key)

@@ -57,8 +57,8 @@ impl Keys {
         super::fetch::fetch(settings, exchange, None, now)
     }
 
-    /// Without a thread; tests fetch by hand.
-    fn idle(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
+    /// Without a thread: nothing is fetched. Tests fetch by hand.
+    pub fn idle(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> Self {
         let schedule = Schedule::new(clock.instant(), settings.refresh, settings.minimum);
         let state = Mutex::new(KeysState { schedule, set: None, waiting: Vec::new(), stopped: false });
         Self { shared: Arc::new(Shared { settings, exchange, clock, state, changed: Condvar::new() }) }

@@ -12,6 +12,17 @@ pub enum Claim<T> {
     Present(T),
 }
 
+impl<T> Claim<T> {
+    /// Converts a value that is present.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Claim<U> {
+        match self {
+            Self::Absent => Claim::Absent,
+            Self::Malformed => Claim::Malformed,
+            Self::Present(value) => Claim::Present(convert(value)),
+        }
+    }
+}
+
 /// The members of a header or payload.
 #[derive(Debug)]
 pub struct Claims<'a>(Object<'a>);

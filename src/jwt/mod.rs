@@ -6,6 +6,7 @@
 
 pub mod claims;
 pub mod compact;
+mod explain;
 mod fingerprint;
 mod json;
 #[cfg(feature = "jwe")]
@@ -31,6 +32,7 @@ use claims::Claims;
 use fingerprint::Fingerprint;
 use policy::{Permission, optional};
 
+pub use explain::Finding;
 pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, check_audience};
 pub use rejection::Rejection;
 pub use validator::Validator;

@@ -4,6 +4,9 @@ use std::sync::Arc;
 #[cfg(feature = "jwe")]
 use std::sync::{PoisonError, RwLock};
 
+use zeroize::Zeroizing;
+
+use super::explain::{Finding, explain};
 use super::fingerprint::Fingerprint;
 #[cfg(feature = "jwe")]
 use super::jwe::{self, DecryptionKey};
@@ -45,6 +48,20 @@ impl Validator {
             return Err(Rejection::BoundAsBearer);
         }
         Ok(verified)
+    }
+
+    /// Describes each check of a token that was validated with this result.
+    pub fn explain(&self, token: &str, keys: &KeySet, now: u64, rejection: Option<&Rejection>) -> Vec<Finding> {
+        #[cfg(feature = "jwe")]
+        let opened = match rejection {
+            Some(Rejection::TooLarge(_)) => None,
+            _ if jwe::is_encrypted(token) => self.open(token).ok(),
+            _ => None,
+        };
+        #[cfg(not(feature = "jwe"))]
+        let opened: Option<Zeroizing<Vec<u8>>> = None;
+        let inner = opened.as_ref().and_then(|inner| std::str::from_utf8(inner).ok());
+        explain((token, inner), keys, &self.policy, now, rejection)
     }
 
     /// True if the token must be decrypted, which takes far longer than anything else.
@@ -94,12 +111,17 @@ impl Validator {
     }
 
     #[cfg(feature = "jwe")]
+    fn open(&self, token: &str) -> Result<Zeroizing<Vec<u8>>, Rejection> {
+        let own = Arc::clone(&self.decryption_keys.read().unwrap_or_else(PoisonError::into_inner));
+        jwe::decrypt(token, &own)
+    }
+
+    #[cfg(feature = "jwe")]
     fn verify(&self, token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
         if !jwe::is_encrypted(token) {
             return verify(token, keys, policy, now);
         }
-        let own = Arc::clone(&self.decryption_keys.read().unwrap_or_else(PoisonError::into_inner));
-        let inner = jwe::decrypt(token, &own)?;
+        let inner = self.open(token)?;
         let inner =
             std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("its decrypted content is not a token"))?;
         verify(inner, keys, policy, now)

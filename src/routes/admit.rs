@@ -67,7 +67,10 @@ impl Denial {
     pub const fn detail(self) -> &'static str {
         match self {
             Self::Peer => "Callers must come from loopback, a unix socket or a network in Sidecar:AllowedCallers",
-            Self::Host => "The Host header must be a loopback name or listed in AllowedHosts",
+            Self::Host => {
+                "The Host header must be a loopback name or listed in AllowedHosts; if Sidecar:AllowedCallers goes \
+                 beyond loopback, an IP address or a name of one label is enough"
+            }
             Self::Origin => "Requests with an Origin header are refused: no web page may use the sidecar",
             Self::FetchSite => "Requests with this Sec-Fetch-Site are refused: no web page may use the sidecar",
             Self::Token => "The X-Sidecar-Token header must hold the content of Sidecar:CallerTokenFile",

@@ -97,7 +97,7 @@ pub fn signed_request(
 }
 
 /// Verifies with the current keys, and again with fetched ones if the key is unknown.
-fn with_keys(
+pub fn with_keys(
     call: &Call<'_>,
     token: &str,
     resumed: Option<&Resumed<Parked>>,

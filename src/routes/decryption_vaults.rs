@@ -32,11 +32,7 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
         return;
     }
     let service = Arc::downgrade(service);
-    let client = VaultClient {
-        acquirer: Arc::clone(&shared.acquirer),
-        exchange: Arc::clone(&shared.exchange),
-        clock: Arc::clone(&shared.clock),
-    };
+    let client = VaultClient::new(shared);
     let keep = move || {
         while let Some(pause) = service.upgrade().map(|service| client.fetch(&service)) {
             if ended.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
@@ -49,6 +45,13 @@ pub fn start(service: &Arc<Service>, shared: &Shared) {
     }
 }
 
+/// Fetches the keys once and waits for them: for one token outside a server.
+pub fn fetch(service: &Service, shared: &Shared) {
+    if service.decryption.needs_vault() {
+        VaultClient::new(shared).fetch(service);
+    }
+}
+
 /// The clients needed to reach a vault.
 struct VaultClient {
     acquirer: Arc<Acquirer>,
@@ -57,6 +60,14 @@ struct VaultClient {
 }
 
 impl VaultClient {
+    fn new(shared: &Shared) -> Self {
+        Self {
+            acquirer: Arc::clone(&shared.acquirer),
+            exchange: Arc::clone(&shared.exchange),
+            clock: Arc::clone(&shared.clock),
+        }
+    }
+
     /// Fetches the keys. Returns the time until the next fetch.
     fn fetch(&self, service: &Service) -> Duration {
         let Decryption { client, .. } = &service.decryption;

@@ -212,6 +212,13 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
+    /// What is wrong, in words: the detail, else the challenge's description, else the status's phrase.
+    pub fn words(&self) -> &str {
+        let mut challenges = self.headers.iter().map(|(_, value)| &**value);
+        let described = challenges.find_map(|value| value.split_once("error_description=\"")?.1.strip_suffix('"'));
+        self.detail.as_deref().or(described).unwrap_or_else(|| http::phrase(self.status))
+    }
+
     /// The answer in the form of its door.
     pub fn into_reply_as(self, form: Form) -> Reply {
         match form {

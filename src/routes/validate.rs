@@ -41,6 +41,11 @@ fn original_request(call: &Call<'_>) -> Result<OriginalRequest, Problem> {
 }
 
 fn result(protocol: &str, token: &str, claims: &str) -> Reply {
+    reply::json(answer(protocol, token, claims))
+}
+
+/// The answer for a token that is good.
+pub fn answer(protocol: &str, token: &str, claims: &str) -> Vec<u8> {
     let mut body = Reply::buffer();
     body.reserve(token.len() + claims.len() + 48);
     body.extend_from_slice(br#"{"protocol":"#);
@@ -50,5 +55,5 @@ fn result(protocol: &str, token: &str, claims: &str) -> Reply {
     body.extend_from_slice(br#","claims":"#);
     body.extend_from_slice(claims.as_bytes());
     body.push(b'}');
-    reply::json(body)
+    body
 }

@@ -60,8 +60,15 @@ pub fn to_http(unix: u64) -> [u8; HTTP_LEN] {
 
 /// Formats RFC 3339 with milliseconds: `2026-01-31T12:34:56.789Z`.
 pub fn to_rfc3339(unix: u64, milliseconds: u32) -> String {
+    let mut text = to_rfc3339_seconds(unix);
+    text.truncate(text.len() - 1);
+    text + &format!(".{milliseconds:03}Z")
+}
+
+/// RFC 3339 without a fraction: `2026-01-31T12:34:56Z`.
+pub fn to_rfc3339_seconds(unix: u64) -> String {
     let Civil { year, month, day, hour, minute, second, .. } = Civil::of(unix);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// Formats `MM/dd/yyyy HH:mm:ss`, as .NET's invariant culture does.

@@ -37,19 +37,21 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// With their names.
+    pub const ALL: [(&'static str, Self); 8] = [
+        ("RS256", Self::Rs256),
+        ("RS384", Self::Rs384),
+        ("RS512", Self::Rs512),
+        ("PS256", Self::Ps256),
+        ("PS384", Self::Ps384),
+        ("PS512", Self::Ps512),
+        ("ES256", Self::Es256),
+        ("ES384", Self::Es384),
+    ];
+
     /// Exact match only. `none` and symmetric algorithms have no variant.
     pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "RS256" => Self::Rs256,
-            "RS384" => Self::Rs384,
-            "RS512" => Self::Rs512,
-            "PS256" => Self::Ps256,
-            "PS384" => Self::Ps384,
-            "PS512" => Self::Ps512,
-            "ES256" => Self::Es256,
-            "ES384" => Self::Es384,
-            _ => return None,
-        })
+        Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, algorithm)| *algorithm)
     }
 }
 

@@ -145,7 +145,9 @@ fn a_missing_source_type_is_inferred_and_warned_about() {
         let sidecar = scene.start();
         sidecar.get(APP).expect(200);
         let told = format!("{CREDENTIAL}:SourceType");
-        eventually(kind, || says(&sidecar, &told) && says(&sidecar, &format!("{kind} follows from {field}")));
+        eventually(kind, || {
+            says(&sidecar, &told) && says(&sidecar, &format!("taken for {kind}, because {field} is set"))
+        });
     }
 }
 

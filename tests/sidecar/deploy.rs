@@ -69,7 +69,7 @@ fn the_settings_of_every_manifest_are_known_and_good() {
     let token = Scene::new().user("alice");
     fs::write(scratch.join("azure-identity-token"), token).unwrap();
     for (file, least) in
-        [("kubernetes/native-sidecar.yaml", 8), ("docker-compose.yaml", 11), ("systemd/entra-sidecar.service", 1)]
+        [("kubernetes/native-sidecar.yaml", 8), ("docker-compose.yaml", 10), ("systemd/entra-sidecar.service", 1)]
     {
         let variables = variables(&read(file));
         assert!(variables.len() >= least, "{file}: {variables:?}");
@@ -98,6 +98,19 @@ fn the_settings_file_of_the_classic_manifest_is_known_and_good() {
     let file = folder.path().join("appsettings.json");
     fs::write(&file, json).unwrap();
     assert_good("classic-sidecar.yaml", command().arg("check").arg("--config").arg(&file));
+}
+
+/// The image presets a port, which manifests may say otherwise without a word in the log.
+#[test]
+fn the_image_listens_where_it_says() {
+    let image = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile.scratch")).unwrap();
+    let line = |start: &str| image.lines().rev().find_map(|line| line.strip_prefix(start)).unwrap();
+    let preset = line("ENV ").strip_prefix("ASPNETCORE_HTTP_PORTS=").unwrap();
+    assert_eq!(line("EXPOSE "), preset);
+    let scene = Scene::new().with("Sidecar:AllowedCallers", "10.0.0.0/8");
+    let sidecar = scene.start_with(&[("ASPNETCORE_HTTP_PORTS", preset)]);
+    sidecar.get("/AuthorizationHeaderUnauthenticated/App").expect(200);
+    assert!(!sidecar.log().iter().any(|line| line.contains("HTTP_PORTS") || line.contains("http_ports")));
 }
 
 /// A size or a number of a manifest, as bytes.

@@ -33,6 +33,7 @@ mod lifecycle;
 mod managed_identity;
 mod notify;
 mod oauth;
+mod oneshot;
 mod options;
 mod outages;
 mod pop;
