@@ -114,6 +114,7 @@ pub mod internal {
     }
     pub mod value {
         pub use crate::value::bound_key::BoundKey;
+        pub use crate::value::date::to_rfc3339_seconds;
         pub use crate::value::header::{is_reserved, is_token, is_value};
         pub use crate::value::jwk::Key;
         pub use crate::value::url::Url;

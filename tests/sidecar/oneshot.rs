@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
-use entra_sidecar::value::date::to_rfc3339_seconds;
+use entra_sidecar::internal::value::to_rfc3339_seconds;
 #[cfg(feature = "jwe")]
 use local_tenant::certificate::CLIENT_1;
 use local_tenant::directory::AGENT_ID;
