@@ -50,11 +50,12 @@ fn start(config: Config) -> Result<Running, String> {
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
-    let exchange = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
+    let (exchange, lines) = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
     let budget = budget(&config);
     let acquirer = acquirer(&config, &exchange, &clock);
     let keys = keys(&config, &exchange, &clock)?;
-    let shared = Shared { exchange, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
+    let shared =
+        Shared { exchange, lines, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
@@ -164,12 +165,12 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-/// The way out. `warn` is told what of the trusted certificates is left out.
+/// The way out: for whole answers, and for requests that pass through. `warn` is told what of the trusted certificates is left out.
 pub(crate) fn exchange(
     config: &Config,
     metrics: &Arc<Metrics>,
     warn: &mut dyn FnMut(String),
-) -> Result<Arc<dyn Exchange>, String> {
+) -> Result<(Arc<dyn Exchange>, Arc<UreqExchange>), String> {
     let proxy = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let settings = outbound::Settings {
         connect_timeout: config.limits.connect_timeout,
@@ -181,9 +182,9 @@ pub(crate) fn exchange(
             None => None,
         },
     };
-    let inner = UreqExchange::new(settings).map_err(|error| error.to_string())?;
-    let measured = Measured::new(Box::new(inner), Arc::clone(metrics));
-    Ok(Arc::new(InTurn(Box::new(measured))))
+    let lines = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
+    let measured = Measured::new(Box::new(Arc::clone(&lines)), Arc::clone(metrics));
+    Ok((Arc::new(InTurn(Box::new(measured))), lines))
 }
 
 fn budget(config: &Config) -> Budget {

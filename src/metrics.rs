@@ -13,20 +13,27 @@ use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 const BUCKETS: [f64; 12] = [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Statuses that the program answers; any other is counted as the last one.
-const STATUSES: [u16; 18] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 0];
+#[rustfmt::skip]
+const STATUSES: [u16; 33] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 416, 417,
+    424, 429, 431, 500, 501, 502, 503, 504, 0,
+];
 
 const METHODS: [Method; 7] =
     [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Other];
 
-const KINDS: [(Upstream, &str); 5] = [
+const KINDS: [(Upstream, &str); 6] = [
     (Upstream::Token, "token"),
     (Upstream::Metadata, "metadata"),
     (Upstream::ManagedIdentity, "managed_identity"),
     (Upstream::KeyVault, "key_vault"),
     (Upstream::Downstream, "downstream"),
+    (Upstream::Proxy, "proxy"),
 ];
 
-const OUTCOMES: [&str; 7] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken"];
+const OUTCOMES: [&str; 8] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken", "cancelled"];
+/// The way of a body that passes through.
+const DIRECTIONS: [&str; 2] = ["request", "response"];
 
 /// Durations by bucket.
 #[derive(Debug, Default)]
@@ -75,6 +82,30 @@ pub struct Metrics {
     upstream: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
     upstream_seconds: [Histogram; KINDS.len()],
     validations: Vec<(&'static str, AtomicU64)>,
+    /// Requests that pass through now.
+    passing: AtomicU64,
+    passed: [AtomicU64; DIRECTIONS.len()],
+}
+
+/// A request that passes through, counted as long as it does.
+#[derive(Debug)]
+pub struct Passing<'a>(&'a Metrics);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.passing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How a request that passed through ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// With a whole answer of this status.
+    Whole(u16),
+    /// By the API.
+    Failed(&'a OutError),
+    /// By the caller.
+    Cancelled,
 }
 
 impl Metrics {
@@ -89,6 +120,8 @@ impl Metrics {
             endpoints,
             upstream: Default::default(),
             upstream_seconds: Default::default(),
+            passing: AtomicU64::default(),
+            passed: Default::default(),
             validations: validations.iter().map(|outcome| (*outcome, AtomicU64::default())).collect(),
         }
     }
@@ -110,13 +143,28 @@ impl Metrics {
         }
     }
 
-    fn upstream(&self, kind: Upstream, outcome: &Result<OutResponse, OutError>, duration: Duration) {
+    /// A request begins to pass through.
+    pub fn passing(&self) -> Passing<'_> {
+        add(&self.passing);
+        Passing(self)
+    }
+
+    /// Bytes that passed: of a request (0) or of an answer (1).
+    pub fn passed(&self, direction: usize, bytes: usize) {
+        self.passed[direction].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// One request to an upstream.
+    pub fn upstream(&self, kind: Upstream, ending: Ending<'_>, duration: Duration) {
         let kind = KINDS.iter().position(|(own, _)| *own == kind).unwrap_or(0);
-        let outcome = match outcome {
-            Ok(response) => usize::from(response.status / 100).clamp(2, 5) - 2,
-            Err(OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic) => 4,
-            Err(OutError::Timeout(_) | OutError::Proxy { timed_out: true, .. }) => 5,
-            Err(OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy) => 6,
+        let outcome = match ending {
+            Ending::Cancelled => 7,
+            Ending::Whole(status) => usize::from(status / 100).clamp(2, 5) - 2,
+            Ending::Failed(OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic) => 4,
+            Ending::Failed(OutError::Timeout(_) | OutError::Proxy { timed_out: true, .. }) => 5,
+            Ending::Failed(
+                OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy,
+            ) => 6,
         };
         add(&self.upstream[kind][outcome]);
         self.upstream_seconds[kind].observe(duration);
@@ -160,6 +208,13 @@ impl Metrics {
         for (outcome, counter) in &self.validations {
             let count = get(counter);
             let _ = writeln!(text, "entra_sidecar_token_validations_total{{outcome=\"{outcome}\"}} {count}");
+        }
+        head(&mut text, "proxy_streams", "gauge", "Requests that pass through now.");
+        let _ = writeln!(text, "entra_sidecar_proxy_streams {}", get(&self.passing));
+        head(&mut text, "proxy_bytes_total", "counter", "Bytes that passed through, by direction.");
+        for (direction, counter) in DIRECTIONS.iter().zip(&self.passed) {
+            let count = get(counter);
+            let _ = writeln!(text, "entra_sidecar_proxy_bytes_total{{direction=\"{direction}\"}} {count}");
         }
         for figure in others {
             figure.render(&mut text);
@@ -236,7 +291,8 @@ impl Exchange for Measured {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         let (kind, start) = (request.upstream, Instant::now());
         let outcome = self.inner.send(request);
-        self.metrics.upstream(kind, &outcome, start.elapsed());
+        let ending = outcome.as_ref().map_or_else(Ending::Failed, |response| Ending::Whole(response.status));
+        self.metrics.upstream(kind, ending, start.elapsed());
         outcome
     }
 }

@@ -10,6 +10,7 @@ use super::ManagedIdentity;
 use super::keys::{Key, Kind, Place, Split, key};
 use super::slot::{Field, Slot, Value};
 use crate::value::bound_key::BoundKey;
+use crate::value::header;
 use crate::value::url::Url;
 
 /// What the pattern of every row begins with.
@@ -29,6 +30,8 @@ pub(super) const ROWS: &[Key] = &[
     key("DownstreamApis:*:CustomHeader:*", Kind::Header, "Another spelling of `ExtraHeaderParameters`.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::Query).alias_of("DownstreamApis:*:ExtraHeaderParameters:*"),
     key("DownstreamApis:*:ExtraHeaderParameters:*", Kind::Header, "Headers added to the call, by name.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:ExtraQueryParameters:*", Kind::Parameter, "Query parameters added to the call, by name.").secret().api(|options| Slot::Map(&mut options.extra_query)).only(Place::SettingsAndQuery),
+    key("DownstreamApis:*:Proxy:Enabled", Kind::Bool, "Whether `/Proxy*` passes requests through to the API.").or("true").api(|options| Slot::Given(&mut options.proxy)).only(Place::Settings),
+    key("DownstreamApis:*:Proxy:KeepHeaders", Kind::Choice(header::CREDENTIALS), "Credentials of the caller's own that `/Proxy*` lets through beside the token.").list(Split::Either).api(|options| Slot::List(&mut options.keep_headers)).only(Place::Settings),
     key("DownstreamApis:*:AcquireTokenOptions:Tenant", Kind::Tenant, "Instead of the registration's tenant: a GUID or a domain name.").api(|options| Slot::Text(&mut options.tenant)),
     key("DownstreamApis:*:AcquireTokenOptions:AuthenticationOptionsName", Kind::Text, "The section whose registration acquires, instead of `AzureAd`."),
     key("DownstreamApis:*:AcquireTokenOptions:AuthenticationScheme", Kind::Scheme, "`Bearer` or `PoP`: with `PoP` and without `PopPublicKey` the sidecar holds the key and signs the request. In settings else another spelling of `AuthenticationOptionsName`.").api(|options| Slot::Given(&mut options.pop)),
@@ -70,6 +73,10 @@ pub struct ApiOptions {
     pub extra_headers: BTreeMap<String, String>,
     /// Query parameters of the downstream request.
     pub extra_query: BTreeMap<String, String>,
+    /// Whether requests are passed through to it.
+    pub proxy: Option<bool>,
+    /// Headers of the caller's that are passed through though they are credentials; as the table spells them.
+    pub keep_headers: Vec<String>,
     /// Instead of the registration's.
     pub tenant: Option<String>,
     /// Whether `AuthenticationScheme` is `PoP`.
@@ -141,12 +148,12 @@ pub struct Ranked<'a> {
 impl ApiOptions {
     /// These options, and where they say nothing the configured ones.
     pub fn over<'a>(&'a self, configured: &'a Self) -> InForce<'a> {
-        // Named one by one, so that a new option cannot be forgotten here. Which other base URLs there are is for the
-        // configuration alone.
+        // Named one by one, so that a new option cannot be forgotten here. Which other base URLs there are, and what
+        // is passed through, is for the configuration alone.
         #[rustfmt::skip]
         let Self {
             scopes, request_app_token, base_url, allowed_base_urls: _, relative_path, http_method, accept, content_type,
-            extra_headers, extra_query, tenant, pop, correlation_id, claims, force_refresh, fmi_path, pop_public_key,
+            extra_headers, extra_query, proxy: _, keep_headers: _, tenant, pop, correlation_id, claims, force_refresh, fmi_path, pop_public_key,
             pop_claims, session_key, managed_identity, user_flow, token_query, token_headers,
         } = self;
         let pop_public_key = pop_public_key.as_ref().or(configured.pop_public_key.as_ref());

@@ -5,32 +5,27 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::acceptor::Shared;
+use super::arrival::Arrival;
 use super::connection::{After, Connection, Stage, Wait};
 use super::date;
-use super::handler::{Cause, ConnectionId, Handler, Outcome, Resumed, Waker};
+use super::handler::{Cause, ConnectionId, Handler, Outcome, Passed, Resumed, Waker};
 use super::head::Terms;
 use super::message::{Reply, Request};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
 use super::refusal::Refusal;
 use super::slots::{ConnState, Phase};
+use super::wire::Wire;
+use crate::clock::{Clock as _, SystemClock};
 use crate::turns::{self, Lane, Requested, Turn};
 
 /// Read at once; a request that fits is handled where it lies.
 const INPUT_BYTES: usize = 64 * 1024;
 /// Requests and reads of one connection before the others have their turn.
 const STEPS: u32 = 32;
-
-/// A body must make this many bytes a second on average, after [`RATE_GRACE`].
-const LEAST_RATE: u64 = 1024;
-/// The same while other bodies wait for memory.
-const LEAST_RATE_WHILE_SHORT: u64 = 64 * 1024;
-const RATE_GRACE: Duration = Duration::from_secs(10);
-/// How often the rate of a body that holds memory is looked at.
-const RATE_PERIOD: Duration = Duration::from_secs(1);
 
 /// What comes next for a connection.
 pub(super) enum Next<P> {
@@ -337,6 +332,43 @@ impl<H: Handler> Driver<H> {
         })
     }
 
+    /// Handles a request that has its turn, and moves its bytes where it passes through.
+    fn work(&mut self, conn: &mut Connection<H::Parked>, mut resumed: Resumed<H::Parked>) -> Worked<H::Parked> {
+        loop {
+            let (outcome, terms) = match self.replay(conn, resumed) {
+                Ok(handled) => handled,
+                Err(refusal) => return Worked::Refused(refusal),
+            };
+            let Outcome::Pass(passage) = outcome else { return Worked::Handled((outcome, terms)) };
+            let draining = self.shared.slots.phase() >= Phase::Draining;
+            let date = *self.date.at(SystemClock.unix());
+            let mut wire = Wire::new(conn, terms, &self.shared.limits, draining, date);
+            let passed = catch_unwind(AssertUnwindSafe(|| passage.run(&mut wire))).unwrap_or_else(|_| {
+                self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
+                Passed::Broken
+            });
+            match passed {
+                Passed::Again(on) => resumed = Resumed { on, cause: Cause::Turn },
+                Passed::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
+                Passed::Whole => return Worked::Passed(terms),
+                Passed::Broken => return Worked::Broken,
+            }
+        }
+    }
+
+    /// What follows the answer to the present request, which is forgotten.
+    fn after(&self, conn: &mut Connection<H::Parked>, terms: Terms, close: bool, more: bool) -> After {
+        let unread_body = conn.reader.progress() == Progress::Body;
+        conn.reader.finish();
+        if !unread_body && !terms.keep_alive && !more && conn.unread == Event::None {
+            After::Close
+        } else if unread_body || close || !terms.keep_alive || self.shared.slots.phase() >= Phase::Draining {
+            After::Linger
+        } else {
+            After::Next
+        }
+    }
+
     /// Does what the handler said. `more`: bytes of a further request are here already.
     fn conclude(
         &mut self,
@@ -352,20 +384,10 @@ impl<H: Handler> Driver<H> {
                 Next::Wait(Wait::Wake)
             }
             (Outcome::Call { on, lane }, _) => Next::Call(on, lane),
+            // Without a turn there is nobody to do it.
+            (Outcome::Pass(_), _) => Next::Close,
             (Outcome::Reply(reply), terms) => {
-                let unread_body = conn.reader.progress() == Progress::Body;
-                conn.reader.finish();
-                let after = if !unread_body && !terms.keep_alive && !more && conn.unread == Event::None {
-                    After::Close
-                } else if unread_body
-                    || reply.close
-                    || !terms.keep_alive
-                    || self.shared.slots.phase() >= Phase::Draining
-                {
-                    After::Linger
-                } else {
-                    After::Next
-                };
+                let after = self.after(conn, terms, reply.close, more);
                 self.send(conn, reply, terms, after)
             }
         }
@@ -445,14 +467,17 @@ impl<H: Handler> Driver<H> {
     fn call(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
         let resumed = Resumed { on, cause: Cause::Turn };
         let patience = conn.patience;
-        let (result, left) = turns::with_turn(turn, patience, || self.replay(&mut conn, resumed));
+        let (worked, left) = turns::with_turn(turn, patience, || self.work(&mut conn, resumed));
         conn.patience = left;
-        let next = match result {
-            Ok(result) => {
-                let more = !conn.ahead.is_empty();
-                self.conclude(&mut conn, result, more)
+        let more = !conn.ahead.is_empty();
+        let next = match worked {
+            Worked::Handled(result) => self.conclude(&mut conn, result, more),
+            Worked::Passed(terms) => {
+                let after = self.after(&mut conn, terms, false, more);
+                Self::sent(&mut conn, after)
             }
-            Err(refusal) => self.refuse(&mut conn, refusal),
+            Worked::Broken => Next::Close,
+            Worked::Refused(refusal) => self.refuse(&mut conn, refusal),
         };
         let next = match next {
             // It is answered, and nothing of the next request is here.
@@ -478,27 +503,14 @@ impl<H: Handler> Driver<H> {
     }
 }
 
-/// How a body comes in.
-struct Arrival {
-    began: Instant,
-    /// When some of it came last.
-    progress: Instant,
-    received: u64,
-    holds_memory: bool,
-}
-
-impl Arrival {
-    /// When it is looked at again, or is overdue: it has to make progress, and not too slowly.
-    fn deadline(&self, timeout: Duration, others_wait: bool, now: Instant) -> Instant {
-        let at_rate = |rate| self.began + RATE_GRACE.max(Duration::from_secs(self.received / rate));
-        let due = (self.progress + timeout).min(at_rate(LEAST_RATE));
-        match (self.holds_memory, others_wait) {
-            (false, _) => due,
-            (true, true) => due.min(at_rate(LEAST_RATE_WHILE_SHORT)),
-            // Whether others wait by then will be seen then.
-            (true, false) => due.min(at_rate(LEAST_RATE_WHILE_SHORT).max(now + RATE_PERIOD)),
-        }
-    }
+/// What became of a request that had its turn.
+enum Worked<P> {
+    Handled(Handled<P>),
+    /// It was answered.
+    Passed(Terms),
+    /// Its answer cannot be completed.
+    Broken,
+    Refused(Refusal),
 }
 
 /// Calls the handler. A panic in it is counted and answered, and costs the connection, not the thread.
@@ -514,34 +526,4 @@ fn handle<H: Handler>(
         reply.close = true;
         Outcome::Reply(reply)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_has_to_come_and_not_too_slowly() {
-        let began = Instant::now();
-        let at = |seconds| began + Duration::from_secs(seconds);
-        let timeout = Duration::from_secs(10);
-        for (progress, received, holds_memory, others_wait, now, due) in [
-            (0, 0, false, false, 0, 10),
-            (7, 1, false, false, 7, 10),
-            (11, 20 * 1024, false, false, 11, 20),
-            (11, 1 << 20, false, false, 11, 21),
-            (11, 1 << 20, true, true, 11, 16),
-            (11, 1 << 19, true, true, 11, 10),
-            (11, 1 << 19, true, false, 11, 12),
-            (11, 1 << 30, true, true, 11, 21),
-        ] {
-            let arrival = Arrival { began, progress: at(progress), received, holds_memory };
-            let expected = at(due);
-            assert_eq!(
-                arrival.deadline(timeout, others_wait, at(now)),
-                expected,
-                "{progress} {received} {holds_memory} {others_wait}"
-            );
-        }
-    }
 }

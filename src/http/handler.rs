@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::message::{Reply, Request};
 use super::reader::Keep;
 use super::refusal::Refusal;
+use super::wire::Wire;
 use crate::turns::Lane;
 
 /// Answers requests.
@@ -46,6 +47,8 @@ pub enum Outcome<P> {
         /// When it is handled again though nobody woke it.
         until: Instant,
     },
+    /// It has its turn, and is answered by whoever moves the bytes of both sides.
+    Pass(Box<dyn Passage<P>>),
     /// It waits for a turn, and is handled again on a thread that may block.
     Call {
         /// Comes back with [`Resumed`].
@@ -53,6 +56,25 @@ pub enum Outcome<P> {
         /// What the turn is for.
         lane: Lane,
     },
+}
+
+/// Answers a request whose body and answer pass through, on a thread that may block.
+pub trait Passage<P>: Send + fmt::Debug {
+    /// Does it, from and to this wire.
+    fn run(self: Box<Self>, wire: &mut Wire<'_>) -> Passed<P>;
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Passed<P> {
+    /// Nothing was sent: this is the answer.
+    Reply(Reply),
+    /// The answer was sent whole.
+    Whole,
+    /// The answer cannot be completed, which the caller is to see.
+    Broken,
+    /// Nothing was sent: it is handled again from the start.
+    Again(P),
 }
 
 /// Why a request is handled again.

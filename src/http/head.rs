@@ -51,6 +51,8 @@ pub struct Terms {
 pub struct Head<'a> {
     /// Known methods; the rest is `Other`.
     pub method: Method,
+    /// As sent.
+    pub method_name: &'a str,
     /// Starts with `/`, without the query.
     pub path: &'a str,
     /// Without the `?`.
@@ -80,11 +82,12 @@ impl<'a> Head<'a> {
         let http_1_0 = minor == 0;
         let facts = Facts::gather(headers, http_1_0)?;
         let (path, query) = split_target(target, facts.host)?;
-        let method = Method::parse(method);
+        let (method_name, method) = (method, Method::parse(method));
         let keep_alive = !facts.close && (!http_1_0 || facts.keep_alive);
         let terms = Terms { head_only: method == Method::Head, keep_alive, http_1_0 };
         Ok(Self {
             method,
+            method_name,
             path,
             query,
             headers,
@@ -96,7 +99,8 @@ impl<'a> Head<'a> {
 
     /// The request that this head begins.
     pub fn request(&self, body: Body<'a>, peer: Peer, received: Instant) -> Request<'a> {
-        Request { method: self.method, path: self.path, query: self.query, headers: self.headers, body, peer, received }
+        let Self { method, method_name, path, query, headers, .. } = *self;
+        Request { method, method_name, path, query, headers, body, peer, received }
     }
 }
 

@@ -21,7 +21,9 @@ pub enum Method {
     Patch,
     /// `DELETE`
     Delete,
-    /// Any other token, known to no route.
+    /// `CONNECT` and `TRACE`, which no route takes: one opens a tunnel, the other echoes tokens (RFC 9110 §9.3.6, §9.3.8).
+    Refused,
+    /// Any other token, known to no route but those that pass requests through.
     Other,
 }
 
@@ -35,6 +37,7 @@ impl Method {
             "PUT" => Self::Put,
             "PATCH" => Self::Patch,
             "DELETE" => Self::Delete,
+            "CONNECT" | "TRACE" => Self::Refused,
             _ => Self::Other,
         }
     }
@@ -48,7 +51,7 @@ impl Method {
             Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
-            Self::Other => "OTHER",
+            Self::Refused | Self::Other => "OTHER",
         }
     }
 }
@@ -67,6 +70,8 @@ pub enum Peer {
 pub struct Request<'a> {
     /// Known methods only; the rest is `Other`.
     pub method: Method,
+    /// As sent.
+    pub method_name: &'a str,
     /// As sent: percent-encoded, starts with `/`, without the query.
     pub path: &'a str,
     /// As sent, without the `?`.

@@ -8,11 +8,12 @@
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
 //!                         ▲          ▲          │ scan ▶ head ▶ chunked (reader)  ▲ Reply, NeedsBody, Park, Call
 //!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
-//!              turns ─▶ pool ─▶ driver: requests that have their turn
+//!              turns ─▶ pool ─▶ driver: requests that have their turn; a wire to those that pass through
 //! server starts all; the supervisor watches deadlines and carries out the shutdown
 //! ```
 
 mod acceptor;
+mod arrival;
 pub mod chunked;
 mod connection;
 pub mod date;
@@ -34,10 +35,11 @@ mod slots;
 mod socket;
 mod supervisor;
 mod table;
+mod wire;
 mod worker;
 
 pub use acceptor::Budget;
-pub use handler::{Cause, Handler, Outcome, Resumed, Waker};
+pub use handler::{Cause, Handler, Outcome, Passage, Passed, Resumed, Waker};
 pub use limits::Limits;
 pub use listen::BindError;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
@@ -46,6 +48,7 @@ pub use refusal::Refusal;
 pub use reply::phrase;
 pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
+pub use wire::{Taken, Wire};
 
 /// The defaults, for tests.
 #[cfg(test)]

@@ -240,6 +240,33 @@ impl RequestReader {
         Ok((taken, done.then_some(*head)))
     }
 
+    /// Takes what `input` holds of a body that nobody keeps: appends it to `out` without its transfer coding, and says how
+    /// much of `input` that was. A body that was kept as it came with its head is taken whole, and nothing of `input`.
+    pub fn pass_on(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
+        if let Some(held) = self.body.get_mut().take() {
+            out.extend_from_slice(&held.bytes);
+        }
+        let (Part::Judged(head, rest) | Part::Body(head, rest, _)) = &mut self.part else { return Ok(0) };
+        let (taken, done) = match rest {
+            Rest::Bytes(missing) => {
+                let taken = input.len().min(*missing);
+                out.extend_from_slice(&input[..taken]);
+                *missing -= taken;
+                (taken, *missing == 0)
+            }
+            Rest::Chunks(decoder) => (decoder.decode(input, out, limits)?, decoder.is_done()),
+        };
+        if done {
+            self.part = Part::Whole(*head, 0);
+        }
+        Ok(taken)
+    }
+
+    /// Whether the body has come, and nothing of it is kept.
+    pub fn is_passed_on(&mut self) -> bool {
+        matches!(self.part, Part::Whole(..)) && self.body.get_mut().is_none()
+    }
+
     /// Hands on once more what has come: a request that was completed or kept, or a head without its body.
     pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, Refusal> {
         let (end, body) = match &self.part {

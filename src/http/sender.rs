@@ -106,7 +106,7 @@ impl<H: Handler> Driver<H> {
     }
 
     /// A whole answer has left.
-    fn sent(conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
+    pub fn sent(conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
         let now = Instant::now();
         conn.waiting_since = now;
         match after {

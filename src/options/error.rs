@@ -19,6 +19,13 @@ pub enum Invalid {
         /// The known key that was most likely meant.
         nearest: String,
     },
+    /// An override in the header of options that the request itself says.
+    NotInHeader {
+        /// As sent, after the prefix.
+        key: String,
+    },
+    /// The header of options twice.
+    TwoHeaders,
     /// An override with a value or name that cannot be.
     Malformed {
         /// As sent, after the prefix.
@@ -60,6 +67,8 @@ pub enum Invalid {
     AppTenant,
     /// The path would leave the base URL. Where it was configured so, the caller cannot mend it but by an override.
     Path(&'static str),
+    /// The path of a request that passes through would leave the base URL.
+    Passed(&'static str),
     /// An override of `BaseUrl` with an origin that the operator did not name.
     ForeignBaseUrl {
         /// The API's name.
@@ -81,6 +90,12 @@ impl fmt::Display for Invalid {
             Self::UnknownKey { key, nearest } => {
                 write!(f, "{} is unknown; did you mean {nearest}?", Shown(key))
             }
+            Self::NotInHeader { key } => write!(
+                f,
+                "optionsOverride.{}: expected nothing in X-Sidecar-Options, since the request itself says it",
+                Shown(key)
+            ),
+            Self::TwoHeaders => f.write_str("X-Sidecar-Options may be given once only"),
             Self::Malformed { key, expected } => write!(f, "optionsOverride.{}: expected {expected}", Shown(key)),
             Self::AgentParameter { key, expected } => write!(f, "{key}: expected {expected}"),
             Self::Repeated(key) => write!(f, "{key} may be given once only"),
@@ -101,6 +116,7 @@ impl fmt::Display for Invalid {
                  is issued by one tenant ('common', 'organizations' and 'consumers' are several)",
             ),
             Self::Path(expected) => write!(f, "RelativePath: expected {expected}"),
+            Self::Passed(expected) => write!(f, "The path behind the service name: expected {expected}"),
             Self::ForeignBaseUrl { api } => write!(
                 f,
                 "optionsOverride.BaseUrl: expected the origin of the configured BaseUrl or one of \

@@ -31,6 +31,21 @@ impl Overrides {
     /// Reads the query of a request, without its `?`. Keys that have nothing to do with overrides and
     /// agents are ignored; an empty value is as if absent; of a single-valued key given again the last one counts.
     pub fn parse(query: Option<&str>) -> Result<Self, Invalid> {
+        Self::parse_where(query, |_| true)
+    }
+
+    /// Reads the header of options, which has the syntax of a query: of a request that passes through, which itself says
+    /// method, path, query and headers.
+    pub fn parse_header(values: &mut dyn Iterator<Item = &[u8]>) -> Result<Self, Invalid> {
+        let Some(value) = values.next() else { return Ok(Self::default()) };
+        if values.next().is_some() {
+            return Err(Invalid::TwoHeaders);
+        }
+        let text = std::str::from_utf8(value).map_err(|_| Invalid::Encoding("X-Sidecar-Options".to_owned()))?;
+        Self::parse_where(Some(text.trim()), Override::in_header)
+    }
+
+    fn parse_where(query: Option<&str>, may_say: impl Fn(Override) -> bool) -> Result<Self, Invalid> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
         if query.len() > MAX_QUERY {
@@ -47,6 +62,9 @@ impl Overrides {
             let decoded = || percent::decode_form(value).map_err(|_| Invalid::Encoding(key.clone().into_owned()));
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
+                if !may_say(option) {
+                    return Err(Invalid::NotInHeader { key: name.to_owned() });
+                }
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
                 if !new.value.is_empty() {
                     // A value that does not count may be ever so malformed.

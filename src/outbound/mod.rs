@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod challenge;
 mod charset;
+pub mod passage;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
@@ -20,7 +21,7 @@ pub use redirect::{Arrival, follow};
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
-pub use ureq::{Settings, Thumbprint, UreqExchange};
+pub use ureq::{Line, Settings, Thumbprint, UreqExchange};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,8 @@ pub enum Upstream {
     KeyVault,
     /// A downstream API.
     Downstream,
+    /// A downstream API that a request is passed through to.
+    Proxy,
 }
 
 /// A request to an upstream. Header names are lower case.
@@ -214,6 +217,12 @@ impl std::error::Error for OutError {}
 pub trait Exchange: Send + Sync {
     /// Blocks until the answer is there or `request.timeout` has passed.
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError>;
+}
+
+impl<T: Exchange> Exchange for Arc<T> {
+    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        (**self).send(request)
+    }
 }
 
 /// An [`Exchange`] that calls an upstream only when the thread has a turn for it; see [`turns::switch`].

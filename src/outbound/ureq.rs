@@ -3,6 +3,7 @@
 
 mod connect;
 mod forward;
+mod line;
 mod pinned;
 mod severed;
 mod tcp;
@@ -19,6 +20,8 @@ use ureq::{Agent, Error, Proxy, Timeout};
 
 use connect::{Dial, NoLookup, Phase, Tls};
 use forward::Forward;
+pub use line::Line;
+use line::{Lines, Way};
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 use tcp::Sockets;
@@ -72,6 +75,7 @@ pub struct UreqExchange {
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
+    lines: Lines,
 }
 
 impl UreqExchange {
@@ -117,8 +121,10 @@ impl UreqExchange {
             .chain(ConnectProxyConnector::default())
             .chain(dial())
             .chain(Tls(RustlsConnector::default()));
+        let way = Way::new(connector);
         Ok(Self {
-            agent: Agent::with_parts(config, connector, NoLookup),
+            lines: Lines::new(way.clone(), config.tls_config().clone()),
+            agent: Agent::with_parts(config, way, NoLookup),
             machine,
             connect_timeout,
             resolver: Arc::clone(&resolver),
@@ -245,6 +251,36 @@ impl Exchange for UreqExchange {
         let expected = length.and_then(|length| usize::try_from(length).ok()).filter(|_| request.method != "HEAD");
         response.body = read_body(body.into_reader(), expected, &request, &left, &explain)?;
         Ok(response)
+    }
+}
+
+impl UreqExchange {
+    /// A connection to the origin, for a request that is passed through: one that idles, or else a new one.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<Line, OutError> {
+        if let Some(line) = self.lines.take(origin).filter(|_| pooled) {
+            return Ok(line);
+        }
+        let proxy = self.proxy(Upstream::Proxy, origin);
+        connect::confine(None);
+        Phase::begin(proxy.is_some() && origin.https);
+        let limit = self.connect_timeout;
+        self.lines
+            .open(origin, proxy.as_ref(), limit)
+            .map_err(|error| self.explain(origin, Upstream::Proxy, limit, &error))
+    }
+
+    /// Keeps a connection whose answer has come whole for the next request to its origin.
+    pub fn keep(&self, line: Line) {
+        self.lines.keep(line);
+    }
+
+    /// What a 407 means: a proxy alone answers so (RFC 9110 §15.5.8).
+    pub fn refused_by_proxy(&self, origin: &Origin) -> Option<OutError> {
+        let proxy = self.proxy(Upstream::Proxy, origin)?;
+        Some(proxy_error(&proxy, "answered 407 Proxy Authentication Required", false))
     }
 }
 

@@ -33,9 +33,16 @@ pub struct Asked<'a> {
 
 /// Reads query, token and name, in this order, and checks that overrides are allowed here.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
-    let overrides = Overrides::parse(call.request.query)?;
+    let overrides = if route.endpoint.passes() {
+        Overrides::parse_header(&mut call.request.headers.all("x-sidecar-options"))?
+    } else {
+        Overrides::parse(call.request.query)?
+    };
     let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
+    if route.endpoint.passes() && (api.options.proxy == Some(false) || api.options.base_url.is_none()) {
+        return Err(Problem::with(404, format!("Pass-through is off for the API '{}'", api.name)).into());
+    }
     if !overrides.is_empty() {
         let (allowed, setting) = override_rule(call, route.endpoint);
         if !allowed {
@@ -61,7 +68,7 @@ const fn override_rule(call: &Call<'_>, endpoint: Endpoint) -> (bool, &'static s
         Endpoint::AuthorizationHeaderUnauthenticated => {
             (rules.authorization_header_unauthenticated, "GetAuthorizationHeaderUnauthenticated")
         }
-        Endpoint::DownstreamApi => (rules.downstream_api, "CallDownstreamApi"),
+        Endpoint::DownstreamApi | Endpoint::Proxy => (rules.downstream_api, "CallDownstreamApi"),
         _ => (rules.downstream_api_unauthenticated, "CallDownstreamApiUnauthenticated"),
     }
 }
@@ -173,13 +180,18 @@ impl<'a> Acquisition<'a> {
         Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
 
-    /// The header's value: the token itself, or a request signed with the sidecar's own key.
-    pub fn authorization<'t>(&self, call: &Call<'_>, token: &'t AccessToken) -> Result<Cow<'t, str>, Halt> {
+    /// The header's value: the token itself, or a request to this destination signed with the sidecar's own key.
+    pub fn authorization<'t>(
+        &self,
+        call: &Call<'_>,
+        token: &'t AccessToken,
+        destination: impl FnOnce() -> Result<Destination, Halt>,
+    ) -> Result<Cow<'t, str>, Halt> {
         let options = &self.effective.options;
         if !options.pop || options.pop_public_key.is_some() {
             return Ok(Cow::Borrowed(token.authorization()));
         }
-        let destination = self.target(call)?;
+        let destination = destination()?;
         // That it is an object was seen when the options were merged.
         let claims = options.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (method, url) = (&destination.method, destination.target.url());
@@ -238,7 +250,12 @@ fn session(
     let allocated = match (named.key, resumed.map(|resumed| &resumed.on)) {
         (
             session::ALLOCATE,
-            Some(Parked::Token(_, Some(key)) | Parked::Lead(_, Some(key)) | Parked::Api(_, Some(key))),
+            Some(
+                Parked::Token(_, Some(key))
+                | Parked::Lead(_, Some(key))
+                | Parked::Api(_, Some(key))
+                | Parked::Challenged(_, _, Some(key)),
+            ),
         ) => Some(key.clone()),
         (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
         _ => None,

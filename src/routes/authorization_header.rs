@@ -19,7 +19,7 @@ pub fn authorization_header(
     let effective = Effective::merge(asked.api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
-    let header = acquisition.authorization(call, &token)?;
+    let header = acquisition.authorization(call, &token, || acquisition.target(call))?;
     let mut body = Reply::buffer();
     body.reserve(header.len() + 32);
     body.extend_from_slice(br#"{"authorizationHeader":"#);

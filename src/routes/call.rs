@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::problem::Problem;
 use super::service::Service;
 use crate::clock::Clock;
-use crate::http::{Budget, Keep, Monitor, Refusal, Request, Waker};
+use crate::http::{Budget, Keep, Monitor, Passage, Refusal, Request, Waker};
 use crate::metrics::Metrics;
-use crate::outbound::Exchange;
+use crate::outbound::{Exchange, Line, UreqExchange};
 use crate::token::{AccessToken, Acquirer, Lead, Ticket};
 use crate::turns::Lane;
 
@@ -25,6 +25,8 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
+    /// A token with these claims, which the API asked for in this answer.
+    Challenged(String, Box<Held>, Option<AllocatedKey>),
 }
 
 /// The key of a long-running session that was made for the caller: it stays the same however often the request is
@@ -42,6 +44,17 @@ pub enum Halt {
     Call(Parked, Lane),
     /// Its body has to be read.
     NeedsBody(Keep),
+    /// Its bytes are moved.
+    Pass(Box<dyn Passage<Parked>>),
+}
+
+/// An answer of which nothing was sent on yet.
+#[derive(Debug)]
+pub struct Held {
+    /// What it comes from.
+    pub line: Line,
+    /// What has come of it: its head at least.
+    pub begun: Vec<u8>,
 }
 
 impl<P: Into<Problem>> From<P> for Halt {
@@ -54,6 +67,8 @@ impl<P: Into<Problem>> From<P> for Halt {
 pub struct Shared {
     /// The way out.
     pub exchange: Arc<dyn Exchange>,
+    /// The way out for requests that pass through.
+    pub lines: Arc<UreqExchange>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Turns for upstream calls and the memory for bodies.

@@ -3,6 +3,9 @@
 use crate::http::Headers;
 use crate::value::guid::{self, Guid};
 
+/// Every answer carries it.
+pub const HEADER: &str = "x-ms-client-request-id";
+
 /// Longer ids are not taken over.
 const MAX_LENGTH: usize = 128;
 

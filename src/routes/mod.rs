@@ -1,5 +1,6 @@
 //! What the program answers: the ladder from a request to its reply, told in [`Routes::answer`].
 
+mod access;
 mod acquire;
 pub mod admit;
 mod authenticate;
@@ -13,13 +14,15 @@ mod decryption_vaults;
 mod downstream_api;
 mod health;
 pub mod problem;
+mod proxy;
+mod pump;
 mod reply;
 pub mod route;
 mod service;
 mod validate;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use call::{AllocatedKey, Parked, Shared};
 use call::{Call, Halt};
@@ -31,9 +34,6 @@ use crate::clock::Clock;
 use crate::http::{Cause, Handler, Keep, Method, Outcome, Refusal, Reply, Request, Resumed, Waker};
 use crate::token;
 use crate::value::guid;
-
-/// Every answer carries it: the id that follows its request through the logs.
-const ID_HEADER: &str = "x-ms-client-request-id";
 
 /// The handler behind the front door.
 pub struct Routes {
@@ -84,6 +84,7 @@ impl Routes {
         let switched_off = match endpoint {
             Some(Endpoint::Metrics) => !call.service.config.sidecar.metrics,
             Some(Endpoint::OpenApi) => !call.service.config.is_development(),
+            Some(Endpoint::Proxy | Endpoint::ProxyUnauthenticated) => !call.service.config.sidecar.proxy,
             _ => false,
         };
         // Whatever the method: what is switched off is not there.
@@ -107,15 +108,13 @@ impl Routes {
             Endpoint::DownstreamApi | Endpoint::DownstreamApiUnauthenticated => {
                 downstream_api::downstream_api(call, &route, parked)
             }
+            Endpoint::Proxy | Endpoint::ProxyUnauthenticated => Err(proxy::proxy(call, &route, parked)),
         }
     }
 
     /// Counts and logs an answer.
     fn finish(&self, method: Method, endpoint: Option<Endpoint>, reply: Reply, received: Instant, id: &str) -> Reply {
-        let duration = received.elapsed();
-        let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
-        self.shared.metrics.request(place, method, reply.status, duration);
-        log_access(method, endpoint, reply.status, duration, id);
+        access::finish(&self.shared.metrics, method, endpoint, reply.status, received, id, "");
         reply
     }
 }
@@ -134,19 +133,6 @@ fn ready(service: &Arc<Service>, shared: &Shared) {
     shared.acquirer.find_region(service.clients());
     #[cfg(feature = "jwe")]
     decryption_vaults::start(service, shared);
-}
-
-/// One line a request: never the query, which may hold what is nobody's business.
-fn log_access(method: Method, endpoint: Option<Endpoint>, status: u16, duration: Duration, id: &str) {
-    let level = if status < 400 { log::Level::Info } else { log::Level::Warn };
-    log::log!(
-        target: "access",
-        level,
-        "{} {} {status} {:.3} ms {id}",
-        method.as_str(),
-        endpoint.map_or("unknown", Endpoint::pattern),
-        duration.as_secs_f64() * 1e3,
-    );
 }
 
 impl Handler for Routes {
@@ -170,29 +156,33 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
-            Err(Halt::Problem(problem)) if service.config.sidecar.semantic_token_errors => {
-                problem.semantic().into_reply()
+            Err(Halt::Pass(passage)) => return Outcome::Pass(passage),
+            Err(Halt::Problem(problem)) => {
+                let problem = if service.config.sidecar.semantic_token_errors { problem.semantic() } else { problem };
+                let passing = service.config.sidecar.proxy && endpoint.is_some_and(Endpoint::passes);
+                if passing { problem.for_sdk() } else { problem }.into_reply()
             }
-            Err(Halt::Problem(problem)) => problem.into_reply(),
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id);
-        Outcome::Reply(reply.header(ID_HEADER, id))
+        Outcome::Reply(reply.header(correlation::HEADER, id))
     }
 
     fn refuse(&self, refusal: &Refusal, request: Option<&Request<'_>>) -> Reply {
-        let reply = Problem::from(refusal).into_reply();
+        let problem = Problem::from(refusal);
         let Some(request) = request else {
             let id = guid::unique();
-            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
-            return reply.header(ID_HEADER, id.as_str());
+            let reply = self.finish(Method::Other, None, problem.into_reply(), Instant::now(), id.as_str());
+            return reply.header(correlation::HEADER, id.as_str());
         };
         let id = correlation::id(request.headers);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
+        let passing = endpoint.is_some_and(Endpoint::passes);
+        let reply = if passing { problem.for_sdk() } else { problem }.into_reply();
         let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
-        reply.header(ID_HEADER, id.as_str())
+        reply.header(correlation::HEADER, id.as_str())
     }
 
     fn panicked(&self) -> Reply {

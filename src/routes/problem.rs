@@ -176,6 +176,15 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
+    /// As an SDK gets it where it expects the API's own answer: told from one, and not tried again where that cannot help.
+    #[must_use]
+    pub fn for_sdk(self) -> Self {
+        let retryable = self.extensions.as_ref().and_then(|extensions| extensions.retryable);
+        let helps = retryable.unwrap_or(matches!(self.status, 408 | 502 | 503 | 504));
+        let problem = self.header("X-Sidecar-Error", "1");
+        if helps { problem } else { problem.header("x-should-retry", "false") }
+    }
+
     /// The answer.
     pub fn into_reply(self) -> Reply {
         let body = Body {

@@ -18,6 +18,10 @@ pub enum Endpoint {
     DownstreamApi,
     /// An API's answer, for the application or an agent.
     DownstreamApiUnauthenticated,
+    /// The API itself, for the calling user.
+    Proxy,
+    /// The API itself, for the application or an agent.
+    ProxyUnauthenticated,
     /// Whether the program works.
     Health,
     /// Figures for Prometheus.
@@ -29,15 +33,19 @@ pub enum Endpoint {
 const READ: &str = "GET, HEAD";
 const GET: &str = "GET";
 const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
+/// And any other but two.
+const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
         Self::DownstreamApi,
         Self::DownstreamApiUnauthenticated,
+        Self::Proxy,
+        Self::ProxyUnauthenticated,
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
@@ -51,6 +59,8 @@ impl Endpoint {
             Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
             Self::DownstreamApi => "/DownstreamApi/{serviceName}",
             Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
+            Self::Proxy => "/Proxy/{serviceName}/{path}",
+            Self::ProxyUnauthenticated => "/ProxyUnauthenticated/{serviceName}/{path}",
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
@@ -64,7 +74,12 @@ impl Endpoint {
 
     /// Whether the caller's own token decides.
     pub const fn is_authenticated(self) -> bool {
-        matches!(self, Self::Validate | Self::AuthorizationHeader | Self::DownstreamApi)
+        matches!(self, Self::Validate | Self::AuthorizationHeader | Self::DownstreamApi | Self::Proxy)
+    }
+
+    /// Whether requests pass through to the API.
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::Proxy | Self::ProxyUnauthenticated)
     }
 
     /// Whether it calls the API rather than telling how to.
@@ -76,13 +91,29 @@ impl Endpoint {
         match self {
             Self::Validate | Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => GET,
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
+            Self::Proxy | Self::ProxyUnauthenticated => PASS,
             Self::Health | Self::Metrics | Self::OpenApi => READ,
         }
     }
 
     fn allows(self, method: Method) -> bool {
+        if self.passes() {
+            return method != Method::Refused;
+        }
         method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
     }
+}
+
+/// Where a path leads that goes on behind the name: the endpoint, the name as sent, and what stands before and behind the
+/// name's end.
+fn find_passing(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
+    let (first, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
+    let endpoint = [("Proxy", Endpoint::Proxy), ("ProxyUnauthenticated", Endpoint::ProxyUnauthenticated)]
+        .into_iter()
+        .find_map(|(name, endpoint)| first.eq_ignore_ascii_case(name).then_some(endpoint))?;
+    let name = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let end = path.len() - rest.len() + name.len();
+    Some((endpoint, Some(name).filter(|name| !name.is_empty()), path.split_at(end)))
 }
 
 /// Where a path leads. Paths with a name have it as sent.
@@ -124,6 +155,8 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// The API's name, percent-decoded; empty for endpoints that have none.
     pub name: Cow<'a, str>,
+    /// Where requests pass through: the path up to the end of the name, and what follows it, both as sent.
+    pub passing: (&'a str, &'a str),
 }
 
 /// Why a request calls nothing.
@@ -149,15 +182,17 @@ impl NoRoute {
 
 /// Finds the route.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
-    let (endpoint, name) = find(path).ok_or(NoRoute::Unknown)?;
+    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, ("", "")));
+    let (endpoint, name, passing) = find_passing(path).or_else(plain).ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
     let named = endpoint.calls_api()
+        || endpoint.passes()
         || matches!(endpoint, Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated);
     match name {
         None if named => Err(NoRoute::NameMissing(endpoint)),
-        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()) }),
+        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()), passing }),
     }
 }
 

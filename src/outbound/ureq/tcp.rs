@@ -15,14 +15,49 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A socket, and since when it idles.
 #[derive(Debug)]
-struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
     idle_since: Mutex<Option<Instant>>,
+    /// Of a line, whose socket does not block: what there was no room for. TLS has counted it as sent.
+    unsent: Mutex<Option<Vec<u8>>>,
 }
 
 impl Socket {
     fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
         self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is a line's from now on, and in use.
+    pub(super) fn become_line(&self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)?;
+        *self.unsent() = Some(Vec::new());
+        Ok(())
+    }
+
+    /// It idles no more.
+    pub(super) fn begin(&self) {
+        *self.idle_since() = None;
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends these bytes behind what there was no room for, as far as there is now: whether that was all. `None`: it is
+    /// no line's.
+    pub(super) fn send_later(&self, bytes: &[u8]) -> Option<io::Result<bool>> {
+        let mut unsent = self.unsent();
+        let unsent = unsent.as_mut()?;
+        unsent.extend_from_slice(bytes);
+        while !unsent.is_empty() {
+            match (&self.stream).write(unsent) {
+                Ok(written) => drop(unsent.drain(..written)),
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Some(Ok(false)),
+                Err(cause) => return Some(Err(cause)),
+            }
+        }
+        Some(Ok(true))
     }
 
     /// Whether nothing has come: an idle connection has nothing to tell but its end.
@@ -82,7 +117,7 @@ impl Sockets {
     }
 
     fn add(self: &Arc<Self>, stream: TcpStream) -> Arc<Socket> {
-        let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None) });
+        let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None), unsent: Mutex::default() });
         self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&socket));
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if !*watched {
@@ -123,6 +158,12 @@ pub(super) struct Tcp {
     read_timeout: Option<Duration>,
 }
 
+impl Tcp {
+    pub(super) fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.socket)
+    }
+}
+
 /// At most a sixty-fourth longer, so that the calls of one limit tell the socket the same, and that once.
 fn rounded_up(left: Duration) -> Duration {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX / 2).max(64);
@@ -144,6 +185,9 @@ impl Transport for Tcp {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if let Some(sent) = self.socket.send_later(&self.buffers.output()[..amount]) {
+            return sent.map(drop).map_err(Error::Io);
+        }
         *self.socket.idle_since() = None;
         let timeout = timeout.for_write();
         let mut stream = &self.socket.stream;

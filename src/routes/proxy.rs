@@ -1,0 +1,302 @@
+//! `/Proxy*`: the API itself, with the token put in. The request's head is judged and made here; its bytes are moved by
+//! [`super::pump`], when it has its turn.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::access;
+use super::acquire::{Acquisition, Destination, ask};
+use super::call::{Call, Halt, Held, Parked};
+use super::correlation;
+use super::downstream_api::unanswered;
+use super::problem::Problem;
+use super::pump::{Pump, Stop, Terms};
+use super::route::{Endpoint, Route};
+use crate::http::{Body, Cause, Method, Passage, Passed, Resumed, Wire};
+use crate::metrics::{Ending, Metrics};
+use crate::options::{Effective, Invalid, Target};
+use crate::outbound::passage::{Extent, Field, Links, RequestHead};
+use crate::outbound::{Line, OutError, Upstream, UreqExchange};
+use crate::token;
+use crate::turns::{self, Lane};
+use crate::value::syntax;
+use crate::value::url::Origin;
+
+/// Everything up to the call itself; what it waits for, or who makes it, is the reason why there is no reply.
+pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Halt {
+    prepare(call, route, resumed).unwrap_or_else(|halt| halt)
+}
+
+fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Halt, Halt> {
+    let request = call.request;
+    let (own, path) = route.passing;
+    syntax::passed_path(path).map_err(Invalid::Passed)?;
+    let asked = ask(call, route, resumed.as_ref())?;
+    if upgrades_to_websocket(call) {
+        return Err(Problem::with(501, "Upgrade is not supported").into());
+    }
+    let effective = Effective::merge(asked.api, &asked.overrides)?;
+    let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
+    let target = Target::passing(&effective, path, request.query)?;
+    let lane = Lane::of_url(&target.origin().to_string());
+    let (token, held) = match resumed {
+        // Continuous access evaluation. Whatever keeps such a token away, the API has said what it wants.
+        Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
+            log::info!("the API '{}' wants further claims; asking for a token with them", asked.api.name);
+            let token = acquisition.token_with_claims(call, &claims);
+            turns::switch(&lane).map_err(|turns::Busy| token::Error::Busy)?;
+            match token {
+                Ok(token) => (Some(token), None),
+                Err(_) => (None, Some(held)),
+            }
+        }
+        resumed => {
+            let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
+            let token = acquisition.token(call, resumed)?;
+            if !has_turn && !turns::has(&lane) {
+                return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+            }
+            (Some(token), None)
+        }
+    };
+    let challenged = held.is_some();
+    let extent = extent(call);
+    let destination = || Ok(Destination { method: request.method_name.to_owned().into(), target: target.clone() });
+    let mut head = Zeroizing::default();
+    if let Some(token) = &token {
+        let fields: Vec<Field<'_>> = request.headers.0.iter().map(|field| (field.name, field.value)).collect();
+        let written = RequestHead {
+            url: target.url(),
+            fields: &fields,
+            kept: &asked.api.options.keep_headers,
+            configured: &effective.options.extra_headers,
+            authorization: &acquisition.authorization(call, token, destination)?,
+            correlation_id: acquisition.correlation_id(),
+            extent,
+        };
+        head = written.write();
+    }
+    let url = target.url();
+    let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    let base = Target::new(&effective)?;
+    let limits = &call.service.config.limits;
+    let host = request.headers.text("host").unwrap_or_default();
+    Ok(Halt::Pass(Box::new(Passing {
+        lines: Arc::clone(&call.shared.lines),
+        metrics: Arc::clone(&call.shared.metrics),
+        endpoint: route.endpoint,
+        method: request.method,
+        method_name: request.method_name.to_owned(),
+        api: asked.api.name.clone(),
+        origin: url.origin.clone(),
+        target: format!("{}{query}", url.path),
+        head,
+        held,
+        extent,
+        links: Links {
+            origin: url.origin.clone(),
+            base: base.url().base_path().to_owned(),
+            here: format!("http://{host}{own}"),
+        },
+        correlation_id: call.correlation_id.to_owned(),
+        allocated: acquisition.allocated(),
+        may_challenge: !challenged && matches!(extent, Extent::None | Extent::Length(0)),
+        first_byte: limits.proxy_first_byte_timeout,
+        idle: limits.proxy_idle_timeout,
+        received: request.received,
+    })))
+}
+
+/// The framing of the body, which goes on as it came.
+fn extent(call: &Call<'_>) -> Extent {
+    match call.request.body {
+        Body::Expected(None) => Extent::Chunked,
+        _ if call.request.headers.first("transfer-encoding").is_some() => Extent::Chunked,
+        _ if call.request.headers.first("content-length").is_none() => Extent::None,
+        body => Extent::Length(body.length().unwrap_or_default() as u64),
+    }
+}
+
+fn upgrades_to_websocket(call: &Call<'_>) -> bool {
+    let named = |value: &[u8]| {
+        let protocol = value.trim_ascii().split(|byte| *byte == b'/').next().unwrap_or_default();
+        protocol.eq_ignore_ascii_case(b"websocket")
+    };
+    call.request.headers.all("upgrade").any(|value| value.split(|byte| *byte == b',').any(named))
+}
+
+/// A request that is ready to go.
+struct Passing {
+    lines: Arc<UreqExchange>,
+    metrics: Arc<Metrics>,
+    endpoint: Endpoint,
+    method: Method,
+    method_name: String,
+    api: String,
+    origin: Origin,
+    /// Path and query.
+    target: String,
+    /// Its fields, the token among them.
+    head: Zeroizing<Vec<u8>>,
+    /// The answer that there is already.
+    held: Option<Box<Held>>,
+    extent: Extent,
+    links: Links,
+    correlation_id: String,
+    /// The key of a session that was made for the caller.
+    allocated: Option<String>,
+    may_challenge: bool,
+    first_byte: Duration,
+    idle: Duration,
+    received: Instant,
+}
+
+impl fmt::Debug for Passing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passing").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+impl Passage<Parked> for Passing {
+    fn run(mut self: Box<Self>, wire: &mut Wire<'_>) -> Passed<Parked> {
+        let metrics = Arc::clone(&self.metrics);
+        let _counted = metrics.passing();
+        let (held, start) = (self.held.take(), Instant::now());
+        let (line, begun) = match held {
+            Some(held) => (Ok(held.line), held.begun),
+            None => (self.lines.open(&self.origin, true), Vec::new()),
+        };
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => return self.refused(&error, start),
+        };
+        let host = self.origin.to_string();
+        let further = self.allocated.as_ref().map(|key| format!("X-Long-Running-Session-Key: {key}\r\n"));
+        let terms = Terms {
+            extent: self.extent,
+            bodiless: self.method == Method::Head,
+            links: &self.links,
+            correlation_id: &self.correlation_id,
+            further: further.as_deref().unwrap_or_default(),
+            may_challenge: self.may_challenge,
+            first_byte: self.first_byte,
+            idle: self.idle,
+            host: &host,
+            metrics: &metrics,
+        };
+        let head = if begun.is_empty() { self.request_head(&line) } else { Zeroizing::default() };
+        let mut pump = Pump::new(&mut *wire, &terms, line, &head, begun);
+        let mut ended = pump.run();
+        // A connection that had ended meanwhile is nobody's failure (RFC 9110 §9.2.2).
+        let harmless = matches!(self.method_name.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
+        if let (Err(Stop::Api(_)), true) = (&ended, harmless && pump.met_an_end()) {
+            drop(pump);
+            let line = match self.lines.open(&self.origin, false) {
+                Ok(line) => line,
+                Err(error) => return self.refused(&error, start),
+            };
+            let head = self.request_head(&line);
+            pump = Pump::new(&mut *wire, &terms, line, &head, Vec::new());
+            ended = pump.run();
+        }
+        let status = pump.status;
+        let stop = match (ended, status) {
+            (Ok(()), _) => {
+                let status = status.unwrap_or_default();
+                metrics.upstream(Upstream::Proxy, Ending::Whole(status), start.elapsed());
+                self.finish(status, "");
+                let (line, _) = pump.end();
+                if let Some(line) = line {
+                    self.lines.keep(line);
+                }
+                return Passed::Whole;
+            }
+            (Err(Stop::Challenge(claims)), _) => {
+                metrics.upstream(Upstream::Proxy, Ending::Whole(401), start.elapsed());
+                let (line, begun) = pump.hold();
+                let held = Box::new(Held { line, begun });
+                return Passed::Again(Parked::Challenged(claims, held, self.allocated.clone()));
+            }
+            (Err(stop), _) => stop,
+        };
+        let severs = pump.ends_with_connection();
+        drop(pump);
+        let error = match stop {
+            Stop::Caller => {
+                metrics.upstream(Upstream::Proxy, Ending::Cancelled, start.elapsed());
+                // Where nothing was answered, nobody will ever know (nginx's number for it).
+                self.finish(status.unwrap_or(499), " broken off by the caller");
+                return Passed::Broken;
+            }
+            Stop::Refused(refusal) => {
+                metrics.upstream(Upstream::Proxy, Ending::Cancelled, start.elapsed());
+                if let Some(status) = status {
+                    self.finish(status, " broken off: the caller's body was no good");
+                    return Self::broken(wire, severs);
+                }
+                return self.reply(Problem::from(&refusal));
+            }
+            Stop::Api(cause) => OutError::Broken(format!("{host}: {cause}")),
+            Stop::Late(cause) => OutError::Timeout(cause),
+            Stop::ByProxy => self.lines.refused_by_proxy(&self.origin).unwrap_or(OutError::Busy),
+            Stop::Challenge(_) => OutError::Busy,
+        };
+        let Some(status) = status else { return self.refused(&error, start) };
+        metrics.upstream(Upstream::Proxy, Ending::Failed(&error), start.elapsed());
+        log::warn!("the API '{}' broke off its answer: {error}", self.api);
+        self.finish(status, " broken off by the API");
+        Self::broken(wire, severs)
+    }
+}
+
+impl Passing {
+    /// The whole head, as this line's other end is asked.
+    fn request_head(&self, line: &Line) -> Zeroizing<Vec<u8>> {
+        let mut head = Zeroizing::new(Vec::with_capacity(self.head.len() + self.target.len() + 256));
+        let to_proxy = line.to_proxy.as_ref();
+        let origin = to_proxy.map_or("", |to_proxy| &to_proxy.origin);
+        for part in [&self.method_name, " ", origin, &self.target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        if let Some(authorization) = to_proxy.and_then(|to_proxy| to_proxy.authorization.as_ref()) {
+            for part in ["Proxy-Authorization: ", authorization, "\r\n"] {
+                head.extend_from_slice(part.as_bytes());
+            }
+        }
+        head.extend_from_slice(&self.head);
+        head
+    }
+
+    fn broken(wire: &mut Wire<'_>, severs: bool) -> Passed<Parked> {
+        if severs {
+            wire.sever();
+        }
+        Passed::Broken
+    }
+
+    fn refused(&self, error: &OutError, start: Instant) -> Passed<Parked> {
+        self.metrics.upstream(Upstream::Proxy, Ending::Failed(error), start.elapsed());
+        log::warn!("the API '{}' did not answer: {error}", self.api);
+        self.reply(unanswered(&self.api, error))
+    }
+
+    fn reply(&self, problem: Problem) -> Passed<Parked> {
+        self.finish(problem.status, "");
+        Passed::Reply(problem.for_sdk().into_reply().header(correlation::HEADER, &self.correlation_id))
+    }
+
+    fn finish(&self, status: u16, broken: &str) {
+        access::finish(
+            &self.metrics,
+            self.method,
+            Some(self.endpoint),
+            status,
+            self.received,
+            &self.correlation_id,
+            broken,
+        );
+    }
+}
