@@ -3,7 +3,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Beside two for each upstream call, one that is under way and one that is kept for the next: listeners, epoll, log, files.
+/// Beside three for each upstream call, one that is under way and two that are kept for the next, by the client and for
+/// what passes through: listeners, epoll, log, files.
 const OTHERS: usize = 32;
 
 /// How many of the wanted connections there can be. Asks the kernel for as many descriptors as are needed, up to the hard
@@ -32,7 +33,7 @@ pub fn provide_for(connections: usize, calls: usize) -> usize {
 
 /// What is not for connections: never more than half.
 fn reserve(available: usize, calls: usize) -> usize {
-    calls.saturating_mul(2).saturating_add(OTHERS).min(available / 2)
+    calls.saturating_mul(3).saturating_add(OTHERS).min(available / 2)
 }
 
 #[cfg(test)]
@@ -41,8 +42,8 @@ mod tests {
 
     #[test]
     fn half_at_least_is_for_connections() {
-        assert_eq!(reserve(20_000, 16), 64);
-        assert_eq!(reserve(128, 16), 64);
+        assert_eq!(reserve(20_000, 16), 80);
+        assert_eq!(reserve(160, 16), 80);
         assert_eq!(reserve(64, 16), 32);
         assert_eq!(reserve(1, 16), 0);
     }

@@ -43,8 +43,10 @@ pub struct RequestHead<'a> {
     pub configured: &'a BTreeMap<String, String>,
     /// The value with the token.
     pub authorization: &'a str,
-    /// For a caller that sent none.
+    /// For a caller that sent none, or whose own it replaces.
     pub correlation_id: &'a str,
+    /// Whether it does.
+    pub identifies: bool,
     /// Of the body, which goes on in the same way.
     pub extent: Extent,
 }
@@ -56,7 +58,10 @@ impl RequestHead<'_> {
         let origin = self.url.origin.to_string();
         push(&mut out, "Host", origin.split_once("://").map_or("", |(_, host)| host).as_bytes());
         let stays = Named::by(self.fields);
-        let replaced = |name: &str| self.configured.keys().any(|own| own.eq_ignore_ascii_case(name));
+        let replaced = |name: &str| {
+            self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
+                || self.identifies && name.eq_ignore_ascii_case(CORRELATION)
+        };
         let mut identified = self.configured.contains_key(CORRELATION);
         for (name, value) in self.fields {
             if header::is_passed(name, self.kept) && !stays.contains(name) && !replaced(name) {
@@ -232,5 +237,177 @@ impl Links {
 fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(bytes: &[u8]) -> Vec<String> {
+        String::from_utf8_lossy(bytes).split_terminator("\r\n").map(str::to_owned).collect()
+    }
+
+    fn request(fields: &[Field<'_>], kept: &[&str], configured: &[(&str, &str)], extent: Extent) -> Vec<String> {
+        let url = Url::parse("https://api.example:8443/v1").unwrap();
+        let kept: Vec<String> = kept.iter().map(|name| (*name).to_owned()).collect();
+        let configured = configured.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let head = RequestHead {
+            url: &url,
+            fields,
+            kept: &kept,
+            configured: &configured,
+            authorization: "Bearer t",
+            correlation_id: "id",
+            identifies: false,
+            extent,
+        };
+        lines(&head.write())
+    }
+
+    const OWN: [&str; 3] = ["x-ms-client-request-id: id", "Authorization: Bearer t", ""];
+
+    #[test]
+    fn a_request_goes_on_without_what_is_the_connections_or_a_credential() {
+        let fields: Vec<Field<'_>> = [
+            "Host",
+            "Authorization",
+            "Expect",
+            "Forwarded",
+            "Via",
+            "X-Forwarded-For",
+            "X-Real-IP",
+            "Cookie",
+            "X-Sidecar-Options",
+            "X-Sidecar-Token",
+            "API-Key",
+            "x-api-key",
+            "ocp-apim-subscription-key",
+            "X-Functions-Key",
+            "x-ms-authorization-auxiliary",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Upgrade",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "Content-Length",
+            "X-Named",
+        ]
+        .into_iter()
+        .map(|name| (name, &b"of-the-caller"[..]))
+        .chain([("Connection", &b"close, X-Named ,authorization"[..]), ("Accept-Encoding", b"gzip"), ("X-Two", b"1")])
+        .chain([("x-two", &b"\xe9"[..]), ("Accept", b"a")])
+        .collect();
+        let rest = ["Host: api.example:8443", "Accept-Encoding: gzip", "X-Two: 1", "x-two: \u{fffd}", "Accept: a"];
+        assert_eq!(request(&fields, &[], &[], Extent::None), [&rest[..], &OWN].concat());
+        let kept = ["Cookie", "api-key"];
+        let with_kept = request(&fields, &kept, &[("accept", "b")], Extent::Length(3));
+        assert_eq!(
+            with_kept[1..],
+            [
+                "Cookie: of-the-caller",
+                "API-Key: of-the-caller",
+                "Accept-Encoding: gzip",
+                "X-Two: 1",
+                "x-two: \u{fffd}",
+                "accept: b",
+                OWN[0],
+                OWN[1],
+                "Content-Length: 3",
+                ""
+            ]
+        );
+    }
+
+    #[test]
+    fn the_callers_own_id_stays() {
+        let own = [("X-MS-Client-Request-Id", &b"mine"[..])];
+        let sent = request(&own, &[], &[], Extent::Chunked);
+        assert_eq!(sent[1..], ["X-MS-Client-Request-Id: mine", OWN[1], "Transfer-Encoding: chunked", ""]);
+    }
+
+    fn links() -> Links {
+        let origin = Url::parse("https://api.example/").unwrap().origin;
+        Links { origin, base: "/v1".into(), here: "http://localhost:5000/Proxy/a".into() }
+    }
+
+    /// The lines of an answer as it goes on, and where its body ends.
+    fn answer(head: &str, bodiless: bool) -> Result<(Vec<String>, Extent, bool), &'static str> {
+        let text = format!("HTTP/1.1 {head}\r\n\r\nrest");
+        let (parsed, length) = AnswerHead::parse(text.as_bytes(), bodiless)?.unwrap();
+        assert_eq!(&text[length..], "rest");
+        let mut out = Vec::new();
+        parsed.write(&mut out, &links());
+        Ok((lines(&out), parsed.extent, parsed.persists))
+    }
+
+    #[test]
+    fn an_answer_goes_on_as_it_came_but_for_what_is_the_connections() {
+        let head = "299 All fine\r\nServer: x\r\nset-cookie: a=1\r\nSet-Cookie: b=2\r\nConnection: keep-alive, X-Gone\r\n\
+                    X-Gone: 1\r\nKeep-Alive: 5\r\nX-Sidecar-Error: 1\r\nProxy-Authenticate: Basic\r\nContent-Length: 07";
+        let (sent, extent, persists) = answer(head, false).unwrap();
+        let expected =
+            ["HTTP/1.1 299 All fine", "Server: x", "set-cookie: a=1", "Set-Cookie: b=2", "Content-Length: 07"];
+        assert_eq!((sent.as_slice(), extent, persists), (&expected.map(str::to_owned)[..], Extent::Length(7), true));
+    }
+
+    #[test]
+    fn an_answer_ends_where_http_says() {
+        let (length, chunks) = ("\r\nContent-Length: 5", "\r\nTransfer-Encoding: Chunked");
+        for (status, fields, bodiless, extent, has_length) in [
+            ("200 OK", length, false, Extent::Length(5), true),
+            ("200 OK", length, true, Extent::None, true),
+            ("304 Not Modified", length, false, Extent::None, true),
+            ("204 No Content", length, false, Extent::None, false),
+            ("200 OK", chunks, false, Extent::Chunked, false),
+            ("200 OK", "", false, Extent::UntilClose, false),
+            ("103 Early Hints", length, false, Extent::None, false),
+        ] {
+            let (sent, seen, persists) = answer(&format!("{status}{fields}"), bodiless).unwrap();
+            let said = sent.iter().any(|line| line.starts_with("Content-Length"));
+            let case = format!("{status}{fields} {bodiless}");
+            assert_eq!((seen, said, persists), (extent, has_length, extent != Extent::UntilClose), "{case}");
+        }
+        for fields in [
+            [length, length].concat(),
+            [length, chunks].concat(),
+            [chunks, chunks].concat(),
+            "\r\nContent-Length: 5, 5".to_owned(),
+            "\r\nContent-Length: +5".to_owned(),
+            "\r\nContent-Length: 99999999999999999999".to_owned(),
+            "\r\nTransfer-Encoding: gzip, chunked".to_owned(),
+            "\r\n folded: 1".to_owned(),
+        ] {
+            assert!(answer(&format!("200 OK{fields}"), false).is_err(), "{fields}");
+        }
+        assert!(AnswerHead::parse(b"HTTP/1.1 200 OK\r\nA: b\r\n", false).unwrap().is_none());
+        assert!(AnswerHead::parse(b"SSH-2.0-x\r\n\r\n", false).is_err());
+    }
+
+    #[test]
+    fn links_below_the_base_lead_through_the_sidecar() {
+        for (value, rewritten) in [
+            ("https://api.example/v1", Some("")),
+            ("https://API.example:443/v1/x/y?z=1#f", Some("/x/y?z=1#f")),
+            ("https://api.example/v1?x", Some("?x")),
+            ("https://api.example/v1/", Some("/")),
+            ("https://api.example/v12", None),
+            ("https://api.example/", None),
+            ("https://api.example.evil/v1/x", None),
+            ("https://api.example@evil/v1/x", None),
+            ("http://api.example/v1/x", None),
+            ("/v1/x", None),
+            ("x", None),
+        ] {
+            let here = rewritten.map(|rest| format!("http://localhost:5000/Proxy/a{rest}"));
+            for name in ["Location", "Content-Location", "Operation-Location", "Azure-AsyncOperation"] {
+                let (sent, ..) = answer(&format!("201 Created\r\n{name}: {value}"), false).unwrap();
+                assert_eq!(sent[1], format!("{name}: {}", here.as_deref().unwrap_or(value)), "{name} {value}");
+            }
+            let (sent, ..) = answer(&format!("201 Created\r\nLink: {value}"), false).unwrap();
+            assert_eq!(sent[1], format!("Link: {value}"));
+        }
     }
 }

@@ -75,6 +75,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             configured: &effective.options.extra_headers,
             authorization: &acquisition.authorization(call, token, destination)?,
             correlation_id: acquisition.correlation_id(),
+            identifies: effective.options.correlation_id.is_some(),
             extent,
         };
         head = written.write();

@@ -527,9 +527,12 @@ impl<'a, 'w> Pump<'a, 'w> {
         if wants_body && Instant::now() >= self.wire.due() {
             return Stop::Refused(Refusal::BodyTimeout);
         }
-        let (limit, setting) =
-            if self.sent_at.is_some() { (first_byte, "ProxyFirstByteTimeout") } else { (idle, "ProxyIdleTimeout") };
-        Stop::Late(format!("{host}: no answer within {limit:?} (Sidecar:Limits:{setting})"))
+        let (what, limit, setting) = match (&self.answer, self.sent_at) {
+            (Answer::Awaited, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
+            (Answer::Awaited, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
+            _ => ("nothing of the answer", idle, "ProxyIdleTimeout"),
+        };
+        Stop::Late(format!("{host}: {what} within {limit:?} (Sidecar:Limits:{setting})"))
     }
 }
 
@@ -543,4 +546,23 @@ fn receive(line: &mut Line, ready: &mut bool, into: &mut Vec<u8>) -> Result<Opti
         Some(_) => line.holds_back() || into.len() == into.capacity(),
     };
     Ok(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_leave_as_chunks_without_leading_zeros() {
+        let mut out = Outbox::default();
+        out.bytes.extend_from_slice(b"head;");
+        out.piece(true, |bytes| bytes.extend_from_slice(&[b'a'; 17]));
+        out.piece(true, |_| ());
+        out.piece(false, |bytes| bytes.push(b'-'));
+        out.last_chunk();
+        assert_eq!(out.rest(), b"head;11\r\naaaaaaaaaaaaaaaaa\r\n-0\r\n\r\n");
+        out.sent(out.rest().len());
+        out.piece(true, |bytes| bytes.push(b'b'));
+        assert_eq!(out.rest(), b"1\r\nb\r\n");
+    }
 }

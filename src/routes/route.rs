@@ -259,4 +259,22 @@ mod tests {
             assert!(matches!(route(Method::Get, path), Err(NoRoute::NameMissing(_))), "{path}");
         }
     }
+
+    #[test]
+    fn what_follows_the_name_passes_through_as_sent() {
+        for (path, name, passing) in [
+            ("/Proxy/a", "a", ("/Proxy/a", "")),
+            ("/proxy/a%20b/", "a b", ("/proxy/a%20b", "/")),
+            ("/PROXY/a//b%2Fc/", "a", ("/PROXY/a", "//b%2Fc/")),
+            ("/Proxy/a/..%2f/Validate", "a", ("/Proxy/a", "/..%2f/Validate")),
+        ] {
+            let found = route(Method::Other, path).unwrap();
+            assert_eq!((found.endpoint, found.name.as_ref(), found.passing), (Endpoint::Proxy, name, passing));
+        }
+        for path in ["/Proxy", "/Proxy/", "/Proxy//x", "/ProxyUnauthenticated"] {
+            assert!(matches!(route(Method::Get, path), Err(NoRoute::NameMissing(_))), "{path}");
+        }
+        assert!(matches!(route(Method::Refused, "/Proxy/a"), Err(NoRoute::Method(Endpoint::Proxy, _))));
+        assert_eq!(route(Method::Get, "/ProxyX/a"), Err(NoRoute::Unknown));
+    }
 }
