@@ -340,9 +340,10 @@ impl<H: Handler> Driver<H> {
                 Err(refusal) => return Worked::Refused(refusal),
             };
             let Outcome::Pass(passage) = outcome else { return Worked::Handled((outcome, terms)) };
-            let draining = self.shared.slots.phase() >= Phase::Draining;
             let date = *self.date.at(SystemClock.unix());
-            let mut wire = Wire::new(conn, terms, &self.shared.limits, draining, date);
+            let Connection { socket, reader, ahead, expects_continue, .. } = &mut *conn;
+            let mut wire = Wire::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
+            wire.draining = self.shared.slots.phase() >= Phase::Draining;
             let passed = catch_unwind(AssertUnwindSafe(|| passage.run(&mut wire))).unwrap_or_else(|_| {
                 self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
                 Passed::Broken
@@ -350,7 +351,7 @@ impl<H: Handler> Driver<H> {
             match passed {
                 Passed::Again(on) => resumed = Resumed { on, cause: Cause::Turn },
                 Passed::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
-                Passed::Whole => return Worked::Passed(terms),
+                Passed::Whole { closes } => return Worked::Passed(terms, closes),
                 Passed::Broken => return Worked::Broken,
             }
         }
@@ -472,8 +473,8 @@ impl<H: Handler> Driver<H> {
         let more = !conn.ahead.is_empty();
         let next = match worked {
             Worked::Handled(result) => self.conclude(&mut conn, result, more),
-            Worked::Passed(terms) => {
-                let after = self.after(&mut conn, terms, false, more);
+            Worked::Passed(terms, closes) => {
+                let after = self.after(&mut conn, terms, closes, more);
                 Self::sent(&mut conn, after)
             }
             Worked::Broken => Next::Close,
@@ -506,8 +507,8 @@ impl<H: Handler> Driver<H> {
 /// What became of a request that had its turn.
 enum Worked<P> {
     Handled(Handled<P>),
-    /// It was answered.
-    Passed(Terms),
+    /// It was answered, and told whether the connection ends.
+    Passed(Terms, bool),
     /// Its answer cannot be completed.
     Broken,
     Refused(Refusal),

@@ -70,7 +70,10 @@ pub enum Passed<P> {
     /// Nothing was sent: this is the answer.
     Reply(Reply),
     /// The answer was sent whole.
-    Whole,
+    Whole {
+        /// Whether the caller was told that the connection ends.
+        closes: bool,
+    },
     /// The answer cannot be completed, which the caller is to see.
     Broken,
     /// Nothing was sent: it is handled again from the start.

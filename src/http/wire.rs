@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::arrival::Arrival;
-use super::connection::Connection;
 use super::head::Terms;
 use super::limits::Limits;
 use super::reader::{Progress, RequestReader};
@@ -54,25 +53,26 @@ impl AsFd for Wire<'_> {
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn new<P>(
-        conn: &'a mut Connection<P>,
-        terms: Terms,
+    pub(super) fn new(
+        (socket, reader): (&'a Socket, &'a mut RequestReader),
+        ahead: &'a mut Vec<u8>,
+        continue_expected: &'a mut bool,
         limits: &Limits,
-        draining: bool,
+        terms: Terms,
         date: [u8; HTTP_LEN],
     ) -> Self {
         let now = Instant::now();
         Self {
-            socket: &conn.socket,
-            reader: &mut conn.reader,
-            ahead: &mut conn.ahead,
+            socket,
+            reader,
+            ahead,
             input: Vec::new(),
-            continue_expected: &mut conn.expects_continue,
+            continue_expected,
             // What is not held has no limit.
             limits: Limits { body_bytes: usize::MAX, ..limits.clone() },
             arrival: Arrival { began: now, progress: now, received: 0, holds_memory: false },
             terms,
-            draining,
+            draining: false,
             date,
         }
     }

@@ -42,6 +42,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let acquisition = Acquisition::new(call, &asked, &effective, route.endpoint.is_authenticated(), resumed.as_ref())?;
     let target = Target::passing(&effective, path, request.query)?;
     let lane = Lane::of_url(&target.origin().to_string());
+    let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
     let (token, held) = match resumed {
         // Continuous access evaluation. Whatever keeps such a token away, the API has said what it wants.
         Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
@@ -62,7 +63,6 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             (Some(token), None)
         }
     };
-    let challenged = held.is_some();
     let extent = extent(call);
     let destination = || Ok(Destination { method: request.method_name.to_owned().into(), target: target.clone() });
     let mut head = Zeroizing::default();
@@ -203,17 +203,18 @@ impl Passage<Parked> for Passing {
             pump = Pump::new(&mut *wire, &terms, line, &head, Vec::new());
             ended = pump.run();
         }
-        let status = pump.status;
+        // What the caller has seen nothing of is told as if it had not come.
+        let status = pump.status.filter(|_| pump.begun);
         let stop = match (ended, status) {
             (Ok(()), _) => {
                 let status = status.unwrap_or_default();
                 metrics.upstream(Upstream::Proxy, Ending::Whole(status), start.elapsed());
                 self.finish(status, "");
-                let (line, _) = pump.end();
+                let (line, closes) = pump.end();
                 if let Some(line) = line {
                     self.lines.keep(line);
                 }
-                return Passed::Whole;
+                return Passed::Whole { closes };
             }
             (Err(Stop::Challenge(claims)), _) => {
                 metrics.upstream(Upstream::Proxy, Ending::Whole(401), start.elapsed());

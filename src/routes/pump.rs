@@ -146,6 +146,8 @@ pub struct Pump<'a, 'w> {
     pub status: Option<u16>,
     /// Whether any of the answer came.
     heard: bool,
+    /// Whether any of it was sent on.
+    pub begun: bool,
     /// Whether any of the request's body was taken.
     body_begun: bool,
     body_done: bool,
@@ -184,6 +186,7 @@ impl<'a, 'w> Pump<'a, 'w> {
             answer: Answer::Awaited,
             chunked: false,
             status: None,
+            begun: false,
             body_begun: false,
             body_done: matches!(terms.extent, Extent::None | Extent::Length(0)),
             deaf: false,
@@ -220,10 +223,10 @@ impl<'a, 'w> Pump<'a, 'w> {
         self.line.reused && !self.heard && !self.body_begun
     }
 
-    /// The line, where it can serve another request, and whether the caller's connection can.
+    /// The line, where it can serve another request, and whether the caller was told that its connection ends.
     pub fn end(self) -> (Option<Line>, bool) {
         let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
-        (Some(self.line).filter(|_| clean), !self.closes)
+        (Some(self.line).filter(|_| clean), self.closes)
     }
 
     /// The line and what has come of the answer.
@@ -239,6 +242,7 @@ impl<'a, 'w> Pump<'a, 'w> {
             Ok(0) => Ok(false),
             Ok(sent) => {
                 self.up.sent(sent);
+                self.terms.metrics.passed(0, sent);
                 let now = Instant::now();
                 if self.up.is_empty() {
                     self.wire.excuse(now - self.up_since);
@@ -276,7 +280,6 @@ impl<'a, 'w> Pump<'a, 'w> {
             Taken::Gone => return Err(Stop::Caller),
             Taken::Refused(refusal) => return Err(Stop::Refused(refusal)),
         }
-        self.terms.metrics.passed(0, self.up.bytes.len());
         self.up_since = Instant::now();
         if self.wire.is_taken() {
             self.body_done = true;
@@ -296,6 +299,7 @@ impl<'a, 'w> Pump<'a, 'w> {
             Some(0) => Ok(false),
             Some(sent) => {
                 self.down.sent(sent);
+                self.begun = true;
                 self.terms.metrics.passed(1, sent);
                 self.down_since = Instant::now();
                 // The API had no chance to be heard.
