@@ -211,7 +211,7 @@ impl Metrics {
         }
         head(&mut text, "proxy_streams", "gauge", "Requests that pass through now.");
         let _ = writeln!(text, "entra_sidecar_proxy_streams {}", get(&self.passing));
-        head(&mut text, "proxy_bytes_total", "counter", "Bytes that passed through, by direction.");
+        head(&mut text, "proxy_bytes_total", "counter", "Bytes of heads and bodies that were sent on, by direction.");
         for (direction, counter) in DIRECTIONS.iter().zip(&self.passed) {
             let count = get(counter);
             let _ = writeln!(text, "entra_sidecar_proxy_bytes_total{{direction=\"{direction}\"}} {count}");
