@@ -50,12 +50,12 @@ fn start(config: Config) -> Result<Running, String> {
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
-    let (exchange, lines) = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
+    let (exchange, connections) = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
     let budget = budget(&config);
     let acquirer = acquirer(&config, &exchange, &clock);
     let keys = keys(&config, &exchange, &clock)?;
     let shared =
-        Shared { exchange, lines, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
+        Shared { exchange, connections, clock, budget: budget.clone(), acquirer, metrics, monitor: server.monitor() };
     for address in server.local_addrs() {
         log::info!("listening on http://{address}");
     }
@@ -165,7 +165,7 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-/// The way out: for whole answers, and for requests that pass through. `warn` is told what of the trusted certificates is left out.
+/// The way out: for whole answers, and connections for proxied requests. `warn` is told what of the trusted certificates is left out.
 pub(crate) fn exchange(
     config: &Config,
     metrics: &Arc<Metrics>,
@@ -182,9 +182,9 @@ pub(crate) fn exchange(
             None => None,
         },
     };
-    let lines = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
-    let measured = Measured::new(Box::new(Arc::clone(&lines)), Arc::clone(metrics));
-    Ok((Arc::new(InTurn(Box::new(measured))), lines))
+    let connections = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
+    let measured = Measured::new(Box::new(Arc::clone(&connections)), Arc::clone(metrics));
+    Ok((Arc::new(InTurn(Box::new(measured))), connections))
 }
 
 fn budget(config: &Config) -> Budget {

@@ -32,7 +32,7 @@ const KINDS: [(Upstream, &str); 6] = [
 ];
 
 const OUTCOMES: [&str; 8] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken", "cancelled"];
-/// The way of a body that passes through.
+/// Directions of proxied bytes.
 const DIRECTIONS: [&str; 2] = ["request", "response"];
 
 /// Durations by bucket.
@@ -82,29 +82,29 @@ pub struct Metrics {
     upstream: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
     upstream_seconds: [Histogram; KINDS.len()],
     validations: Vec<(&'static str, AtomicU64)>,
-    /// Requests that pass through now.
-    passing: AtomicU64,
-    passed: [AtomicU64; DIRECTIONS.len()],
+    /// Proxied requests in progress.
+    open_streams: AtomicU64,
+    forwarded: [AtomicU64; DIRECTIONS.len()],
 }
 
-/// A request that passes through, counted as long as it does.
+/// Counts a proxied request until it is dropped.
 #[derive(Debug)]
-pub struct Passing<'a>(&'a Metrics);
+pub struct OpenStream<'a>(&'a Metrics);
 
-impl Drop for Passing<'_> {
+impl Drop for OpenStream<'_> {
     fn drop(&mut self) {
-        self.0.passing.fetch_sub(1, Ordering::Relaxed);
+        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// How a request that passed through ended.
+/// How an upstream request ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
-    /// With a whole answer of this status.
+    /// With a complete answer of this status.
     Whole(u16),
-    /// By the API.
+    /// With an error.
     Failed(&'a OutError),
-    /// By the caller.
+    /// The caller ended it.
     Cancelled,
 }
 
@@ -120,8 +120,8 @@ impl Metrics {
             endpoints,
             upstream: Default::default(),
             upstream_seconds: Default::default(),
-            passing: AtomicU64::default(),
-            passed: Default::default(),
+            open_streams: AtomicU64::default(),
+            forwarded: Default::default(),
             validations: validations.iter().map(|outcome| (*outcome, AtomicU64::default())).collect(),
         }
     }
@@ -143,15 +143,15 @@ impl Metrics {
         }
     }
 
-    /// A request begins to pass through.
-    pub fn passing(&self) -> Passing<'_> {
-        add(&self.passing);
-        Passing(self)
+    /// A proxied request starts.
+    pub fn open_stream(&self) -> OpenStream<'_> {
+        add(&self.open_streams);
+        OpenStream(self)
     }
 
-    /// Bytes that passed: of a request (0) or of an answer (1).
-    pub fn passed(&self, direction: usize, bytes: usize) {
-        self.passed[direction].fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Counts forwarded bytes of a request (0) or an answer (1).
+    pub fn forwarded(&self, direction: usize, bytes: usize) {
+        self.forwarded[direction].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// One request to an upstream.
@@ -209,10 +209,10 @@ impl Metrics {
             let count = get(counter);
             let _ = writeln!(text, "entra_sidecar_token_validations_total{{outcome=\"{outcome}\"}} {count}");
         }
-        head(&mut text, "proxy_streams", "gauge", "Requests that pass through now.");
-        let _ = writeln!(text, "entra_sidecar_proxy_streams {}", get(&self.passing));
-        head(&mut text, "proxy_bytes_total", "counter", "Bytes of heads and bodies that were sent on, by direction.");
-        for (direction, counter) in DIRECTIONS.iter().zip(&self.passed) {
+        head(&mut text, "proxy_streams", "gauge", "Proxied requests in progress.");
+        let _ = writeln!(text, "entra_sidecar_proxy_streams {}", get(&self.open_streams));
+        head(&mut text, "proxy_bytes_total", "counter", "Forwarded bytes of heads and bodies, by direction.");
+        for (direction, counter) in DIRECTIONS.iter().zip(&self.forwarded) {
             let count = get(counter);
             let _ = writeln!(text, "entra_sidecar_proxy_bytes_total{{direction=\"{direction}\"}} {count}");
         }

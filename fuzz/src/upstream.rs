@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use entra_sidecar::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::outbound::passage::{AnswerHead, Extent, Links, RequestHead};
+use entra_sidecar::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
 use entra_sidecar::outbound::redirect::{Hop, next_hop};
 use entra_sidecar::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
 use entra_sidecar::value::url::Url;
@@ -75,13 +75,13 @@ pub fn redirect(data: &[u8]) {
     }
 }
 
-/// A head of an answer goes on as one head with one end, and its fields in a request bring one host and one token.
-pub fn passage(data: &[u8]) {
+/// A forwarded answer head has one framing, and a forwarded request head has one host and one token.
+pub fn forwarding(data: &[u8]) {
     let Ok(Some((head, length))) = AnswerHead::parse(data, data.first() == Some(&b'h')) else { return };
     assert!(length <= data.len());
     let url = Url::parse("https://api.example/v1").unwrap();
     let here = "http://localhost/Proxy/a".to_owned();
-    let links = Links { origin: url.origin.clone(), base: "/v1".to_owned(), here };
+    let links = LinkRewrite { origin: url.origin.clone(), base: "/v1".to_owned(), here };
     let mut out = Vec::new();
     head.write(&mut out, &links);
     head.complete(&mut out, b"Thu, 01 Jan 1970 00:00:00 GMT", "id");
@@ -102,8 +102,8 @@ pub fn passage(data: &[u8]) {
         configured: &std::collections::BTreeMap::new(),
         authorization: "Bearer t",
         correlation_id: "id",
-        identifies: false,
-        extent: Extent::Length(1),
+        replaces_id: false,
+        framing: BodyFraming::Length(1),
     }
     .write();
     let request = [b"HTTP/1.1 200 OK\r\n", written.as_slice()].concat();

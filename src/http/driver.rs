@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use super::acceptor::Shared;
 use super::arrival::Arrival;
+use super::caller::CallerStream;
 use super::connection::{After, Connection, Stage, Wait};
 use super::date;
-use super::handler::{Cause, ConnectionId, Handler, Outcome, Passed, Resumed, Waker};
+use super::handler::{Cause, ConnectionId, Handler, Outcome, Resumed, StreamEnd, Waker};
 use super::head::Terms;
 use super::message::{Reply, Request};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
 use super::refusal::Refusal;
 use super::slots::{ConnState, Phase};
-use super::wire::Wire;
 use crate::clock::{Clock as _, SystemClock};
 use crate::turns::{self, Lane, Requested, Turn};
 
@@ -332,32 +332,33 @@ impl<H: Handler> Driver<H> {
         })
     }
 
-    /// Handles a request that has its turn, and moves its bytes where it passes through.
+    /// Handles a request that has its turn, and streams its answer where the handler asks for that.
     fn work(&mut self, conn: &mut Connection<H::Parked>, mut resumed: Resumed<H::Parked>) -> Worked<H::Parked> {
         loop {
             let (outcome, terms) = match self.replay(conn, resumed) {
                 Ok(handled) => handled,
                 Err(refusal) => return Worked::Refused(refusal),
             };
-            let Outcome::Pass(passage) = outcome else { return Worked::Handled((outcome, terms)) };
+            let Outcome::Stream(answer) = outcome else { return Worked::Handled((outcome, terms)) };
             let date = *self.date.at(SystemClock.unix());
             let Connection { socket, reader, ahead, expects_continue, .. } = &mut *conn;
-            let mut wire = Wire::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
-            wire.draining = self.shared.slots.phase() >= Phase::Draining;
-            let passed = catch_unwind(AssertUnwindSafe(|| passage.run(&mut wire))).unwrap_or_else(|_| {
+            let mut caller =
+                CallerStream::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
+            caller.draining = self.shared.slots.phase() >= Phase::Draining;
+            let end = catch_unwind(AssertUnwindSafe(|| answer.run(&mut caller))).unwrap_or_else(|_| {
                 self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
-                Passed::Broken
+                StreamEnd::Broken
             });
-            match passed {
-                Passed::Again(on) => resumed = Resumed { on, cause: Cause::Turn },
-                Passed::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
-                Passed::Whole { closes } => return Worked::Passed(terms, closes),
-                Passed::Broken => return Worked::Broken,
+            match end {
+                StreamEnd::Retry(on) => resumed = Resumed { on, cause: Cause::Turn },
+                StreamEnd::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
+                StreamEnd::Complete { closes } => return Worked::Streamed(terms, closes),
+                StreamEnd::Broken => return Worked::Broken,
             }
         }
     }
 
-    /// What follows the answer to the present request, which is forgotten.
+    /// Forgets the present request and says what follows its answer.
     fn after(&self, conn: &mut Connection<H::Parked>, terms: Terms, close: bool, more: bool) -> After {
         let unread_body = conn.reader.progress() == Progress::Body;
         conn.reader.finish();
@@ -385,8 +386,8 @@ impl<H: Handler> Driver<H> {
                 Next::Wait(Wait::Wake)
             }
             (Outcome::Call { on, lane }, _) => Next::Call(on, lane),
-            // Without a turn there is nobody to do it.
-            (Outcome::Pass(_), _) => Next::Close,
+            // Only a request with a turn may stream: see [`Self::work`].
+            (Outcome::Stream(_), _) => Next::Close,
             (Outcome::Reply(reply), terms) => {
                 let after = self.after(conn, terms, reply.close, more);
                 self.send(conn, reply, terms, after)
@@ -473,7 +474,7 @@ impl<H: Handler> Driver<H> {
         let more = !conn.ahead.is_empty();
         let next = match worked {
             Worked::Handled(result) => self.conclude(&mut conn, result, more),
-            Worked::Passed(terms, closes) => {
+            Worked::Streamed(terms, closes) => {
                 let after = self.after(&mut conn, terms, closes, more);
                 Self::sent(&mut conn, after)
             }
@@ -507,8 +508,8 @@ impl<H: Handler> Driver<H> {
 /// What became of a request that had its turn.
 enum Worked<P> {
     Handled(Handled<P>),
-    /// It was answered, and told whether the connection ends.
-    Passed(Terms, bool),
+    /// The whole answer was streamed; the flag says whether its head said `Connection: close`.
+    Streamed(Terms, bool),
     /// Its answer cannot be completed.
     Broken,
     Refused(Refusal),

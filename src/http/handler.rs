@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::caller::CallerStream;
 use super::message::{Reply, Request};
 use super::reader::Keep;
 use super::refusal::Refusal;
-use super::wire::Wire;
 use crate::turns::Lane;
 
 /// Answers requests.
@@ -47,8 +47,8 @@ pub enum Outcome<P> {
         /// When it is handled again though nobody woke it.
         until: Instant,
     },
-    /// It has its turn, and is answered by whoever moves the bytes of both sides.
-    Pass(Box<dyn Passage<P>>),
+    /// It has its turn, and its answer is streamed.
+    Stream(Box<dyn StreamingAnswer<P>>),
     /// It waits for a turn, and is handled again on a thread that may block.
     Call {
         /// Comes back with [`Resumed`].
@@ -58,26 +58,26 @@ pub enum Outcome<P> {
     },
 }
 
-/// Answers a request whose body and answer pass through, on a thread that may block.
-pub trait Passage<P>: Send + fmt::Debug {
-    /// Does it, from and to this wire.
-    fn run(self: Box<Self>, wire: &mut Wire<'_>) -> Passed<P>;
+/// Streams the body of a request and its answer, on a thread that may block.
+pub trait StreamingAnswer<P>: Send + fmt::Debug {
+    /// Runs until the answer is complete or broken.
+    fn run(self: Box<Self>, caller: &mut CallerStream<'_>) -> StreamEnd<P>;
 }
 
-/// What became of it.
+/// How a streamed answer ended.
 #[derive(Debug)]
-pub enum Passed<P> {
-    /// Nothing was sent: this is the answer.
+pub enum StreamEnd<P> {
+    /// Nothing was sent. This is the answer.
     Reply(Reply),
-    /// The answer was sent whole.
-    Whole {
-        /// Whether the caller was told that the connection ends.
+    /// The whole answer was sent.
+    Complete {
+        /// Whether its head said `Connection: close`.
         closes: bool,
     },
-    /// The answer cannot be completed, which the caller is to see.
+    /// The answer cannot be completed, so the connection closes.
     Broken,
-    /// Nothing was sent: it is handled again from the start.
-    Again(P),
+    /// Nothing was sent. The request is handled again from the start.
+    Retry(P),
 }
 
 /// Why a request is handled again.

@@ -21,9 +21,9 @@ pub enum Method {
     Patch,
     /// `DELETE`
     Delete,
-    /// `CONNECT` and `TRACE`, which no route takes: one opens a tunnel, the other echoes tokens (RFC 9110 §9.3.6, §9.3.8).
+    /// `CONNECT` or `TRACE`, which no route accepts: one opens a tunnel, the other echoes tokens (RFC 9110 §9.3.6, §9.3.8).
     Refused,
-    /// Any other token, known to no route but those that pass requests through.
+    /// Any other token; only the proxy routes accept it.
     Other,
 }
 
@@ -120,7 +120,7 @@ impl Body<'_> {
         !matches!(self, Self::Expected(_))
     }
 
-    /// Takes it out of the connection. Taken once; what has not come is empty.
+    /// Takes it out of the connection. BodyRead once; what has not come is empty.
     pub fn take(self) -> HeldBody {
         match self {
             Self::Expected(_) => HeldBody::from(Vec::new()),

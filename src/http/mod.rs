@@ -8,12 +8,13 @@
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
 //!                         ▲          ▲          │ scan ▶ head ▶ chunked (reader)  ▲ Reply, NeedsBody, Park, Call
 //!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
-//!              turns ─▶ pool ─▶ driver: requests that have their turn; a wire to those that pass through
+//!              turns ─▶ pool ─▶ driver: requests that have their turn; caller: body and answer of those that stream
 //! server starts all; the supervisor watches deadlines and carries out the shutdown
 //! ```
 
 mod acceptor;
 mod arrival;
+mod caller;
 pub mod chunked;
 mod connection;
 pub mod date;
@@ -35,11 +36,11 @@ mod slots;
 mod socket;
 mod supervisor;
 mod table;
-mod wire;
 mod worker;
 
 pub use acceptor::Budget;
-pub use handler::{Cause, Handler, Outcome, Passage, Passed, Resumed, Waker};
+pub use caller::{BodyRead, CallerStream};
+pub use handler::{Cause, Handler, Outcome, Resumed, StreamEnd, StreamingAnswer, Waker};
 pub use limits::Limits;
 pub use listen::BindError;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
@@ -48,7 +49,6 @@ pub use refusal::Refusal;
 pub use reply::phrase;
 pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
-pub use wire::{Taken, Wire};
 
 /// The defaults, for tests.
 #[cfg(test)]

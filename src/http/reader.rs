@@ -240,9 +240,9 @@ impl RequestReader {
         Ok((taken, done.then_some(*head)))
     }
 
-    /// Takes what `input` holds of a body that nobody keeps: appends it to `out` without its transfer coding, and says how
-    /// much of `input` that was. A body that was kept as it came with its head is taken whole, and nothing of `input`.
-    pub fn pass_on(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
+    /// Appends to `out` the body bytes in `input`, without their transfer coding, and returns how much of `input` belonged
+    /// to the body. A body that arrived with its head is appended at once, and nothing of `input` is used.
+    pub fn read_body(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, Refusal> {
         if let Some(held) = self.body.get_mut().take() {
             out.extend_from_slice(&held.bytes);
         }
@@ -262,8 +262,8 @@ impl RequestReader {
         Ok(taken)
     }
 
-    /// Whether the body has come, and nothing of it is kept.
-    pub fn is_passed_on(&mut self) -> bool {
+    /// Whether [`Self::read_body`] has returned the whole body.
+    pub fn body_is_read(&mut self) -> bool {
         matches!(self.part, Part::Whole(..)) && self.body.get_mut().is_none()
     }
 

@@ -19,12 +19,12 @@ pub enum Invalid {
         /// The known key that was most likely meant.
         nearest: String,
     },
-    /// An override in the header of options that the request itself says.
+    /// An override in `X-Sidecar-Options` that the request itself expresses.
     NotInHeader {
         /// As sent, after the prefix.
         key: String,
     },
-    /// The header of options twice.
+    /// `X-Sidecar-Options` was sent twice.
     TwoHeaders,
     /// An override with a value or name that cannot be.
     Malformed {
@@ -67,8 +67,8 @@ pub enum Invalid {
     AppTenant,
     /// The path would leave the base URL. Where it was configured so, the caller cannot mend it but by an override.
     Path(&'static str),
-    /// The path of a request that passes through would leave the base URL.
-    Passed(&'static str),
+    /// The path of a proxied request could leave the base URL.
+    ProxiedPath(&'static str),
     /// An override of `BaseUrl` with an origin that the operator did not name.
     ForeignBaseUrl {
         /// The API's name.
@@ -116,7 +116,7 @@ impl fmt::Display for Invalid {
                  is issued by one tenant ('common', 'organizations' and 'consumers' are several)",
             ),
             Self::Path(expected) => write!(f, "RelativePath: expected {expected}"),
-            Self::Passed(expected) => write!(f, "The path behind the service name: expected {expected}"),
+            Self::ProxiedPath(expected) => write!(f, "The path behind the service name: expected {expected}"),
             Self::ForeignBaseUrl { api } => write!(
                 f,
                 "optionsOverride.BaseUrl: expected the origin of the configured BaseUrl or one of \

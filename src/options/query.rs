@@ -34,8 +34,8 @@ impl Overrides {
         Self::parse_where(query, |_| true)
     }
 
-    /// Reads the header of options, which has the syntax of a query: of a request that passes through, which itself says
-    /// method, path, query and headers.
+    /// Reads `X-Sidecar-Options` of a proxied request. It has the syntax of the query, without the keys that the request
+    /// itself expresses: method, path, query and headers.
     pub fn parse_header(values: &mut dyn Iterator<Item = &[u8]>) -> Result<Self, Invalid> {
         let Some(value) = values.next() else { return Ok(Self::default()) };
         if values.next().is_some() {

@@ -16,10 +16,10 @@ impl Target {
         Self::join(effective, "", None)
     }
 
-    /// The same for a request that passes through, with the caller's path behind that and its query in the middle, both
-    /// byte for byte.
-    pub fn passing(effective: &Effective<'_>, path: &str, query: Option<&str>) -> Result<Self, Invalid> {
-        syntax::passed_path(path).map_err(Invalid::Passed)?;
+    /// The target of a proxied request: the caller's path is appended, and its query inserted before the configured
+    /// parameters, both byte for byte.
+    pub fn proxied(effective: &Effective<'_>, path: &str, query: Option<&str>) -> Result<Self, Invalid> {
+        syntax::proxied_path(path).map_err(Invalid::ProxiedPath)?;
         Self::join(effective, path, query)
     }
 

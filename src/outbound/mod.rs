@@ -6,7 +6,7 @@
 pub mod answer;
 pub mod challenge;
 mod charset;
-pub mod passage;
+pub mod forwarding;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
@@ -21,7 +21,7 @@ pub use redirect::{Arrival, follow};
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
-pub use ureq::{Line, Settings, Thumbprint, UreqExchange};
+pub use ureq::{Settings, Thumbprint, UpstreamConnection, UreqExchange};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,8 +2,8 @@
 //! said here instead, from timeouts to redirects.
 
 mod connect;
+mod connection;
 mod forward;
-mod line;
 mod pinned;
 mod severed;
 mod tcp;
@@ -19,9 +19,9 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, Rustls
 use ureq::{Agent, Error, Proxy, Timeout};
 
 use connect::{Dial, NoLookup, Phase, Tls};
+pub use connection::UpstreamConnection;
+use connection::{ConnectionPool, SharedConnector};
 use forward::Forward;
-pub use line::Line;
-use line::{Lines, Way};
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 use tcp::Sockets;
@@ -75,7 +75,7 @@ pub struct UreqExchange {
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
-    lines: Lines,
+    connections: ConnectionPool,
 }
 
 impl UreqExchange {
@@ -121,9 +121,9 @@ impl UreqExchange {
             .chain(ConnectProxyConnector::default())
             .chain(dial())
             .chain(Tls(RustlsConnector::default()));
-        let way = Way::new(connector);
+        let way = SharedConnector::new(connector);
         Ok(Self {
-            lines: Lines::new(way.clone(), config.tls_config().clone()),
+            connections: ConnectionPool::new(way.clone(), config.tls_config().clone()),
             agent: Agent::with_parts(config, way, NoLookup),
             machine,
             connect_timeout,
@@ -255,29 +255,29 @@ impl Exchange for UreqExchange {
 }
 
 impl UreqExchange {
-    /// A connection to the origin, for a request that is passed through: one that idles, or else a new one.
+    /// A connection for a proxied request: an idle one if `pooled`, else a new one.
     ///
     /// # Errors
-    /// It cannot be reached.
-    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<Line, OutError> {
-        if let Some(line) = self.lines.take(origin).filter(|_| pooled) {
-            return Ok(line);
+    /// The origin cannot be reached.
+    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<UpstreamConnection, OutError> {
+        if let Some(connection) = self.connections.take(origin).filter(|_| pooled) {
+            return Ok(connection);
         }
         let proxy = self.proxy(Upstream::Proxy, origin);
         connect::confine(None);
         Phase::begin(proxy.is_some() && origin.https);
         let limit = self.connect_timeout;
-        self.lines
+        self.connections
             .open(origin, proxy.as_ref(), limit)
             .map_err(|error| self.explain(origin, Upstream::Proxy, limit, &error))
     }
 
-    /// Keeps a connection whose answer has come whole for the next request to its origin.
-    pub fn keep(&self, line: Line) {
-        self.lines.keep(line);
+    /// Keeps a connection for the next request to its origin. Its last answer must be complete.
+    pub fn keep(&self, connection: UpstreamConnection) {
+        self.connections.keep(connection);
     }
 
-    /// What a 407 means: a proxy alone answers so (RFC 9110 §15.5.8).
+    /// The error for a 407, which only a proxy sends (RFC 9110 §15.5.8).
     pub fn refused_by_proxy(&self, origin: &Origin) -> Option<OutError> {
         let proxy = self.proxy(Upstream::Proxy, origin)?;
         Some(proxy_error(&proxy, "answered 407 Proxy Authentication Required", false))

@@ -1,4 +1,4 @@
-//! What is counted and logged of every request, once it is over.
+//! Counts and logs a request once it is over.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::route::Endpoint;
 use crate::http::Method;
 use crate::metrics::Metrics;
 
-/// A request that is over. `broken` says by whom its answer was cut off, where it was.
+/// Counts and logs one request. `broken` is appended to the log line and says who broke the answer off; empty: nobody.
 pub fn finish(
     metrics: &Metrics,
     method: Method,
@@ -20,7 +20,7 @@ pub fn finish(
     let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
     metrics.request(place, method, status, duration);
     let level = if status < 400 && broken.is_empty() { log::Level::Info } else { log::Level::Warn };
-    // One line: never the query, which may hold what is nobody's business.
+    // Never the query, which may hold secrets.
     log::log!(
         target: "access",
         level,

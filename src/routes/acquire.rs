@@ -33,14 +33,14 @@ pub struct Asked<'a> {
 
 /// Reads query, token and name, in this order, and checks that overrides are allowed here.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
-    let overrides = if route.endpoint.passes() {
+    let overrides = if route.endpoint.is_proxy() {
         Overrides::parse_header(&mut call.request.headers.all("x-sidecar-options"))?
     } else {
         Overrides::parse(call.request.query)?
     };
     let caller = if route.endpoint.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = call.service.api(&route.name).ok_or_else(|| unknown_api(&route.name))?;
-    if route.endpoint.passes() && (api.options.proxy == Some(false) || api.options.base_url.is_none()) {
+    if route.endpoint.is_proxy() && (api.options.proxy == Some(false) || api.options.base_url.is_none()) {
         return Err(Problem::with(404, format!("Pass-through is off for the API '{}'", api.name)).into());
     }
     if !overrides.is_empty() {

@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::problem::Problem;
 use super::service::Service;
 use crate::clock::Clock;
-use crate::http::{Budget, Keep, Monitor, Passage, Refusal, Request, Waker};
+use crate::http::{Budget, Keep, Monitor, Refusal, Request, StreamingAnswer, Waker};
 use crate::metrics::Metrics;
-use crate::outbound::{Exchange, Line, UreqExchange};
+use crate::outbound::{Exchange, UpstreamConnection, UreqExchange};
 use crate::token::{AccessToken, Acquirer, Lead, Ticket};
 use crate::turns::Lane;
 
@@ -25,8 +25,8 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
-    /// A token with these claims, which the API asked for in this answer.
-    Challenged(String, Box<Held>, Option<AllocatedKey>),
+    /// A token with the claims that the API asked for in this answer.
+    Challenged(String, Box<HeldAnswer>, Option<AllocatedKey>),
 }
 
 /// The key of a long-running session that was made for the caller: it stays the same however often the request is
@@ -44,17 +44,17 @@ pub enum Halt {
     Call(Parked, Lane),
     /// Its body has to be read.
     NeedsBody(Keep),
-    /// Its bytes are moved.
-    Pass(Box<dyn Passage<Parked>>),
+    /// Its answer is streamed.
+    Stream(Box<dyn StreamingAnswer<Parked>>),
 }
 
-/// An answer of which nothing was sent on yet.
+/// An API's answer of which nothing was forwarded yet.
 #[derive(Debug)]
-pub struct Held {
-    /// What it comes from.
-    pub line: Line,
-    /// What has come of it: its head at least.
-    pub begun: Vec<u8>,
+pub struct HeldAnswer {
+    /// The connection it arrives on.
+    pub connection: UpstreamConnection,
+    /// The bytes received so far, the whole head included.
+    pub received: Vec<u8>,
 }
 
 impl<P: Into<Problem>> From<P> for Halt {
@@ -67,8 +67,8 @@ impl<P: Into<Problem>> From<P> for Halt {
 pub struct Shared {
     /// The way out.
     pub exchange: Arc<dyn Exchange>,
-    /// The way out for requests that pass through.
-    pub lines: Arc<UreqExchange>,
+    /// Connections for proxied requests.
+    pub connections: Arc<UreqExchange>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Turns for upstream calls and the memory for bodies.

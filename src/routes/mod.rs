@@ -156,10 +156,10 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
-            Err(Halt::Pass(passage)) => return Outcome::Pass(passage),
+            Err(Halt::Stream(passage)) => return Outcome::Stream(passage),
             Err(Halt::Problem(problem)) => {
                 let problem = if service.config.sidecar.semantic_token_errors { problem.semantic() } else { problem };
-                let passing = service.config.sidecar.proxy && endpoint.is_some_and(Endpoint::passes);
+                let passing = service.config.sidecar.proxy && endpoint.is_some_and(Endpoint::is_proxy);
                 if passing { problem.for_sdk() } else { problem }.into_reply()
             }
         };
@@ -179,7 +179,7 @@ impl Handler for Routes {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
-        let passing = endpoint.is_some_and(Endpoint::passes);
+        let passing = endpoint.is_some_and(Endpoint::is_proxy);
         let reply = if passing { problem.for_sdk() } else { problem }.into_reply();
         let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
         reply.header(correlation::HEADER, id.as_str())

@@ -176,7 +176,7 @@ impl Problem {
         challenge.into_iter().fold(problem, |problem, challenge| problem.header("WWW-Authenticate", challenge))
     }
 
-    /// As an SDK gets it where it expects the API's own answer: told from one, and not tried again where that cannot help.
+    /// For SDKs, which expect the API's answer: marks the error as the sidecar's own, and says if a retry cannot help.
     #[must_use]
     pub fn for_sdk(self) -> Self {
         let retryable = self.extensions.as_ref().and_then(|extensions| extensions.retryable);

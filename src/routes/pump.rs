@@ -1,69 +1,70 @@
-//! Moves the bytes of a request that passes through, both ways at once, on one thread and with at most 64 KiB: what
-//! comes is sent on before more is taken, so that whoever is slow slows the other side down.
+//! Moves the bytes of a proxied request in both directions at once, on one thread and with at most 64 KiB of buffers. It
+//! reads more from one side only after the last piece has left on the other, so a slow side slows the other one down.
 
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::http::chunked::Decoder;
-use crate::http::{self, Refusal, Taken, Wire};
+use crate::http::{self, BodyRead, CallerStream, Refusal};
 use crate::metrics::Metrics;
-use crate::outbound::passage::{AnswerHead, Extent, Links};
-use crate::outbound::{Line, OutResponse, claims_challenge};
+use crate::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite};
+use crate::outbound::{OutResponse, UpstreamConnection, claims_challenge};
 
-/// Of an answer, at once.
+/// Bytes read at once of an answer with a length.
 const PIECE: usize = 48 * 1024;
-/// A head of an answer, and a piece of one in chunks.
+/// Bytes of an answer's head at most, and read at once of an answer without a length.
 const INPUT: usize = 32 * 1024;
-/// How often within `WriteTimeout` an answer that has no room is tried again: the kernel reports room only once a third
-/// of its buffer is free.
-const LOOKS: u32 = 8;
+/// Attempts to write within `WriteTimeout`. The kernel reports room only once a third of its buffer is free, and less than
+/// that is progress too.
+const ATTEMPTS: u32 = 8;
 
-/// What the bytes of a request are moved by.
+/// The parameters of one exchange.
 pub struct Terms<'a> {
-    /// Of the request's body.
-    pub extent: Extent,
-    /// Whether the answer has no body, since the request is HEAD.
+    /// The framing of the request's body.
+    pub framing: BodyFraming,
+    /// Whether the request is HEAD, whose answer has no body.
     pub bodiless: bool,
-    /// Addresses to be rewritten in the answer.
-    pub links: &'a Links,
-    /// Of the request.
+    /// How links in the answer are rewritten.
+    pub links: &'a LinkRewrite,
+    /// Added to an answer without one.
     pub correlation_id: &'a str,
-    /// A further field of the answer, as its line is sent.
+    /// A field line added to the answer, or nothing.
     pub further: &'a str,
-    /// Whether a claims challenge ends it, instead of being passed on.
+    /// Whether a claims challenge stops the exchange instead of being forwarded.
     pub may_challenge: bool,
-    /// From the last byte of the request to the head of the answer.
+    /// `ProxyFirstByteTimeout`.
     pub first_byte: Duration,
-    /// Between two pieces.
+    /// `ProxyIdleTimeout`.
     pub idle: Duration,
-    /// The line's origin, for messages.
+    /// The API's origin, for messages.
     pub host: &'a str,
-    /// Figures.
+    /// Counts the bytes.
     pub metrics: &'a Metrics,
 }
 
-/// Why it ended before its end.
+/// Why an exchange did not complete.
 #[derive(Debug)]
 pub enum Stop {
-    /// The caller has gone, or takes nothing.
+    /// The caller closed the connection or stopped reading.
     Caller,
-    /// The caller's body is none, or too slow.
+    /// The request's body is malformed or too slow.
     Refused(Refusal),
-    /// The API broke off, or answered what is no HTTP.
+    /// The API broke off, or its answer is not valid HTTP.
     Api(String),
-    /// The API took too long.
+    /// The API exceeded a time limit.
     Late(String),
-    /// A proxy on the way answered instead of the API.
+    /// A forward proxy answered instead of the API.
     ByProxy,
     /// The API wants these claims.
     Challenge(String),
 }
 
-/// What has to leave.
+/// Bytes waiting to be sent. They may hold a token and are wiped.
 #[derive(Default)]
 struct Outbox {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     at: usize,
 }
 
@@ -88,7 +89,7 @@ impl Outbox {
         self.at = 0;
     }
 
-    /// Appends what `fill` appends, as a chunk where it is to be one and is not empty (RFC 9112 §7.1).
+    /// Appends the bytes that `fill` adds, framed as a chunk if `chunked` and if there are any (RFC 9112 §7.1).
     fn piece<R>(&mut self, chunked: bool, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         const SIZE: &[u8] = b"00000\r\n";
         let start = self.bytes.len();
@@ -119,68 +120,75 @@ impl Outbox {
     }
 }
 
-/// What is still to come of the answer.
+/// The part of the answer that has not arrived yet.
 enum Answer {
-    /// Its head.
+    /// All of it, including the head.
     Awaited,
+    /// So many bytes.
     Length(u64),
     Chunked(Box<Decoder>),
     UntilClose,
     Done,
 }
 
-/// A request on its way.
-pub struct Pump<'a, 'w> {
-    wire: &'a mut Wire<'w>,
+/// One exchange with an API.
+pub struct Pump<'a, 'c> {
+    caller: &'a mut CallerStream<'c>,
     terms: &'a Terms<'a>,
-    line: Line,
+    connection: UpstreamConnection,
     limits: http::Limits,
     up: Outbox,
     down: Outbox,
-    /// What came of the answer and is not looked at.
+    /// Bytes of the answer that have not been parsed yet.
     inbox: Vec<u8>,
     answer: Answer,
-    /// Whether the answer goes on in chunks.
+    /// Whether the answer is sent in chunks.
     chunked: bool,
-    /// The status, once the head of the answer is there.
+    /// The answer's status, once its head has arrived.
     pub status: Option<u16>,
-    /// Whether any of the answer came.
+    /// Whether any bytes of the answer have arrived.
     heard: bool,
-    /// Whether any of it was sent on.
+    /// Whether any bytes of it were sent to the caller.
     pub begun: bool,
-    /// Whether any of the request's body was taken.
+    /// Whether any bytes of the request's body were read.
     body_begun: bool,
     body_done: bool,
-    /// Whether the API takes no more of the body.
+    /// Whether the API has stopped reading the body.
     deaf: bool,
-    /// Whether there may be something to read.
+    /// Whether each side may have something to read.
     caller_ready: bool,
-    line_ready: bool,
+    api_ready: bool,
     persists: bool,
     closes: bool,
-    /// When the request was sent whole.
+    /// When the last byte of the request was sent.
     sent_at: Option<Instant>,
-    /// Since when each side is waited for.
+    /// When each direction last made progress.
     up_since: Instant,
     down_since: Instant,
     heard_at: Instant,
 }
 
-impl<'a, 'w> Pump<'a, 'w> {
-    /// With the head of the request, or, where that was sent before, with what has come of the answer.
-    pub fn new(wire: &'a mut Wire<'w>, terms: &'a Terms<'a>, line: Line, head: &[u8], begun: Vec<u8>) -> Self {
+impl<'a, 'c> Pump<'a, 'c> {
+    /// Starts with the head of the request, or, if that was sent before, with the answer received so far.
+    pub fn new(
+        caller: &'a mut CallerStream<'c>,
+        terms: &'a Terms<'a>,
+        connection: UpstreamConnection,
+        head: &[u8],
+        begun: Vec<u8>,
+    ) -> Self {
         let now = Instant::now();
         let mut up = Outbox::default();
         up.bytes.reserve(head.len());
         up.bytes.extend_from_slice(head);
-        let limits = wire.limits().clone();
+        let limits = caller.limits().clone();
         Self {
             terms,
-            line,
+            connection,
             limits,
             up,
             down: Outbox::default(),
-            line_ready: !begun.is_empty(),
+            api_ready: !begun.is_empty(),
             heard: !begun.is_empty(),
             inbox: begun,
             answer: Answer::Awaited,
@@ -188,7 +196,7 @@ impl<'a, 'w> Pump<'a, 'w> {
             status: None,
             begun: false,
             body_begun: false,
-            body_done: matches!(terms.extent, Extent::None | Extent::Length(0)),
+            body_done: matches!(terms.framing, BodyFraming::None | BodyFraming::Length(0)),
             deaf: false,
             caller_ready: true,
             persists: false,
@@ -197,13 +205,13 @@ impl<'a, 'w> Pump<'a, 'w> {
             up_since: now,
             down_since: now,
             heard_at: now,
-            wire,
+            caller,
         }
     }
 
-    /// Moves everything. The line comes back where it can serve another request.
+    /// Runs the exchange to its end.
     pub fn run(&mut self) -> Result<(), Stop> {
-        self.wire.invite();
+        self.caller.invite();
         loop {
             let mut moved = self.send_up()? | self.take_body()? | self.send_down()?;
             if self.take_answer()? {
@@ -218,34 +226,36 @@ impl<'a, 'w> Pump<'a, 'w> {
         }
     }
 
-    /// Whether the request may be sent again on another line: this one had ended before it came, and nothing of it is lost.
-    pub const fn met_an_end(&self) -> bool {
-        self.line.reused && !self.heard && !self.body_begun
+    /// Whether a reused connection closed before it answered, and the request can be sent again because none of its body was
+    /// read.
+    pub const fn was_stale(&self) -> bool {
+        self.connection.reused && !self.heard && !self.body_begun
     }
 
-    /// The line, where it can serve another request, and whether the caller was told that its connection ends.
-    pub fn end(self) -> (Option<Line>, bool) {
+    /// The connection, where it can serve another request, and whether the caller was told that its connection ends.
+    pub fn end(self) -> (Option<UpstreamConnection>, bool) {
         let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
-        (Some(self.line).filter(|_| clean), self.closes)
+        (Some(self.connection).filter(|_| clean), self.closes)
     }
 
-    /// The line and what has come of the answer.
-    pub fn hold(self) -> (Line, Vec<u8>) {
-        (self.line, self.inbox)
+    /// The connection and what has come of the answer.
+    pub fn hold(self) -> (UpstreamConnection, Vec<u8>) {
+        (self.connection, self.inbox)
     }
 
     fn send_up(&mut self) -> Result<bool, Stop> {
         if self.up.is_empty() {
             return Ok(false);
         }
-        match self.line.send(self.up.rest()) {
+        match self.connection.send(self.up.rest()) {
             Ok(0) => Ok(false),
             Ok(sent) => {
                 self.up.sent(sent);
-                self.terms.metrics.passed(0, sent);
+                self.terms.metrics.forwarded(0, sent);
                 let now = Instant::now();
                 if self.up.is_empty() {
-                    self.wire.excuse(now - self.up_since);
+                    self.up.bytes.zeroize();
+                    self.caller.excuse(now - self.up_since);
                     if self.body_done {
                         self.sent_at = Some(now);
                     }
@@ -253,11 +263,11 @@ impl<'a, 'w> Pump<'a, 'w> {
                 self.up_since = now;
                 Ok(true)
             }
-            // It may have answered what it has no need to read on for.
+            // The API may have answered before it stopped reading.
             Err(_) => {
                 self.deaf = true;
                 self.up.clear();
-                self.line_ready = true;
+                self.api_ready = true;
                 self.sent_at = Some(Instant::now());
                 Ok(true)
             }
@@ -268,20 +278,20 @@ impl<'a, 'w> Pump<'a, 'w> {
         if self.body_done || self.deaf || !self.caller_ready || !self.up.is_empty() {
             return Ok(false);
         }
-        let wire = &mut *self.wire;
-        let chunked = self.terms.extent == Extent::Chunked;
-        let taken = self.up.piece(chunked, |out| wire.take(out));
+        let caller = &mut *self.caller;
+        let chunked = self.terms.framing == BodyFraming::Chunked;
+        let taken = self.up.piece(chunked, |out| caller.take(out));
         match taken {
-            Taken::Some => self.body_begun = true,
-            Taken::Nothing => {
+            BodyRead::Data => self.body_begun = true,
+            BodyRead::Pending => {
                 self.caller_ready = false;
                 return Ok(false);
             }
-            Taken::Gone => return Err(Stop::Caller),
-            Taken::Refused(refusal) => return Err(Stop::Refused(refusal)),
+            BodyRead::Closed => return Err(Stop::Caller),
+            BodyRead::Refused(refusal) => return Err(Stop::Refused(refusal)),
         }
         self.up_since = Instant::now();
-        if self.wire.is_taken() {
+        if self.caller.is_taken() {
             self.body_done = true;
             if chunked {
                 self.up.last_chunk();
@@ -294,38 +304,38 @@ impl<'a, 'w> Pump<'a, 'w> {
         if self.down.is_empty() {
             return Ok(false);
         }
-        match self.wire.send(self.down.rest()) {
+        match self.caller.send(self.down.rest()) {
             None => Err(Stop::Caller),
             Some(0) => Ok(false),
             Some(sent) => {
                 self.down.sent(sent);
                 self.begun = true;
-                self.terms.metrics.passed(1, sent);
+                self.terms.metrics.forwarded(1, sent);
                 self.down_since = Instant::now();
-                // The API had no chance to be heard.
+                // Nothing was read from the API meanwhile.
                 self.heard_at = self.down_since;
                 Ok(true)
             }
         }
     }
 
-    /// Takes what has come of the answer, if the last piece has left.
+    /// Reads from the API, if the last piece has left.
     fn take_answer(&mut self) -> Result<bool, Stop> {
-        if !self.down.is_empty() || matches!(self.answer, Answer::Done) || !self.line_ready {
+        if !self.down.is_empty() || matches!(self.answer, Answer::Done) || !self.api_ready {
             return Ok(false);
         }
-        // A length is counted off where it lies; all else is looked at first.
+        // The body of an answer with a length needs no parsing, so it is read into place.
         if let Answer::Length(left) = self.answer
             && self.inbox.is_empty()
         {
             let room = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             self.down.bytes.reserve(room);
-            let Some(received) = receive(&mut self.line, &mut self.line_ready, &mut self.down.bytes)? else {
+            let Some(received) = receive(&mut self.connection, &mut self.api_ready, &mut self.down.bytes)? else {
                 return Ok(false);
             };
             let excess = u64::try_from(received).unwrap_or(u64::MAX).saturating_sub(left);
             if excess > 0 {
-                // What follows a whole answer belongs to nobody.
+                // Bytes behind a complete answer belong to no request.
                 self.persists = false;
                 self.down.bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             }
@@ -333,7 +343,7 @@ impl<'a, 'w> Pump<'a, 'w> {
         }
         if self.inbox.is_empty() || matches!(self.answer, Answer::Awaited) && self.head_end().is_none() {
             self.inbox.reserve_exact(INPUT.saturating_sub(self.inbox.len()));
-            match receive(&mut self.line, &mut self.line_ready, &mut self.inbox)? {
+            match receive(&mut self.connection, &mut self.api_ready, &mut self.inbox)? {
                 None => return Ok(false),
                 Some(0) if matches!(self.answer, Answer::UntilClose) => {
                     self.finish();
@@ -347,7 +357,7 @@ impl<'a, 'w> Pump<'a, 'w> {
         Ok(true)
     }
 
-    /// Makes of what has come what is to be sent on.
+    /// Parses the received bytes.
     fn look(&mut self) -> Result<(), Stop> {
         if matches!(self.answer, Answer::Awaited) {
             self.look_at_heads()?;
@@ -396,7 +406,7 @@ impl<'a, 'w> Pump<'a, 'w> {
         }
     }
 
-    /// Where the first head ends that has come whole.
+    /// The length of the first complete head.
     fn head_end(&self) -> Option<usize> {
         self.inbox.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
     }
@@ -410,14 +420,14 @@ impl<'a, 'w> Pump<'a, 'w> {
             let Some((head, _)) = head else { return Err(malformed("the answer is no HTTP")) };
             match head.status {
                 101 => return Err(malformed("answered 101 to a request that asked for no upgrade")),
-                // It is about this connection, whose caller was invited as soon as there was one.
+                // The caller got its own 100 when the request was sent.
                 100 => {}
-                102..200 if self.wire.terms.http_1_0 => {}
+                102..200 if self.caller.terms.http_1_0 => {}
                 ..200 => {
                     head.write(&mut self.down.bytes, terms.links);
                     self.down.bytes.extend_from_slice(b"\r\n");
                 }
-                407 if self.line.to_proxy.is_some() => return Err(Stop::ByProxy),
+                407 if self.connection.to_proxy.is_some() => return Err(Stop::ByProxy),
                 _ => return self.begin(&head, end),
             }
             self.inbox.drain(..end);
@@ -425,7 +435,7 @@ impl<'a, 'w> Pump<'a, 'w> {
         if self.inbox.len() >= INPUT { Err(Stop::Api("the head of the answer is too long".to_owned())) } else { Ok(()) }
     }
 
-    /// The head of the answer itself.
+    /// Starts the final answer.
     fn begin(&mut self, head: &AnswerHead<'_>, end: usize) -> Result<(), Stop> {
         let terms = self.terms;
         if terms.may_challenge && head.status == 401 {
@@ -438,82 +448,82 @@ impl<'a, 'w> Pump<'a, 'w> {
         self.status = Some(head.status);
         self.persists = head.persists;
         self.inbox.drain(..end);
-        let wire = &*self.wire;
-        let unbounded = matches!(head.extent, Extent::Chunked | Extent::UntilClose);
-        self.chunked = unbounded && !wire.terms.http_1_0;
-        self.closes = !wire.terms.keep_alive
-            || wire.draining
+        let caller = &*self.caller;
+        let unbounded = matches!(head.framing, BodyFraming::Chunked | BodyFraming::UntilClose);
+        self.chunked = unbounded && !caller.terms.http_1_0;
+        self.closes = !caller.terms.keep_alive
+            || caller.draining
             || !self.body_done
             || !self.up.is_empty()
             || unbounded && !self.chunked;
         let out = &mut self.down.bytes;
         head.write(out, terms.links);
-        head.complete(out, &wire.date, terms.correlation_id);
+        head.complete(out, &caller.date, terms.correlation_id);
         out.extend_from_slice(terms.further.as_bytes());
         if self.chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         if self.closes {
             out.extend_from_slice(b"Connection: close\r\n");
-        } else if wire.terms.http_1_0 {
+        } else if caller.terms.http_1_0 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        self.answer = match head.extent {
-            Extent::None | Extent::Length(0) => Answer::Done,
-            Extent::Length(length) => Answer::Length(length),
-            Extent::Chunked => Answer::Chunked(Box::default()),
-            Extent::UntilClose => Answer::UntilClose,
+        self.answer = match head.framing {
+            BodyFraming::None | BodyFraming::Length(0) => Answer::Done,
+            BodyFraming::Length(length) => Answer::Length(length),
+            BodyFraming::Chunked => Answer::Chunked(Box::default()),
+            BodyFraming::UntilClose => Answer::UntilClose,
         };
         Ok(())
     }
 
-    /// Whether the caller would take the end of the connection for the end of the answer.
+    /// Whether the end of the connection would look like the end of the answer.
     pub fn ends_with_connection(&self) -> bool {
         matches!(self.answer, Answer::Chunked(_) | Answer::UntilClose) && !self.chunked
     }
 
-    /// Waits until something can be moved.
+    /// Waits until something can be read or written, and checks the time limits.
     fn wait(&mut self) -> Result<(), Stop> {
         let flags = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
         let wants_body = !self.body_done && !self.deaf && self.up.is_empty();
         let of_caller =
             PollFlags::RDHUP | flags(wants_body, PollFlags::IN) | flags(!self.down.is_empty(), PollFlags::OUT);
-        let all_sent = self.up.is_empty() && self.line.is_sent().unwrap_or(true);
-        let of_line = flags(self.down.is_empty(), PollFlags::IN) | flags(!all_sent, PollFlags::OUT);
+        let all_sent = self.up.is_empty() && self.connection.is_sent().unwrap_or(true);
+        let of_api = flags(self.down.is_empty(), PollFlags::IN) | flags(!all_sent, PollFlags::OUT);
         let now = Instant::now();
         let due = self.due(wants_body);
         let wait = due.saturating_duration_since(now).min(if self.down.is_empty() {
             Duration::MAX
         } else {
-            self.limits.write_timeout / LOOKS
+            self.limits.write_timeout / ATTEMPTS
         });
-        let mut fds = [PollFd::new(&self.line, of_line), PollFd::new(&*self.wire, of_caller)];
-        // A line that is not listened to may have ended, of which poll would tell over and over.
-        let first = usize::from(of_line.is_empty());
+        let mut fds = [PollFd::new(&self.connection, of_api), PollFd::new(&*self.caller, of_caller)];
+        // Left out while nothing is wanted from it: poll always reports an ended connection, which would busy-loop.
+        let first = usize::from(of_api.is_empty());
         let wait =
             Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
-        // Interrupted, it is as if nothing had happened.
+        // An interrupted poll reports nothing, and the loop continues.
         let _ = poll(&mut fds[first..], Some(&wait));
-        let (line, caller) = (fds[0].revents(), fds[1].revents());
+        let (connection, caller) = (fds[0].revents(), fds[1].revents());
         if caller.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
             return Err(Stop::Caller);
         }
         self.caller_ready |= caller.contains(PollFlags::IN);
-        self.line_ready |= line.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
-        if line.is_empty() && caller.is_empty() && Instant::now() >= due {
+        self.api_ready |= connection.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        if connection.is_empty() && caller.is_empty() && Instant::now() >= due {
             Err(self.overdue(wants_body))
         } else {
             Ok(())
         }
     }
 
-    /// When it has taken too long.
+    /// The nearest time limit.
     fn due(&self, wants_body: bool) -> Instant {
         if !self.down.is_empty() {
             return self.down_since + self.limits.write_timeout;
         }
-        let body = wants_body.then(|| self.wire.due());
+        let body = wants_body.then(|| self.caller.due());
         let api = match (&self.answer, self.sent_at) {
             (Answer::Awaited, Some(sent)) => Some(sent + self.terms.first_byte),
             (Answer::Awaited, None) => (!wants_body).then(|| self.up_since + self.terms.idle),
@@ -528,7 +538,7 @@ impl<'a, 'w> Pump<'a, 'w> {
         if !self.down.is_empty() {
             return Stop::Caller;
         }
-        if wants_body && Instant::now() >= self.wire.due() {
+        if wants_body && Instant::now() >= self.caller.due() {
             return Stop::Refused(Refusal::BodyTimeout);
         }
         let (what, limit, setting) = match (&self.answer, self.sent_at) {
@@ -540,14 +550,14 @@ impl<'a, 'w> Pump<'a, 'w> {
     }
 }
 
-/// Receives from a line, and notes where it has nothing more. `Some(0)`: there never will be.
-fn receive(line: &mut Line, ready: &mut bool, into: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
-    let received = line.receive(into).map_err(|cause| Stop::Api(cause.to_string()))?;
-    // What did not fill the room was all.
+/// Receives from the API and updates whether there may be more. `Some(0)`: the connection has ended.
+fn receive(connection: &mut UpstreamConnection, ready: &mut bool, into: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
+    let received = connection.receive(into).map_err(|cause| Stop::Api(cause.to_string()))?;
+    // A read that did not fill the buffer emptied the socket.
     *ready = match received {
         None => false,
         Some(0) => true,
-        Some(_) => line.holds_back() || into.len() == into.capacity(),
+        Some(_) => connection.buffers_input() || into.len() == into.capacity(),
     };
     Ok(received)
 }

@@ -33,7 +33,7 @@ pub enum Endpoint {
 const READ: &str = "GET, HEAD";
 const GET: &str = "GET";
 const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
-/// And any other but two.
+/// Listed in `Allow`; every method except CONNECT and TRACE is accepted.
 const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
@@ -77,8 +77,8 @@ impl Endpoint {
         matches!(self, Self::Validate | Self::AuthorizationHeader | Self::DownstreamApi | Self::Proxy)
     }
 
-    /// Whether requests pass through to the API.
-    pub const fn passes(self) -> bool {
+    /// Whether it forwards requests to the API.
+    pub const fn is_proxy(self) -> bool {
         matches!(self, Self::Proxy | Self::ProxyUnauthenticated)
     }
 
@@ -97,16 +97,15 @@ impl Endpoint {
     }
 
     fn allows(self, method: Method) -> bool {
-        if self.passes() {
+        if self.is_proxy() {
             return method != Method::Refused;
         }
         method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
     }
 }
 
-/// Where a path leads that goes on behind the name: the endpoint, the name as sent, and what stands before and behind the
-/// name's end.
-fn find_passing(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
+/// The proxy endpoint of a path, with the name as sent and the path split behind the name.
+fn find_proxied(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
     let (first, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
     let endpoint = [("Proxy", Endpoint::Proxy), ("ProxyUnauthenticated", Endpoint::ProxyUnauthenticated)]
         .into_iter()
@@ -155,8 +154,8 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// The API's name, percent-decoded; empty for endpoints that have none.
     pub name: Cow<'a, str>,
-    /// Where requests pass through: the path up to the end of the name, and what follows it, both as sent.
-    pub passing: (&'a str, &'a str),
+    /// For proxy endpoints: the path up to the end of the name, and the rest, both as sent.
+    pub proxied: (&'a str, &'a str),
 }
 
 /// Why a request calls nothing.
@@ -183,16 +182,16 @@ impl NoRoute {
 /// Finds the route.
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
     let plain = || find(path).map(|(endpoint, name)| (endpoint, name, ("", "")));
-    let (endpoint, name, passing) = find_passing(path).or_else(plain).ok_or(NoRoute::Unknown)?;
+    let (endpoint, name, proxied) = find_proxied(path).or_else(plain).ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
     let named = endpoint.calls_api()
-        || endpoint.passes()
+        || endpoint.is_proxy()
         || matches!(endpoint, Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated);
     match name {
         None if named => Err(NoRoute::NameMissing(endpoint)),
-        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()), passing }),
+        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()), proxied }),
     }
 }
 
@@ -262,14 +261,14 @@ mod tests {
 
     #[test]
     fn what_follows_the_name_passes_through_as_sent() {
-        for (path, name, passing) in [
+        for (path, name, proxied) in [
             ("/Proxy/a", "a", ("/Proxy/a", "")),
             ("/proxy/a%20b/", "a b", ("/proxy/a%20b", "/")),
             ("/PROXY/a//b%2Fc/", "a", ("/PROXY/a", "//b%2Fc/")),
             ("/Proxy/a/..%2f/Validate", "a", ("/Proxy/a", "/..%2f/Validate")),
         ] {
             let found = route(Method::Other, path).unwrap();
-            assert_eq!((found.endpoint, found.name.as_ref(), found.passing), (Endpoint::Proxy, name, passing));
+            assert_eq!((found.endpoint, found.name.as_ref(), found.proxied), (Endpoint::Proxy, name, proxied));
         }
         for path in ["/Proxy", "/Proxy/", "/Proxy//x", "/ProxyUnauthenticated"] {
             assert!(matches!(route(Method::Get, path), Err(NoRoute::NameMissing(_))), "{path}");

@@ -49,24 +49,23 @@ const OF_BODY: &[&str] = &[
     "repr-digest",
 ];
 
-/// Fields in which clients of APIs bring credentials of their own: a request that gets a token from the program goes
-/// without them, unless the operator wants one kept.
+/// Fields that carry a caller's own credentials. A proxied request, which gets a token, goes without them unless the
+/// operator keeps one.
 pub const CREDENTIALS: &[&str] =
     &["Cookie", "api-key", "x-api-key", "Ocp-Apim-Subscription-Key", "x-functions-key", "x-ms-authorization-auxiliary"];
 
-/// What else of a request that is passed through stays here: it is about this connection, or about who stands before
-/// the program. And what such names begin with.
-const NOT_PASSED: &[&str] = &["host", "authorization", "expect", "forwarded", "via", "x-real-ip", "content-length"];
-const NOT_PASSED_PREFIXES: &[&str] = &["x-forwarded-", "x-sidecar-"];
+/// Further request fields that are not forwarded: they concern this connection or the proxies in front of the sidecar.
+const NOT_FORWARDED: &[&str] = &["host", "authorization", "expect", "forwarded", "via", "x-real-ip", "content-length"];
+/// Prefixes of such names.
+const NOT_FORWARDED_PREFIXES: &[&str] = &["x-forwarded-", "x-sidecar-"];
 
-/// Whether a field of a request, named in any case, goes on to the API that the request is passed through to. `kept` are
-/// those of [`CREDENTIALS`] that do.
-pub fn is_passed(name: &str, kept: &[String]) -> bool {
+/// Whether a proxied request forwards this field, named in any case. `kept` lists the [`CREDENTIALS`] that are forwarded.
+pub fn is_forwarded(name: &str, kept: &[String]) -> bool {
     let lower = name.to_ascii_lowercase();
     let same = |own: &str| own.eq_ignore_ascii_case(name);
     !is_hop_by_hop(&lower)
-        && !NOT_PASSED.contains(&lower.as_str())
-        && !NOT_PASSED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+        && !NOT_FORWARDED.contains(&lower.as_str())
+        && !NOT_FORWARDED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
         && (!CREDENTIALS.iter().any(|own| same(own)) || kept.iter().any(|own| same(own)))
 }
 

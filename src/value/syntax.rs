@@ -251,13 +251,13 @@ pub fn confined(path: &str) -> Result<(), Expected> {
     Ok(())
 }
 
-/// Whether a path that goes on to an API as it came stays below the base URL however the server reads it. Unlike in a
-/// `RelativePath`, `//` and `%2F` are what names of blobs and ids are made of, so that only steps are refused.
-pub fn passed_path(path: &str) -> Result<(), Expected> {
+/// Whether a path that is forwarded byte for byte stays below the base URL, however the server reads it. Unlike in a
+/// `RelativePath`, `//` and `%2F` are allowed, because blob names and ids contain them.
+pub fn proxied_path(path: &str) -> Result<(), Expected> {
     if path.bytes().any(|byte| byte == b'\\' || byte == b'#' || !byte.is_ascii_graphic()) {
         return Err("a path without backslashes, fragments and control characters");
     }
-    // Some servers undo these before they look for steps, and take what follows `;` for a segment's parameters.
+    // Some servers decode these before they resolve dot segments, and treat text after `;` as parameters of a segment.
     let undone = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/");
     let undone = undone.replace("%5c", "/").replace("%5C", "/");
     let name = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));

@@ -322,7 +322,7 @@ proptest::proptest! {
     }
 }
 
-/// Where a request goes that passes through behind this path, with this query.
+/// The target of a proxied request with this path and query.
 fn pass(configured: &[(&str, &str)], path: &str, query: Option<&str>) -> Result<String, String> {
     let mut api = api(BASE);
     for (name, value) in configured {
@@ -334,7 +334,7 @@ fn pass(configured: &[(&str, &str)], path: &str, query: Option<&str>) -> Result<
     }
     let none = Overrides::default();
     let effective = Effective::merge(&api, &none).unwrap();
-    Target::passing(&effective, path, query)
+    Target::proxied(&effective, path, query)
         .map(|target| target.url().to_string())
         .map_err(|invalid| invalid.to_string())
 }

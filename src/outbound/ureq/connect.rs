@@ -78,7 +78,7 @@ pub(super) fn confine(redirected_from: Option<Origin>) {
     REDIRECTED_FROM.set(redirected_from);
 }
 
-/// The socket that was opened last on this thread, once: what lies around it in the chain does not give it out.
+/// Takes the socket that was opened last on this thread. The client's transports do not expose it.
 pub(super) fn dialed() -> Option<Arc<Socket>> {
     DIALED.take()
 }

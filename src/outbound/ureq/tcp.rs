@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
     idle_since: Mutex<Option<Instant>>,
-    /// Of a line, whose socket does not block: what there was no room for. TLS has counted it as sent.
+    /// Set on non-blocking sockets: bytes that did not fit. TLS has counted them as sent.
     unsent: Mutex<Option<Vec<u8>>>,
 }
 
@@ -27,14 +27,14 @@ impl Socket {
         self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is a line's from now on, and in use.
-    pub(super) fn become_line(&self) -> io::Result<()> {
+    /// Makes it non-blocking.
+    pub(super) fn unblock(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
         *self.unsent() = Some(Vec::new());
         Ok(())
     }
 
-    /// It idles no more.
+    /// Marks it as in use.
     pub(super) fn begin(&self) {
         *self.idle_since() = None;
     }
@@ -43,8 +43,7 @@ impl Socket {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends these bytes behind what there was no room for, as far as there is now: whether that was all. `None`: it is
-    /// no line's.
+    /// Sends these bytes behind those that did not fit before; true if all are sent. `None`: the socket blocks.
     pub(super) fn send_later(&self, bytes: &[u8]) -> Option<io::Result<bool>> {
         let mut unsent = self.unsent();
         let unsent = unsent.as_mut()?;

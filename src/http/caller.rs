@@ -1,4 +1,4 @@
-//! The caller's side of a request that passes through: its body comes out, its answer goes in, and nothing waits here.
+//! The caller's side of a streamed request: reads its body and sends its answer, without ever blocking.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ use crate::value::date::HTTP_LEN;
 /// Read at once.
 const PIECE: usize = 16 * 1024;
 
-/// What there was of a body.
+/// The result of reading from a body.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// Something, perhaps the end.
-    Some,
-    /// Nothing for now.
-    Nothing,
-    /// The caller has gone.
-    Gone,
-    /// It is no body.
+pub enum BodyRead {
+    /// Some bytes, possibly the last ones.
+    Data,
+    /// Nothing has arrived yet.
+    Pending,
+    /// The caller has closed the connection.
+    Closed,
+    /// The framing is malformed.
     Refused(Refusal),
 }
 
-/// A caller's connection while its request passes through.
-pub struct Wire<'a> {
+/// A caller's connection while its request is streamed.
+pub struct CallerStream<'a> {
     socket: &'a Socket,
     reader: &'a mut RequestReader,
     ahead: &'a mut Vec<u8>,
@@ -40,19 +40,19 @@ pub struct Wire<'a> {
     arrival: Arrival,
     /// How the answer is to be sent.
     pub terms: Terms,
-    /// Whether the server ends, and with it the connection after this answer.
+    /// Whether the server is shutting down, so the connection closes after this answer.
     pub draining: bool,
     /// The text of `Date`.
     pub date: [u8; HTTP_LEN],
 }
 
-impl AsFd for Wire<'_> {
+impl AsFd for CallerStream<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl<'a> Wire<'a> {
+impl<'a> CallerStream<'a> {
     pub(super) fn new(
         (socket, reader): (&'a Socket, &'a mut RequestReader),
         ahead: &'a mut Vec<u8>,
@@ -68,7 +68,7 @@ impl<'a> Wire<'a> {
             ahead,
             input: Vec::new(),
             continue_expected,
-            // What is not held has no limit.
+            // A streamed body has no size limit.
             limits: Limits { body_bytes: usize::MAX, ..limits.clone() },
             arrival: Arrival { began: now, progress: now, received: 0, holds_memory: false },
             terms,
@@ -77,25 +77,25 @@ impl<'a> Wire<'a> {
         }
     }
 
-    /// Appends what has come of the body, without its transfer coding.
-    pub fn take(&mut self, out: &mut Vec<u8>) -> Taken {
+    /// Appends the body bytes that have arrived, without their transfer coding.
+    pub fn take(&mut self, out: &mut Vec<u8>) -> BodyRead {
         let (reader, limits) = (&mut *self.reader, &self.limits);
         let taken = if reader.progress() == Progress::Whole {
-            // It came with its head.
-            reader.pass_on(&[], out, limits)
+            // The body arrived together with the head.
+            reader.read_body(&[], out, limits)
         } else if self.ahead.is_empty() {
             self.input.clear();
             self.input.reserve(PIECE);
             match self.socket.receive(&mut self.input) {
                 Ok(Some(1..)) => {}
-                Ok(None) => return Taken::Nothing,
-                Ok(Some(0)) | Err(_) => return Taken::Gone,
+                Ok(None) => return BodyRead::Pending,
+                Ok(Some(0)) | Err(_) => return BodyRead::Closed,
             }
-            let taken = reader.pass_on(&self.input, out, limits);
+            let taken = reader.read_body(&self.input, out, limits);
             self.ahead.extend_from_slice(self.input.get(*taken.as_ref().unwrap_or(&0)..).unwrap_or_default());
             taken
         } else {
-            let taken = reader.pass_on(&self.ahead[..self.ahead.len().min(PIECE)], out, limits);
+            let taken = reader.read_body(&self.ahead[..self.ahead.len().min(PIECE)], out, limits);
             self.ahead.drain(..*taken.as_ref().unwrap_or(&0));
             taken
         };
@@ -103,15 +103,15 @@ impl<'a> Wire<'a> {
             Ok(taken) => {
                 self.arrival.received += taken as u64;
                 self.arrival.progress = Instant::now();
-                Taken::Some
+                BodyRead::Data
             }
-            Err(refusal) => Taken::Refused(refusal),
+            Err(refusal) => BodyRead::Refused(refusal),
         }
     }
 
-    /// Whether the whole body was taken.
+    /// Whether the whole body has been read.
     pub fn is_taken(&mut self) -> bool {
-        self.reader.is_passed_on()
+        self.reader.body_is_read()
     }
 
     /// When the body is overdue: it has to make progress, and not too slowly.
@@ -120,36 +120,36 @@ impl<'a> Wire<'a> {
         self.arrival.deadline(self.limits.body_timeout, false, now)
     }
 
-    /// The body had no chance to come for so long.
+    /// Excludes a time during which nothing was read from what the body may take.
     pub fn excuse(&mut self, held_up: Duration) {
         self.arrival.began += held_up;
         self.arrival.progress = Instant::now();
     }
 
-    /// The server's limits; there is none to a body.
+    /// The server's limits, without one for the body's size.
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Sends what there is room for: how much that was. `None`: the caller has gone.
+    /// Sends as much as fits and returns how much that was. `None`: the caller has closed the connection.
     pub fn send(&mut self, bytes: &[u8]) -> Option<usize> {
         self.socket.send(bytes, &[]).ok()
     }
 
-    /// Lets the body come, and tells a caller that waits for it that it is welcome.
+    /// Starts the body's timers, and sends `100 Continue` to a caller that waits for it.
     pub fn invite(&mut self) {
         let now = Instant::now();
         (self.arrival.began, self.arrival.progress) = (now, now);
         if std::mem::take(self.continue_expected) {
-            // A caller that has gone is noticed soon enough.
+            // The next read or write notices a closed connection.
             let _ = self.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[]);
         }
     }
 
-    /// Lets the end of the connection be seen as a break: where nothing else delimits an answer, its end would be taken
-    /// for the answer's (RFC 9112 §8).
-    pub fn sever(&mut self) {
-        // It fails where the connection has ended already.
+    /// Makes closing the connection reset it. Where only the connection's end delimits an answer, a normal close would
+    /// make a broken answer look complete (RFC 9112 §8).
+    pub fn reset_on_close(&mut self) {
+        // Fails only on a connection that has already ended.
         let _ = set_socket_linger(self.socket, Some(Duration::ZERO));
     }
 }

@@ -1,9 +1,8 @@
-//! A connection for a request that is passed through: nothing waits here, so that whoever moves bytes between two
-//! sockets waits for both at once, and learns at once that either of them has ended.
+//! Connections for proxied requests. They never block, so the thread that moves bytes between two sockets can wait for
+//! both at once.
 //!
-//! The client sends a whole body before it looks for an answer, reads no answer beside a body that it sends, and drops
-//! reason phrases and interim answers. So its connectors make the connection, TLS and tunnels included, and what is said
-//! over it is said by the routes.
+//! The client sends the whole body before it reads the answer, and hides reason phrases and interim answers. So its
+//! connectors open the connection, including TLS and tunnels, and the routes speak HTTP over it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,23 +25,23 @@ use super::forward;
 use super::tcp::Socket;
 use crate::value::url::Origin;
 
-/// As the client's own pool has it.
+/// The same limits as those of the client's pool.
 const IDLE: usize = 576;
 const IDLE_AGE: Duration = Duration::from_mins(1);
-/// A record of TLS (RFC 8446 §5.1).
+/// The size of a TLS record (RFC 8446 §5.1).
 const BUFFER: usize = 16 * 1024;
 
-/// How connections come about, for the client and for lines: one chain, so that TLS sessions are shared.
+/// One chain of connectors for the client and for these connections, so they share TLS sessions.
 #[derive(Clone, Debug)]
-pub(super) struct Way(Arc<dyn Connector<Out = Box<dyn Transport>>>);
+pub(super) struct SharedConnector(Arc<dyn Connector<Out = Box<dyn Transport>>>);
 
-impl Way {
+impl SharedConnector {
     pub(super) fn new(chain: impl Connector) -> Self {
         Self(Arc::new(chain.chain(Boxed)))
     }
 }
 
-impl Connector for Way {
+impl Connector for SharedConnector {
     type Out = Box<dyn Transport>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
@@ -61,37 +60,37 @@ impl<In: Transport> Connector<In> for Boxed {
     }
 }
 
-/// What a plain request says to a proxy, and to no API (RFC 9112 §3.2.2).
+/// What a plain `http` request tells a forward proxy (RFC 9112 §3.2.2).
 pub struct ToProxy {
-    /// What makes the target an absolute one.
+    /// Prefix that makes the target absolute.
     pub origin: String,
     /// `Proxy-Authorization`.
     pub authorization: Option<Zeroizing<String>>,
 }
 
 /// A connection to an API, for one request at a time.
-pub struct Line {
+pub struct UpstreamConnection {
     transport: Box<dyn Transport>,
     socket: Arc<Socket>,
     origin: Origin,
-    /// Where a proxy is asked for it.
+    /// Set if a forward proxy takes the request.
     pub to_proxy: Option<ToProxy>,
-    /// Whether it has served a request before, so that it may have ended without anybody's fault.
+    /// Whether it has served a request before. The API may close an idle connection at any time.
     pub reused: bool,
 }
 
-impl AsFd for Line {
+impl AsFd for UpstreamConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.stream.as_fd()
     }
 }
 
-/// In a line nothing waits, whatever this says.
+/// Has no effect: the socket does not block.
 const AT_ONCE: NextTimeout =
     NextTimeout { after: time::Duration::from_secs(3600), reason: Timeout::Global, per_read: None, per_write: None };
 
-impl Line {
-    /// Sends what there is room for: how much that was.
+impl UpstreamConnection {
+    /// Sends as much as fits and returns how much that was.
     ///
     /// # Errors
     /// The connection is broken.
@@ -112,7 +111,7 @@ impl Line {
         Ok(amount)
     }
 
-    /// Whether all has left that was sent.
+    /// Flushes buffered TLS records; true if none are left.
     ///
     /// # Errors
     /// The connection is broken.
@@ -120,11 +119,11 @@ impl Line {
         self.socket.send_later(&[]).unwrap_or(Ok(true))
     }
 
-    /// Appends what has come to the spare room of `into`, of which there is some. `None`: there is nothing yet;
-    /// `Some(0)`: there never will be.
+    /// Reads into the spare capacity of `into`, which must not be empty. `None`: nothing has arrived; `Some(0)`: the
+    /// connection has ended.
     ///
     /// # Errors
-    /// The connection is broken; over TLS also where it ended without a word.
+    /// The connection is broken, or TLS ended without its closing alert.
     pub fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
         if !self.transport.is_tls() {
             return match retry_on_intr(|| {
@@ -149,71 +148,76 @@ impl Line {
         Ok(Some(amount))
     }
 
-    /// Whether there may be more to receive though the socket has nothing.
-    pub fn holds_back(&self) -> bool {
+    /// Whether bytes may be buffered although the socket has none.
+    pub fn buffers_input(&self) -> bool {
         self.transport.is_tls()
     }
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for UpstreamConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("UpstreamConnection").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 
-/// Makes lines, and keeps those that idle.
+/// Opens connections and keeps idle ones.
 #[derive(Debug)]
-pub(super) struct Lines {
-    way: Way,
+pub(super) struct ConnectionPool {
+    way: SharedConnector,
     tls: TlsConfig,
-    /// The one that became idle last is the last.
-    idle: Mutex<VecDeque<(Line, Instant)>>,
+    /// In the order in which they became idle.
+    idle: Mutex<VecDeque<(UpstreamConnection, Instant)>>,
 }
 
-impl Lines {
-    pub(super) fn new(way: Way, tls: TlsConfig) -> Self {
+impl ConnectionPool {
+    pub(super) fn new(way: SharedConnector, tls: TlsConfig) -> Self {
         Self { way, tls, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<(Line, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(UpstreamConnection, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that idles and that the other end has not ended.
-    pub(super) fn take(&self, origin: &Origin) -> Option<Line> {
+    /// An idle connection that is still open.
+    pub(super) fn take(&self, origin: &Origin) -> Option<UpstreamConnection> {
         loop {
             let found = {
                 let mut idle = self.idle();
-                let at = idle.iter().rposition(|(line, _)| line.origin == *origin)?;
+                let at = idle.iter().rposition(|(connection, _)| connection.origin == *origin)?;
                 idle.remove(at)?
             };
-            let (mut line, since) = found;
-            if since.elapsed() < IDLE_AGE && line.transport.is_open() {
-                line.socket.begin();
-                line.reused = true;
-                return Some(line);
+            let (mut connection, since) = found;
+            if since.elapsed() < IDLE_AGE && connection.transport.is_open() {
+                connection.socket.begin();
+                connection.reused = true;
+                return Some(connection);
             }
         }
     }
 
-    pub(super) fn keep(&self, mut line: Line) {
-        let clean = line.transport.buffers().input().is_empty() && line.is_sent().unwrap_or(false);
-        // Whoever says more than was asked for is not asked again.
-        if !clean || !line.transport.is_open() {
+    pub(super) fn keep(&self, mut connection: UpstreamConnection) {
+        let clean = connection.transport.buffers().input().is_empty() && connection.is_sent().unwrap_or(false);
+        // Bytes that nobody asked for make a connection unusable.
+        if !clean || !connection.transport.is_open() {
             return;
         }
         let mut idle = self.idle();
-        idle.push_back((line, Instant::now()));
+        idle.push_back((connection, Instant::now()));
         let mut ended = Vec::new();
         while idle.len() > IDLE || idle.front().is_some_and(|(_, since)| since.elapsed() >= IDLE_AGE) {
             ended.extend(idle.pop_front());
         }
-        // Closed without the lock.
+        // The connections are closed after the lock is released.
         drop(idle);
     }
 
-    /// A new one, within this time.
-    pub(super) fn open(&self, origin: &Origin, proxy: Option<&Proxy>, limit: Duration) -> Result<Line, Error> {
+    /// Opens a connection within this time.
+    pub(super) fn open(
+        &self,
+        origin: &Origin,
+        proxy: Option<&Proxy>,
+        limit: Duration,
+    ) -> Result<UpstreamConnection, Error> {
         let end: http::Uri = origin.to_string().parse().map_err(http::Error::from)?;
         let plain = proxy.filter(|_| !origin.https);
         let uri = plain.map_or(&end, |proxy| proxy.uri());
@@ -239,9 +243,9 @@ impl Lines {
         };
         let transport = self.way.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
         let socket = connect::dialed().ok_or(Error::ConnectionFailed)?;
-        socket.become_line()?;
+        socket.unblock()?;
         let to_proxy =
             plain.map(|proxy| ToProxy { origin: origin.to_string(), authorization: forward::authorization(proxy) });
-        Ok(Line { transport, socket, origin: origin.clone(), to_proxy, reused: false })
+        Ok(UpstreamConnection { transport, socket, origin: origin.clone(), to_proxy, reused: false })
     }
 }

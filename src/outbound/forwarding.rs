@@ -1,7 +1,7 @@
-//! The heads of a request that passes through and of its answer: what of them goes on, and what is put in.
+//! Forwards the heads of a proxied request and of its answer: selects the fields and adds the sidecar's own.
 //!
-//! What belongs to one connection stays on it, what `Connection` names included, and is taken out before anything is put
-//! in (RFC 9110 §7.6.1): a caller that names `authorization` there takes out its own field and no other.
+//! Hop-by-hop fields and the fields named by `Connection` are removed before anything is added (RFC 9110 §7.6.1), so a
+//! caller that names `authorization` there removes its own field and never the token.
 
 use std::collections::BTreeMap;
 
@@ -11,48 +11,48 @@ use crate::value::date::HTTP_LEN;
 use crate::value::header;
 use crate::value::url::{Origin, Url};
 
-/// As many as an API may send.
+/// Header fields that an API may send.
 const MAX_FIELDS: usize = 256;
 
-/// A field as it came.
+/// A field's name and value as received.
 pub type Field<'a> = (&'a str, &'a [u8]);
 
-/// Where a body ends (RFC 9112 §6.3).
+/// How a body is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// There is none.
+pub enum BodyFraming {
+    /// There is no body.
     None,
-    /// After so many bytes.
+    /// By this length.
     Length(u64),
-    /// After the last chunk.
+    /// By the chunked coding.
     Chunked,
-    /// Where the connection ends; answers only.
+    /// By the end of the connection; answers only.
     UntilClose,
 }
 
-/// What of a request the head is made of that goes on.
+/// What the forwarded request head is built from.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// Where it goes.
+    /// The target.
     pub url: &'a Url,
-    /// As they came.
+    /// The caller's fields in their order.
     pub fields: &'a [Field<'a>],
-    /// Credentials of the caller's own that go along.
+    /// Names of the caller's credentials that are forwarded.
     pub kept: &'a [String],
-    /// Fields that replace the caller's of that name, which is in lower case.
+    /// Configured fields, which replace the caller's. Names are lower case.
     pub configured: &'a BTreeMap<String, String>,
-    /// The value with the token.
+    /// The value of `Authorization`.
     pub authorization: &'a str,
-    /// For a caller that sent none, or whose own it replaces.
+    /// Sent if the caller sent none.
     pub correlation_id: &'a str,
-    /// Whether it does.
-    pub identifies: bool,
-    /// Of the body, which goes on in the same way.
-    pub extent: Extent,
+    /// Whether the correlation id replaces the caller's.
+    pub replaces_id: bool,
+    /// The framing of the body.
+    pub framing: BodyFraming,
 }
 
 impl RequestHead<'_> {
-    /// The fields as they are sent, with the empty line.
+    /// The field lines and the empty line.
     pub fn write(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::with_capacity(2048 + self.authorization.len()));
         let origin = self.url.origin.to_string();
@@ -60,11 +60,11 @@ impl RequestHead<'_> {
         let stays = Named::by(self.fields);
         let replaced = |name: &str| {
             self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
-                || self.identifies && name.eq_ignore_ascii_case(CORRELATION)
+                || self.replaces_id && name.eq_ignore_ascii_case(CORRELATION)
         };
         let mut identified = self.configured.contains_key(CORRELATION);
         for (name, value) in self.fields {
-            if header::is_passed(name, self.kept) && !stays.contains(name) && !replaced(name) {
+            if header::is_forwarded(name, self.kept) && !stays.contains(name) && !replaced(name) {
                 identified |= name.eq_ignore_ascii_case(CORRELATION);
                 push(&mut out, name, value);
             }
@@ -76,20 +76,19 @@ impl RequestHead<'_> {
             push(&mut out, CORRELATION, self.correlation_id.as_bytes());
         }
         push(&mut out, "Authorization", self.authorization.as_bytes());
-        match self.extent {
-            Extent::Length(length) => push(&mut out, "Content-Length", length.to_string().as_bytes()),
-            Extent::Chunked => push(&mut out, "Transfer-Encoding", b"chunked"),
-            Extent::None | Extent::UntilClose => {}
+        match self.framing {
+            BodyFraming::Length(length) => push(&mut out, "Content-Length", length.to_string().as_bytes()),
+            BodyFraming::Chunked => push(&mut out, "Transfer-Encoding", b"chunked"),
+            BodyFraming::None | BodyFraming::UntilClose => {}
         }
         out.extend_from_slice(b"\r\n");
         out
     }
 }
 
-/// The id that follows a request through every log.
 const CORRELATION: &str = "x-ms-client-request-id";
 
-/// What `Connection` names.
+/// The options listed in `Connection`.
 struct Named<'a>(Vec<&'a [u8]>);
 
 impl<'a> Named<'a> {
@@ -106,22 +105,22 @@ impl<'a> Named<'a> {
 /// The head of an answer.
 #[derive(Debug)]
 pub struct AnswerHead<'a> {
-    /// From 100 on.
+    /// 100 or above.
     pub status: u16,
     reason: &'a str,
-    /// As they came.
+    /// In the order received.
     pub fields: Vec<Field<'a>>,
-    /// Of the body that follows.
-    pub extent: Extent,
-    /// Whether the connection serves another request after this one.
+    /// The framing of the body.
+    pub framing: BodyFraming,
+    /// Whether the connection stays open after this answer.
     pub persists: bool,
 }
 
 impl<'a> AnswerHead<'a> {
-    /// Reads a head that may not have come whole yet: then `None`. With its length. `bodiless`: it answers HEAD.
+    /// Parses a head and returns it with its length; `None` if it is incomplete. `bodiless`: it answers HEAD.
     ///
     /// # Errors
-    /// It is no answer whose end is certain.
+    /// It is malformed, or its framing is ambiguous.
     pub fn parse(bytes: &'a [u8], bodiless: bool) -> Result<Option<(Self, usize)>, &'static str> {
         let mut room = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut raw = httparse::Response::new(&mut room);
@@ -133,15 +132,15 @@ impl<'a> AnswerHead<'a> {
         };
         let status = raw.code.unwrap_or_default();
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
-        let extent = extent(status, bodiless, &fields)?;
+        let framing = framing(status, bodiless, &fields)?;
         let closes = Named::by(&fields).contains("close");
-        let persists = raw.version == Some(1) && !closes && extent != Extent::UntilClose;
-        Ok(Some((Self { status, reason: raw.reason.unwrap_or_default(), fields, extent, persists }, length)))
+        let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose;
+        Ok(Some((Self { status, reason: raw.reason.unwrap_or_default(), fields, framing, persists }, length)))
     }
 
-    /// Appends it as it goes on: all that is not about the connection, addresses below the API's as `links` has them.
-    /// The caller adds what is about its own connection, and the empty line.
-    pub fn write(&self, out: &mut Vec<u8>, links: &Links) {
+    /// Appends the status line and the end-to-end fields, with links rewritten. Framing fields without a length, `Connection`
+    /// and the empty line are left to the caller.
+    pub fn write(&self, out: &mut Vec<u8>, links: &LinkRewrite) {
         out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, self.reason).as_bytes());
         let stays = Named::by(&self.fields);
         for (name, value) in &self.fields {
@@ -158,16 +157,16 @@ impl<'a> AnswerHead<'a> {
         }
     }
 
-    /// Whether a length stands in the head: of what follows, or of what a GET would have got (RFC 9110 §8.6).
+    /// Whether `Content-Length` is forwarded. In answers to HEAD and in 304 it describes the answer to GET (RFC 9110 §8.6).
     fn has_length(&self) -> bool {
-        match self.extent {
-            Extent::None => self.status != 204 && self.status >= 200,
-            Extent::Length(_) => true,
-            Extent::Chunked | Extent::UntilClose => false,
+        match self.framing {
+            BodyFraming::None => self.status != 204 && self.status >= 200,
+            BodyFraming::Length(_) => true,
+            BodyFraming::Chunked | BodyFraming::UntilClose => false,
         }
     }
 
-    /// Appends the fields that no answer is without, where the API sent none.
+    /// Appends `Date` and the correlation id if the API sent none.
     pub fn complete(&self, out: &mut Vec<u8>, date: &[u8; HTTP_LEN], correlation_id: &str) {
         let has = |wanted: &str| self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
         if !has("date") {
@@ -179,8 +178,8 @@ impl<'a> AnswerHead<'a> {
     }
 }
 
-/// Where the body of an answer ends. Two readers must not see two ends (RFC 9112 §6.3, §11.2).
-fn extent(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<Extent, &'static str> {
+/// The framing of an answer's body. Anything that two readers could read differently is refused (RFC 9112 §6.3, §11.2).
+fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFraming, &'static str> {
     let all = |wanted: &'static str| fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
     let (mut lengths, mut codings) = (all("content-length"), all("transfer-encoding"));
     let (length, coding) = (lengths.next(), codings.next());
@@ -196,28 +195,28 @@ fn extent(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<Extent, &
         None => None,
     };
     Ok(match (coding, length) {
-        _ if bodiless || status < 200 || matches!(status, 204 | 304) => Extent::None,
-        (Some((_, coding)), _) if coding.eq_ignore_ascii_case(b"chunked") => Extent::Chunked,
+        _ if bodiless || status < 200 || matches!(status, 204 | 304) => BodyFraming::None,
+        (Some((_, coding)), _) if coding.eq_ignore_ascii_case(b"chunked") => BodyFraming::Chunked,
         (Some(_), _) => return Err("the transfer coding of the answer is unknown"),
-        (None, Some(0)) => Extent::Length(0),
-        (None, Some(length)) => Extent::Length(length),
-        (None, None) => Extent::UntilClose,
+        (None, Some(0)) => BodyFraming::Length(0),
+        (None, Some(length)) => BodyFraming::Length(length),
+        (None, None) => BodyFraming::UntilClose,
     })
 }
 
-/// Addresses of the API, and where they lead under the program.
+/// Turns links to the API into links through the sidecar.
 #[derive(Debug)]
-pub struct Links {
-    /// The API's.
+pub struct LinkRewrite {
+    /// The API's origin.
     pub origin: Origin,
-    /// The base path, without slash at its end.
+    /// The API's base path, without a trailing slash.
     pub base: String,
-    /// The absolute URL under the program that stands for it.
+    /// The sidecar's URL for that base.
     pub here: String,
 }
 
-impl Links {
-    /// The value in which the base URL, or what goes on from it, leads here. `name` is in lower case.
+impl LinkRewrite {
+    /// The new value of a link field, if it points to the base URL or below it. `name` is lower case.
     fn rewritten(&self, name: &str, value: &[u8]) -> Option<String> {
         if !matches!(name, "location" | "content-location" | "operation-location" | "azure-asyncoperation") {
             return None;
@@ -248,7 +247,7 @@ mod tests {
         String::from_utf8_lossy(bytes).split_terminator("\r\n").map(str::to_owned).collect()
     }
 
-    fn request(fields: &[Field<'_>], kept: &[&str], configured: &[(&str, &str)], extent: Extent) -> Vec<String> {
+    fn request(fields: &[Field<'_>], kept: &[&str], configured: &[(&str, &str)], framing: BodyFraming) -> Vec<String> {
         let url = Url::parse("https://api.example:8443/v1").unwrap();
         let kept: Vec<String> = kept.iter().map(|name| (*name).to_owned()).collect();
         let configured = configured.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -259,8 +258,8 @@ mod tests {
             configured: &configured,
             authorization: "Bearer t",
             correlation_id: "id",
-            identifies: false,
-            extent,
+            replaces_id: false,
+            framing,
         };
         lines(&head.write())
     }
@@ -301,9 +300,9 @@ mod tests {
         .chain([("x-two", &b"\xe9"[..]), ("Accept", b"a")])
         .collect();
         let rest = ["Host: api.example:8443", "Accept-Encoding: gzip", "X-Two: 1", "x-two: \u{fffd}", "Accept: a"];
-        assert_eq!(request(&fields, &[], &[], Extent::None), [&rest[..], &OWN].concat());
+        assert_eq!(request(&fields, &[], &[], BodyFraming::None), [&rest[..], &OWN].concat());
         let kept = ["Cookie", "api-key"];
-        let with_kept = request(&fields, &kept, &[("accept", "b")], Extent::Length(3));
+        let with_kept = request(&fields, &kept, &[("accept", "b")], BodyFraming::Length(3));
         assert_eq!(
             with_kept[1..],
             [
@@ -324,51 +323,54 @@ mod tests {
     #[test]
     fn the_callers_own_id_stays() {
         let own = [("X-MS-Client-Request-Id", &b"mine"[..])];
-        let sent = request(&own, &[], &[], Extent::Chunked);
+        let sent = request(&own, &[], &[], BodyFraming::Chunked);
         assert_eq!(sent[1..], ["X-MS-Client-Request-Id: mine", OWN[1], "Transfer-Encoding: chunked", ""]);
     }
 
-    fn links() -> Links {
+    fn links() -> LinkRewrite {
         let origin = Url::parse("https://api.example/").unwrap().origin;
-        Links { origin, base: "/v1".into(), here: "http://localhost:5000/Proxy/a".into() }
+        LinkRewrite { origin, base: "/v1".into(), here: "http://localhost:5000/Proxy/a".into() }
     }
 
     /// The lines of an answer as it goes on, and where its body ends.
-    fn answer(head: &str, bodiless: bool) -> Result<(Vec<String>, Extent, bool), &'static str> {
+    fn answer(head: &str, bodiless: bool) -> Result<(Vec<String>, BodyFraming, bool), &'static str> {
         let text = format!("HTTP/1.1 {head}\r\n\r\nrest");
         let (parsed, length) = AnswerHead::parse(text.as_bytes(), bodiless)?.unwrap();
         assert_eq!(&text[length..], "rest");
         let mut out = Vec::new();
         parsed.write(&mut out, &links());
-        Ok((lines(&out), parsed.extent, parsed.persists))
+        Ok((lines(&out), parsed.framing, parsed.persists))
     }
 
     #[test]
     fn an_answer_goes_on_as_it_came_but_for_what_is_the_connections() {
         let head = "299 All fine\r\nServer: x\r\nset-cookie: a=1\r\nSet-Cookie: b=2\r\nConnection: keep-alive, X-Gone\r\n\
                     X-Gone: 1\r\nKeep-Alive: 5\r\nX-Sidecar-Error: 1\r\nProxy-Authenticate: Basic\r\nContent-Length: 07";
-        let (sent, extent, persists) = answer(head, false).unwrap();
+        let (sent, framing, persists) = answer(head, false).unwrap();
         let expected =
             ["HTTP/1.1 299 All fine", "Server: x", "set-cookie: a=1", "Set-Cookie: b=2", "Content-Length: 07"];
-        assert_eq!((sent.as_slice(), extent, persists), (&expected.map(str::to_owned)[..], Extent::Length(7), true));
+        assert_eq!(
+            (sent.as_slice(), framing, persists),
+            (&expected.map(str::to_owned)[..], BodyFraming::Length(7), true)
+        );
     }
 
     #[test]
     fn an_answer_ends_where_http_says() {
         let (length, chunks) = ("\r\nContent-Length: 5", "\r\nTransfer-Encoding: Chunked");
-        for (status, fields, bodiless, extent, has_length) in [
-            ("200 OK", length, false, Extent::Length(5), true),
-            ("200 OK", length, true, Extent::None, true),
-            ("304 Not Modified", length, false, Extent::None, true),
-            ("204 No Content", length, false, Extent::None, false),
-            ("200 OK", chunks, false, Extent::Chunked, false),
-            ("200 OK", "", false, Extent::UntilClose, false),
-            ("103 Early Hints", length, false, Extent::None, false),
+        for (status, fields, bodiless, framing, has_length) in [
+            ("200 OK", length, false, BodyFraming::Length(5), true),
+            ("200 OK", length, true, BodyFraming::None, true),
+            ("304 Not Modified", length, false, BodyFraming::None, true),
+            ("204 No Content", length, false, BodyFraming::None, false),
+            ("200 OK", chunks, false, BodyFraming::Chunked, false),
+            ("200 OK", "", false, BodyFraming::UntilClose, false),
+            ("103 Early Hints", length, false, BodyFraming::None, false),
         ] {
             let (sent, seen, persists) = answer(&format!("{status}{fields}"), bodiless).unwrap();
             let said = sent.iter().any(|line| line.starts_with("Content-Length"));
             let case = format!("{status}{fields} {bodiless}");
-            assert_eq!((seen, said, persists), (extent, has_length, extent != Extent::UntilClose), "{case}");
+            assert_eq!((seen, said, persists), (framing, has_length, framing != BodyFraming::UntilClose), "{case}");
         }
         for fields in [
             [length, length].concat(),
