@@ -120,7 +120,7 @@ impl Body<'_> {
         !matches!(self, Self::Expected(_))
     }
 
-    /// Takes it out of the connection. BodyRead once; what has not come is empty.
+    /// Takes it out of the connection. Taken once; what has not come is empty.
     pub fn take(self) -> HeldBody {
         match self {
             Self::Expected(_) => HeldBody::from(Vec::new()),

@@ -65,7 +65,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     };
     let framing = framing(call);
     let destination = || Ok(Destination { method: request.method_name.to_owned().into(), target: target.clone() });
-    let mut head = Zeroizing::default();
+    let mut fields_sent = Zeroizing::default();
     if let Some(token) = &token {
         let fields: Vec<Field<'_>> = request.headers.0.iter().map(|field| (field.name, field.value)).collect();
         let written = RequestHead {
@@ -78,7 +78,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             replaces_id: effective.options.correlation_id.is_some(),
             framing,
         };
-        head = written.write();
+        fields_sent = written.write();
     }
     let url = target.url();
     let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
@@ -94,7 +94,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         api: asked.api.name.clone(),
         origin: url.origin.clone(),
         target: format!("{}{query}", url.path),
-        head,
+        head: fields_sent,
         held,
         framing,
         links: LinkRewrite {
@@ -188,8 +188,8 @@ impl StreamingAnswer<Parked> for ProxyCall {
             host: &host,
             metrics: &metrics,
         };
-        let head = if received.is_empty() { self.request_head(&connection) } else { Zeroizing::default() };
-        let mut pump = Pump::new(&mut *caller, &terms, connection, &head, received);
+        let request = if received.is_empty() { self.request_head(&connection) } else { Zeroizing::default() };
+        let mut pump = Pump::new(&mut *caller, &terms, connection, &request, received);
         let mut ended = pump.run();
         // The API had closed an idle connection: an idempotent request may be repeated (RFC 9110 §9.2.2).
         let harmless = matches!(self.method_name.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
@@ -199,8 +199,8 @@ impl StreamingAnswer<Parked> for ProxyCall {
                 Ok(connection) => connection,
                 Err(error) => return self.refused(&error, start),
             };
-            let head = self.request_head(&connection);
-            pump = Pump::new(&mut *caller, &terms, connection, &head, Vec::new());
+            let request = self.request_head(&connection);
+            pump = Pump::new(&mut *caller, &terms, connection, &request, Vec::new());
             ended = pump.run();
         }
         // An answer of which the caller has received nothing can still be replaced by an error.

@@ -132,6 +132,7 @@ enum Answer {
 }
 
 /// One exchange with an API.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about either side")]
 pub struct Pump<'a, 'c> {
     caller: &'a mut CallerStream<'c>,
     terms: &'a Terms<'a>,
@@ -213,7 +214,7 @@ impl<'a, 'c> Pump<'a, 'c> {
     pub fn run(&mut self) -> Result<(), Stop> {
         self.caller.invite();
         loop {
-            let mut moved = self.send_up()? | self.take_body()? | self.send_down()?;
+            let mut moved = self.send_up() | self.take_body()? | self.send_down()?;
             if self.take_answer()? {
                 (moved, self.heard, self.heard_at) = (true, true, Instant::now());
             }
@@ -243,12 +244,12 @@ impl<'a, 'c> Pump<'a, 'c> {
         (self.connection, self.inbox)
     }
 
-    fn send_up(&mut self) -> Result<bool, Stop> {
+    fn send_up(&mut self) -> bool {
         if self.up.is_empty() {
-            return Ok(false);
+            return false;
         }
         match self.connection.send(self.up.rest()) {
-            Ok(0) => Ok(false),
+            Ok(0) => false,
             Ok(sent) => {
                 self.up.sent(sent);
                 self.terms.metrics.forwarded(0, sent);
@@ -261,7 +262,7 @@ impl<'a, 'c> Pump<'a, 'c> {
                     }
                 }
                 self.up_since = now;
-                Ok(true)
+                true
             }
             // The API may have answered before it stopped reading.
             Err(_) => {
@@ -269,7 +270,7 @@ impl<'a, 'c> Pump<'a, 'c> {
                 self.up.clear();
                 self.api_ready = true;
                 self.sent_at = Some(Instant::now());
-                Ok(true)
+                true
             }
         }
     }

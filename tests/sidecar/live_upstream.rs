@@ -39,7 +39,7 @@ impl LiveUpstream {
     /// The next connection, and the head of the first request on it.
     #[track_caller]
     pub fn accept(&self) -> (Line, String) {
-        let stream = self.arrivals.lock().unwrap().recv_timeout(PATIENCE).expect("a connection");
+        let stream = self.arrivals.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -62,8 +62,8 @@ impl Line {
     }
 
     fn more(&mut self) -> bool {
-        let mut piece = [0; 64 * 1024];
-        let read = self.stream.read(&mut piece).expect("something, or the end");
+        let mut piece = [0; 16 * 1024];
+        let read = self.stream.read(&mut piece).unwrap();
         self.ahead.extend_from_slice(&piece[..read]);
         read > 0
     }
@@ -94,12 +94,12 @@ impl Line {
     }
 
     pub fn say(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).expect("an open connection");
+        self.stream.write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits for the other end to end it, in whatever way.
     pub fn ends(&mut self) {
-        let mut piece = [0; 64 * 1024];
+        let mut piece = [0; 16 * 1024];
         while self.stream.read(&mut piece).is_ok_and(|read| read > 0) {}
     }
 

@@ -202,7 +202,7 @@ fn the_configuration_says_what_is_added_and_kept() {
 
 /// Refused by the sidecar, which says so: with the status, what is said, and whether an SDK may try again.
 #[track_caller]
-fn refused(answer: Response, status: u16, detail: &str, retry: bool) {
+fn refused(answer: &Response, status: u16, detail: &str, retry: bool) {
     assert_eq!(answer.header("X-Sidecar-Error"), Some("1"));
     assert_eq!(answer.header("x-should-retry"), (!retry).then_some("false"));
     assert_eq!(answer.status, status, "{}", answer.body);
@@ -221,26 +221,26 @@ fn the_sidecars_own_refusals_are_told_from_the_apis() {
     ]);
     let sidecar = sidecar.with_keys();
     let get = |target: &str| sidecar.get(target);
-    refused(get("/Proxy/Down/x"), 401, "", false);
-    refused(sidecar.get_as("x.y.z", "/Proxy/Down/x"), 401, "", false);
-    refused(get("/Proxy/"), 400, "Service name is required", false);
-    refused(get("/ProxyUnauthenticated/nobody/x"), 404, "Downstream API 'nobody' not configured", false);
+    refused(&get("/Proxy/Down/x"), 401, "", false);
+    refused(&sidecar.get_as("x.y.z", "/Proxy/Down/x"), 401, "", false);
+    refused(&get("/Proxy/"), 400, "Service name is required", false);
+    refused(&get("/ProxyUnauthenticated/nobody/x"), 404, "Downstream API 'nobody' not configured", false);
     for name in ["off", "Bare"] {
         let shown = if name == "off" { "Off" } else { name };
         let detail = format!("Pass-through is off for the API '{shown}'");
-        refused(get(&format!("/ProxyUnauthenticated/{name}/x")), 404, &detail, false);
+        refused(&get(&format!("/ProxyUnauthenticated/{name}/x")), 404, &detail, false);
     }
-    refused(get("/ProxyUnauthenticated/Dead/x"), 502, "The downstream API 'Dead' cannot be reached", true);
+    refused(&get("/ProxyUnauthenticated/Dead/x"), 502, "The downstream API 'Dead' cannot be reached", true);
     for path in ["/../x", "/a/%2e%2E/b", "/a%2f..", "/a/..%5cb", "/a\\b"] {
-        refused(get(&format!("{APP}{path}")), 400, "The path behind the service name: expected", false);
+        refused(&get(&format!("{APP}{path}")), 400, "The path behind the service name: expected", false);
     }
     for method in ["TRACE", "CONNECT"] {
         let answer = Request::new(method, &format!("{APP}/x")).send(sidecar.address);
         assert!(answer.header("Allow").is_some_and(|allow| allow.contains("OPTIONS")));
-        refused(answer, 405, "", false);
+        refused(&answer, 405, "", false);
     }
     let upgrade = |value: &str| Request::get(APP).header("Upgrade", value).send(sidecar.address);
-    refused(upgrade("h2c, WebSocket"), 501, "Upgrade is not supported", false);
+    refused(&upgrade("h2c, WebSocket"), 501, "Upgrade is not supported", false);
     upgrade("h2c").expect(200);
     assert_eq!(own(&api.last()), ["GET /v1 HTTP/1.1"]);
     let mut client = Client::connect(sidecar.address);
@@ -251,15 +251,15 @@ fn the_sidecars_own_refusals_are_told_from_the_apis() {
     let mut client = Client::connect(sidecar.address);
     client
         .send(format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\nX-Sidecar-Options: a\r\nX-Sidecar-Options: b\r\n\r\n"));
-    refused(client.answer(), 400, "X-Sidecar-Options may be given once only", false);
+    refused(&client.answer(), 400, "X-Sidecar-Options may be given once only", false);
     let unsaid = options("optionsOverride.BaseUrl=http://localhost:2").send(sidecar.address);
-    refused(unsaid, 400, "optionsOverride.BaseUrl: expected nothing in X-Sidecar-Options", false);
+    refused(&unsaid, 400, "optionsOverride.BaseUrl: expected nothing in X-Sidecar-Options", false);
     let unknown = options("optionsOverride.Scope=x").send(sidecar.address);
-    refused(unknown, 400, "optionsOverride.Scope is unknown; did you mean optionsOverride.Scopes?", false);
+    refused(&unknown, 400, "optionsOverride.Scope is unknown; did you mean optionsOverride.Scopes?", false);
     scene.tenant.directory(|directory| {
         directory.users.iter_mut().for_each(|user| user.condition = Condition::NeedsMfa);
     });
-    refused(options("").send(sidecar.address), 500, "MSAL.NetCore.interaction_required", false);
+    refused(&options("").send(sidecar.address), 500, "MSAL.NetCore.interaction_required", false);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn options_come_in_a_header_and_the_query_is_the_apis() {
         let token = api.last().header("authorization").concat();
         claims(token.strip_prefix("Bearer ").unwrap())
     };
-    assert_eq!(request("")["name"].as_str().is_some(), true);
+    assert!(request("")["name"].is_string());
     let asked = "optionsOverride.RequestAppToken=true&optionsOverride.Scopes=api%3A%2F%2Fdownstream%2F.default";
     assert_eq!(request(asked)["idtyp"], "app");
     assert_eq!(own_target(&api), "/v1?optionsOverride.RequestAppToken=maybe&AgentIdentitx=1");
@@ -298,7 +298,7 @@ fn overrides_and_pass_through_can_be_switched_off() {
         let asked = request.header("X-Sidecar-Options", "AgentIdentity=7f2c1e36-0d6b-4f0e-9a39-0f3a5f6f1c11");
         let detail =
             format!("Overrides and agent parameters are not allowed here: Sidecar:AllowOverrides:{setting} is false");
-        refused(asked.send(sidecar.address), 403, &detail, false);
+        refused(&asked.send(sidecar.address), 403, &detail, false);
     }
     let off = scene.with("Sidecar:Proxy", "false").start();
     for method in ["GET", "TRACE"] {
@@ -426,5 +426,5 @@ fn what_passes_goes_through_a_proxy_too() {
         (asked.header("host"), asked.header("proxy-authorization")),
         (vec!["api.test:8080"], vec!["Basic dXNlcjpodW50ZXIy"])
     );
-    refused(sidecar.get(&format!("{APP}/407")), 502, "The downstream API 'App' cannot be reached", true);
+    refused(&sidecar.get(&format!("{APP}/407")), 502, "The downstream API 'App' cannot be reached", true);
 }
