@@ -65,10 +65,10 @@ fn start(config: Config) -> Result<Running, String> {
 fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Service), String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
-    let exchange = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
+    let (exchange, connections) = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
     let acquirer = acquirer(&config, &exchange, &clock);
     let keys = keys(&config, &exchange, &clock, fetches)?;
-    let shared = Shared { exchange, clock, budget: budget(&config), acquirer, metrics, monitor };
+    let shared = Shared { exchange, connections, clock, budget: budget(&config), acquirer, metrics, monitor };
     let service = Service::new(config, keys).map_err(|error| error.to_string())?;
     Ok((shared, service))
 }
@@ -184,12 +184,13 @@ pub(crate) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&endpoints, &outcomes))
 }
 
-/// The HTTP client. `warn` receives each trusted certificate that cannot be read.
+/// The HTTP client: for complete answers, and its connections for proxied requests. `warn` receives
+/// each trusted certificate that cannot be read.
 pub(crate) fn exchange(
     config: &Config,
     metrics: &Arc<Metrics>,
     warn: &mut dyn FnMut(String),
-) -> Result<Arc<dyn Exchange>, String> {
+) -> Result<(Arc<dyn Exchange>, Arc<UreqExchange>), String> {
     let proxy = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let settings = outbound::ExchangeSettings {
         connect_timeout: config.limits.connect_timeout,
@@ -201,9 +202,9 @@ pub(crate) fn exchange(
             None => None,
         },
     };
-    let inner = UreqExchange::new(settings).map_err(|error| error.to_string())?;
-    let measured = Measured::new(Box::new(inner), Arc::clone(metrics));
-    Ok(Arc::new(InTurn(Box::new(measured))))
+    let connections = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
+    let measured = Measured::new(Box::new(Arc::clone(&connections)), Arc::clone(metrics));
+    Ok((Arc::new(InTurn(Box::new(measured))), connections))
 }
 
 fn budget(config: &Config) -> Budget {

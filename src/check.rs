@@ -45,7 +45,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     }
     match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {
         Err(problem) => findings.bad(&problem),
-        Ok(exchange) if online => {
+        Ok((exchange, _)) if online => {
             let signer = signer.ok();
             let acquisition = Acquisition {
                 config,

@@ -3,8 +3,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Listeners, epoll, log and files, on top of two descriptors per upstream call: one active and one
-/// pooled.
+/// Listeners, epoll, log and files, on top of three descriptors per upstream call: one active and two
+/// kept for the next call, by the client and by pass-through.
 const OTHERS: usize = 32;
 
 /// Returns how many of the wanted connections are possible, after raising the process's descriptor
@@ -33,7 +33,7 @@ pub fn provide_for(connections: usize, calls: usize) -> usize {
 
 /// Descriptors that are not for connections: at most half.
 fn reserve(available: usize, calls: usize) -> usize {
-    calls.saturating_mul(2).saturating_add(OTHERS).min(available / 2)
+    calls.saturating_mul(3).saturating_add(OTHERS).min(available / 2)
 }
 
 #[cfg(test)]
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn half_at_least_is_for_connections() {
-        assert_eq!(reserve(20_000, 16), 64);
-        assert_eq!(reserve(128, 16), 64);
+        assert_eq!(reserve(20_000, 16), 80);
+        assert_eq!(reserve(160, 16), 80);
         assert_eq!(reserve(64, 16), 32);
         assert_eq!(reserve(1, 16), 0);
     }

@@ -111,6 +111,9 @@ pub mod internal {
         pub mod challenge {
             pub use crate::outbound::challenge::parse;
         }
+        pub mod forwarding {
+            pub use crate::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
+        }
     }
     pub mod value {
         pub use crate::value::bound_key::BoundKey;

@@ -12,21 +12,28 @@ use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 /// Upper bounds of the buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// Statuses that the program sends. Any other counts as the last entry, 0.
-const STATUSES: [u16; 18] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 0];
+/// Statuses of answers. Any other counts as the last entry, 0.
+#[rustfmt::skip]
+const STATUSES: [u16; 34] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 416, 417,
+    424, 429, 431, 500, 501, 502, 503, 504, 505, 0,
+];
 
 const METHODS: [Method; 7] =
     [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Other];
 
-const KINDS: [(Upstream, &str); 5] = [
+const KINDS: [(Upstream, &str); 6] = [
     (Upstream::Token, "token"),
     (Upstream::Metadata, "metadata"),
     (Upstream::ManagedIdentity, "managed_identity"),
     (Upstream::KeyVault, "key_vault"),
     (Upstream::Downstream, "downstream"),
+    (Upstream::Proxy, "proxy"),
 ];
 
-const OUTCOMES: [&str; 7] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken"];
+const OUTCOMES: [&str; 8] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken", "cancelled"];
+/// Directions of proxied bytes.
+const DIRECTIONS: [&str; 2] = ["request", "response"];
 
 #[derive(Debug, Default)]
 struct Histogram {
@@ -74,6 +81,30 @@ pub struct Metrics {
     upstream: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
     upstream_seconds: [Histogram; KINDS.len()],
     validations: Vec<(&'static str, AtomicU64)>,
+    /// Proxied requests in progress.
+    open_streams: AtomicU64,
+    forwarded: [AtomicU64; DIRECTIONS.len()],
+}
+
+/// Counts a proxied request until it is dropped.
+#[derive(Debug)]
+pub struct OpenStream<'a>(&'a Metrics);
+
+impl Drop for OpenStream<'_> {
+    fn drop(&mut self) {
+        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How an upstream request ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// With a complete answer of this status.
+    Whole(u16),
+    /// With an error.
+    Failed(&'a OutError),
+    /// The caller ended it.
+    Cancelled,
 }
 
 impl Metrics {
@@ -88,6 +119,8 @@ impl Metrics {
             endpoints,
             upstream: Default::default(),
             upstream_seconds: Default::default(),
+            open_streams: AtomicU64::default(),
+            forwarded: Default::default(),
             validations: validations.iter().map(|outcome| (*outcome, AtomicU64::default())).collect(),
         }
     }
@@ -110,13 +143,28 @@ impl Metrics {
         }
     }
 
-    fn upstream(&self, kind: Upstream, outcome: &Result<OutResponse, OutError>, duration: Duration) {
+    /// A proxied request starts.
+    pub fn open_stream(&self) -> OpenStream<'_> {
+        add(&self.open_streams);
+        OpenStream(self)
+    }
+
+    /// Counts forwarded bytes of a request (0) or an answer (1).
+    pub fn forwarded(&self, direction: usize, bytes: usize) {
+        self.forwarded[direction].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// One request to an upstream.
+    pub fn upstream(&self, kind: Upstream, ending: Ending<'_>, duration: Duration) {
         let kind = KINDS.iter().position(|(own, _)| *own == kind).unwrap_or(0);
-        let outcome = match outcome {
-            Ok(response) => usize::from(response.status / 100).clamp(2, 5) - 2,
-            Err(OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic) => 4,
-            Err(OutError::Timeout(_) | OutError::Proxy { timed_out: true, .. }) => 5,
-            Err(OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy) => 6,
+        let outcome = match ending {
+            Ending::Cancelled => 7,
+            Ending::Whole(status) => usize::from(status / 100).clamp(2, 5) - 2,
+            Ending::Failed(OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic) => 4,
+            Ending::Failed(OutError::Timeout(_) | OutError::Proxy { timed_out: true, .. }) => 5,
+            Ending::Failed(
+                OutError::Broken(_) | OutError::TooLarge(_) | OutError::NoMemory { .. } | OutError::Busy,
+            ) => 6,
         };
         add(&self.upstream[kind][outcome]);
         self.upstream_seconds[kind].observe(duration);
@@ -160,6 +208,13 @@ impl Metrics {
         for (outcome, counter) in &self.validations {
             let count = get(counter);
             let _ = writeln!(text, "entra_sidecar_token_validations_total{{outcome=\"{outcome}\"}} {count}");
+        }
+        head(&mut text, "proxy_streams", "gauge", "Proxied requests in progress.");
+        let _ = writeln!(text, "entra_sidecar_proxy_streams {}", get(&self.open_streams));
+        head(&mut text, "proxy_bytes_total", "counter", "Forwarded bytes of heads and bodies, by direction.");
+        for (direction, counter) in DIRECTIONS.iter().zip(&self.forwarded) {
+            let count = get(counter);
+            let _ = writeln!(text, "entra_sidecar_proxy_bytes_total{{direction=\"{direction}\"}} {count}");
         }
         for figure in others {
             figure.render(&mut text);
@@ -233,7 +288,8 @@ impl Exchange for Measured {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         let (kind, start) = (request.upstream, Instant::now());
         let outcome = self.inner.send(request);
-        self.metrics.upstream(kind, &outcome, start.elapsed());
+        let ending = outcome.as_ref().map_or_else(Ending::Failed, |response| Ending::Whole(response.status));
+        self.metrics.upstream(kind, ending, start.elapsed());
         outcome
     }
 }

@@ -105,7 +105,7 @@ macro_rules! targets {
 
 targets! {
     compact_jwt claims signed_request http_head chunked_body overrides pop_public_key jwks metadata www_authenticate redirect
-    downstream_answer configuration pem
+    forwarding downstream_answer configuration pem
 }
 
 /// Each try costs an RSA operation, so the seeds alone are tried.

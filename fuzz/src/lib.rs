@@ -25,6 +25,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("metadata", upstream::metadata),
     ("www_authenticate", upstream::www_authenticate),
     ("redirect", upstream::redirect),
+    ("forwarding", upstream::forwarding),
     ("downstream_answer", upstream::downstream_answer),
     ("configuration", operator::configuration),
     ("pem", operator::pem),

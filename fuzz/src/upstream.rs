@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::internal::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
 use entra_sidecar::internal::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
 use entra_sidecar::internal::outbound::{Hop, next_hop};
 use entra_sidecar::internal::value::Url;
@@ -71,6 +72,45 @@ pub fn redirect(data: &[u8]) {
             assert!(next.origin != url.origin && next.origin.https, "{next}");
             assert_eq!(Url::parse(&next.to_string()), Ok(next));
         }
+    }
+}
+
+/// A forwarded answer head has one framing, and a forwarded request head has one host and one token.
+pub fn forwarding(data: &[u8]) {
+    let Ok(Some((head, length))) = AnswerHead::parse(data, data.first() == Some(&b'h')) else { return };
+    assert!(length <= data.len());
+    let url = Url::parse("https://api.example/v1").unwrap();
+    let here = "http://localhost/Proxy/a".to_owned();
+    let links = LinkRewrite { origin: url.origin.clone(), base: "/v1".to_owned(), here };
+    let mut out = Vec::new();
+    head.write(&mut out, &links);
+    head.complete(&mut out, b"Thu, 01 Jan 1970 00:00:00 GMT", "id");
+    out.extend_from_slice(b"\r\n");
+    let (sent, end) = AnswerHead::parse(&out, true).unwrap().unwrap();
+    assert!(end == out.len() && sent.status == head.status && sent.fields.len() <= head.fields.len() + 2);
+    let count = |fields: &[(&str, &[u8])], wanted: &str| {
+        fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).count()
+    };
+    for name in ["connection", "transfer-encoding", "upgrade", "x-sidecar-error"] {
+        assert_eq!(count(&sent.fields, name), 0);
+    }
+    assert!(count(&sent.fields, "content-length") <= 1 && count(&sent.fields, "date") >= 1);
+    let written = RequestHead {
+        url: &url,
+        fields: &head.fields,
+        kept: &[],
+        configured: &std::collections::BTreeMap::new(),
+        authorization: "Bearer t",
+        correlation_id: "id",
+        replaces_id: false,
+        framing: BodyFraming::Length(1),
+    }
+    .write();
+    let request = [b"HTTP/1.1 200 OK\r\n", written.as_slice()].concat();
+    let (sent, end) = AnswerHead::parse(&request, true).unwrap().unwrap();
+    assert_eq!(end, request.len());
+    for (name, times) in [("host", 1), ("authorization", 1), ("content-length", 1), ("cookie", 0), ("connection", 0)] {
+        assert_eq!(count(&sent.fields, name), times, "{name}");
     }
 }
 

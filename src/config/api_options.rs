@@ -29,6 +29,10 @@ pub struct ApiOptions {
     pub extra_headers: BTreeMap<String, String>,
     /// Query parameters of the downstream request.
     pub extra_query: BTreeMap<String, String>,
+    /// Whether pass-through is on.
+    pub proxy: Option<bool>,
+    /// The caller's credential headers that pass-through keeps, as the table spells them.
+    pub keep_headers: Vec<String>,
     /// Replaces the registration's tenant.
     pub tenant: Option<String>,
     /// True if `AuthenticationScheme` is `PoP`.
@@ -110,7 +114,7 @@ impl ApiOptions {
         #[rustfmt::skip]
         let Self {
             scopes, request_app_token, base_url, allowed_base_urls: _, relative_path, http_method, accept, content_type,
-            extra_headers, extra_query, tenant, pop, correlation_id, claims, force_refresh, fmi_path, pop_public_key,
+            extra_headers, extra_query, proxy: _, keep_headers: _, tenant, pop, correlation_id, claims, force_refresh, fmi_path, pop_public_key,
             pop_claims, session_key, managed_identity, user_flow, token_query, token_headers,
         } = self;
         let pop_public_key = pop_public_key.as_ref().or(configured.pop_public_key.as_ref());

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::api_options::ApiOptions;
 use super::row::{Kind, Place, Row, Split, key};
 use super::slot::{Slot, Value};
+use crate::value::header;
 
 /// The beginning of every pattern.
 const SECTION: &str = "DownstreamApis:*:";
@@ -24,6 +25,8 @@ pub(super) const ROWS: &[Row] = &[
     key("DownstreamApis:*:CustomHeader:*", Kind::Header, "Another spelling of `ExtraHeaderParameters`.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::Query).alias_of("DownstreamApis:*:ExtraHeaderParameters:*"),
     key("DownstreamApis:*:ExtraHeaderParameters:*", Kind::Header, "Headers to add to the call, by name.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:ExtraQueryParameters:*", Kind::Parameter, "Query parameters to add to the call, by name.").secret().api(|options| Slot::Map(&mut options.extra_query)).only(Place::SettingsAndQuery),
+    key("DownstreamApis:*:Proxy:Enabled", Kind::Bool, "Whether `/Proxy*` passes requests through to the API.").or("true").api(|options| Slot::Given(&mut options.proxy)).only(Place::Settings),
+    key("DownstreamApis:*:Proxy:KeepHeaders", Kind::Choice(header::CREDENTIALS), "Credentials of the caller's own that `/Proxy*` lets through beside the token.").list(Split::Either).api(|options| Slot::List(&mut options.keep_headers)).only(Place::Settings),
     key("DownstreamApis:*:AcquireTokenOptions:Tenant", Kind::Tenant, "Replaces the registration's tenant: a GUID or a domain name.").api(|options| Slot::Text(&mut options.tenant)),
     key("DownstreamApis:*:AcquireTokenOptions:AuthenticationOptionsName", Kind::Text, "The section with the registration to use instead of `AzureAd`."),
     key("DownstreamApis:*:AcquireTokenOptions:AuthenticationScheme", Kind::Scheme, "`Bearer` or `PoP`. With `PoP` and without `PopPublicKey`, the sidecar signs requests with its own key. In settings, any other value means `AuthenticationOptionsName`.").api(|options| Slot::Given(&mut options.pop)),

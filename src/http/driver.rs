@@ -6,18 +6,21 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::acceptor::Shared;
+use super::arrival::Arrival;
+use super::caller::CallerStream;
 use super::connection::{After, Connection, Stage, Wait};
 use super::date;
-use super::handler::{Cause, ConnectionId, Handler, Outcome, Resumed, Waker};
+use super::handler::{Cause, ConnectionId, Handler, Outcome, Resumed, StreamEnd, Waker};
 use super::head::Terms;
 use super::message::{Reply, Request};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
 use super::request_error::RequestError;
 use super::slots::{ConnState, Phase};
+use crate::clock::{Clock as _, SystemClock};
 use crate::turns::{self, Lane, Requested, Turn};
 
 /// Bytes read at once. A request that fits is handled in this buffer, without a copy.
@@ -25,14 +28,7 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// Requests and reads of one connection before other connections have their turn.
 const STEPS: u32 = 32;
 
-/// Bytes a second that a body must average after [`RATE_GRACE`].
-const LEAST_RATE: u64 = 1024;
-/// The same while other bodies wait for memory.
-const LEAST_RATE_WHILE_SHORT: u64 = 64 * 1024;
-const RATE_GRACE: Duration = Duration::from_secs(10);
-/// How often to check the rate of a body that holds memory.
-const RATE_PERIOD: Duration = Duration::from_secs(1);
-
+/// What comes next for a connection.
 pub(super) enum Next<P> {
     /// Continue with the connection's stage.
     Step,
@@ -208,7 +204,7 @@ impl<H: Handler> Driver<H> {
     /// When the body has to be checked again, or is overdue.
     fn body_deadline(&self, conn: &mut Connection<H::Parked>, now: Instant) -> Instant {
         let holds_memory = conn.reader.reservation().is_some_and(|reservation| reservation.is_counted());
-        let body = BodyProgress {
+        let body = Arrival {
             began: conn.body_began,
             progress: conn.body_progress,
             received: conn.body_received,
@@ -337,6 +333,45 @@ impl<H: Handler> Driver<H> {
         })
     }
 
+    /// Handles a request that has its turn, and streams its answer where the handler asks for that.
+    fn work(&mut self, conn: &mut Connection<H::Parked>, mut resumed: Resumed<H::Parked>) -> Worked<H::Parked> {
+        loop {
+            let (outcome, terms) = match self.replay(conn, resumed) {
+                Ok(handled) => handled,
+                Err(refusal) => return Worked::Refused(refusal),
+            };
+            let Outcome::Stream(answer) = outcome else { return Worked::Handled((outcome, terms)) };
+            let date = *self.date.at(SystemClock.unix());
+            let Connection { socket, reader, ahead, expects_continue, .. } = &mut *conn;
+            let mut caller =
+                CallerStream::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
+            caller.draining = self.shared.slots.phase() >= Phase::Draining;
+            let end = catch_unwind(AssertUnwindSafe(|| answer.run(&mut caller))).unwrap_or_else(|_| {
+                self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
+                StreamEnd::Broken
+            });
+            match end {
+                StreamEnd::Retry(on) => resumed = Resumed { on, cause: Cause::Turn },
+                StreamEnd::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
+                StreamEnd::Complete { closes } => return Worked::Streamed(terms, closes),
+                StreamEnd::Broken => return Worked::Broken,
+            }
+        }
+    }
+
+    /// Forgets the present request and says what follows its answer.
+    fn after(&self, conn: &mut Connection<H::Parked>, terms: Terms, close: bool, more: bool) -> After {
+        let unread_body = conn.reader.progress() == Progress::Body;
+        conn.reader.finish();
+        if !unread_body && !terms.keep_alive && !more && conn.unread == Event::None {
+            After::Close
+        } else if unread_body || close || !terms.keep_alive || self.shared.slots.phase() >= Phase::Draining {
+            After::Linger
+        } else {
+            After::Next
+        }
+    }
+
     /// Acts on the handler's outcome. `more`: bytes of a further request have been read.
     fn conclude(
         &mut self,
@@ -352,20 +387,10 @@ impl<H: Handler> Driver<H> {
                 Next::Wait(Wait::Wake)
             }
             (Outcome::Call { on, lane }, _) => Next::Call(on, lane),
+            // Only a request with a turn may stream: see [`Self::work`].
+            (Outcome::Stream(_), _) => Next::Close,
             (Outcome::Reply(reply), terms) => {
-                let unread_body = conn.reader.progress() == Progress::Body;
-                conn.reader.finish();
-                let after = if !unread_body && !terms.keep_alive && !more && conn.unread == Event::None {
-                    After::Close
-                } else if unread_body
-                    || reply.close
-                    || !terms.keep_alive
-                    || self.shared.slots.phase() >= Phase::Draining
-                {
-                    After::Linger
-                } else {
-                    After::Next
-                };
+                let after = self.after(conn, terms, reply.close, more);
                 self.send(conn, reply, terms, after)
             }
         }
@@ -445,14 +470,17 @@ impl<H: Handler> Driver<H> {
     fn call(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
         let resumed = Resumed { on, cause: Cause::Turn };
         let patience = conn.patience;
-        let (result, left) = turns::with_turn(turn, patience, || self.replay(&mut conn, resumed));
+        let (worked, left) = turns::with_turn(turn, patience, || self.work(&mut conn, resumed));
         conn.patience = left;
-        let next = match result {
-            Ok(result) => {
-                let more = !conn.ahead.is_empty();
-                self.conclude(&mut conn, result, more)
+        let more = !conn.ahead.is_empty();
+        let next = match worked {
+            Worked::Handled(result) => self.conclude(&mut conn, result, more),
+            Worked::Streamed(terms, closes) => {
+                let after = self.after(&mut conn, terms, closes, more);
+                Self::sent(&mut conn, after)
             }
-            Err(refusal) => self.refuse(&mut conn, refusal),
+            Worked::Broken => Next::Close,
+            Worked::Refused(refusal) => self.refuse(&mut conn, refusal),
         };
         let next = match next {
             // Answered, and no byte of another request has been read.
@@ -478,27 +506,14 @@ impl<H: Handler> Driver<H> {
     }
 }
 
-/// A body that is arriving.
-struct BodyProgress {
-    began: Instant,
-    /// When the latest bytes arrived.
-    progress: Instant,
-    received: u64,
-    holds_memory: bool,
-}
-
-impl BodyProgress {
-    /// When to check it again, or when it is overdue: it has to make progress, and fast enough.
-    fn deadline(&self, timeout: Duration, others_wait: bool, now: Instant) -> Instant {
-        let at_rate = |rate| self.began + RATE_GRACE.max(Duration::from_secs(self.received / rate));
-        let due = (self.progress + timeout).min(at_rate(LEAST_RATE));
-        match (self.holds_memory, others_wait) {
-            (false, _) => due,
-            (true, true) => due.min(at_rate(LEAST_RATE_WHILE_SHORT)),
-            // Whether others still wait is checked again at that time.
-            (true, false) => due.min(at_rate(LEAST_RATE_WHILE_SHORT).max(now + RATE_PERIOD)),
-        }
-    }
+/// What became of a request that had its turn.
+enum Worked<P> {
+    Handled(Handled<P>),
+    /// The whole answer was streamed; the flag says whether its head said `Connection: close`.
+    Streamed(Terms, bool),
+    /// Its answer cannot be completed.
+    Broken,
+    Refused(RequestError),
 }
 
 /// Calls the handler. A panic is counted and answered. It closes the connection, and the thread
@@ -515,34 +530,4 @@ fn handle<H: Handler>(
         reply.close = true;
         Outcome::Reply(reply)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_has_to_come_and_not_too_slowly() {
-        let began = Instant::now();
-        let at = |seconds| began + Duration::from_secs(seconds);
-        let timeout = Duration::from_secs(10);
-        for (progress, received, holds_memory, others_wait, now, due) in [
-            (0, 0, false, false, 0, 10),
-            (7, 1, false, false, 7, 10),
-            (11, 20 * 1024, false, false, 11, 20),
-            (11, 1 << 20, false, false, 11, 21),
-            (11, 1 << 20, true, true, 11, 16),
-            (11, 1 << 19, true, true, 11, 10),
-            (11, 1 << 19, true, false, 11, 12),
-            (11, 1 << 30, true, true, 11, 21),
-        ] {
-            let body = BodyProgress { began, progress: at(progress), received, holds_memory };
-            let expected = at(due);
-            assert_eq!(
-                body.deadline(timeout, others_wait, at(now)),
-                expected,
-                "{progress} {received} {holds_memory} {others_wait}"
-            );
-        }
-    }
 }

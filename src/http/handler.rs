@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::caller::CallerStream;
 use super::message::{Reply, Request};
 use super::reader::Keep;
 use super::request_error::RequestError;
@@ -48,12 +49,36 @@ pub enum Outcome<P> {
         /// When to handle it again without a wakeup.
         until: Instant,
     },
+    /// Has its turn. The answer is streamed.
+    Stream(Box<dyn StreamingAnswer<P>>),
     /// Waits for a turn, then is handled again on a thread that may block.
     Call {
         /// Returned in [`Resumed`].
         on: P,
         lane: Lane,
     },
+}
+
+/// Streams the body of a request and its answer, on a thread that may block.
+pub trait StreamingAnswer<P>: Send + fmt::Debug {
+    /// Runs until the answer is complete or broken.
+    fn run(self: Box<Self>, caller: &mut CallerStream<'_>) -> StreamEnd<P>;
+}
+
+/// How a streamed answer ended.
+#[derive(Debug)]
+pub enum StreamEnd<P> {
+    /// Nothing was sent. This is the answer.
+    Reply(Reply),
+    /// The whole answer was sent.
+    Complete {
+        /// Whether its head said `Connection: close`.
+        closes: bool,
+    },
+    /// The answer cannot be completed, so the connection closes.
+    Broken,
+    /// Nothing was sent. The request is handled again from the start.
+    Retry(P),
 }
 
 /// Why a request is handled again.

@@ -50,6 +50,8 @@ pub struct Terms {
 #[derive(Debug)]
 pub struct Head<'a> {
     pub method: Method,
+    /// As sent.
+    pub method_name: &'a str,
     /// Starts with `/`, without the query.
     pub path: &'a str,
     /// Without the `?`.
@@ -77,11 +79,12 @@ impl<'a> Head<'a> {
         let http_1_0 = minor == 0;
         let fields = MessageFields::gather(headers, http_1_0)?;
         let (path, query) = split_target(target, fields.host)?;
-        let method = Method::parse(method);
+        let (method_name, method) = (method, Method::parse(method));
         let keep_alive = !fields.close && (!http_1_0 || fields.keep_alive);
         let terms = Terms { head_only: method == Method::Head, keep_alive, http_1_0 };
         Ok(Self {
             method,
+            method_name,
             path,
             query,
             headers,
@@ -93,7 +96,8 @@ impl<'a> Head<'a> {
 
     /// The request that this head begins.
     pub fn request(&self, body: Body<'a>, peer: Peer, received: Instant) -> Request<'a> {
-        Request { method: self.method, path: self.path, query: self.query, headers: self.headers, body, peer, received }
+        let Self { method, method_name, path, query, headers, .. } = *self;
+        Request { method, method_name, path, query, headers, body, peer, received }
     }
 }
 

@@ -16,7 +16,9 @@ pub enum Method {
     Put,
     Patch,
     Delete,
-    /// Any other method.
+    /// `CONNECT` or `TRACE`, which no route accepts: one opens a tunnel, the other echoes tokens (RFC 9110 §9.3.6, §9.3.8).
+    Refused,
+    /// Any other token; only the proxy routes accept it.
     Other,
 }
 
@@ -29,6 +31,7 @@ impl Method {
             "PUT" => Self::Put,
             "PATCH" => Self::Patch,
             "DELETE" => Self::Delete,
+            "CONNECT" | "TRACE" => Self::Refused,
             _ => Self::Other,
         }
     }
@@ -42,7 +45,7 @@ impl Method {
             Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
-            Self::Other => "OTHER",
+            Self::Refused | Self::Other => "OTHER",
         }
     }
 }
@@ -60,6 +63,8 @@ pub enum Peer {
 #[derive(Debug)]
 pub struct Request<'a> {
     pub method: Method,
+    /// As sent.
+    pub method_name: &'a str,
     /// As sent: percent-encoded, starts with `/`, without the query.
     pub path: &'a str,
     /// As sent, without the `?`.

@@ -9,11 +9,13 @@
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
 //!                         ▲          ▲          │ scan ▶ head ▶ chunked (reader)  ▲ Reply, NeedsBody, Park, Call
 //!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
-//!              turns ─▶ pool ─▶ driver: requests that have their turn
+//!              turns ─▶ pool ─▶ driver: requests that have their turn; caller: body and answer of those that stream
 //! server starts all; the supervisor watches deadlines and carries out the shutdown
 //! ```
 
 mod acceptor;
+mod arrival;
+mod caller;
 pub mod chunked;
 mod connection;
 pub mod date;
@@ -38,7 +40,8 @@ mod table;
 mod worker;
 
 pub use acceptor::Budget;
-pub use handler::{Cause, Handler, Outcome, Resumed, Waker};
+pub use caller::{BodyRead, CallerStream};
+pub use handler::{Cause, Handler, Outcome, Resumed, StreamEnd, StreamingAnswer, Waker};
 pub use limits::Limits;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
 pub use reader::Keep;

@@ -240,6 +240,33 @@ impl RequestReader {
         Ok((taken, done.then_some(*head)))
     }
 
+    /// Appends to `out` the body bytes in `input`, without their transfer coding, and returns how much of `input` belonged
+    /// to the body. A body that arrived with its head is appended at once, and nothing of `input` is used.
+    pub fn read_body(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
+        if let Some(held) = self.body.get_mut().take() {
+            out.extend_from_slice(&held.bytes);
+        }
+        let (Part::Judged(head, rest) | Part::Body(head, rest, _)) = &mut self.part else { return Ok(0) };
+        let (taken, done) = match rest {
+            Rest::Bytes(missing) => {
+                let taken = input.len().min(*missing);
+                out.extend_from_slice(&input[..taken]);
+                *missing -= taken;
+                (taken, *missing == 0)
+            }
+            Rest::Chunks(decoder) => (decoder.decode(input, out, limits)?, decoder.is_done()),
+        };
+        if done {
+            self.part = Part::Whole(*head, 0);
+        }
+        Ok(taken)
+    }
+
+    /// Whether [`Self::read_body`] has returned the whole body.
+    pub fn body_is_read(&mut self) -> bool {
+        matches!(self.part, Part::Whole(..)) && self.body.get_mut().is_none()
+    }
+
     /// Hands on again what has arrived: a complete request, or a head without its body.
     pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, RequestError> {
         let (end, body) = match &self.part {

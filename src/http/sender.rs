@@ -105,7 +105,7 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Continues after a complete answer.
-    fn sent(conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
+    pub fn sent(conn: &mut Connection<H::Parked>, after: After) -> Next<H::Parked> {
         let now = Instant::now();
         conn.waiting_since = now;
         match after {

@@ -20,6 +20,13 @@ pub enum OptionsError {
         /// The known key that is most similar.
         nearest: String,
     },
+    /// An override in `X-Sidecar-Options` that the request itself expresses.
+    NotInHeader {
+        /// As sent, after the prefix.
+        key: String,
+    },
+    /// `X-Sidecar-Options` was sent twice.
+    TwoHeaders,
     /// An override with an invalid value or name.
     Malformed {
         /// As sent, without the prefix.
@@ -55,6 +62,8 @@ pub enum OptionsError {
     AppTenant,
     /// The path would leave the base URL. A configured path can fail too.
     Path(&'static str),
+    /// The path of a proxied request could leave the base URL.
+    ProxiedPath(&'static str),
     /// An override of `BaseUrl` with an origin that the operator has not listed.
     ForeignBaseUrl {
         api: String,
@@ -74,6 +83,12 @@ impl fmt::Display for OptionsError {
             Self::UnknownKey { key, nearest } => {
                 write!(f, "{} is unknown; did you mean {nearest}?", Shown(key))
             }
+            Self::NotInHeader { key } => write!(
+                f,
+                "optionsOverride.{}: expected nothing in X-Sidecar-Options, since the request itself says it",
+                Shown(key)
+            ),
+            Self::TwoHeaders => f.write_str("X-Sidecar-Options may be given once only"),
             Self::Malformed { key, expected } => write!(f, "optionsOverride.{}: expected {expected}", Shown(key)),
             Self::AgentParameter { key, expected } => write!(f, "{key}: expected {expected}"),
             Self::Repeated(key) => write!(f, "{key} may be given once only"),
@@ -94,6 +109,7 @@ impl fmt::Display for OptionsError {
                  is issued by one tenant ('common', 'organizations' and 'consumers' are several)",
             ),
             Self::Path(expected) => write!(f, "RelativePath: expected {expected}"),
+            Self::ProxiedPath(expected) => write!(f, "The path behind the service name: expected {expected}"),
             Self::ForeignBaseUrl { api } => write!(
                 f,
                 "optionsOverride.BaseUrl: expected the origin of the configured BaseUrl or one of \

@@ -51,6 +51,21 @@ impl Overrides {
     /// Parses the query, without its `?`. Keys of other kinds are ignored. An empty value counts as
     /// absent. If a single-valued key is repeated, the last value counts.
     pub fn parse(query: Option<&str>) -> Result<Self, OptionsError> {
+        Self::parse_where(query, |_| true)
+    }
+
+    /// Reads `X-Sidecar-Options` of a proxied request. It has the syntax of the query, without the keys that the request
+    /// itself expresses: method, path, query and headers.
+    pub fn parse_header(values: &mut dyn Iterator<Item = &[u8]>) -> Result<Self, OptionsError> {
+        let Some(value) = values.next() else { return Ok(Self::default()) };
+        if values.next().is_some() {
+            return Err(OptionsError::TwoHeaders);
+        }
+        let text = std::str::from_utf8(value).map_err(|_| OptionsError::Encoding("X-Sidecar-Options".to_owned()))?;
+        Self::parse_where(Some(text.trim()), Override::in_header)
+    }
+
+    fn parse_where(query: Option<&str>, may_say: impl Fn(Override) -> bool) -> Result<Self, OptionsError> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
         let mut agent = AgentParameters::default();
@@ -60,6 +75,9 @@ impl Overrides {
             let decoded = || decode(&key, value);
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
+                if !may_say(option) {
+                    return Err(OptionsError::NotInHeader { key: name.to_owned() });
+                }
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
                 if !new.value.is_empty() {
                     // A later value replaces an earlier one, even a malformed one.

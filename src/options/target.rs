@@ -12,8 +12,19 @@ use crate::value::{percent, syntax};
 pub struct Target(Url);
 
 impl Target {
-    /// Joins the base URL, the path and the query parameters.
+    /// Joins the options' base URL, path and query parameters.
     pub fn new(effective: &Effective<'_>) -> Result<Self, OptionsError> {
+        Self::join(effective, "", None)
+    }
+
+    /// The target of a proxied request: the caller's path is appended, and its query inserted before the configured
+    /// parameters, both byte for byte.
+    pub fn proxied(effective: &Effective<'_>, path: &str, query: Option<&str>) -> Result<Self, OptionsError> {
+        syntax::proxied_path(path).map_err(OptionsError::ProxiedPath)?;
+        Self::join(effective, path, query)
+    }
+
+    fn join(effective: &Effective<'_>, passed: &str, passed_query: Option<&str>) -> Result<Self, OptionsError> {
         let options = &effective.options;
         let base = options.base_url.ok_or_else(|| OptionsError::NoBaseUrl { api: effective.api.name.clone() })?;
         let relative = options.relative_path;
@@ -26,11 +37,20 @@ impl Target {
             joined.push('/');
         }
         joined.extend(percent::encode_rest(path.strip_prefix('/').unwrap_or(path)));
+        if let Some(passed) = passed.strip_prefix('/') {
+            joined.truncate(joined.trim_end_matches('/').len());
+            joined.push('/');
+            joined.push_str(passed);
+        }
 
         let mut parameters = base.query.clone().unwrap_or_default();
         if let Some(query) = query {
             separate(&mut parameters);
             parameters.extend(percent::encode_rest(query));
+        }
+        if let Some(query) = passed_query.filter(|query| !query.is_empty()) {
+            separate(&mut parameters);
+            parameters.push_str(query);
         }
         for (name, value) in options.extra_query.iter() {
             separate(&mut parameters);
@@ -38,7 +58,7 @@ impl Target {
             parameters.push('=');
             parameters.push_str(&percent::encode_component(value));
         }
-        let query = Some(parameters).filter(|parameters| !parameters.is_empty());
+        let query = Some(parameters).filter(|parameters| !parameters.is_empty() || passed_query.is_some());
         Ok(Self(Url { origin: base.origin.clone(), path: joined, query }))
     }
 

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod challenge;
 mod charset;
+pub mod forwarding;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
@@ -20,7 +21,7 @@ pub use redirect::{FollowedResponse, follow};
 pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
-pub use ureq::{ExchangeSettings, Thumbprint, UreqExchange};
+pub use ureq::{ExchangeSettings, Thumbprint, UpstreamConnection, UreqExchange};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ pub enum Upstream {
     ManagedIdentity,
     KeyVault,
     Downstream,
+    /// A downstream API that a request is passed through to.
+    Proxy,
 }
 
 #[derive(Clone, Debug)]
@@ -241,6 +244,12 @@ impl std::error::Error for OutError {}
 pub trait Exchange: Send + Sync {
     /// Blocks until the response is complete or `request.timeout` has passed.
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError>;
+}
+
+impl<T: Exchange> Exchange for Arc<T> {
+    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        (**self).send(request)
+    }
 }
 
 /// An [`Exchange`] that takes a turn for every call; see [`turns::switch`].

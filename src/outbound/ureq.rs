@@ -2,6 +2,7 @@
 //! all of the crate's defaults, from timeouts to redirects.
 
 mod connect;
+mod connection;
 mod forward;
 mod pinned;
 mod severed;
@@ -18,6 +19,8 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, Rustls
 use ureq::{Agent, Error, Proxy, Timeout};
 
 use connect::{Dial, NoLookup, Phase, Tls};
+pub use connection::UpstreamConnection;
+use connection::{ConnectionPool, SharedConnector};
 use forward::Forward;
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
@@ -71,6 +74,7 @@ pub struct UreqExchange {
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
+    connections: ConnectionPool,
 }
 
 impl UreqExchange {
@@ -117,8 +121,10 @@ impl UreqExchange {
             .chain(ConnectProxyConnector::default())
             .chain(dial())
             .chain(Tls(RustlsConnector::default()));
+        let way = SharedConnector::new(connector);
         Ok(Self {
-            agent: Agent::with_parts(config, connector, NoLookup),
+            connections: ConnectionPool::new(way.clone(), config.tls_config().clone()),
+            agent: Agent::with_parts(config, way, NoLookup),
             machine,
             connect_timeout,
             resolver: Arc::clone(&resolver),
@@ -243,6 +249,36 @@ impl Exchange for UreqExchange {
         let expected = length.and_then(|length| usize::try_from(length).ok()).filter(|_| request.method != "HEAD");
         response.body = read_body(body.into_reader(), expected, &request, &left, &explain)?;
         Ok(response)
+    }
+}
+
+impl UreqExchange {
+    /// A connection for a proxied request: an idle one if `pooled`, else a new one.
+    ///
+    /// # Errors
+    /// The origin cannot be reached.
+    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<UpstreamConnection, OutError> {
+        if let Some(connection) = self.connections.take(origin).filter(|_| pooled) {
+            return Ok(connection);
+        }
+        let proxy = self.proxy(Upstream::Proxy, origin);
+        connect::confine(None);
+        Phase::begin(proxy.is_some() && origin.https);
+        let limit = self.connect_timeout;
+        self.connections
+            .open(origin, proxy.as_ref(), limit)
+            .map_err(|error| self.explain(origin, Upstream::Proxy, limit, &error))
+    }
+
+    /// Keeps a connection for the next request to its origin. Its last answer must be complete.
+    pub fn keep(&self, connection: UpstreamConnection) {
+        self.connections.keep(connection);
+    }
+
+    /// The error for a 407, which only a proxy sends (RFC 9110 §15.5.8).
+    pub fn refused_by_proxy(&self, origin: &Origin) -> Option<OutError> {
+        let proxy = self.proxy(Upstream::Proxy, origin)?;
+        Some(proxy_error(&proxy, "answered 407 Proxy Authentication Required", false))
     }
 }
 

@@ -36,10 +36,17 @@ pub struct Asked<'a> {
 /// Reads query, token and name, in this order, and checks that overrides are allowed on this
 /// endpoint.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
-    let overrides = Overrides::parse(call.request.query)?;
+    let overrides = if route.endpoint.is_proxy() {
+        Overrides::parse_header(&mut call.request.headers.all("x-sidecar-options"))?
+    } else {
+        Overrides::parse(call.request.query)?
+    };
     let door = Door::of(route.endpoint);
     let caller = if door.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = find_api(call, &route.name)?;
+    if route.endpoint.is_proxy() && (api.options.proxy == Some(false) || api.options.base_url.is_none()) {
+        return Err(Problem::with(404, format!("Pass-through is off for the API '{}'", api.name)).into());
+    }
     door.admits(call, &overrides)?;
     Ok(Asked { caller, api, overrides, door })
 }
@@ -162,13 +169,19 @@ impl<'a> Acquisition<'a> {
         Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
 
-    /// The value of `Authorization`: the token itself, or a request signed with the sidecar's key.
-    pub fn authorization<'t>(&self, call: &Call<'_>, token: &'t AccessToken) -> Result<Cow<'t, str>, Halt> {
+    /// The value of `Authorization`: the token itself, or a request to this destination signed with the
+    /// sidecar's key.
+    pub fn authorization<'t>(
+        &self,
+        call: &Call<'_>,
+        token: &'t AccessToken,
+        destination: impl FnOnce() -> Result<Destination, Halt>,
+    ) -> Result<Cow<'t, str>, Halt> {
         let options = &self.effective.options;
         if !options.pop || options.pop_public_key.is_some() {
             return Ok(Cow::Borrowed(token.authorization()));
         }
-        let destination = self.target(call)?;
+        let destination = destination()?;
         // The merge has checked that it is an object.
         let claims = options.pop_claims.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (method, url) = (&destination.method, destination.target.url());
@@ -227,7 +240,12 @@ fn session(
     let allocated = match (named.key, resumed.map(|resumed| &resumed.on)) {
         (
             session::ALLOCATE,
-            Some(Parked::Token(_, Some(key)) | Parked::Lead(_, Some(key)) | Parked::Api(_, Some(key))),
+            Some(
+                Parked::Token(_, Some(key))
+                | Parked::Lead(_, Some(key))
+                | Parked::Api(_, Some(key))
+                | Parked::Challenged(_, _, Some(key)),
+            ),
         ) => Some(key.clone()),
         (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
         _ => None,

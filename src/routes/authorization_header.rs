@@ -37,6 +37,6 @@ pub fn acquire<T>(
     let effective = Effective::merge(asked.api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
-    let header = acquisition.authorization(call, &token)?;
+    let header = acquisition.authorization(call, &token, || acquisition.target(call))?;
     Ok(answer(&acquisition, &token, &header))
 }

@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::problem::Problem;
 use super::service::Service;
 use crate::clock::Clock;
-use crate::http::{Budget, Keep, Monitor, Request, RequestError, Waker};
+use crate::http::{Budget, Keep, Monitor, Request, RequestError, StreamingAnswer, Waker};
 use crate::metrics::Metrics;
-use crate::outbound::Exchange;
+use crate::outbound::{Exchange, UpstreamConnection, UreqExchange};
 use crate::token::{AccessToken, Acquirer, Lead, Ticket};
 use crate::turns::Lane;
 
@@ -24,6 +24,8 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
+    /// A token with the claims that the API asked for in this answer.
+    Challenged(String, Box<HeldAnswer>, Option<AllocatedKey>),
 }
 
 /// The key generated for a long-running session. It must stay the same when the request is handled
@@ -40,6 +42,17 @@ pub enum Halt {
     Call(Parked, Lane),
     /// The body has to be read first.
     NeedsBody(Keep),
+    /// Its answer is streamed.
+    Stream(Box<dyn StreamingAnswer<Parked>>),
+}
+
+/// An API's answer of which nothing was forwarded yet.
+#[derive(Debug)]
+pub struct HeldAnswer {
+    /// The connection it arrives on.
+    pub connection: UpstreamConnection,
+    /// The bytes received so far, the whole head included.
+    pub received: Vec<u8>,
 }
 
 impl<P: Into<Problem>> From<P> for Halt {
@@ -52,6 +65,8 @@ impl<P: Into<Problem>> From<P> for Halt {
 pub struct Shared {
     /// The HTTP client.
     pub exchange: Arc<dyn Exchange>,
+    /// Connections for proxied requests.
+    pub connections: Arc<UreqExchange>,
     pub clock: Arc<dyn Clock>,
     /// Turns for upstream calls, and memory for bodies.
     pub budget: Budget,

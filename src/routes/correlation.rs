@@ -3,6 +3,9 @@
 use crate::http::Headers;
 use crate::value::guid::{self, Guid};
 
+/// Returned with every answer.
+pub const HEADER: &str = "x-ms-client-request-id";
+
 /// Longer ids are replaced.
 const MAX_LENGTH: usize = 128;
 

@@ -24,8 +24,8 @@ impl Door {
     pub const fn of(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::AuthorizationHeader => Self::UserToken,
-            Endpoint::DownstreamApi => Self::UserCall,
-            Endpoint::DownstreamApiUnauthenticated => Self::AppCall,
+            Endpoint::DownstreamApi | Endpoint::Proxy => Self::UserCall,
+            Endpoint::DownstreamApiUnauthenticated | Endpoint::ProxyUnauthenticated => Self::AppCall,
             _ => Self::AppToken,
         }
     }
@@ -77,6 +77,7 @@ pub fn is_shut(endpoint: Endpoint, config: &Config) -> bool {
         Endpoint::OAuthToken | Endpoint::OAuthIntrospect => !config.sidecar.oauth,
         Endpoint::ForwardAuth => !config.sidecar.forward_auth.enabled,
         Endpoint::Identity => !config.sidecar.identity_endpoint.enabled,
+        Endpoint::Proxy | Endpoint::ProxyUnauthenticated => !config.sidecar.proxy,
         _ => false,
     }
 }

@@ -47,13 +47,14 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         memory: &memory,
     };
     let send = |authorization: &str| send(call, &request, authorization, acquisition.correlation_id(), &asked.api.name);
-    let FollowedResponse { mut answer, foreign } = send(&acquisition.authorization(call, &token)?)?;
+    let FollowedResponse { mut answer, foreign } =
+        send(&acquisition.authorization(call, &token, || acquisition.target(call))?)?;
     // Continuous access evaluation: the API asks for further claims. Tried once. An origin reached
     // by a redirect saw no token and may not challenge it.
     if let Some(claims) = Some(&answer).filter(|_| !foreign).and_then(claims_challenge) {
         log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
         let token = acquisition.token_with_claims(call, &claims)?;
-        answer = send(&acquisition.authorization(call, &token)?)?.answer;
+        answer = send(&acquisition.authorization(call, &token, || acquisition.target(call))?)?.answer;
     }
     let values =
         if call.service.config.sidecar.header_values_as_arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
@@ -103,7 +104,7 @@ fn send(
 }
 
 /// Names the API and the host, but not the URL.
-fn unanswered(api: &str, error: &OutError) -> Problem {
+pub fn unanswered(api: &str, error: &OutError) -> Problem {
     match error {
         OutError::Proxy { timed_out: true, .. } => {
             Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))

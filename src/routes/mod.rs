@@ -1,5 +1,6 @@
 //! The routes: [`Routes::answer`] takes a request to its answer, step by step.
 
+mod access;
 mod acquire;
 pub mod admit;
 mod authenticate;
@@ -18,13 +19,15 @@ mod identity;
 mod oauth;
 mod once;
 pub mod problem;
+mod proxy;
+mod pump;
 mod reply;
 pub mod route;
 mod service;
 mod validate;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use admit::{Admission, TOKEN_HEADER};
 use call::{Call, Halt};
@@ -38,9 +41,6 @@ use crate::clock::Clock;
 use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
 use crate::token;
 use crate::value::guid;
-
-/// Returned with every answer.
-const ID_HEADER: &str = "x-ms-client-request-id";
 
 /// The server's handler.
 pub struct Routes {
@@ -129,15 +129,13 @@ impl Routes {
             Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
             Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
             Endpoint::Identity => identity::token(call, parked),
+            Endpoint::Proxy | Endpoint::ProxyUnauthenticated => Err(proxy::proxy(call, &route, parked)),
         }
     }
 
     /// Counts and logs an answer.
     fn finish(&self, method: Method, endpoint: Option<Endpoint>, reply: Reply, received: Instant, id: &str) -> Reply {
-        let duration = received.elapsed();
-        let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
-        self.shared.metrics.request(place, method, reply.status, duration);
-        log_access(method, endpoint, reply.status, duration, id);
+        access::finish(&self.shared.metrics, method, endpoint, reply.status, received, id, "");
         reply
     }
 }
@@ -156,19 +154,6 @@ fn ready(service: &Arc<Service>, shared: &Shared) {
     shared.acquirer.find_region(service.clients());
     #[cfg(feature = "jwe")]
     decryption_vaults::start(service, shared);
-}
-
-/// One line per request. Never the query, which may hold personal data or secrets.
-fn log_access(method: Method, endpoint: Option<Endpoint>, status: u16, duration: Duration, id: &str) {
-    let level = if status < 400 { log::Level::Info } else { log::Level::Warn };
-    log::log!(
-        target: "access",
-        level,
-        "{} {} {status} {:.3} ms {id}",
-        method.as_str(),
-        endpoint.map_or("unknown", Endpoint::pattern),
-        duration.as_secs_f64() * 1e3,
-    );
 }
 
 impl Handler for Routes {
@@ -192,15 +177,17 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
+            Err(Halt::Stream(passage)) => return Outcome::Stream(passage),
             Err(Halt::Problem(problem)) => {
                 let form = Form::of(request.path);
                 let semantic = service.config.sidecar.semantic_token_errors && form == Form::Problem;
                 let problem = if semantic { problem.semantic() } else { problem };
-                problem.into_reply_as(form)
+                let passing = service.config.sidecar.proxy && endpoint.is_some_and(Endpoint::is_proxy);
+                if passing { problem.for_sdk() } else { problem }.into_reply_as(form)
             }
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id);
-        Outcome::Reply(reply.header(ID_HEADER, id))
+        Outcome::Reply(reply.header(correlation::HEADER, id))
     }
 
     fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
@@ -209,16 +196,17 @@ impl Handler for Routes {
             let id = guid::unique();
             let reply = problem.into_reply();
             let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
-            return reply.header(ID_HEADER, id.as_str());
+            return reply.header(correlation::HEADER, id.as_str());
         };
-        let reply = problem.into_reply_as(Form::of(request.path));
         let id = correlation::id(request.headers);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
+        let passing = endpoint.is_some_and(Endpoint::is_proxy);
+        let reply = if passing { problem.for_sdk() } else { problem }.into_reply_as(Form::of(request.path));
         let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
-        reply.header(ID_HEADER, id.as_str())
+        reply.header(correlation::HEADER, id.as_str())
     }
 
     fn panicked(&self) -> Reply {

@@ -58,7 +58,7 @@ impl Once {
             Some(_) => Endpoint::AuthorizationHeader,
             None => Endpoint::AuthorizationHeaderUnauthenticated,
         };
-        let route = Route { endpoint, name: Cow::Borrowed(api) };
+        let route = Route { endpoint, name: Cow::Borrowed(api), proxied: ("", "") };
         self.decryption_keys(user_token);
         self.run(query, field.as_slice(), |call, resumed| {
             acquire(call, &route, resumed, |_, token, header| Acquired {
@@ -117,6 +117,7 @@ impl Once {
         let Self { shared, service } = self;
         let request = Request {
             method: Method::Get,
+            method_name: "GET",
             path: "/",
             query: Some(query),
             headers: Headers(fields),
@@ -133,8 +134,8 @@ impl Once {
             outcome = match outcome {
                 Ok(done) => return Ok(done),
                 Err(Halt::Problem(problem)) => return Err(problem),
-                // There is no body to wait for.
-                Err(Halt::NeedsBody(_)) => return Err(Problem::new(500)),
+                // There is no body to wait for, and nothing is passed through.
+                Err(Halt::NeedsBody(_) | Halt::Stream(_)) => return Err(Problem::new(500)),
                 Err(Halt::Park(on, _)) => {
                     // Nobody waits behind this one: the fetch ends it, however long it takes.
                     let cause = match woken.recv_timeout(service.config.azure_ad.metadata_timeout * DOCUMENTS) {

@@ -233,6 +233,15 @@ impl Problem {
         self.answer("application/json", body)
     }
 
+    /// For SDKs, which expect the API's answer: marks the error as the sidecar's own, and says if a retry cannot help.
+    #[must_use]
+    pub fn for_sdk(self) -> Self {
+        let retryable = self.extensions.as_ref().and_then(|extensions| extensions.retryable);
+        let helps = retryable.unwrap_or(matches!(self.status, 408 | 502 | 503 | 504));
+        let problem = self.header("X-Sidecar-Error", "1");
+        if helps { problem } else { problem.header("x-should-retry", "false") }
+    }
+
     pub fn into_reply(self) -> Reply {
         let body = Body {
             r#type: &format!("https://tools.ietf.org/html/rfc{}", section(self.status)),

@@ -26,6 +26,10 @@ pub enum Endpoint {
     ForwardAuth,
     /// The application's token, as App Service's managed identity endpoint gives it.
     Identity,
+    /// The API itself, for the calling user.
+    Proxy,
+    /// The API itself, for the application or an agent.
+    ProxyUnauthenticated,
     /// Whether the program works.
     Health,
     /// Figures for Prometheus.
@@ -41,10 +45,12 @@ const ASK: &str = "GET, POST";
 const GET: &str = "GET";
 const ANY: &str = "*";
 const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
+/// Listed in `Allow`; every method except CONNECT and TRACE is accepted.
+const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
@@ -54,6 +60,8 @@ impl Endpoint {
         Self::OAuthIntrospect,
         Self::ForwardAuth,
         Self::Identity,
+        Self::Proxy,
+        Self::ProxyUnauthenticated,
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
@@ -71,6 +79,8 @@ impl Endpoint {
             Self::OAuthIntrospect => "/oauth2/introspect",
             Self::ForwardAuth => "/ForwardAuth",
             Self::Identity => "/identity/token",
+            Self::Proxy => "/Proxy/{serviceName}/{path}",
+            Self::ProxyUnauthenticated => "/ProxyUnauthenticated/{serviceName}/{path}",
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
@@ -80,6 +90,11 @@ impl Endpoint {
     /// Whether every caller that can connect may call it.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Health | Self::Metrics)
+    }
+
+    /// Whether it forwards requests to the API.
+    pub const fn is_proxy(self) -> bool {
+        matches!(self, Self::Proxy | Self::ProxyUnauthenticated)
     }
 
     /// Whether it calls the API rather than telling how to.
@@ -93,14 +108,29 @@ impl Endpoint {
             Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
             Self::OAuthToken | Self::OAuthIntrospect => POST,
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
+            Self::Proxy | Self::ProxyUnauthenticated => PASS,
             Self::Health | Self::Metrics | Self::OpenApi => READ,
             Self::ForwardAuth => ANY,
         }
     }
 
     fn allows(self, method: Method) -> bool {
+        if self.is_proxy() {
+            return method != Method::Refused;
+        }
         self.allow() == ANY || method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
     }
+}
+
+/// The proxy endpoint of a path, with the name as sent and the path split behind the name.
+fn find_proxied(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
+    let (first, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
+    let endpoint = [("Proxy", Endpoint::Proxy), ("ProxyUnauthenticated", Endpoint::ProxyUnauthenticated)]
+        .into_iter()
+        .find_map(|(name, endpoint)| first.eq_ignore_ascii_case(name).then_some(endpoint))?;
+    let name = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let end = path.len() - rest.len() + name.len();
+    Some((endpoint, Some(name).filter(|name| !name.is_empty()), path.split_at(end)))
 }
 
 /// Whether the callers of this path speak OAuth.
@@ -154,6 +184,8 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
+    /// For proxy endpoints: the path up to the end of the name, and the rest, both as sent.
+    pub proxied: (&'a str, &'a str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,15 +206,17 @@ impl NoRoute {
 }
 
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
-    let (endpoint, name) = find(path).ok_or(NoRoute::Unknown)?;
+    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, ("", "")));
+    let (endpoint, name, proxied) = find_proxied(path).or_else(plain).ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
     let named = endpoint.calls_api()
+        || endpoint.is_proxy()
         || matches!(endpoint, Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated);
     match name {
         None if named => Err(NoRoute::NameMissing(endpoint)),
-        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()) }),
+        name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()), proxied }),
     }
 }
 
@@ -270,5 +304,23 @@ mod tests {
         for path in ["/AuthorizationHeader", "/AuthorizationHeader/", "/downstreamapi"] {
             assert!(matches!(route(Method::Get, path), Err(NoRoute::NameMissing(_))), "{path}");
         }
+    }
+
+    #[test]
+    fn what_follows_the_name_passes_through_as_sent() {
+        for (path, name, proxied) in [
+            ("/Proxy/a", "a", ("/Proxy/a", "")),
+            ("/proxy/a%20b/", "a b", ("/proxy/a%20b", "/")),
+            ("/PROXY/a//b%2Fc/", "a", ("/PROXY/a", "//b%2Fc/")),
+            ("/Proxy/a/..%2f/Validate", "a", ("/Proxy/a", "/..%2f/Validate")),
+        ] {
+            let found = route(Method::Other, path).unwrap();
+            assert_eq!((found.endpoint, found.name.as_ref(), found.proxied), (Endpoint::Proxy, name, proxied));
+        }
+        for path in ["/Proxy", "/Proxy/", "/Proxy//x", "/ProxyUnauthenticated"] {
+            assert!(matches!(route(Method::Get, path), Err(NoRoute::NameMissing(_))), "{path}");
+        }
+        assert!(matches!(route(Method::Refused, "/Proxy/a"), Err(NoRoute::Method(Endpoint::Proxy, _))));
+        assert_eq!(route(Method::Get, "/ProxyX/a"), Err(NoRoute::Unknown));
     }
 }

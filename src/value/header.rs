@@ -66,6 +66,26 @@ const OF_BODY: &[&str] = &[
     "repr-digest",
 ];
 
+/// Fields that carry a caller's own credentials. A proxied request, which gets a token, goes without them unless the
+/// operator keeps one.
+pub const CREDENTIALS: &[&str] =
+    &["Cookie", "api-key", "x-api-key", "Ocp-Apim-Subscription-Key", "x-functions-key", "x-ms-authorization-auxiliary"];
+
+/// Further request fields that are not forwarded: they concern this connection or the proxies in front of the sidecar.
+const NOT_FORWARDED: &[&str] = &["host", "authorization", "expect", "forwarded", "via", "x-real-ip", "content-length"];
+/// Prefixes of such names.
+const NOT_FORWARDED_PREFIXES: &[&str] = &["x-forwarded-", "x-sidecar-"];
+
+/// Whether a proxied request forwards this field, named in any case. `kept` lists the [`CREDENTIALS`] that are forwarded.
+pub fn is_forwarded(name: &str, kept: &[String]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let same = |own: &str| own.eq_ignore_ascii_case(name);
+    !is_hop_by_hop(&lower)
+        && !NOT_FORWARDED.contains(&lower.as_str())
+        && !NOT_FORWARDED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+        && (!CREDENTIALS.iter().any(|own| same(own)) || kept.iter().any(|own| same(own)))
+}
+
 /// Further reserved names; docs/endpoints.md has the reason for each.
 const OWN: &[&str] = &[
     "authorization",

@@ -266,6 +266,19 @@ pub fn confined(path: &str) -> Result<(), Expected> {
     Ok(())
 }
 
+/// Whether a path that is forwarded byte for byte stays below the base URL, however the server reads it. Unlike in a
+/// `RelativePath`, `//` and `%2F` are allowed, because blob names and ids contain them.
+pub fn proxied_path(path: &str) -> Result<(), Expected> {
+    if path.bytes().any(|byte| byte == b'\\' || byte == b'#' || !byte.is_ascii_graphic()) {
+        return Err("a path without backslashes, fragments and control characters");
+    }
+    // Some servers decode these before they resolve dot segments, and treat text after `;` as parameters of a segment.
+    let undone = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/");
+    let undone = undone.replace("%5c", "/").replace("%5C", "/");
+    let name = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    if undone.split('/').any(name) { Err("a path without the segments . and ..") } else { Ok(()) }
+}
+
 /// True if a reference starts with a scheme (RFC 3986 §3.1, §4.2). A colon in a later segment does
 /// not make one.
 fn has_scheme(path: &str) -> bool {

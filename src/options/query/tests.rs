@@ -234,3 +234,27 @@ fn the_query_has_a_budget() {
     let refused = format!("The query has more than {MAX_PARAMETERS} parameters");
     assert_eq!(parse(&of_count(MAX_PARAMETERS + 1)), Err(refused));
 }
+
+#[test]
+fn the_header_of_options_says_what_the_request_does_not() {
+    let header = |values: &[&str]| Overrides::parse_header(&mut values.iter().map(|value| value.as_bytes()));
+    let text = "AgentIdentity=5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab&optionsOverride.Scopes=a&optionsOverride.RequestAppToken=true";
+    assert_eq!(header(&[text]), Overrides::parse(Some(text)));
+    assert_eq!(header(&[]), Ok(Overrides::default()));
+    assert_eq!(header(&[" "]), Ok(Overrides::default()));
+    assert_eq!(header(&["", ""]), Err(OptionsError::TwoHeaders));
+    for name in [
+        "BaseUrl",
+        "RelativePath",
+        "HttpMethod",
+        "ContentType",
+        "AcceptHeader",
+        "CustomHeader.X",
+        "ExtraHeaderParameters.X",
+        "ExtraQueryParameters.x",
+    ] {
+        let refused = header(&[&format!("optionsOverride.{name}=x")]);
+        assert_eq!(refused, Err(OptionsError::NotInHeader { key: name.to_owned() }), "{name}");
+    }
+    assert!(matches!(header(&["optionsOverride.Scope=a"]), Err(OptionsError::UnknownKey { .. })));
+}

@@ -13,7 +13,7 @@ use ureq::{Error, Timeout, http};
 
 use super::super::resolver::{self, Resolve};
 use super::severed::Unsevered;
-use super::tcp::{Sockets, Tcp};
+use super::tcp::{Socket, Sockets, Tcp};
 use crate::value::url::Origin;
 
 /// More addresses would leave too little time for each.
@@ -77,7 +77,13 @@ pub(super) fn confine(redirected_from: Option<Origin>) {
     REDIRECTED_FROM.set(redirected_from);
 }
 
+/// Takes the socket that was opened last on this thread. The client's transports do not expose it.
+pub(super) fn dialed() -> Option<Arc<Socket>> {
+    DIALED.take()
+}
+
 thread_local! {
+    static DIALED: RefCell<Option<Arc<Socket>>> = const { RefCell::new(None) };
     static REDIRECTED_FROM: RefCell<Option<Origin>> = const { RefCell::new(None) };
     // The client runs a whole request, including connectors, on the calling thread.
     static TUNNEL: Cell<bool> = const { Cell::new(false) };
@@ -143,6 +149,7 @@ impl<In: Transport> Connector<In> for Dial {
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         let first = &found[..found.len().min(MAX_ADDRESSES)];
         let tcp = self.sockets.connect(first, NextTimeout { after, ..details.timeout }, buffers)?;
+        DIALED.set(Some(tcp.socket()));
         Ok(Some(Either::B(tcp)))
     }
 }

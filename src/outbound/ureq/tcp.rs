@@ -14,14 +14,48 @@ use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport}
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
     idle_since: Mutex<Option<Instant>>,
+    /// Set on non-blocking sockets: bytes that did not fit. TLS has counted them as sent.
+    unsent: Mutex<Option<Vec<u8>>>,
 }
 
 impl Socket {
     fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
         self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes it non-blocking.
+    pub(super) fn unblock(&self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)?;
+        *self.unsent() = Some(Vec::new());
+        Ok(())
+    }
+
+    /// Marks it as in use.
+    pub(super) fn begin(&self) {
+        *self.idle_since() = None;
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends these bytes behind those that did not fit before; true if all are sent. `None`: the socket blocks.
+    pub(super) fn send_later(&self, bytes: &[u8]) -> Option<io::Result<bool>> {
+        let mut unsent = self.unsent();
+        let unsent = unsent.as_mut()?;
+        unsent.extend_from_slice(bytes);
+        while !unsent.is_empty() {
+            match (&self.stream).write(unsent) {
+                Ok(written) => drop(unsent.drain(..written)),
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Some(Ok(false)),
+                Err(cause) => return Some(Err(cause)),
+            }
+        }
+        Some(Ok(true))
     }
 
     /// True if nothing was received: on an idle connection, only its end can arrive.
@@ -83,7 +117,7 @@ impl Sockets {
     }
 
     fn add(self: &Arc<Self>, stream: TcpStream) -> Arc<Socket> {
-        let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None) });
+        let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None), unsent: Mutex::default() });
         self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&socket));
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if !*watched {
@@ -123,6 +157,12 @@ pub(super) struct Tcp {
     read_timeout: Option<Duration>,
 }
 
+impl Tcp {
+    pub(super) fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.socket)
+    }
+}
+
 /// Rounds up by at most 1/64, so that calls with the same limit set the socket's timeout only once.
 fn rounded_up(left: Duration) -> Duration {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX / 2).max(64);
@@ -144,6 +184,9 @@ impl Transport for Tcp {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if let Some(sent) = self.socket.send_later(&self.buffers.output()[..amount]) {
+            return sent.map(drop).map_err(Error::Io);
+        }
         *self.socket.idle_since() = None;
         let timeout = timeout.for_write();
         let mut stream = &self.socket.stream;

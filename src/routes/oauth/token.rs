@@ -46,7 +46,7 @@ pub fn token(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     let effective = Effective::merge(api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
-    let header = acquisition.authorization(call, &token)?;
+    let header = acquisition.authorization(call, &token, || acquisition.target(call))?;
     let (scheme, access_token) = header.split_once(' ').unwrap_or(("Bearer", &header));
     let left = token.expires_at.saturating_sub(call.shared.clock.unix());
     let own = |scope: &&String| !syntax::is_openid_scope(scope);
