@@ -267,7 +267,7 @@ mod tests {
     const OWN: [&str; 3] = ["x-ms-client-request-id: id", "Authorization: Bearer t", ""];
 
     #[test]
-    fn a_request_goes_on_without_what_is_the_connections_or_a_credential() {
+    fn a_request_loses_connection_fields_and_credentials() {
         let fields: Vec<Field<'_>> = [
             "Host",
             "Authorization",
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_goes_on_as_it_came_but_for_what_is_the_connections() {
+    fn an_answer_keeps_all_but_connection_fields() {
         let head = "299 All fine\r\nServer: x\r\nset-cookie: a=1\r\nSet-Cookie: b=2\r\nConnection: keep-alive, X-Gone\r\n\
                     X-Gone: 1\r\nKeep-Alive: 5\r\nX-Sidecar-Error: 1\r\nProxy-Authenticate: Basic\r\nContent-Length: 07";
         let (sent, framing, persists) = answer(head, false).unwrap();
