@@ -104,10 +104,14 @@ pub mod internal {
         }
     }
     pub mod outbound {
+        pub use crate::outbound::proxy::Proxies;
         pub use crate::outbound::redirect::{Hop, next_hop};
+        pub use crate::outbound::resolver::SystemResolver;
+        pub use crate::outbound::roots::Roots;
         pub use crate::outbound::{
             Exchange, HeaderValues, OutError, OutRequest, OutResponse, claims_challenge, render,
         };
+        pub use crate::outbound::{ExchangeSettings, UreqExchange};
         pub mod challenge {
             pub use crate::outbound::challenge::parse;
         }

@@ -12,6 +12,7 @@ use entra_sidecar::internal::http::{self, Budget, Server};
 use entra_sidecar::internal::jwks::{self, Keys};
 use entra_sidecar::internal::jwt::Rejection;
 use entra_sidecar::internal::outbound::{Exchange, OutError, OutRequest, OutResponse};
+use entra_sidecar::internal::outbound::{ExchangeSettings, Proxies, Roots, SystemResolver, UreqExchange};
 use entra_sidecar::internal::{Acquirer, AcquirerSettings};
 use entra_sidecar::internal::{Bounds, Turns};
 use entra_sidecar::internal::{Clock, ManualClock};
@@ -77,7 +78,15 @@ fn start() -> (http::Running, SocketAddr) {
     let budget = Budget { turns: Turns::new(Bounds { calls: 4, decryptions: 1 }), memory: BodyMemory::new(1 << 20) };
     let settings = AcquirerSettings { timeout: second, entries: 1, bytes: 1, sessions: 1 };
     let keys = Keys::start(jwks::KeySettings::of(&config).unwrap(), Arc::clone(&exchange), Arc::clone(&clock)).unwrap();
+    let nowhere = ExchangeSettings {
+        connect_timeout: second,
+        roots: Roots::BuiltIn,
+        proxies: Proxies::default(),
+        resolver: Arc::new(SystemResolver),
+        machine: None,
+    };
     let shared = Shared {
+        connections: Arc::new(UreqExchange::new(nowhere).unwrap()),
         acquirer: Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), |_| None),
         exchange,
         clock,
