@@ -18,14 +18,24 @@ pub fn escaped_len(text: &[u8]) -> usize {
     text.len() + grown.sum::<usize>()
 }
 
-/// Bytes checked together, without a branch for each, so that the check is vectorized.
+/// Bytes checked together.
 const BLOCK: usize = 32;
 
+/// Checks words, without a branch for each. Loops over bytes are not vectorized in a build for size.
 fn needs_escape(block: &[u8; BLOCK]) -> bool {
-    const fn one(byte: u8) -> bool {
-        byte < b' ' || byte == b'"' || byte == b'\\'
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    /// The high bit of each byte less than `than`. Bytes above such a byte may be marked too.
+    const fn less(word: u64, than: u8) -> u64 {
+        word.wrapping_sub(EACH * than as u64) & !word
     }
-    block.iter().fold(false, |any, &byte| any | one(byte))
+    let (words, _) = block.as_chunks();
+    let special = words.iter().fold(0, |special, word| {
+        let word = u64::from_le_bytes(*word);
+        let quote = less(word ^ (EACH * u64::from(b'"')), 1);
+        let backslash = less(word ^ (EACH * u64::from(b'\\')), 1);
+        special | less(word, b' ') | quote | backslash
+    });
+    special & (EACH << 7) != 0
 }
 
 /// Size of an entry in the table below: an escape has at most 6 bytes.
