@@ -154,6 +154,18 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   step 200 '"token_type":"Bearer"' \
     'curl "$SIDECAR/identity/token?resource=api://downstream&api-version=2019-08-01" -H "X-IDENTITY-HEADER: any"'
 
+  chapter "A tool with a token URL: OAuth's client credentials, token exchange and introspection"
+  step 200 '"token_type":"Bearer"' 'curl $SIDECAR/oauth2/token/reports -d grant_type=client_credentials'
+  step 200 '"issued_token_type":"urn:ietf:params:oauth:token-type:access_token"' \
+    'curl $SIDECAR/oauth2/token/orders -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token_type=urn:ietf:params:oauth:token-type:jwt -d subject_token=$TOKEN'
+  step 200 '{"active":true,' 'curl $SIDECAR/oauth2/introspect -d token=$TOKEN'
+  step 200 '{"active":false}' 'curl $SIDECAR/oauth2/introspect -d token=nonsense'
+
+  chapter "An SDK, by its base URL: the API itself, with the token put in"
+  step 200 'Bearer' 'curl $SIDECAR/ProxyUnauthenticated/reports/any/path?x=1 -d "{\"year\":2026}"'
+  step 200 'Bearer' 'curl $SIDECAR/Proxy/orders/any/path -H "Authorization: Bearer $TOKEN"'
+  step 404 '' 'curl "$SIDECAR/ProxyUnauthenticated/reports/missing?_status=404"'
+
   chapter "A reverse proxy asks before it lets a request through"
   step 200 'X-Auth-Kind: user' 'curl "$SIDECAR/ForwardAuth?scope=access_as_user" -H "Authorization: Bearer $TOKEN"'
   step 403 "The role 'Auditor' is required" 'curl "$SIDECAR/ForwardAuth?role=Auditor" -H "Authorization: Bearer $TOKEN"'
