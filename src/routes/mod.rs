@@ -17,7 +17,9 @@ mod health;
 mod identity;
 mod oauth;
 mod once;
+mod page;
 pub mod problem;
+mod recent;
 mod reply;
 pub mod route;
 mod service;
@@ -31,13 +33,15 @@ use call::{Call, Halt};
 pub use call::{Parked, Shared};
 pub use once::Once;
 use problem::{Form, Problem};
+use recent::Answered;
+pub use recent::Recent;
 use route::{Endpoint, route};
 pub use service::Service;
 
 use crate::clock::Clock;
 use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
 use crate::token;
-use crate::value::guid;
+use crate::value::{date, guid};
 
 /// Returned with every answer.
 const ID_HEADER: &str = "x-ms-client-request-id";
@@ -129,16 +133,44 @@ impl Routes {
             Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
             Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
             Endpoint::Identity => identity::token(call, parked),
+            Endpoint::Page => page::page(call, parked.as_ref()),
         }
     }
 
-    /// Counts and logs an answer.
-    fn finish(&self, method: Method, endpoint: Option<Endpoint>, reply: Reply, received: Instant, id: &str) -> Reply {
+    /// Counts and logs an answer, and in Development remembers it with what went wrong.
+    fn finish(
+        &self,
+        method: Method,
+        endpoint: Option<Endpoint>,
+        reply: Reply,
+        received: Instant,
+        id: &str,
+        problem: String,
+    ) -> Reply {
         let duration = received.elapsed();
         let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
         self.shared.metrics.request(place, method, reply.status, duration);
         log_access(method, endpoint, reply.status, duration, id);
+        // The page that shows them asks every few seconds.
+        if let Some(recent) = &self.shared.recent
+            && endpoint != Some(Endpoint::Page)
+        {
+            recent.add(Answered {
+                time: date::to_rfc3339_seconds(self.shared.clock.unix()),
+                method: method.as_str(),
+                route: endpoint.map_or("unknown", Endpoint::pattern),
+                status: reply.status,
+                milliseconds: duration.as_secs_f64() * 1e3,
+                id: id.to_owned(),
+                problem,
+            });
+        }
         reply
+    }
+
+    /// What went wrong, for those who look at the page.
+    fn words(&self, problem: &Problem) -> String {
+        self.shared.recent.as_ref().map_or_else(String::new, |_| problem.words().to_owned())
     }
 }
 
@@ -187,28 +219,31 @@ impl Handler for Routes {
             }
             resumed => self.answer(&call, &mut endpoint, resumed),
         };
+        let mut words = String::new();
         let reply = match answer {
             Ok(reply) => reply,
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
             Err(Halt::Problem(problem)) => {
+                words = self.words(&problem);
                 let form = Form::of(request.path);
                 let semantic = service.config.sidecar.semantic_token_errors && form == Form::Problem;
                 let problem = if semantic { problem.semantic() } else { problem };
                 problem.into_reply_as(form)
             }
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, id);
+        let reply = self.finish(request.method, endpoint, reply, request.received, id, words);
         Outcome::Reply(reply.header(ID_HEADER, id))
     }
 
     fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
         let problem = Problem::from(refusal);
+        let words = self.words(&problem);
         let Some(request) = request else {
             let id = guid::unique();
             let reply = problem.into_reply();
-            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
+            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str(), words);
             return reply.header(ID_HEADER, id.as_str());
         };
         let reply = problem.into_reply_as(Form::of(request.path));
@@ -217,12 +252,13 @@ impl Handler for Routes {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
+        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str(), words);
         reply.header(ID_HEADER, id.as_str())
     }
 
     fn panicked(&self) -> Reply {
-        let reply = Problem::new(500).into_reply();
-        self.finish(Method::Other, None, reply, Instant::now(), "-")
+        let problem = Problem::new(500);
+        let words = self.words(&problem);
+        self.finish(Method::Other, None, problem.into_reply(), Instant::now(), "-", words)
     }
 }

@@ -32,6 +32,8 @@ pub enum Endpoint {
     Metrics,
     /// The description of all this.
     OpenApi,
+    /// All this, for a developer to look at.
+    Page,
 }
 
 const READ: &str = "GET, HEAD";
@@ -44,7 +46,7 @@ const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
@@ -57,6 +59,7 @@ impl Endpoint {
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
+        Self::Page,
     ];
 
     /// Its path, as it stands in logs and labels.
@@ -74,6 +77,7 @@ impl Endpoint {
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
+            Self::Page => "/",
         }
     }
 
@@ -93,7 +97,7 @@ impl Endpoint {
             Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
             Self::OAuthToken | Self::OAuthIntrospect => POST,
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
-            Self::Health | Self::Metrics | Self::OpenApi => READ,
+            Self::Health | Self::Metrics | Self::OpenApi | Self::Page => READ,
             Self::ForwardAuth => ANY,
         }
     }
@@ -111,6 +115,9 @@ pub fn is_oauth(path: &str) -> bool {
 
 /// The endpoint of a path, and the API's name as sent.
 fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    if path == "/" {
+        return Some((Endpoint::Page, None));
+    }
     // What is below `oauth2` has a name of two segments.
     let slash = usize::from(is_oauth(path));
     let path = path.strip_prefix('/')?;
@@ -203,6 +210,7 @@ mod tests {
             ("/health", Endpoint::Health, ""),
             ("/metrics", Endpoint::Metrics, ""),
             ("/OpenApi/V1.JSON", Endpoint::OpenApi, ""),
+            ("/", Endpoint::Page, ""),
             ("/forwardauth", Endpoint::ForwardAuth, ""),
             ("/ForwardAuth//a/%2e%2e/b/", Endpoint::ForwardAuth, ""),
             ("/Identity/TOKEN", Endpoint::Identity, ""),
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn other_paths_lead_nowhere() {
         for path in [
-            "/",
+            "",
             "//",
             "/Validate//",
             "/Validate/x",

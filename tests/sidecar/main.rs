@@ -36,6 +36,7 @@ mod oauth;
 mod oneshot;
 mod options;
 mod outages;
+mod page;
 mod pop;
 mod raw_upstream;
 mod renewals;
