@@ -55,9 +55,9 @@ const show = (state) => {
     return made;
   })));
   update("requests", state.requests, (all) =>
-    fill(at("requests"), ["Time", "Request", "Status", "ms", "Correlation id", "What went wrong"], all.map((one) =>
+    fill(at("requests"), ["Time", "Request", "Status", "Duration", "Correlation id", "What went wrong"], all.map((one) =>
       [one.time, `${one.method} ${one.route}`, element("td", one.status, one.status < 400 ? "good" : "bad"),
-        one.milliseconds.toFixed(1), one.id, one.problem])));
+        `${one.milliseconds.toFixed(1)} ms`, one.id, one.problem])));
 };
 const ask = async (token) => {
   const headers = { Accept: "application/json" };
