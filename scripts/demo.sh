@@ -66,7 +66,7 @@ cat >"$work/appsettings.json" <<JSON
 JSON
 
 # An empty environment: settings and proxies of this machine are no part of the demo.
-# Development, for then the sidecar also shows its OpenAPI document.
+# Development, for then the sidecar also shows its OpenAPI document and its page.
 env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" serve --config "$work/appsettings.json" --environment Development \
   --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 sidecar_pid=$!
@@ -259,6 +259,7 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   step 200 'Healthy' 'curl $SIDECAR/healthz'
   step 200 'entra_sidecar_token_cache_requests_total' 'curl $SIDECAR/metrics'
   step 200 '{' 'curl $SIDECAR/openapi/v1.json'
+  step 200 '<title>entra-sidecar</title>' 'curl $SIDECAR/'
 }
 
 echo
@@ -284,7 +285,7 @@ ${bold}Both stay up until Ctrl-C. In another terminal:${plain}
   curl -s \$SIDECAR/AuthorizationHeaderUnauthenticated/reports
   curl -s \$SIDECAR/DownstreamApi/orders -H "Authorization: Bearer \$TOKEN"
 
-Point your own application at $SIDECAR. What the stand-in can be told besides (faults, keys, a journal
+Open $SIDECAR in a browser to see what is configured and was asked, and point your own application at it. What the stand-in can be told besides (faults, keys, a journal
 of what it was asked): tests/local-tenant/src/control.rs. The settings in use: $work/appsettings.json
 From here on you see the log of the sidecar.
 

@@ -88,6 +88,9 @@ scripts/docs-test.sh
 step "OpenAPI"
 scripts/openapi-test.sh
 
+step "the page in a browser"
+scripts/page-test.sh
+
 step "deployment files"
 scripts/deploy-test.sh
 

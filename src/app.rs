@@ -19,7 +19,7 @@ use crate::metrics::{Measured, Metrics};
 use crate::notify::{Notifier, ServiceState};
 use crate::outbound::{self, Exchange, InTurn, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
-use crate::routes::{Once, Routes, Service, Shared};
+use crate::routes::{Once, Recent, Routes, Service, Shared};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
@@ -68,7 +68,8 @@ fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Ser
     let (exchange, connections) = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
     let acquirer = acquirer(&config, &exchange, &clock);
     let keys = keys(&config, &exchange, &clock, fetches)?;
-    let shared = Shared { exchange, connections, clock, budget: budget(&config), acquirer, metrics, monitor };
+    let recent = config.is_development().then(Arc::<Recent>::default);
+    let shared = Shared { exchange, connections, clock, budget: budget(&config), acquirer, metrics, monitor, recent };
     let service = Service::new(config, keys).map_err(|error| error.to_string())?;
     Ok((shared, service))
 }

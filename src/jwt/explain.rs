@@ -70,6 +70,17 @@ pub struct Finding {
     pub found: String,
 }
 
+impl Outcome {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+            Self::NotReached => "not reached",
+        }
+    }
+}
+
 impl Check {
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -247,11 +258,6 @@ fn several(names: impl Iterator<Item = impl AsRef<str>>) -> String {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { check, outcome, looked_at, expected, found } = self;
-        let outcome = match outcome {
-            Outcome::Passed => "passed",
-            Outcome::Failed => "FAILED",
-            Outcome::NotReached => "not reached",
-        };
-        write!(f, "{}: {outcome}: looked at {looked_at}; expected {expected}; found {found}", check.name())
+        write!(f, "{}: {}: looked at {looked_at}; expected {expected}; found {found}", check.name(), outcome.name())
     }
 }

@@ -1,20 +1,26 @@
-//! Counts and logs a request once it is over.
+//! Counts and logs a request once it is over, and in Development remembers it for the page.
 
 use std::time::Instant;
 
+use super::recent::{Answered, Recent};
 use super::route::Endpoint;
+use crate::clock::{Clock as _, SystemClock};
 use crate::http::Method;
 use crate::metrics::Metrics;
+use crate::value::date;
 
 /// Counts and logs one request. `broken` is appended to the log line and says who broke the answer off; empty: nobody.
+/// `problem` is what the caller was told of an error.
+#[expect(clippy::too_many_arguments, reason = "each is a column of the access log or of the page")]
 pub fn finish(
-    metrics: &Metrics,
+    (metrics, recent): (&Metrics, Option<&Recent>),
     method: Method,
     endpoint: Option<Endpoint>,
     status: u16,
     received: Instant,
     id: &str,
     broken: &str,
+    problem: String,
 ) {
     let duration = received.elapsed();
     let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
@@ -29,4 +35,16 @@ pub fn finish(
         endpoint.map_or("unknown", Endpoint::pattern),
         duration.as_secs_f64() * 1e3,
     );
+    // The page itself asks every few seconds.
+    if let Some(recent) = recent.filter(|_| endpoint != Some(Endpoint::Page)) {
+        recent.add(Answered {
+            time: date::to_rfc3339_seconds(SystemClock.unix()),
+            method: method.as_str(),
+            route: endpoint.map_or("unknown", Endpoint::pattern),
+            status,
+            milliseconds: duration.as_secs_f64() * 1e3,
+            id: id.to_owned(),
+            problem,
+        });
+    }
 }

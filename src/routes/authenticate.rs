@@ -8,7 +8,7 @@ use super::problem::Problem;
 use crate::http::Resumed;
 use crate::jwks::{KeySet, RefreshAnswer};
 use crate::jwt::shr::{OriginalRequest, access_token};
-use crate::jwt::{Rejection, Verified};
+use crate::jwt::{Finding, Rejection, Verified};
 use crate::token;
 use crate::turns::{self, Lane};
 
@@ -72,13 +72,31 @@ pub fn bearer(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -
     })
 }
 
-/// The token's proof, or which check it failed: for whoever is told in other words.
+/// The token's proof, or which check it failed.
+pub type Judged = Result<Arc<Verified>, Rejection>;
+
+/// Judges a token for callers that report a rejection in their own words.
 pub fn judge(
     call: &Call<'_>,
     token: &str,
     resumed: Option<&Resumed<Parked>>,
 ) -> Result<Result<Arc<Verified>, Rejection>, Halt> {
     with_keys(call, token, resumed, |keys, now| call.service.validator.validate(token, keys, now))
+}
+
+/// As [`judge`], with what each check found.
+pub fn explained(
+    call: &Call<'_>,
+    token: &str,
+    resumed: Option<&Resumed<Parked>>,
+) -> Result<(Judged, Vec<Finding>), Halt> {
+    let (validator, mut findings) = (&call.service.validator, Vec::new());
+    let judged = with_keys(call, token, resumed, |keys, now| {
+        let outcome = validator.validate(token, keys, now);
+        findings = validator.explain(token, keys, now, outcome.as_ref().err());
+        outcome
+    })?;
+    Ok((judged, findings))
 }
 
 /// Verifies a signed request: the token inside it, and that it was signed for this request.

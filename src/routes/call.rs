@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::problem::Problem;
+use super::recent::Recent;
 use super::service::Service;
 use crate::clock::Clock;
 use crate::http::{Budget, Keep, Monitor, Request, RequestError, StreamingAnswer, Waker};
@@ -74,6 +75,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// A view of the server's state.
     pub monitor: Monitor,
+    /// What was asked last, in Development.
+    pub recent: Option<Arc<Recent>>,
 }
 
 /// One request while it is being answered.

@@ -73,7 +73,7 @@ impl Door {
 pub fn is_shut(endpoint: Endpoint, config: &Config) -> bool {
     match endpoint {
         Endpoint::Metrics => !config.sidecar.metrics,
-        Endpoint::OpenApi => !config.is_development(),
+        Endpoint::OpenApi | Endpoint::Page => !config.is_development(),
         Endpoint::OAuthToken | Endpoint::OAuthIntrospect => !config.sidecar.oauth,
         Endpoint::ForwardAuth => !config.sidecar.forward_auth.enabled,
         Endpoint::Identity => !config.sidecar.identity_endpoint.enabled,

@@ -18,9 +18,11 @@ mod health;
 mod identity;
 mod oauth;
 mod once;
+mod page;
 pub mod problem;
 mod proxy;
 mod pump;
+mod recent;
 mod reply;
 pub mod route;
 mod service;
@@ -34,6 +36,7 @@ use call::{Call, Halt};
 pub use call::{Parked, Shared};
 pub use once::Once;
 use problem::{Form, Problem};
+pub use recent::Recent;
 use route::{Endpoint, route};
 pub use service::Service;
 
@@ -130,13 +133,28 @@ impl Routes {
             Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
             Endpoint::Identity => identity::token(call, parked),
             Endpoint::Proxy | Endpoint::ProxyUnauthenticated => Err(proxy::proxy(call, &route, parked)),
+            Endpoint::Page => page::page(call, parked.as_ref()),
         }
     }
 
     /// Counts and logs an answer.
-    fn finish(&self, method: Method, endpoint: Option<Endpoint>, reply: Reply, received: Instant, id: &str) -> Reply {
-        access::finish(&self.shared.metrics, method, endpoint, reply.status, received, id, "");
+    fn finish(
+        &self,
+        method: Method,
+        endpoint: Option<Endpoint>,
+        reply: Reply,
+        received: Instant,
+        id: &str,
+        problem: String,
+    ) -> Reply {
+        let sinks = (&*self.shared.metrics, self.shared.recent.as_deref());
+        access::finish(sinks, method, endpoint, reply.status, received, id, "", problem);
         reply
+    }
+
+    /// What went wrong, for those who look at the page.
+    fn words(&self, problem: &Problem) -> String {
+        self.shared.recent.as_ref().map_or_else(String::new, |_| problem.words().to_owned())
     }
 }
 
@@ -172,6 +190,7 @@ impl Handler for Routes {
             }
             resumed => self.answer(&call, &mut endpoint, resumed),
         };
+        let mut words = String::new();
         let reply = match answer {
             Ok(reply) => reply,
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
@@ -179,6 +198,7 @@ impl Handler for Routes {
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
             Err(Halt::Stream(passage)) => return Outcome::Stream(passage),
             Err(Halt::Problem(problem)) => {
+                words = self.words(&problem);
                 let form = Form::of(request.path);
                 let semantic = service.config.sidecar.semantic_token_errors && form == Form::Problem;
                 let problem = if semantic { problem.semantic() } else { problem };
@@ -186,16 +206,17 @@ impl Handler for Routes {
                 if passing { problem.for_sdk() } else { problem }.into_reply_as(form)
             }
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, id);
+        let reply = self.finish(request.method, endpoint, reply, request.received, id, words);
         Outcome::Reply(reply.header(correlation::HEADER, id))
     }
 
     fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
         let problem = Problem::from(refusal);
+        let words = self.words(&problem);
         let Some(request) = request else {
             let id = guid::unique();
             let reply = problem.into_reply();
-            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str());
+            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str(), words);
             return reply.header(correlation::HEADER, id.as_str());
         };
         let id = correlation::id(request.headers);
@@ -205,12 +226,13 @@ impl Handler for Routes {
         };
         let passing = endpoint.is_some_and(Endpoint::is_proxy);
         let reply = if passing { problem.for_sdk() } else { problem }.into_reply_as(Form::of(request.path));
-        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str());
+        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str(), words);
         reply.header(correlation::HEADER, id.as_str())
     }
 
     fn panicked(&self) -> Reply {
-        let reply = Problem::new(500).into_reply();
-        self.finish(Method::Other, None, reply, Instant::now(), "-")
+        let problem = Problem::new(500);
+        let words = self.words(&problem);
+        self.finish(Method::Other, None, problem.into_reply(), Instant::now(), "-", words)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::authenticate::with_keys;
+use super::authenticate::explained;
 use super::authorization_header::acquire;
 use super::call::{Call, Halt, Parked, Shared};
 use super::problem::Problem;
@@ -73,25 +73,19 @@ impl Once {
     /// # Errors
     /// Why it is no good, in words.
     pub fn validate(&self, token: &str) -> (Result<Zeroizing<Vec<u8>>, Problem>, Vec<Finding>) {
-        let mut findings = Vec::new();
         self.decryption_keys(Some(token));
-        let validator = &self.service.validator;
-        let outcome = self.run("", &[], |call, resumed| {
-            let check = |keys: &KeySet, now| {
-                let outcome = validator.validate(token, keys, now);
-                findings = validator.explain(token, keys, now, outcome.as_ref().err());
-                outcome
-            };
-            with_keys(call, token, resumed.as_ref(), check)?
-                .map_err(|rejection| Problem::with(401, rejection.description()).into())
-        });
-        if findings.is_empty() {
-            // As far as it goes without keys.
-            let (none, now) = (KeySet::default(), self.shared.clock.unix());
-            let outcome = validator.validate(token, &none, now);
-            findings = validator.explain(token, &none, now, outcome.as_ref().err());
-        }
-        let answer = outcome.map(|verified| Zeroizing::new(answer("Bearer", token, verified.claims_json())));
+        let (judged, findings) = match self.run("", &[], |call, resumed| explained(call, token, resumed.as_ref())) {
+            Ok((judged, findings)) => {
+                (judged.map_err(|rejection| Problem::with(401, rejection.description())), findings)
+            }
+            Err(problem) => {
+                // As far as it goes without keys.
+                let (validator, none, now) = (&self.service.validator, KeySet::default(), self.shared.clock.unix());
+                let outcome = validator.validate(token, &none, now);
+                (Err(problem), validator.explain(token, &none, now, outcome.as_ref().err()))
+            }
+        };
+        let answer = judged.map(|verified| Zeroizing::new(answer("Bearer", token, verified.claims_json())));
         (answer, findings)
     }
 

@@ -14,6 +14,7 @@ use super::correlation;
 use super::downstream_api::unanswered;
 use super::problem::Problem;
 use super::pump::{Pump, Stop, Terms};
+use super::recent::Recent;
 use super::route::{Endpoint, Route};
 use crate::http::{Body, CallerStream, Cause, Method, Resumed, StreamEnd, StreamingAnswer};
 use crate::metrics::{Ending, Metrics};
@@ -88,6 +89,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     Ok(Halt::Stream(Box::new(ProxyCall {
         connections: Arc::clone(&call.shared.connections),
         metrics: Arc::clone(&call.shared.metrics),
+        recent: call.shared.recent.clone(),
         endpoint: route.endpoint,
         method: request.method,
         method_name: request.method_name.to_owned(),
@@ -133,6 +135,7 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
 struct ProxyCall {
     connections: Arc<UreqExchange>,
     metrics: Arc<Metrics>,
+    recent: Option<Arc<Recent>>,
     endpoint: Endpoint,
     method: Method,
     method_name: String,
@@ -292,13 +295,14 @@ impl ProxyCall {
 
     fn finish(&self, status: u16, broken: &str) {
         access::finish(
-            &self.metrics,
+            (&self.metrics, self.recent.as_deref()),
             self.method,
             Some(self.endpoint),
             status,
             self.received,
             &self.correlation_id,
             broken,
+            broken.trim_start().to_owned(),
         );
     }
 }

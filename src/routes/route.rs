@@ -36,6 +36,8 @@ pub enum Endpoint {
     Metrics,
     /// The description of all this.
     OpenApi,
+    /// All this, for a developer to look at.
+    Page,
 }
 
 const READ: &str = "GET, HEAD";
@@ -50,7 +52,7 @@ const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Validate,
         Self::AuthorizationHeader,
         Self::AuthorizationHeaderUnauthenticated,
@@ -65,6 +67,7 @@ impl Endpoint {
         Self::Health,
         Self::Metrics,
         Self::OpenApi,
+        Self::Page,
     ];
 
     /// Its path, as it stands in logs and labels.
@@ -84,6 +87,7 @@ impl Endpoint {
             Self::Health => "/healthz",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi/v1.json",
+            Self::Page => "/",
         }
     }
 
@@ -109,7 +113,7 @@ impl Endpoint {
             Self::OAuthToken | Self::OAuthIntrospect => POST,
             Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
             Self::Proxy | Self::ProxyUnauthenticated => PASS,
-            Self::Health | Self::Metrics | Self::OpenApi => READ,
+            Self::Health | Self::Metrics | Self::OpenApi | Self::Page => READ,
             Self::ForwardAuth => ANY,
         }
     }
@@ -118,7 +122,8 @@ impl Endpoint {
         if self.is_proxy() {
             return method != Method::Refused;
         }
-        self.allow() == ANY || method != Method::Other && self.allow().split(", ").any(|name| name == method.as_str())
+        // No name of a method is part of another's.
+        self.allow() == ANY || method != Method::Other && self.allow().contains(method.as_str())
     }
 }
 
@@ -141,6 +146,9 @@ pub fn is_oauth(path: &str) -> bool {
 
 /// The endpoint of a path, and the API's name as sent.
 fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    if path == "/" {
+        return Some((Endpoint::Page, None));
+    }
     // What is below `oauth2` has a name of two segments.
     let slash = usize::from(is_oauth(path));
     let path = path.strip_prefix('/')?;
@@ -237,6 +245,7 @@ mod tests {
             ("/health", Endpoint::Health, ""),
             ("/metrics", Endpoint::Metrics, ""),
             ("/OpenApi/V1.JSON", Endpoint::OpenApi, ""),
+            ("/", Endpoint::Page, ""),
             ("/forwardauth", Endpoint::ForwardAuth, ""),
             ("/ForwardAuth//a/%2e%2e/b/", Endpoint::ForwardAuth, ""),
             ("/Identity/TOKEN", Endpoint::Identity, ""),
@@ -261,7 +270,7 @@ mod tests {
     #[test]
     fn other_paths_lead_nowhere() {
         for path in [
-            "/",
+            "",
             "//",
             "/Validate//",
             "/Validate/x",

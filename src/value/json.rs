@@ -11,11 +11,29 @@ const fn growth(byte: u8) -> u8 {
     quoted as u8 + 5 * (byte < 0x20) as u8 - 4 * short as u8
 }
 
-/// The length of text inside a JSON string.
+/// Length of the text inside a JSON string.
 pub fn escaped_len(text: &[u8]) -> usize {
-    // 48 × 5 still fits in a `u8`.
-    let grown = text.chunks(48).map(|chunk| usize::from(chunk.iter().fold(0, |sum: u8, &byte| sum + growth(byte))));
-    text.len() + grown.sum::<usize>()
+    let one_by_one = |bytes: &[u8]| bytes.iter().map(|&byte| usize::from(growth(byte))).sum::<usize>();
+    let (words, rest) = text.as_chunks();
+    let grown = words.iter().map(|word| {
+        let number = u64::from_le_bytes(*word);
+        if less(number, b' ') & HIGH != 0 {
+            return one_by_one(word);
+        }
+        // Exact, unlike `less`: no sum goes beyond its byte.
+        let zero = |word: u64| !(((word & !HIGH) + !HIGH) | word) & HIGH;
+        (zero(number ^ (EACH * u64::from(b'"'))) | zero(number ^ (EACH * u64::from(b'\\')))).count_ones() as usize
+    });
+    text.len() + grown.sum::<usize>() + one_by_one(rest)
+}
+
+/// A one in every byte of a word.
+const EACH: u64 = u64::from_le_bytes([1; 8]);
+const HIGH: u64 = EACH << 7;
+
+/// The high bit of each byte less than `than`. Bytes above such a byte may be marked too.
+const fn less(word: u64, than: u8) -> u64 {
+    word.wrapping_sub(EACH * than as u64) & !word
 }
 
 /// Bytes checked together.
@@ -23,11 +41,6 @@ const BLOCK: usize = 32;
 
 /// Checks words, without a branch for each. Loops over bytes are not vectorized in a build for size.
 fn needs_escape(block: &[u8; BLOCK]) -> bool {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
-    /// The high bit of each byte less than `than`. Bytes above such a byte may be marked too.
-    const fn less(word: u64, than: u8) -> u64 {
-        word.wrapping_sub(EACH * than as u64) & !word
-    }
     let (words, _) = block.as_chunks();
     let special = words.iter().fold(0, |special, word| {
         let word = u64::from_le_bytes(*word);
@@ -35,7 +48,7 @@ fn needs_escape(block: &[u8; BLOCK]) -> bool {
         let backslash = less(word ^ (EACH * u64::from(b'\\')), 1);
         special | less(word, b' ') | quote | backslash
     });
-    special & (EACH << 7) != 0
+    special & HIGH != 0
 }
 
 /// Size of an entry in the table below: an escape has at most 6 bytes.
@@ -72,34 +85,33 @@ const fn escape(byte: u8) -> [u8; WORD] {
 /// Appends text as the inside of a JSON string, up to `room` bytes, and returns how many input
 /// bytes were consumed. A UTF-8 character may be split; the next call continues there.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
-    /// Bytes copied beyond an escape are overwritten by the next one, or cut off at the end.
+    /// Bytes copied beyond an escape are overwritten by the next one, or left behind.
     const SLACK: usize = WORD;
-    let start = out.len();
-    let room = room.min(text.len().saturating_mul(6));
-    out.resize(start + room + SLACK, 0);
-    let into = &mut out[start..];
-    let (mut at, mut made) = (0, 0);
+    let mut escaped = [0; BLOCK * 6 + SLACK];
+    let (mut at, mut left) = (0, room);
     while at < text.len() {
-        let block = text[at..].first_chunk();
-        if let Some(block) = block.filter(|block| made + BLOCK <= room && !needs_escape(block)) {
-            into[made..made + BLOCK].copy_from_slice(block);
-            (at, made) = (at + BLOCK, made + BLOCK);
-            continue;
-        }
+        let (blocks, _) = text[at..text.len().min(at.saturating_add(left))].as_chunks();
+        let clean = blocks.iter().take_while(|block| !needs_escape(block)).count() * BLOCK;
+        out.extend_from_slice(&text[at..at + clean]);
+        (at, left) = (at + clean, left - clean);
         // No branch depends on the text: it would be mispredicted all the time.
-        let end = text.len().min(at + BLOCK);
-        for &byte in &text[at..end] {
+        let (mut made, end) = (0, text.len().min(at + BLOCK));
+        let start = at;
+        for &byte in &text[start..end] {
             let escape = &ESCAPES[usize::from(byte)];
             let length = usize::from(escape[WORD - 1]);
-            if made + length > room {
-                out.truncate(start + made);
-                return at;
+            if made + length > left {
+                break;
             }
-            into[made..made + WORD].copy_from_slice(escape);
+            escaped[made..made + WORD].copy_from_slice(escape);
             (at, made) = (at + 1, made + length);
         }
+        out.extend_from_slice(&escaped[..made]);
+        left -= made;
+        if at < end {
+            break;
+        }
     }
-    out.truncate(start + made);
     at
 }
 

@@ -93,6 +93,7 @@ fn start() -> (http::Running, SocketAddr) {
         budget: budget.clone(),
         metrics: Arc::new(Metrics::new(&Endpoint::ALL.map(Endpoint::pattern), Rejection::CODES)),
         monitor: server.monitor(),
+        recent: None,
     };
     let service = Service::new(config, Arc::new(keys)).unwrap();
     let running = server.start(Arc::new(Routes::new(shared, service)), budget).unwrap();

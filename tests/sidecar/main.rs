@@ -37,6 +37,7 @@ mod oauth;
 mod oneshot;
 mod options;
 mod outages;
+mod page;
 mod pass_through;
 mod pass_through_streams;
 mod pop;
