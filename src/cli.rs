@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -178,10 +178,7 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
         words.map_err(|_| Stop::Usage("an argument is not valid UTF-8".to_owned())).and_then(|words| parse(&words));
     let (command, mut invocation) = match parsed {
         Ok(parsed) => parsed,
-        Err(Stop::Shown(text)) => {
-            print(&text);
-            return ExitCode::SUCCESS;
-        }
+        Err(Stop::Shown(text)) => return shown(print(&text)),
         Err(Stop::Usage(message)) => {
             complain(&format!("{message} (see entra-sidecar --help)"));
             return ExitCode::from(USAGE);
@@ -202,17 +199,13 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
                 ExitCode::FAILURE
             }
         },
-        Command::OpenApi => {
-            print(&openapi::document());
-            ExitCode::SUCCESS
-        }
+        Command::OpenApi => shown(print(&openapi::document())),
         Command::Acquire(wanted) => {
-            once(&invocation, |config| oneshot::acquire(config, &wanted).map(|answer| print(answer.expose())))
+            once(&invocation, |config| oneshot::acquire(config, &wanted).and_then(|answer| print(answer.expose())))
         }
         Command::Validate { token, explain } => once(&invocation, |config| {
             let answer = oneshot::validate(config, &token, explain.then_some(&mut complain))?;
-            print(&String::from_utf8_lossy(&answer));
-            Ok(())
+            print(&String::from_utf8_lossy(&answer))
         }),
     }
 }
@@ -228,15 +221,16 @@ fn once(invocation: &Invocation, work: impl FnOnce(Config) -> Result<(), String>
     warn(&loaded);
     let done = work(loaded.config);
     log.flush();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            let mut line = String::new();
-            crate::value::text::escape(&problem, &mut line);
-            complain(&line);
-            ExitCode::FAILURE
-        }
-    }
+    shown(done)
+}
+
+/// Success, or the problem on one line.
+fn shown(done: Result<(), String>) -> ExitCode {
+    let Err(problem) = done else { return ExitCode::SUCCESS };
+    let mut line = String::new();
+    crate::value::text::escape(&problem, &mut line);
+    complain(&line);
+    ExitCode::FAILURE
 }
 
 fn rust_log(invocation: &Invocation) -> Option<String> {
@@ -273,8 +267,9 @@ fn warn(loaded: &Loaded) {
 
 fn check(invocation: &Invocation, online: bool, all: bool) -> ExitCode {
     let loaded = config::load(invocation);
-    print(&config::describe(invocation, loaded.as_ref().ok().map(|loaded| &loaded.config), all));
+    let described = print(&config::describe(invocation, loaded.as_ref().ok().map(|loaded| &loaded.config), all));
     match loaded {
+        Ok(_) if described.is_err() => shown(described),
         Err(rejected) => report(&rejected),
         Ok(loaded) => {
             for warning in &loaded.warnings {
@@ -300,10 +295,13 @@ fn report(rejected: &LoadError) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A closed standard output is not an error.
-fn print(text: &str) {
+/// A reader that has gone is not an error. A full disk is: the answer is not where it was asked for.
+fn print(text: &str) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    let written = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    written.or_else(|error| {
+        if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(format!("standard output: {error}")) }
+    })
 }
 
 fn complain(line: &str) {

@@ -368,6 +368,21 @@ fn nobody_reading_the_output_is_no_failure() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let sidecar = Sidecar::configured();
+    for words in [&["check"][..], &["openapi"], &["--help"], &["--version"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entra-sidecar"));
+        command.args(words).current_dir(sidecar.path()).env_clear();
+        command.envs(sidecar.variables.iter().map(|(name, value)| (name, value)));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {err}");
+        assert_eq!(err, "entra-sidecar: standard output: No space left on device (os error 28)\n", "{words:?}");
+    }
+}
+
+#[test]
 fn a_taken_address_stops_the_start_and_names_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", taken.local_addr().unwrap());

@@ -168,7 +168,7 @@ impl<H: Handler> Driver<H> {
             (handle(shared, &head.request(body, *peer, *first_byte), waker, None), head.terms)
         });
         match fed {
-            Err(refusal) => (input.len(), self.refuse(conn, refusal)),
+            Err(refusal) => (input.len(), self.refuse(conn, refusal, input)),
             Ok(Fed::Request { used, head, result }) => {
                 if !matches!(result.0, Outcome::Reply(_)) {
                     conn.reader.keep(&input[..used], head);
@@ -232,8 +232,8 @@ impl<H: Handler> Driver<H> {
     fn overdue(&mut self, conn: &mut Connection<H::Parked>) -> Next<H::Parked> {
         match conn.reader.progress() {
             Progress::Nothing => Next::Close,
-            Progress::Head => self.refuse(conn, RequestError::HeadTimeout),
-            Progress::Body | Progress::Whole => self.refuse(conn, RequestError::BodyTimeout),
+            Progress::Head => self.refuse(conn, RequestError::HeadTimeout, &[]),
+            Progress::Body | Progress::Whole => self.refuse(conn, RequestError::BodyTimeout, &[]),
         }
     }
 
@@ -298,7 +298,7 @@ impl<H: Handler> Driver<H> {
             conn.stage = Stage::Unread(place, since);
             return Next::Wait(Wait::Wake);
         }
-        self.refuse(conn, RequestError::NoMemory)
+        self.refuse(conn, RequestError::NoMemory, &[])
     }
 
     /// Handles a parked request again if it was woken or is overdue.
@@ -317,7 +317,7 @@ impl<H: Handler> Driver<H> {
                 let more = !conn.ahead.is_empty();
                 self.conclude(conn, result, more)
             }
-            Err(refusal) => self.refuse(conn, refusal),
+            Err(refusal) => self.refuse(conn, refusal, &[]),
         }
     }
 
@@ -480,7 +480,7 @@ impl<H: Handler> Driver<H> {
                 Self::sent(&mut conn, after)
             }
             Worked::Broken => Next::Close,
-            Worked::Refused(refusal) => self.refuse(&mut conn, refusal),
+            Worked::Refused(refusal) => self.refuse(&mut conn, refusal, &[]),
         };
         let next = match next {
             // Answered, and no byte of another request has been read.

@@ -101,6 +101,25 @@ impl<'a> Head<'a> {
     }
 }
 
+/// What the first line of a refused head asks for, so that the refusal has the form of that endpoint. The fields of the
+/// head are left out.
+pub fn begun(bytes: &[u8], peer: Peer, received: Instant) -> Option<Request<'_>> {
+    let line = bytes.trim_ascii_start().split(|&byte| byte < b' ').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let method_name = words.next()?;
+    let path = words.next()?.split('?').next().filter(|path| path.starts_with('/'))?;
+    Some(Request {
+        method: Method::parse(method_name),
+        method_name,
+        path,
+        query: None,
+        headers: Headers(&[]),
+        body: Body::NONE,
+        peer,
+        received,
+    })
+}
+
 fn explain(error: httparse::Error, bytes: &[u8]) -> RequestError {
     match error {
         httparse::Error::Version if names_other_version(bytes) => RequestError::Version,

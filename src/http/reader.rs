@@ -267,6 +267,11 @@ impl RequestReader {
         matches!(self.part, Part::Whole(..)) && self.body.get_mut().is_none()
     }
 
+    /// The bytes of a head that was refused while `input` was read.
+    pub fn head_so_far<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        if self.head.is_empty() { input } else { &self.head }
+    }
+
     /// Hands on again what has arrived: a complete request, or a head without its body.
     pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, RequestError> {
         let (end, body) = match &self.part {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::connection::{After, Connection, LINGER, LINGER_BYTES, PIECE, Stage, Unsent, Wait};
 use super::driver::{Driver, Next};
 use super::handler::Handler;
-use super::head::Terms;
+use super::head::{Terms, begun};
 use super::message::{Body, Reply};
 use super::reply;
 use super::request_error::RequestError;
@@ -23,15 +23,19 @@ const LOOKS: u32 = 8;
 const COPIED_BODY: usize = 16 * 1024;
 
 impl<H: Handler> Driver<H> {
-    /// Answers input that is not a request. Nothing after it on this connection is read.
-    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: RequestError) -> Next<H::Parked> {
+    /// Answers input that is not a request: `input`, behind what the reader holds. Nothing after it
+    /// on this connection is read.
+    pub fn refuse(&mut self, conn: &mut Connection<H::Parked>, refusal: RequestError, input: &[u8]) -> Next<H::Parked> {
         let terms = Terms { head_only: false, keep_alive: false, http_1_0: false };
         let handler = &self.shared.handler;
         let refused = catch_unwind(AssertUnwindSafe(|| {
             let told = conn.reader.replay(|head, _| {
                 handler.refuse(&refusal, Some(&head.request(Body::Expected(None), conn.peer, conn.first_byte)))
             });
-            told.unwrap_or_else(|_| handler.refuse(&refusal, None))
+            told.unwrap_or_else(|_| {
+                let begun = begun(conn.reader.head_so_far(input), conn.peer, conn.first_byte);
+                handler.refuse(&refusal, begun.as_ref())
+            })
         }));
         conn.reader.finish();
         conn.ahead = Vec::new();

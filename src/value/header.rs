@@ -43,6 +43,8 @@ const FIXED: &[&str] = &[
     "pragma",
     "expires",
     "host",
+    // No answer has it.
+    "server",
     "x-content-type-options",
     "x-ms-client-request-id",
 ];

@@ -205,6 +205,8 @@ fn a_request_that_is_none_is_refused_in_oauths_words() {
         for (name, value) in [("Host", "evil.example"), ("Origin", "http://localhost")] {
             refused(&request(path, &[CLIENT]).header(name, value).send(sidecar.address), 403, "access_denied");
         }
+        let twice = request(path, &[CLIENT]).header("Authorization", "Basic eDp5\r\nAuthorization: Basic eDp5");
+        refused(&twice.send(sidecar.address), 400, "invalid_request");
     }
     refused(&post(&sidecar, INTROSPECT, &[("token_type_hint", "access_token")]), 400, "invalid_request");
 }

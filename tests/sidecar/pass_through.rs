@@ -245,7 +245,7 @@ fn the_sidecars_own_refusals_are_told_from_the_apis() {
     assert_eq!(own(&api.last()), ["GET /v1 HTTP/1.1"]);
     let mut client = Client::connect(sidecar.address);
     client.send(format!("GET {APP} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"));
-    assert_eq!(client.answer().status, 400);
+    refused(&client.answer(), 400, "Host is repeated", false);
     let user = scene.user("alice");
     let options = |text: &str| Request::get("/Proxy/Down").bearer(&user).header("X-Sidecar-Options", text);
     let mut client = Client::connect(sidecar.address);
