@@ -121,7 +121,7 @@ def look(browser):
     browser.until("each API is there", "document.querySelectorAll('#apis details').length === 3")
     browser.until("what went wrong is told", f"({text('#requests')}).includes('Downstream API \\'invoices\\' not configured')")
     # The lines to copy, run as they stand.
-    for api, lines in [("orders", 3), ("reports", 4)]:
+    for api, lines in [("orders", 4), ("reports", 5)]:
         browser.value(f"[...document.querySelectorAll('details')].find((one) => one.innerText.startsWith('{api}')).open = true")
         copied = browser.value(
             "[...document.querySelectorAll('details')].find((one) => one.innerText.startsWith('%s'))"
@@ -129,6 +129,8 @@ def look(browser):
         assert len(copied) == lines, copied
         for line in copied:
             environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*", "TOKEN": fetch(f"{TENANT}/_control/mint?user=alice")}
+            if line.startswith("http"):
+                line = f'curl -H "Authorization: Bearer $TOKEN" {line}'
             line = line.replace("curl ", "curl --silent --show-error --fail --max-time 10 ", 1)
             done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, (line, done.stdout, done.stderr)

@@ -20,7 +20,7 @@ pub fn finish(
     received: Instant,
     id: &str,
     broken: &str,
-    problem: String,
+    problem: &str,
 ) {
     let duration = received.elapsed();
     let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
@@ -44,7 +44,7 @@ pub fn finish(
             status,
             milliseconds: duration.as_secs_f64() * 1e3,
             id: id.to_owned(),
-            problem,
+            problem: problem.to_owned(),
         });
     }
 }

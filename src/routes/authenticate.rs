@@ -76,11 +76,7 @@ pub fn bearer(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -
 pub type Judged = Result<Arc<Verified>, Rejection>;
 
 /// Judges a token for callers that report a rejection in their own words.
-pub fn judge(
-    call: &Call<'_>,
-    token: &str,
-    resumed: Option<&Resumed<Parked>>,
-) -> Result<Result<Arc<Verified>, Rejection>, Halt> {
+pub fn judge(call: &Call<'_>, token: &str, resumed: Option<&Resumed<Parked>>) -> Result<Judged, Halt> {
     with_keys(call, token, resumed, |keys, now| call.service.validator.validate(token, keys, now))
 }
 

@@ -145,7 +145,7 @@ impl Routes {
         reply: Reply,
         received: Instant,
         id: &str,
-        problem: String,
+        problem: &str,
     ) -> Reply {
         let sinks = (&*self.shared.metrics, self.shared.recent.as_deref());
         access::finish(sinks, method, endpoint, reply.status, received, id, "", problem);
@@ -206,7 +206,7 @@ impl Handler for Routes {
                 if passing { problem.for_sdk() } else { problem }.into_reply_as(form)
             }
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, id, words);
+        let reply = self.finish(request.method, endpoint, reply, request.received, id, &words);
         Outcome::Reply(reply.header(correlation::HEADER, id))
     }
 
@@ -216,7 +216,7 @@ impl Handler for Routes {
         let Some(request) = request else {
             let id = guid::unique();
             let reply = problem.into_reply();
-            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str(), words);
+            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str(), &words);
             return reply.header(correlation::HEADER, id.as_str());
         };
         let id = correlation::id(request.headers);
@@ -226,13 +226,13 @@ impl Handler for Routes {
         };
         let passing = endpoint.is_some_and(Endpoint::is_proxy);
         let reply = if passing { problem.for_sdk() } else { problem }.into_reply_as(Form::of(request.path));
-        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str(), words);
+        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str(), &words);
         reply.header(correlation::HEADER, id.as_str())
     }
 
     fn panicked(&self) -> Reply {
         let problem = Problem::new(500);
         let words = self.words(&problem);
-        self.finish(Method::Other, None, problem.into_reply(), Instant::now(), "-", words)
+        self.finish(Method::Other, None, problem.into_reply(), Instant::now(), "-", &words)
     }
 }

@@ -289,11 +289,15 @@ impl ProxyCall {
     }
 
     fn reply(&self, problem: Problem) -> StreamEnd<Parked> {
-        self.finish(problem.status, "");
+        self.over(problem.status, "", problem.words());
         StreamEnd::Reply(problem.for_sdk().into_reply().header(correlation::HEADER, &self.correlation_id))
     }
 
     fn finish(&self, status: u16, broken: &str) {
+        self.over(status, broken, broken.trim_start());
+    }
+
+    fn over(&self, status: u16, broken: &str, problem: &str) {
         access::finish(
             (&self.metrics, self.recent.as_deref()),
             self.method,
@@ -302,7 +306,7 @@ impl ProxyCall {
             self.received,
             &self.correlation_id,
             broken,
-            broken.trim_start().to_owned(),
+            problem,
         );
     }
 }

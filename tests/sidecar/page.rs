@@ -5,7 +5,7 @@ use local_tenant::directory::{APP_ID, TENANT_ID};
 use serde_json::Value;
 
 use super::secrecy::{HUSH, leaked};
-use super::support::{Request, Response, Scene, Sidecar};
+use super::support::{Request, Response, Scene, Sidecar, free_port};
 
 fn development() -> Scene {
     Scene::new().with("environment", "Development")
@@ -98,6 +98,7 @@ fn the_page_shows_what_is_configured_and_no_secret() {
         .with("Other:TenantId", TENANT_ID)
         .with("Other:ClientId", "1b0f9b6c-3c1e-4a52-8a7f-c1d2e3f40516")
         .with("Other:ClientSecret", &format!("{HUSH}secret"))
+        .with("DownstreamApis:Down:Proxy:Enabled", "false")
         .with("Sidecar:CallerTokenFile", token.to_str().unwrap());
     for (key, value) in [
         ("Scopes", "api://downstream/.default"),
@@ -135,17 +136,24 @@ fn the_page_shows_what_is_configured_and_no_secret() {
         assert_eq!(own, (&name.into(), &whose.into()));
     }
     assert_eq!(state["apis"][2]["registration"], "Other");
+    let proxied = |at: usize| state["apis"][at]["proxy"].as_bool();
+    assert_eq!((proxied(0), proxied(1), state["oauth"].as_bool()), (Some(true), Some(false), Some(true)));
 }
 
 #[test]
 fn the_page_shows_the_last_requests_and_what_went_wrong() {
-    let scene = development();
+    let scene = development()
+        .with("DownstreamApis:Gone:BaseUrl", &format!("http://127.0.0.1:{}/", free_port()))
+        .with("DownstreamApis:Gone:Scopes", "api://downstream/.default")
+        .with("DownstreamApis:Gone:RequestAppToken", "true");
     let sidecar = scene.start().with_keys();
     sidecar.get("/AuthorizationHeaderUnauthenticated/App").expect(200);
     sidecar.get("/AuthorizationHeaderUnauthenticated/Nobody?optionsOverride.Scopes=x").expect(404);
     sidecar.get_as(&scene.tenant.mint_user("alice").expires_in(-3600).token(), "/Validate").expect(401);
     let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
     Request::get("/nothing").header("x-ms-client-request-id", id).send(sidecar.address).expect(404);
+    sidecar.get("/ProxyUnauthenticated/App/x").expect(200);
+    sidecar.get("/ProxyUnauthenticated/Gone/y").expect(502);
     // The page's own are left out.
     sidecar.get("/").expect(200);
     state(&sidecar);
@@ -155,18 +163,21 @@ fn the_page_shows_the_last_requests_and_what_went_wrong() {
     assert_eq!(
         seen,
         [
+            ("/ProxyUnauthenticated/{serviceName}/{path}", 502.into()),
+            ("/ProxyUnauthenticated/{serviceName}/{path}", 200.into()),
             ("unknown", 404.into()),
             ("/Validate", 401.into()),
             ("/AuthorizationHeaderUnauthenticated/{serviceName}", 404.into()),
             ("/AuthorizationHeaderUnauthenticated/{serviceName}", 200.into()),
         ]
     );
-    assert_eq!((&requests[0]["id"], &requests[0]["method"]), (&id.into(), &"GET".into()));
+    assert_eq!((&requests[2]["id"], &requests[2]["method"]), (&id.into(), &"GET".into()));
     let problem = |at: usize| requests[at]["problem"].as_str().unwrap();
-    assert_eq!((problem(0), problem(3)), ("Not Found", ""));
-    assert!(problem(1).starts_with("The token expired"), "{}", problem(1));
-    assert_eq!(problem(2), "Downstream API 'Nobody' not configured");
-    assert!(requests[3]["milliseconds"].as_f64().unwrap() > 0.0 && requests[3]["time"].as_str().unwrap().len() == 20);
+    assert_eq!((problem(1), problem(2), problem(5)), ("", "Not Found", ""));
+    assert!(problem(0).starts_with("The downstream API 'Gone' cannot be reached"), "{}", problem(0));
+    assert!(problem(3).starts_with("The token expired"), "{}", problem(3));
+    assert_eq!(problem(4), "Downstream API 'Nobody' not configured");
+    assert!(requests[5]["milliseconds"].as_f64().unwrap() > 0.0 && requests[5]["time"].as_str().unwrap().len() == 20);
 }
 
 #[test]
