@@ -21,7 +21,7 @@ cd "$(dirname "$0")/.."
 
 command -v python3 >/dev/null || { echo "docs-test: skipped: python3 is not here"; exit 0; }
 cargo build --locked --quiet --package entra-sidecar --package local-tenant
-bin=$PWD/${CARGO_TARGET_DIR:-target}/debug
+bin=$(realpath "${CARGO_TARGET_DIR:-target}")/debug
 
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
