@@ -6,10 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Of the clients, so that a new release of theirs does not fail a change of ours.
-packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0 authlib==1.9.10 requests-oauthlib==2.0.0)
-node_packages=(oauth4webapi@3.8.8)
-packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0
+packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0 authlib==1.9.10 requests-oauthlib==2.0.0
   azure-identity==1.27.0 msal==1.39.0)
+node_packages=(oauth4webapi@3.8.8)
 
 fail() { echo "examples: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
