@@ -18,29 +18,24 @@ use crate::value::percent::encode_component;
 /// A token to be acquired.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Acquisition {
-    /// The API's name.
     pub api: String,
     /// Where a user's token is, for whom the API is to be called.
     pub user_token: Option<Source>,
     /// Keys of the query and their values.
     pub overrides: Vec<(String, Zeroizing<String>)>,
-    /// What is printed.
     pub output: Output,
 }
 
 /// Where a token is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Standard input.
     Input,
-    /// A file.
     File(PathBuf),
 }
 
 /// The forms of an acquired token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The token alone.
     Token,
     /// The line of a header.
     Header,
@@ -51,7 +46,6 @@ pub enum Output {
 }
 
 impl Output {
-    /// Their names.
     pub const ALL: [(&'static str, Self); 4] = [
         ("token", Self::Token),
         ("header", Self::Header),

@@ -144,6 +144,11 @@ impl ApiOptions {
         }
     }
 
+    /// Whether the API can be used through `/Proxy*`.
+    pub fn passes_through(&self) -> bool {
+        self.proxy != Some(false) && self.base_url.is_some()
+    }
+
     /// Whether its tokens are bound to a key, unless a request says otherwise.
     pub fn is_bound(&self) -> bool {
         self.pop_public_key.is_some() || self.pop == Some(true)

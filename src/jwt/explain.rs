@@ -47,7 +47,6 @@ pub enum Check {
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Well.
     Passed,
     /// The token is refused for it.
     Failed,
@@ -58,9 +57,7 @@ pub enum Outcome {
 /// One check of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which.
     pub check: Check,
-    /// How it ended.
     pub outcome: Outcome,
     /// The part of the token.
     pub looked_at: &'static str,
@@ -71,7 +68,6 @@ pub struct Finding {
 }
 
 impl Outcome {
-    /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -82,7 +78,6 @@ impl Outcome {
 }
 
 impl Check {
-    /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Size => "size",

@@ -44,7 +44,7 @@ pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Park
     let door = Door::of(route.endpoint);
     let caller = if door.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
     let api = find_api(call, &route.name)?;
-    if route.endpoint.is_proxy() && (api.options.proxy == Some(false) || api.options.base_url.is_none()) {
+    if route.endpoint.is_proxy() && !api.options.passes_through() {
         return Err(Problem::with(404, format!("Pass-through is off for the API '{}'", api.name)).into());
     }
     door.admits(call, &overrides)?;

@@ -45,7 +45,6 @@ use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, Request
 use crate::token;
 use crate::value::guid;
 
-/// The server's handler.
 pub struct Routes {
     shared: Shared,
     service: RwLock<Arc<Service>>,
@@ -59,7 +58,6 @@ impl Routes {
         Self { shared, service: RwLock::new(service), started: Instant::now() }
     }
 
-    /// The current configuration.
     pub fn service(&self) -> Arc<Service> {
         Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -88,15 +86,10 @@ impl Routes {
         let found = route(request.method, request.path);
         *endpoint = found.as_ref().map_or_else(|no_route| no_route.endpoint(), |route| Some(route.endpoint));
         let admission = &call.service.admission;
-        match endpoint {
+        match *endpoint {
             Some(endpoint) if endpoint.is_open() => {}
-            // Its clients have a header of their own for the caller's token, which is looked at there.
-            Some(Endpoint::Identity) => {
-                admission.admit_place(request.peer, request.headers)?;
-                Admission::admit_no_page(request.headers)?;
-            }
-            // OAuth's clients prove themselves in the body too, which has not come yet.
-            _ if Form::of(request.path) == Form::OAuth => {
+            // Their clients prove themselves by means of their own: in a header, or in the body, which has not come yet.
+            endpoint if matches!(Form::of(endpoint, request.path), Form::OAuth | Form::ManagedIdentity) => {
                 admission.admit_place(request.peer, request.headers)?;
                 Admission::admit_no_page(request.headers)?;
             }
@@ -158,6 +151,17 @@ impl Routes {
     }
 }
 
+/// A problem in the form that the callers of an endpoint read. One that is switched off has none of its own.
+fn in_form(problem: Problem, service: &Service, endpoint: Option<Endpoint>, path: &str) -> Reply {
+    let rules = &service.config.sidecar;
+    let form = match Form::of(endpoint, path) {
+        Form::Proxied if !rules.proxy => Form::Problem,
+        form => form,
+    };
+    let semantic = rules.semantic_token_errors && matches!(form, Form::Problem | Form::Proxied);
+    if semantic { problem.semantic() } else { problem }.into_reply_as(form)
+}
+
 /// Answers a request that got no turn in time.
 fn no_turn(on: Parked, clock: &dyn Clock) -> Problem {
     if let Parked::Lead(lead, _) = on {
@@ -199,11 +203,7 @@ impl Handler for Routes {
             Err(Halt::Stream(passage)) => return Outcome::Stream(passage),
             Err(Halt::Problem(problem)) => {
                 words = self.words(&problem);
-                let form = Form::of(request.path);
-                let semantic = service.config.sidecar.semantic_token_errors && form == Form::Problem;
-                let problem = if semantic { problem.semantic() } else { problem };
-                let passing = service.config.sidecar.proxy && endpoint.is_some_and(Endpoint::is_proxy);
-                if passing { problem.for_sdk() } else { problem }.into_reply_as(form)
+                in_form(problem, &service, endpoint, request.path)
             }
         };
         let reply = self.finish(request.method, endpoint, reply, request.received, id, &words);
@@ -224,8 +224,7 @@ impl Handler for Routes {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
-        let passing = endpoint.is_some_and(Endpoint::is_proxy);
-        let reply = if passing { problem.for_sdk() } else { problem }.into_reply_as(Form::of(request.path));
+        let reply = in_form(problem, &self.service(), endpoint, request.path);
         let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str(), &words);
         reply.header(correlation::HEADER, id.as_str())
     }

@@ -87,7 +87,7 @@ fn api(api: &Api, section: &str, proxies: bool) -> Value {
         "scopes": options.scopes,
         "whose": whose,
         // Whether requests can be passed through to it.
-        "proxy": proxies && options.proxy != Some(false) && options.base_url.is_some(),
+        "proxy": proxies && options.passes_through(),
     })
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::admit;
 use super::route::NoRoute;
-use super::route::is_oauth;
+use super::route::{Endpoint, begins_with};
 use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
@@ -19,7 +19,6 @@ use crate::options::OptionsError;
 use crate::token::{self, Remedy, TokenError};
 use crate::value::json;
 
-/// An error answer.
 #[derive(Debug)]
 pub struct Problem {
     /// From 400 to 599.
@@ -85,14 +84,19 @@ pub enum Form {
     OAuth,
     /// That of App Service's managed identity endpoint. Its clients take anything else for a token.
     ManagedIdentity,
+    /// A problem that an SDK can tell from an answer of the API.
+    Proxied,
 }
 
 impl Form {
-    /// The form of everything under a path, known or not.
-    pub fn of(path: &str) -> Self {
-        match path.split('/').nth(1) {
-            Some(first) if first.eq_ignore_ascii_case("identity") => Self::ManagedIdentity,
-            _ if is_oauth(path) => Self::OAuth,
+    /// The form of an endpoint, or of a path that leads to none.
+    pub fn of(endpoint: Option<Endpoint>, path: &str) -> Self {
+        match endpoint {
+            Some(Endpoint::OAuthToken | Endpoint::OAuthIntrospect) => Self::OAuth,
+            Some(Endpoint::Identity) => Self::ManagedIdentity,
+            Some(Endpoint::Proxy | Endpoint::ProxyUnauthenticated) => Self::Proxied,
+            None if begins_with(path, "oauth2") => Self::OAuth,
+            None if begins_with(path, "identity") => Self::ManagedIdentity,
             _ => Self::Problem,
         }
     }
@@ -224,6 +228,7 @@ impl Problem {
         match form {
             Form::Problem => return self.into_reply(),
             Form::OAuth => return self.into_oauth_reply(),
+            Form::Proxied => return self.for_sdk().into_reply(),
             Form::ManagedIdentity => {}
         }
         let message = self.detail.as_deref().unwrap_or(http::phrase(self.status));
@@ -235,7 +240,7 @@ impl Problem {
 
     /// For SDKs, which expect the API's answer: marks the error as the sidecar's own, and says if a retry cannot help.
     #[must_use]
-    pub fn for_sdk(self) -> Self {
+    fn for_sdk(self) -> Self {
         let retryable = self.extensions.as_ref().and_then(|extensions| extensions.retryable);
         let helps = retryable.unwrap_or(matches!(self.status, 408 | 502 | 503 | 504));
         let problem = self.header("X-Sidecar-Error", "1");

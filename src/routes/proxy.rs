@@ -12,7 +12,7 @@ use super::acquire::{Acquisition, Destination, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
 use super::correlation;
 use super::downstream_api::unanswered;
-use super::problem::Problem;
+use super::problem::{Form, Problem};
 use super::pump::{Pump, Stop, Terms};
 use super::recent::Recent;
 use super::route::{Endpoint, Route};
@@ -47,7 +47,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let (token, held) = match resumed {
         // Continuous access evaluation. Without such a token the API's own 401 tells the caller what to do.
         Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
-            log::info!("the API '{}' wants further claims; asking for a token with them", asked.api.name);
+            log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
             let token = acquisition.token_with_claims(call, &claims);
             turns::switch(&lane).map_err(|turns::Busy| token::Error::Busy)?;
             match token {
@@ -290,7 +290,7 @@ impl ProxyCall {
 
     fn reply(&self, problem: Problem) -> StreamEnd<Parked> {
         self.over(problem.status, "", problem.words());
-        StreamEnd::Reply(problem.for_sdk().into_reply().header(correlation::HEADER, &self.correlation_id))
+        StreamEnd::Reply(problem.into_reply_as(Form::Proxied).header(correlation::HEADER, &self.correlation_id))
     }
 
     fn finish(&self, status: u16, broken: &str) {

@@ -51,7 +51,6 @@ const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
-    /// Every endpoint.
     pub const ALL: [Self; 15] = [
         Self::Validate,
         Self::AuthorizationHeader,
@@ -138,10 +137,9 @@ fn find_proxied(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
     Some((endpoint, Some(name).filter(|name| !name.is_empty()), path.split_at(end)))
 }
 
-/// Whether the callers of this path speak OAuth.
-pub fn is_oauth(path: &str) -> bool {
-    const BASE: &str = "/oauth2/";
-    path.get(..BASE.len()).is_some_and(|start| start.eq_ignore_ascii_case(BASE))
+/// Whether this is the first segment of a path.
+pub fn begins_with(path: &str, segment: &str) -> bool {
+    path.split('/').nth(1).is_some_and(|first| first.eq_ignore_ascii_case(segment))
 }
 
 /// The endpoint of a path, and the API's name as sent.
@@ -150,7 +148,7 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
         return Some((Endpoint::Page, None));
     }
     // What is below `oauth2` has a name of two segments.
-    let slash = usize::from(is_oauth(path));
+    let slash = usize::from(begins_with(path, "oauth2"));
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);
     let (first, rest) = match path.match_indices('/').nth(slash) {
