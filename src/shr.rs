@@ -52,7 +52,9 @@ impl RequestSigner {
         let failed = |_| SignerError("failed to generate a key".to_owned());
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
-        Self::from_section(SectionKind::PrivateKey, document.as_ref())
+        let mut signer = Self::from_section(SectionKind::PrivateKey, document.as_ref())?;
+        signer.bound.generated = true;
+        Ok(signer)
     }
 
     /// Reads a key from PEM: RSA or P-256, as PKCS#8, PKCS#1 or SEC1.

@@ -377,8 +377,16 @@ fn a_session_renews_with_the_users_or_the_refresh_token() {
     let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
     let id = session::SessionId::new(&registration(), None, "k");
     let owner = session::Owner { tenant: "home".into(), user: session::User::ObjectId("o1".into()) };
-    let subject =
-        |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal, starts: false });
+    let subject = |renewal| {
+        Subject::Session(SessionSubject {
+            id: &id,
+            owner: &owner,
+            agent: None,
+            renewal,
+            starts: false,
+            spent: Duration::ZERO,
+        })
+    };
     let first = user("h.p.s", "home");
     bench.get(&wanted(&client, subject(Renewal::User(first)), &scopes)).unwrap();
     let other = user("another.token.ofthesameuser", "home");

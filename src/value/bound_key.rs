@@ -17,6 +17,8 @@ pub struct BoundKey {
     pub kid: String,
     /// The form field `req_cnf`: base64url of `{"kid":"…"}`.
     pub req_cnf: String,
+    /// True if this process has generated the key, so that no other one has it.
+    pub generated: bool,
 }
 
 const EXPECTED: &str = "a public key as PEM, base64 of PEM or DER, JWK, or a ready req_cnf";
@@ -47,7 +49,7 @@ impl BoundKey {
 
     pub fn from_kid(kid: String) -> Self {
         let req_cnf = URL_SAFE_NO_PAD.encode(serde_json::json!({ "kid": kid }).to_string());
-        Self { kid, req_cnf }
+        Self { kid, req_cnf, generated: false }
     }
 
     pub fn of(key: &PublicKey) -> Self {
