@@ -41,6 +41,7 @@ struct StoredToken {
     header: Zeroizing<String>,
     expires_at: u64,
     refresh_at: Option<u64>,
+    written_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,7 +148,8 @@ impl Shared {
         }
         match found {
             Ok(Some(token)) => Answer::Found(token),
-            Ok(None) => Answer::Ask(Some(look.into_sharing())),
+            // What cannot be read is replaced.
+            Ok(None) | Err(Failure::Value(_)) => Answer::Ask(Some(look.into_sharing())),
             Err(_) => Answer::Ask(None),
         }
     }
@@ -230,8 +232,7 @@ impl<'a> Look<'a, '_> {
             }
             self.seen = Some(stored);
         }
-        let tokens = token.iter().flat_map(|token| &token.values).filter_map(|value| opened_token(value));
-        let Some(token) = tokens.filter(|_| may_serve).max_by_key(|token| token.expires_at) else {
+        let Some(token) = token.as_ref().filter(|_| may_serve).and_then(latest_token) else {
             return Ok((locked, None));
         };
         let newer = self.lead.held().is_none_or(|held| token.expires_at > held.expires_at);
@@ -266,6 +267,7 @@ impl Sharing<'_> {
                 header: Zeroizing::new(token.authorization().to_owned()),
                 expires_at: token.expires_at,
                 refresh_at: token.refresh_at,
+                written_at: now,
             };
             (encoded(&stored), Duration::from_secs(token.expires_at.saturating_sub(now)))
         });
@@ -299,7 +301,8 @@ impl Sharing<'_> {
 
 /// Takes the latest session that the store has, if there is one.
 fn adopt(id: &SessionId, seen: &Seen, sessions: &Sessions, now: u64) -> bool {
-    let stored = seen.values.iter().filter_map(|value| opened_session(value));
+    // The last of equals is the one under the current key.
+    let stored = seen.values.iter().rev().filter_map(|value| opened_session(value));
     let Some(latest) = stored.max_by_key(|session| session.renewed_at) else { return false };
     sessions.adopt(id, latest, now);
     true
@@ -322,8 +325,10 @@ fn encoded(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn opened_token(bytes: &[u8]) -> Option<AccessToken> {
-    let StoredToken { header, expires_at, refresh_at } = serde_json::from_slice(bytes).ok()?;
+/// The token that was written last. The last of equals is the one under the current key.
+fn latest_token(seen: &Seen) -> Option<AccessToken> {
+    let stored = seen.values.iter().rev().filter_map(|value| serde_json::from_slice::<StoredToken>(value).ok());
+    let StoredToken { header, expires_at, refresh_at, .. } = stored.max_by_key(|token| token.written_at)?;
     Some(AccessToken { header: Secret::new(header.as_str().to_owned()), expires_at, refresh_at })
 }
 

@@ -367,7 +367,7 @@ fn foreign_swapped_cut_and_old_values_are_no_values() {
     let other = "/AuthorizationHeaderUnauthenticated/Down";
     let scene = scene
         .with("DownstreamApis:Down:RequestAppToken", "true")
-        .with("DownstreamApis:Down:Scopes", "api://other/.default");
+        .with("DownstreamApis:Down:Scopes", "https://graph.microsoft.com/.default");
     let first = scene.start();
     first.get(APP).expect(200);
     let name = store.names().pop().unwrap();
@@ -534,7 +534,8 @@ fn a_store_is_reached_by_tls_password_socket_and_database() {
         format!("redis://:{encoded}@localhost:{port}"),
         format!("unix:{socket}"),
     ] {
-        let sidecar = store.share(Scene::new(), &url).with("Sidecar:TrustedCertificates", ROOT).start();
+        let scene = store.share(Scene::new(), &url).with("Sidecar:TrustedCertificates", ROOT);
+        let sidecar = scene.start();
         sidecar.get(APP).expect(200);
         assert_eq!((counted(&sidecar, "error"), complaints(&sidecar)), (1, 1), "{url}");
     }
