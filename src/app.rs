@@ -189,6 +189,11 @@ pub(crate) fn acquirer(
 #[cfg(feature = "shared-cache")]
 fn shared_cache(config: &Config) -> Result<Option<token::Shared>, String> {
     let store = shared_store(config, &mut |_| ())?;
+    if let (Some(_), Some(key_file)) = (&store, &config.sidecar.shared_cache.key_file)
+        && let Err(problem) = shared_cache::judge(key_file)
+    {
+        log::error!("Sidecar:SharedCache:KeyFile: {problem}");
+    }
     Ok(store.map(|store| token::Shared::new(store, config.sidecar.shared_cache.session_lifetime)))
 }
 

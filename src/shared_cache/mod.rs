@@ -374,20 +374,17 @@ impl Visit<'_> {
         let mut conditional = Vec::new();
         for put in puts {
             let name = sealer.name(put.kind, put.key);
-            let sealed = sealer.seal(put.kind, &name, put.plain).filter(|sealed| sealed.len() <= MAX_VALUE);
-            let Some(sealed) = sealed else {
+            let value = sealer.seal(put.kind, &name, put.plain).filter(|value| value.len() <= MAX_VALUE);
+            let Some(value) = value else {
                 self.cache.failed(Failure::Value("a value is longer than 256 KiB"));
                 continue;
             };
             let (place, lifetime) = (self.cache.place(&name), milliseconds(put.lifetime));
-            commands.push(match put.unless_changed {
-                None => cmd("SET").arg(place).arg(sealed).arg("PX").arg(lifetime).take(),
-                Some(seen) => {
-                    let eval = cmd("EVAL").arg(COMPARE_AND_SET).arg(1).arg(place).arg(&seen.raw).arg(sealed).take();
-                    let mut eval = eval;
-                    eval.arg(lifetime).take()
-                }
-            });
+            let mut command = match put.unless_changed {
+                None => cmd("SET").arg(place).arg(value).arg("PX").take(),
+                Some(seen) => cmd("EVAL").arg(COMPARE_AND_SET).arg(1).arg(place).arg(&seen.raw).arg(value).take(),
+            };
+            commands.push(command.arg(lifetime).take());
             conditional.push(put.unless_changed.is_some().then_some((put.kind, name)));
         }
         if let Some(Lock { name, value }) = lock {
@@ -416,7 +413,7 @@ impl Visit<'_> {
     }
 
     /// Waits until it makes sense to look again for another replica's answer. False: no longer.
-    pub fn wait(&self) -> bool {
+    pub fn wait() -> bool {
         let Some(mut allowance) = ALLOWANCE.get() else { return false };
         let pause = LOOK_EVERY.min(allowance.waiting);
         if pause.is_zero() {

@@ -151,11 +151,11 @@ mod tests {
     fn a_value_opens_where_it_was_sealed_and_nowhere_else() {
         let sealer = keys(ONE).current;
         let (name, other) = (sealer.name(Kind::Token, &[1; 32]), sealer.name(Kind::Token, &[2; 32]));
-        let sealed = sealer.seal(Kind::Token, &name, b"secret").unwrap();
-        assert_eq!(sealer.open(Kind::Token, &name, sealed.as_bytes()).unwrap().as_slice(), b"secret");
-        assert!(sealer.open(Kind::Token, &other, sealed.as_bytes()).is_none());
-        assert!(sealer.open(Kind::Session, &name, sealed.as_bytes()).is_none());
-        assert!(keys(OTHER).current.open(Kind::Token, &name, sealed.as_bytes()).is_none());
+        let value = sealer.seal(Kind::Token, &name, b"secret").unwrap();
+        assert_eq!(sealer.open(Kind::Token, &name, value.as_bytes()).unwrap().as_slice(), b"secret");
+        assert!(sealer.open(Kind::Token, &other, value.as_bytes()).is_none());
+        assert!(sealer.open(Kind::Session, &name, value.as_bytes()).is_none());
+        assert!(keys(OTHER).current.open(Kind::Token, &name, value.as_bytes()).is_none());
         assert_ne!(sealer.name(Kind::Session, &[1; 32]), name);
         assert_ne!(keys(OTHER).current.name(Kind::Token, &[1; 32]), name);
     }
@@ -164,12 +164,12 @@ mod tests {
     fn a_value_that_was_changed_anywhere_does_not_open() {
         let sealer = keys(ONE).current;
         let name = sealer.name(Kind::Token, &[1; 32]);
-        let sealed = sealer.seal(Kind::Token, &name, b"secret").unwrap();
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone().into_bytes();
+        let value = sealer.seal(Kind::Token, &name, b"secret").unwrap();
+        for at in 0..value.len() {
+            let mut changed = value.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             assert!(sealer.open(Kind::Token, &name, &changed).is_none(), "{at}");
-            assert!(sealer.open(Kind::Token, &name, &sealed.as_bytes()[..at]).is_none(), "{at}");
+            assert!(sealer.open(Kind::Token, &name, &value.as_bytes()[..at]).is_none(), "{at}");
         }
     }
 

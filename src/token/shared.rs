@@ -65,7 +65,7 @@ pub enum Answer<'a> {
     /// Another replica's token.
     Found(Arc<AccessToken>),
     /// The token service must be asked, and what it gives is published.
-    Ask(Option<Sharing<'a>>),
+    Ask(Option<Box<Sharing<'a>>>),
 }
 
 impl Shared {
@@ -149,7 +149,7 @@ impl Shared {
         match found {
             Ok(Some(token)) => Answer::Found(token),
             // What cannot be read is replaced.
-            Ok(None) | Err(Failure::Value(_)) => Answer::Ask(Some(look.into_sharing())),
+            Ok(None) | Err(Failure::Value(_)) => Answer::Ask(Some(Box::new(look.into_sharing()))),
             Err(_) => Answer::Ask(None),
         }
     }
@@ -194,7 +194,7 @@ impl<'a> Look<'a, '_> {
                     self.lock = Some(lock);
                     return Ok(None);
                 }
-                (false, None) if !self.visit.wait() => return Ok(None),
+                (false, None) if !Visit::wait() => return Ok(None),
                 (false, None) => {}
             }
         }

@@ -19,7 +19,7 @@ pub enum Answer {
     #[expect(dead_code, reason = "never made in this build")]
     Found(Arc<AccessToken>),
     #[expect(dead_code, reason = "never made in this build")]
-    Ask(Option<Sharing>),
+    Ask(Option<Box<Sharing>>),
 }
 
 impl Shared {
@@ -45,7 +45,7 @@ impl Shared {
 }
 
 impl Sharing {
-    pub const fn publish(self, _: &Lead, _: &Result<Arc<AccessToken>, Error>, _: &Sessions, _: &dyn Clock) {
-        match self {}
+    pub const fn publish(&self, _: &Lead, _: &Result<Arc<AccessToken>, Error>, _: &Sessions, _: &dyn Clock) {
+        match *self {}
     }
 }
