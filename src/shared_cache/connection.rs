@@ -11,12 +11,13 @@ use redis::{Cmd, Parser, Value};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::Failure;
+use super::failure::{Failure, expect};
+use super::seal::MAX_VALUE;
 use crate::outbound::resolver::{Resolve, addresses};
 use crate::value::store_url::{Server, StoreUrl};
 
 /// Room for one answer: a value of the permitted size, or an error message.
-const ANSWER_BYTES: usize = super::MAX_VALUE + 4 * 1024;
+const ANSWER_BYTES: usize = MAX_VALUE + 4 * 1024;
 
 /// Where and how to connect.
 pub struct Target {
@@ -85,7 +86,7 @@ impl Connection {
         }
         if !introduction.is_empty() {
             for answer in connection.ask(&introduction, deadline)? {
-                super::expect(answer)?;
+                expect(answer)?;
             }
         }
         Ok(connection)

@@ -5,12 +5,11 @@
 //! the configured time together.
 
 mod connection;
+mod failure;
 mod pool;
 mod seal;
 
 use std::cell::Cell;
-use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,16 +21,15 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use self::connection::Target;
+pub use self::failure::Failure;
+use self::failure::expect;
 use self::pool::Pool;
 pub use self::seal::Kind;
-use self::seal::{Keys, Name};
+use self::seal::{Keys, MAX_VALUE, Name};
 use crate::outbound::resolver::SystemResolver;
 use crate::outbound::roots::Roots;
 use crate::value::store_url::StoreUrl;
 use crate::watched::Watched;
-
-/// Bytes of a sealed value.
-const MAX_VALUE: usize = 256 * 1024;
 
 /// How long a store that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -57,46 +55,6 @@ return ''";
 const COMPARE_AND_DELETE: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
-
-/// Why the store was of no use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Of the connection or the server.
-    Server(String),
-    /// Of one value.
-    Value(&'static str),
-    /// The key file.
-    Keys(String),
-    /// Not asked: it failed a moment ago, or the request has used up its time.
-    Skipped,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(cause) | Self::Keys(cause) => f.write_str(cause),
-            Self::Value(cause) => f.write_str(cause),
-            Self::Skipped => f.write_str("not asked"),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Server(error.to_string())
-    }
-}
-
-/// A value of the answers, if it is no error.
-fn expect(answer: Value) -> Result<Value, Failure> {
-    match answer {
-        // Somebody else's list or set under our name.
-        Value::ServerError(error) if error.code() == "WRONGTYPE" => Err(Failure::Value("a value is of another type")),
-        // Nothing of ours is in there, but the server's own words could be anything.
-        Value::ServerError(error) => Err(Failure::Server(format!("the server answered {}", error.code()))),
-        answer => Ok(answer),
-    }
-}
 
 pub struct Settings<'a> {
     pub url: StoreUrl,

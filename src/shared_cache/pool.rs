@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use redis::{Cmd, Value};
 
-use super::Failure;
 use super::connection::{Connection, Target};
+use super::failure::Failure;
 
 /// Open at once.
 const MOST: usize = 16;

@@ -16,6 +16,9 @@ use crate::value::b64;
 /// Changes with the form of sealed values or of what they hold, so that versions do not meet.
 const SALT: &[u8] = b"entra-sidecar shared cache 1";
 
+/// Bytes of a sealed value.
+pub const MAX_VALUE: usize = 256 * 1024;
+
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -47,9 +47,10 @@ use crate::turns::{self, Lane};
 use crate::value::percent::encode_query;
 use crate::value::url::Url;
 pub use cache::Lead;
-use cache::{Cache, CacheFigures, Lookup};
+use cache::{Cache, CacheFigures, Lookup, Mode};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::{Flight, Outcome};
+use key::CacheKey;
 use leg::{Grant, Job, Leg, Proof};
 use session::{Session, SessionId, Sessions};
 use shared::Answer;
@@ -227,16 +228,7 @@ impl Acquirer {
 
     /// Requests the token on behalf of everyone waiting for it. Blocks.
     pub fn lead(&self, wanted: &TokenRequest<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
-        let token = self.run_job(wanted.job(), lead)?;
-        // Another replica's token may be due for renewal, and whoever serves it renews it.
-        if self.shared.is_some()
-            && token.refresh_at.is_some_and(|at| at <= self.clock.unix())
-            && let Lookup::HitAndRefresh(_, lead) =
-                self.cache.look_up(&wanted.key(), &*self.clock, wanted.mode(), || Box::new(|| {}))
-        {
-            self.refresher.enqueue(wanted.job(), lead);
-        }
-        Ok(token)
+        self.run_job(wanted.job(), lead)
     }
 
     /// The lane of a job's first request. `None`: no request.
@@ -285,7 +277,12 @@ impl Acquirer {
     fn run_job(&self, mut job: Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let sharing = match &self.shared {
             Some(shared) => match shared.look_up(&mut job, &lead, &self.sessions, &*self.clock) {
-                Answer::Found(token) => return lead.complete(&*self.clock, Ok(token)),
+                Answer::Found(token) => {
+                    let key = *lead.key();
+                    let outcome = lead.complete(&*self.clock, Ok(token));
+                    self.renew_if_due(&key, job);
+                    return outcome;
+                }
                 Answer::Ask(sharing) => sharing,
             },
             None => None,
@@ -311,6 +308,14 @@ impl Acquirer {
             sharing.publish(&lead, &outcome, &self.sessions, &*self.clock);
         }
         lead.complete(&*self.clock, outcome)
+    }
+
+    /// Renews another replica's token that is due: whoever serves it does.
+    fn renew_if_due(&self, key: &CacheKey, job: Job) {
+        let found = self.cache.look_up(key, &*self.clock, Mode::default(), || Box::new(|| {}));
+        if let Lookup::HitAndRefresh(_, lead) = found {
+            self.refresher.enqueue(job, lead);
+        }
     }
 
     fn machine_token(&self, wanted: &managed_identity::IdentityRequest<'_>) -> Result<Arc<AccessToken>, Error> {

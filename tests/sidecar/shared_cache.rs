@@ -16,7 +16,7 @@ use redis::Connection;
 use super::outages::{instead, refusal};
 use super::raw_upstream::ROOT;
 use super::secrecy::HUSH;
-use super::support::{Scene, Sidecar, claims, command, eventually, free_port};
+use super::support::{PATIENCE, Scene, Sidecar, claims, command, eventually, free_port};
 use super::wire::{acquire, last, requests};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
@@ -218,8 +218,19 @@ fn the_store_learns_neither_token_nor_name_nor_id() {
         assert!(lifetime <= 3600 || lifetime == 7 * 24 * 3600 || lifetime == 7 * 24 * 3600 - 1, "{lifetime}");
         let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &value).unwrap();
         let decoded = String::from_utf8_lossy(&bytes).into_owned();
-        for word in ["eyJ", "Bearer", "alice", "refresh", "oid", TENANT_ID, APP_ID, AGENT_ID, &oid, HUSH, "downstream"]
-        {
+        for word in [
+            "eyJ0eXAi",
+            "Bearer",
+            "alice",
+            "refresh",
+            "object_id",
+            TENANT_ID,
+            APP_ID,
+            AGENT_ID,
+            &oid,
+            HUSH,
+            "downstream",
+        ] {
             assert!(!name.contains(word) && !value.contains(word) && !decoded.contains(word), "{word} in {name}");
         }
     }
@@ -245,6 +256,33 @@ fn a_session_goes_on_at_another_replica_and_after_a_restart() {
     assert!(used.insert(last(&scene.tenant).field("refresh_token").unwrap().to_owned()));
     third.get(&open("K")).expect(401);
     third.get(&format!("{}&AgentIdentity={AGENT_ID}", open("k"))).expect(401);
+}
+
+#[test]
+fn no_refresh_token_that_another_replica_got_is_lost() {
+    let Some(mut store) = Store::start(&[]) else { return };
+    let scene = store.scene();
+    scene.tenant.settings(|settings| settings.expires_in = 200);
+    let [first, second, third] = [(); 3].map(|()| scene.start().with_keys());
+    first.get_as(&scene.user("alice"), &own("k")).expect(200);
+    scene.tenant.fail(Fault::once(Kind::Token, Action::Hold).with_field("grant_type", "refresh_token"));
+    thread::scope(|threads| {
+        let late = threads.spawn(|| first.get(&open("k")).expect(200));
+        assert!(scene.tenant.faults().wait_held(1, PATIENCE));
+        let graph = "optionsOverride.Scopes=https://graph.microsoft.com/User.Read";
+        second.get(&format!("{}&{graph}", open("k"))).expect(200);
+        scene.tenant.faults().release();
+        late.join().unwrap();
+    });
+    let refresh_token = || last(&scene.tenant).field("refresh_token").unwrap().to_owned();
+    third.get(&open("k")).expect(200);
+    let of_store = refresh_token();
+    // Without the store each goes on with what it knows.
+    store.kill();
+    for sidecar in [&second, &first] {
+        sidecar.get(&open("k")).expect(200);
+        assert_eq!(refresh_token(), of_store);
+    }
 }
 
 #[test]
@@ -506,13 +544,17 @@ fn a_store_is_reached_by_tls_password_socket_and_database() {
     let port = free_port().to_string();
     let tls = ["--port", "0", "--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
     let further = ["--tls-ca-cert-file", ROOT, "--tls-auth-clients", "no", "--requirepass", &password];
-    let Some(store) = Store::start(&[&tls[..], &further].concat()) else { return };
+    // The least that its user must be permitted: docs/scale.md.
+    let secret = format!(">{password}");
+    let user = ["--user", "sidecar", "on", &secret, "~entra-sidecar:*", "-@all", "+get", "+set", "+del", "+pexpire"];
+    let arguments = [&tls[..], &further, &user, &["+eval", "+select"]].concat();
+    let Some(store) = Store::start(&arguments) else { return };
     let encoded = local_tenant::message::percent_encode(&password);
     let socket = store.socket().display().to_string();
     let mut tokens = HashSet::new();
     for (url, trusted) in [
         (format!("rediss://:{encoded}@localhost:{port}/3"), true),
-        (format!("rediss://default:{encoded}@localhost:{port}/3"), true),
+        (format!("rediss://sidecar:{encoded}@localhost:{port}/3"), true),
         (format!("unix:{socket}?pass={encoded}&db=3"), false),
         (format!("unix://{socket}?user=default&pass={encoded}&db=3"), false),
     ] {
