@@ -66,7 +66,7 @@ expect() { # program... -- pattern...
   for pattern; do
     grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "${command[*]} does not say: $pattern"; }
   done
-  echo "${command[*]}: as expected$(sed -n 's/^version: /, with /p' "$work/out")"
+  echo "${command[*]##*/}: as expected$(sed -n 's/^version: /, with /p' "$work/out")"
 }
 
 header='header: Bearer eyJ'

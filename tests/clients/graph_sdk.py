@@ -12,9 +12,9 @@ from kiota_abstractions.method import Method
 from kiota_abstractions.request_information import RequestInformation
 from kiota_abstractions.serialization import Parsable, ParseNodeFactoryRegistry
 from kiota_serialization_json.json_parse_node_factory import JsonParseNodeFactory
-from msgraph_core import BaseGraphRequestAdapter, PageIterator
+from msgraph_core import BaseGraphRequestAdapter
 
-sidecar, tenant = os.environ["SIDECAR"], os.environ["TENANT"]
+sidecar = os.environ["SIDECAR"]
 ParseNodeFactoryRegistry().CONTENT_TYPE_ASSOCIATED_FACTORIES["application/json"] = JsonParseNodeFactory()
 
 
@@ -100,16 +100,11 @@ async def main():
     assert me.user_principal_name == "alice@contoso.onmicrosoft.com"
     print("msgraph-core: a page, a user, and the caller")
 
-    # The link is absolute: as it stands it leads past the sidecar, where no token is added.
-    try:
-        await PageIterator(page, graph, error_mapping=ERRORS).iterate(lambda user: True)
-        raise SystemExit("the second page came without a token")
-    except ODataError as error:
-        assert error.response_status_code == 401, error
+    # As it stands the link leads to Graph itself, where no token is added.
     names = {user.user_principal_name for user in page.value}
     while page.odata_next_link:
         follow = RequestInformation(Method.GET)
-        follow.url = page.odata_next_link.replace(f"{tenant}/v1.0", graph.base_url)
+        follow.url = page.odata_next_link.replace("https://graph.microsoft.com/v1.0", graph.base_url)
         page = await graph.send_async(follow, Users, ERRORS)
         names |= {user.user_principal_name for user in page.value}
     assert len(names) == 7, names

@@ -1,5 +1,5 @@
-//! Microsoft Graph, as far as users go: pages of them, one of them and `/me`. The link to the next page is absolute, as Graph's
-//! is, and so leads past whatever stands between.
+//! Microsoft Graph, as far as users go: pages of them, one of them and `/me`. The link to the next page leads to Graph itself, as
+//! it does there, past whatever stands between.
 //!
 //! | request | answer |
 //! |---|---|
@@ -41,7 +41,7 @@ fn users(state: &State, request: &Request) -> Result<Answer, Answer> {
     };
     let segments = request.segments();
     match segments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["v1.0", "users"] => Ok(Answer::json(200, &options.page(&state.base, &users))),
+        ["v1.0", "users"] => Ok(Answer::json(200, &options.page(&users))),
         ["v1.0", "users", name] => found(name),
         ["v1.0", "me"] if token.text("scp").is_none() => {
             Err(refusal(400, "BadRequest", "/me request is only valid with delegated authentication flow."))
@@ -78,7 +78,7 @@ impl Options {
         Ok(options)
     }
 
-    fn page(&self, base: &str, users: &[User]) -> Value {
+    fn page(&self, users: &[User]) -> Value {
         let top = self.top.unwrap_or(100);
         let rest = users.get(self.skip..).unwrap_or_default();
         let mut page = json!({
@@ -86,7 +86,7 @@ impl Options {
             "value": rest.iter().take(top).map(|user| self.selected(user)).collect::<Vec<_>>(),
         });
         if rest.len() > top {
-            let next = format!("{base}/v1.0/users?$top={top}&$select={}&$skiptoken={}", self.select, self.skip + top);
+            let next = format!("{GRAPH}/v1.0/users?$top={top}&$select={}&$skiptoken={}", self.select, self.skip + top);
             page["@odata.nextLink"] = next.into();
         }
         page
