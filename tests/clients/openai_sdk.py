@@ -5,7 +5,8 @@ import time
 
 import openai
 import requests
-from openai import AsyncOpenAI, AzureOpenAI, OpenAI
+from openai import AzureOpenAI, OpenAI
+from websockets.exceptions import InvalidStatus
 
 sidecar, tenant, token = (os.environ[name] for name in ("SIDECAR", "TENANT", "TOKEN"))
 application, agent = os.environ["CLIENT_ID"], os.environ["AGENT_ID"]
@@ -85,9 +86,11 @@ def fault(**what):
 fault(status=503)
 assert ask(client().with_options(max_retries=1)) == answer(application)
 fault(truncate=1200)
-error((openai.APIError, openai.OpenAIError), lambda: read(client()))
+error(openai.APIConnectionError, lambda: read(client()))
 print("openai: its own retries, and a stream that breaks off is an error")
 
+assert error(InvalidStatus, lambda: client().realtime.connect(model="gpt-realtime").enter()).response.status_code == 501
+print("openai: no WebSocket, and told so")
 
 azure = AzureOpenAI(azure_endpoint=f"{sidecar}/ProxyUnauthenticated/openai", api_key="unused", api_version="2024-10-21", max_retries=0)
 assert ask(azure) == answer(application)
