@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts the clients that scripts/examples.sh and scripts/docs-test.sh run, at fixed versions, into a folder that outlives a build,
-# and prints its path: venv/ has those for Python, node/ those for Node. Fails where there is no package index.
+# Puts the clients that scripts/examples.sh and scripts/docs-test.sh run, at fixed versions, into a
+# folder that outlives a build, and prints its path: venv/ has those for Python, node/ those for
+# Node. Fails where there is no package index.
 #
 #   clients=$(scripts/clients.sh)
 set -euo pipefail

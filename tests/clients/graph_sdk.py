@@ -1,5 +1,5 @@
-"""What msgraph-sdk is made of, msgraph-core and kiota, through the pass-through. The SDK itself is half a gigabyte of generated
-models; the two that are here are written as its generator writes them."""
+"""What msgraph-sdk is made of, msgraph-core and kiota, through the pass-through. The SDK itself is
+half a gigabyte of generated models; those below are written as its generator writes them."""
 
 import asyncio
 import os
