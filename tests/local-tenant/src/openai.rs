@@ -164,8 +164,8 @@ fn stream(asked: &Asked, content: &str) -> Answer {
         last["usage"] = usage(content);
         chunks.push(last);
     }
-    let mut body: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-    body.push_str("data: [DONE]\n\n");
+    let events = chunks.iter().map(Value::to_string).chain(["[DONE]".to_owned()]);
+    let body = events.map(|event| ["data: ", &event, "\n\n"].concat()).collect::<String>();
     let pause_before_body = Duration::from_millis(if asked.deployment == "gpt-4o-slow" { 250 } else { 0 });
     Answer { framing: Framing::Events, pause_before_body, ..Answer::of(200, "text/event-stream; charset=utf-8", body) }
 }

@@ -247,7 +247,7 @@ fn write(mut stream: &TcpStream, answer: &Answer, closes: bool, is_head: bool) -
     }
     bytes.extend_from_slice(b"\r\n");
     if answer.framing == Framing::Events && !is_head {
-        return write_events(stream, bytes, answer);
+        return write_events(stream, &bytes, answer);
     }
     if !answer.pause_before_body.is_zero() {
         stream.write_all(&bytes)?;
@@ -271,14 +271,14 @@ fn write(mut stream: &TcpStream, answer: &Answer, closes: bool, is_head: bool) -
 }
 
 /// Sends a head, and then the events of a body one by one, up to where the answer is to be cut.
-fn write_events(mut stream: &TcpStream, head: Vec<u8>, answer: &Answer) -> io::Result<()> {
+fn write_events(mut stream: &TcpStream, head: &[u8], answer: &Answer) -> io::Result<()> {
     let mut left = if let Ending::CutAfter(length) = answer.ending { length } else { usize::MAX };
     let mut send = |bytes: &[u8]| {
         let sent = &bytes[..bytes.len().min(left)];
         left -= sent.len();
         stream.write_all(sent)
     };
-    send(&head)?;
+    send(head)?;
     let text = String::from_utf8_lossy(&answer.body);
     for event in text.split_inclusive("\n\n") {
         thread::sleep(answer.pause_before_body);
