@@ -31,7 +31,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
         None => RequestSigner::generate(),
     };
     if let Err(error) = &signer {
-        findings.bad(&error.to_string());
+        findings.bad(error);
     }
     if let Some(path) = &config.sidecar.caller_token_file
         && let Err(error) = CallerToken::new(path.clone()).current()
@@ -126,7 +126,7 @@ fn without_overrides(api: &Api) -> Result<(), OptionsError> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
         // Callers may have to name the scopes.
-        Err(OptionsError::NoScopes { .. }) => Ok(()),
+        Err(OptionsError::NoScopes(_)) => Ok(()),
         effective => {
             let effective = effective?;
             flow(&effective).scopes(&effective).map(drop)

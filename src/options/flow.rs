@@ -111,7 +111,7 @@ impl<'a, U, S> Flow<'a, U, S> {
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
             [resource] if is_bare(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
-            _ => Err(OptionsError::AppScope { api: effective.api.name.clone() }),
+            _ => Err(OptionsError::AppScope(effective.api.name.clone())),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Overrides {
     pub fn parse_header(values: &mut dyn Iterator<Item = &[u8]>) -> Result<Self, OptionsError> {
         let Some(value) = values.next() else { return Ok(Self::default()) };
         if values.next().is_some() {
-            return Err(OptionsError::TwoHeaders);
+            return Err(OptionsError::Repeated("X-Sidecar-Options"));
         }
         let text = std::str::from_utf8(value).map_err(|_| OptionsError::Encoding("X-Sidecar-Options".to_owned()))?;
         Self::parse_where(Some(text.trim()), Override::in_header)
@@ -76,7 +76,7 @@ impl Overrides {
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 if !may_say(option) {
-                    return Err(OptionsError::NotInHeader { key: name.to_owned() });
+                    return Err(OptionsError::NotInHeader(name.to_owned()));
                 }
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
                 if !new.value.is_empty() {

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::b64;
 use super::der::{self, RsaPublicKey};
 
 /// At least 2048 bits (RFC 7518 §3.3, §3.5). Above 8192 bits, one verification costs too much.
@@ -123,7 +122,7 @@ impl PublicKey {
 
     /// The JWK with only its required members, in the form that is hashed (RFC 7638 §3).
     pub fn canonical(&self) -> String {
-        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let text = |bytes: &[u8]| b64::url(bytes);
         let curve = |name: &str, point: &[u8]| {
             let (x, y) = point[1..].split_at(point.len() / 2);
             format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, text(x), text(y))
@@ -139,7 +138,7 @@ impl PublicKey {
 
     /// Base64url of the SHA-256 of the canonical JWK (RFC 7638 §3).
     pub fn thumbprint(&self) -> String {
-        URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, self.canonical().as_bytes()))
+        b64::url_sha256(self.canonical().as_bytes())
     }
 }
 
@@ -256,7 +255,7 @@ impl Key {
 /// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, but harmless, and some
 /// encoders add one.
 fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
-    let mut bytes = URL_SAFE_NO_PAD.decode(text.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
+    let mut bytes = b64::from_url(text.ok_or(Unusable::OtherType)?).ok_or(Unusable::Malformed)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.drain(..zeros);
     Ok(bytes)
@@ -266,7 +265,7 @@ fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
 fn point(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Vec<u8>, Unusable> {
     let mut point = vec![4];
     for coordinate in [x, y] {
-        let bytes = URL_SAFE_NO_PAD.decode(coordinate.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
+        let bytes = b64::from_url(coordinate.ok_or(Unusable::OtherType)?).ok_or(Unusable::Malformed)?;
         if bytes.len() != length {
             return Err(Unusable::Weak);
         }
@@ -318,7 +317,7 @@ mod tests {
     #[test]
     fn the_modulus_has_2048_to_8192_bits() {
         let with = |modulus: Vec<u8>| {
-            let n = URL_SAFE_NO_PAD.encode(modulus);
+            let n = b64::url(modulus);
             Key::from_jwk(&format!(r#"{{"kty":"RSA","kid":"one","e":"AQAB","n":"{n}"}}"#)).map(|_| ())
         };
         let of = |first: u8, length: usize| {

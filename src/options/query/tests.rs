@@ -242,7 +242,7 @@ fn the_header_of_options_says_what_the_request_does_not() {
     assert_eq!(header(&[text]), Overrides::parse(Some(text)));
     assert_eq!(header(&[]), Ok(Overrides::default()));
     assert_eq!(header(&[" "]), Ok(Overrides::default()));
-    assert_eq!(header(&["", ""]), Err(OptionsError::TwoHeaders));
+    assert_eq!(header(&["", ""]), Err(OptionsError::Repeated("X-Sidecar-Options")));
     for name in [
         "BaseUrl",
         "RelativePath",
@@ -254,7 +254,7 @@ fn the_header_of_options_says_what_the_request_does_not() {
         "ExtraQueryParameters.x",
     ] {
         let refused = header(&[&format!("optionsOverride.{name}=x")]);
-        assert_eq!(refused, Err(OptionsError::NotInHeader { key: name.to_owned() }), "{name}");
+        assert_eq!(refused, Err(OptionsError::NotInHeader(name.to_owned())), "{name}");
     }
     assert!(matches!(header(&["optionsOverride.Scope=a"]), Err(OptionsError::UnknownKey { .. })));
 }

@@ -295,7 +295,7 @@ fn a_base_url_is_honoured_where_the_operator_named_its_origin() {
         "http://localhost/",
     ] {
         let refused = join(base).unwrap_err();
-        assert_eq!(refused, OptionsError::ForeignBaseUrl { api: "Graph".into() }, "{base}");
+        assert_eq!(refused, OptionsError::ForeignBaseUrl("Graph".into()), "{base}");
     }
 }
 
@@ -305,7 +305,7 @@ fn an_api_without_base_url_has_no_target() {
     api.options.base_url = None;
     let none = Overrides::default();
     let options = Effective::merge(&api, &none).unwrap();
-    assert_eq!(Target::new(&options), Err(OptionsError::NoBaseUrl { api: "Graph".into() }));
+    assert_eq!(Target::new(&options), Err(OptionsError::NoBaseUrl("Graph".into())));
 }
 
 proptest::proptest! {
