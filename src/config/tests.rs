@@ -405,7 +405,7 @@ fn credentials_are_known_by_name_by_number_or_by_their_fields() {
     ] {
         let fields = credential(fields);
         let loaded = read(&as_pairs(&fields)).unwrap();
-        assert_eq!(loaded.config.azure_ad.credentials[0].source.source_type(), kind);
+        assert_eq!(loaded.config.azure_ad.credentials[0].kind, kind);
         assert_eq!(loaded.warnings.len(), warned, "{:?}", loaded.warnings);
     }
 }
@@ -441,12 +441,7 @@ fn a_credential_that_cannot_be_meant_is_a_problem() {
 #[test]
 fn older_spellings_of_credentials_work() {
     let kinds = |variables: &[(&str, &str)]| -> Vec<String> {
-        good(variables)
-            .azure_ad
-            .credentials
-            .iter()
-            .map(|one| format!("{} {}", one.key, one.source.source_type()))
-            .collect()
+        good(variables).azure_ad.credentials.iter().map(|one| format!("{} {}", one.key, one.kind)).collect()
     };
     assert_eq!(kinds(&[("AzureAd__ClientSecret", "x")]), ["AzureAd:ClientSecret ClientSecret"]);
     assert_eq!(

@@ -84,7 +84,7 @@ impl Credentials {
             .enumerate()
             .map(|(index, description)| Credential {
                 index,
-                source_type: description.source.source_type(),
+                source_type: description.kind,
                 source: source(&description.source),
                 rests_until: AtomicU64::new(0),
             })
@@ -180,10 +180,6 @@ impl Credentials {
 }
 
 fn source(source: &CredentialSource) -> Box<dyn Source> {
-    let stored = |path: &str, wanted| {
-        let home = std::env::var_os("HOME").map(Into::into);
-        Box::new(local::LocalCertificate::store(store::Store::new(path, home, wanted)))
-    };
     let environment = || vault::Environment::new(|name| std::env::var(name).ok());
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
@@ -193,14 +189,9 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
         CredentialSource::Base64Encoded { value, password } => {
             Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
         }
-        CredentialSource::StoreWithThumbprint { store, thumbprint } => {
-            stored(store, store::Selector::Thumbprint(thumbprint.clone()))
-        }
-        CredentialSource::StoreWithDistinguishedName { store, name } => {
-            stored(store, store::Selector::DistinguishedName(name.clone()))
-        }
-        CredentialSource::StoreWithSubjectName { store, name } => {
-            stored(store, store::Selector::SubjectName(name.clone()))
+        CredentialSource::Store { store, wanted } => {
+            let home = std::env::var_os("HOME").map(Into::into);
+            Box::new(local::LocalCertificate::store(store::Store::new(store, home, wanted.clone())))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
