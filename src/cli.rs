@@ -72,56 +72,15 @@ struct Described {
     example: &'static str,
 }
 
+#[rustfmt::skip] // A row is a line.
 const COMMANDS: [Described; 7] = [
-    Described {
-        name: "serve",
-        operand: "",
-        does: "serve until SIGTERM or SIGINT (default)",
-        own: &[],
-        example: "entra-sidecar serve --urls http://127.0.0.1:5000",
-    },
-    Described {
-        name: "check",
-        operand: "",
-        does: "judge configuration and credentials, and print what would run",
-        own: &["all", "online"],
-        example: "entra-sidecar check --online",
-    },
-    Described {
-        name: "healthcheck",
-        operand: "",
-        does: "ask the running sidecar's /healthz, with the same configuration",
-        own: &[],
-        example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]",
-    },
-    Described {
-        name: "token",
-        operand: " API",
-        does: "acquire a token for a configured API, and print it",
-        own: ACQUIRING,
-        example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com",
-    },
-    Described {
-        name: "header",
-        operand: " API",
-        does: "acquire a token for a configured API, and print it as a header's line",
-        own: ACQUIRING,
-        example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization",
-    },
-    Described {
-        name: "validate",
-        operand: " [FILE]",
-        does: "judge a token in a file or on standard input, as /Validate would",
-        own: &["explain"],
-        example: "entra-sidecar validate --explain token.txt",
-    },
-    Described {
-        name: "openapi",
-        operand: "",
-        does: "print the OpenAPI document",
-        own: &[],
-        example: "entra-sidecar openapi > openapi.json",
-    },
+    Described { name: "serve", operand: "", does: "serve until SIGTERM or SIGINT (default)", own: &[], example: "entra-sidecar serve --urls http://127.0.0.1:5000" },
+    Described { name: "check", operand: "", does: "judge configuration and credentials, and print what would run", own: &["all", "online"], example: "entra-sidecar check --online" },
+    Described { name: "healthcheck", operand: "", does: "ask the running sidecar's /healthz, with the same configuration", own: &[], example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]" },
+    Described { name: "token", operand: " API", does: "acquire a token for a configured API, and print it", own: ACQUIRING, example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com" },
+    Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header's line", own: ACQUIRING, example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
+    Described { name: "validate", operand: " [FILE]", does: "judge a token in a file or on standard input, as /Validate would", own: &["explain"], example: "entra-sidecar validate --explain token.txt" },
+    Described { name: "openapi", operand: "", does: "print the OpenAPI document", own: &[], example: "entra-sidecar openapi > openapi.json" },
 ];
 
 const ACQUIRING: &[&str] = &["user-token", "override", "output"];
@@ -191,14 +150,10 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
             serve(invocation)
         }
         Command::Check { online, all } => check(&invocation, online, all),
-        Command::Healthcheck => match load(&invocation).map(|loaded| healthcheck::healthcheck(&loaded.config)) {
-            Err(code) => code,
-            Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(cause)) => {
-                complain(&format!("unhealthy: {cause}"));
-                ExitCode::FAILURE
-            }
-        },
+        Command::Healthcheck => load(&invocation).map_or_else(
+            |code| code,
+            |loaded| shown(healthcheck::healthcheck(&loaded.config).map_err(|cause| format!("unhealthy: {cause}"))),
+        ),
         Command::OpenApi => shown(print(&openapi::document())),
         Command::Acquire(wanted) => {
             once(&invocation, |config| oneshot::acquire(config, &wanted).and_then(|answer| print(answer.expose())))
