@@ -6,6 +6,7 @@ use super::Listen;
 use super::reader::Reader;
 use super::source::Origin;
 use crate::value::text::quote;
+use crate::value::url::{parse_port, split_port};
 
 /// The length of `sun_path` on Linux, without the terminating NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -84,15 +85,8 @@ fn parse(url: &str) -> Result<Parsed, String> {
     if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
         return Err(format!("{EXPECTED}, without a path"));
     }
-    let after_host = authority.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match authority[after_host..].find(':') {
-        Some(at) => (&authority[..after_host + at], &authority[after_host + at + 1..]),
-        None => (authority, "80"),
-    };
-    let port = Some(port)
-        .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|port| port.parse::<u16>().ok())
-        .ok_or("a port from 0 to 65535")?;
+    let (host, port) = split_port(authority);
+    let port = port.map_or(Some(80), parse_port).ok_or("a port from 0 to 65535")?;
     let tcp = |address: IpAddr| Listen::Tcp(SocketAddr::new(address, port));
     let everywhere = tcp(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let (listen, note) = match host {

@@ -8,7 +8,7 @@ use crate::config::AllowedCallers;
 use crate::http::{Headers, Peer};
 use crate::secret::Secret;
 use crate::value::syntax::is_domain;
-use crate::value::url::is_loopback_host;
+use crate::value::url::{is_loopback_host, split_port};
 use crate::watched::Watched;
 
 /// Where most callers send their secret.
@@ -147,7 +147,7 @@ impl Admission {
         if self.hosts.iter().any(|allowed| allowed == "*") {
             return true;
         }
-        let name = without_port(host).to_ascii_lowercase();
+        let name = split_port(host).0.to_ascii_lowercase();
         if is_loopback_host(&name) || (self.beyond_loopback && cannot_be_rebound(&name)) {
             return true;
         }
@@ -158,13 +158,6 @@ impl Admission {
             }
             None => *allowed == name,
         })
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
     }
 }
 

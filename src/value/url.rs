@@ -22,6 +22,12 @@ impl Origin {
     pub fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
     }
+
+    /// The tenant that the host of a customer directory names: `contoso.ciamlogin.com` implies
+    /// `contoso.onmicrosoft.com`, as in MSAL.
+    pub fn ciam_tenant(&self) -> Option<String> {
+        self.host.strip_suffix(".ciamlogin.com").map(|name| format!("{name}.onmicrosoft.com"))
+    }
 }
 
 impl fmt::Display for Origin {
