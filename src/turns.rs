@@ -92,7 +92,6 @@ pub struct Place {
     number: u64,
 }
 
-#[derive(Debug)]
 pub enum Requested {
     /// Available at once; the callback is dropped.
     Granted(Turn),
@@ -288,18 +287,6 @@ pub fn pause() {
 impl fmt::Debug for Turns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turns").field("bounds", &self.bounds).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Turn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Turn").field(&self.lane).finish()
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("lane", &self.lane).field("number", &self.number).finish_non_exhaustive()
     }
 }
 
