@@ -17,26 +17,17 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The accepted signature algorithms (RFC 7518 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256
     Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384
     Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512
     Rs512,
-    /// RSASSA-PSS with SHA-256
     Ps256,
-    /// RSASSA-PSS with SHA-384
     Ps384,
-    /// RSASSA-PSS with SHA-512
     Ps512,
-    /// ECDSA on P-256 with SHA-256
     Es256,
-    /// ECDSA on P-384 with SHA-384
     Es384,
 }
 
 impl Algorithm {
-    /// With their names.
     pub const ALL: [(&'static str, Self); 8] = [
         ("RS256", Self::Rs256),
         ("RS384", Self::Rs384),
@@ -68,15 +59,10 @@ impl PublicKey {
     /// True if this type of key makes signatures of this algorithm: ES256 with P-256 only (RFC 7518
     /// §3.4).
     pub const fn fits(&self, algorithm: Algorithm) -> bool {
-        match algorithm {
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512 => matches!(self, Self::Rsa { .. }),
-            Algorithm::Es256 => matches!(self, Self::P256(_)),
-            Algorithm::Es384 => matches!(self, Self::P384(_)),
+        match self {
+            Self::Rsa { .. } => !matches!(algorithm, Algorithm::Es256 | Algorithm::Es384),
+            Self::P256(_) => matches!(algorithm, Algorithm::Es256),
+            Self::P384(_) => matches!(algorithm, Algorithm::Es384),
         }
     }
 
