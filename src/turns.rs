@@ -33,9 +33,7 @@ impl Lane {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Concurrent upstream calls.
     pub calls: usize,
-    /// Concurrent decryptions.
     pub decryptions: usize,
 }
 
@@ -180,10 +178,7 @@ impl Turns {
         }
     }
 
-    /// Blocks this thread until it has a turn.
-    ///
-    /// # Errors
-    /// No turn came in time.
+    /// Blocks this thread until it has a turn, for at most `limit`.
     pub fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
         let (sender, receiver) = mpsc::channel();
         // Fails if the wait is over: the turn is then dropped, and so returned.

@@ -44,7 +44,6 @@ use crate::secret::Secret;
 /// Otherwise every token request would wait for it first.
 const REST: u64 = 60;
 
-/// A configured credential.
 pub struct Credential {
     index: usize,
     source_type: &'static str,
@@ -69,7 +68,6 @@ pub struct Credentials {
 pub struct Inspection {
     /// Its position in the configuration.
     pub index: usize,
-    /// Its `SourceType`.
     pub source_type: &'static str,
     /// Unix seconds at which its certificate expires or expired.
     pub expires_at: Option<u64>,

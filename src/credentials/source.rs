@@ -13,7 +13,6 @@ use crate::secret::Secret;
 /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
 #[derive(Debug)]
 pub enum ClientAuth {
-    /// `client_secret`.
     Secret(Secret<String>),
     /// `client_assertion`, a compact JWS (RFC 7523 §2.2).
     Assertion(Secret<String>),
@@ -41,7 +40,6 @@ impl fmt::Display for Failure {
 pub struct CredentialFailure {
     /// Position in `ClientCredentials`.
     pub index: usize,
-    /// Its `SourceType`.
     pub source_type: &'static str,
     pub failure: Failure,
 }

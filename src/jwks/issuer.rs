@@ -50,7 +50,6 @@ pub fn same_cloud(one: &str, other: &str) -> bool {
     cloud_of(one).is_some_and(|cloud| cloud.hosts.contains(&other))
 }
 
-/// An issuer or a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 

@@ -136,17 +136,14 @@ impl Verified {
         self.expires_at
     }
 
-    /// `tid`
     pub fn tenant(&self) -> Option<&str> {
         self.tenant.as_deref()
     }
 
-    /// `oid`
     pub fn object_id(&self) -> Option<&str> {
         self.object_id.as_deref()
     }
 
-    /// `sub`
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
@@ -181,7 +178,6 @@ impl Verified {
         self.key.kid()
     }
 
-    /// The signing key.
     pub(crate) const fn key(&self) -> &Arc<Key> {
         &self.key
     }

@@ -14,7 +14,6 @@ pub enum Rejection {
     AlgorithmNotAllowed,
     /// `crit` requires an unsupported extension (RFC 7515 §4.1.11).
     CriticalHeader,
-    /// No `kid`.
     KeyIdMissing,
     /// The `kid` is unknown; a new fetch may find its key.
     KeyNotFound,
@@ -31,7 +30,6 @@ pub enum Rejection {
     KeyIssuerInvalid(String),
     /// `aud` is missing or does not match.
     AudienceInvalid(Option<String>),
-    /// No `exp`.
     NoExpiration,
     /// `nbf` is after `exp`, in seconds since 1970.
     LifetimeInvalid {
@@ -77,17 +75,14 @@ pub enum Check {
     Header,
     /// `kid`.
     Key,
-    /// By that key.
     Signature,
     /// `iss`, `tid`.
     Issuer,
-    /// `aud`
     Audience,
     /// `nbf`, `exp`.
     Lifetime,
     /// `scp`, `roles`.
     Permission,
-    /// `cnf`
     Binding,
 }
 

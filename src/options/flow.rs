@@ -13,7 +13,6 @@ pub enum Inbound<U> {
     None,
     /// An app token, which has no user.
     AppOnly(U),
-    /// A user's token.
     User(U),
 }
 

@@ -30,7 +30,6 @@ pub struct Problem {
     oauth: Option<&'static str>,
 }
 
-/// Machine-readable members.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extensions {

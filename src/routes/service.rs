@@ -92,7 +92,6 @@ impl Service {
         self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
     }
 
-    /// Every API, in the order of the names.
     pub fn apis(&self) -> &[Arc<Api>] {
         &self.apis
     }
@@ -114,7 +113,6 @@ impl Service {
         of_clients
     }
 
-    /// Every registration.
     pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         std::iter::once(&self.client).chain(self.clients.values())
     }

@@ -8,9 +8,6 @@ const DEFAULT: &str = "/.default";
 
 /// A resource as a caller names it, without exactly one `/.default`: an absolute URI without a fragment
 /// (RFC 3986 §4.3), or a GUID. A slash at its end stays, since the audience of v1 resources ends in one.
-///
-/// # Errors
-/// What was expected.
 pub fn parse(text: &str) -> Result<&str, Expected> {
     let resource = without_default(text).unwrap_or(text);
     let uri = |(scheme, rest): (&str, &str)| is_scheme(scheme) && !rest.trim_start_matches('/').is_empty();

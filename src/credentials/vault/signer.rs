@@ -22,7 +22,6 @@ pub struct VaultSigner {
     notice: Notice,
 }
 
-/// The public part.
 struct Public {
     /// DER.
     certificate: Vec<u8>,
