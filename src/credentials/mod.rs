@@ -208,10 +208,6 @@ impl Source for SharedSecret {
     fn authenticate(&self, _: &Context<'_>) -> Result<ClientAuth, Failure> {
         Ok(ClientAuth::Secret(self.0.clone()))
     }
-
-    fn inspect(&self, _: u64) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 /// A registration with its credentials.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::super::admit::TOKEN_HEADER;
 use super::super::call::{Call, Halt};
 use super::super::problem::Problem;
+use crate::credentials::form::MEDIA_TYPE;
 use crate::http::{Headers, Keep};
 use crate::value::{b64, percent};
 
@@ -40,10 +41,9 @@ impl<'a> Form<'a> {
     }
 
     fn read(headers: Headers<'_>, body: &'a [u8]) -> Result<Self, Problem> {
-        const TYPE: &str = "application/x-www-form-urlencoded";
-        let sent = headers.text("content-type").unwrap_or(TYPE);
-        if !sent.split(';').next().is_some_and(|sent| sent.trim().eq_ignore_ascii_case(TYPE)) {
-            return Err(Problem::with(400, format!("Content-Type: expected {TYPE}")));
+        let sent = headers.text("content-type").unwrap_or(MEDIA_TYPE);
+        if !sent.split(';').next().is_some_and(|sent| sent.trim().eq_ignore_ascii_case(MEDIA_TYPE)) {
+            return Err(Problem::with(400, format!("Content-Type: expected {MEDIA_TYPE}")));
         }
         Self::parse(str::from_utf8(body).map_err(|_| malformed())?)
     }
