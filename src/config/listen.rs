@@ -46,7 +46,7 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
     let mut sockets: Vec<Listen> = Vec::new();
     for (key, url) in urls {
         match parse(url.trim()) {
-            Ok(Parsed { listen, note }) => {
+            Ok((listen, note)) => {
                 sockets.extend(listen.into_iter().filter(|one| !sockets.contains(one)).collect::<Vec<_>>());
                 if let Some(note) = note {
                     reader.warn(&key, &format!("{}: {note}", quote(&url)));
@@ -61,12 +61,8 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
     sockets
 }
 
-struct Parsed {
-    listen: Vec<Listen>,
-    note: Option<&'static str>,
-}
-
-fn parse(url: &str) -> Result<Parsed, String> {
+/// The sockets of a URL, and what to warn of.
+fn parse(url: &str) -> Result<(Vec<Listen>, Option<&'static str>), String> {
     const EXPECTED: &str = "http://address:port or unix:/path";
     let lower = url.to_ascii_lowercase();
     let socket = ["http://unix:", "unix://", "unix:"].iter().find(|prefix| lower.starts_with(**prefix));
@@ -75,7 +71,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
         if path.is_empty() || path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
             return Err(format!("a socket path of 1 to {LONGEST_SOCKET_PATH} bytes"));
         }
-        return Ok(Parsed { listen: vec![Listen::Unix(path.into())], note: None });
+        return Ok((vec![Listen::Unix(path.into())], None));
     }
     if lower.starts_with("https://") {
         return Err("http://, since https is not served: TLS ends at the caller's own machine".to_owned());
@@ -89,7 +85,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
     let port = port.map_or(Some(80), parse_port).ok_or("a port from 0 to 65535")?;
     let tcp = |address: IpAddr| Listen::Tcp(SocketAddr::new(address, port));
     let everywhere = tcp(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let (listen, note) = match host {
+    Ok(match host {
         // Port 0 would give each of two sockets a different port.
         "localhost" if port == 0 => (vec![tcp(Ipv4Addr::LOCALHOST.into())], None),
         "localhost" => (vec![tcp(Ipv4Addr::LOCALHOST.into()), tcp(Ipv6Addr::LOCALHOST.into())], None),
@@ -109,8 +105,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
             }
             Err(_) => (vec![everywhere], Some("a name listens on every address, as in ASP.NET Core")),
         },
-    };
-    Ok(Parsed { listen, note })
+    })
 }
 
 #[cfg(test)]
@@ -124,7 +119,7 @@ mod tests {
         };
         parse(url).map_or_else(
             |expected| format!("! {expected}"),
-            |parsed| parsed.listen.iter().map(show).collect::<Vec<_>>().join(" "),
+            |(listen, _)| listen.iter().map(show).collect::<Vec<_>>().join(" "),
         )
     }
 
