@@ -154,7 +154,7 @@ fn online(
     findings: &mut Findings,
 ) {
     let config = acquisition.config;
-    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange)) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
             good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));

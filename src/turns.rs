@@ -189,12 +189,6 @@ impl Turns {
     }
 }
 
-impl Turn {
-    pub const fn lane(&self) -> &Lane {
-        &self.lane
-    }
-}
-
 impl Drop for Turn {
     fn drop(&mut self) {
         self.turns.give_back(&self.lane);

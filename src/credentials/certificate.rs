@@ -66,12 +66,6 @@ impl Certificate {
         }
         Err(problem)
     }
-
-    /// `x5t#S256`.
-    pub fn thumbprint(&self) -> String {
-        // `chain` is never empty: it starts with the certificate itself.
-        thumbprint(&self.chain[0])
-    }
 }
 
 /// `x5t#S256` (RFC 7515 §4.1.8).
