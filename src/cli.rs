@@ -85,21 +85,27 @@ const COMMANDS: [Described; 7] = [
 
 const ACQUIRING: &[&str] = &["user-token", "override", "output"];
 
-/// Options of some commands: name, value, and what it is for.
-const OWN: [(&str, &str, &str); 6] = [
-    ("all", "", "show settings at their default too"),
-    ("online", "", "call Entra as well: metadata, and a token for each API that can have one"),
-    ("explain", "", "name each check: what was looked at, expected and found"),
-    ("user-token", " FILE", "on behalf of the user whose token this is; - is standard input"),
-    ("override", " KEY=VALUE", "a key of the query of /AuthorizationHeader; repeatable"),
-    ("output", " FORM", "token, header, json or exec-credential (what kubectl reads)"),
+/// Options of some commands: name, value, what it is for, and whether it is given.
+const OWN: [(&str, &str, &str, fn(&Words) -> bool); 6] = [
+    ("all", "", "show settings at their default too", |words| words.all),
+    ("online", "", "call Entra as well: metadata, and a token for each API that can have one", |words| words.online),
+    ("explain", "", "name each check: what was looked at, expected and found", |words| words.explain),
+    ("user-token", " FILE", "on behalf of the user whose token this is; - is standard input", |words| {
+        !words.user_token.is_empty()
+    }),
+    ("override", " KEY=VALUE", "a key of the query of /AuthorizationHeader; repeatable", |words| {
+        !words.overrides.is_empty()
+    }),
+    ("output", " FORM", "token, header, json or exec-credential (what kubectl reads)", |words| {
+        !words.output.is_empty()
+    }),
 ];
 
 impl Described {
     /// What `--help` prints.
     fn help(&self) -> String {
         let mut options = String::new();
-        for (name, value, does) in OWN.iter().filter(|(name, ..)| self.own.contains(name)) {
+        for (name, value, does, _) in OWN.iter().filter(|(name, ..)| self.own.contains(name)) {
             let _ = writeln!(options, "  {:<24}{does}", format!("--{name}{value}"));
         }
         let Self { name, operand, does, example, .. } = self;
@@ -280,17 +286,8 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     }
     let known = || COMMANDS.map(|known| known.name).join(", ");
     let described = described.ok_or_else(|| Stop::Usage(format!("unknown command: expected one of {}", known())))?;
-    // In the order of their table.
-    let given_own = [
-        words.all,
-        words.online,
-        words.explain,
-        !words.user_token.is_empty(),
-        !words.overrides.is_empty(),
-        !words.output.is_empty(),
-    ];
-    let foreign = |((name, ..), given): &(&(&str, &str, &str), bool)| *given && !described.own.contains(name);
-    if let Some(((name, ..), _)) = OWN.iter().zip(given_own).find(foreign) {
+    let foreign = OWN.iter().find(|(name, .., given)| given(&words) && !described.own.contains(name));
+    if let Some((name, ..)) = foreign {
         let owners: Vec<&str> = COMMANDS.iter().filter(|known| known.own.contains(name)).map(|own| own.name).collect();
         return Err(Stop::Usage(format!("--{name} belongs to {}", owners.join(" and "))));
     }
