@@ -35,20 +35,9 @@ const FIELDS: [(&str, &[&str]); 10] = [
 
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
 const KINDS_BY_NUMBER: [&str; 14] = [
-    "Certificate",
-    "KeyVault",
-    "Base64Encoded",
-    "Path",
-    "StoreWithThumbprint",
-    "StoreWithDistinguishedName",
-    "ClientSecret",
-    "SignedAssertionFromManagedIdentity",
-    "SignedAssertionFilePath",
-    "SignedAssertionFromVault",
-    "AutoDecryptKeys",
-    "CustomSignedAssertion",
-    "ManagedCertificate",
-    "StoreWithSubjectName",
+    "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
+    "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
 ];
 
 /// The credentials of a registration, older spellings last. Without any, and with a federated token

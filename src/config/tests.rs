@@ -305,9 +305,7 @@ fn all_problems_come_at_once() {
 #[test]
 fn http_is_for_loopback_unless_insecure_upstreams_are_allowed() {
     for key in [
-        "AzureAd__Instance",
-        "AzureAd__MetadataAddress",
-        "DownstreamApis__X__BaseUrl",
+        "AzureAd__Instance", "AzureAd__MetadataAddress", "DownstreamApis__X__BaseUrl",
         "DownstreamApis__X__AllowedBaseUrls__0",
     ] {
         good(&[(key, "http://127.0.0.1:8080/")]);
@@ -796,14 +794,8 @@ fn options_of_the_request_itself_are_not_in_the_header() {
     assert_eq!(
         refused,
         [
-            "BaseUrl",
-            "RelativePath",
-            "HttpMethod",
-            "AcceptHeader",
-            "ContentType",
-            "CustomHeader.<Name>",
-            "ExtraHeaderParameters.<Name>",
-            "ExtraQueryParameters.<Name>"
+            "BaseUrl", "RelativePath", "HttpMethod", "AcceptHeader", "ContentType", "CustomHeader.<Name>",
+            "ExtraHeaderParameters.<Name>", "ExtraQueryParameters.<Name>"
         ]
     );
 }
