@@ -88,6 +88,9 @@ scripts/docs-test.sh
 step "OpenAPI"
 scripts/openapi-test.sh
 
+step "generated clients"
+scripts/generated-clients.sh
+
 step "the page in a browser"
 scripts/page-test.sh
 

@@ -91,7 +91,12 @@ pub fn unknown(reader: &mut Reader<'_>) {
         }
         if ours {
             let nearest = keys::nearest(key, reader.registrations);
-            warnings.push(Diagnostic::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
+            let message = if keys::is_section(key, reader.registrations) {
+                format!("expected keys below it, such as {nearest}; its value is ignored")
+            } else {
+                format!("unknown key, ignored; the nearest known one is {nearest}")
+            };
+            warnings.push(Diagnostic::new(key, &message));
         } else if let Some(section) = misspelt_section(key, first) {
             warnings
                 .push(Diagnostic::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));

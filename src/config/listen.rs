@@ -55,7 +55,7 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
         }
     }
     if reader.given("forwardedHeaders_Enabled").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
-        reader.warn("forwardedHeaders_Enabled", "X-Forwarded-* headers are never believed");
+        reader.warn("ASPNETCORE_FORWARDEDHEADERS_ENABLED", "no effect, since X-Forwarded-* headers are never believed");
     }
     sockets
 }
