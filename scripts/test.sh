@@ -82,6 +82,9 @@ rm -f "${TMPDIR:-/tmp}/demo.$$"
 step "examples and real clients"
 scripts/examples.sh
 
+step "kubectl"
+scripts/kubectl-test.sh
+
 step "code blocks of the documentation"
 scripts/docs-test.sh
 

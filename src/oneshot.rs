@@ -96,7 +96,11 @@ pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, S
     let acquired = once.header(&wanted.api, &query, user).map_err(|problem| {
         let words = problem.words().to_owned();
         // Beside the service's words, what an operator at a shell wants next.
-        if problem.status == 404 { format!("{words}: expected one of {}", configured.join(", ")) } else { words }
+        match problem.status {
+            404 if configured.is_empty() => format!("{words}: there is no API under DownstreamApis"),
+            404 => format!("{words}: expected one of {}", configured.join(", ")),
+            _ => words,
+        }
     })?;
     let header = acquired.header.expose();
     let token = header.split_once(' ').map_or("", |(_, token)| token);

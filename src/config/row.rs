@@ -65,7 +65,10 @@ pub enum Kind {
     /// Any case is accepted.
     Choice(&'static [&'static str]),
     /// The same. What `accepted` has beyond `offered` is known, but nothing to choose.
-    Choices { offered: &'static [&'static str], accepted: &'static [&'static str] },
+    Choices {
+        offered: &'static [&'static str],
+        accepted: &'static [&'static str],
+    },
     Method,
     /// The value of the header that the key's last segment names.
     Header,
