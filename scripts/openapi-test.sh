@@ -33,7 +33,7 @@ for api in orders reports; do
   cat >"$work/schemathesis.toml" <<TOML
 headers = { Authorization = "Bearer $token" }
 [parameters]
-"path.serviceName" = "$api"
+"path.apiName" = "$api"
 [[operations]]
 include-path = "/Validate"
 checks = { ignored_auth = { enabled = false } }

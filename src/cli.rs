@@ -293,7 +293,10 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     }
     let operand = given.next().map(str::to_owned);
     if given.next().is_some() || (operand.is_some() && described.operand.is_empty()) {
-        return Err(Stop::Usage(format!("too many arguments: expected {}{}", described.name, described.operand)));
+        return Err(Stop::Usage(format!(
+            "too many arguments: expected entra-sidecar {}{}",
+            described.name, described.operand
+        )));
     }
     let command = match described.name {
         "check" => Command::Check { online: words.online, all: words.all },
