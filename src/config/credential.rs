@@ -3,7 +3,7 @@
 
 use super::reader::Reader;
 use super::source::Origin;
-use super::{CredentialDescription, CredentialSource, VaultCertificate, table};
+use super::{CredentialDescription, CredentialSource, Selector, VaultCertificate, table};
 use crate::secret::Secret;
 use crate::value::syntax;
 
@@ -39,20 +39,9 @@ const CERTIFICATES: [&str; 6] =
 
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
 const KINDS_BY_NUMBER: [&str; 14] = [
-    "Certificate",
-    "KeyVault",
-    "Base64Encoded",
-    "Path",
-    "StoreWithThumbprint",
-    "StoreWithDistinguishedName",
-    "ClientSecret",
-    "SignedAssertionFromManagedIdentity",
-    "SignedAssertionFilePath",
-    "SignedAssertionFromVault",
-    "AutoDecryptKeys",
-    "CustomSignedAssertion",
-    "ManagedCertificate",
-    "StoreWithSubjectName",
+    "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
+    "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
 ];
 
 /// The credentials of a registration, older spellings last. Without any, and with a federated token
@@ -66,19 +55,20 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
         if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
         }
-        credentials
-            .push(CredentialDescription { key: secret, source: CredentialSource::ClientSecret(Secret::new(value)) });
+        let source = CredentialSource::ClientSecret(Secret::new(value));
+        credentials.push(CredentialDescription { key: secret, kind: "ClientSecret", source });
     }
     let legacy = format!("{section}:ClientCredentialsUsingManagedIdentity");
     if reader.flag(&format!("{legacy}:IsEnabled")) {
         let client_id = reader.word(&format!("{legacy}:ManagedIdentityClientId"));
         let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
-        credentials.push(CredentialDescription { key: legacy, source });
+        credentials.push(CredentialDescription { key: legacy, kind: "SignedAssertionFromManagedIdentity", source });
     }
     let none = credentials.is_empty() && reader.children(&format!("{section}:ClientCredentials")).is_empty();
     if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
-        let source = CredentialSource::SignedAssertionFilePath { path };
-        credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
+        let (key, source) =
+            ("AZURE_FEDERATED_TOKEN_FILE".to_owned(), CredentialSource::SignedAssertionFilePath { path });
+        credentials.push(CredentialDescription { key, kind: "SignedAssertionFilePath", source });
     }
     credentials
 }
@@ -88,9 +78,9 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
     let mut credentials = list(reader, section, "TokenDecryptionCredentials");
     credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
     for credential in &credentials {
-        let kind = credential.source.source_type();
-        if !CERTIFICATES.contains(&kind) {
-            let key = format!("{}:SourceType", credential.key);
+        let CredentialDescription { key, kind, .. } = credential;
+        if !CERTIFICATES.contains(kind) {
+            let key = format!("{key}:SourceType");
             reader.problem(&key, &format!("{kind} cannot decrypt: expected one of {}", CERTIFICATES.join(", ")));
         }
     }
@@ -119,7 +109,7 @@ fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> 
     let kind = kind(reader, &key)?;
     contradictions(reader, &key, kind);
     let source = source(reader, &key, kind)?;
-    Some(CredentialDescription { key, source })
+    Some(CredentialDescription { key, kind, source })
 }
 
 /// The configured kind, else the one that the fields imply. The original reads a missing
@@ -175,7 +165,10 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
     use CredentialSource as Source;
     let at = |name: &str| format!("{key}:{name}");
     let password = |reader: &Reader<'_>| reader.text(&at("CertificatePassword")).map(Secret::new);
-    let store = |reader: &Reader<'_>| reader.text(&at("CertificateStorePath")).unwrap_or_default();
+    let store = |reader: &Reader<'_>, wanted| Source::Store {
+        store: reader.text(&at("CertificateStorePath")).unwrap_or_default(),
+        wanted,
+    };
     Some(match kind {
         "ClientSecret" => {
             let secret = required(reader, kind, &at("ClientSecret"))?;
@@ -197,15 +190,15 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, kind, key)?),
         "StoreWithThumbprint" => {
             let thumbprint = syntax::thumbprint(&required(reader, kind, &at("CertificateThumbprint"))?).ok()?;
-            Source::StoreWithThumbprint { store: store(reader), thumbprint }
+            store(reader, Selector::Thumbprint(thumbprint))
         }
         "StoreWithDistinguishedName" => {
             let name = required(reader, kind, &at("CertificateDistinguishedName"))?;
-            Source::StoreWithDistinguishedName { store: store(reader), name }
+            store(reader, Selector::DistinguishedName(name))
         }
         "StoreWithSubjectName" => {
             let name = required(reader, kind, &at("CertificateSubjectName"))?;
-            Source::StoreWithSubjectName { store: store(reader), name }
+            store(reader, Selector::SubjectName(name))
         }
         "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
             client_id: reader.word(&at("ManagedIdentityClientId")),

@@ -23,6 +23,10 @@ pub enum Kind {
     ManagedIdentity,
     /// Key Vault.
     Vault,
+    /// Azure OpenAI.
+    OpenAi,
+    /// Microsoft Graph.
+    Graph,
     /// The control interface, which is not recorded.
     Control,
     /// Anything else.
@@ -31,13 +35,15 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds with their names.
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::Token, "token"),
         (Self::Metadata, "metadata"),
         (Self::Jwks, "jwks"),
         (Self::Downstream, "downstream"),
         (Self::ManagedIdentity, "managed-identity"),
         (Self::Vault, "vault"),
+        (Self::OpenAi, "openai"),
+        (Self::Graph, "graph"),
         (Self::Control, "control"),
         (Self::Other, "other"),
     ];
@@ -53,6 +59,10 @@ impl Kind {
             Self::ManagedIdentity
         } else if starts("/certificates/") || starts("/secrets/") || starts("/keys/") {
             Self::Vault
+        } else if starts("/openai/") || starts("/models/") {
+            Self::OpenAi
+        } else if starts("/v1.0/") {
+            Self::Graph
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
         } else if path.ends_with("/.well-known/openid-configuration") {
