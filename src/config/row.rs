@@ -195,7 +195,9 @@ impl Kind {
             Self::Count(range) => return format!("number, {} to {}", range.start(), range.end()),
             Self::Size(range) => return format!("size, {} to {} bytes", range.start(), range.end()),
             Self::Duration(range) => return format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
-            Self::Choice(choices) | Self::Choices { offered: choices, .. } => return format!("`{}`", choices.join("`, `")),
+            Self::Choice(choices) | Self::Choices { offered: choices, .. } => {
+                return format!("`{}`", choices.join("`, `"));
+            }
             Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => "text",
             Self::Bool => "bool",
             Self::Url | Self::BaseUrl => "URL",

@@ -8,15 +8,8 @@ use super::slot::Slot;
 
 /// The kinds of credential that are supported, in the order in which they are offered.
 pub const SOURCE_TYPES: &[&str] = &[
-    "ClientSecret",
-    "Path",
-    "Base64Encoded",
-    "KeyVault",
-    "StoreWithThumbprint",
-    "StoreWithDistinguishedName",
-    "StoreWithSubjectName",
-    "SignedAssertionFromManagedIdentity",
-    "SignedAssertionFilePath",
+    "ClientSecret", "Path", "Base64Encoded", "KeyVault", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "StoreWithSubjectName", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath",
     "SignedAssertionFromVault",
 ];
 
