@@ -23,6 +23,8 @@ pub enum Kind {
     ManagedIdentity,
     /// Key Vault.
     Vault,
+    /// Blob storage.
+    Blob,
     /// The control interface, which is not recorded.
     Control,
     /// Anything else.
@@ -31,13 +33,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds with their names.
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 9] = [
         (Self::Token, "token"),
         (Self::Metadata, "metadata"),
         (Self::Jwks, "jwks"),
         (Self::Downstream, "downstream"),
         (Self::ManagedIdentity, "managed-identity"),
         (Self::Vault, "vault"),
+        (Self::Blob, "blob"),
         (Self::Control, "control"),
         (Self::Other, "other"),
     ];
@@ -53,6 +56,8 @@ impl Kind {
             Self::ManagedIdentity
         } else if starts("/certificates/") || starts("/secrets/") || starts("/keys/") {
             Self::Vault
+        } else if starts("/blob/") {
+            Self::Blob
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
         } else if path.ends_with("/.well-known/openid-configuration") {

@@ -18,9 +18,11 @@
 //! | `/api/…` | downstream API |
 //! | `/metadata/identity/oauth2/token`, `/managed-identity/{app-service,arc,…}` | managed identity |
 //! | `/certificates/…`, `/secrets/…`, `/keys/…` | Key Vault |
+//! | `/blob/…` | a storage account for block blobs |
 //! | `/_control/…` | control |
 
 pub mod agents;
+pub mod blob;
 pub mod certificate;
 pub mod client;
 pub mod client_auth;
@@ -282,6 +284,7 @@ impl Router {
             }
             Kind::ManagedIdentity => managed_identity::answer(state, request),
             Kind::Vault => vault::answer(state, request),
+            Kind::Blob => blob::answer(state, request),
             _ => metadata::answer(state, request).unwrap_or_else(|| Answer::text(404, "nothing here")),
         }
     }
