@@ -16,7 +16,7 @@ environment["NO_PROXY"] = "*"
 # What a reader has after making an app registration.
 environment |= {"APP_ID": environment["CLIENT_ID"], "SECRET": "a-secret"}
 programs = {"python": ["python3", "-"], "js": ["node", "--input-type=module", "-"], "go": ["go", "run", "program.go"]}
-proxy_kinds = {"nginx", "caddyfile", "haproxy", "envoy"}
+proxy_kinds = {"nginx", "caddyfile", "haproxy", "traefik", "envoy"}
 code = {"sh", "json", "lua", "yaml", "csharp", *proxy_kinds, *programs}
 marks_known = {"run", "answer", "check", "shown"}
 run, skipped, problems = 0, set(), []
