@@ -111,7 +111,7 @@ def main():
     parser.add_argument("sidecar")
     parser.add_argument("tenant")
     parser.add_argument("--seconds", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print("| endpoint | connections | requests/s | p50 | p50 beside `/AuthorizationHeader*` (range) |")
     print("|---|---|---|---|---|")
