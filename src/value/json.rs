@@ -97,7 +97,8 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
         let (start, end) = (at, text.len().min(at + BLOCK));
         let last = &text[start..end];
         // Names, identifiers and the ends of tokens need no escape.
-        if end == text.len() && last.len() <= left && last.iter().all(|&byte| ESCAPES[usize::from(byte)][WORD - 1] == 1) {
+        if end == text.len() && last.len() <= left && last.iter().all(|&byte| ESCAPES[usize::from(byte)][WORD - 1] == 1)
+        {
             out.extend_from_slice(last);
             return end;
         }

@@ -45,12 +45,12 @@ struct Committed {
 
 /// Status, code and message of an error.
 #[derive(Debug)]
-struct Fault(u16, &'static str, &'static str);
+struct StorageError(u16, &'static str, &'static str);
 
 /// Answers a request for the account.
 pub fn answer(state: &State, request: &Request) -> Answer {
     let answered = authorize(state, request).and_then(|()| operation(&state.account, request));
-    let answer = answered.unwrap_or_else(|fault| error(request, &fault));
+    let answer = answered.unwrap_or_else(|refused| error(request, &refused));
     let answer = answer.header("Server", "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0");
     let answer = answer.header("x-ms-request-id", random::guid());
     match request.header("x-ms-version") {
@@ -59,27 +59,31 @@ pub fn answer(state: &State, request: &Request) -> Answer {
     }
 }
 
-fn authorize(state: &State, request: &Request) -> Result<(), Fault> {
+fn authorize(state: &State, request: &Request) -> Result<(), StorageError> {
     const INVALID: &str = "InvalidAuthenticationInfo";
     let Some(value) = request.header("authorization") else {
         let text = "Server failed to authenticate the request. Please refer to the information in the \
                     www-authenticate header.";
-        return Err(Fault(401, "NoAuthenticationInformation", text));
+        return Err(StorageError(401, "NoAuthenticationInformation", text));
     };
-    let token = value.strip_prefix("Bearer ").ok_or(Fault(401, INVALID, "The scheme is not Bearer."))?;
-    let invalid = |_| Fault(401, INVALID, "Server failed to authenticate the request.");
+    let token = value.strip_prefix("Bearer ").ok_or(StorageError(401, INVALID, "The scheme is not Bearer."))?;
+    let invalid = |_| StorageError(401, INVALID, "Server failed to authenticate the request.");
     let token = verify::issued_here(state, token).map_err(invalid)?;
     if !verify::audiences(&token).contains(&STORAGE) {
-        return Err(Fault(401, INVALID, "Audience validation failed. Audience did not match."));
+        return Err(StorageError(401, INVALID, "Audience validation failed. Audience did not match."));
     }
     // Dates of the same form: their order is that of their texts.
     if request.header("x-ms-version").is_none_or(|version| version < FIRST_VERSION) {
-        return Err(Fault(400, "InvalidHeaderValue", "The value for the header x-ms-version is too old or missing."));
+        return Err(StorageError(
+            400,
+            "InvalidHeaderValue",
+            "The value for the header x-ms-version is too old or missing.",
+        ));
     }
     Ok(())
 }
 
-fn error(request: &Request, Fault(status, code, message): &Fault) -> Answer {
+fn error(request: &Request, StorageError(status, code, message): &StorageError) -> Answer {
     let text = format!(
         "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );
@@ -95,7 +99,7 @@ fn error(request: &Request, Fault(status, code, message): &Fault) -> Answer {
     answer.header("WWW-Authenticate", challenge)
 }
 
-fn operation(account: &Account, request: &Request) -> Result<Answer, Fault> {
+fn operation(account: &Account, request: &Request) -> Result<Answer, StorageError> {
     let mut containers = account.0.lock().unwrap();
     let path = request.path.strip_prefix(PREFIX).and_then(|path| path.strip_prefix('/')).unwrap_or_default();
     // Behind the container every byte belongs to the blob's name, further slashes included.
@@ -103,11 +107,11 @@ fn operation(account: &Account, request: &Request) -> Result<Answer, Fault> {
     let of = |key: &str| request.query_value(key).unwrap_or_default();
     let (kind, part) = (of("restype"), of("comp"));
     let method = request.method.as_str();
-    let unsupported = Fault(405, "UnsupportedHttpVerb", "The resource doesn't support specified Http Verb.");
+    let unsupported = StorageError(405, "UnsupportedHttpVerb", "The resource doesn't support specified Http Verb.");
     let Some(blob) = blob.filter(|blob| !blob.is_empty()) else {
         return match (method, kind.as_str(), part.as_str()) {
             ("PUT", "container", "") if containers.contains_key(container) => {
-                Err(Fault(409, "ContainerAlreadyExists", "The specified container already exists."))
+                Err(StorageError(409, "ContainerAlreadyExists", "The specified container already exists."))
             }
             ("PUT", "container", "") => {
                 containers.insert(container.to_owned(), Container::new());
@@ -138,15 +142,20 @@ fn operation(account: &Account, request: &Request) -> Result<Answer, Fault> {
     }
 }
 
-const NO_CONTAINER: Fault = Fault(404, "ContainerNotFound", "The specified container does not exist.");
-const NO_LENGTH: Fault = Fault(411, "MissingContentLengthHeader", "The Content-Length header is missing.");
+const NO_CONTAINER: StorageError = StorageError(404, "ContainerNotFound", "The specified container does not exist.");
+const NO_LENGTH: StorageError =
+    StorageError(411, "MissingContentLengthHeader", "The Content-Length header is missing.");
 
 /// A name, decoded once.
-fn decoded(path: &str) -> Result<String, Fault> {
+fn decoded(path: &str) -> Result<String, StorageError> {
     let name = percent_decode(path, false);
     // What stands for bytes that are no UTF-8.
     if name.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(Fault(400, "InvalidUri", "The requested URI does not represent any resource on the server."));
+        return Err(StorageError(
+            400,
+            "InvalidUri",
+            "The requested URI does not represent any resource on the server.",
+        ));
     }
     Ok(name)
 }
@@ -155,15 +164,15 @@ fn etag() -> String {
     format!("\"0x8D{:014X}\"", random::below(1 << 56))
 }
 
-fn committed<'a>(blobs: &'a Container, name: &str) -> Result<&'a Committed, Fault> {
+fn committed<'a>(blobs: &'a Container, name: &str) -> Result<&'a Committed, StorageError> {
     let found = blobs.get(name).and_then(|blob| blob.committed.as_ref());
-    found.ok_or(Fault(404, "BlobNotFound", "The specified blob does not exist."))
+    found.ok_or(StorageError(404, "BlobNotFound", "The specified blob does not exist."))
 }
 
 /// Puts the content in the place of what was there, where the request allows it.
-fn commit(blob: &mut Blob, request: &Request, content: Vec<u8>) -> Result<Answer, Fault> {
+fn commit(blob: &mut Blob, request: &Request, content: Vec<u8>) -> Result<Answer, StorageError> {
     if request.header("if-none-match") == Some("*") && blob.committed.is_some() {
-        return Err(Fault(409, "BlobAlreadyExists", "The specified blob already exists."));
+        return Err(StorageError(409, "BlobAlreadyExists", "The specified blob already exists."));
     }
     let content_type = request.header("x-ms-blob-content-type").unwrap_or("application/octet-stream").to_owned();
     let new = Committed { content, content_type, etag: etag(), modified: now() };
@@ -172,12 +181,12 @@ fn commit(blob: &mut Blob, request: &Request, content: Vec<u8>) -> Result<Answer
     Ok(answer.header("x-ms-request-server-encrypted", "true"))
 }
 
-fn put_blob(blobs: &mut Container, name: String, request: &Request) -> Result<Answer, Fault> {
+fn put_blob(blobs: &mut Container, name: String, request: &Request) -> Result<Answer, StorageError> {
     request.header("content-length").ok_or(NO_LENGTH)?;
     match request.header("x-ms-blob-type") {
         Some("BlockBlob") => commit(blobs.entry(name).or_default(), request, request.body.clone()),
-        Some(_) => Err(Fault(400, "InvalidHeaderValue", "Of blobs, only block blobs are known here.")),
-        None => Err(Fault(
+        Some(_) => Err(StorageError(400, "InvalidHeaderValue", "Of blobs, only block blobs are known here.")),
+        None => Err(StorageError(
             400,
             "MissingRequiredHeader",
             "An HTTP header that's mandatory for this request is not specified.",
@@ -185,23 +194,27 @@ fn put_blob(blobs: &mut Container, name: String, request: &Request) -> Result<An
     }
 }
 
-fn put_block(blobs: &mut Container, name: String, request: &Request) -> Result<Answer, Fault> {
+fn put_block(blobs: &mut Container, name: String, request: &Request) -> Result<Answer, StorageError> {
     request.header("content-length").ok_or(NO_LENGTH)?;
     let id = request.query_value("blockid").unwrap_or_default();
     if id.is_empty() || STANDARD.decode(&id).is_err() {
-        return Err(Fault(400, "InvalidQueryParameterValue", "Value for one of the query parameters is invalid."));
+        return Err(StorageError(
+            400,
+            "InvalidQueryParameterValue",
+            "Value for one of the query parameters is invalid.",
+        ));
     }
     let blob = blobs.entry(name).or_default();
     // All ids of a blob have the same length.
     if blob.blocks.keys().any(|other| other.len() != id.len()) {
-        return Err(Fault(400, "InvalidBlobOrBlock", "The specified blob or block content is invalid."));
+        return Err(StorageError(400, "InvalidBlobOrBlock", "The specified blob or block content is invalid."));
     }
     blob.blocks.insert(id, request.body.clone());
     Ok(Answer::status(201).header("x-ms-request-server-encrypted", "true"))
 }
 
-fn put_block_list(blobs: &mut Container, name: String, request: &Request) -> Result<Answer, Fault> {
-    let malformed = || Fault(400, "InvalidXmlDocument", "XML specified is not syntactically valid.");
+fn put_block_list(blobs: &mut Container, name: String, request: &Request) -> Result<Answer, StorageError> {
+    let malformed = || StorageError(400, "InvalidXmlDocument", "XML specified is not syntactically valid.");
     let document = str::from_utf8(&request.body).map_err(|_| malformed())?;
     let start = document.find("<BlockList>").ok_or_else(malformed)? + "<BlockList>".len();
     let mut rest = document[start..].trim_start();
@@ -211,14 +224,14 @@ fn put_block_list(blobs: &mut Container, name: String, request: &Request) -> Res
         let (list, behind) = rest.strip_prefix('<').and_then(|rest| rest.split_once('>')).ok_or_else(malformed)?;
         let (id, behind) = behind.split_once(&format!("</{list}>")).ok_or_else(malformed)?;
         let block = blob.blocks.get(id).filter(|_| matches!(list, "Latest" | "Uncommitted"));
-        content.extend(block.ok_or(Fault(400, "InvalidBlockList", "The specified block list is invalid."))?);
+        content.extend(block.ok_or(StorageError(400, "InvalidBlockList", "The specified block list is invalid."))?);
         rest = behind.trim_start();
     }
     commit(blob, request, content)
 }
 
 /// The first and the last byte that are asked for; none: all of them.
-fn range(request: &Request, length: usize) -> Result<Option<(usize, usize)>, Fault> {
+fn range(request: &Request, length: usize) -> Result<Option<(usize, usize)>, StorageError> {
     let asked = request.header("x-ms-range").or_else(|| request.header("range"));
     let Some((first, last)) = asked.and_then(|asked| asked.strip_prefix("bytes=")?.split_once('-')) else {
         return Ok(None);
@@ -226,12 +239,16 @@ fn range(request: &Request, length: usize) -> Result<Option<(usize, usize)>, Fau
     // Ranges from the end are unknown to Storage, and such a header is ignored.
     let Ok(first) = first.parse::<usize>() else { return Ok(None) };
     if first >= length {
-        return Err(Fault(416, "InvalidRange", "The range specified is invalid for the current size of the resource."));
+        return Err(StorageError(
+            416,
+            "InvalidRange",
+            "The range specified is invalid for the current size of the resource.",
+        ));
     }
     Ok(Some((first, last.parse().unwrap_or(usize::MAX).min(length - 1))))
 }
 
-fn get(blob: &Committed, request: &Request) -> Result<Answer, Fault> {
+fn get(blob: &Committed, request: &Request) -> Result<Answer, StorageError> {
     let length = blob.content.len();
     let answer = match range(request, length)? {
         None => Answer::of(200, &blob.content_type, blob.content.clone()),
