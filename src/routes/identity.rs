@@ -125,9 +125,8 @@ fn api(service: &Service, wanted: &str) -> Result<Arc<Api>, Problem> {
     let rules = &service.config.sidecar.identity_endpoint;
     let of_resource = |api: &&Arc<Api>| api.options.scopes.iter().any(|scope| resource::has_scope(wanted, scope));
     let mut apis = service.apis().iter().filter(of_resource);
-    let any = apis.clone().next();
     // One whose tokens are bound to a key serves nobody here.
-    let first = apis.find(|api| !api.options.is_bound()).or(any);
+    let first = apis.clone().find(|api| !api.options.is_bound()).or_else(|| apis.next());
     if first.is_none() && !rules.resources.iter().any(|allowed| allowed == "*" || allowed == wanted) {
         let detail = "The resource is none of the configured APIs' and not in Sidecar:IdentityEndpoint:Resources";
         return Err(Problem::with(403, detail));
