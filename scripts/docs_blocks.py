@@ -20,7 +20,7 @@ clients = os.environ["CLIENTS"]
 if clients:
     (work / "node_modules").symlink_to(Path(clients, "node", "node_modules"))
 programs = {"python": [f"{clients}/venv/bin/python" if clients else "python3", "-"], "js": ["node", "--input-type=module", "-"], "go": ["go", "run", "program.go"]}
-proxy_kinds = {"nginx", "caddyfile", "haproxy", "envoy"}
+proxy_kinds = {"nginx", "caddyfile", "haproxy", "traefik", "envoy"}
 code = {"sh", "json", "lua", "yaml", "csharp", *proxy_kinds, *programs}
 marks_known = {"run", "answer", "check", "shown"}
 run, skipped, problems = 0, set(), []

@@ -40,16 +40,24 @@ cat >"$work/appsettings.json" <<JSON
     "default": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"] },
     "openai": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://cognitiveservices.azure.com/.default"] },
     "graph": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://graph.microsoft.com/.default"] },
+    "blob": { "BaseUrl": "$BASE_URL/blob/", "Scopes": ["https://storage.azure.com/.default"] },
     "agenticblueprint": { "Scopes": ["api://AzureAdTokenExchange/.default"], "RequestAppToken": true },
     // Nobody has started this session: the one case in which these endpoints answer 401.
     "session": { "Scopes": ["$DOWNSTREAM_SCOPE"], "AcquireTokenOptions": { "LongRunningWebApiSessionKey": "none" } }
-  }
+  },
+  "Sidecar": { "IdentityEndpoint": { "Resources": "https://vault.azure.net" } }
 }
 JSON
 env -i "$target/debug/entra-sidecar" serve --config "$work/appsettings.json" --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 pids+=($!)
 await "$work/log" 'signing keys'
 SIDECAR=$(address_in "$work/log")
+# SDKs send tokens over https alone.
+python3 tests/clients/tls.py "${BASE_URL#http://}" >"$work/tls" 2>&1 &
+pids+=($!)
+await "$work/tls" '^port'
+HTTPS=https://localhost:$(cut -d' ' -f2 <"$work/tls")
+ROOT=$PWD/tests/data/tls/root.pem
 TOKEN=$(curl -q --noproxy '*' --silent --show-error --fail "$BASE_URL/_control/mint?user=alice")
 
 # Runs a program with this machine's proxies out of its way; every pattern must be in what it prints.
@@ -61,7 +69,7 @@ expect() { # program... -- pattern...
     CLIENT_ID="$CLIENT_ID" AGENT_ID="$AGENT_ID" AGENT_USERNAME="$AGENT_USERNAME" AGENT_USER_ID=0b1ec700-0000-4000-8000-000000000006 \
     API="${DOWNSTREAM_URL}open" AUTHLIB_INSECURE_TRANSPORT=1 OAUTHLIB_INSECURE_TRANSPORT=1 \
     SCOPE="$DOWNSTREAM_SCOPE" APP_SCOPE="$DOWNSTREAM_APP_SCOPE" GRAPH_SCOPE=https://graph.microsoft.com/.default \
-    OTHER_SCOPE=https://management.azure.com/.default "${command[@]}" >"$work/out" 2>&1 ||
+    OTHER_SCOPE=https://management.azure.com/.default HTTPS="$HTTPS" ROOT="$ROOT" NODE_EXTRA_CA_CERTS="$ROOT" "${command[@]}" >"$work/out" 2>&1 ||
     { cat "$work/out" "$work/log" >&2; fail "${command[*]} failed"; }
   for pattern; do
     grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "${command[*]} does not say: $pattern"; }
@@ -125,5 +133,16 @@ up = {series["metric"]["job"]: series["value"][1] for series in json.load(open(s
 sys.exit(up != {"with": "1", "without": "0"})
 PYTHON
 echo "$(prometheus --version 2>&1 | head -1 | cut -d' ' -f1-3): as expected"
+
+# Azure SDKs that get their tokens from the managed identity endpoint, and then call https services that verify these.
 expect "$venv/bin/python" tests/clients/azure_sdk.py -- 'expires in an hour: True' "azure-identity: an agent's own token" \
-  'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal'
+  'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal' \
+  "azure-storage-blob: with the token of DefaultAzureCredential: ['a//b']" 'azure-keyvault-secrets: with the token of DefaultAzureCredential'
+expect node "$modules/azure_sdk.mjs" -- 'expires in an hour: true' "@azure/identity: an agent's own token" \
+  '@azure/identity: refusals in their own words' '@azure/msal-node: the same token, and the same refusal' \
+  '@azure/storage-blob: with the token' '@azure/keyvault-secrets: with the token'
+
+# Storage clients that have no credential, through pass-through.
+storage=('a megabyte in blocks and back in ranges: 1000003' 'names arrive as they are' 'errors of the service in its own words')
+expect "$venv/bin/python" tests/clients/storage.py -- "${storage[@]}"
+expect node "$modules/storage.mjs" -- "${storage[@]}"

@@ -19,8 +19,14 @@ pub fn parse(text: &str) -> Result<&str, Expected> {
     }
 }
 
+/// True if a scope is one of this resource.
+pub fn has_scope(resource: &str, scope: &str) -> bool {
+    // Most scopes are of others, and this is asked of every configured one.
+    scope.starts_with(resource) && of_scope(scope) == resource
+}
+
 /// The resource of a scope: the scope itself where it is a resource alone, else what stands before its last `/`.
-pub fn of_scope(scope: &str) -> &str {
+fn of_scope(scope: &str) -> &str {
     if is_bare(scope) { scope } else { scope.rsplit_once('/').map_or(scope, |(resource, _)| resource) }
 }
 
@@ -91,6 +97,8 @@ mod tests {
             ("User.Read", "User.Read"),
         ] {
             assert_eq!(of_scope(scope), resource, "{scope}");
+            assert!(has_scope(resource, scope) && !has_scope(&resource[1..], scope), "{scope}");
+            assert!(!has_scope(&resource[..resource.len() - 1], scope), "{scope}");
         }
     }
 

@@ -67,7 +67,7 @@ impl<'a> Form<'a> {
 
     /// A parameter. An empty one counts as absent (RFC 6749 §3.2).
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.sent(name).ok().filter(|value| !value.is_empty())
+        self.find(name).filter(|value| !value.is_empty())
     }
 
     /// A parameter that must be present and not empty.
@@ -77,8 +77,11 @@ impl<'a> Form<'a> {
 
     /// A parameter that must be present, but may be empty.
     pub fn sent(&self, name: &str) -> Result<&str, Problem> {
-        let found = self.0.iter().find(|(own, _)| own == name);
-        found.map(|(_, value)| &**value).ok_or_else(|| missing(name))
+        self.find(name).ok_or_else(|| missing(name))
+    }
+
+    fn find(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| &**value)
     }
 }
 

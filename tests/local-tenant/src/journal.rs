@@ -27,6 +27,8 @@ pub enum Kind {
     OpenAi,
     /// Microsoft Graph.
     Graph,
+    /// Blob storage.
+    Blob,
     /// The control interface, which is not recorded.
     Control,
     /// Anything else.
@@ -35,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds with their names.
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::Token, "token"),
         (Self::Metadata, "metadata"),
         (Self::Jwks, "jwks"),
@@ -44,6 +46,7 @@ impl Kind {
         (Self::Vault, "vault"),
         (Self::OpenAi, "openai"),
         (Self::Graph, "graph"),
+        (Self::Blob, "blob"),
         (Self::Control, "control"),
         (Self::Other, "other"),
     ];
@@ -63,6 +66,8 @@ impl Kind {
             Self::OpenAi
         } else if starts("/v1.0/") {
             Self::Graph
+        } else if starts("/blob/") {
+            Self::Blob
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
         } else if path.ends_with("/.well-known/openid-configuration") {

@@ -20,9 +20,11 @@
 //! | `/v1.0/…` | Microsoft Graph's users |
 //! | `/metadata/identity/oauth2/token`, `/managed-identity/{app-service,arc,…}` | managed identity |
 //! | `/certificates/…`, `/secrets/…`, `/keys/…` | Key Vault |
+//! | `/blob/…` | a storage account for block blobs |
 //! | `/_control/…` | control |
 
 pub mod agents;
+pub mod blob;
 pub mod certificate;
 pub mod client;
 pub mod client_auth;
@@ -288,6 +290,7 @@ impl Router {
             Kind::Vault => vault::answer(state, request),
             Kind::OpenAi => openai::answer(state, request),
             Kind::Graph => graph::answer(state, request),
+            Kind::Blob => blob::answer(state, request),
             _ => metadata::answer(state, request).unwrap_or_else(|| Answer::text(404, "nothing here")),
         }
     }
