@@ -31,7 +31,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
         None => RequestSigner::generate(),
     };
     if let Err(error) = &signer {
-        findings.bad(&error.to_string());
+        findings.bad(error);
     }
     if let Some(path) = &config.sidecar.caller_token_file
         && let Err(error) = CallerToken::new(path.clone()).current()
@@ -41,12 +41,12 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     #[cfg(feature = "shared-cache")]
     shared_cache(config, online, &mut findings);
     for api in &config.apis {
-        findings.good(&line(config, api));
+        good(&line(config, api));
         if let Err(refused) = without_overrides(api) {
-            findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
+            odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
         }
     }
-    match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {
+    match app::exchange(config, &app::metrics(), &mut |warning| odd(&warning)) {
         Err(problem) => findings.bad(&problem),
         Ok((exchange, _)) if online => {
             let signer = signer.ok();
@@ -63,26 +63,24 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     if findings.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Nobody reading them changes no verdict.
 struct Findings {
     good: bool,
 }
 
 impl Findings {
-    #[expect(clippy::unused_self, reason = "reads as the other one does")]
-    fn good(&self, line: &str) {
-        let _ = writeln!(std::io::stdout(), "{line}");
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as the other ones do")]
-    fn odd(&self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "entra-sidecar: warning: {line}");
-    }
-
     fn bad(&mut self, line: &str) {
         let _ = writeln!(std::io::stderr(), "entra-sidecar: {line}");
         self.good = false;
     }
+}
+
+// Nobody reading them changes no verdict.
+fn good(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn odd(line: &str) {
+    let _ = writeln!(std::io::stderr(), "entra-sidecar: warning: {line}");
 }
 
 fn registrations(config: &Config) -> impl Iterator<Item = &Arc<Registration>> {
@@ -101,7 +99,7 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
     for (list, inspection) in inspections {
         let key = format!("{}:{list}:{}", registration.section, inspection.index);
         match inspection.result {
-            Ok(()) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
+            Ok(()) => good(&format!("{key} ({}): usable", inspection.source_type)),
             Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
         }
     }
@@ -113,7 +111,7 @@ fn shared_cache(config: &Config, online: bool, findings: &mut Findings) {
     let settings = &config.sidecar.shared_cache;
     let (Some(key_file), Some(_)) = (&settings.key_file, &settings.url) else { return };
     match crate::shared_cache::judge(key_file) {
-        Ok(verdict) => findings.good(&format!("Sidecar:SharedCache:KeyFile: {verdict}")),
+        Ok(verdict) => good(&format!("Sidecar:SharedCache:KeyFile: {verdict}")),
         Err(problem) => return findings.bad(&format!("Sidecar:SharedCache:KeyFile: {problem}")),
     }
     if !online {
@@ -121,7 +119,7 @@ fn shared_cache(config: &Config, online: bool, findings: &mut Findings) {
     }
     // The certificates are judged for all upstreams.
     match app::shared_store(config, &mut |_| ()).map(|store| store.map(|store| store.probe())) {
-        Ok(Some(Ok(verdict))) => findings.good(&format!("Sidecar:SharedCache:Url: {verdict}")),
+        Ok(Some(Ok(verdict))) => good(&format!("Sidecar:SharedCache:Url: {verdict}")),
         Ok(Some(Err(problem))) => findings.bad(&format!("Sidecar:SharedCache:Url: {problem}")),
         Ok(None) => {}
         Err(problem) => findings.bad(&problem),
@@ -150,7 +148,7 @@ fn without_overrides(api: &Api) -> Result<(), OptionsError> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
         // Callers may have to name the scopes.
-        Err(OptionsError::NoScopes { .. }) => Ok(()),
+        Err(OptionsError::NoScopes(_)) => Ok(()),
         effective => {
             let effective = effective?;
             flow(&effective).scopes(&effective).map(drop)
@@ -180,10 +178,10 @@ fn online(
     findings: &mut Findings,
 ) {
     let config = acquisition.config;
-    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange)) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
-            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
+            good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
         }
         Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
         None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
@@ -191,10 +189,10 @@ fn online(
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
         match token(acquisition, api) {
-            None => findings.good(&format!("{key}: needs a user's token, so none was requested")),
+            None => good(&format!("{key}: needs a user's token, so none was requested")),
             Some(Ok(expires_at)) => {
                 let seconds = expires_at.saturating_sub(clock.unix());
-                findings.good(&format!("{key}: acquired a token, expires in {seconds} s"));
+                good(&format!("{key}: acquired a token, expires in {seconds} s"));
             }
             Some(Err(reason)) => findings.bad(&format!("{key}: {reason}")),
         }

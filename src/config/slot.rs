@@ -10,7 +10,6 @@ use crate::value::bound_key::BoundKey;
 use crate::value::store_url::StoreUrl;
 use crate::value::url::Url;
 
-/// A parsed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Flag(bool),

@@ -51,43 +51,29 @@ const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
-    pub const ALL: [Self; 15] = [
-        Self::Validate,
-        Self::AuthorizationHeader,
-        Self::AuthorizationHeaderUnauthenticated,
-        Self::DownstreamApi,
-        Self::DownstreamApiUnauthenticated,
-        Self::OAuthToken,
-        Self::OAuthIntrospect,
-        Self::ForwardAuth,
-        Self::Identity,
-        Self::Proxy,
-        Self::ProxyUnauthenticated,
-        Self::Health,
-        Self::Metrics,
-        Self::OpenApi,
-        Self::Page,
+    /// Each endpoint with its path and its methods, in the order of their declaration.
+    #[rustfmt::skip]
+    pub const ALL: [(Self, &str, &str); 15] = [
+        (Self::Validate, "/Validate", GET),
+        (Self::AuthorizationHeader, "/AuthorizationHeader/{serviceName}", ASK),
+        (Self::AuthorizationHeaderUnauthenticated, "/AuthorizationHeaderUnauthenticated/{serviceName}", ASK),
+        (Self::DownstreamApi, "/DownstreamApi/{serviceName}", CALL),
+        (Self::DownstreamApiUnauthenticated, "/DownstreamApiUnauthenticated/{serviceName}", CALL),
+        (Self::OAuthToken, "/oauth2/token/{serviceName}", POST),
+        (Self::OAuthIntrospect, "/oauth2/introspect", POST),
+        (Self::ForwardAuth, "/ForwardAuth", ANY),
+        (Self::Identity, "/identity/token", GET),
+        (Self::Proxy, "/Proxy/{serviceName}/{path}", PASS),
+        (Self::ProxyUnauthenticated, "/ProxyUnauthenticated/{serviceName}/{path}", PASS),
+        (Self::Health, "/healthz", READ),
+        (Self::Metrics, "/metrics", READ),
+        (Self::OpenApi, "/openapi/v1.json", READ),
+        (Self::Page, "/", READ),
     ];
 
     /// Its path, as it stands in logs and labels.
     pub const fn pattern(self) -> &'static str {
-        match self {
-            Self::Validate => "/Validate",
-            Self::AuthorizationHeader => "/AuthorizationHeader/{serviceName}",
-            Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
-            Self::DownstreamApi => "/DownstreamApi/{serviceName}",
-            Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
-            Self::OAuthToken => "/oauth2/token/{serviceName}",
-            Self::OAuthIntrospect => "/oauth2/introspect",
-            Self::ForwardAuth => "/ForwardAuth",
-            Self::Identity => "/identity/token",
-            Self::Proxy => "/Proxy/{serviceName}/{path}",
-            Self::ProxyUnauthenticated => "/ProxyUnauthenticated/{serviceName}/{path}",
-            Self::Health => "/healthz",
-            Self::Metrics => "/metrics",
-            Self::OpenApi => "/openapi/v1.json",
-            Self::Page => "/",
-        }
+        Self::ALL[self as usize].1
     }
 
     /// Whether every caller that can connect may call it.
@@ -106,15 +92,7 @@ impl Endpoint {
     }
 
     const fn allow(self) -> &'static str {
-        match self {
-            Self::Validate | Self::Identity => GET,
-            Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
-            Self::OAuthToken | Self::OAuthIntrospect => POST,
-            Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
-            Self::Proxy | Self::ProxyUnauthenticated => PASS,
-            Self::Health | Self::Metrics | Self::OpenApi | Self::Page => READ,
-            Self::ForwardAuth => ANY,
-        }
+        Self::ALL[self as usize].2
     }
 
     fn allows(self, method: Method) -> bool {
@@ -190,13 +168,15 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
-    /// For proxy endpoints: the path up to the end of the name, and the rest, both as sent.
+    /// The path as sent. For proxy endpoints: up to the end of the name, and the rest.
     pub proxied: (&'a str, &'a str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     Unknown,
+    /// The path has an encoded NUL where it is not the API's or a proxy's client's.
+    Nul,
     /// The methods that the path supports.
     Method(Endpoint, &'static str),
     NameMissing(Endpoint),
@@ -205,15 +185,24 @@ pub enum NoRoute {
 impl NoRoute {
     pub const fn endpoint(self) -> Option<Endpoint> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Nul => None,
             Self::Method(endpoint, _) | Self::NameMissing(endpoint) => Some(endpoint),
         }
     }
 }
 
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
-    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, ("", "")));
-    let (endpoint, name, proxied) = find_proxied(path).or_else(plain).ok_or(NoRoute::Unknown)?;
+    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, (path, "")));
+    let found = find_proxied(path).or_else(plain);
+    let own = match found {
+        Some((Endpoint::ForwardAuth, ..)) => "",
+        Some((.., (own, _))) => own,
+        None => path,
+    };
+    if own.contains("%00") {
+        return Err(NoRoute::Nul);
+    }
+    let (endpoint, name, proxied) = found.ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
@@ -232,6 +221,11 @@ mod tests {
 
     fn found(path: &str) -> Option<(Endpoint, String)> {
         route(Method::Get, path).ok().map(|route| (route.endpoint, route.name.into_owned()))
+    }
+
+    #[test]
+    fn each_endpoint_has_its_own_row() {
+        assert!(Endpoint::ALL.iter().enumerate().all(|(at, (endpoint, ..))| *endpoint as usize == at));
     }
 
     #[test]
@@ -268,23 +262,21 @@ mod tests {
     #[test]
     fn other_paths_lead_nowhere() {
         for path in [
-            "",
-            "//",
-            "/Validate//",
-            "/Validate/x",
-            "/DownstreamApi/a/b",
-            "/AuthorizationHeader//",
-            "/nothing",
-            "/oauth2",
-            "/oauth2/",
-            "/oauth2/introspect/x",
-            "/oauth2/token/a/b",
-            "/oauth2x/introspect",
-            "/openapi",
-            "/identity",
-            "/identity/token/x",
+            "", "//", "/Validate//", "/Validate/x", "/DownstreamApi/a/b", "/AuthorizationHeader//", "/nothing",
+            "/oauth2", "/oauth2/", "/oauth2/introspect/x", "/oauth2/token/a/b", "/oauth2x/introspect", "/openapi",
+            "/identity", "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_in_what_the_program_reads_itself() {
+        for path in ["/%00", "/Validate%00", "/DownstreamApi/a%00", "/Proxy/a%00b/c"] {
+            assert_eq!(route(Method::Get, path), Err(NoRoute::Nul), "{path}");
+        }
+        for path in ["/Proxy/a/%00", "/ForwardAuth/%00"] {
+            assert!(route(Method::Get, path).is_ok(), "{path}");
         }
     }
 

@@ -14,8 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::{Cmd, Value, cmd};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -28,6 +26,7 @@ pub use self::seal::Kind;
 use self::seal::{Keys, MAX_VALUE, Name};
 use crate::outbound::resolver::SystemResolver;
 use crate::outbound::roots::Roots;
+use crate::value::b64;
 use crate::value::store_url::StoreUrl;
 use crate::watched::Watched;
 
@@ -199,7 +198,7 @@ impl SharedCache {
     }
 
     fn place(&self, name: &Name) -> String {
-        format!("{}{}", self.prefix, URL_SAFE_NO_PAD.encode(name))
+        format!("{}{}", self.prefix, b64::url(name))
     }
 
     /// Writes, reads and deletes a value. For `check`.
@@ -367,7 +366,7 @@ impl Visit<'_> {
         let mut value = [0; 16];
         SystemRandom::new().fill(&mut value).ok()?;
         let name = self.cache.place(&self.keys.current.name(Kind::Lock, key));
-        Some(Lock { name, value: URL_SAFE_NO_PAD.encode(value) })
+        Some(Lock { name, value: b64::url(value) })
     }
 
     /// Waits until it makes sense to look again for another replica's answer. False: no longer.

@@ -4,8 +4,6 @@
 //! From the 32 bytes of the key file, HKDF (RFC 5869) derives one key for names (HMAC-SHA-256) and
 //! one for each value (AES-256-GCM), so a random nonce can repeat within one name only.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{hkdf, hmac};
@@ -114,12 +112,12 @@ impl Sealer {
         let nonce_used = Nonce::assume_unique_for_key(nonce);
         let tag =
             self.key(kind, name)?.seal_in_place_separate_tag(nonce_used, Self::bound(kind, name), &mut sealed).ok()?;
-        Some(URL_SAFE_NO_PAD.encode([&nonce, sealed.as_slice(), tag.as_ref()].concat()))
+        Some(b64::url([&nonce, sealed.as_slice(), tag.as_ref()].concat()))
     }
 
     /// `None` for whatever was not sealed for this name, with this key.
     pub fn open(&self, kind: Kind, name: &Name, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
+        let mut bytes = Zeroizing::new(b64::from_url(std::str::from_utf8(sealed).ok()?)?);
         let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let plain = self.key(kind, name)?.open_in_place(nonce, Self::bound(kind, name), text).ok()?;

@@ -151,18 +151,8 @@ mod tests {
     #[test]
     fn what_names_no_store_is_refused() {
         for text in [
-            "",
-            "cache:6379",
-            "http://cache",
-            "redis:cache",
-            "redis://",
-            "redis://user@cache",
-            "redis://cache/x",
-            "redis://cache:0",
-            "redis://cache?db=1",
-            "redis://cache/0#insecure",
-            "unix:run/redis.sock",
-            "unix:/a?x=1",
+            "", "cache:6379", "http://cache", "redis:cache", "redis://", "redis://user@cache", "redis://cache/x",
+            "redis://cache:0", "redis://cache?db=1", "redis://cache/0#insecure", "unix:run/redis.sock", "unix:/a?x=1",
             "redis://:%zz@cache",
         ] {
             assert!(StoreUrl::parse(text).is_err(), "{text}");

@@ -219,16 +219,7 @@ fn the_store_learns_neither_token_nor_name_nor_id() {
         let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &value).unwrap();
         let decoded = String::from_utf8_lossy(&bytes).into_owned();
         for word in [
-            "eyJ0eXAi",
-            "Bearer",
-            "alice",
-            "refresh",
-            "object_id",
-            TENANT_ID,
-            APP_ID,
-            AGENT_ID,
-            &oid,
-            HUSH,
+            "eyJ0eXAi", "Bearer", "alice", "refresh", "object_id", TENANT_ID, APP_ID, AGENT_ID, &oid, HUSH,
             "downstream",
         ] {
             assert!(!name.contains(word) && !value.contains(word) && !decoded.contains(word), "{word} in {name}");
