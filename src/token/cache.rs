@@ -105,30 +105,9 @@ impl Lead {
         &self.key
     }
 
-    /// True if a token that is known already would do.
-    pub(super) const fn reads(&self) -> bool {
-        self.mode.reads()
-    }
-
-    /// True if the token starts a session.
-    pub(super) const fn starts(&self) -> bool {
-        self.mode.anew
-    }
-
     /// The token in memory, which is too old or not wanted.
     pub(super) fn held(&self) -> Option<Arc<AccessToken>> {
         self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
-    }
-
-    /// Keeps a token in its last minutes, in case that there will be no other.
-    #[cfg(feature = "shared-cache")]
-    pub(super) fn offer(&self, token: &Arc<AccessToken>, clock: &dyn Clock) {
-        let mut state = self.cache.lock();
-        let mut entry = state.entries.remove(&self.key).unwrap_or_default();
-        entry.token = Some(CachedToken::new(token, clock));
-        if let Some(weight) = entry.tidy(clock) {
-            state.evicted += state.entries.insert(self.key, entry, weight) as u64;
-        }
     }
 
     /// The cached token that was found revoked: it does not meet the requested claims.
@@ -148,6 +127,30 @@ impl Lead {
         let outcome = self.cache.store(&self, clock, outcome);
         self.flight.finish(outcome.clone());
         outcome
+    }
+}
+
+/// For what other replicas know.
+#[cfg(feature = "shared-cache")]
+impl Lead {
+    /// True if a token that is known already would do.
+    pub(super) const fn reads(&self) -> bool {
+        self.mode.reads()
+    }
+
+    /// True if the token starts a session.
+    pub(super) const fn starts(&self) -> bool {
+        self.mode.anew
+    }
+
+    /// Keeps a token in its last minutes, in case that there will be no other.
+    pub(super) fn offer(&self, token: &Arc<AccessToken>, clock: &dyn Clock) {
+        let mut state = self.cache.lock();
+        let mut entry = state.entries.remove(&self.key).unwrap_or_default();
+        entry.token = Some(CachedToken::new(token, clock));
+        if let Some(weight) = entry.tidy(clock) {
+            state.evicted += state.entries.insert(self.key, entry, weight) as u64;
+        }
     }
 }
 

@@ -94,6 +94,7 @@ pub struct Session {
     pub owner: Owner,
     pub refresh_token: Option<Secret<String>>,
     /// Unix seconds: when its tokens came from the token service.
+    #[cfg_attr(not(feature = "shared-cache"), expect(dead_code, reason = "compared with what other replicas know"))]
     pub(super) renewed_at: u64,
     /// Unix seconds: when it was last known to be kept elsewhere too.
     touched_at: u64,
@@ -145,6 +146,26 @@ impl Sessions {
         session.touched_at.saturating_add(self.lifetime / 4) <= now
     }
 
+    /// Starts or renews a session. If the answer has no refresh token, the old one stays (RFC 6749
+    /// §6). A session that another user has started meanwhile stays theirs.
+    pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
+        let mut sessions = self.lock();
+        let old = sessions.remove(&id.0).filter(|old| !self.is_over(old, now));
+        let session = match old {
+            Some(old) if old.owner != *owner => old,
+            old => {
+                let refresh_token = refresh_token.or_else(|| old.and_then(|old| old.refresh_token));
+                Session::new(owner.clone(), refresh_token, now)
+            }
+        };
+        let weight = session.weight();
+        sessions.insert(id.0, session, weight);
+    }
+}
+
+/// For what other replicas know.
+#[cfg(feature = "shared-cache")]
+impl Sessions {
     /// Takes over another replica's session, unless the one in memory is newer.
     pub(super) fn adopt(&self, id: &SessionId, mut stored: Session, now: u64) {
         let mut sessions = self.lock();
@@ -162,22 +183,6 @@ impl Sessions {
         stored.touched_at = now;
         let weight = stored.weight();
         self.lock().insert(id.0, stored, weight);
-    }
-
-    /// Starts or renews a session. If the answer has no refresh token, the old one stays (RFC 6749
-    /// §6). A session that another user has started meanwhile stays theirs.
-    pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
-        let mut sessions = self.lock();
-        let old = sessions.remove(&id.0).filter(|old| !self.is_over(old, now));
-        let session = match old {
-            Some(old) if old.owner != *owner => old,
-            old => {
-                let refresh_token = refresh_token.or_else(|| old.and_then(|old| old.refresh_token));
-                Session::new(owner.clone(), refresh_token, now)
-            }
-        };
-        let weight = session.weight();
-        sessions.insert(id.0, session, weight);
     }
 }
 

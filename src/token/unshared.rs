@@ -16,9 +16,7 @@ pub enum Shared {}
 pub enum Sharing {}
 
 pub enum Answer {
-    #[expect(dead_code, reason = "never made in this build")]
     Found(Arc<AccessToken>),
-    #[expect(dead_code, reason = "never made in this build")]
     Ask(Option<Box<Sharing>>),
 }
 
