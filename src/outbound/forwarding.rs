@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
+use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::date::HTTP_LEN;
 use crate::value::header;
 use crate::value::url::{Origin, Url};
@@ -122,7 +123,7 @@ impl<'a> AnswerHead<'a> {
     /// # Errors
     /// It is malformed, or its framing is ambiguous.
     pub fn parse(bytes: &'a [u8], bodiless: bool) -> Result<Option<(Self, usize)>, &'static str> {
-        let mut room = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut raw = httparse::Response::new(&mut room);
         let length = match raw.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,
@@ -175,6 +176,82 @@ impl<'a> AnswerHead<'a> {
         if !has(CORRELATION) {
             push(out, CORRELATION, correlation_id.as_bytes());
         }
+    }
+}
+
+/// The part of an answer's body that has not arrived yet.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// So many bytes.
+    Length(u64),
+    Chunked(Box<Decoder>),
+    /// Everything up to the end of the connection.
+    UntilClose,
+    /// None.
+    Done,
+}
+
+impl AnswerBody {
+    pub fn new(framing: BodyFraming) -> Self {
+        match framing {
+            BodyFraming::None | BodyFraming::Length(0) => Self::Done,
+            BodyFraming::Length(length) => Self::Length(length),
+            BodyFraming::Chunked => Self::Chunked(Box::default()),
+            BodyFraming::UntilClose => Self::UntilClose,
+        }
+    }
+
+    /// How many bytes are missing, if that is known.
+    pub const fn length(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            _ => None,
+        }
+    }
+
+    pub const fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    /// Appends the part of `input` that belongs to the body, without its transfer coding. Returns how much of `input`
+    /// that was.
+    ///
+    /// # Errors
+    /// The chunks are malformed, or go beyond the bounds.
+    pub fn take(&mut self, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, ChunkError> {
+        let used = match self {
+            Self::Done => 0,
+            Self::UntilClose => input.len(),
+            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).min(input.len()),
+            Self::Chunked(decoder) => {
+                let used = decoder.decode(input, out, bounds)?;
+                if decoder.is_done() {
+                    *self = Self::Done;
+                }
+                return Ok(used);
+            }
+        };
+        out.extend_from_slice(&input[..used]);
+        self.count(used);
+        Ok(used)
+    }
+
+    /// Counts bytes of a length that were read into place.
+    pub fn count(&mut self, received: usize) {
+        if let Self::Length(left) = self {
+            *left = left.saturating_sub(received as u64);
+            if *left == 0 {
+                *self = Self::Done;
+            }
+        }
+    }
+
+    /// Notes the end of the connection. False if the body is not complete.
+    pub fn end(&mut self) -> bool {
+        if matches!(self, Self::UntilClose) {
+            *self = Self::Done;
+        }
+        self.is_done()
     }
 }
 

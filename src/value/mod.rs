@@ -3,6 +3,7 @@
 
 pub mod b64;
 pub mod bound_key;
+pub mod chunked;
 pub mod date;
 pub mod der;
 pub mod guid;
