@@ -51,10 +51,7 @@ pub enum Outcome<P> {
         until: Instant,
     },
     /// Goes on with an upstream once it has a turn. A worker goes on with it too, as long as it need not block.
-    Pending {
-        answer: Box<dyn PendingAnswer<P>>,
-        lane: Lane,
-    },
+    Pending { answer: Box<dyn PendingAnswer<P>>, lane: Lane },
     /// Waits for a turn, then is handled again on a thread that may block.
     Call {
         /// Returned in [`Resumed`].

@@ -12,6 +12,9 @@ use crate::value::date::HTTP_LEN;
 use crate::value::header;
 use crate::value::url::{Origin, Url};
 
+/// The error for an answer whose end is told twice.
+pub const TWO_ENDS: &str = "the answer says twice where it ends";
+
 /// Header fields that an API may send.
 const MAX_FIELDS: usize = 256;
 
@@ -113,6 +116,8 @@ pub struct AnswerHead<'a> {
     pub fields: Vec<Field<'a>>,
     /// The framing of the body.
     pub framing: BodyFraming,
+    /// Whether a length stands beside the chunked coding, which overrides it (RFC 9112 §6.3).
+    pub has_two_ends: bool,
     /// Whether the connection stays open after this answer.
     pub persists: bool,
 }
@@ -135,8 +140,11 @@ impl<'a> AnswerHead<'a> {
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
         let framing = framing(status, bodiless, &fields)?;
         let closes = Named::by(&fields).contains("close");
-        let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose;
-        Ok(Some((Self { status, reason: raw.reason.unwrap_or_default(), fields, framing, persists }, length)))
+        let has_length = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let has_two_ends = framing == BodyFraming::Chunked && has_length;
+        let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose && !has_two_ends;
+        let reason = raw.reason.unwrap_or_default();
+        Ok(Some((Self { status, reason, fields, framing, has_two_ends, persists }, length)))
     }
 
     /// Appends the status line and the end-to-end fields, with links rewritten. Framing fields without a length, `Connection`
@@ -260,8 +268,8 @@ fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFram
     let all = |wanted: &'static str| fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
     let (mut lengths, mut codings) = (all("content-length"), all("transfer-encoding"));
     let (length, coding) = (lengths.next(), codings.next());
-    if lengths.next().is_some() || codings.next().is_some() || length.is_some() && coding.is_some() {
-        return Err("the answer says twice where it ends");
+    if lengths.next().is_some() || codings.next().is_some() {
+        return Err(TWO_ENDS);
     }
     let length = match length {
         Some((_, digits)) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
@@ -413,6 +421,9 @@ mod tests {
     fn answer(head: &str, bodiless: bool) -> Result<(Vec<String>, BodyFraming, bool), &'static str> {
         let text = format!("HTTP/1.1 {head}\r\n\r\nrest");
         let (parsed, length) = AnswerHead::parse(text.as_bytes(), bodiless)?.unwrap();
+        if parsed.has_two_ends {
+            return Err(TWO_ENDS);
+        }
         assert_eq!(&text[length..], "rest");
         let mut out = Vec::new();
         parsed.write(&mut out, &links());

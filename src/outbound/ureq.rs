@@ -1,11 +1,10 @@
-//! [`Exchange`] over the network. Only this folder names the HTTP client crate, and it overrides
-//! all of the crate's defaults, from timeouts to redirects.
+//! [`Exchange`] over the network. Only this folder names the client crate, whose connectors open connections; the HTTP over
+//! them is our own.
 
 mod call;
 mod connect;
 mod connection;
 mod pinned;
-mod severed;
 mod tcp;
 
 use std::error::Error as _;
@@ -81,8 +80,8 @@ impl UreqExchange {
             .build();
         let sockets = Sockets::new(IDLE_AGE);
         let dial = || Dial::new(&resolver, &sockets);
-        let machine = pinned
-            .map(|pinned| ConnectionPool::new(SharedConnector::new(dial().chain(Tls(pinned))), tls.clone()));
+        let machine =
+            pinned.map(|pinned| ConnectionPool::new(SharedConnector::new(dial().chain(Tls(pinned))), tls.clone()));
         let way = ConnectProxyConnector::default().chain(dial()).chain(Tls(RustlsConnector::default()));
         Ok(Self {
             connections: ConnectionPool::new(SharedConnector::new(way), tls),
@@ -111,9 +110,16 @@ impl UreqExchange {
         self.machine.as_ref().filter(|_| upstream == Upstream::ManagedIdentity).unwrap_or(&self.connections)
     }
 
-    /// A new connection, opened within this time.
-    fn dial(&self, upstream: Upstream, origin: &Origin, limit: Duration) -> Result<UpstreamConnection, OutError> {
+    /// A new connection, opened within this time. After a redirect from another origin it leads to public addresses only.
+    fn dial(
+        &self,
+        upstream: Upstream,
+        origin: &Origin,
+        redirected_from: Option<&Origin>,
+        limit: Duration,
+    ) -> Result<UpstreamConnection, OutError> {
         let proxy = self.proxy(upstream, origin);
+        connect::confine(redirected_from.filter(|_| proxy.is_none()).cloned());
         Phase::begin(proxy.is_some() && origin.https);
         let opened = self.pool(upstream).open(origin, proxy.as_ref(), self.connect_limit(upstream, limit));
         opened.map_err(|error| self.explain(origin, upstream, limit, &error))
@@ -134,12 +140,11 @@ impl Exchange for UreqExchange {
                 return Err(OutError::NotPublic);
             }
         }
-        connect::confine(request.redirected_from.clone().filter(|_| !proxied));
         Phase::begin(false);
-        let idle = if request.pooled { self.pool(request.upstream).take(origin) } else { None };
+        let idle = if request.pooled { self.pool(request.upstream).take(origin, proxied) } else { None };
         let connection = match idle {
             Some(connection) => connection,
-            None => self.dial(request.upstream, origin, request.timeout)?,
+            None => self.dial(request.upstream, origin, request.redirected_from.as_ref(), request.timeout)?,
         };
         self.finish(self.call(connection, request, &url, deadline)?)
     }
@@ -193,7 +198,7 @@ impl UreqExchange {
                 Err(_) if call.may_repeat() => {
                     let left = call.deadline.saturating_duration_since(Instant::now());
                     let UpstreamCall { request, origin, deadline, .. } = call;
-                    let connection = self.dial(request.upstream, &origin, left)?;
+                    let connection = self.dial(request.upstream, &origin, request.redirected_from.as_ref(), left)?;
                     let url = parse(&request.url)?;
                     call = self.call(connection, request, &url, deadline)?;
                 }
@@ -242,13 +247,12 @@ impl UreqExchange {
         if let Some(connection) = self.idle(origin).filter(|_| pooled) {
             return Ok(connection);
         }
-        connect::confine(None);
-        self.dial(Upstream::Proxy, origin, self.connect_timeout)
+        self.dial(Upstream::Proxy, origin, None, self.connect_timeout)
     }
 
     /// An idle connection to an API.
     pub fn idle(&self, origin: &Origin) -> Option<UpstreamConnection> {
-        self.connections.take(origin)
+        self.connections.take(origin, self.proxy(Upstream::Proxy, origin).is_some())
     }
 
     /// Keeps a connection for the next request to its origin. Its last answer must be complete.

@@ -48,8 +48,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let body = has_body.then(|| RelayedBody::new(call.request.body.take()));
     let limits = &call.service.config.limits;
     let (answer, memory) = answered.unzip();
-    let memory =
-        memory.unwrap_or_else(|| AnswerMemory::new(call.shared.budget.memory.nothing(), limits.queue_timeout));
+    let memory = memory.unwrap_or_else(|| AnswerMemory::new(call.shared.budget.memory.nothing(), limits.queue_timeout));
     let described = described(call);
     let request = relay::DownstreamCall {
         method: &target.method,
@@ -81,7 +80,8 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         let connections = Arc::clone(&call.shared.connections);
         let receipt = Receipt::new(call, route.endpoint);
         let api = asked.api.name.clone();
-        let call = ApiCall::new(connections, connection, request, ApiCallTerms { receipt, api, token, memory, rendering });
+        let call =
+            ApiCall::new(connections, connection, request, ApiCallTerms { receipt, api, token, memory, rendering });
         return Err(Halt::Pending(Box::new(call), lane));
     }
     let sent = |request, first| send(call, request, first, &asked.api.name);

@@ -97,7 +97,9 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let connection = if over_idle {
         let idle = call.shared.connections.idle(&url.origin);
         match (idle, &token) {
-            (None, Some(token)) => return Err(Halt::Call(Parked::Api(Arc::clone(token), acquisition.allocated()), lane)),
+            (None, Some(token)) => {
+                return Err(Halt::Call(Parked::Api(Arc::clone(token), acquisition.allocated()), lane));
+            }
             (idle, _) => idle,
         }
     } else {
@@ -182,7 +184,12 @@ struct ProxyCall {
 enum Stage {
     /// To be sent over this connection, another idle one, or a new one if it has to be `fresh`. `received` is the begin of
     /// an answer, if the request was sent before.
-    Ready { terms: Terms, connection: Option<UpstreamConnection>, received: Vec<u8>, fresh: bool },
+    Ready {
+        terms: Terms,
+        connection: Option<UpstreamConnection>,
+        received: Vec<u8>,
+        fresh: bool,
+    },
     Running(Box<Pump>, OpenStream),
     Over,
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroize as _;
 
-use super::outbox::Outbox;
+use super::outbox::{self, Outbox};
 use crate::http::{self, BodyRead, CallerStream, RequestError};
 use crate::metrics::Metrics;
-use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite};
+use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite, TWO_ENDS};
 use crate::outbound::{OutError, OutResponse, UpstreamConnection, claims_challenge};
 use crate::value::chunked::{Bounds, ChunkError};
 
@@ -186,13 +186,20 @@ impl Pump {
                 Taken::Challenge(claims) => return Ok(Flow::Challenged(claims)),
             }
             if self.answer.as_ref().is_some_and(AnswerBody::is_done) && self.down.is_empty() {
+                self.give_back();
                 return Ok(Flow::Whole);
             }
             if !moved {
+                self.give_back();
                 return Ok(Flow::Waits);
             }
         }
         Ok(Flow::Busy)
+    }
+
+    fn give_back(&mut self) {
+        outbox::give_back(&mut self.inbox);
+        outbox::give_back(&mut self.down.bytes);
     }
 
     /// Whether bytes wait for room on the caller's side.
@@ -318,7 +325,7 @@ impl Pump {
         let length = answer.as_ref().and_then(AnswerBody::length).filter(|_| inbox.is_empty());
         if let (Some(left), Some(body)) = (length, &mut *answer) {
             let left = usize::try_from(left).unwrap_or(usize::MAX);
-            down.bytes.reserve(left.min(PIECE));
+            outbox::reserve(&mut down.bytes, left.min(PIECE));
             let received = match receive(connection, &mut self.api_ready, &mut down.bytes) {
                 Ok(None) => return Ok(Taken::Nothing),
                 Ok(Some(0)) => return Err(self.failed(CUT)),
@@ -334,7 +341,7 @@ impl Pump {
             return Ok(Taken::Some);
         }
         if inbox.is_empty() || answer.is_none() && head_end(inbox).is_none() {
-            inbox.reserve_exact(INPUT.saturating_sub(inbox.len()));
+            outbox::reserve(inbox, INPUT.saturating_sub(inbox.len()));
             match receive(connection, &mut self.api_ready, inbox) {
                 Ok(None) => return Ok(Taken::Nothing),
                 Ok(Some(0)) => {
@@ -395,6 +402,10 @@ impl Pump {
             let bytes: Vec<u8> = self.inbox[..end].to_vec();
             let head = AnswerHead::parse(&bytes, self.terms.bodiless).map_err(|cause| self.failed(cause))?;
             let Some((head, _)) = head else { return Err(self.failed("the answer is no HTTP")) };
+            // Whoever reads it further on could take the other end.
+            if head.has_two_ends {
+                return Err(self.failed(TWO_ENDS));
+            }
             match (head.status, &self.connection.to_proxy) {
                 (101, _) => return Err(self.failed("answered 101 to a request that asked for no upgrade")),
                 // The caller got its own 100 when the request was sent.

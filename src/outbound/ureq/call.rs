@@ -79,7 +79,9 @@ pub(super) enum CallError {
     Late,
     /// The limit in bytes.
     TooLarge(usize),
-    NoMemory { timed_out: bool },
+    NoMemory {
+        timed_out: bool,
+    },
 }
 
 impl From<io::Error> for CallError {
@@ -148,7 +150,8 @@ impl UpstreamCall {
             if left.is_zero() {
                 return Err(CallError::Late);
             }
-            let limit = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+            let limit =
+                Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
             let room = if self.is_sent()? { PollFlags::empty() } else { PollFlags::OUT };
             // An interrupted poll reports nothing, and the loop continues.
             let _ = poll(&mut [PollFd::new(&self.connection, PollFlags::IN | room)], Some(&limit));
@@ -162,7 +165,7 @@ impl UpstreamCall {
             return Ok(Step::Blocks);
         }
         loop {
-            let Some((_, body)) = &self.answer else {
+            let Some((response, body)) = &self.answer else {
                 if !self.receive_head()? {
                     return Ok(Step::Waits);
                 }
@@ -171,7 +174,8 @@ impl UpstreamCall {
             if body.is_done() {
                 return Ok(Step::Done);
             }
-            if !may_block && self.length.is_some_and(|length| length > SMALL_BODY) || !self.cover(may_block)? {
+            let is_long = self.length.unwrap_or(response.body.len()) > SMALL_BODY;
+            if !may_block && is_long || !self.cover(may_block)? {
                 return Ok(Step::Blocks);
             }
             if !self.receive_body()? {
@@ -325,7 +329,11 @@ impl UpstreamCall {
                 return Err(CallError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             body.count(received);
-            response.body.truncate(self.length.unwrap_or(usize::MAX));
+            if self.length.is_some_and(|length| response.body.len() > length) {
+                // Bytes behind a complete answer belong to no request.
+                self.persists = false;
+                response.body.truncate(self.length.unwrap_or(usize::MAX));
+            }
             return Ok(true);
         }
         let mut inbox = INBOX.take();

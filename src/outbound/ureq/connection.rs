@@ -22,8 +22,8 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Tr
 use ureq::{Error, Proxy, Timeout, http};
 use zeroize::Zeroizing;
 
-use super::connect::{self, NoLookup};
 use super::super::OutError;
+use super::connect::{self, NoLookup};
 use super::tcp::Socket;
 use crate::value::url::Origin;
 
@@ -97,6 +97,8 @@ pub struct UpstreamConnection {
     transport: Box<dyn Transport>,
     socket: Arc<Socket>,
     origin: Origin,
+    /// Whether a proxy forwards the request, or gave a tunnel.
+    proxied: bool,
     /// Set if a forward proxy takes the request.
     pub to_proxy: Option<ToProxy>,
     /// Whether it has served a request before. The API may close an idle connection at any time.
@@ -202,12 +204,14 @@ impl ConnectionPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection that is still open.
-    pub(super) fn take(&self, origin: &Origin) -> Option<UpstreamConnection> {
+    /// An idle connection that is still open, through a proxy or not.
+    pub(super) fn take(&self, origin: &Origin, proxied: bool) -> Option<UpstreamConnection> {
         loop {
             let found = {
                 let mut idle = self.idle();
-                let at = idle.iter().rposition(|(connection, _)| connection.origin == *origin)?;
+                let fits =
+                    |connection: &UpstreamConnection| connection.origin == *origin && connection.proxied == proxied;
+                let at = idle.iter().rposition(|(connection, _)| fits(connection))?;
                 idle.remove(at)?
             };
             let (mut connection, since) = found;
@@ -273,6 +277,7 @@ impl ConnectionPool {
             authorization: authorization(proxy),
             refusal: refused_by(proxy),
         });
-        Ok(UpstreamConnection { transport, socket, origin: origin.clone(), to_proxy, reused: false })
+        let (origin, proxied) = (origin.clone(), proxy.is_some());
+        Ok(UpstreamConnection { transport, socket, origin, proxied, to_proxy, reused: false })
     }
 }
