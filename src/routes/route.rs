@@ -190,13 +190,15 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
-    /// For proxy endpoints: the path up to the end of the name, and the rest, both as sent.
+    /// The path as sent. For proxy endpoints: up to the end of the name, and the rest.
     pub proxied: (&'a str, &'a str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     Unknown,
+    /// The path has an encoded NUL where it is not the API's or a proxy's client's.
+    Nul,
     /// The methods that the path supports.
     Method(Endpoint, &'static str),
     NameMissing(Endpoint),
@@ -205,15 +207,24 @@ pub enum NoRoute {
 impl NoRoute {
     pub const fn endpoint(self) -> Option<Endpoint> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Nul => None,
             Self::Method(endpoint, _) | Self::NameMissing(endpoint) => Some(endpoint),
         }
     }
 }
 
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
-    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, ("", "")));
-    let (endpoint, name, proxied) = find_proxied(path).or_else(plain).ok_or(NoRoute::Unknown)?;
+    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, (path, "")));
+    let found = find_proxied(path).or_else(plain);
+    let own = match found {
+        Some((Endpoint::ForwardAuth, ..)) => "",
+        Some((.., (own, _))) => own,
+        None => path,
+    };
+    if own.contains("%00") {
+        return Err(NoRoute::Nul);
+    }
+    let (endpoint, name, proxied) = found.ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
@@ -285,6 +296,16 @@ mod tests {
             "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_in_what_the_program_reads_itself() {
+        for path in ["/%00", "/Validate%00", "/DownstreamApi/a%00", "/Proxy/a%00b/c"] {
+            assert_eq!(route(Method::Get, path), Err(NoRoute::Nul), "{path}");
+        }
+        for path in ["/Proxy/a/%00", "/ForwardAuth/%00"] {
+            assert!(route(Method::Get, path).is_ok(), "{path}");
         }
     }
 
