@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::access::Receipt;
-use super::call::{ApiAnswer, Parked};
-use super::downstream_api::{Rendering, unanswered};
-use super::problem::Form;
-use crate::http::{Advance, AnswerEnd, CallerStream, PendingAnswer};
+use super::acquire::announce;
+use super::call::{AllocatedKey, ApiAnswer, Parked};
+use super::problem::{self, Form};
+use super::reply;
+use crate::http::{Advance, AnswerEnd, BodyStream, Caching, CallerStream, PendingAnswer, Reply};
 use crate::metrics::Ending;
 use crate::outbound::{
-    AnswerMemory, OutError, OutRequest, OutResponse, Step, Upstream, UpstreamCall, UpstreamConnection, UreqExchange,
+    AnswerMemory, HeaderValues, OutError, OutRequest, OutResponse, Rendered, Step, Upstream, UpstreamCall,
+    UpstreamConnection, UreqExchange, claims_challenge,
 };
 use crate::token::AccessToken;
 
@@ -26,6 +28,40 @@ pub struct ApiCallTerms {
     pub rendering: Rendering,
 }
 
+/// How an API's answer becomes ours.
+pub struct Rendering {
+    /// Whether header values are arrays.
+    pub arrays: bool,
+    /// Whether redirects are followed.
+    pub follows: bool,
+    /// The key of a long-running session that was allocated for the caller.
+    pub allocated: Option<AllocatedKey>,
+}
+
+impl Rendering {
+    /// False if a redirect or a challenge is to be followed.
+    pub fn is_final(&self, answer: &OutResponse) -> bool {
+        !(self.follows && matches!(answer.status, 301..=303 | 307 | 308)) && claims_challenge(answer).is_none()
+    }
+
+    pub fn reply(&self, answer: OutResponse, memory: Arc<AnswerMemory>) -> Reply {
+        let values = if self.arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
+        let body = Box::new(Rendered::new(answer, values, Some(memory)));
+        let reply = Reply::new(200).with_stream(reply::JSON, body).caching(Caching::Never);
+        announce(reply, self.allocated.as_deref())
+    }
+}
+
+impl BodyStream for Rendered {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn fill(&mut self, out: &mut Vec<u8>, room: usize) {
+        Self::fill(self, out, room);
+    }
+}
+
 pub struct ApiCall {
     connections: Arc<UreqExchange>,
     terms: ApiCallTerms,
@@ -34,7 +70,7 @@ pub struct ApiCall {
 }
 
 enum Stage {
-    Ready(UpstreamConnection, OutRequest),
+    Ready(Box<(UpstreamConnection, OutRequest)>),
     Running(Box<UpstreamCall>),
     Over,
 }
@@ -46,13 +82,14 @@ impl ApiCall {
         request: OutRequest,
         terms: ApiCallTerms,
     ) -> Self {
-        Self { connections, terms, stage: Stage::Ready(connection, request), start: Instant::now() }
+        Self { connections, terms, stage: Stage::Ready(Box::new((connection, request))), start: Instant::now() }
     }
 
     fn begin(&mut self) -> Result<&mut UpstreamCall, OutError> {
         if let Stage::Ready(..) = self.stage
-            && let Stage::Ready(connection, request) = std::mem::replace(&mut self.stage, Stage::Over)
+            && let Stage::Ready(ready) = std::mem::replace(&mut self.stage, Stage::Over)
         {
+            let (connection, request) = *ready;
             self.stage = Stage::Running(Box::new(self.connections.begin(connection, request)?));
         }
         match &mut self.stage {
@@ -71,7 +108,7 @@ impl ApiCall {
             }
             Err(error) => {
                 log::warn!("the API '{api}' did not answer: {error}");
-                AnswerEnd::Reply(receipt.problem(unanswered(api, &error), Form::Problem))
+                AnswerEnd::Reply(receipt.problem(problem::unanswered(api, &error), Form::Problem))
             }
             answer => AnswerEnd::Retry(Parked::Answered(Box::new(ApiAnswer {
                 answer,
@@ -121,8 +158,8 @@ impl PendingAnswer<Parked> for ApiCall {
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready(connection, _) = self.stage {
-            self.connections.keep(connection);
+        if let Stage::Ready(ready) = self.stage {
+            self.connections.keep(ready.0);
         }
         Parked::Api(self.terms.token, self.terms.rendering.allocated)
     }

@@ -3,19 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::access::Receipt;
-use super::acquire::{Acquisition, announce, ask};
-use super::api_call::{ApiCall, ApiCallTerms};
-use super::call::{AllocatedKey, Call, Halt, Parked};
-use super::problem::Problem;
-use super::reply;
+use super::acquire::{Acquisition, ask};
+use super::api_call::{ApiCall, ApiCallTerms, Rendering};
+use super::call::{Call, Halt, Parked};
+use super::problem;
 use super::route::Route;
-use crate::http::{Body, BodyStream, Caching, Cause, Keep, Reply, Resumed};
+use crate::http::{Body, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, CallLimits, Exchange, FollowedResponse, HeaderValues, OutError, OutRequest, OutResponse, RelayedBody,
-    Rendered, claims_challenge, follow, relay,
+    AnswerMemory, CallLimits, Exchange, FollowedResponse, OutError, OutRequest, OutResponse, RelayedBody,
+    claims_challenge, follow, relay,
 };
-use crate::token::{self, AccessToken};
+use crate::token::AccessToken;
 use crate::turns::{self, Lane};
 use crate::value::header;
 
@@ -96,38 +95,6 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     Ok(rendering.reply(answer, memory))
 }
 
-/// How an API's answer becomes ours.
-pub struct Rendering {
-    arrays: bool,
-    follows: bool,
-    /// The key of a long-running session that was allocated for the caller.
-    pub allocated: Option<AllocatedKey>,
-}
-
-impl Rendering {
-    /// False if a redirect or a challenge is to be followed.
-    pub fn is_final(&self, answer: &OutResponse) -> bool {
-        !(self.follows && matches!(answer.status, 301..=303 | 307 | 308)) && claims_challenge(answer).is_none()
-    }
-
-    pub fn reply(&self, answer: OutResponse, memory: Arc<AnswerMemory>) -> Reply {
-        let values = if self.arrays { HeaderValues::Arrays } else { HeaderValues::Joined };
-        let body = Box::new(Rendered::new(answer, values, Some(memory)));
-        let reply = Reply::new(200).with_stream(reply::JSON, body).caching(Caching::Never);
-        announce(reply, self.allocated.as_deref())
-    }
-}
-
-impl BodyStream for Rendered {
-    fn len(&self) -> usize {
-        Self::len(self)
-    }
-
-    fn fill(&mut self, out: &mut Vec<u8>, room: usize) {
-        Self::fill(self, out, room);
-    }
-}
-
 /// The fields that describe the caller's body, which is passed on unchanged. `Content-Type` has its
 /// own rules.
 fn described(call: &Call<'_>) -> Vec<(String, String)> {
@@ -151,7 +118,7 @@ fn send(
     };
     arrival.map_err(|error| {
         log::warn!("the API '{api}' did not answer: {error}");
-        unanswered(api, &error).into()
+        problem::unanswered(api, &error).into()
     })
 }
 
@@ -165,37 +132,5 @@ impl Exchange for Begun<'_> {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         first.unwrap_or_else(|| self.rest.send(request))
-    }
-}
-
-/// Names the API and the host, but not the URL.
-pub fn unanswered(api: &str, error: &OutError) -> Problem {
-    match error {
-        OutError::Proxy { timed_out: true, .. } => {
-            Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))
-        }
-        OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
-        OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic => {
-            Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
-        }
-        OutError::Broken(_) => {
-            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
-        }
-        OutError::Busy => token::Error::Busy.into(),
-        OutError::NoMemory { timed_out: true } => {
-            Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
-        }
-        // The API may have acted, so the request must not be repeated.
-        OutError::NoMemory { timed_out: false } => {
-            Problem::with(503, format!("The answer of the downstream API '{api}' cannot be held: {error}"))
-                .retryable(false)
-        }
-        OutError::TooLarge(limit) => Problem::with(
-            502,
-            format!(
-                "The downstream API '{api}' answered too much: the body is longer than {limit} bytes \
-                 (Sidecar:Limits:DownstreamBodyBytes)"
-            ),
-        ),
     }
 }

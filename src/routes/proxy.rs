@@ -12,8 +12,7 @@ use zeroize::Zeroizing;
 use super::access::Receipt;
 use super::acquire::{Acquisition, Destination, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
-use super::downstream_api::unanswered;
-use super::problem::{Form, Problem};
+use super::problem::{Form, Problem, unanswered};
 use super::pump::{Flow, Pump, Stop, Terms};
 use super::route::Route;
 use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
@@ -92,7 +91,6 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let url = target.url();
     let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let base = Target::new(&effective)?;
-    let limits = &call.service.config.limits;
     let host = request.headers.text("host").unwrap_or_default();
     let connection = if over_idle {
         let idle = call.shared.connections.idle(&url.origin);
@@ -107,22 +105,13 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     };
     let (connection, received) = held.map_or((connection, Vec::new()), |held| (Some(held.connection), held.received));
     let allocated = acquisition.allocated();
-    let terms = Terms {
-        framing,
-        bodiless: request.method == Method::Head,
-        links: LinkRewrite {
-            origin: url.origin.clone(),
-            base: base.url().base_path().to_owned(),
-            here: format!("http://{host}{own}"),
-        },
-        correlation_id: call.correlation_id.to_owned(),
-        further: allocated.as_ref().map_or_else(String::new, |key| format!("X-Long-Running-Session-Key: {key}\r\n")),
-        may_challenge: !challenged && matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
-        first_byte: limits.proxy_first_byte_timeout,
-        idle: limits.proxy_idle_timeout,
-        host: url.origin.to_string(),
-        metrics: Arc::clone(&call.shared.metrics),
+    let links = LinkRewrite {
+        origin: url.origin.clone(),
+        base: base.url().base_path().to_owned(),
+        here: format!("http://{host}{own}"),
     };
+    let mut terms = terms(call, framing, links, allocated.as_deref());
+    terms.may_challenge &= !challenged;
     let answer = ProxyCall {
         connections: Arc::clone(&call.shared.connections),
         receipt: Receipt::new(call, route.endpoint),
@@ -134,9 +123,27 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         token,
         allocated,
         start: Instant::now(),
-        stage: Stage::Ready { terms, connection, received, fresh: false },
+        stage: Stage::Ready(Box::new(Ready { terms, connection, received, fresh: false })),
     };
     Ok(Halt::Pending(Box::new(answer), lane))
+}
+
+/// The parameters of the exchange.
+fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> Terms {
+    let limits = &call.service.config.limits;
+    Terms {
+        framing,
+        bodiless: call.request.method == Method::Head,
+        host: links.origin.to_string(),
+        links,
+        correlation_id: call.correlation_id.to_owned(),
+        further: allocated.map_or_else(String::new, |key| format!("X-Long-Running-Session-Key: {key}\r\n")),
+        // Only a request without a body can be sent again.
+        may_challenge: matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
+        first_byte: limits.proxy_first_byte_timeout,
+        idle: limits.proxy_idle_timeout,
+        metrics: Arc::clone(&call.shared.metrics),
+    }
 }
 
 /// The framing of the body, which is forwarded unchanged.
@@ -182,16 +189,20 @@ struct ProxyCall {
 }
 
 enum Stage {
-    /// To be sent over this connection, another idle one, or a new one if it has to be `fresh`. `received` is the begin of
-    /// an answer, if the request was sent before.
-    Ready {
-        terms: Terms,
-        connection: Option<UpstreamConnection>,
-        received: Vec<u8>,
-        fresh: bool,
-    },
+    Ready(Box<Ready>),
     Running(Box<Pump>, OpenStream),
     Over,
+}
+
+/// What a request is begun with.
+struct Ready {
+    terms: Terms,
+    /// Another idle connection, or a new one, is taken if there is none.
+    connection: Option<UpstreamConnection>,
+    /// The begin of an answer, if the request was sent before.
+    received: Vec<u8>,
+    /// Whether only a new connection will do.
+    fresh: bool,
 }
 
 impl fmt::Debug for ProxyCall {
@@ -202,7 +213,7 @@ impl fmt::Debug for ProxyCall {
 
 impl PendingAnswer<Parked> for ProxyCall {
     fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<Parked> {
-        let begins = matches!(self.stage, Stage::Ready { connection: Some(_), .. });
+        let begins = matches!(&self.stage, Stage::Ready(ready) if ready.connection.is_some());
         if begins && let Err(end) = self.begin(caller) {
             return Advance::End(end);
         }
@@ -237,7 +248,9 @@ impl PendingAnswer<Parked> for ProxyCall {
 
     fn into_parked(self: Box<Self>) -> Parked {
         let Self { stage, connections, token, allocated, .. } = *self;
-        if let Stage::Ready { connection: Some(connection), .. } = stage {
+        if let Stage::Ready(ready) = stage
+            && let Some(connection) = ready.connection
+        {
             connections.keep(connection);
         }
         // Without a token it starts over.
@@ -248,8 +261,8 @@ impl PendingAnswer<Parked> for ProxyCall {
 impl ProxyCall {
     /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
     fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<(), AnswerEnd<Parked>> {
-        let (terms, connection, received, fresh) = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Ready { terms, connection, received, fresh } => (terms, connection, received, fresh),
+        let Ready { terms, connection, received, fresh } = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Ready(ready) => *ready,
             stage => {
                 self.stage = stage;
                 return Ok(());
@@ -275,7 +288,7 @@ impl ProxyCall {
         let harmless = matches!(self.method_name.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
         if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, harmless && pump.was_stale()) {
             let terms = pump.into_terms();
-            self.stage = Stage::Ready { terms, connection: None, received: Vec::new(), fresh: true };
+            self.stage = Stage::Ready(Box::new(Ready { terms, connection: None, received: Vec::new(), fresh: true }));
             return None;
         }
         // An answer of which the caller has received nothing can still be replaced by an error.

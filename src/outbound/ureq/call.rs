@@ -35,6 +35,7 @@ thread_local! {
 
 /// A call that was begun.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about either direction")]
 pub struct UpstreamCall {
     pub(super) connection: UpstreamConnection,
     pub(super) request: OutRequest,
@@ -160,9 +161,11 @@ impl UpstreamCall {
 
     /// Goes on as far as the connection allows. Only with `may_block` it waits for memory, or takes a long body.
     pub(super) fn advance(&mut self, may_block: bool) -> Result<Step, CallError> {
+        let sends = self.sends && self.sent != usize::MAX;
         self.send();
-        if !may_block && !self.is_sent()? {
-            return Ok(Step::Blocks);
+        if !may_block && sends {
+            // The answer takes a while.
+            return Ok(if self.is_sent()? { Step::Waits } else { Step::Blocks });
         }
         loop {
             let Some((response, body)) = &self.answer else {
@@ -248,7 +251,7 @@ impl UpstreamCall {
     fn receive_head_into(&mut self, inbox: &mut Vec<u8>) -> Result<bool, CallError> {
         match self.receive(inbox)? {
             None => {
-                self.inbox = inbox.to_vec();
+                self.inbox = inbox[..].to_vec();
                 return Ok(false);
             }
             Some(0) => return Err(CallError::Io(io::ErrorKind::UnexpectedEof.into())),
