@@ -291,6 +291,8 @@ async def events(port, target):
     async for line in reader:
         if line.startswith(b"data: "):
             late.append(time.monotonic() - float(line[6:]))
+        elif line == b"0\r\n":
+            break
     writer.close()
     return late
 
