@@ -253,9 +253,6 @@ fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a 
         Some((path, query)) => (path, Some(query)),
         None => (local, None),
     };
-    if path.contains("%00") {
-        return Err(RequestError::Malformed("the path holds a NUL"));
-    }
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 

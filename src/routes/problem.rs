@@ -276,6 +276,7 @@ impl From<NoRoute> for Problem {
     fn from(no_route: NoRoute) -> Self {
         match no_route {
             NoRoute::Unknown => Self::new(404),
+            NoRoute::Nul => Self::with(400, "The path holds a NUL"),
             NoRoute::Method(_, allow) => Self::new(405).header("Allow", allow),
             NoRoute::NameMissing(_) => Self::with(400, "Service name is required"),
         }

@@ -156,12 +156,12 @@ const FIRST_SEGMENTS: [(&str, Endpoint); 14] = [
     ("openapi", Endpoint::OpenApi),
 ];
 
-/// The endpoint of a path, the API's name as sent, and for proxy endpoints the path split behind the
+/// The endpoint of a path, the API's name as sent, and the path, for proxy endpoints split behind the
 /// name.
 fn find(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
     let below = path.strip_prefix('/')?;
     if below.is_empty() {
-        return Some((Endpoint::Page, None, ("", "")));
+        return Some((Endpoint::Page, None, (path, "")));
     }
     let (first, rest) = split_segment(below);
     let named = |is: fn(&str, &str) -> bool| FIRST_SEGMENTS.iter().find(|(name, _)| is(name, first));
@@ -192,7 +192,7 @@ fn find(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
     };
     match name {
         Some(name) if name.contains('/') || name.is_empty() => None,
-        name => Some((endpoint, name, ("", ""))),
+        name => Some((endpoint, name, (path, ""))),
     }
 }
 
@@ -207,13 +207,15 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
-    /// For proxy endpoints: the path up to the end of the name, and the rest, both as sent.
+    /// The path as sent. For proxy endpoints: up to the end of the name, and the rest.
     pub proxied: (&'a str, &'a str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     Unknown,
+    /// The path has an encoded NUL where it is not the API's or a proxy's client's.
+    Nul,
     /// The methods that the path supports.
     Method(Endpoint, &'static str),
     NameMissing(Endpoint),
@@ -222,14 +224,23 @@ pub enum NoRoute {
 impl NoRoute {
     pub const fn endpoint(self) -> Option<Endpoint> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Nul => None,
             Self::Method(endpoint, _) | Self::NameMissing(endpoint) => Some(endpoint),
         }
     }
 }
 
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
-    let (endpoint, name, proxied) = find(path).ok_or(NoRoute::Unknown)?;
+    let found = find(path);
+    let own = match found {
+        Some((Endpoint::ForwardAuth, ..)) => "",
+        Some((.., (own, _))) => own,
+        None => path,
+    };
+    if own.contains("%00") {
+        return Err(NoRoute::Nul);
+    }
+    let (endpoint, name, proxied) = found.ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
@@ -298,6 +309,16 @@ mod tests {
             "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_in_what_the_program_reads_itself() {
+        for path in ["/%00", "/Validate%00", "/DownstreamApi/a%00", "/Proxy/a%00b/c"] {
+            assert_eq!(route(Method::Get, path), Err(NoRoute::Nul), "{path}");
+        }
+        for path in ["/Proxy/a/%00", "/ForwardAuth/%00"] {
+            assert!(route(Method::Get, path).is_ok(), "{path}");
         }
     }
 
