@@ -20,6 +20,7 @@ pub mod resource;
 pub mod syntax;
 pub mod text;
 pub mod url;
+pub mod wide;
 
 /// What was expected instead; reads on from the word "expected".
 pub type Expected = &'static str;
