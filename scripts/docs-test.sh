@@ -9,7 +9,7 @@
 #   text answer     what the block before must have printed; … stands for anything, white space counts for little
 #   json check      settings that `entra-sidecar check` must accept without a warning
 #   sh check        likewise, where a shell exports them or writes appsettings.json
-#   python run      a program, likewise js and go; skipped where there is nothing to run it
+#   python run      a program, likewise js and go, with the packages of scripts/clients.sh; skipped where there is nothing to run it
 #   nginx run       the http section of a configuration, which must keep forged identities out (scripts/proxies.py); requests to
 #                   proxy.example go to it from then on, and to proxy.unready.example where its sidecar is not ready.
 #                   Likewise caddyfile, haproxy (with a block of lua before it), traefik and envoy; skipped where the program is not
@@ -41,7 +41,8 @@ cat >"$work/appsettings.json" <<JSON
     "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
     "vouchers": { "BaseUrl": "${DOWNSTREAM_URL}pop/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
                   "AcquireTokenOptions": { "AuthenticationScheme": "PoP" } },
-    "graph": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/.default"], "RequestAppToken": true },
+    "openai": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://cognitiveservices.azure.com/.default"] },
+    "graph": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://graph.microsoft.com/.default"], "RequestAppToken": true },
     "self": { "Scopes": ["api://$CLIENT_ID/.default"], "RequestAppToken": true },
     "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] },
     "storage": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
@@ -68,7 +69,8 @@ TOKEN=$(ask "$TENANT/_control/mint?user=alice")
 EXPIRED=$(ask "$TENANT/_control/mint?user=alice&expires_in=-3600")
 APP_TOKEN=$(ask "$TENANT/_control/mint?kind=app")
 SETTINGS=$work/appsettings.json
-export SETTINGS SIDECAR UNREADY TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
+CLIENTS=$(scripts/clients.sh) || CLIENTS=
+export CLIENTS SETTINGS SIDECAR UNREADY TENANT TOKEN EXPIRED APP_TOKEN AGENT_ID AGENT_USERNAME AGENT_USER_ID TENANT_ID CLIENT_ID
 export PATH=$bin:$PATH
 
 if [ $# -eq 0 ]; then set -- README.md docs/*.md docs/examples/README.md; fi

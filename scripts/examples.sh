@@ -1,14 +1,9 @@
 #!/usr/bin/env bash
 # Runs docs/examples, the real clients in tests/clients and Prometheus against a local stand-in for Entra, and compares what they
-# say with what they should. What they need goes to target/examples; python3 with venv, node with npm and Prometheus are installed
-# where they are missing.
+# say with what they should. scripts/clients.sh has the clients; python3 with venv, node with npm and Prometheus are installed where
+# they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-# Of the clients, so that a new release of theirs does not fail a change of ours.
-packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0 authlib==1.9.10 requests-oauthlib==2.0.0
-  azure-identity==1.27.0 msal==1.39.0 azure-storage-blob==12.31.1 azure-keyvault-secrets==4.12.0)
-node_packages=(oauth4webapi@3.8.8 @azure/identity@4.13.1 @azure/msal-node@7.2.3 @azure/storage-blob@12.32.0 @azure/keyvault-secrets@4.11.2)
 
 fail() { echo "examples: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -23,24 +18,8 @@ have npm || install npm
 have prometheus || install prometheus
 python3 -c 'import venv, ensurepip' 2>/dev/null || install python3 python3-venv
 target=${CARGO_TARGET_DIR:-target}
-venv=$target/examples/venv
-# The list that was installed stands in the environment: another one makes it anew.
-if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" ||
-    { echo "examples: skipped: the clients cannot be had from PyPI"; exit 0; }
-  echo "${packages[*]}" >"$venv/packages"
-fi
-
-modules=$target/examples/node
-if [ "$(cat "$modules/packages" 2>/dev/null)" != "${node_packages[*]}" ]; then
-  rm -rf "$modules"
-  mkdir -p "$modules"
-  npm install --silent --no-audit --no-fund --prefix "$modules" "${node_packages[@]}" ||
-    { echo "examples: skipped: the clients cannot be had from npm"; exit 0; }
-  echo "${node_packages[*]}" >"$modules/packages"
-fi
+clients=$(scripts/clients.sh) || { echo "examples: skipped: the clients cannot be had"; exit 0; }
+venv=$clients/venv
 
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
@@ -60,6 +39,8 @@ cat >"$work/appsettings.json" <<JSON
     "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
     "default": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"] },
     "blob": { "BaseUrl": "$BASE_URL/blob/", "Scopes": ["https://storage.azure.com/.default"] },
+    "openai": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://cognitiveservices.azure.com/.default"] },
+    "graph": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://graph.microsoft.com/.default"] },
     "agenticblueprint": { "Scopes": ["api://AzureAdTokenExchange/.default"], "RequestAppToken": true },
     // Nobody has started this session: the one case in which these endpoints answer 401.
     "session": { "Scopes": ["$DOWNSTREAM_SCOPE"], "AcquireTokenOptions": { "LongRunningWebApiSessionKey": "none" } }
@@ -93,7 +74,7 @@ expect() { # program... -- pattern...
   for pattern; do
     grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "${command[*]} does not say: $pattern"; }
   done
-  echo "${command[*]}: as expected"
+  echo "${command[*]##*/}: as expected$(sed -n 's/^version: /, with /p' "$work/out")"
 }
 
 header='header: Bearer eyJ'
@@ -109,9 +90,21 @@ expect "$venv/bin/python" tests/clients/agents_sdk.py -- 'as its documentation s
 expect "$venv/bin/python" tests/clients/oauth.py -- 'authlib, application: 200' 'authlib, user: 200 True' \
   "authlib, introspection: True {'active': False}" 'requests-oauthlib: 200'
 # Modules are looked for beside the program.
+modules=$work/node
+mkdir "$modules"
+ln -s "$clients/node/node_modules" "$modules/node_modules"
 cp tests/clients/*.mjs "$modules/"
 expect node "$modules/oauth.mjs" -- 'oauth4webapi, application: 200' 'oauth4webapi, user: 200' 'oauth4webapi, introspection: true' \
   'oauth4webapi, error: 400 invalid_request'
+
+# SDKs whose base URL is the sidecar's pass-through.
+errors='errors of the API and of the sidecar'
+expect "$venv/bin/python" tests/clients/openai_sdk.py -- 'openai: a completion for the application' 'openai: a stream, piece by piece as it comes' \
+  'openai: for a user' 'openai: for an agent and its user' 'openai: errors of the sidecar' 'openai: its own retries' 'AzureOpenAI: whole, streamed'
+expect "$venv/bin/python" tests/clients/langchain_sdk.py -- 'langchain-openai: whole and streamed' 'langchain-openai: an error of the API'
+expect node "$modules/openai_sdk.mjs" -- 'openai for Node: whole' 'openai for Node: for a user' "openai for Node: $errors" 'AzureOpenAI for Node: whole'
+expect "$venv/bin/python" tests/clients/graph_sdk.py -- 'msgraph-core: a page' 'msgraph-core: every page' "msgraph-core: $errors"
+expect node "$modules/graph_sdk.mjs" -- 'microsoft-graph-client: a page' 'microsoft-graph-client: every page' "microsoft-graph-client: $errors"
 
 # Prometheus scrapes an API that lets nobody in without a token.
 cat >"$work/prometheus.yaml" <<YAML

@@ -53,10 +53,6 @@ impl Output {
         ("exec-credential", Self::ExecCredential),
     ];
 
-    /// The form of this name.
-    ///
-    /// # Errors
-    /// What was expected.
     pub fn parse(name: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, form)| *form);
         found.ok_or_else(|| format!("--output: expected one of {}", Self::ALL.map(|(own, _)| own).join(", ")))
@@ -82,10 +78,7 @@ pub fn settle(config: &mut Config) {
     }
 }
 
-/// The token in the form that was asked for, or why there is none.
-///
-/// # Errors
-/// On one line.
+/// The token in the form that was asked for, or on one line why there is none.
 pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, String> {
     let user = wanted.user_token.as_ref().map(|source| read(source, config.limits.token_bytes)).transpose()?;
     let query: Vec<String> = wanted.overrides.iter().map(|(key, value)| parameter(key, value)).collect();
@@ -111,10 +104,7 @@ pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, S
     }))
 }
 
-/// The answer of `/Validate`, or why the token is no good. `explain` is told each check.
-///
-/// # Errors
-/// On one line.
+/// The answer of `/Validate`, or on one line why the token is no good. `explain` is told each check.
 pub fn validate(
     config: Config,
     source: &Source,

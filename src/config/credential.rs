@@ -3,7 +3,7 @@
 
 use super::reader::Reader;
 use super::source::Origin;
-use super::{CredentialDescription, CredentialSource, VaultCertificate};
+use super::{CredentialDescription, CredentialSource, Selector, VaultCertificate};
 use crate::secret::Secret;
 use crate::value::syntax;
 
@@ -35,20 +35,9 @@ const FIELDS: [(&str, &[&str]); 10] = [
 
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
 const KINDS_BY_NUMBER: [&str; 14] = [
-    "Certificate",
-    "KeyVault",
-    "Base64Encoded",
-    "Path",
-    "StoreWithThumbprint",
-    "StoreWithDistinguishedName",
-    "ClientSecret",
-    "SignedAssertionFromManagedIdentity",
-    "SignedAssertionFilePath",
-    "SignedAssertionFromVault",
-    "AutoDecryptKeys",
-    "CustomSignedAssertion",
-    "ManagedCertificate",
-    "StoreWithSubjectName",
+    "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
+    "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
 ];
 
 /// The credentials of a registration, older spellings last. Without any, and with a federated token
@@ -62,19 +51,20 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
         if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
         }
-        credentials
-            .push(CredentialDescription { key: secret, source: CredentialSource::ClientSecret(Secret::new(value)) });
+        let source = CredentialSource::ClientSecret(Secret::new(value));
+        credentials.push(CredentialDescription { key: secret, kind: "ClientSecret", source });
     }
     let legacy = format!("{section}:ClientCredentialsUsingManagedIdentity");
     if reader.flag(&format!("{legacy}:IsEnabled")) {
         let client_id = reader.word(&format!("{legacy}:ManagedIdentityClientId"));
         let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
-        credentials.push(CredentialDescription { key: legacy, source });
+        credentials.push(CredentialDescription { key: legacy, kind: "SignedAssertionFromManagedIdentity", source });
     }
     let none = credentials.is_empty() && reader.children(&format!("{section}:ClientCredentials")).is_empty();
     if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
-        let source = CredentialSource::SignedAssertionFilePath { path };
-        credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
+        let (key, source) =
+            ("AZURE_FEDERATED_TOKEN_FILE".to_owned(), CredentialSource::SignedAssertionFilePath { path });
+        credentials.push(CredentialDescription { key, kind: "SignedAssertionFilePath", source });
     }
     credentials
 }
@@ -84,17 +74,9 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
     let mut credentials = list(reader, section, "TokenDecryptionCredentials");
     credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
     for credential in &credentials {
-        use CredentialSource as Source;
-        let certificate = !matches!(
-            credential.source,
-            Source::ClientSecret(_)
-                | Source::SignedAssertionFromManagedIdentity { .. }
-                | Source::SignedAssertionFilePath { .. }
-                | Source::SignedAssertionFromVault(_)
-        );
-        if !certificate {
-            let key = format!("{}:SourceType", credential.key);
-            let kind = credential.source.source_type();
+        let CredentialDescription { key, kind, .. } = credential;
+        if *kind == "ClientSecret" || kind.starts_with("SignedAssertion") {
+            let key = format!("{key}:SourceType");
             reader.problem(&key, &format!("{kind} cannot decrypt: expected a kind of certificate"));
         }
     }
@@ -118,7 +100,7 @@ fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> 
     let kind = kind(reader, &key)?;
     contradictions(reader, &key, kind);
     let source = source(reader, &key, kind)?;
-    Some(CredentialDescription { key, source })
+    Some(CredentialDescription { key, kind, source })
 }
 
 /// The configured kind, else the one that the fields imply. The original reads a missing
@@ -171,7 +153,10 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
     use CredentialSource as Source;
     let at = |name: &str| format!("{key}:{name}");
     let password = |reader: &Reader<'_>| reader.text(&at("CertificatePassword")).map(Secret::new);
-    let store = |reader: &Reader<'_>| reader.text(&at("CertificateStorePath")).unwrap_or_default();
+    let store = |reader: &Reader<'_>, wanted| Source::Store {
+        store: reader.text(&at("CertificateStorePath")).unwrap_or_default(),
+        wanted,
+    };
     Some(match kind {
         "ClientSecret" => {
             let secret = required(reader, kind, &at("ClientSecret"))?;
@@ -193,15 +178,15 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, kind, key)?),
         "StoreWithThumbprint" => {
             let thumbprint = syntax::thumbprint(&required(reader, kind, &at("CertificateThumbprint"))?).ok()?;
-            Source::StoreWithThumbprint { store: store(reader), thumbprint }
+            store(reader, Selector::Thumbprint(thumbprint))
         }
         "StoreWithDistinguishedName" => {
             let name = required(reader, kind, &at("CertificateDistinguishedName"))?;
-            Source::StoreWithDistinguishedName { store: store(reader), name }
+            store(reader, Selector::DistinguishedName(name))
         }
         "StoreWithSubjectName" => {
             let name = required(reader, kind, &at("CertificateSubjectName"))?;
-            Source::StoreWithSubjectName { store: store(reader), name }
+            store(reader, Selector::SubjectName(name))
         }
         "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
             client_id: reader.word(&at("ManagedIdentityClientId")),

@@ -104,7 +104,6 @@ impl Override {
 
     /// True if the header of options may contain it. A request with that header sets the others
     /// itself.
-    #[allow(dead_code, reason = "pass-through requests will have that header")]
     pub const fn in_header(self) -> bool {
         matches!(self.0.place, Place::Everywhere)
     }

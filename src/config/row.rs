@@ -183,34 +183,33 @@ impl Kind {
     /// Its name in the documentation.
     pub fn describe(&self) -> String {
         let bound = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
-        match self {
-            Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => {
-                "text".to_owned()
-            }
-            Self::Bool => "bool".to_owned(),
-            Self::Url | Self::BaseUrl => "URL".to_owned(),
-            Self::Guid => "GUID".to_owned(),
-            Self::Tenant => "tenant".to_owned(),
-            Self::Count(range) => format!("number, {} to {}", range.start(), range.end()),
-            Self::Size(range) => format!("size, {} to {} bytes", range.start(), range.end()),
-            Self::Duration(range) => format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
-            Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
-            Self::Method => "HTTP method".to_owned(),
-            Self::Header | Self::HeaderValue => "header value".to_owned(),
-            Self::MediaType => "media type".to_owned(),
-            Self::Scope => "scope".to_owned(),
-            Self::PublicKey => "public key".to_owned(),
-            Self::Json => "JSON object".to_owned(),
-            Self::RelativePath => "path".to_owned(),
-            Self::Token => "word".to_owned(),
-            Self::Alphanumeric => "letters, digits".to_owned(),
-            Self::Thumbprint => "thumbprint".to_owned(),
-            Self::Network => "network".to_owned(),
-            Self::Resource => "resource".to_owned(),
-            Self::ClaimHeader => "claim".to_owned(),
-            Self::Host => "host".to_owned(),
-            Self::Level => "level".to_owned(),
-        }
+        let name = match self {
+            Self::Count(range) => return format!("number, {} to {}", range.start(), range.end()),
+            Self::Size(range) => return format!("size, {} to {} bytes", range.start(), range.end()),
+            Self::Duration(range) => return format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
+            Self::Choice(choices) => return format!("`{}`", choices.join("`, `")),
+            Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => "text",
+            Self::Bool => "bool",
+            Self::Url | Self::BaseUrl => "URL",
+            Self::Guid => "GUID",
+            Self::Tenant => "tenant",
+            Self::Method => "HTTP method",
+            Self::Header | Self::HeaderValue => "header value",
+            Self::MediaType => "media type",
+            Self::Scope => "scope",
+            Self::PublicKey => "public key",
+            Self::Json => "JSON object",
+            Self::RelativePath => "path",
+            Self::Token => "word",
+            Self::Alphanumeric => "letters, digits",
+            Self::Thumbprint => "thumbprint",
+            Self::Network => "network",
+            Self::Resource => "resource",
+            Self::ClaimHeader => "claim",
+            Self::Host => "host",
+            Self::Level => "level",
+        };
+        name.to_owned()
     }
 }
 

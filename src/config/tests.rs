@@ -305,9 +305,7 @@ fn all_problems_come_at_once() {
 #[test]
 fn http_is_for_loopback_unless_insecure_upstreams_are_allowed() {
     for key in [
-        "AzureAd__Instance",
-        "AzureAd__MetadataAddress",
-        "DownstreamApis__X__BaseUrl",
+        "AzureAd__Instance", "AzureAd__MetadataAddress", "DownstreamApis__X__BaseUrl",
         "DownstreamApis__X__AllowedBaseUrls__0",
     ] {
         good(&[(key, "http://127.0.0.1:8080/")]);
@@ -405,7 +403,7 @@ fn credentials_are_known_by_name_by_number_or_by_their_fields() {
     ] {
         let fields = credential(fields);
         let loaded = read(&as_pairs(&fields)).unwrap();
-        assert_eq!(loaded.config.azure_ad.credentials[0].source.source_type(), kind);
+        assert_eq!(loaded.config.azure_ad.credentials[0].kind, kind);
         assert_eq!(loaded.warnings.len(), warned, "{:?}", loaded.warnings);
     }
 }
@@ -441,12 +439,7 @@ fn a_credential_that_cannot_be_meant_is_a_problem() {
 #[test]
 fn older_spellings_of_credentials_work() {
     let kinds = |variables: &[(&str, &str)]| -> Vec<String> {
-        good(variables)
-            .azure_ad
-            .credentials
-            .iter()
-            .map(|one| format!("{} {}", one.key, one.source.source_type()))
-            .collect()
+        good(variables).azure_ad.credentials.iter().map(|one| format!("{} {}", one.key, one.kind)).collect()
     };
     assert_eq!(kinds(&[("AzureAd__ClientSecret", "x")]), ["AzureAd:ClientSecret ClientSecret"]);
     assert_eq!(
@@ -801,14 +794,8 @@ fn options_of_the_request_itself_are_not_in_the_header() {
     assert_eq!(
         refused,
         [
-            "BaseUrl",
-            "RelativePath",
-            "HttpMethod",
-            "AcceptHeader",
-            "ContentType",
-            "CustomHeader.<Name>",
-            "ExtraHeaderParameters.<Name>",
-            "ExtraQueryParameters.<Name>"
+            "BaseUrl", "RelativePath", "HttpMethod", "AcceptHeader", "ContentType", "CustomHeader.<Name>",
+            "ExtraHeaderParameters.<Name>", "ExtraQueryParameters.<Name>"
         ]
     );
 }

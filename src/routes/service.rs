@@ -12,7 +12,7 @@ use crate::credentials::{Client, Credentials};
 use crate::jwks::Keys;
 use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
-use crate::shr::{RequestSigner, SignerError};
+use crate::shr::RequestSigner;
 
 fn folded(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().map(|byte| byte.to_ascii_lowercase())
@@ -40,18 +40,18 @@ pub struct Service {
 
 impl Service {
     /// Builds a service. `keys` may outlive it.
-    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, String> {
         let signed_requests = SignedRequests::new(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
     /// Builds the successor of a service, which takes over its record of signed requests.
-    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, String> {
         let signed_requests = old.signed_requests.with(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
-    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, SignerError> {
+    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, String> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
             let credentials = Credentials::new(&registration.credentials);
@@ -92,7 +92,6 @@ impl Service {
         self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
     }
 
-    /// Every API, in the order of the names.
     pub fn apis(&self) -> &[Arc<Api>] {
         &self.apis
     }
@@ -114,7 +113,6 @@ impl Service {
         of_clients
     }
 
-    /// Every registration.
     pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         std::iter::once(&self.client).chain(self.clients.values())
     }

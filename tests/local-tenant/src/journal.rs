@@ -25,6 +25,10 @@ pub enum Kind {
     Vault,
     /// Blob storage.
     Blob,
+    /// Azure OpenAI.
+    OpenAi,
+    /// Microsoft Graph.
+    Graph,
     /// The control interface, which is not recorded.
     Control,
     /// Anything else.
@@ -33,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds with their names.
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::Token, "token"),
         (Self::Metadata, "metadata"),
         (Self::Jwks, "jwks"),
@@ -41,6 +45,8 @@ impl Kind {
         (Self::ManagedIdentity, "managed-identity"),
         (Self::Vault, "vault"),
         (Self::Blob, "blob"),
+        (Self::OpenAi, "openai"),
+        (Self::Graph, "graph"),
         (Self::Control, "control"),
         (Self::Other, "other"),
     ];
@@ -58,6 +64,10 @@ impl Kind {
             Self::Vault
         } else if starts("/blob/") {
             Self::Blob
+        } else if starts("/openai/") || starts("/models/") {
+            Self::OpenAi
+        } else if starts("/v1.0/") {
+            Self::Graph
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
         } else if path.ends_with("/.well-known/openid-configuration") {
