@@ -26,17 +26,7 @@ const DEPLOYMENTS: [&str; 3] = ["gpt-4o", "gpt-4o-slow", "gpt-4o-busy"];
 
 /// The members of a request that are known here; OpenAI refuses others.
 const MEMBERS: [&str; 12] = [
-    "model",
-    "messages",
-    "stream",
-    "stream_options",
-    "temperature",
-    "top_p",
-    "n",
-    "stop",
-    "seed",
-    "user",
-    "max_tokens",
+    "model", "messages", "stream", "stream_options", "temperature", "top_p", "n", "stop", "seed", "user", "max_tokens",
     "max_completion_tokens",
 ];
 
