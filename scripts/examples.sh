@@ -38,9 +38,9 @@ cat >"$work/appsettings.json" <<JSON
     "orders": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_SCOPE"] },
     "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
     "default": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"] },
-    "blob": { "BaseUrl": "$BASE_URL/blob/", "Scopes": ["https://storage.azure.com/.default"] },
     "openai": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://cognitiveservices.azure.com/.default"] },
     "graph": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://graph.microsoft.com/.default"] },
+    "blob": { "BaseUrl": "$BASE_URL/blob/", "Scopes": ["https://storage.azure.com/.default"] },
     "agenticblueprint": { "Scopes": ["api://AzureAdTokenExchange/.default"], "RequestAppToken": true },
     // Nobody has started this session: the one case in which these endpoints answer 401.
     "session": { "Scopes": ["$DOWNSTREAM_SCOPE"], "AcquireTokenOptions": { "LongRunningWebApiSessionKey": "none" } }

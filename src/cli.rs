@@ -85,8 +85,10 @@ const COMMANDS: [Described; 7] = [
 
 const ACQUIRING: &[&str] = &["user-token", "override", "output"];
 
-/// Options of some commands: name, value, what it is for, and whether it is given.
-const OWN: [(&str, &str, &str, fn(&Words) -> bool); 6] = [
+/// An option of some commands: name, value, what it is for, and whether it is given.
+type OwnOption = (&'static str, &'static str, &'static str, fn(&Words) -> bool);
+
+const OWN: [OwnOption; 6] = [
     ("all", "", "show settings at their default too", |words| words.all),
     ("online", "", "call Entra as well: metadata, and a token for each API that can have one", |words| words.online),
     ("explain", "", "name each check: what was looked at, expected and found", |words| words.explain),
@@ -293,7 +295,10 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     }
     let operand = given.next().map(str::to_owned);
     if given.next().is_some() || (operand.is_some() && described.operand.is_empty()) {
-        return Err(Stop::Usage(format!("too many arguments: expected {}{}", described.name, described.operand)));
+        return Err(Stop::Usage(format!(
+            "too many arguments: expected entra-sidecar {}{}",
+            described.name, described.operand
+        )));
     }
     let command = match described.name {
         "check" => Command::Check { online: words.online, all: words.all },

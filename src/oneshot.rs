@@ -83,9 +83,18 @@ pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, S
     let user = wanted.user_token.as_ref().map(|source| read(source, config.limits.token_bytes)).transpose()?;
     let query: Vec<String> = wanted.overrides.iter().map(|(key, value)| parameter(key, value)).collect();
     let query = Zeroizing::new(query.join("&"));
+    let configured: Vec<String> = config.apis.iter().map(|api| api.name.clone()).collect();
     let once = app::once(config, user.is_some())?;
     let user = user.as_ref().map(|token| token.as_str());
-    let acquired = once.header(&wanted.api, &query, user).map_err(|problem| problem.words().to_owned())?;
+    let acquired = once.header(&wanted.api, &query, user).map_err(|problem| {
+        let words = problem.words().to_owned();
+        // Beside the service's words, what an operator at a shell wants next.
+        match problem.status {
+            404 if configured.is_empty() => format!("{words}: there is no API under DownstreamApis"),
+            404 => format!("{words}: expected one of {}", configured.join(", ")),
+            _ => words,
+        }
+    })?;
     let header = acquired.header.expose();
     let token = header.split_once(' ').map_or("", |(_, token)| token);
     let expires_on = to_rfc3339_seconds(acquired.expires_at);

@@ -68,7 +68,7 @@ impl<T> Watched<T> {
                         Some(setting) => {
                             state.good = None;
                             if state.error != error {
-                                log::error!("{setting}: {error}");
+                                log::error!("{setting}: {error}; callers are refused until it can be used");
                             }
                         }
                         None if state.good.is_some() && state.error != error => {

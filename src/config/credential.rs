@@ -3,7 +3,7 @@
 
 use super::reader::Reader;
 use super::source::Origin;
-use super::{CredentialDescription, CredentialSource, Selector, VaultCertificate};
+use super::{CredentialDescription, CredentialSource, Selector, VaultCertificate, table};
 use crate::secret::Secret;
 use crate::value::syntax;
 
@@ -32,6 +32,10 @@ const FIELDS: [(&str, &[&str]); 10] = [
     ("SignedAssertionFilePath", &["SignedAssertionFileDiskPath", "SignedAssertionFilePath"]),
     ("SignedAssertionFromVault", &["KeyVaultUrl", "KeyVaultCertificateName", "ManagedIdentityClientId"]),
 ];
+
+/// The kinds that can decrypt inbound tokens.
+const CERTIFICATES: [&str; 6] =
+    ["Path", "Base64Encoded", "KeyVault", "StoreWithThumbprint", "StoreWithDistinguishedName", "StoreWithSubjectName"];
 
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
 const KINDS_BY_NUMBER: [&str; 14] = [
@@ -75,9 +79,9 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
     credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
     for credential in &credentials {
         let CredentialDescription { key, kind, .. } = credential;
-        if *kind == "ClientSecret" || kind.starts_with("SignedAssertion") {
+        if !CERTIFICATES.contains(kind) {
             let key = format!("{key}:SourceType");
-            reader.problem(&key, &format!("{kind} cannot decrypt: expected a kind of certificate"));
+            reader.problem(&key, &format!("{kind} cannot decrypt: expected one of {}", CERTIFICATES.join(", ")));
         }
     }
     credentials
@@ -86,6 +90,11 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
 fn list(reader: &mut Reader<'_>, section: &str, name: &str) -> Vec<CredentialDescription> {
     let list = format!("{section}:{name}");
     let entries = reader.children(&list);
+    // The fields of one credential without a list around them.
+    if entries.iter().any(|index| reader.settings.value(&format!("{list}:{index}")).is_some()) {
+        reader.problem(&list, &format!("expected a list, whose first entry is {list}:0"));
+        return Vec::new();
+    }
     entries.iter().filter_map(|index| entry(reader, format!("{list}:{index}"))).collect()
 }
 
@@ -115,10 +124,7 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
             return Some(known);
         }
         if *known != "Certificate" {
-            reader.problem(
-                &type_key,
-                &format!("{known} is not supported: expected {}", FIELDS.map(|(kind, _)| kind).join(", ")),
-            );
+            reader.problem(&type_key, &format!("{known} is not supported: expected one of {}", offered(key)));
             return None;
         }
     }
@@ -128,8 +134,14 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
         return Some(kind);
     }
     let problem = said.map_or_else(|| "is not set".to_owned(), |text| format!("{text} is not enough"));
-    reader.problem(&type_key, &format!("{problem}: expected one of {}", FIELDS.map(|(kind, _)| kind).join(", ")));
+    reader.problem(&type_key, &format!("{problem}: expected one of {}", offered(key)));
     None
+}
+
+/// The kinds that the list of an entry may hold.
+fn offered(key: &str) -> String {
+    let list = key.rsplit(':').nth(1).unwrap_or_default().to_ascii_lowercase();
+    if list.starts_with("tokendecryption") { CERTIFICATES.join(", ") } else { table::SOURCE_TYPES.join(", ") }
 }
 
 fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {

@@ -56,7 +56,10 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
         }
     }
     if reader.given("forwardedHeaders_Enabled").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
-        reader.warn("forwardedHeaders_Enabled", "X-Forwarded-* headers are never believed");
+        reader.warn(
+            "forwardedHeaders_Enabled",
+            "no effect (ASPNETCORE_FORWARDEDHEADERS_ENABLED): X-Forwarded-* headers are never believed",
+        );
     }
     sockets
 }

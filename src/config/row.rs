@@ -64,6 +64,11 @@ pub enum Kind {
     Duration(RangeInclusive<u64>),
     /// Any case is accepted.
     Choice(&'static [&'static str]),
+    /// The same. What `accepted` has beyond `offered` is known, but nothing to choose.
+    Choices {
+        offered: &'static [&'static str],
+        accepted: &'static [&'static str],
+    },
     Method,
     /// The value of the header that the key's last segment names.
     Header,
@@ -133,10 +138,13 @@ impl Kind {
             Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
             Self::Choice(choices) => {
                 let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
-                // Microsoft.Identity.Web's numbers are accepted, but nothing to choose from.
-                let names = || choices.iter().filter(|name| name.parse::<u8>().is_err()).copied().collect::<Vec<_>>();
-                let at = at.ok_or_else(|| format!("one of {}", names().join(", ")))?;
+                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
                 return Ok(Value::Choice(at, choices[at]));
+            }
+            Self::Choices { offered, accepted } => {
+                let found = accepted.iter().position(|choice| choice.eq_ignore_ascii_case(text));
+                let at = found.ok_or_else(|| format!("one of {}", offered.join(", ")))?;
+                return Ok(Value::Choice(at, accepted[at]));
             }
             Self::Method => return Ok(Value::Text(syntax::method(text)?)),
             Self::PublicKey => return Ok(Value::Key(BoundKey::parse(text)?)),
@@ -187,7 +195,9 @@ impl Kind {
             Self::Count(range) => return format!("number, {} to {}", range.start(), range.end()),
             Self::Size(range) => return format!("size, {} to {} bytes", range.start(), range.end()),
             Self::Duration(range) => return format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
-            Self::Choice(choices) => return format!("`{}`", choices.join("`, `")),
+            Self::Choice(choices) | Self::Choices { offered: choices, .. } => {
+                return format!("`{}`", choices.join("`, `"));
+            }
             Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => "text",
             Self::Bool => "bool",
             Self::Url | Self::BaseUrl => "URL",

@@ -566,6 +566,31 @@ fn unknown_keys_of_ours_are_warnings_that_name_the_nearest_one() {
 }
 
 #[test]
+fn a_value_where_keys_belong_names_one_of_them() {
+    let warnings = warnings(&[("DownstreamApis__Graph", "https://graph.microsoft.com")]);
+    let expected = "DownstreamApis:Graph: expected keys below it, such as DownstreamApis:Graph:";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:?}");
+}
+
+#[test]
+fn credentials_without_an_index_are_told_to_be_a_list() {
+    let entry =
+        [("AzureAd__ClientCredentials__ClientSecret", "hush"), ("AzureAd__ClientCredentials__SourceType", "Path")];
+    let list = "AzureAd:ClientCredentials".to_owned();
+    assert_eq!(problem(&entry), (list, "expected a list, whose first entry is AzureAd:ClientCredentials:0".to_owned()));
+}
+
+#[test]
+fn only_supported_kinds_of_credential_are_offered() {
+    for (list, kind) in [("ClientCredentials", "Secret"), ("TokenDecryptionCredentials", "AutoDecryptKeys")] {
+        let (_, said) = problem(&[(&format!("AzureAd__{list}__0__SourceType"), kind)]);
+        let offered = said.split_once("expected one of ").map(|(_, offered)| offered.to_owned()).unwrap_or_default();
+        assert!(offered.contains("KeyVault") && !offered.contains("AutoDecryptKeys"), "{said}");
+        assert_eq!(offered.contains("ClientSecret"), list == "ClientCredentials", "{said}");
+    }
+}
+
+#[test]
 fn wider_callers_take_overrides_from_unauthenticated_endpoints() {
     let unauthenticated = |variables: &[(&str, &str)]| {
         let sidecar = good(variables).sidecar;

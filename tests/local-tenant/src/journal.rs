@@ -23,12 +23,12 @@ pub enum Kind {
     ManagedIdentity,
     /// Key Vault.
     Vault,
-    /// Blob storage.
-    Blob,
     /// Azure OpenAI.
     OpenAi,
     /// Microsoft Graph.
     Graph,
+    /// Blob storage.
+    Blob,
     /// The control interface, which is not recorded.
     Control,
     /// Anything else.
@@ -44,9 +44,9 @@ impl Kind {
         (Self::Downstream, "downstream"),
         (Self::ManagedIdentity, "managed-identity"),
         (Self::Vault, "vault"),
-        (Self::Blob, "blob"),
         (Self::OpenAi, "openai"),
         (Self::Graph, "graph"),
+        (Self::Blob, "blob"),
         (Self::Control, "control"),
         (Self::Other, "other"),
     ];
@@ -62,12 +62,12 @@ impl Kind {
             Self::ManagedIdentity
         } else if starts("/certificates/") || starts("/secrets/") || starts("/keys/") {
             Self::Vault
-        } else if starts("/blob/") {
-            Self::Blob
         } else if starts("/openai/") || starts("/models/") {
             Self::OpenAi
         } else if starts("/v1.0/") {
             Self::Graph
+        } else if starts("/blob/") {
+            Self::Blob
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
         } else if path.ends_with("/.well-known/openid-configuration") {

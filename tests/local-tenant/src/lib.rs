@@ -288,9 +288,9 @@ impl Router {
             }
             Kind::ManagedIdentity => managed_identity::answer(state, request),
             Kind::Vault => vault::answer(state, request),
-            Kind::Blob => blob::answer(state, request),
             Kind::OpenAi => openai::answer(state, request),
             Kind::Graph => graph::answer(state, request),
+            Kind::Blob => blob::answer(state, request),
             _ => metadata::answer(state, request).unwrap_or_else(|| Answer::text(404, "nothing here")),
         }
     }
