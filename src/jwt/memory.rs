@@ -130,7 +130,7 @@ mod tests {
     fn a_token_is_forgotten_when_its_key_leaves_the_set() {
         let memory = Memory::new(10, 300);
         let (text, token) = verified("a");
-        let with = |jwk: &str| KeySet::new(vec![Key::from_jwk(jwk).unwrap()], "i", Vec::new(), 0);
+        let with = |jwk: &str| KeySet::new(vec![Key::from_jwk(jwk).unwrap()], "i", Vec::new());
         memory.insert(&text, token, NOW);
         assert!(memory.find(&text, &with(&RSA_A.jwk("rsa-a")), NOW).is_some(), "the same key fetched again");
         let of_another = crate::jwks::testing::RSA_B.jwk("rsa-a");

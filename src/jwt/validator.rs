@@ -171,7 +171,7 @@ mod tests {
     mod encrypted {
         use super::*;
         use crate::jwks::testing::{RSA_B, b64};
-        use crate::jwt::jwe::{Random, UnusableKey};
+        use crate::jwt::jwe::Random;
         use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
         use rsa::PrivateKey;
         use rsa::pkcs8::DecodePrivateKey as _;
@@ -284,8 +284,8 @@ mod tests {
         fn only_rsa_keys_decrypt() {
             let of = |der: &[u8]| DecryptionKey::new(der, None).map(|_| ());
             assert_eq!(of(&RSA_A.pk8()), Ok(()));
-            assert_eq!(of(&crate::jwks::testing::P256.pk8()), Err(UnusableKey::Malformed));
-            assert_eq!(of(b""), Err(UnusableKey::Malformed));
+            assert_eq!(of(&crate::jwks::testing::P256.pk8()), Err("the key is not an RSA private key"));
+            assert_eq!(of(b""), Err("the key is not an RSA private key"));
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::token::key::KnownRequests;
 use crate::token::session::{self, Owner, SessionId, User};
 use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, TokenRequest, UserAssertion};
 use crate::value::bound_key::BoundKey;
+use crate::value::text::Shown;
 
 /// Added to the longest time that the request being waited for may take.
 const PARK_GRACE: Duration = Duration::from_secs(10);
@@ -56,11 +57,8 @@ pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Park
 
 /// The API of this name, and what is known of its token requests.
 pub fn find_api<'a>(call: &Call<'a>, name: &str) -> Result<(&'a Arc<Api>, &'a KnownRequests), Problem> {
-    const SHOWN: usize = 100;
-    call.service.api_with_requests(name).ok_or_else(|| {
-        let name: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-        Problem::with(404, format!("Downstream API '{name}' not configured"))
-    })
+    let unknown = || Problem::with(404, format!("Downstream API '{}' not configured", Shown(name)));
+    call.service.api_with_requests(name).ok_or_else(unknown)
 }
 
 /// One acquisition, with everything that its token depends on.

@@ -233,7 +233,7 @@ impl StreamingAnswer<Parked> for ProxyCall {
             Stop::Caller => {
                 metrics.upstream(Upstream::Proxy, Ending::Cancelled, start.elapsed());
                 // 499 is nginx's status for a caller that left before it was answered.
-                self.finish(status.unwrap_or(499), " cancelled by the caller");
+                self.finish(status.unwrap_or(499), access::CANCELLED);
                 return StreamEnd::Broken;
             }
             Stop::Refused(refusal) => {

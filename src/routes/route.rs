@@ -51,43 +51,29 @@ const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
-    pub const ALL: [Self; 15] = [
-        Self::Validate,
-        Self::AuthorizationHeader,
-        Self::AuthorizationHeaderUnauthenticated,
-        Self::DownstreamApi,
-        Self::DownstreamApiUnauthenticated,
-        Self::OAuthToken,
-        Self::OAuthIntrospect,
-        Self::ForwardAuth,
-        Self::Identity,
-        Self::Proxy,
-        Self::ProxyUnauthenticated,
-        Self::Health,
-        Self::Metrics,
-        Self::OpenApi,
-        Self::Page,
+    /// Each endpoint with its path and its methods, in the order of their declaration.
+    #[rustfmt::skip]
+    pub const ALL: [(Self, &str, &str); 15] = [
+        (Self::Validate, "/Validate", GET),
+        (Self::AuthorizationHeader, "/AuthorizationHeader/{serviceName}", ASK),
+        (Self::AuthorizationHeaderUnauthenticated, "/AuthorizationHeaderUnauthenticated/{serviceName}", ASK),
+        (Self::DownstreamApi, "/DownstreamApi/{serviceName}", CALL),
+        (Self::DownstreamApiUnauthenticated, "/DownstreamApiUnauthenticated/{serviceName}", CALL),
+        (Self::OAuthToken, "/oauth2/token/{serviceName}", POST),
+        (Self::OAuthIntrospect, "/oauth2/introspect", POST),
+        (Self::ForwardAuth, "/ForwardAuth", ANY),
+        (Self::Identity, "/identity/token", GET),
+        (Self::Proxy, "/Proxy/{serviceName}/{path}", PASS),
+        (Self::ProxyUnauthenticated, "/ProxyUnauthenticated/{serviceName}/{path}", PASS),
+        (Self::Health, "/healthz", READ),
+        (Self::Metrics, "/metrics", READ),
+        (Self::OpenApi, "/openapi/v1.json", READ),
+        (Self::Page, "/", READ),
     ];
 
     /// Its path, as it stands in logs and labels.
     pub const fn pattern(self) -> &'static str {
-        match self {
-            Self::Validate => "/Validate",
-            Self::AuthorizationHeader => "/AuthorizationHeader/{serviceName}",
-            Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
-            Self::DownstreamApi => "/DownstreamApi/{serviceName}",
-            Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
-            Self::OAuthToken => "/oauth2/token/{serviceName}",
-            Self::OAuthIntrospect => "/oauth2/introspect",
-            Self::ForwardAuth => "/ForwardAuth",
-            Self::Identity => "/identity/token",
-            Self::Proxy => "/Proxy/{serviceName}/{path}",
-            Self::ProxyUnauthenticated => "/ProxyUnauthenticated/{serviceName}/{path}",
-            Self::Health => "/healthz",
-            Self::Metrics => "/metrics",
-            Self::OpenApi => "/openapi/v1.json",
-            Self::Page => "/",
-        }
+        Self::ALL[self as usize].1
     }
 
     /// Whether every caller that can connect may call it.
@@ -113,15 +99,7 @@ impl Endpoint {
     }
 
     const fn allow(self) -> &'static str {
-        match self {
-            Self::Validate | Self::Identity => GET,
-            Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
-            Self::OAuthToken | Self::OAuthIntrospect => POST,
-            Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
-            Self::Proxy | Self::ProxyUnauthenticated => PASS,
-            Self::Health | Self::Metrics | Self::OpenApi | Self::Page => READ,
-            Self::ForwardAuth => ANY,
-        }
+        Self::ALL[self as usize].2
     }
 
     fn allows(self, method: Method) -> bool {
@@ -259,6 +237,11 @@ mod tests {
     }
 
     #[test]
+    fn each_endpoint_has_its_own_row() {
+        assert!(Endpoint::ALL.iter().enumerate().all(|(at, (endpoint, ..))| *endpoint as usize == at));
+    }
+
+    #[test]
     fn paths_match_in_any_case_with_one_trailing_slash() {
         for (path, endpoint, name) in [
             ("/Validate", Endpoint::Validate, ""),
@@ -292,21 +275,9 @@ mod tests {
     #[test]
     fn other_paths_lead_nowhere() {
         for path in [
-            "",
-            "//",
-            "/Validate//",
-            "/Validate/x",
-            "/DownstreamApi/a/b",
-            "/AuthorizationHeader//",
-            "/nothing",
-            "/oauth2",
-            "/oauth2/",
-            "/oauth2/introspect/x",
-            "/oauth2/token/a/b",
-            "/oauth2x/introspect",
-            "/openapi",
-            "/identity",
-            "/identity/token/x",
+            "", "//", "/Validate//", "/Validate/x", "/DownstreamApi/a/b", "/AuthorizationHeader//", "/nothing",
+            "/oauth2", "/oauth2/", "/oauth2/introspect/x", "/oauth2/token/a/b", "/oauth2x/introspect", "/openapi",
+            "/identity", "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
         }

@@ -12,7 +12,7 @@ use crate::credentials::{Client, Credentials};
 use crate::jwks::Keys;
 use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
-use crate::shr::{RequestSigner, SignerError};
+use crate::shr::RequestSigner;
 use crate::token::key::KnownRequests;
 
 fn folded(name: &str) -> impl Iterator<Item = u8> {
@@ -43,18 +43,18 @@ pub struct Service {
 
 impl Service {
     /// Builds a service. `keys` may outlive it.
-    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, String> {
         let signed_requests = SignedRequests::new(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
     /// Builds the successor of a service, which takes over its record of signed requests.
-    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, String> {
         let signed_requests = old.signed_requests.with(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
-    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, SignerError> {
+    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, String> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
             let credentials = Credentials::new(&registration.credentials);
@@ -102,7 +102,6 @@ impl Service {
         Some((&self.apis[at], &self.known_requests[at]))
     }
 
-    /// Every API, in the order of the names.
     pub fn apis(&self) -> &[Arc<Api>] {
         &self.apis
     }
@@ -124,7 +123,6 @@ impl Service {
         of_clients
     }
 
-    /// Every registration.
     pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         std::iter::once(&self.client).chain(self.clients.values())
     }

@@ -11,11 +11,12 @@ use super::key::{CacheKey, Digest, KeyBuilder, KnownRequests, sha256};
 use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
 use crate::config::InForce;
-use crate::credentials::{Client, managed_identity};
+use crate::credentials::Client;
 use crate::jwt::Verified;
 use crate::options::{AgentUser, Flow};
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
+use crate::value::resource::of_app_scope;
 
 /// The token of a calling user, for on-behalf-of (RFC 7523 §2.1). Always verified.
 #[derive(Clone, Copy)]
@@ -255,7 +256,7 @@ impl<'a> TokenRequest<'a> {
             Subject::ManagedIdentity(client_id) => {
                 return Job::ManagedIdentity {
                     client_id: client_id.map(str::to_owned),
-                    resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
+                    resource: of_app_scope(self.scopes.first().map_or("", String::as_str)).to_owned(),
                     capabilities: self.client.registration.client_capabilities.clone(),
                     correlation_id: self.correlation_id.to_owned(),
                 };

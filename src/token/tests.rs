@@ -16,7 +16,11 @@ use crate::value::bound_key::BoundKey;
 pub fn registration() -> Registration {
     let secret = CredentialSource::ClientSecret(Secret::new("s=cret".into()));
     Registration {
-        credentials: vec![CredentialDescription { key: "AzureAd:ClientCredentials:0".into(), source: secret }],
+        credentials: vec![CredentialDescription {
+            key: "AzureAd:ClientCredentials:0".into(),
+            kind: "ClientSecret",
+            source: secret,
+        }],
         ..crate::config::testing::registration("https://login.microsoftonline.com/", "t1")
     }
 }

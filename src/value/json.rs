@@ -87,10 +87,17 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
         let clean = blocks.iter().take_while(|block| !needs_escape(block)).count() * BLOCK;
         out.extend_from_slice(&text[at..at + clean]);
         (at, left) = (at + clean, left - clean);
+        let (start, end) = (at, text.len().min(at + BLOCK));
+        let last = &text[start..end];
+        // Names, identifiers and the ends of tokens need no escape.
+        if end == text.len() && last.len() <= left && last.iter().all(|&byte| ESCAPES[usize::from(byte)][WORD - 1] == 1)
+        {
+            out.extend_from_slice(last);
+            return end;
+        }
         // No branch depends on the text: it would be mispredicted all the time.
-        let (mut made, end) = (0, text.len().min(at + BLOCK));
-        let start = at;
-        for &byte in &text[start..end] {
+        let mut made = 0;
+        for &byte in last {
             let escape = &ESCAPES[usize::from(byte)];
             let length = usize::from(escape[WORD - 1]);
             if made + length > left {

@@ -3,6 +3,8 @@
 
 pub mod b64;
 pub mod bound_key;
+#[cfg(any(feature = "jwe", feature = "pfx"))]
+pub mod cbc;
 pub mod date;
 pub mod der;
 pub mod guid;

@@ -58,7 +58,8 @@ pub fn token(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     body.reserve(access_token.len() + 256);
     push(&mut body, r#"{"access_token":"#, access_token);
     push(&mut body, r#","token_type":"#, scheme);
-    body.extend_from_slice(format!(r#","expires_in":{left}"#).as_bytes());
+    body.extend_from_slice(br#","expires_in":"#);
+    body.extend_from_slice(left.to_string().as_bytes());
     if !scopes.is_empty() {
         push(&mut body, r#","scope":"#, &scopes.join(" "));
     }
