@@ -373,6 +373,9 @@ fi
 say "crowds"
 scripts/crowd.py "$binary" >"$work/crowds"
 
+say "doors"
+scripts/doors.py "$binary" "$tenant" --rounds "$rounds" >"$work/doors"
+
 # --- Report ---------------------------------------------------------------------------------------------------------
 
 # The ratio is taken of each pair that ran side by side; the median of these counts, and their range shows the noise.
@@ -435,6 +438,13 @@ Where other programs run on the machine, believe the ratios (of each pair that r
 $(table)
 
 $(held)
+
+## Doors
+
+\`scripts/doors.py\`: cached tokens and validated tokens by every endpoint that gives them, each in alternation with \`/AuthorizationHeader\` where it judges a
+user's token, else with \`/AuthorizationHeaderUnauthenticated\`. Longer requests and answers cost what they cost: a token exchange brings a token of 1 KiB in its body.
+
+$(cat "$work/doors")
 
 ## Crowds
 

@@ -99,7 +99,7 @@ pub mod internal {
         }
         #[cfg(feature = "jwe")]
         pub mod jwe {
-            pub use crate::jwt::jwe::{DecryptionKey, decrypt, is_encrypted};
+            pub use crate::jwt::jwe::{DecryptionKey, decrypt};
         }
     }
     pub mod outbound {

@@ -129,13 +129,8 @@ fn every_problem_is_reported_at_once_on_a_line_of_its_own() {
         let answer = sidecar.run(&[command]);
         assert_eq!(answer.code, 1);
         for key in [
-            "AzureAd:TenantId",
-            "AzureAd:ClientId",
-            "AzureAd:Instance",
-            "AzureAd:SendX5C",
-            "AzureAd:ClientCredentials:0:SourceType",
-            "DownstreamApis:Graph:BaseUrl",
-            "Sidecar:Limits:Workers",
+            "AzureAd:TenantId", "AzureAd:ClientId", "AzureAd:Instance", "AzureAd:SendX5C",
+            "AzureAd:ClientCredentials:0:SourceType", "DownstreamApis:Graph:BaseUrl", "Sidecar:Limits:Workers",
         ] {
             let start = format!("entra-sidecar: {key}: ");
             assert_eq!(answer.err.lines().filter(|line| line.starts_with(&start)).count(), 1, "{key}\n{}", answer.err);
@@ -388,7 +383,10 @@ fn a_taken_address_stops_the_start_and_names_its_key() {
     let url = format!("http://{}", taken.local_addr().unwrap());
     let answer = Sidecar::configured().run(&["--urls", &url]);
     assert_eq!(answer.code, 1);
-    assert_eq!(answer.err, format!("entra-sidecar: urls: {url}: Address already in use (os error 98)\n"));
+    assert_eq!(
+        answer.err,
+        format!("entra-sidecar: urls: {url}: Address already in use (os error 98): another program listens there\n")
+    );
 }
 
 #[test]

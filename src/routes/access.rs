@@ -13,6 +13,9 @@ use crate::http::{Method, Reply};
 use crate::metrics::Metrics;
 use crate::value::date;
 
+/// How a call ended that the caller left.
+pub const CANCELLED: &str = " cancelled by the caller";
+
 /// What has to be known of a request that ends elsewhere than where it was handled.
 pub struct Receipt {
     pub metrics: Arc<Metrics>,
@@ -69,9 +72,10 @@ pub fn finish(
     problem: &str,
 ) {
     let duration = received.elapsed();
-    let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
-    metrics.request(place, method, status, duration);
-    let level = if status < 400 && broken.is_empty() { log::Level::Info } else { log::Level::Warn };
+    metrics.request(endpoint.map(|endpoint| endpoint as usize), method, status, duration);
+    // A caller may leave a stream when it has enough: OpenAI's SDKs do so at `[DONE]`, before the last chunk.
+    let succeeded = status < 400 && (broken.is_empty() || broken == CANCELLED);
+    let level = if succeeded { log::Level::Info } else { log::Level::Warn };
     // Never the query, which may hold secrets.
     log::log!(
         target: "access",

@@ -47,9 +47,6 @@ impl Once {
     }
 
     /// What `/AuthorizationHeader` answers to a user's token, and without one `/AuthorizationHeaderUnauthenticated`.
-    ///
-    /// # Errors
-    /// As a caller would be told.
     pub fn header(&self, api: &str, query: &str, user_token: Option<&str>) -> Result<Acquired, Problem> {
         let authorization = user_token.map(|token| Secret::new(format!("Bearer {token}")));
         let value = authorization.as_ref().map(|header| header.expose().as_bytes());
@@ -69,9 +66,6 @@ impl Once {
     }
 
     /// What `/Validate` says of a token, and every check that this took.
-    ///
-    /// # Errors
-    /// Why it is no good, in words.
     pub fn validate(&self, token: &str) -> (Result<Zeroizing<Vec<u8>>, Problem>, Vec<Finding>) {
         self.decryption_keys(Some(token));
         let (judged, findings) = match self.run("", &[], |call, resumed| explained(call, token, resumed.as_ref())) {

@@ -5,8 +5,6 @@ mod oauth;
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::admit;
@@ -18,7 +16,7 @@ use crate::jwt::Rejection;
 use crate::options::OptionsError;
 use crate::outbound::OutError;
 use crate::token::{self, Remedy, TokenError};
-use crate::value::json;
+use crate::value::{b64, json};
 
 #[derive(Debug)]
 pub struct Problem {
@@ -33,7 +31,6 @@ pub struct Problem {
     oauth: Option<&'static str>,
 }
 
-/// Machine-readable members.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extensions {
@@ -206,7 +203,7 @@ impl Problem {
         let (status, challenge) = match remedy {
             Remedy::User => {
                 let claims = self.extensions.as_ref().and_then(|extensions| extensions.claims.as_ref());
-                let claims = claims.map(|claims| format!(", claims=\"{}\"", STANDARD.encode(claims)));
+                let claims = claims.map(|claims| format!(", claims=\"{}\"", b64::standard(claims)));
                 let claims = claims.unwrap_or_default();
                 (403, Some(format!("Bearer error=\"insufficient_claims\"{claims}")))
             }
@@ -287,8 +284,8 @@ impl From<NoRoute> for Problem {
 impl From<OptionsError> for Problem {
     fn from(invalid: OptionsError) -> Self {
         let (status, oauth) = match invalid {
-            OptionsError::NoBaseUrl { .. } => (500, None),
-            OptionsError::NoScopes { .. } | OptionsError::AppScope { .. } => (400, Some(INVALID_SCOPE)),
+            OptionsError::NoBaseUrl(_) => (500, None),
+            OptionsError::NoScopes(_) | OptionsError::AppScope(_) => (400, Some(INVALID_SCOPE)),
             _ => (400, None),
         };
         Self { oauth, ..Self::with(status, invalid.to_string()) }
@@ -436,7 +433,7 @@ mod tests {
     #[test]
     fn a_semantic_status_says_who_must_act() {
         let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
-        let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims));
+        let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{}\"", b64::standard(claims));
         let (user, spent) = ("Bearer error=\"insufficient_claims\"", "Bearer error=\"invalid_token\"");
         for (code, error_code, suberror, claims, status, expected) in [
             ("interaction_required", 50076, "", "", 403, user),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::access::Receipt;
+use super::access::{self, Receipt};
 use super::acquire::{Acquisition, Destination, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
 use super::problem::{Form, Problem, unanswered};
@@ -166,7 +166,6 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
 
 /// Why an answer is not whole, for the access log.
 const BY_API: &str = " broken off by the API";
-const BY_CALLER: &str = " cancelled by the caller";
 const BY_BODY: &str = " broken off: the request body was refused";
 
 /// A request to an API.
@@ -315,7 +314,7 @@ impl ProxyCall {
             Err(Stop::Caller) => {
                 count(Ending::Cancelled);
                 // 499 is nginx's status for a caller that left before it was answered.
-                self.receipt.finish(status.unwrap_or(499), BY_CALLER, BY_CALLER.trim_start());
+                self.receipt.finish(status.unwrap_or(499), access::CANCELLED, access::CANCELLED.trim_start());
                 AnswerEnd::Broken
             }
             Err(Stop::Refused(refusal)) => {
