@@ -2,6 +2,7 @@
 //! allocates nothing here.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use super::OptionsError;
 use super::agent::Agent;
@@ -48,6 +49,19 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// As [`Overrides::parse`]. Without a query this costs nothing.
+    pub fn of_query(query: Option<&str>) -> Result<Cow<'static, Self>, OptionsError> {
+        match query {
+            None => Ok(Cow::Borrowed(Self::none())),
+            query => Self::parse(query).map(Cow::Owned),
+        }
+    }
+
+    fn none() -> &'static Self {
+        static NONE: LazyLock<Overrides> = LazyLock::new(Overrides::default);
+        &NONE
+    }
+
     /// Parses the query, without its `?`. Keys of other kinds are ignored. An empty value counts as
     /// absent. If a single-valued key is repeated, the last value counts.
     pub fn parse(query: Option<&str>) -> Result<Self, OptionsError> {
@@ -105,7 +119,8 @@ impl Overrides {
 
     /// True if there are no overrides and no agent parameters.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let none = Self::none();
+        std::ptr::eq(self, none) || self == none
     }
 }
 

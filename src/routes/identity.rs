@@ -1,6 +1,7 @@
 //! `/identity/token`: the application's token by the protocol of App Service's managed identity endpoint, which every
 //! Azure SDK speaks (<https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::acquire::{Acquisition, Asked};
@@ -77,7 +78,8 @@ pub fn token(call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply,
     call.body(Keep::No)?;
     let scopes = vec![[&query.resource, "/.default"].concat()];
     let options = ApiOptions { scopes, request_app_token: Some(true), ..ApiOptions::default() };
-    let asked = Asked { caller: None, api: &api, overrides: Overrides { agent, options }, door: Door::AppToken };
+    let overrides = Cow::Owned(Overrides { agent, options });
+    let asked = Asked { caller: None, api: &api, known_requests: None, overrides, door: Door::AppToken };
     let mut effective = Effective::merge(&api, &asked.overrides)?;
     if effective.options.pop {
         let detail = format!(

@@ -13,6 +13,7 @@ use crate::jwks::Keys;
 use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
 use crate::shr::RequestSigner;
+use crate::token::key::KnownRequests;
 
 fn folded(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().map(|byte| byte.to_ascii_lowercase())
@@ -32,6 +33,8 @@ pub struct Service {
     pub signer: RequestSigner,
     /// Sorted by case-folded name.
     apis: Vec<Arc<Api>>,
+    /// Of each API.
+    known_requests: Vec<KnownRequests>,
     /// The registration in `AzureAd`.
     client: Arc<Client>,
     /// Other registrations, by the lower-case name of their section.
@@ -75,6 +78,7 @@ impl Service {
         Ok(Self {
             admission,
             signer,
+            known_requests: apis.iter().map(|_| KnownRequests::default()).collect(),
             apis,
             signed_requests,
             validator: Validator::new(policy, config.limits.validated_tokens),
@@ -89,7 +93,13 @@ impl Service {
 
     /// Finds an API by name, ignoring case.
     pub fn api(&self, name: &str) -> Option<&Arc<Api>> {
-        self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
+        self.api_with_requests(name).map(|(api, _)| api)
+    }
+
+    /// As [`Self::api`], with what is known of its token requests.
+    pub fn api_with_requests(&self, name: &str) -> Option<(&Arc<Api>, &KnownRequests)> {
+        let at = self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok()?;
+        Some((&self.apis[at], &self.known_requests[at]))
     }
 
     pub fn apis(&self) -> &[Arc<Api>] {

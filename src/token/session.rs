@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::key::{CacheKey, KeyBuilder};
+use super::key::{Digest, KeyBuilder};
 use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
@@ -66,7 +66,7 @@ impl User {
 /// Identifies a session by the caller's key, the agent, and the registration with its authority and
 /// client, since a refresh token is only valid for these. Stores none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId(CacheKey);
+pub struct SessionId(Digest);
 
 impl SessionId {
     pub fn new(registration: &Registration, agent: Option<&str>, key: &str) -> Self {
@@ -83,7 +83,7 @@ impl SessionId {
         Self(id.finish())
     }
 
-    pub(super) const fn key(&self) -> &CacheKey {
+    pub(super) const fn key(&self) -> &Digest {
         &self.0
     }
 }
@@ -114,7 +114,7 @@ impl Session {
 /// Evicts the least recently used session.
 #[derive(Debug)]
 pub struct Sessions {
-    state: Mutex<Lru<CacheKey, Session>>,
+    state: Mutex<Lru<Digest, Session>>,
     /// Seconds.
     lifetime: u64,
 }
@@ -124,7 +124,7 @@ impl Sessions {
         Self { state: Mutex::new(Lru::new(limit, bytes)), lifetime }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lru<CacheKey, Session>> {
+    fn lock(&self) -> MutexGuard<'_, Lru<Digest, Session>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,6 +5,7 @@ pub mod b64;
 pub mod bound_key;
 #[cfg(any(feature = "jwe", feature = "pfx"))]
 pub mod cbc;
+pub mod chunked;
 pub mod date;
 pub mod der;
 pub mod guid;
@@ -21,6 +22,7 @@ pub mod store_url;
 pub mod syntax;
 pub mod text;
 pub mod url;
+pub mod wide;
 
 /// What was expected instead; reads on from the word "expected".
 pub type Expected = &'static str;
