@@ -14,7 +14,7 @@ echo "deploy-test: the build context of the image is complete"
 
 tools=$(scripts/python-tools.sh) || { echo "deploy-test: skipped: no Python tools here"; exit 0; }
 "$tools/kubernetes-validate" --strict --quiet deploy/kubernetes/*.yaml
-"$tools/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yaml
+"$tools/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yaml deploy/docker-compose.shared-cache.yaml
 
 "$tools/python" - <<'PYTHON'
 import glob, json, sys, yaml, promql_parser

@@ -17,6 +17,15 @@ pub struct CacheKey {
     pub user: Option<Digest>,
 }
 
+impl CacheKey {
+    /// One hash of both, for a store outside the process.
+    #[cfg(feature = "shared-cache")]
+    pub fn digest(&self) -> Digest {
+        let user = self.user.as_ref().map_or(&[][..], |user| user);
+        KeyBuilder::new("token").bytes(&self.request).bytes(user).finish()
+    }
+}
+
 /// The keys of an API's requests without overrides, apart from their users. They stay the same as
 /// long as the configuration does, so they are hashed only once.
 #[derive(Debug, Default)]
