@@ -9,7 +9,7 @@ use crate::http::Method;
 use crate::metrics::Metrics;
 use crate::value::date;
 
-/// How a call ended that the caller left.
+/// Appended to the line of a call that its caller abandoned.
 pub const CANCELLED: &str = " cancelled by the caller";
 
 /// Counts and logs one request. `broken` is appended to the log line and says who broke the answer off; empty: nobody.
@@ -27,7 +27,8 @@ pub fn finish(
 ) {
     let duration = received.elapsed();
     metrics.request(endpoint.map(|endpoint| endpoint as usize), method, status, duration);
-    // A caller may leave a stream when it has enough: OpenAI's SDKs do so at `[DONE]`, before the last chunk.
+    // A caller may leave a stream when it has enough. OpenAI's SDKs do so at `[DONE]`, before the
+    // last chunk.
     let succeeded = status < 400 && (broken.is_empty() || broken == CANCELLED);
     let level = if succeeded { log::Level::Info } else { log::Level::Warn };
     // Never the query, which may hold secrets.
