@@ -2,6 +2,7 @@
 
 use super::acquire::{Acquisition, ask};
 use super::call::{Call, Halt, Parked};
+use super::correlation;
 use super::problem::Problem;
 use super::reply;
 use super::route::Route;
@@ -42,6 +43,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
             call.request.headers.text("content-type"),
         ),
         described: &described,
+        trace: &correlation::trace_context(call.request.headers),
         headers: &effective.options.extra_headers,
         body: body.as_ref(),
         memory: &memory,
