@@ -4,6 +4,9 @@
 use super::hex;
 use super::wide::{HIGH, each, less};
 
+const QUOTES: u64 = each(b'"');
+const BACKSLASHES: u64 = each(b'\\');
+
 /// Extra bytes that escaping adds: 1 for a short escape, 5 for other control characters. Branch-free,
 /// so that sums over many bytes are vectorized.
 const fn growth(byte: u8) -> u8 {
@@ -23,7 +26,7 @@ pub fn escaped_len(text: &[u8]) -> usize {
         }
         // Exact, unlike `less`: no sum goes beyond its byte.
         let zero = |word: u64| !(((word & !HIGH) + !HIGH) | word) & HIGH;
-        (zero(number ^ each(b'"')) | zero(number ^ each(b'\\'))).count_ones() as usize
+        (zero(number ^ QUOTES) | zero(number ^ BACKSLASHES)).count_ones() as usize
     });
     text.len() + grown.sum::<usize>() + one_by_one(rest)
 }
@@ -36,7 +39,7 @@ fn needs_escape(block: &[u8; BLOCK]) -> bool {
     let (words, _) = block.as_chunks();
     let special = words.iter().fold(0, |special, word| {
         let word = u64::from_le_bytes(*word);
-        special | less(word, b' ') | less(word ^ each(b'"'), 1) | less(word ^ each(b'\\'), 1)
+        special | less(word, b' ') | less(word ^ QUOTES, 1) | less(word ^ BACKSLASHES, 1)
     });
     special != 0
 }

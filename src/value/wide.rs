@@ -15,7 +15,7 @@ pub const fn each(byte: u8) -> u64 {
 /// The high bit of each byte less than `than`, which is at most 0x80. Bytes above such a byte may be
 /// marked too.
 pub const fn less(word: u64, than: u8) -> u64 {
-    word.wrapping_sub(each(than)) & !word & HIGH
+    word.wrapping_sub(EACH * than as u64) & !word & HIGH
 }
 
 /// The index of the first byte less than `than`, which is at most 0x80, or the length.
@@ -34,10 +34,11 @@ pub fn find_less(bytes: &[u8], than: u8) -> usize {
 
 /// True if every byte is one from `first` to `~`, the last visible character of ASCII.
 pub fn all_ascii_from(first: u8, bytes: &[u8]) -> bool {
+    const DELETE: u64 = each(0x7f);
     let (words, rest) = bytes.as_chunks();
     let odd = words.iter().fold(0, |odd, word| {
         let word = u64::from_le_bytes(*word);
-        odd | less(word, first) | less(word ^ each(0x7f), 1) | (word & HIGH)
+        odd | less(word, first) | less(word ^ DELETE, 1) | (word & HIGH)
     });
     odd == 0 && rest.iter().all(|byte| (first..=b'~').contains(byte))
 }
