@@ -168,7 +168,7 @@ def draw_connections(cases, path):
             if at == 0:
                 picture.text(start, top - 12, title, kind="title")
             for count, *_ in case[at]:
-                picture.text(place(count), top + tall + 17, f"{count:.0f}", "middle")
+                picture.text(place(count), top + tall + 17, f"{count:.0f}" if count < 1000 else f"{count / 1000:.0f}k", "middle")
             for kind, name, of in (("other", "nginx", 2), ("one", "entra-sidecar", 1)):
                 points = [(place(row[0]), level(row[of]), f"{name}, {row[0]:.0f} connections: {row[of]:,.0f} {unit}") for row in case[at]]
                 picture.series(kind, points)

@@ -383,7 +383,10 @@ fn a_taken_address_stops_the_start_and_names_its_key() {
     let url = format!("http://{}", taken.local_addr().unwrap());
     let answer = Sidecar::configured().run(&["--urls", &url]);
     assert_eq!(answer.code, 1);
-    assert_eq!(answer.err, format!("entra-sidecar: urls: {url}: Address already in use (os error 98): another program listens there\n"));
+    assert_eq!(
+        answer.err,
+        format!("entra-sidecar: urls: {url}: Address already in use (os error 98): another program listens there\n")
+    );
 }
 
 #[test]

@@ -200,9 +200,9 @@ fn the_api_continues_the_callers_trace() {
     let (api, scene, sidecar) = start(&[]);
     let call = |target: &str, fields: &[(&str, &str)]| {
         // Written out, since a field may come twice.
-        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let mut client = Client::connect(sidecar.address);
-        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")).answer().expect(200);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", lines.concat())).answer().expect(200);
         let received = api.last();
         let all = |name: &str| received.header(name).join(",");
         (all("traceparent"), all("tracestate"), all("x-ms-client-request-id"))
