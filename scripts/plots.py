@@ -17,9 +17,10 @@ from pathlib import Path
 CASES = {
     "`/AuthorizationHeaderUnauthenticated`, cached": "app token, cached",
     "`/AuthorizationHeader` on behalf of a user, cached": "user token, cached",
-    "`/Validate`, token seen before": "token validated before",
+    "`/Validate`, token seen before": "token seen before",
     "`/healthz`": "/healthz",
     "`/DownstreamApiUnauthenticated`, 17 bytes, beside `proxy_pass`": "call of an API",
+    "`/ProxyUnauthenticated`, 17 bytes, beside `proxy_pass`": "passed through",
 }
 CROWDS = {
     r"(\d+) callers, \d+ cold keys, Entra at (\d+ ms)": "callers wait for Entra",

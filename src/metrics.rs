@@ -88,9 +88,9 @@ pub struct Metrics {
 
 /// Counts a proxied request until it is dropped.
 #[derive(Debug)]
-pub struct OpenStream<'a>(&'a Metrics);
+pub struct OpenStream(Arc<Metrics>);
 
-impl Drop for OpenStream<'_> {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
@@ -143,9 +143,9 @@ impl Metrics {
     }
 
     /// A proxied request starts.
-    pub fn open_stream(&self) -> OpenStream<'_> {
+    pub fn open_stream(self: &Arc<Self>) -> OpenStream {
         add(&self.open_streams);
-        OpenStream(self)
+        OpenStream(Arc::clone(self))
     }
 
     /// Counts forwarded bytes of a request (0) or an answer (1).

@@ -151,6 +151,7 @@ impl<'a> Acquisition<'a> {
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
             Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
             Some(Resumed { on: Parked::Api(token, _), .. }) => return Ok(token),
+            Some(Resumed { on: Parked::Answered(answered), .. }) => return Ok(answered.token),
             _ => None,
         };
         match acquirer.acquire(&self.wanted(None)?, ticket, || call.wake())? {
@@ -200,10 +201,7 @@ impl<'a> Acquisition<'a> {
 
     /// Adds the generated session key to the answer.
     pub fn announce(&self, reply: Reply) -> Reply {
-        match self.session.as_ref().and_then(|session| session.allocated.as_deref()) {
-            Some(key) => reply.header("X-Long-Running-Session-Key", key),
-            None => reply,
-        }
+        announce(reply, self.session.as_ref().and_then(|session| session.allocated.as_deref()))
     }
 
     fn wanted<'b>(&'b self, claims: Option<&'b str>) -> Result<TokenRequest<'b>, Halt> {
@@ -220,6 +218,14 @@ impl<'a> Acquisition<'a> {
         let (scopes, options) = (&self.scopes, &self.effective.options);
         let wanted = TokenRequest::new(self.client, subject, scopes, self.correlation_id, Some(self.own_key), options);
         Ok(TokenRequest { claims: claims.or(wanted.claims), known: self.known_requests, ..wanted })
+    }
+}
+
+/// Adds a generated session key to an answer.
+pub fn announce(reply: Reply, allocated: Option<&str>) -> Reply {
+    match allocated {
+        Some(key) => reply.header("X-Long-Running-Session-Key", key),
+        None => reply,
     }
 }
 
@@ -250,6 +256,9 @@ fn session(
                 | Parked::Challenged(_, _, Some(key)),
             ),
         ) => Some(key.clone()),
+        (session::ALLOCATE, Some(Parked::Answered(answered))) if answered.allocated.is_some() => {
+            answered.allocated.clone()
+        }
         (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
         _ => None,
     };

@@ -123,7 +123,7 @@ impl Once {
                 Ok(done) => return Ok(done),
                 Err(Halt::Problem(problem)) => return Err(problem),
                 // There is no body to wait for, and nothing is passed through.
-                Err(Halt::NeedsBody(_) | Halt::Stream(_)) => return Err(Problem::new(500)),
+                Err(Halt::NeedsBody(_) | Halt::Pending(..)) => return Err(Problem::new(500)),
                 Err(Halt::Park(on, _)) => {
                     // Nobody waits behind this one: the fetch ends it, however long it takes.
                     let cause = match woken.recv_timeout(service.config.azure_ad.metadata_timeout * DOCUMENTS) {

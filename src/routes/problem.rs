@@ -14,6 +14,7 @@ use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::OptionsError;
+use crate::outbound::OutError;
 use crate::token::{self, Remedy, TokenError};
 use crate::value::{b64, json};
 
@@ -357,6 +358,38 @@ fn refused(refusal: &TokenError) -> Problem {
         ..Extensions::default()
     });
     Problem { remedy: Some(refusal.remedy()), ..problem }
+}
+
+/// The problem of a call of an API without an answer. Names the API and the host, but not the URL.
+pub fn unanswered(api: &str, error: &OutError) -> Problem {
+    match error {
+        OutError::Proxy { timed_out: true, .. } => {
+            Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
+        OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
+        OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic => {
+            Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
+        OutError::Broken(_) => {
+            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
+        }
+        OutError::Busy => token::Error::Busy.into(),
+        OutError::NoMemory { timed_out: true } => {
+            Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
+        }
+        // The API may have acted, so the request must not be repeated.
+        OutError::NoMemory { timed_out: false } => {
+            Problem::with(503, format!("The answer of the downstream API '{api}' cannot be held: {error}"))
+                .retryable(false)
+        }
+        OutError::TooLarge(limit) => Problem::with(
+            502,
+            format!(
+                "The downstream API '{api}' answered too much: the body is longer than {limit} bytes \
+                 (Sidecar:Limits:DownstreamBodyBytes)"
+            ),
+        ),
+    }
 }
 
 #[cfg(test)]

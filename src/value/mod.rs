@@ -5,6 +5,7 @@ pub mod b64;
 pub mod bound_key;
 #[cfg(any(feature = "jwe", feature = "pfx"))]
 pub mod cbc;
+pub mod chunked;
 pub mod date;
 pub mod der;
 pub mod guid;

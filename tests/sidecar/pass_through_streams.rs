@@ -460,3 +460,37 @@ fn many_streams_hold_a_thread_each_and_no_more() {
     }
     eventually("no stream is left", || figure(&sidecar, "entra_sidecar_proxy_streams") == "0");
 }
+
+#[test]
+fn streams_over_idle_connections_hold_no_thread() {
+    const MANY: usize = 30;
+    let (api, sidecar, _scene) = start(&[]);
+    let threads = sidecar.threads();
+    let mut streams: Vec<_> = (0..MANY)
+        .map(|_| {
+            let client = get(&sidecar, "/");
+            (client, api.accept().0)
+        })
+        .collect();
+    for (client, line) in &mut streams {
+        line.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        client.answer().expect(200);
+    }
+    eventually("the threads that opened the connections have ended", || sidecar.threads() <= threads + 1);
+    for (client, _) in &mut streams {
+        client.get(&format!("{APP}/again"));
+    }
+    for (_, line) in &mut streams {
+        assert!(line.head().starts_with("GET /again "));
+        line.say(CHUNKED);
+        line.say("2\r\nab\r\n");
+    }
+    assert_eq!(figure(&sidecar, "entra_sidecar_proxy_streams"), MANY.to_string());
+    assert!(sidecar.threads() <= threads + 1, "{} of {threads}", sidecar.threads());
+    for (_, line) in &mut streams {
+        line.say("0\r\n\r\n");
+    }
+    for (client, _) in &mut streams {
+        assert_eq!(client.answer().expect(200).body, "ab");
+    }
+}
