@@ -100,6 +100,7 @@ step "the page in a browser"
 scripts/page-test.sh
 
 step "deployment files"
+have promtool || install --no-install-recommends prometheus || true
 scripts/deploy-test.sh
 
 step "dependencies"

@@ -14,8 +14,9 @@ pub const SOURCE_TYPES: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-/// Names and numbers of all kinds in Microsoft.Identity.Web. `credential` says what is wrong with the others.
-const KNOWN_SOURCE_TYPES: &[&str] = &[
+/// All kinds in Microsoft.Identity.Web, each at its number, and these numbers. `credential` refuses
+/// those that are not supported.
+pub const KNOWN_SOURCE_TYPES: &[&str] = &[
     "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
     "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
     "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",

@@ -578,6 +578,10 @@ fn credentials_without_an_index_are_told_to_be_a_list() {
         [("AzureAd__ClientCredentials__ClientSecret", "hush"), ("AzureAd__ClientCredentials__SourceType", "Path")];
     let list = "AzureAd:ClientCredentials".to_owned();
     assert_eq!(problem(&entry), (list, "expected a list, whose first entry is AzureAd:ClientCredentials:0".to_owned()));
+    // An entry that is a text is in a list, but has no fields.
+    let (key, said) = problem(&[("AzureAd__ClientCredentials__0", "hush")]);
+    assert_eq!(key, "AzureAd:ClientCredentials:0:SourceType");
+    assert!(said.starts_with("is not set: expected one of ClientSecret, "), "{said}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct Asked<'a> {
     /// The verified caller. `None` on unauthenticated endpoints, and if no token is required.
     pub caller: Option<Arc<Verified>>,
     pub api: &'a Arc<Api>,
-    /// The hashes of requests that override nothing.
+    /// For requests that override nothing. `None` if the API itself depends on the request.
     pub known_requests: Option<&'a KnownRequests>,
     /// The options and agent in the query.
     pub overrides: Cow<'static, Overrides>,

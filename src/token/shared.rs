@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 use super::access_token::AccessToken;
 use super::cache::{Freshness, Lead, freshness};
 use super::error::Error;
-use super::key::{CacheKey, Digest, KeyBuilder};
 use super::leg::{Grant, Job};
 use super::session::{Owner, Session, SessionId, Sessions, User};
 use crate::clock::Clock;
@@ -56,8 +55,6 @@ struct StoredSession {
 
 /// What the leader holds while it asks the token service.
 pub struct Sharing<'a> {
-    /// Of the token.
-    key: Digest,
     shared: &'a Shared,
     visit: Visit<'a>,
     session: Option<(SessionId, Owner, Seen)>,
@@ -144,8 +141,7 @@ impl Shared {
                 return Answer::Ask(None);
             }
         };
-        let key = digest(lead.key());
-        let mut look = Look { key, shared: self, visit, lead, session, seen: None, lock: None, unreadable: false };
+        let mut look = Look { shared: self, visit, lead, session, seen: None, lock: None, unreadable: false };
         let found = look.run(job, sessions, clock);
         if lead.reads() || found.is_err() {
             self.count(look.visit.spent(), &found, Option::is_some, |_| look.unreadable);
@@ -161,8 +157,6 @@ impl Shared {
 
 /// One look-up in progress.
 struct Look<'a, 'l> {
-    /// Of the token.
-    key: Digest,
     shared: &'a Shared,
     visit: Visit<'a>,
     lead: &'l Lead,
@@ -187,7 +181,7 @@ impl<'a> Look<'a, '_> {
         if !self.lead.reads() || !matches!(job, Job::Leg(_)) {
             return Ok(None);
         }
-        let Some(lock) = self.visit.lock(&self.key) else { return Ok(None) };
+        let Some(lock) = self.visit.lock(&self.lead.key().digest()) else { return Ok(None) };
         loop {
             let (locked, found) = self.once(Some(&lock), job, sessions, clock)?;
             match (locked, found) {
@@ -216,9 +210,10 @@ impl<'a> Look<'a, '_> {
     ) -> Result<(bool, Option<Arc<AccessToken>>), Failure> {
         let now = clock.unix();
         let reads = self.lead.reads();
+        let key = self.lead.key().digest();
         let mut wanted = Vec::new();
         if reads {
-            wanted.push(Wanted { kind: Kind::Token, key: &self.key, extend: None });
+            wanted.push(Wanted { kind: Kind::Token, key: &key, extend: None });
         }
         wanted.extend(self.session.as_ref().map(|(id, _)| self.shared.wanted_session(id)));
         if wanted.is_empty() {
@@ -254,13 +249,19 @@ impl<'a> Look<'a, '_> {
 
     fn into_sharing(self) -> Sharing<'a> {
         let session = self.session.zip(self.seen).map(|((id, owner), seen)| (id, owner, seen));
-        Sharing { key: self.key, shared: self.shared, visit: self.visit, session, lock: self.lock }
+        Sharing { shared: self.shared, visit: self.visit, session, lock: self.lock }
     }
 }
 
 impl Sharing<'_> {
     /// Publishes what the token service gave, and lets the other replicas go on.
-    pub fn publish(self, outcome: &Result<Arc<AccessToken>, Error>, sessions: &Sessions, clock: &dyn Clock) {
+    pub fn publish(
+        self,
+        lead: &Lead,
+        outcome: &Result<Arc<AccessToken>, Error>,
+        sessions: &Sessions,
+        clock: &dyn Clock,
+    ) {
         let now = clock.unix();
         let token = outcome.as_ref().ok().map(|token| {
             let stored = StoredToken {
@@ -275,10 +276,10 @@ impl Sharing<'_> {
             let session = sessions.find(id, now).filter(|session| session.owner == *owner)?;
             Some((id, encoded(&StoredSession::from(&session)), seen))
         });
+        let key = lead.key().digest();
         let mut puts = Vec::new();
         if let Some((plain, lifetime)) = token.as_ref().filter(|(_, lifetime)| !lifetime.is_zero()) {
-            let key = &self.key;
-            puts.push(Put { kind: Kind::Token, key, plain, lifetime: *lifetime, unless_changed: None });
+            puts.push(Put { kind: Kind::Token, key: &key, plain, lifetime: *lifetime, unless_changed: None });
         }
         if let Some((id, plain, seen)) = &session {
             let (key, lifetime) = (id.key(), self.shared.session_lifetime);
@@ -297,12 +298,6 @@ impl Sharing<'_> {
             Err(_) => drop(self.shared.figures.error.fetch_add(1, Ordering::Relaxed)),
         }
     }
-}
-
-/// The token's key as one: replicas have the same for the same token.
-fn digest(key: &CacheKey) -> Digest {
-    let builder = KeyBuilder::new("shared").bytes(&key.request);
-    key.user.iter().fold(builder, |builder, user| builder.bytes(user)).finish()
 }
 
 /// Takes the latest session that the store has, if there is one.
@@ -334,8 +329,8 @@ fn encoded(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
 /// The token that was written last. The last of equals is the one under the current key.
 fn latest_token(seen: &Seen) -> Option<AccessToken> {
     let stored = seen.values.iter().rev().filter_map(|value| serde_json::from_slice::<StoredToken>(value).ok());
-    let mut latest = stored.max_by_key(|token| token.written_at)?;
-    Some(AccessToken::new(std::mem::take(&mut *latest.header), latest.expires_at, latest.refresh_at))
+    let StoredToken { header, expires_at, refresh_at, .. } = stored.max_by_key(|token| token.written_at)?;
+    Some(AccessToken::new(header.as_str().to_owned(), expires_at, refresh_at))
 }
 
 fn opened_session(bytes: &[u8]) -> Option<Session> {

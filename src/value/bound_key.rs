@@ -97,7 +97,6 @@ fn from_der(der: &[u8]) -> Result<BoundKey, Expected> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     // The key of RFC 7638 §3.1, and its PEM form.
