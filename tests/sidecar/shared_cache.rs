@@ -153,8 +153,14 @@ fn counted(sidecar: &Sidecar, result: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
 }
 
+/// The lines about a store that was of no use, once there is one: the log is written by a thread of its own.
 fn complaints(sidecar: &Sidecar) -> usize {
-    sidecar.log().iter().filter(|line| line.contains("shared cache") && line.contains("going on without it")).count()
+    let count = || {
+        let log = sidecar.log();
+        log.iter().filter(|line| line.contains("shared cache") && line.contains("going on without it")).count()
+    };
+    eventually("a complaint", || count() > 0);
+    count()
 }
 
 #[test]
