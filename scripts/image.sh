@@ -15,6 +15,7 @@ source scripts/tools.sh
 [ $# -ge 3 ] || { echo "usage: scripts/image.sh FOLDER VERSION MACHINE=BINARY..." >&2; exit 2; }
 folder=$1 version=$2
 shift 2
+[ -z "$(ls -A "$folder" 2>/dev/null)" ] || { say "$folder is not empty"; exit 1; }
 need buildah buildah
 umask 022
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
@@ -37,5 +38,4 @@ for pair in "$@"; do
     --build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD)" \
     --build-arg "CREATED=$(date --utc --date "@$epoch" +%Y-%m-%dT%H:%M:%SZ)" "$work"
 done
-rm -rf "$folder"
 run_buildah manifest push --all entra-sidecar "oci:$folder:$version"
