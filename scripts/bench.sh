@@ -178,6 +178,7 @@ api=(--set "Sidecar:Limits:DownstreamTimeout=1000")
 for name in small medium large; do
   api+=(--set "DownstreamApis:$name:BaseUrl=http://127.0.0.1:$api_port/$name" --set "DownstreamApis:$name:Scopes=$DOWNSTREAM_APP_SCOPE")
 done
+api+=(--set "DownstreamApis:api:BaseUrl=http://127.0.0.1:$api_port" --set "DownstreamApis:api:Scopes=$DOWNSTREAM_APP_SCOPE")
 for name in 0 1; do
   api+=(--set "DownstreamApis:hanging$name:BaseUrl=http://127.0.0.1:${hanging[name]}" --set "DownstreamApis:hanging$name:Scopes=$DOWNSTREAM_APP_SCOPE")
 done
@@ -313,6 +314,12 @@ pair() { # case connections round: the sidecar and nginx in turn
       measure "$case" "$count" "$round" nginx "${proxy_workers[*]}" -s "$work/report.lua" "$proxy_url/$case"
       return
       ;;
+    passed-*)
+      local file=${case#passed-}
+      measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "$sidecar_url/ProxyUnauthenticated/api/$file"
+      measure "$case" "$count" "$round" nginx "${proxy_workers[*]}" -s "$work/report.lua" "$proxy_url/$file"
+      return
+      ;;
   esac
   measure "$case" "$count" "$round" sidecar "$sidecar_pid" -s "$work/report.lua" "${header[@]}" "$sidecar_url${paths[$case]}"
   measure "$case" "$count" "$round" nginx "${nginx_workers[*]}" -s "$work/report.lua" "${header[@]}" "$nginx_url/$case"
@@ -325,6 +332,8 @@ for round in $(seq "$rounds"); do
   for count in 1 8 64; do pair small "$count" "$round"; done
   pair medium 8 "$round"
   pair large 4 "$round"
+  for count in 8 64; do pair passed-small "$count" "$round"; done
+  pair passed-large 4 "$round"
 done
 
 say "with as many calls hanging as there may be"
@@ -364,6 +373,9 @@ fi
 say "crowds"
 scripts/crowd.py "$binary" >"$work/crowds"
 
+say "doors"
+scripts/doors.py "$binary" "$tenant" --rounds "$rounds" >"$work/doors"
+
 # --- Report ---------------------------------------------------------------------------------------------------------
 
 # The ratio is taken of each pair that ran side by side; the median of these counts, and their range shows the noise.
@@ -375,6 +387,7 @@ table() {
     BEGIN {
       name["token"] = "`/AuthorizationHeaderUnauthenticated`, cached"; name["user"] = "`/AuthorizationHeader` on behalf of a user, cached"; name["validate"] = "`/Validate`, token seen before"; name["healthz"] = "`/healthz`"
       name["small"] = "`/DownstreamApiUnauthenticated`, 17 bytes, beside `proxy_pass`"; name["medium"] = "the same, 100 KiB of JSON"; name["large"] = "the same, 10 MiB of JSON"
+      name["passed-small"] = "`/ProxyUnauthenticated`, 17 bytes, beside `proxy_pass`"; name["passed-large"] = "the same, 10 MiB of JSON"
       print "| request | connections | requests/s | nginx | ratio (range) | p50 | p99 | p99, nginx | CPU a request | nginx | context switches a request | nginx |"
       print "|---|---|---|---|---|---|---|---|---|---|---|---|"
     }
@@ -384,7 +397,7 @@ table() {
       if (!(($1, $2) in seen)) { seen[$1, $2] = 1; order[++rows] = $1 " " $2 }
     }
     END {
-      cases = split("token user validate healthz small medium large", wanted, " ")
+      cases = split("token user validate healthz small medium large passed-small passed-large", wanted, " ")
       for (c = 1; c <= cases; c++) for (r = 1; r <= rows; r++) {
         split(order[r], part, " ")
         if (part[1] != wanted[c]) continue
@@ -418,13 +431,20 @@ report() {
 Measured on $(date -u +%F) at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown) by \`scripts/bench.sh\`: $(nproc) cores of
 $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), Linux $(uname -r); $("$nginx" -v 2>&1 | sed 's/.*: //'), two workers, \`return 200\` with a body
 of the same size; wrk, one thread, on the same cores, over loopback with keep-alive; medians over rounds ($rounds) of $seconds s each, in alternation.
-In the rows of \`/DownstreamApiUnauthenticated\` the comparison is an nginx that passes the same call on to the same API (\`proxy_pass\` with keep-alive); the API is an
-nginx of its own. The sidecar's answer is JSON that holds the API's body as a string: it escapes what nginx passes on as it is.
+In the rows of \`/DownstreamApiUnauthenticated\` and \`/ProxyUnauthenticated\` the comparison is an nginx that passes the same call on to the same API (\`proxy_pass\` with keep-alive); the API is an
+nginx of its own. The answer of \`/DownstreamApiUnauthenticated\` is JSON that holds the API's body as a string: it escapes what nginx passes on as it is.
 Where other programs run on the machine, believe the ratios (of each pair that ran side by side), and those only as far as their range is narrow.
 
 $(table)
 
 $(held)
+
+## Doors
+
+\`scripts/doors.py\`: cached tokens and validated tokens by every endpoint that gives them, each in alternation with \`/AuthorizationHeader\` where it judges a
+user's token, else with \`/AuthorizationHeaderUnauthenticated\`. Longer requests and answers cost what they cost: a token exchange brings a token of 1 KiB in its body.
+
+$(cat "$work/doors")
 
 ## Crowds
 

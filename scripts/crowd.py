@@ -20,6 +20,11 @@ import time
 
 DELAY = 0.3
 LARGE = 29 << 20
+PASSED = 10 << 20
+UPLOAD = 1 << 30
+STREAMS = 200
+EVENTS = 100
+PERIOD = 0.1
 CONNECTIONS = 4200
 wrong = []
 
@@ -44,6 +49,11 @@ async def upstream(reader, writer):
                 body = b'{"token_type":"Bearer","expires_in":3600,"access_token":"' + b"t" * 1400 + b'"}'
             elif target.startswith("/slow"):
                 await asyncio.sleep(DELAY)
+            elif target.endswith("/events"):
+                await send_events(writer)
+                continue
+            elif target.endswith("/passed"):
+                kind, size = "text/plain", PASSED
             elif target.startswith("/large"):
                 kind, size = "text/plain", LARGE
             elif "openid-configuration" in target:
@@ -68,6 +78,17 @@ async def upstream(reader, writer):
         pass
     finally:
         writer.close()
+
+
+async def send_events(writer):
+    """Server-sent events, each with the time when it was sent."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(EVENTS):
+        await asyncio.sleep(PERIOD)
+        event = f"data: {time.monotonic():.6f}\n\n".encode()
+        writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
 
 
 def serve_upstream(ports):
@@ -258,6 +279,76 @@ async def half_sent(sidecar, what, host):
         writer.transport.abort()
 
 
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+async def events(port, target):
+    """One stream of events: how late each was here, in seconds."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    late = []
+    async for line in reader:
+        if line.startswith(b"data: "):
+            late.append(time.monotonic() - float(line[6:]))
+        elif line == b"0\r\n":
+            break
+    writer.close()
+    return late
+
+
+async def cached(sidecar, seconds):
+    """One caller that asks for a cached token again and again: how long each answer took."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        writer.write(b"GET /AuthorizationHeaderUnauthenticated/fast HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        await reader.readexactly(int(re.search(r"(?i)content-length: *(\d+)", head)[1]))
+        times.append(time.monotonic() - began)
+        await asyncio.sleep(0.01)
+    writer.close()
+    return percentile(times[1:], 0.99)
+
+
+async def passed_through(sidecar, ports):
+    """Streams through /ProxyUnauthenticated: memory, and how late events arrive."""
+    proxied = "/ProxyUnauthenticated/fast"
+    await call(sidecar, proxied + "/x")
+    for what, target, count, body in (
+        ("64 answers of 10 MiB, passed through", "/passed", 64, 0),
+        ("an upload of 1 GiB, passed through", "/x", 1, UPLOAD),
+    ):
+        sidecar.forget_peak()
+        before, threads = sidecar.status("VmRSS"), sidecar.status("Threads")
+        whole, _, statuses, _ = await crowd([call(sidecar, proxied + target, body=body) for _ in range(count)])
+        if statuses != {200: count}:
+            wrong.append(what)
+        grown = sidecar.status("VmHWM") - before
+        row(what, told(statuses), f"all within {whole:.1f} s", f"{grown / 1024:.1f} MiB more", f"{threads} threads before")
+    alone = await cached(sidecar, 3)
+    what = f"{STREAMS} streams of events, one each {PERIOD * 1000:.0f} ms"
+    for how, port, target in (
+        ("without the sidecar", ports[2], "/fast/events"),
+        ("passed through", sidecar.port, proxied + "/events"),
+    ):
+        streams = [asyncio.create_task(events(port, target)) for _ in range(STREAMS)]
+        await asyncio.sleep(1)
+        beside = await cached(sidecar, EVENTS * PERIOD - 3)
+        during = sidecar.status("Threads")
+        late = [moment for stream in streams for moment in await stream]
+        if len(late) != STREAMS * EVENTS:
+            wrong.append(what)
+        row(
+            f"{what}, {how}",
+            f"{len(late)} of {STREAMS * EVENTS} events",
+            f"p50 {percentile(late, 0.5) * 1000:.1f} ms, p99 {percentile(late, 0.99) * 1000:.1f} ms after they were sent",
+            f"a cached token beside them: p99 {beside * 1000:.1f} ms (alone {alone * 1000:.1f} ms)",
+            f"{during} threads during",
+        )
+
+
 async def run(program, callers, ports):
     row("crowd", "answers", "time", "memory", "threads")
     row(*["---"] * 5)
@@ -269,6 +360,10 @@ async def run(program, callers, ports):
                   ["/DownstreamApiUnauthenticated/slow"] * callers)
     await asyncio.sleep(20)
     row("20 s later", "", "", f"{sidecar.status('VmRSS') / 1024:.0f} MiB resident", f"{sidecar.status('Threads')} threads")
+    sidecar.stop()
+
+    sidecar = Sidecar(program, ports)
+    await passed_through(sidecar, ports)
     sidecar.stop()
 
     for limit, name in (None, ""), (192 << 20, ", under `ulimit -d` of 192 MiB"):

@@ -15,8 +15,12 @@ environment = {name: os.environ[name] for name in (
 environment["NO_PROXY"] = "*"
 # What a reader has after making an app registration.
 environment |= {"APP_ID": environment["CLIENT_ID"], "SECRET": "a-secret"}
-programs = {"python": ["python3", "-"], "js": ["node", "--input-type=module", "-"], "go": ["go", "run", "program.go"]}
-proxy_kinds = {"nginx", "caddyfile", "haproxy", "envoy"}
+# The packages that a reader would install.
+clients = os.environ["CLIENTS"]
+if clients:
+    (work / "node_modules").symlink_to(Path(clients, "node", "node_modules"))
+programs = {"python": [f"{clients}/venv/bin/python" if clients else "python3", "-"], "js": ["node", "--input-type=module", "-"], "go": ["go", "run", "program.go"]}
+proxy_kinds = {"nginx", "caddyfile", "haproxy", "traefik", "envoy"}
 code = {"sh", "json", "lua", "yaml", "csharp", *proxy_kinds, *programs}
 marks_known = {"run", "answer", "check", "shown"}
 run, skipped, problems = 0, set(), []
@@ -170,6 +174,9 @@ for page in pages:
                 skipped.add(language)
                 continue
             said, good = execute(language, text)
+            if not good and not clients and ("ModuleNotFoundError" in said or "ERR_MODULE_NOT_FOUND" in said):
+                skipped.add(f"packages for {language}")
+                continue
         if not good:
             problems.append(f"{where}: failed, saying:\n{said[:3000]}")
     if shell:

@@ -1,14 +1,9 @@
 #!/usr/bin/env bash
 # Runs docs/examples, the real clients in tests/clients and Prometheus against a local stand-in for Entra, and compares what they
-# say with what they should. What they need goes to target/examples; python3 with venv, node with npm and Prometheus are installed
-# where they are missing.
+# say with what they should. scripts/clients.sh has the clients; python3 with venv, node with npm and Prometheus are installed where
+# they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-# Of the clients, so that a new release of theirs does not fail a change of ours.
-packages=(requests==2.34.2 microsoft-agents-authentication-entra-auth-sidecar==1.9.0 authlib==1.9.10 requests-oauthlib==2.0.0
-  azure-identity==1.27.0 msal==1.39.0)
-node_packages=(oauth4webapi@3.8.8)
 
 fail() { echo "examples: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -23,24 +18,8 @@ have npm || install npm
 have prometheus || install prometheus
 python3 -c 'import venv, ensurepip' 2>/dev/null || install python3 python3-venv
 target=${CARGO_TARGET_DIR:-target}
-venv=$target/examples/venv
-# The list that was installed stands in the environment: another one makes it anew.
-if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ]; then
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" ||
-    { echo "examples: skipped: the clients cannot be had from PyPI"; exit 0; }
-  echo "${packages[*]}" >"$venv/packages"
-fi
-
-modules=$target/examples/node
-if [ "$(cat "$modules/packages" 2>/dev/null)" != "${node_packages[*]}" ]; then
-  rm -rf "$modules"
-  mkdir -p "$modules"
-  npm install --silent --no-audit --no-fund --prefix "$modules" "${node_packages[@]}" ||
-    { echo "examples: skipped: the clients cannot be had from npm"; exit 0; }
-  echo "${node_packages[*]}" >"$modules/packages"
-fi
+clients=$(scripts/clients.sh) || { echo "examples: skipped: the clients cannot be had"; exit 0; }
+venv=$clients/venv
 
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
@@ -59,16 +38,26 @@ cat >"$work/appsettings.json" <<JSON
     "orders": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_SCOPE"] },
     "reports": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true },
     "default": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"] },
+    "openai": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://cognitiveservices.azure.com/.default"] },
+    "graph": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://graph.microsoft.com/.default"] },
+    "blob": { "BaseUrl": "$BASE_URL/blob/", "Scopes": ["https://storage.azure.com/.default"] },
     "agenticblueprint": { "Scopes": ["api://AzureAdTokenExchange/.default"], "RequestAppToken": true },
     // Nobody has started this session: the one case in which these endpoints answer 401.
     "session": { "Scopes": ["$DOWNSTREAM_SCOPE"], "AcquireTokenOptions": { "LongRunningWebApiSessionKey": "none" } }
-  }
+  },
+  "Sidecar": { "IdentityEndpoint": { "Resources": "https://vault.azure.net" } }
 }
 JSON
 env -i "$target/debug/entra-sidecar" serve --config "$work/appsettings.json" --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 pids+=($!)
 await "$work/log" 'signing keys'
 SIDECAR=$(address_in "$work/log")
+# SDKs send tokens over https alone.
+python3 tests/clients/tls.py "${BASE_URL#http://}" >"$work/tls" 2>&1 &
+pids+=($!)
+await "$work/tls" '^port'
+HTTPS=https://localhost:$(cut -d' ' -f2 <"$work/tls")
+ROOT=$PWD/tests/data/tls/root.pem
 TOKEN=$(curl -q --noproxy '*' --silent --show-error --fail "$BASE_URL/_control/mint?user=alice")
 
 # Runs a program with this machine's proxies out of its way; every pattern must be in what it prints.
@@ -80,12 +69,12 @@ expect() { # program... -- pattern...
     CLIENT_ID="$CLIENT_ID" AGENT_ID="$AGENT_ID" AGENT_USERNAME="$AGENT_USERNAME" AGENT_USER_ID=0b1ec700-0000-4000-8000-000000000006 \
     API="${DOWNSTREAM_URL}open" AUTHLIB_INSECURE_TRANSPORT=1 OAUTHLIB_INSECURE_TRANSPORT=1 \
     SCOPE="$DOWNSTREAM_SCOPE" APP_SCOPE="$DOWNSTREAM_APP_SCOPE" GRAPH_SCOPE=https://graph.microsoft.com/.default \
-    OTHER_SCOPE=https://management.azure.com/.default "${command[@]}" >"$work/out" 2>&1 ||
+    OTHER_SCOPE=https://management.azure.com/.default HTTPS="$HTTPS" ROOT="$ROOT" NODE_EXTRA_CA_CERTS="$ROOT" "${command[@]}" >"$work/out" 2>&1 ||
     { cat "$work/out" "$work/log" >&2; fail "${command[*]} failed"; }
   for pattern; do
     grep -qF -- "$pattern" "$work/out" || { cat "$work/out" >&2; fail "${command[*]} does not say: $pattern"; }
   done
-  echo "${command[*]}: as expected"
+  echo "${command[*]##*/}: as expected$(sed -n 's/^version: /, with /p' "$work/out")"
 }
 
 header='header: Bearer eyJ'
@@ -101,9 +90,21 @@ expect "$venv/bin/python" tests/clients/agents_sdk.py -- 'as its documentation s
 expect "$venv/bin/python" tests/clients/oauth.py -- 'authlib, application: 200' 'authlib, user: 200 True' \
   "authlib, introspection: True {'active': False}" 'requests-oauthlib: 200'
 # Modules are looked for beside the program.
-cp tests/clients/oauth.mjs "$modules/"
+modules=$work/node
+mkdir "$modules"
+ln -s "$clients/node/node_modules" "$modules/node_modules"
+cp tests/clients/*.mjs "$modules/"
 expect node "$modules/oauth.mjs" -- 'oauth4webapi, application: 200' 'oauth4webapi, user: 200' 'oauth4webapi, introspection: true' \
   'oauth4webapi, error: 400 invalid_request'
+
+# SDKs whose base URL is the sidecar's pass-through.
+errors='errors of the API and of the sidecar'
+expect "$venv/bin/python" tests/clients/openai_sdk.py -- 'openai: a completion for the application' 'openai: a stream, piece by piece as it comes' \
+  'openai: for a user' 'openai: for an agent and its user' 'openai: errors of the sidecar' 'openai: its own retries' 'AzureOpenAI: whole, streamed'
+expect "$venv/bin/python" tests/clients/langchain_sdk.py -- 'langchain-openai: whole and streamed' 'langchain-openai: an error of the API'
+expect node "$modules/openai_sdk.mjs" -- 'openai for Node: whole' 'openai for Node: for a user' "openai for Node: $errors" 'AzureOpenAI for Node: whole'
+expect "$venv/bin/python" tests/clients/graph_sdk.py -- 'msgraph-core: a page' 'msgraph-core: every page' "msgraph-core: $errors"
+expect node "$modules/graph_sdk.mjs" -- 'microsoft-graph-client: a page' 'microsoft-graph-client: every page' "microsoft-graph-client: $errors"
 
 # Prometheus scrapes an API that lets nobody in without a token.
 cat >"$work/prometheus.yaml" <<YAML
@@ -132,5 +133,16 @@ up = {series["metric"]["job"]: series["value"][1] for series in json.load(open(s
 sys.exit(up != {"with": "1", "without": "0"})
 PYTHON
 echo "$(prometheus --version 2>&1 | head -1 | cut -d' ' -f1-3): as expected"
+
+# Azure SDKs that get their tokens from the managed identity endpoint, and then call https services that verify these.
 expect "$venv/bin/python" tests/clients/azure_sdk.py -- 'expires in an hour: True' "azure-identity: an agent's own token" \
-  'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal'
+  'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal' \
+  "azure-storage-blob: with the token of DefaultAzureCredential: ['a//b']" 'azure-keyvault-secrets: with the token of DefaultAzureCredential'
+expect node "$modules/azure_sdk.mjs" -- 'expires in an hour: true' "@azure/identity: an agent's own token" \
+  '@azure/identity: refusals in their own words' '@azure/msal-node: the same token, and the same refusal' \
+  '@azure/storage-blob: with the token' '@azure/keyvault-secrets: with the token'
+
+# Storage clients that have no credential, through pass-through.
+storage=('a megabyte in blocks and back in ranges: 1000003' 'names arrive as they are' 'errors of the service in its own words')
+expect "$venv/bin/python" tests/clients/storage.py -- "${storage[@]}"
+expect node "$modules/storage.mjs" -- "${storage[@]}"

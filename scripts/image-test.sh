@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Proves what Dockerfile.scratch promises, without a container engine: an empty, read-only file system that holds the static binary
-# and nothing else, entered with chroot by a user who does not exist, as process 1, without capabilities, in a network of its own.
+# and nothing else, entered with chroot by a user who does not exist, as process 1, without capabilities, in a network of its own,
+# which a caller reaches from another one, as through a container engine's bridge.
 #
 #   scripts/image-test.sh [binary | image.oci.tar]      the image of a release (scripts/release.sh), of a binary, or of the one
 #                                                       that scripts/build-static.sh makes
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 skip() { echo "image-test: skipped: $1"; exit 0; }
 [ "$(id -u)" -eq 0 ] || skip "chroot and namespaces need root"
-for tool in unshare chroot setpriv ip mount python3 curl; do
+for tool in unshare nsenter chroot setpriv ip mount python3 curl; do
   command -v "$tool" >/dev/null || skip "$tool is not here"
 done
 unshare --net --mount --pid --fork true 2>/dev/null || skip "the kernel gives no namespaces here"
@@ -90,8 +91,16 @@ finish() {
 }
 trap finish EXIT
 ip link set lo up
-# An address that is not loopback, as the network of a pod or a bridge has one.
-ip address add 10.99.0.1/32 dev lo
+# The caller's network: a namespace of its own, at the other end of a cable.
+unshare --net sleep infinity &
+caller=$!
+pids+=("$caller")
+until [ "$(readlink "/proc/$caller/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+ip link add cable type veth peer name cable netns "$caller"
+ip address add 10.99.0.1/24 dev cable
+ip link set cable up
+nsenter --target "$caller" --net ip address add 10.99.0.2/24 dev cable
+nsenter --target "$caller" --net ip link set cable up
 
 cases=0
 # Compares what a command says with a pattern.
@@ -116,6 +125,7 @@ await() { # pattern file
   done
 }
 ask() { curl -q --noproxy '*' --silent --show-error --max-time 20 "$@"; }
+ask_from_outside() { nsenter --target "$caller" --net curl -q --noproxy '*' --silent --show-error --max-time 20 "$@"; }
 
 # The tenant and the web API, outside of the image.
 "${CARGO_TARGET_DIR:-target}/debug/local-tenant" >"$work/tenant" &
@@ -237,10 +247,10 @@ expect "TLS to a private authority, a name of /etc/hosts" '{"statusCode":200,*' 
   ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/hosts
 expect "a name of the resolver" '{"statusCode":200,*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/resolver
 expect "a name that nobody knows" '*"status":502*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/nowhere
-expect "the network sees health" "Healthy" ask http://10.99.0.1:8080/healthz
-expect "the network sees metrics" "*entra_sidecar_build_info*" ask http://10.99.0.1:8080/metrics
+expect "the network sees health" "Healthy" ask_from_outside http://10.99.0.1:8080/healthz
+expect "the network sees metrics" "*entra_sidecar_build_info*" ask_from_outside http://10.99.0.1:8080/metrics
 expect "the network sees no more, and is told why" '*"status":403*Sidecar:AllowedCallers*' \
-  ask http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain
+  ask_from_outside http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain
 kill -TERM "$process"
 code=0
 wait "$init" || code=$?
@@ -252,9 +262,13 @@ init=$!
 await 'is ready' "$work/log"
 expect "an unknown authority" '*"status":502*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/hosts
 expect "the network is served by address" '{"authorizationHeader":"Bearer *' \
-  ask http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain
+  ask_from_outside http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain
 expect "the network is served by a name of one label" '{"authorizationHeader":"Bearer *' \
-  ask http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain -H "Host: sidecar:8080"
+  ask_from_outside http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain -H "Host: sidecar:8080"
+expect "overrides from the network name their setting" '*"status":403*Sidecar:AllowOverrides:GetAuthorizationHeaderUnauthenticated*' \
+  ask_from_outside "http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain?optionsOverride.RequestAppToken=true"
+expect "a public name stays refused, and is told why" '*"status":403*AllowedHosts*' \
+  ask_from_outside http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain -H "Host: sidecar.example.com"
 expect "a token without a server" "eyJ*" run -- token plain
 kill -TERM "$(pgrep --parent "$init")"
 wait "$init"

@@ -67,11 +67,14 @@ class Sidecar:
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port))
 
-    def ask(self, targets, header=""):
-        """One request after the other on one connection."""
+    def ask(self, targets, header="", form=None):
+        """One request after the other on one connection: GET, or POST of a form."""
+        method = "GET" if form is None else "POST"
+        if form is not None:
+            header += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n"
         with self.connect() as stream:
             for target in targets:
-                stream.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{header}\r\n".encode())
+                stream.sendall(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{header}\r\n{form or ''}".encode())
                 answer = b""
                 while b"\r\n\r\n" not in answer:
                     answer += stream.recv(65536)
@@ -89,11 +92,11 @@ class Sidecar:
         with open(last, encoding="utf-8") as dump:
             return int(re.search(r"^(?:totals|summary): (\d+)", dump.read(), re.MULTILINE)[1])
 
-    def cost(self, target, header=""):
+    def cost(self, target, header="", form=None):
         """Instructions of one request, once everything is warm."""
-        self.ask([target] * 20, header)
+        self.ask([target] * 20, header, form)
         self.counted_since_last_time()
-        self.ask([target] * REQUESTS, header)
+        self.ask([target] * REQUESTS, header, form)
         return round(self.counted_since_last_time() / REQUESTS)
 
     def __enter__(self):
@@ -116,6 +119,17 @@ def main():
             rows.append(("`/AuthorizationHeaderUnauthenticated`, cached", sidecar.cost(HEADER)))
             rows.append(("`/AuthorizationHeader` on behalf of a user, cached", sidecar.cost("/AuthorizationHeader/users", bearer)))
             rows.append(("`/Validate`, token seen before", sidecar.cost("/Validate", bearer)))
+            exchange = (f"grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token={token}"
+                        "&subject_token_type=urn:ietf:params:oauth:token-type:access_token")
+            resource = tenant["DOWNSTREAM_APP_SCOPE"].removesuffix("/.default")
+            rows.append(("POST `/AuthorizationHeaderUnauthenticated`, cached", sidecar.cost(HEADER, form="")))
+            rows.append(("`/identity/token`, cached", sidecar.cost(
+                f"/identity/token?resource={resource}&api-version=2019-08-01", "X-IDENTITY-HEADER: any\r\n")))
+            rows.append(("`/oauth2/token`, client credentials, cached",
+                         sidecar.cost("/oauth2/token/reports", form="grant_type=client_credentials")))
+            rows.append(("`/oauth2/token`, token exchange, cached", sidecar.cost("/oauth2/token/users", form=exchange)))
+            rows.append(("`/oauth2/introspect`, token seen before", sidecar.cost("/oauth2/introspect", form=f"token={token}")))
+            rows.append(("`/ForwardAuth`, token seen before", sidecar.cost("/ForwardAuth", bearer)))
             for cached in (10, 1000, 10000):
                 path = HEADER + "?optionsOverride.AcquireTokenOptions.FmiPath=p/"
                 sidecar.ask([f"{path}{number}" for number in range(cached)])

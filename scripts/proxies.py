@@ -50,7 +50,8 @@ class Proxy:
     def __init__(self, kind, text, sidecar, work, files):
         self.port, name = free_port(), f"{kind}-{len(running)}"
         for written, used in [("127.0.0.1:8000", f"127.0.0.1:{self.port}"), (":8000 {", f":{self.port} {{"),
-                              ("127.0.0.1:8080", f"127.0.0.1:{application.server_port}"), ("127.0.0.1:5000", sidecar)]:
+                              ("127.0.0.1:8080", f"127.0.0.1:{application.server_port}"), ("127.0.0.1:5000", sidecar),
+                              ("localhost:5000", sidecar.replace("127.0.0.1", "localhost"))]:
             text = text.replace(written, used)
         ports = {"8000": self.port, "8080": application.server_port, "5000": sidecar.rsplit(":")[-1], "5001": free_port()}
         text = re.sub(r"port_value: (\d+)", lambda found: f"port_value: {ports[found[1]]}", text)
@@ -68,6 +69,7 @@ class Proxy:
         file = work / f"{name}.yaml"
         file.write_text(text)
         command = {"nginx": ["-c", file], "caddyfile": ["run", "--adapter", "caddyfile", "--config", file],
+                   "traefik": [f"--providers.file.filename={file}", f"--entrypoints.web.address=127.0.0.1:{self.port}"],
                    "haproxy": ["-db", "-f", file], "envoy": ["--log-level", "error", "--disable-hot-restart", "-c", file]}[kind]
         self.log = work / f"{name}.out"
         environment = {"PATH": os.environ["PATH"], "HOME": str(work)}
@@ -76,10 +78,12 @@ class Proxy:
         deadline = time.monotonic() + 20
         while self.process.poll() is None and time.monotonic() < deadline:
             try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except OSError:
-                time.sleep(0.05)
+                # Traefik listens before it knows its routes.
+                if self.ask(None)[0] != 404:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass
+            time.sleep(0.05)
         raise RuntimeError(f"{kind} does not start: {self.log.read_text()[-2000:]}")
 
     def ask(self, token, *headers, method="GET", body=None, path="/orders/17?scope=none&x=1"):

@@ -77,11 +77,17 @@ rm -f "${TMPDIR:-/tmp}/demo.$$"
 step "examples and real clients"
 scripts/examples.sh
 
+step "kubectl"
+scripts/kubectl-test.sh
+
 step "code blocks of the documentation"
 scripts/docs-test.sh
 
 step "OpenAPI"
 scripts/openapi-test.sh
+
+step "generated clients"
+scripts/generated-clients.sh
 
 step "the page in a browser"
 scripts/page-test.sh

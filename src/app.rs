@@ -70,7 +70,7 @@ fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Ser
     let keys = keys(&config, &exchange, &clock, fetches)?;
     let recent = config.is_development().then(Arc::<Recent>::default);
     let shared = Shared { exchange, connections, clock, budget: budget(&config), acquirer, metrics, monitor, recent };
-    let service = Service::new(config, keys).map_err(|error| error.to_string())?;
+    let service = Service::new(config, keys)?;
     Ok((shared, service))
 }
 
@@ -142,7 +142,7 @@ fn replace(routes: &Routes, config: Config) -> Result<(), String> {
     let same_keys = jwks::KeySettings::of(&config) == jwks::KeySettings::of(&old.config);
     let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock, true)? };
     let fixed = old.config.needs_restart(&config);
-    let service = Service::replacing(&old, config, keys).map_err(|error| error.to_string())?;
+    let service = Service::replacing(&old, config, keys)?;
     if let Some(problem) = service.unusable_credentials(shared.clock.unix()).next() {
         return Err(problem);
     }
@@ -179,7 +179,7 @@ pub(crate) fn acquirer(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Ar
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
-    let endpoints = Endpoint::ALL.map(Endpoint::pattern);
+    let endpoints = Endpoint::ALL.map(|(_, pattern, _)| pattern);
     let mut outcomes = vec!["valid"];
     outcomes.extend(Rejection::CODES);
     Arc::new(Metrics::new(&endpoints, &outcomes))

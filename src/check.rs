@@ -31,7 +31,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
         None => RequestSigner::generate(),
     };
     if let Err(error) = &signer {
-        findings.bad(&error.to_string());
+        findings.bad(error);
     }
     if let Some(path) = &config.sidecar.caller_token_file
         && let Err(error) = CallerToken::new(path.clone()).current()
@@ -39,12 +39,12 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
         findings.bad(&format!("Sidecar:CallerTokenFile: {error}"));
     }
     for api in &config.apis {
-        findings.good(&line(config, api));
+        good(&line(config, api));
         if let Err(refused) = without_overrides(api) {
-            findings.odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
+            odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
         }
     }
-    match app::exchange(config, &app::metrics(), &mut |warning| findings.odd(&warning)) {
+    match app::exchange(config, &app::metrics(), &mut |warning| odd(&warning)) {
         Err(problem) => findings.bad(&problem),
         Ok((exchange, _)) if online => {
             let signer = signer.ok();
@@ -60,26 +60,24 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     if findings.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Nobody reading them changes no verdict.
 struct Findings {
     good: bool,
 }
 
 impl Findings {
-    #[expect(clippy::unused_self, reason = "reads as the other one does")]
-    fn good(&self, line: &str) {
-        let _ = writeln!(std::io::stdout(), "{line}");
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as the other ones do")]
-    fn odd(&self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "entra-sidecar: warning: {line}");
-    }
-
     fn bad(&mut self, line: &str) {
         let _ = writeln!(std::io::stderr(), "entra-sidecar: {line}");
         self.good = false;
     }
+}
+
+// Nobody reading them changes no verdict.
+fn good(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn odd(line: &str) {
+    let _ = writeln!(std::io::stderr(), "entra-sidecar: warning: {line}");
 }
 
 fn registrations(config: &Config) -> impl Iterator<Item = &Arc<Registration>> {
@@ -98,7 +96,7 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
     for (list, inspection) in inspections {
         let key = format!("{}:{list}:{}", registration.section, inspection.index);
         match inspection.result {
-            Ok(()) => findings.good(&format!("{key} ({}): usable", inspection.source_type)),
+            Ok(()) => good(&format!("{key} ({}): usable", inspection.source_type)),
             Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
         }
     }
@@ -126,7 +124,7 @@ fn without_overrides(api: &Api) -> Result<(), OptionsError> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
         // Callers may have to name the scopes.
-        Err(OptionsError::NoScopes { .. }) => Ok(()),
+        Err(OptionsError::NoScopes(_)) => Ok(()),
         effective => {
             let effective = effective?;
             flow(&effective).scopes(&effective).map(drop)
@@ -156,10 +154,10 @@ fn online(
     findings: &mut Findings,
 ) {
     let config = acquisition.config;
-    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange, clock.unix())) {
+    match jwks::KeySettings::of(config).map(|settings| Keys::probe(&settings, &**exchange)) {
         Some(Ok(set)) => {
             let issuers: Vec<&str> = set.issuers().iter().map(Issuer::as_str).collect();
-            findings.good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
+            good(&format!("AzureAd: {} signing keys, issuer {}", set.len(), issuers.join(" or ")));
         }
         Some(Err(error)) => findings.bad(&format!("AzureAd:Instance: {error}")),
         None => findings.bad("AzureAd:TenantId: expected a tenant, or an AzureAd:Authority"),
@@ -167,10 +165,10 @@ fn online(
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
         match token(acquisition, api) {
-            None => findings.good(&format!("{key}: needs a user's token, so none was requested")),
+            None => good(&format!("{key}: needs a user's token, so none was requested")),
             Some(Ok(expires_at)) => {
                 let seconds = expires_at.saturating_sub(clock.unix());
-                findings.good(&format!("{key}: acquired a token, expires in {seconds} s"));
+                good(&format!("{key}: acquired a token, expires in {seconds} s"));
             }
             Some(Err(reason)) => findings.bad(&format!("{key}: {reason}")),
         }

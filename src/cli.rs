@@ -72,75 +72,42 @@ struct Described {
     example: &'static str,
 }
 
+#[rustfmt::skip] // A row is a line.
 const COMMANDS: [Described; 7] = [
-    Described {
-        name: "serve",
-        operand: "",
-        does: "serve until SIGTERM or SIGINT (default)",
-        own: &[],
-        example: "entra-sidecar serve --urls http://127.0.0.1:5000",
-    },
-    Described {
-        name: "check",
-        operand: "",
-        does: "judge configuration and credentials, and print what would run",
-        own: &["all", "online"],
-        example: "entra-sidecar check --online",
-    },
-    Described {
-        name: "healthcheck",
-        operand: "",
-        does: "ask the running sidecar's /healthz, with the same configuration",
-        own: &[],
-        example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]",
-    },
-    Described {
-        name: "token",
-        operand: " API",
-        does: "acquire a token for a configured API, and print it",
-        own: ACQUIRING,
-        example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com",
-    },
-    Described {
-        name: "header",
-        operand: " API",
-        does: "acquire a token for a configured API, and print it as a header's line",
-        own: ACQUIRING,
-        example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization",
-    },
-    Described {
-        name: "validate",
-        operand: " [FILE]",
-        does: "judge a token in a file or on standard input, as /Validate would",
-        own: &["explain"],
-        example: "entra-sidecar validate --explain token.txt",
-    },
-    Described {
-        name: "openapi",
-        operand: "",
-        does: "print the OpenAPI document",
-        own: &[],
-        example: "entra-sidecar openapi > openapi.json",
-    },
+    Described { name: "serve", operand: "", does: "serve until SIGTERM or SIGINT (default)", own: &[], example: "entra-sidecar serve --urls http://127.0.0.1:5000" },
+    Described { name: "check", operand: "", does: "judge configuration and credentials, and print what would run", own: &["all", "online"], example: "entra-sidecar check --online" },
+    Described { name: "healthcheck", operand: "", does: "ask the running sidecar's /healthz, with the same configuration", own: &[], example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]" },
+    Described { name: "token", operand: " API", does: "acquire a token for a configured API, and print it", own: ACQUIRING, example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com" },
+    Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header's line", own: ACQUIRING, example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
+    Described { name: "validate", operand: " [FILE]", does: "judge a token in a file or on standard input, as /Validate would", own: &["explain"], example: "entra-sidecar validate --explain token.txt" },
+    Described { name: "openapi", operand: "", does: "print the OpenAPI document", own: &[], example: "entra-sidecar openapi > openapi.json" },
 ];
 
 const ACQUIRING: &[&str] = &["user-token", "override", "output"];
 
-/// Options of some commands: name, value, and what it is for.
-const OWN: [(&str, &str, &str); 6] = [
-    ("all", "", "show settings at their default too"),
-    ("online", "", "call Entra as well: metadata, and a token for each API that can have one"),
-    ("explain", "", "name each check: what was looked at, expected and found"),
-    ("user-token", " FILE", "on behalf of the user whose token this is; - is standard input"),
-    ("override", " KEY=VALUE", "a key of the query of /AuthorizationHeader; repeatable"),
-    ("output", " FORM", "token, header, json or exec-credential (what kubectl reads)"),
+/// An option of some commands: name, value, what it is for, and whether it is given.
+type OwnOption = (&'static str, &'static str, &'static str, fn(&Words) -> bool);
+
+const OWN: [OwnOption; 6] = [
+    ("all", "", "show settings at their default too", |words| words.all),
+    ("online", "", "call Entra as well: metadata, and a token for each API that can have one", |words| words.online),
+    ("explain", "", "name each check: what was looked at, expected and found", |words| words.explain),
+    ("user-token", " FILE", "on behalf of the user whose token this is; - is standard input", |words| {
+        !words.user_token.is_empty()
+    }),
+    ("override", " KEY=VALUE", "a key of the query of /AuthorizationHeader; repeatable", |words| {
+        !words.overrides.is_empty()
+    }),
+    ("output", " FORM", "token, header, json or exec-credential (what kubectl reads)", |words| {
+        !words.output.is_empty()
+    }),
 ];
 
 impl Described {
     /// What `--help` prints.
     fn help(&self) -> String {
         let mut options = String::new();
-        for (name, value, does) in OWN.iter().filter(|(name, ..)| self.own.contains(name)) {
+        for (name, value, does, _) in OWN.iter().filter(|(name, ..)| self.own.contains(name)) {
             let _ = writeln!(options, "  {:<24}{does}", format!("--{name}{value}"));
         }
         let Self { name, operand, does, example, .. } = self;
@@ -191,14 +158,10 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
             serve(invocation)
         }
         Command::Check { online, all } => check(&invocation, online, all),
-        Command::Healthcheck => match load(&invocation).map(|loaded| healthcheck::healthcheck(&loaded.config)) {
-            Err(code) => code,
-            Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(cause)) => {
-                complain(&format!("unhealthy: {cause}"));
-                ExitCode::FAILURE
-            }
-        },
+        Command::Healthcheck => load(&invocation).map_or_else(
+            |code| code,
+            |loaded| shown(healthcheck::healthcheck(&loaded.config).map_err(|cause| format!("unhealthy: {cause}"))),
+        ),
         Command::OpenApi => shown(print(&openapi::document())),
         Command::Acquire(wanted) => {
             once(&invocation, |config| oneshot::acquire(config, &wanted).and_then(|answer| print(answer.expose())))
@@ -325,23 +288,17 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     }
     let known = || COMMANDS.map(|known| known.name).join(", ");
     let described = described.ok_or_else(|| Stop::Usage(format!("unknown command: expected one of {}", known())))?;
-    // In the order of their table.
-    let given_own = [
-        words.all,
-        words.online,
-        words.explain,
-        !words.user_token.is_empty(),
-        !words.overrides.is_empty(),
-        !words.output.is_empty(),
-    ];
-    let foreign = |((name, ..), given): &(&(&str, &str, &str), bool)| *given && !described.own.contains(name);
-    if let Some(((name, ..), _)) = OWN.iter().zip(given_own).find(foreign) {
+    let foreign = OWN.iter().find(|(name, .., given)| given(&words) && !described.own.contains(name));
+    if let Some((name, ..)) = foreign {
         let owners: Vec<&str> = COMMANDS.iter().filter(|known| known.own.contains(name)).map(|own| own.name).collect();
         return Err(Stop::Usage(format!("--{name} belongs to {}", owners.join(" and "))));
     }
     let operand = given.next().map(str::to_owned);
     if given.next().is_some() || (operand.is_some() && described.operand.is_empty()) {
-        return Err(Stop::Usage(format!("too many arguments: expected {}{}", described.name, described.operand)));
+        return Err(Stop::Usage(format!(
+            "too many arguments: expected entra-sidecar {}{}",
+            described.name, described.operand
+        )));
     }
     let command = match described.name {
         "check" => Command::Check { online: words.online, all: words.all },
@@ -487,31 +444,10 @@ mod tests {
     #[test]
     fn a_wrong_line_says_what_was_expected_and_repeats_no_value() {
         for line in [
-            "launch",
-            "serve check",
-            "--bogus",
-            "--bogus=s3cret",
-            "-A:B=s3cret",
-            "--set s3cret",
-            "--set =s3cret",
-            "--config",
-            "--A:B",
-            "--online",
-            "serve --online",
-            "--version=1",
-            "token",
-            "token a s3cret",
-            "token a --output s3cret",
-            "token a --override s3cret",
-            "serve --all",
-            "validate a s3cret",
-            "check --explain",
-            "validate --user-token s3cret",
-            "bogus=s3cret",
-            "serve s3cret",
-            "s3cret",
-            "-x",
-            "--",
+            "launch", "serve check", "--bogus", "--bogus=s3cret", "-A:B=s3cret", "--set s3cret", "--set =s3cret",
+            "--config", "--A:B", "--online", "serve --online", "--version=1", "token", "token a s3cret",
+            "token a --output s3cret", "token a --override s3cret", "serve --all", "validate a s3cret",
+            "check --explain", "validate --user-token s3cret", "bogus=s3cret", "serve s3cret", "s3cret", "-x", "--",
             "--=s3cret",
         ] {
             match parsed(line) {

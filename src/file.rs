@@ -25,10 +25,7 @@ impl Stamp {
     }
 }
 
-/// Reads at most `limit` bytes and strips a byte order mark.
-///
-/// # Errors
-/// The reason without the path; `NotFound` if there is no such file.
+/// Reads at most `limit` bytes and strips a byte order mark. An error does not name the path.
 pub fn read(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -39,9 +36,6 @@ pub fn read(path: &Path, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// The same for an open source of about this length.
-///
-/// # Errors
-/// Why it cannot be read.
 pub fn read_from(source: impl std::io::Read, length: u64, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // Reserve everything at once, since growing would leave copies of a secret behind.
     let room = usize::try_from(length.min(limit).saturating_add(1)).unwrap_or(0);

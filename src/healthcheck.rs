@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -12,34 +13,18 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The answer is a few words; a longer one comes from another program.
 const MAX_ANSWER: u64 = 16 * 1024;
 
-/// Sends `GET /healthz` to the first listening address.
-///
-/// # Errors
-/// Why the sidecar is not healthy, on one line.
+/// Sends `GET /healthz` to the first listening address. An error says on one line why the sidecar is
+/// not healthy.
 pub fn healthcheck(config: &Config) -> Result<(), String> {
     let first = config.listen.first().ok_or("no listening address is configured")?;
-    let answer = match first {
-        Listen::Unix(path) => {
-            let answer = UnixStream::connect(path).and_then(|stream| {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                ask(stream)
-            });
-            answer.map_err(|error| format!("{}: {error}", path.display()))?
-        }
+    let (place, answer) = match first {
+        Listen::Unix(path) => (path.display().to_string(), UnixStream::connect(path).map(OwnedFd::from).and_then(ask)),
         Listen::Tcp(address) if address.port() == 0 => {
             return Err("port 0 means a random port, which cannot be checked".to_owned());
         }
-        Listen::Tcp(address) => {
-            let answer = connect(*address).and_then(|stream| {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                ask(stream)
-            });
-            answer.map_err(|error| format!("{address}: {error}"))?
-        }
+        Listen::Tcp(address) => (address.to_string(), connect(*address).map(OwnedFd::from).and_then(ask)),
     };
-    judge(&answer)
+    judge(&answer.map_err(|error| format!("{place}: {error}"))?)
 }
 
 /// The unspecified address is reached over loopback, where IPv6 may be disabled.
@@ -52,7 +37,11 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     }
 }
 
-fn ask(mut stream: impl Read + Write) -> std::io::Result<Vec<u8>> {
+/// Limits each read and write alike on both kinds of socket.
+fn ask(socket: OwnedFd) -> std::io::Result<Vec<u8>> {
+    let mut stream = UnixStream::from(socket);
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;

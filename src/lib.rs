@@ -80,7 +80,6 @@ pub mod internal {
         pub use crate::config::{describe, documentation, load};
     }
     pub mod http {
-        pub use crate::http::chunked::Decoder;
         pub use crate::http::head::Head;
         pub use crate::http::reader::{Fed, RequestReader};
         pub use crate::http::{Body, Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request};
@@ -100,7 +99,7 @@ pub mod internal {
         }
         #[cfg(feature = "jwe")]
         pub mod jwe {
-            pub use crate::jwt::jwe::{DecryptionKey, decrypt, is_encrypted};
+            pub use crate::jwt::jwe::{DecryptionKey, decrypt};
         }
     }
     pub mod outbound {
@@ -121,6 +120,7 @@ pub mod internal {
     }
     pub mod value {
         pub use crate::value::bound_key::BoundKey;
+        pub use crate::value::chunked;
         pub use crate::value::date::to_rfc3339_seconds;
         pub use crate::value::header::{is_reserved, is_token, is_value};
         pub use crate::value::jwk::Key;

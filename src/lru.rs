@@ -47,7 +47,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.index.len()
     }
 
-    /// Total weight.
     pub const fn weight(&self) -> usize {
         self.weight
     }

@@ -1,7 +1,7 @@
 //! Counters and histograms in Prometheus text format 0.0.4. All labels come from closed sets, so no
 //! caller can create a new series.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -52,14 +52,14 @@ impl Histogram {
 
     #[expect(clippy::cast_precision_loss, reason = "a sum of durations that is shown in seconds")]
     fn render(&self, name: &str, label: &str, text: &mut String) {
-        let mut total = 0;
+        let (prefix, mut total) = (prefix(name), 0);
         for (at, count) in self.buckets.iter().enumerate() {
             total += get(count);
             let bound = BUCKETS.get(at).map_or("+Inf".to_owned(), f64::to_string);
-            let _ = writeln!(text, "{name}_bucket{{{label},le=\"{bound}\"}} {total}");
+            let _ = writeln!(text, "{prefix}{name}_bucket{{{label},le=\"{bound}\"}} {total}");
         }
-        let _ = writeln!(text, "{name}_sum{{{label}}} {}", get(&self.nanoseconds) as f64 / 1e9);
-        let _ = writeln!(text, "{name}_count{{{label}}} {total}");
+        let _ = writeln!(text, "{prefix}{name}_sum{{{label}}} {}", get(&self.nanoseconds) as f64 / 1e9);
+        let _ = writeln!(text, "{prefix}{name}_count{{{label}}} {total}");
     }
 }
 
@@ -88,9 +88,9 @@ pub struct Metrics {
 
 /// Counts a proxied request until it is dropped.
 #[derive(Debug)]
-pub struct OpenStream<'a>(&'a Metrics);
+pub struct OpenStream(Arc<Metrics>);
 
-impl Drop for OpenStream<'_> {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
@@ -101,7 +101,6 @@ impl Drop for OpenStream<'_> {
 pub enum Ending<'a> {
     /// With a complete answer of this status.
     Whole(u16),
-    /// With an error.
     Failed(&'a OutError),
     /// The caller ended it.
     Cancelled,
@@ -144,9 +143,9 @@ impl Metrics {
     }
 
     /// A proxied request starts.
-    pub fn open_stream(&self) -> OpenStream<'_> {
+    pub fn open_stream(self: &Arc<Self>) -> OpenStream {
         add(&self.open_streams);
-        OpenStream(self)
+        OpenStream(Arc::clone(self))
     }
 
     /// Counts forwarded bytes of a request (0) or an answer (1).
@@ -173,58 +172,64 @@ impl Metrics {
     /// Renders everything, followed by figures kept elsewhere.
     pub fn render(&self, others: &[Figure]) -> String {
         let mut text = String::with_capacity(16 * 1024);
-        head(&mut text, "http_requests_total", "counter", "Answered requests.");
-        for (at, counter) in self.requests.iter().enumerate().filter(|(_, counter)| get(counter) > 0) {
+        let out = &mut text;
+        let answered = self.requests.iter().enumerate().filter(|(_, counter)| get(counter) > 0).map(|(at, counter)| {
             let (rest, status) = (at / STATUSES.len(), STATUSES[at % STATUSES.len()]);
             let (endpoint, method) = (self.endpoints[rest / METHODS.len()], METHODS[rest % METHODS.len()].as_str());
             let status = if status == 0 { "other".to_owned() } else { status.to_string() };
-            let count = get(counter);
-            let _ = writeln!(
-                text,
-                "entra_sidecar_http_requests_total{{endpoint=\"{endpoint}\",method=\"{method}\",status=\"{status}\"}} {count}"
-            );
-        }
-        head(&mut text, "http_request_duration_seconds", "histogram", "From a request's first byte to its answer.");
+            (format!("endpoint=\"{endpoint}\",method=\"{method}\",status=\"{status}\""), get(counter))
+        });
+        family(out, "http_requests_total", "counter", "Answered requests.", answered);
+        let name = "http_request_duration_seconds";
+        family(out, name, "histogram", "From a request's first byte to its answer.", NO_SERIES);
         for (endpoint, histogram) in self.endpoints.iter().zip(&self.request_seconds) {
-            let label = format!("endpoint=\"{endpoint}\"");
-            histogram.render("entra_sidecar_http_request_duration_seconds", &label, &mut text);
+            histogram.render(name, &format!("endpoint=\"{endpoint}\""), out);
         }
-        head(&mut text, "upstream_requests_total", "counter", "Requests to upstreams.");
-        for ((_, kind), outcomes) in KINDS.iter().zip(&self.upstream) {
-            for (outcome, counter) in OUTCOMES.iter().zip(outcomes) {
-                let count = get(counter);
-                let _ = writeln!(
-                    text,
-                    "entra_sidecar_upstream_requests_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} {count}"
-                );
-            }
-        }
-        head(&mut text, "upstream_request_duration_seconds", "histogram", "Of requests to upstreams.");
+        let called = KINDS.iter().zip(&self.upstream).flat_map(|((_, kind), outcomes)| {
+            let labels = move |outcome| format!("kind=\"{kind}\",outcome=\"{outcome}\"");
+            OUTCOMES.iter().zip(outcomes).map(move |(outcome, counter)| (labels(outcome), get(counter)))
+        });
+        family(out, "upstream_requests_total", "counter", "Requests to upstreams.", called);
+        let name = "upstream_request_duration_seconds";
+        family(out, name, "histogram", "Of requests to upstreams.", NO_SERIES);
         for ((_, kind), histogram) in KINDS.iter().zip(&self.upstream_seconds) {
-            let label = format!("kind=\"{kind}\"");
-            histogram.render("entra_sidecar_upstream_request_duration_seconds", &label, &mut text);
+            histogram.render(name, &format!("kind=\"{kind}\""), out);
         }
-        head(&mut text, "token_validations_total", "counter", "Validations of inbound tokens by their outcome.");
-        for (outcome, counter) in &self.validations {
-            let count = get(counter);
-            let _ = writeln!(text, "entra_sidecar_token_validations_total{{outcome=\"{outcome}\"}} {count}");
-        }
-        head(&mut text, "proxy_streams", "gauge", "Proxied requests in progress.");
-        let _ = writeln!(text, "entra_sidecar_proxy_streams {}", get(&self.open_streams));
-        head(&mut text, "proxy_bytes_total", "counter", "Forwarded bytes of heads and bodies, by direction.");
-        for (direction, counter) in DIRECTIONS.iter().zip(&self.forwarded) {
-            let count = get(counter);
-            let _ = writeln!(text, "entra_sidecar_proxy_bytes_total{{direction=\"{direction}\"}} {count}");
-        }
-        for figure in others {
-            figure.render(&mut text);
+        let judged = self.validations.iter().map(|(name, counter)| (format!("outcome=\"{name}\""), get(counter)));
+        family(out, "token_validations_total", "counter", "Validations of inbound tokens by their outcome.", judged);
+        let open = [(String::new(), get(&self.open_streams))];
+        family(out, "proxy_streams", "gauge", "Proxied requests in progress.", open);
+        let bytes = DIRECTIONS.iter().zip(&self.forwarded);
+        let bytes = bytes.map(|(direction, counter)| (format!("direction=\"{direction}\""), get(counter)));
+        family(out, "proxy_bytes_total", "counter", "Forwarded bytes of heads and bodies, by direction.", bytes);
+        for Figure { name, kind, help, values } in others {
+            family(out, name, kind, help, values.iter().cloned());
         }
         text
     }
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(text, "# HELP entra_sidecar_{name} {help}\n# TYPE entra_sidecar_{name} {kind}");
+const NO_SERIES: [(String, u64); 0] = [];
+
+/// A family's head and its series, each with a label set, which may be empty.
+fn family(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    series: impl IntoIterator<Item = (String, impl Display)>,
+) {
+    let prefix = prefix(name);
+    let _ = writeln!(text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
+    for (labels, value) in series {
+        let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+        let _ = writeln!(text, "{prefix}{name}{labels} {value}");
+    }
+}
+
+/// Figures of any process have their usual names.
+fn prefix(name: &str) -> &'static str {
+    if name.starts_with("process_") { "" } else { "entra_sidecar_" }
 }
 
 /// A figure kept elsewhere.
@@ -232,7 +237,6 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
 pub struct Figure {
     /// Without the prefix `entra_sidecar_`; `process_*` names get none.
     pub name: &'static str,
-    /// `counter` or `gauge`.
     pub kind: &'static str,
     pub help: &'static str,
     /// Label sets (`name="value"`, or empty) and values.
@@ -242,16 +246,6 @@ pub struct Figure {
 impl Figure {
     pub fn plain(name: &'static str, kind: &'static str, help: &'static str, value: f64) -> Self {
         Self { name, kind, help, values: vec![(String::new(), value)] }
-    }
-
-    fn render(&self, text: &mut String) {
-        let prefix = if self.name.starts_with("process_") { "" } else { "entra_sidecar_" };
-        let Self { name, kind, help, .. } = self;
-        let _ = writeln!(text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
-        for (labels, value) in &self.values {
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
-            let _ = writeln!(text, "{prefix}{name}{labels} {value}");
-        }
     }
 }
 

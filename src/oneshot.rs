@@ -53,10 +53,6 @@ impl Output {
         ("exec-credential", Self::ExecCredential),
     ];
 
-    /// The form of this name.
-    ///
-    /// # Errors
-    /// What was expected.
     pub fn parse(name: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, form)| *form);
         found.ok_or_else(|| format!("--output: expected one of {}", Self::ALL.map(|(own, _)| own).join(", ")))
@@ -82,17 +78,23 @@ pub fn settle(config: &mut Config) {
     }
 }
 
-/// The token in the form that was asked for, or why there is none.
-///
-/// # Errors
-/// On one line.
+/// The token in the form that was asked for, or on one line why there is none.
 pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, String> {
     let user = wanted.user_token.as_ref().map(|source| read(source, config.limits.token_bytes)).transpose()?;
     let query: Vec<String> = wanted.overrides.iter().map(|(key, value)| parameter(key, value)).collect();
     let query = Zeroizing::new(query.join("&"));
+    let configured: Vec<String> = config.apis.iter().map(|api| api.name.clone()).collect();
     let once = app::once(config, user.is_some())?;
     let user = user.as_ref().map(|token| token.as_str());
-    let acquired = once.header(&wanted.api, &query, user).map_err(|problem| problem.words().to_owned())?;
+    let acquired = once.header(&wanted.api, &query, user).map_err(|problem| {
+        let words = problem.words().to_owned();
+        // Beside the service's words, what an operator at a shell wants next.
+        match problem.status {
+            404 if configured.is_empty() => format!("{words}: there is no API under DownstreamApis"),
+            404 => format!("{words}: expected one of {}", configured.join(", ")),
+            _ => words,
+        }
+    })?;
     let header = acquired.header.expose();
     let token = header.split_once(' ').map_or("", |(_, token)| token);
     let expires_on = to_rfc3339_seconds(acquired.expires_at);
@@ -111,10 +113,7 @@ pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, S
     }))
 }
 
-/// The answer of `/Validate`, or why the token is no good. `explain` is told each check.
-///
-/// # Errors
-/// On one line.
+/// The answer of `/Validate`, or on one line why the token is no good. `explain` is told each check.
 pub fn validate(
     config: Config,
     source: &Source,

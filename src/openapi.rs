@@ -44,9 +44,67 @@ mod tests {
     #[test]
     fn every_endpoint_is_described() {
         let paths = parsed()["paths"].clone();
-        for endpoint in Endpoint::ALL.into_iter().filter(|endpoint| *endpoint != Endpoint::OpenApi) {
-            assert!(paths.get(endpoint.pattern()).is_some(), "{}", endpoint.pattern());
+        for (endpoint, ..) in Endpoint::ALL.into_iter().filter(|(endpoint, ..)| *endpoint != Endpoint::OpenApi) {
+            let path = endpoint.pattern().replace("{serviceName}", "{apiName}");
+            assert!(paths.get(&path).is_some(), "{path}");
         }
+    }
+
+    // As in Microsoft.Identity.Web.Sidecar.json of AzureAD/microsoft-identity-web: generators make the names of modules, functions
+    // and arguments of these, so clients of either document are the same to those who call them.
+    #[test]
+    fn names_are_those_of_the_original_document() {
+        let document = parsed();
+        let original = [
+            ("/Validate", "get", "ValidateAuthorizationHeader", "ValidateRequestEndpoints"),
+            ("/AuthorizationHeader/{apiName}", "get", "AuthorizationHeader", "AuthorizationHeaderEndpoint"),
+            (
+                "/AuthorizationHeaderUnauthenticated/{apiName}",
+                "get",
+                "AuthorizationHeaderUnauthenticated",
+                "AuthorizationHeaderEndpoint",
+            ),
+            ("/DownstreamApi/{apiName}", "post", "DownstreamApi", "DownstreamApiEndpoint"),
+            (
+                "/DownstreamApiUnauthenticated/{apiName}",
+                "post",
+                "DownstreamApiUnauthenticated",
+                "DownstreamApiEndpoint",
+            ),
+        ];
+        for (path, method, id, tag) in original {
+            let operation = &document["paths"][path][method];
+            assert_eq!((&operation["operationId"], &operation["tags"]), (&json!(id), &json!([tag])), "{path}");
+        }
+        let parameters = &document["components"]["parameters"];
+        assert_eq!(parameters["ApiName"]["name"], "apiName");
+        for agent in ["AgentIdentity", "AgentUsername", "AgentUserId"] {
+            assert_eq!(parameters[agent]["name"], agent);
+        }
+        let required = [
+            ("AuthorizationHeaderResult", json!(["authorizationHeader"])),
+            ("DownstreamApiResult", json!(["statusCode", "headers", "content"])),
+            ("ValidateAuthorizationHeaderResult", json!(["protocol", "token", "claims"])),
+        ];
+        for (schema, members) in required {
+            assert_eq!(document["components"]["schemas"][schema]["required"], members, "{schema}");
+        }
+    }
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_and_a_tag() {
+        let document = parsed();
+        let mut ids = Vec::new();
+        for item in document["paths"].as_object().unwrap().values() {
+            for operation in item.as_object().unwrap().values().filter(|member| member.is_object()) {
+                assert_eq!(operation["tags"].as_array().unwrap().len(), 1);
+                ids.push(operation["operationId"].as_str().unwrap());
+            }
+        }
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
     }
 
     #[test]
@@ -58,7 +116,7 @@ mod tests {
             assert_eq!(parameters[&name]["name"], format!("optionsOverride.{name}"));
             let reference = json!({ "$ref": format!("#/components/parameters/{name}") });
             for (path, item) in
-                document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.ends_with("/{serviceName}"))
+                document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.ends_with("/{apiName}"))
             {
                 assert!(item["parameters"].as_array().unwrap().contains(&reference), "{path}: {name}");
             }

@@ -23,13 +23,19 @@ impl<T: Zeroize> Secret<T> {
 impl<T: Zeroize + AsRef<[u8]>> Secret<T> {
     /// Compares in a time that depends on the lengths only.
     pub fn matches(&self, other: &[u8]) -> bool {
-        let own = self.0.as_ref();
-        let mut difference = u8::from(own.len() != other.len());
-        for (index, byte) in other.iter().enumerate() {
-            difference |= byte ^ own.get(index).copied().unwrap_or(0);
-        }
-        std::hint::black_box(difference) == 0
+        equal_in_constant_time(self.0.as_ref(), other)
     }
+}
+
+/// Compares in a time that depends on the lengths only.
+pub fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
+    let ((words, rest), (other_words, other_rest)) = (one.as_chunks(), other.as_chunks());
+    let of_words = words
+        .iter()
+        .zip(other_words)
+        .fold(0, |difference, (one, other)| difference | (u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other)));
+    let of_rest = rest.iter().zip(other_rest).fold(0, |difference, (one, other)| difference | (one ^ other));
+    one.len() == other.len() && std::hint::black_box(of_words | u64::from(of_rest)) == 0
 }
 
 impl<T: Zeroize> Drop for Secret<T> {
@@ -72,6 +78,20 @@ mod tests {
         assert!(secret.matches(b"abc"));
         for other in ["", "ab", "abd", "abcd", "abc\0"] {
             assert!(!secret.matches(other.as_bytes()), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn one_different_byte_makes_a_difference() {
+        let bytes: Vec<u8> = (0..40).collect();
+        for length in 1..bytes.len() {
+            let bytes = &bytes[..length];
+            assert!(equal_in_constant_time(bytes, bytes) && !equal_in_constant_time(bytes, &bytes[1..]));
+            for at in 0..length {
+                let mut other = bytes.to_vec();
+                other[at] ^= 0x80;
+                assert!(!equal_in_constant_time(bytes, &other), "{at} of {length}");
+            }
         }
     }
 }

@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -14,6 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::file;
+use crate::value::b64;
 use crate::value::bound_key::BoundKey;
 use crate::value::der;
 use crate::value::jwk::PublicKey;
@@ -35,42 +34,33 @@ enum SigningKey {
     Rsa(Box<RsaKeyPair>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignerError(String);
-
-impl std::fmt::Display for SignerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sidecar:SignedHttpRequests:KeyFile: {}", self.0)
-    }
-}
-
-impl std::error::Error for SignerError {}
+const KEY_FILE: &str = "Sidecar:SignedHttpRequests:KeyFile";
 
 impl RequestSigner {
     /// Generates a P-256 key that lives as long as the process.
-    pub fn generate() -> Result<Self, SignerError> {
-        let failed = |_| SignerError("failed to generate a key".to_owned());
+    pub fn generate() -> Result<Self, String> {
+        let failed = |_| format!("{KEY_FILE}: failed to generate a key");
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
         Self::from_section(SectionKind::PrivateKey, document.as_ref())
     }
 
     /// Reads a key from PEM: RSA or P-256, as PKCS#8, PKCS#1 or SEC1.
-    pub fn from_file(path: &Path) -> Result<Self, SignerError> {
-        let failed = |what: String| SignerError(format!("{}: {what}", path.display()));
+    pub fn from_file(path: &Path) -> Result<Self, String> {
+        let failed = |what: String| format!("{KEY_FILE}: {}: {what}", path.display());
         let content = file::read(path, MAX_KEY_FILE).map_err(|error| failed(error.to_string()))?;
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&content) {
             let (kind, der) = section.map_err(|error| failed(format!("malformed PEM: {error}")))?;
             let der = Zeroizing::new(der);
             if matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey) {
-                return Self::from_section(kind, &der).map_err(|error| failed(error.0));
+                return Self::from_section(kind, &der).map_err(failed);
             }
         }
         Err(failed("contains no unencrypted private key in PEM".to_owned()))
     }
 
-    fn from_section(kind: SectionKind, der: &[u8]) -> Result<Self, SignerError> {
-        let unusable = || SignerError("expected an RSA key of 2048 to 4096 bits or a P-256 key".to_owned());
+    fn from_section(kind: SectionKind, der: &[u8]) -> Result<Self, String> {
+        let unusable = || "expected an RSA key of 2048 to 4096 bits or a P-256 key".to_owned();
         let random = SystemRandom::new();
         let ec = match kind {
             SectionKind::PrivateKey => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok(),
@@ -140,10 +130,10 @@ impl RequestSigner {
             payload.insert(name.to_owned(), raw(value)?);
         }
         if !payload.contains_key("nonce") {
-            payload.insert("nonce".to_owned(), raw(json!(URL_SAFE_NO_PAD.encode(nonce)))?);
+            payload.insert("nonce".to_owned(), raw(json!(b64::url(nonce)))?);
         }
         let payload = serde_json::to_string(&payload).map_err(|_| ring::error::Unspecified)?;
-        let mut text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
+        let text = format!("{}.{}", b64::url(header.to_string()), b64::url(payload));
         let signature = match &self.key {
             SigningKey::P256(pair) => pair.sign(&random, text.as_bytes())?.as_ref().to_vec(),
             SigningKey::Rsa(pair) => {
@@ -152,9 +142,7 @@ impl RequestSigner {
                 signature
             }
         };
-        text.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-        Ok(text)
+        Ok(format!("{text}.{}", b64::url(signature)))
     }
 }
 
@@ -165,7 +153,7 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> (Value, Value, Vec<u8>) {
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+        let decode = |part: &str| b64::from_url(part).unwrap();
         let parts: Vec<&str> = text.split('.').collect();
         let json = |part: &str| serde_json::from_slice(&decode(part)).unwrap();
         (json(parts[0]), json(parts[1]), decode(parts[2]))
@@ -194,7 +182,7 @@ mod tests {
         }
         let jwk = &payload["cnf"]["jwk"];
         assert_eq!(BoundKey::parse(&jwk.to_string()).unwrap(), *signer.bound_key());
-        let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+        let coordinate = |name: &str| b64::from_url(jwk[name].as_str().unwrap()).unwrap();
         let point = [vec![4], coordinate("x"), coordinate("y")].concat();
         let content = text.rsplit_once('.').unwrap().0;
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(content.as_bytes(), &signature).unwrap();
@@ -228,7 +216,7 @@ mod tests {
         let signer = RequestSigner::generate().unwrap();
         let url = Url::parse("https://api.example/").unwrap();
         let text = signer.sign("AT", "GET", &url, claims(r#"{"n":12345678901234567890123,"f":1.10}"#), 1).unwrap();
-        let payload = URL_SAFE_NO_PAD.decode(text.split('.').nth(1).unwrap()).unwrap();
+        let payload = b64::from_url(text.split('.').nth(1).unwrap()).unwrap();
         let payload = String::from_utf8(payload).unwrap();
         assert!(payload.contains(r#""n":12345678901234567890123"#) && payload.contains(r#""f":1.10"#), "{payload}");
     }

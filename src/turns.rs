@@ -33,9 +33,7 @@ impl Lane {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Concurrent upstream calls.
     pub calls: usize,
-    /// Concurrent decryptions.
     pub decryptions: usize,
 }
 
@@ -92,7 +90,6 @@ pub struct Place {
     number: u64,
 }
 
-#[derive(Debug)]
 pub enum Requested {
     /// Available at once; the callback is dropped.
     Granted(Turn),
@@ -181,10 +178,7 @@ impl Turns {
         }
     }
 
-    /// Blocks this thread until it has a turn.
-    ///
-    /// # Errors
-    /// No turn came in time.
+    /// Blocks this thread until it has a turn, for at most `limit`.
     pub fn wait(self: &Arc<Self>, lane: &Lane, limit: Duration) -> Result<Turn, Busy> {
         let (sender, receiver) = mpsc::channel();
         // Fails if the wait is over: the turn is then dropped, and so returned.
@@ -192,12 +186,6 @@ impl Turns {
             Requested::Granted(turn) => Ok(turn),
             Requested::Queued(_place) => receiver.recv_timeout(limit).map_err(|_| Busy),
         }
-    }
-}
-
-impl Turn {
-    pub const fn lane(&self) -> &Lane {
-        &self.lane
     }
 }
 
@@ -288,18 +276,6 @@ pub fn pause() {
 impl fmt::Debug for Turns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turns").field("bounds", &self.bounds).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Turn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Turn").field(&self.lane).finish()
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("lane", &self.lane).field("number", &self.number).finish_non_exhaustive()
     }
 }
 

@@ -32,7 +32,6 @@ struct LastRead<T> {
 }
 
 impl<T> Watched<T> {
-    /// Reads nothing yet.
     pub fn new(
         paths: Vec<PathBuf>,
         parse: impl Fn(&[Zeroizing<Vec<u8>>]) -> Result<T, String> + Send + Sync + 'static,
@@ -49,10 +48,7 @@ impl<T> Watched<T> {
         self
     }
 
-    /// The current content or, unless strict, the last good one.
-    ///
-    /// # Errors
-    /// Which file is wrong, and why.
+    /// The current content or, unless strict, the last good one. An error names the file.
     pub fn current(&self) -> Result<Arc<T>, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps: Result<Vec<Stamp>, String> = self.paths.iter().map(|path| stamp(path)).collect();
@@ -72,7 +68,7 @@ impl<T> Watched<T> {
                         Some(setting) => {
                             state.good = None;
                             if state.error != error {
-                                log::error!("{setting}: {error}");
+                                log::error!("{setting}: {error}; callers are refused until it can be used");
                             }
                         }
                         None if state.good.is_some() && state.error != error => {

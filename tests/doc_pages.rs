@@ -109,6 +109,21 @@ fn every_setting_has_the_name_of_the_table() {
 }
 
 #[test]
+fn the_sdks_named_are_the_versions_that_are_run() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (page, script) = (read("docs/sdk.md"), read("scripts/clients.sh"));
+    let table = page.split("## Versions").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let named: Vec<[&str; 2]> = rows.map(|row| [1, 2].map(|at| row.split('|').nth(at).unwrap().trim())).collect();
+    assert!(named.len() > 5, "the table is not read");
+    for [sdk, version] in named {
+        let name = sdk.split(' ').next().unwrap();
+        let run = ["==", "@"].map(|sign| format!("{name}{sign}{version}"));
+        assert!(run.iter().any(|package| script.contains(package.as_str())), "{sdk} {version}");
+    }
+}
+
+#[test]
 fn the_recipes_remove_the_clients_identity() {
     let page = std::fs::read_to_string(root().join("docs/reverse-proxy.md")).unwrap();
     let named = ["Subject", "Object-Id", "Tenant", "Client", "Name", "User", "Scopes", "Roles", "Kind"];

@@ -28,19 +28,7 @@ impl Numbers {
 
 /// What a parser is sensitive to, beside single bits and bytes.
 const TELLING: [&[u8]; 14] = [
-    b"\r\n",
-    b"\0",
-    b"\"",
-    b"\\",
-    b"{",
-    b"[",
-    b"../",
-    b"%2e",
-    b"\xff",
-    b"\xc3\xa9",
-    b"=",
-    b".",
-    b",",
+    b"\r\n", b"\0", b"\"", b"\\", b"{", b"[", b"../", b"%2e", b"\xff", b"\xc3\xa9", b"=", b".", b",",
     b"99999999999999999999",
 ];
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use entra_sidecar::internal::BodyMemory;
-use entra_sidecar::internal::http::Decoder;
 use entra_sidecar::internal::http::Head;
 use entra_sidecar::internal::http::{Body, Keep, Limits};
 use entra_sidecar::internal::http::{Fed, RequestReader};
+use entra_sidecar::internal::value::chunked::{Bounds, ChunkError, Decoder};
 
 /// Small, so that they are reached.
 fn limits() -> Limits {
@@ -85,12 +85,13 @@ pub fn head(data: &[u8]) {
     assert_eq!(requests(data, 7), whole);
 }
 
-fn body(bytes: &[u8], piece: usize) -> (Vec<u8>, usize, Result<bool, u16>) {
+fn body(bytes: &[u8], piece: usize) -> (Vec<u8>, usize, Result<bool, ChunkError>) {
+    let bounds = Bounds { body: limits().body_bytes, trailers: limits().head_bytes };
     let (mut decoder, mut out, mut used) = (Decoder::default(), Vec::new(), 0);
     for piece in bytes.chunks(piece.max(1)) {
-        match decoder.decode(piece, &mut out, &limits()) {
+        match decoder.decode(piece, &mut out, bounds) {
             Ok(taken) => used += taken,
-            Err(refusal) => return (Vec::new(), 0, Err(refusal.status())),
+            Err(refusal) => return (Vec::new(), 0, Err(refusal)),
         }
         if decoder.is_done() {
             break;

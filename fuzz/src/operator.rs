@@ -33,7 +33,7 @@ pub fn configuration(data: &[u8]) {
 fn certificate(data: &[u8], password: Option<&Secret<String>>) {
     match Certificate::read([data], password) {
         Ok(certificate) => {
-            assert!(!certificate.chain.is_empty() && certificate.thumbprint().len() == 43);
+            assert!(!certificate.chain.is_empty());
             let _ = certificate.validity.check(1_700_000_000);
         }
         Err(reason) => assert!(!reason.is_empty() && !reason.chars().any(char::is_control), "{reason:?}"),

@@ -29,7 +29,7 @@ static JWK: LazyLock<String> = LazyLock::new(|| {
 });
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(vec![Key::from_jwk(&JWK).unwrap()], issuer, accepted_issuers(issuer, V1Issuer::Unavailable), NOW)
+    KeySet::new(vec![Key::from_jwk(&JWK).unwrap()], issuer, accepted_issuers(issuer, V1Issuer::Unavailable))
 });
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {

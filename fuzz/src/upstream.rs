@@ -18,7 +18,7 @@ pub fn jwks(data: &[u8]) {
     for key in &keys {
         assert!(!key.kid().is_empty() && key.public_key().thumbprint().len() == 43);
     }
-    let set = KeySet::new(keys, "https://issuer.example/", Vec::new(), 0);
+    let set = KeySet::new(keys, "https://issuer.example/", Vec::new());
     for name in names {
         assert!(!set.find(&name).is_empty());
         for alg in ["RS256", "ES256", "ES384"] {

@@ -100,9 +100,7 @@ pub struct InForce<'a> {
 /// configured value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranked<'a> {
-    /// From the override.
     pub asked: Option<&'a str>,
-    /// From the configuration.
     pub configured: Option<&'a str>,
 }
 

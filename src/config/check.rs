@@ -90,14 +90,24 @@ pub fn unknown(reader: &mut Reader<'_>) {
             continue;
         }
         if ours {
+            let is_section = keys::is_section(key, reader.registrations);
             let nearest = keys::nearest(key, reader.registrations);
-            warnings.push(Diagnostic::new(key, &format!("unknown key, ignored; the nearest known one is {nearest}")));
+            warnings.push(Diagnostic::new(key, &unknown_key(is_section, &nearest)));
         } else if let Some(section) = misspelt_section(key, first) {
             warnings
                 .push(Diagnostic::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
         }
     }
     reader.warnings.extend(warnings);
+}
+
+/// A section has keys below it, so a value of its own is a mistake of another kind.
+fn unknown_key(is_section: bool, nearest: &str) -> String {
+    if is_section {
+        format!("expected keys below it, such as {nearest}; its value is ignored")
+    } else {
+        format!("unknown key, ignored; the nearest known one is {nearest}")
+    }
 }
 
 fn misspelt_section(key: &str, first: &str) -> Option<&'static str> {

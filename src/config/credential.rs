@@ -3,7 +3,7 @@
 
 use super::reader::Reader;
 use super::source::Origin;
-use super::{CredentialDescription, CredentialSource, VaultCertificate};
+use super::{CredentialDescription, CredentialSource, Selector, VaultCertificate, table};
 use crate::secret::Secret;
 use crate::value::syntax;
 
@@ -33,22 +33,15 @@ const FIELDS: [(&str, &[&str]); 10] = [
     ("SignedAssertionFromVault", &["KeyVaultUrl", "KeyVaultCertificateName", "ManagedIdentityClientId"]),
 ];
 
+/// The kinds that can decrypt inbound tokens.
+const CERTIFICATES: [&str; 6] =
+    ["Path", "Base64Encoded", "KeyVault", "StoreWithThumbprint", "StoreWithDistinguishedName", "StoreWithSubjectName"];
+
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
 const KINDS_BY_NUMBER: [&str; 14] = [
-    "Certificate",
-    "KeyVault",
-    "Base64Encoded",
-    "Path",
-    "StoreWithThumbprint",
-    "StoreWithDistinguishedName",
-    "ClientSecret",
-    "SignedAssertionFromManagedIdentity",
-    "SignedAssertionFilePath",
-    "SignedAssertionFromVault",
-    "AutoDecryptKeys",
-    "CustomSignedAssertion",
-    "ManagedCertificate",
-    "StoreWithSubjectName",
+    "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
+    "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
 ];
 
 /// The credentials of a registration, older spellings last. Without any, and with a federated token
@@ -62,19 +55,20 @@ pub fn read_all(reader: &mut Reader<'_>, section: &str) -> Vec<CredentialDescrip
         if let Some(other) = listed.iter().find(|list| !reader.children(list).is_empty()) {
             reader.problem(&secret, &format!("given together with {other}: expected one of them (IDW10110)"));
         }
-        credentials
-            .push(CredentialDescription { key: secret, source: CredentialSource::ClientSecret(Secret::new(value)) });
+        let source = CredentialSource::ClientSecret(Secret::new(value));
+        credentials.push(CredentialDescription { key: secret, kind: "ClientSecret", source });
     }
     let legacy = format!("{section}:ClientCredentialsUsingManagedIdentity");
     if reader.flag(&format!("{legacy}:IsEnabled")) {
         let client_id = reader.word(&format!("{legacy}:ManagedIdentityClientId"));
         let source = CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url: None };
-        credentials.push(CredentialDescription { key: legacy, source });
+        credentials.push(CredentialDescription { key: legacy, kind: "SignedAssertionFromManagedIdentity", source });
     }
     let none = credentials.is_empty() && reader.children(&format!("{section}:ClientCredentials")).is_empty();
     if none && let Some(path) = reader.variable("AZURE_FEDERATED_TOKEN_FILE") {
-        let source = CredentialSource::SignedAssertionFilePath { path };
-        credentials.push(CredentialDescription { key: "AZURE_FEDERATED_TOKEN_FILE".to_owned(), source });
+        let (key, source) =
+            ("AZURE_FEDERATED_TOKEN_FILE".to_owned(), CredentialSource::SignedAssertionFilePath { path });
+        credentials.push(CredentialDescription { key, kind: "SignedAssertionFilePath", source });
     }
     credentials
 }
@@ -84,18 +78,10 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
     let mut credentials = list(reader, section, "TokenDecryptionCredentials");
     credentials.extend(list(reader, section, "TokenDecryptionCertificates"));
     for credential in &credentials {
-        use CredentialSource as Source;
-        let certificate = !matches!(
-            credential.source,
-            Source::ClientSecret(_)
-                | Source::SignedAssertionFromManagedIdentity { .. }
-                | Source::SignedAssertionFilePath { .. }
-                | Source::SignedAssertionFromVault(_)
-        );
-        if !certificate {
-            let key = format!("{}:SourceType", credential.key);
-            let kind = credential.source.source_type();
-            reader.problem(&key, &format!("{kind} cannot decrypt: expected a kind of certificate"));
+        let CredentialDescription { key, kind, .. } = credential;
+        if !CERTIFICATES.contains(kind) {
+            let key = format!("{key}:SourceType");
+            reader.problem(&key, &format!("{kind} cannot decrypt: expected one of {}", CERTIFICATES.join(", ")));
         }
     }
     credentials
@@ -104,6 +90,11 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
 fn list(reader: &mut Reader<'_>, section: &str, name: &str) -> Vec<CredentialDescription> {
     let list = format!("{section}:{name}");
     let entries = reader.children(&list);
+    // The fields of one credential without a list around them.
+    if entries.iter().any(|index| reader.settings.value(&format!("{list}:{index}")).is_some()) {
+        reader.problem(&list, &format!("expected a list, whose first entry is {list}:0"));
+        return Vec::new();
+    }
     entries.iter().filter_map(|index| entry(reader, format!("{list}:{index}"))).collect()
 }
 
@@ -118,7 +109,7 @@ fn entry(reader: &mut Reader<'_>, key: String) -> Option<CredentialDescription> 
     let kind = kind(reader, &key)?;
     contradictions(reader, &key, kind);
     let source = source(reader, &key, kind)?;
-    Some(CredentialDescription { key, source })
+    Some(CredentialDescription { key, kind, source })
 }
 
 /// The configured kind, else the one that the fields imply. The original reads a missing
@@ -133,10 +124,7 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
             return Some(known);
         }
         if *known != "Certificate" {
-            reader.problem(
-                &type_key,
-                &format!("{known} is not supported: expected {}", FIELDS.map(|(kind, _)| kind).join(", ")),
-            );
+            reader.problem(&type_key, &format!("{known} is not supported: expected one of {}", offered(key)));
             return None;
         }
     }
@@ -146,8 +134,14 @@ fn kind(reader: &mut Reader<'_>, key: &str) -> Option<&'static str> {
         return Some(kind);
     }
     let problem = said.map_or_else(|| "is not set".to_owned(), |text| format!("{text} is not enough"));
-    reader.problem(&type_key, &format!("{problem}: expected one of {}", FIELDS.map(|(kind, _)| kind).join(", ")));
+    reader.problem(&type_key, &format!("{problem}: expected one of {}", offered(key)));
     None
+}
+
+/// The kinds that the list of an entry may hold.
+fn offered(key: &str) -> String {
+    let list = key.rsplit(':').nth(1).unwrap_or_default().to_ascii_lowercase();
+    if list.starts_with("tokendecryption") { CERTIFICATES.join(", ") } else { table::SOURCE_TYPES.join(", ") }
 }
 
 fn contradictions(reader: &mut Reader<'_>, key: &str, kind: &str) {
@@ -171,7 +165,10 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
     use CredentialSource as Source;
     let at = |name: &str| format!("{key}:{name}");
     let password = |reader: &Reader<'_>| reader.text(&at("CertificatePassword")).map(Secret::new);
-    let store = |reader: &Reader<'_>| reader.text(&at("CertificateStorePath")).unwrap_or_default();
+    let store = |reader: &Reader<'_>, wanted| Source::Store {
+        store: reader.text(&at("CertificateStorePath")).unwrap_or_default(),
+        wanted,
+    };
     Some(match kind {
         "ClientSecret" => {
             let secret = required(reader, kind, &at("ClientSecret"))?;
@@ -193,15 +190,15 @@ fn source(reader: &mut Reader<'_>, key: &str, kind: &str) -> Option<CredentialSo
         "SignedAssertionFromVault" => Source::SignedAssertionFromVault(vault(reader, kind, key)?),
         "StoreWithThumbprint" => {
             let thumbprint = syntax::thumbprint(&required(reader, kind, &at("CertificateThumbprint"))?).ok()?;
-            Source::StoreWithThumbprint { store: store(reader), thumbprint }
+            store(reader, Selector::Thumbprint(thumbprint))
         }
         "StoreWithDistinguishedName" => {
             let name = required(reader, kind, &at("CertificateDistinguishedName"))?;
-            Source::StoreWithDistinguishedName { store: store(reader), name }
+            store(reader, Selector::DistinguishedName(name))
         }
         "StoreWithSubjectName" => {
             let name = required(reader, kind, &at("CertificateSubjectName"))?;
-            Source::StoreWithSubjectName { store: store(reader), name }
+            store(reader, Selector::SubjectName(name))
         }
         "SignedAssertionFromManagedIdentity" => Source::SignedAssertionFromManagedIdentity {
             client_id: reader.word(&at("ManagedIdentityClientId")),

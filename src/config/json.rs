@@ -15,10 +15,7 @@ use zeroize::Zeroizing;
 /// sources. An empty object or list becomes an empty text.
 pub type Flat = Vec<(String, Option<Zeroizing<String>>)>;
 
-/// Reads the text of a file.
-///
-/// # Errors
-/// `line:column: cause`.
+/// Reads the text of a file. An error has the form `line:column: cause`.
 pub fn flatten(text: &str) -> Result<Flat, String> {
     let plain = Zeroizing::new(blank(text)?);
     let tree = Tree::default();

@@ -67,6 +67,13 @@ pub fn is_ours(path: &str) -> bool {
 /// Sections that belong to the sidecar alone, so an unknown key in them deserves a warning.
 pub const SECTIONS: [&str; 3] = ["AzureAd", "DownstreamApis", "Sidecar"];
 
+/// The name or index at a place of a path. A field of a credential whose index was forgotten is none.
+fn named<'a>(segments: &[&'a str], at: usize) -> Option<&'a str> {
+    let name = segments.get(at).copied()?;
+    let is_index = name.bytes().all(|byte| byte.is_ascii_digit());
+    (is_index || !segments[at - 1].eq_ignore_ascii_case("ClientCredentials")).then_some(name)
+}
+
 /// The known key most similar to the path, with the path's own names and indices.
 pub fn nearest(path: &str, registrations: &[String]) -> String {
     let segments = canonical(path, registrations);
@@ -74,10 +81,16 @@ pub fn nearest(path: &str, registrations: &[String]) -> String {
     let joined = segments.join(":").to_lowercase();
     let candidate = |key: &Row| {
         let fill =
-            |(at, own): (usize, &'static str)| if own == "*" { segments.get(at).copied().unwrap_or("0") } else { own };
+            |(at, own): (usize, &'static str)| if own == "*" { named(&segments, at).unwrap_or("0") } else { own };
         key.pattern.split(':').enumerate().map(fill).collect::<Vec<_>>()
     };
-    let best = spelling::nearest(&joined, ':', table::rows().filter(|key| key.is_setting()), |key| {
+    let first = segments.first().copied().unwrap_or_default();
+    let related = |key: &&Row| {
+        let own = key.pattern.split(':').next().unwrap_or_default();
+        own.eq_ignore_ascii_case(first) || SECTIONS.contains(&own)
+    };
+    let known = table::rows().filter(|key| key.is_setting()).filter(related);
+    let best = spelling::nearest(&joined, ':', known, |key| {
         let last = key.pattern.rsplit(':').next().filter(|last| *last != "*").map(str::to_owned);
         (candidate(key).join(":").to_lowercase(), last)
     });
@@ -149,6 +162,7 @@ pub(super) mod tests {
             ("DownstreamApis:Graph:Tenant", "DownstreamApis:Graph:AcquireTokenOptions:Tenant"),
             ("Sidecar:TenantId", "AzureAd:TenantId"),
             ("Sidecar:HeadTimeout", "Sidecar:Limits:HeadTimeout"),
+            ("AzureAd:ClientCredentials:ClientSecret", "AzureAd:ClientCredentials:0:ClientSecret"),
         ] {
             assert_eq!(nearest(path, &other), known);
         }

@@ -6,6 +6,7 @@ use super::Listen;
 use super::reader::Reader;
 use super::source::Origin;
 use crate::value::text::quote;
+use crate::value::url::{parse_port, split_port};
 
 /// The length of `sun_path` on Linux, without the terminating NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -45,7 +46,7 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
     let mut sockets: Vec<Listen> = Vec::new();
     for (key, url) in urls {
         match parse(url.trim()) {
-            Ok(Parsed { listen, note }) => {
+            Ok((listen, note)) => {
                 sockets.extend(listen.into_iter().filter(|one| !sockets.contains(one)).collect::<Vec<_>>());
                 if let Some(note) = note {
                     reader.warn(&key, &format!("{}: {note}", quote(&url)));
@@ -55,17 +56,16 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
         }
     }
     if reader.given("forwardedHeaders_Enabled").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
-        reader.warn("forwardedHeaders_Enabled", "X-Forwarded-* headers are never believed");
+        reader.warn(
+            "forwardedHeaders_Enabled",
+            "no effect (ASPNETCORE_FORWARDEDHEADERS_ENABLED): X-Forwarded-* headers are never believed",
+        );
     }
     sockets
 }
 
-struct Parsed {
-    listen: Vec<Listen>,
-    note: Option<&'static str>,
-}
-
-fn parse(url: &str) -> Result<Parsed, String> {
+/// The sockets of a URL, and what to warn of.
+fn parse(url: &str) -> Result<(Vec<Listen>, Option<&'static str>), String> {
     const EXPECTED: &str = "http://address:port or unix:/path";
     let lower = url.to_ascii_lowercase();
     let socket = ["http://unix:", "unix://", "unix:"].iter().find(|prefix| lower.starts_with(**prefix));
@@ -74,7 +74,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
         if path.is_empty() || path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
             return Err(format!("a socket path of 1 to {LONGEST_SOCKET_PATH} bytes"));
         }
-        return Ok(Parsed { listen: vec![Listen::Unix(path.into())], note: None });
+        return Ok((vec![Listen::Unix(path.into())], None));
     }
     if lower.starts_with("https://") {
         return Err("http://, since https is not served: TLS ends at the caller's own machine".to_owned());
@@ -84,18 +84,11 @@ fn parse(url: &str) -> Result<Parsed, String> {
     if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
         return Err(format!("{EXPECTED}, without a path"));
     }
-    let after_host = authority.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match authority[after_host..].find(':') {
-        Some(at) => (&authority[..after_host + at], &authority[after_host + at + 1..]),
-        None => (authority, "80"),
-    };
-    let port = Some(port)
-        .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|port| port.parse::<u16>().ok())
-        .ok_or("a port from 0 to 65535")?;
+    let (host, port) = split_port(authority);
+    let port = port.map_or(Some(80), parse_port).ok_or("a port from 0 to 65535")?;
     let tcp = |address: IpAddr| Listen::Tcp(SocketAddr::new(address, port));
     let everywhere = tcp(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let (listen, note) = match host {
+    Ok(match host {
         // Port 0 would give each of two sockets a different port.
         "localhost" if port == 0 => (vec![tcp(Ipv4Addr::LOCALHOST.into())], None),
         "localhost" => (vec![tcp(Ipv4Addr::LOCALHOST.into()), tcp(Ipv6Addr::LOCALHOST.into())], None),
@@ -115,8 +108,7 @@ fn parse(url: &str) -> Result<Parsed, String> {
             }
             Err(_) => (vec![everywhere], Some("a name listens on every address, as in ASP.NET Core")),
         },
-    };
-    Ok(Parsed { listen, note })
+    })
 }
 
 #[cfg(test)]
@@ -130,7 +122,7 @@ mod tests {
         };
         parse(url).map_or_else(
             |expected| format!("! {expected}"),
-            |parsed| parsed.listen.iter().map(show).collect::<Vec<_>>().join(" "),
+            |(listen, _)| listen.iter().map(show).collect::<Vec<_>>().join(" "),
         )
     }
 
@@ -155,24 +147,9 @@ mod tests {
     #[test]
     fn what_cannot_be_listened_on_is_refused() {
         for url in [
-            "",
-            "5000",
-            "127.0.0.1:5000",
-            "https://localhost:5001",
-            "http://",
-            "http://:5000",
-            "http://x:",
-            "http://x:y",
-            "http://x:+1",
-            "http://x:65536",
-            "http://x/path",
-            "http://u@x:1",
-            "http://[::1:80",
-            "http://1.2.3:80",
-            "http://::1:80",
-            "ftp://x",
-            "unix:",
-            "http://unix:",
+            "", "5000", "127.0.0.1:5000", "https://localhost:5001", "http://", "http://:5000", "http://x:",
+            "http://x:y", "http://x:+1", "http://x:65536", "http://x/path", "http://u@x:1", "http://[::1:80",
+            "http://1.2.3:80", "http://::1:80", "ftp://x", "unix:", "http://unix:",
         ] {
             assert!(listens(url).starts_with('!'), "{url}");
         }

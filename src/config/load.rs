@@ -6,14 +6,12 @@ use super::source::{self, Invocation};
 use super::{Config, Diagnostic, api, check, listen, registration, sections, sidecar};
 use crate::value::syntax;
 
-/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<Diagnostic>,
 }
 
-/// An invalid configuration.
 #[derive(Debug)]
 pub struct LoadError {
     /// Never empty.

@@ -219,10 +219,11 @@ impl Registration {
 pub struct CredentialDescription {
     /// E.g. `AzureAd:ClientCredentials:0`, for messages.
     pub key: String,
+    /// Its `SourceType`.
+    pub kind: &'static str,
     pub source: CredentialSource,
 }
 
-/// The kinds of credential.
 #[derive(Clone, Debug)]
 pub enum CredentialSource {
     ClientSecret(Secret<String>),
@@ -240,23 +241,11 @@ pub enum CredentialSource {
     },
     /// A certificate with an exportable key in a vault.
     KeyVault(VaultCertificate),
-    /// In .NET's certificate store of the user, by thumbprint.
-    StoreWithThumbprint {
+    /// In .NET's certificate store of the user.
+    Store {
         /// E.g. `CurrentUser/My`.
         store: String,
-        /// SHA-1 in lower-case hex, without separators.
-        thumbprint: String,
-    },
-    /// In .NET's certificate store of the user, by subject.
-    StoreWithDistinguishedName {
-        store: String,
-        /// E.g. `CN=app`.
-        name: String,
-    },
-    /// In .NET's certificate store of the user, by part of the subject.
-    StoreWithSubjectName {
-        store: String,
-        name: String,
+        wanted: Selector,
     },
     /// The token of a managed identity, used as a client assertion.
     SignedAssertionFromManagedIdentity {
@@ -274,21 +263,15 @@ pub enum CredentialSource {
     SignedAssertionFromVault(VaultCertificate),
 }
 
-impl CredentialSource {
-    pub const fn source_type(&self) -> &'static str {
-        match self {
-            Self::ClientSecret(_) => "ClientSecret",
-            Self::Path { .. } => "Path",
-            Self::Base64Encoded { .. } => "Base64Encoded",
-            Self::KeyVault(_) => "KeyVault",
-            Self::StoreWithThumbprint { .. } => "StoreWithThumbprint",
-            Self::StoreWithDistinguishedName { .. } => "StoreWithDistinguishedName",
-            Self::StoreWithSubjectName { .. } => "StoreWithSubjectName",
-            Self::SignedAssertionFromManagedIdentity { .. } => "SignedAssertionFromManagedIdentity",
-            Self::SignedAssertionFilePath { .. } => "SignedAssertionFilePath",
-            Self::SignedAssertionFromVault(_) => "SignedAssertionFromVault",
-        }
-    }
+/// What names a certificate in a store.
+#[derive(Clone, Debug)]
+pub enum Selector {
+    /// SHA-1 in lower-case hex, without separators.
+    Thumbprint(String),
+    /// The full subject, e.g. `CN=app`.
+    DistinguishedName(String),
+    /// Part of the subject.
+    SubjectName(String),
 }
 
 /// A certificate in Key Vault.

@@ -21,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
     key("DownstreamApis:*:RequestAppToken", Kind::Bool, "Whether to get an app token instead of a user's.").or("false").api(|options| Slot::Given(&mut options.request_app_token)),
     key("DownstreamApis:*:AcceptHeader", Kind::HeaderValue, "`Accept` header of the call. Empty: none is sent.").or("application/json").api(|options| Slot::Text(&mut options.accept)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:ContentType", Kind::MediaType, "Type of a body sent without `Content-Type`. An override replaces the body's own type.").api(|options| Slot::Text(&mut options.content_type)).only(Place::SettingsAndQuery),
-    key("DownstreamApis:*:ProtocolScheme", Kind::Choice(&["Bearer", "PoP", "MTLS", "MTLS_POP"]), "`PoP` signs HTTP requests. Mutual TLS is not supported.").or("Bearer"),
+    key("DownstreamApis:*:ProtocolScheme", Kind::Choices { offered: &["Bearer", "PoP"], accepted: &["Bearer", "PoP", "MTLS", "MTLS_POP"] }, "`PoP` signs HTTP requests. Mutual TLS is not supported.").or("Bearer"),
     key("DownstreamApis:*:CustomHeader:*", Kind::Header, "Another spelling of `ExtraHeaderParameters`.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::Query).alias_of("DownstreamApis:*:ExtraHeaderParameters:*"),
     key("DownstreamApis:*:ExtraHeaderParameters:*", Kind::Header, "Headers to add to the call, by name.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:ExtraQueryParameters:*", Kind::Parameter, "Query parameters to add to the call, by name.").secret().api(|options| Slot::Map(&mut options.extra_query)).only(Place::SettingsAndQuery),
@@ -87,7 +87,8 @@ impl Override {
             }
             Kind::BaseUrl => (json!({ "type": "string", "format": "uri" }), json!("https://graph.microsoft.com/beta")),
             Kind::Scope => (json!({ "type": "array", "items": { "type": "string" } }), json!(["User.Read"])),
-            Kind::Scheme => (json!({ "type": "string", "enum": ["Bearer", "PoP"] }), json!("PoP")),
+            // A name of its own: without one, generated clients have a type for each endpoint.
+            Kind::Scheme => (json!({ "$ref": "#/components/schemas/AuthenticationScheme" }), json!("PoP")),
             Kind::Tenant => text("contoso.onmicrosoft.com"),
             Kind::Method => text("PATCH"),
             Kind::HeaderValue | Kind::MediaType => text("application/json"),
@@ -104,7 +105,6 @@ impl Override {
 
     /// True if the header of options may contain it. A request with that header sets the others
     /// itself.
-    #[allow(dead_code, reason = "pass-through requests will have that header")]
     pub const fn in_header(self) -> bool {
         matches!(self.0.place, Place::Everywhere)
     }

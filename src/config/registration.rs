@@ -95,7 +95,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
             );
         }
         if found.tenant.is_empty() {
-            found.tenant = ciam_tenant(&found.instance).unwrap_or_default();
+            found.tenant = found.instance.origin.ciam_tenant().unwrap_or_default();
         }
         let malformed = reader.given(&at("TenantId")).is_some() || reader.given(&at("Authority")).is_some();
         if found.tenant.is_empty() && !malformed && !is_b2c {
@@ -131,7 +131,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     found.instance = authority.with_path("/");
     match segments.as_slice() {
-        [] => match ciam_tenant(&authority) {
+        [] => match authority.origin.ciam_tenant() {
             Some(tenant) => {
                 found.other = Some(authority.with_path(&format!("/{tenant}")));
                 if found.tenant.is_empty() {
@@ -141,7 +141,7 @@ fn authority(reader: &mut Reader<'_>, section: &str) -> Authority {
             None if found.tenant.is_empty() => found.other = Some(authority.with_path("/")),
             None => {}
         },
-        [tenant] if syntax::tenant(tenant).is_ok() && !is_ciam(&authority) => {
+        [tenant] if syntax::tenant(tenant).is_ok() && authority.origin.ciam_tenant().is_none() => {
             let tenant = syntax::tenant(tenant).unwrap_or_default();
             if !found.tenant.is_empty() && found.tenant != tenant {
                 reader.problem(
@@ -177,7 +177,7 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
     };
     match guid::parse(&said) {
         Ok(guid) => guid,
-        Err(_) if authority.other.as_ref().is_some_and(|url| !is_ciam(url)) => said,
+        Err(_) if authority.other.as_ref().is_some_and(|url| url.origin.ciam_tenant().is_none()) => said,
         Err(_) => {
             reader.problems.push(super::Diagnostic::value(&key, &said, "the application (client) id, a GUID"));
             said
@@ -199,16 +199,6 @@ fn cannot_be_switched_off(reader: &mut Reader<'_>, section: &str) {
             reader.warn(&key, "false weakens the validation of tokens");
         }
     }
-}
-
-/// `https://contoso.ciamlogin.com/` implies the tenant `contoso.onmicrosoft.com`, as in MSAL.
-fn ciam_tenant(url: &Url) -> Option<String> {
-    let name = url.origin.host.strip_suffix(".ciamlogin.com")?;
-    Some(format!("{name}.onmicrosoft.com"))
-}
-
-fn is_ciam(url: &Url) -> bool {
-    url.origin.host.ends_with(".ciamlogin.com")
 }
 
 fn with_slash(url: &Url) -> Url {

@@ -64,6 +64,11 @@ pub enum Kind {
     Duration(RangeInclusive<u64>),
     /// Any case is accepted.
     Choice(&'static [&'static str]),
+    /// The same. What `accepted` has beyond `offered` is known, but nothing to choose.
+    Choices {
+        offered: &'static [&'static str],
+        accepted: &'static [&'static str],
+    },
     Method,
     /// The value of the header that the key's last segment names.
     Header,
@@ -133,10 +138,13 @@ impl Kind {
             Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
             Self::Choice(choices) => {
                 let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
-                // Microsoft.Identity.Web's numbers are accepted, but nothing to choose from.
-                let names = || choices.iter().filter(|name| name.parse::<u8>().is_err()).copied().collect::<Vec<_>>();
-                let at = at.ok_or_else(|| format!("one of {}", names().join(", ")))?;
+                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
                 return Ok(Value::Choice(at, choices[at]));
+            }
+            Self::Choices { offered, accepted } => {
+                let found = accepted.iter().position(|choice| choice.eq_ignore_ascii_case(text));
+                let at = found.ok_or_else(|| format!("one of {}", offered.join(", ")))?;
+                return Ok(Value::Choice(at, accepted[at]));
             }
             Self::Method => return Ok(Value::Text(syntax::method(text)?)),
             Self::PublicKey => return Ok(Value::Key(BoundKey::parse(text)?)),
@@ -183,34 +191,35 @@ impl Kind {
     /// Its name in the documentation.
     pub fn describe(&self) -> String {
         let bound = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
-        match self {
-            Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => {
-                "text".to_owned()
+        let name = match self {
+            Self::Count(range) => return format!("number, {} to {}", range.start(), range.end()),
+            Self::Size(range) => return format!("size, {} to {} bytes", range.start(), range.end()),
+            Self::Duration(range) => return format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
+            Self::Choice(choices) | Self::Choices { offered: choices, .. } => {
+                return format!("`{}`", choices.join("`, `"));
             }
-            Self::Bool => "bool".to_owned(),
-            Self::Url | Self::BaseUrl => "URL".to_owned(),
-            Self::Guid => "GUID".to_owned(),
-            Self::Tenant => "tenant".to_owned(),
-            Self::Count(range) => format!("number, {} to {}", range.start(), range.end()),
-            Self::Size(range) => format!("size, {} to {} bytes", range.start(), range.end()),
-            Self::Duration(range) => format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
-            Self::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),
-            Self::Method => "HTTP method".to_owned(),
-            Self::Header | Self::HeaderValue => "header value".to_owned(),
-            Self::MediaType => "media type".to_owned(),
-            Self::Scope => "scope".to_owned(),
-            Self::PublicKey => "public key".to_owned(),
-            Self::Json => "JSON object".to_owned(),
-            Self::RelativePath => "path".to_owned(),
-            Self::Token => "word".to_owned(),
-            Self::Alphanumeric => "letters, digits".to_owned(),
-            Self::Thumbprint => "thumbprint".to_owned(),
-            Self::Network => "network".to_owned(),
-            Self::Resource => "resource".to_owned(),
-            Self::ClaimHeader => "claim".to_owned(),
-            Self::Host => "host".to_owned(),
-            Self::Level => "level".to_owned(),
-        }
+            Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => "text",
+            Self::Bool => "bool",
+            Self::Url | Self::BaseUrl => "URL",
+            Self::Guid => "GUID",
+            Self::Tenant => "tenant",
+            Self::Method => "HTTP method",
+            Self::Header | Self::HeaderValue => "header value",
+            Self::MediaType => "media type",
+            Self::Scope => "scope",
+            Self::PublicKey => "public key",
+            Self::Json => "JSON object",
+            Self::RelativePath => "path",
+            Self::Token => "word",
+            Self::Alphanumeric => "letters, digits",
+            Self::Thumbprint => "thumbprint",
+            Self::Network => "network",
+            Self::Resource => "resource",
+            Self::ClaimHeader => "claim",
+            Self::Host => "host",
+            Self::Level => "level",
+        };
+        name.to_owned()
     }
 }
 

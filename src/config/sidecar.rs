@@ -84,7 +84,8 @@ pub fn warn_of_exposure(reader: &mut Reader<'_>, config: &Config) {
     if config.allowed_hosts.iter().any(|host| host == "*") {
         reader.warn(
             "AllowedHosts",
-            "* accepts every Host header, so a web page could call the sidecar through DNS rebinding",
+            "* accepts every Host header, so a web page could call the sidecar through DNS rebinding: list the names that \
+             callers use",
         );
     }
 }

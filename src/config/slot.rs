@@ -9,7 +9,6 @@ use super::fields::{Limits, Sidecar};
 use crate::value::bound_key::BoundKey;
 use crate::value::url::Url;
 
-/// A parsed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Flag(bool),

@@ -6,12 +6,19 @@ use super::options;
 use super::row::{Kind, Row, Split, key};
 use super::slot::Slot;
 
+/// The kinds of credential that are supported, in the order in which they are offered.
+pub const SOURCE_TYPES: &[&str] = &[
+    "ClientSecret", "Path", "Base64Encoded", "KeyVault", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "StoreWithSubjectName", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath",
+    "SignedAssertionFromVault",
+];
+
 #[rustfmt::skip]
-/// Names and numbers of all kinds of credential. `credential` decides which are supported.
-const SOURCE_TYPES: &[&str] = &[
-    "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName", "ClientSecret",
-    "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault", "StoreWithSubjectName",
-    "Certificate", "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate",
+/// Names and numbers of all kinds in Microsoft.Identity.Web. `credential` says what is wrong with the others.
+const KNOWN_SOURCE_TYPES: &[&str] = &[
+    "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
+    "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
+    "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
 ];
 
@@ -70,7 +77,7 @@ const HOST: &[Row] = &[
     key("AzureAd:RefreshInterval", Kind::Duration(1_000..=24 * HOUR), "Minimum time between fetches for unknown keys.").or("00:00:30"),
     key("AzureAd:BackchannelTimeout", TIMEOUT, "Timeout for one fetch of metadata or keys.").or("00:01:00"),
     key("AzureAd:ClientSecret", Kind::Text, "Older form of a `ClientSecret` credential. Not together with `ClientCredentials`.").secret(),
-    key("AzureAd:ClientCredentials:*:SourceType", Kind::Choice(SOURCE_TYPES), "The kind of credential. If missing, inferred with a warning. The same fields exist in `ClientCertificates`, `TokenDecryptionCredentials` and `TokenDecryptionCertificates`."),
+    key("AzureAd:ClientCredentials:*:SourceType", Kind::Choices { offered: SOURCE_TYPES, accepted: KNOWN_SOURCE_TYPES }, "The kind of credential, by name or by its number in Microsoft.Identity.Web. If missing, inferred with a warning. The same fields exist in `ClientCertificates`, `TokenDecryptionCredentials` and `TokenDecryptionCertificates`."),
     key("AzureAd:ClientCredentials:*:ClientSecret", Kind::Text, "`ClientSecret`: the secret.").secret(),
     key("AzureAd:ClientCredentials:*:CertificateDiskPath", Kind::Text, "`Path`: a PEM or PFX file."),
     key("AzureAd:ClientCredentials:*:CertificateKeyDiskPath", Kind::Text, "`Path`: the PEM key, if it is in a separate file."),

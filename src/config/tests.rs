@@ -305,9 +305,7 @@ fn all_problems_come_at_once() {
 #[test]
 fn http_is_for_loopback_unless_insecure_upstreams_are_allowed() {
     for key in [
-        "AzureAd__Instance",
-        "AzureAd__MetadataAddress",
-        "DownstreamApis__X__BaseUrl",
+        "AzureAd__Instance", "AzureAd__MetadataAddress", "DownstreamApis__X__BaseUrl",
         "DownstreamApis__X__AllowedBaseUrls__0",
     ] {
         good(&[(key, "http://127.0.0.1:8080/")]);
@@ -405,7 +403,7 @@ fn credentials_are_known_by_name_by_number_or_by_their_fields() {
     ] {
         let fields = credential(fields);
         let loaded = read(&as_pairs(&fields)).unwrap();
-        assert_eq!(loaded.config.azure_ad.credentials[0].source.source_type(), kind);
+        assert_eq!(loaded.config.azure_ad.credentials[0].kind, kind);
         assert_eq!(loaded.warnings.len(), warned, "{:?}", loaded.warnings);
     }
 }
@@ -441,12 +439,7 @@ fn a_credential_that_cannot_be_meant_is_a_problem() {
 #[test]
 fn older_spellings_of_credentials_work() {
     let kinds = |variables: &[(&str, &str)]| -> Vec<String> {
-        good(variables)
-            .azure_ad
-            .credentials
-            .iter()
-            .map(|one| format!("{} {}", one.key, one.source.source_type()))
-            .collect()
+        good(variables).azure_ad.credentials.iter().map(|one| format!("{} {}", one.key, one.kind)).collect()
     };
     assert_eq!(kinds(&[("AzureAd__ClientSecret", "x")]), ["AzureAd:ClientSecret ClientSecret"]);
     assert_eq!(
@@ -570,6 +563,31 @@ fn unknown_keys_of_ours_are_warnings_that_name_the_nearest_one() {
         ])
         .is_empty()
     );
+}
+
+#[test]
+fn a_value_where_keys_belong_names_one_of_them() {
+    let warnings = warnings(&[("DownstreamApis__Graph", "https://graph.microsoft.com")]);
+    let expected = "DownstreamApis:Graph: expected keys below it, such as DownstreamApis:Graph:";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:?}");
+}
+
+#[test]
+fn credentials_without_an_index_are_told_to_be_a_list() {
+    let entry =
+        [("AzureAd__ClientCredentials__ClientSecret", "hush"), ("AzureAd__ClientCredentials__SourceType", "Path")];
+    let list = "AzureAd:ClientCredentials".to_owned();
+    assert_eq!(problem(&entry), (list, "expected a list, whose first entry is AzureAd:ClientCredentials:0".to_owned()));
+}
+
+#[test]
+fn only_supported_kinds_of_credential_are_offered() {
+    for (list, kind) in [("ClientCredentials", "Secret"), ("TokenDecryptionCredentials", "AutoDecryptKeys")] {
+        let (_, said) = problem(&[(&format!("AzureAd__{list}__0__SourceType"), kind)]);
+        let offered = said.split_once("expected one of ").map(|(_, offered)| offered.to_owned()).unwrap_or_default();
+        assert!(offered.contains("KeyVault") && !offered.contains("AutoDecryptKeys"), "{said}");
+        assert_eq!(offered.contains("ClientSecret"), list == "ClientCredentials", "{said}");
+    }
 }
 
 #[test]
@@ -801,14 +819,8 @@ fn options_of_the_request_itself_are_not_in_the_header() {
     assert_eq!(
         refused,
         [
-            "BaseUrl",
-            "RelativePath",
-            "HttpMethod",
-            "AcceptHeader",
-            "ContentType",
-            "CustomHeader.<Name>",
-            "ExtraHeaderParameters.<Name>",
-            "ExtraQueryParameters.<Name>"
+            "BaseUrl", "RelativePath", "HttpMethod", "AcceptHeader", "ContentType", "CustomHeader.<Name>",
+            "ExtraHeaderParameters.<Name>", "ExtraQueryParameters.<Name>"
         ]
     );
 }

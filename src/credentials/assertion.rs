@@ -1,7 +1,5 @@
 //! Client assertions (RFC 7523 §3), each signed with the certificate's key for one request.
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature;
 use serde_json::json;
@@ -9,7 +7,7 @@ use serde_json::json;
 use super::Context;
 use super::certificate::{Certificate, thumbprint};
 use crate::secret::Secret;
-use crate::value::guid;
+use crate::value::{b64, guid};
 
 /// Seconds.
 const LIFETIME: u64 = 600;
@@ -21,7 +19,7 @@ pub fn sign(certificate: &Certificate, context: &Context<'_>) -> Result<Secret<S
         .key
         .sign(&signature::RSA_PSS_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signed)
         .map_err(|_| "the private key cannot sign")?;
-    Ok(signed_with(text, &signed))
+    Ok(signed_with(&text, &signed))
 }
 
 /// The JWS to sign with PS256. Its header names the first certificate with `x5t#S256`, and contains
@@ -32,7 +30,7 @@ pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
     let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint(own) });
     if context.registration.send_x5c {
         // Standard base64, not base64url (RFC 7515 §4.1.6).
-        header["x5c"] = chain.iter().map(|der| STANDARD.encode(der)).collect();
+        header["x5c"] = chain.iter().map(b64::standard).collect();
     }
     let now = context.clock.unix();
     let client_id = &context.registration.client_id;
@@ -45,11 +43,9 @@ pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
         "iat": now,
         "exp": now + LIFETIME,
     });
-    format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload.to_string()))
+    format!("{}.{}", b64::url(header.to_string()), b64::url(payload.to_string()))
 }
 
-pub fn signed_with(mut text: String, signature: &[u8]) -> Secret<String> {
-    text.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-    Secret::new(text)
+pub fn signed_with(text: &str, signature: &[u8]) -> Secret<String> {
+    Secret::new(format!("{text}.{}", b64::url(signature)))
 }

@@ -3,16 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest;
 use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
 use super::material::KeyMaterial;
 use crate::secret::Secret;
-use crate::value::der;
+use crate::value::{b64, der};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -69,17 +66,11 @@ impl Certificate {
         }
         Err(problem)
     }
-
-    /// `x5t#S256`.
-    pub fn thumbprint(&self) -> String {
-        // `chain` is never empty: it starts with the certificate itself.
-        thumbprint(&self.chain[0])
-    }
 }
 
 /// `x5t#S256` (RFC 7515 §4.1.8).
 pub fn thumbprint(der: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der))
+    b64::url_sha256(der)
 }
 
 /// Reads PKCS#8, else PKCS#1. If both fail, returns the error of the format that matched.

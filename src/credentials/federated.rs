@@ -4,12 +4,11 @@
 
 use std::path::PathBuf;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::{ClientAuth, Context, Failure, Source};
 use crate::secret::Secret;
+use crate::value::b64;
 use crate::watched::Watched;
 
 pub struct FederatedToken {
@@ -67,7 +66,7 @@ fn parse(content: &[u8]) -> Result<Token, String> {
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err("not a compact JWT (three parts separated by dots)".into());
     };
-    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "a JWT whose payload is not base64url")?;
+    let payload = b64::from_url(payload).ok_or("a JWT whose payload is not base64url")?;
     let claims: Claims = serde_json::from_slice(&payload).map_err(|_| "a JWT whose payload is not a JSON object")?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; what is absurd is expired")]
     let expires_at = claims.exp.map(|exp| exp as u64);
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     fn jwt(payload: &str) -> String {
-        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+        format!("e30.{}.c2ln", b64::url(payload))
     }
 
     #[test]

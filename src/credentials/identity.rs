@@ -2,8 +2,8 @@
 //! <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity>
 
 use super::cloud::exchange_audience;
-use super::managed_identity::resource;
 use super::{ClientAuth, Context, Failure, Source};
+use crate::value::resource::of_app_scope;
 
 pub struct IdentityAssertion {
     client_id: Option<String>,
@@ -21,15 +21,10 @@ impl Source for IdentityAssertion {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
         // A resource, not a scope: with `/.default` the exchange fails.
         let audience = match &self.token_exchange_url {
-            Some(url) => resource(url),
+            Some(url) => of_app_scope(url),
             None => exchange_audience(&context.registration.instance.origin.host),
         };
         context.identities.managed_identity(self.client_id.as_deref(), audience).map(ClientAuth::Assertion)
-    }
-
-    fn inspect(&self, _: u64) -> Result<(), String> {
-        // Nothing to check without the network.
-        Ok(())
     }
 }
 

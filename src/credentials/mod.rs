@@ -44,7 +44,6 @@ use crate::secret::Secret;
 /// Otherwise every token request would wait for it first.
 const REST: u64 = 60;
 
-/// A configured credential.
 pub struct Credential {
     index: usize,
     source_type: &'static str,
@@ -69,7 +68,6 @@ pub struct Credentials {
 pub struct Inspection {
     /// Its position in the configuration.
     pub index: usize,
-    /// Its `SourceType`.
     pub source_type: &'static str,
     /// Unix seconds at which its certificate expires or expired.
     pub expires_at: Option<u64>,
@@ -84,7 +82,7 @@ impl Credentials {
             .enumerate()
             .map(|(index, description)| Credential {
                 index,
-                source_type: description.source.source_type(),
+                source_type: description.kind,
                 source: source(&description.source),
                 rests_until: AtomicU64::new(0),
             })
@@ -180,10 +178,6 @@ impl Credentials {
 }
 
 fn source(source: &CredentialSource) -> Box<dyn Source> {
-    let stored = |path: &str, wanted| {
-        let home = std::env::var_os("HOME").map(Into::into);
-        Box::new(local::LocalCertificate::store(store::Store::new(path, home, wanted)))
-    };
     let environment = || vault::Environment::new(|name| std::env::var(name).ok());
     match source {
         CredentialSource::ClientSecret(secret) => Box::new(SharedSecret(secret.clone())),
@@ -193,14 +187,9 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
         CredentialSource::Base64Encoded { value, password } => {
             Box::new(local::LocalCertificate::base64(value.clone(), password.clone()))
         }
-        CredentialSource::StoreWithThumbprint { store, thumbprint } => {
-            stored(store, store::Selector::Thumbprint(thumbprint.clone()))
-        }
-        CredentialSource::StoreWithDistinguishedName { store, name } => {
-            stored(store, store::Selector::DistinguishedName(name.clone()))
-        }
-        CredentialSource::StoreWithSubjectName { store, name } => {
-            stored(store, store::Selector::SubjectName(name.clone()))
+        CredentialSource::Store { store, wanted } => {
+            let home = std::env::var_os("HOME").map(Into::into);
+            Box::new(local::LocalCertificate::store(store::Store::new(store, home, wanted.clone())))
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
@@ -218,10 +207,6 @@ struct SharedSecret(Secret<String>);
 impl Source for SharedSecret {
     fn authenticate(&self, _: &Context<'_>) -> Result<ClientAuth, Failure> {
         Ok(ClientAuth::Secret(self.0.clone()))
-    }
-
-    fn inspect(&self, _: u64) -> Result<(), String> {
-        Ok(())
     }
 }
 

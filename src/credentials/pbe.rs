@@ -3,11 +3,10 @@
 
 use std::num::NonZeroU32;
 
-use cbc::Decryptor;
-use cbc::cipher::{Array, BlockCipherDecrypt, BlockModeDecrypt, BlockSizeUser, KeyIvInit};
 use ring::{digest, pbkdf2};
 use zeroize::Zeroizing;
 
+use crate::value::cbc;
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 
 /// Tools write 2,000 to 600,000 iterations; more would delay the start by seconds.
@@ -26,7 +25,6 @@ const DES_EDE3_CBC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 3, 7];
 /// 2.16.840.1.101.3.4.1, AES.
 const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
 
-/// Why decryption failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
     /// Not the structure that the standard prescribes.
@@ -126,13 +124,13 @@ pub fn decrypt(algorithm: &[u8], sealed: &[u8], password: &Password<'_>) -> Resu
     let rounds = iterations(expect(INTEGER, rest).ok_or(Closed::Malformed)?.0)?;
     let derive = |purpose, length| password.derive(&digest::SHA1_FOR_LEGACY_USE_ONLY, purpose, salt, rounds, length);
     let iv = derive(2, 8);
-    match scheme.strip_prefix(PKCS12_PBE) {
-        Some([3]) => cbc::<des::TdesEde3>(&derive(1, 24), &iv, sealed),
-        Some([4]) => cbc::<des::TdesEde2>(&derive(1, 16), &iv, sealed),
-        Some([5]) => cbc::<rc2::Rc2>(&derive(1, 16), &iv, sealed),
-        Some([6]) => cbc::<rc2::Rc2>(&derive(1, 5), &iv, sealed),
-        _ => Err(Closed::Unsupported),
-    }
+    Ok(match scheme.strip_prefix(PKCS12_PBE) {
+        Some([3]) => cbc::decrypt::<des::TdesEde3>(&derive(1, 24), &iv, sealed)?,
+        Some([4]) => cbc::decrypt::<des::TdesEde2>(&derive(1, 16), &iv, sealed)?,
+        Some([5]) => cbc::decrypt::<rc2::Rc2>(&derive(1, 16), &iv, sealed)?,
+        Some([6]) => cbc::decrypt::<rc2::Rc2>(&derive(1, 5), &iv, sealed)?,
+        _ => return Err(Closed::Unsupported),
+    })
 }
 
 /// RFC 8018 §A.4.
@@ -170,32 +168,21 @@ fn pbes2(parameters: &[u8], sealed: &[u8], password: &Password<'_>) -> Result<Ze
         pbkdf2::derive(hash, rounds, salt, password.text.as_bytes(), &mut key);
         key
     };
-    match (cipher, cipher.strip_prefix(AES)) {
-        (_, Some([2])) => cbc::<aes::Aes128>(&derive(16), iv, sealed),
-        (_, Some([22])) => cbc::<aes::Aes192>(&derive(24), iv, sealed),
-        (_, Some([42])) => cbc::<aes::Aes256>(&derive(32), iv, sealed),
-        (DES_EDE3_CBC, _) => cbc::<des::TdesEde3>(&derive(24), iv, sealed),
-        _ => Err(Closed::Unsupported),
-    }
+    Ok(match (cipher, cipher.strip_prefix(AES)) {
+        (_, Some([2])) => cbc::decrypt::<aes::Aes128>(&derive(16), iv, sealed)?,
+        (_, Some([22])) => cbc::decrypt::<aes::Aes192>(&derive(24), iv, sealed)?,
+        (_, Some([42])) => cbc::decrypt::<aes::Aes256>(&derive(32), iv, sealed)?,
+        (DES_EDE3_CBC, _) => cbc::decrypt::<des::TdesEde3>(&derive(24), iv, sealed)?,
+        _ => return Err(Closed::Unsupported),
+    })
 }
 
-/// CBC with PKCS#7 padding (RFC 5652 §6.3). The error is no padding oracle: the file is the
-/// operator's own.
-fn cbc<C>(key: &[u8], iv: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Closed>
-where
-    Decryptor<C>: KeyIvInit + BlockModeDecrypt,
-    C: BlockCipherDecrypt,
-{
-    let mut cipher = Decryptor::<C>::new_from_slices(key, iv).map_err(|_| Closed::Malformed)?;
-    let size = <Decryptor<C> as BlockSizeUser>::block_size();
-    if sealed.is_empty() || !sealed.len().is_multiple_of(size) {
-        return Err(Closed::Malformed);
+/// Telling a wrong password from a broken file is no padding oracle: the file is the operator's own.
+impl From<cbc::Unreadable> for Closed {
+    fn from(error: cbc::Unreadable) -> Self {
+        match error {
+            cbc::Unreadable::Length => Self::Malformed,
+            cbc::Unreadable::Padding => Self::WrongPassword,
+        }
     }
-    let mut text = Zeroizing::new(sealed.to_vec());
-    cipher.decrypt_blocks(Array::slice_as_chunks_mut(&mut text).0);
-    let padding = text.last().map_or(0, |last| usize::from(*last));
-    let length = text.len().checked_sub(padding).ok_or(Closed::WrongPassword)?;
-    let right = (1..=size).contains(&padding) && text[length..].iter().all(|byte| usize::from(*byte) == padding);
-    text.truncate(length);
-    if right { Ok(text) } else { Err(Closed::WrongPassword) }
 }

@@ -13,7 +13,6 @@ use crate::secret::Secret;
 /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
 #[derive(Debug)]
 pub enum ClientAuth {
-    /// `client_secret`.
     Secret(Secret<String>),
     /// `client_assertion`, a compact JWS (RFC 7523 §2.2).
     Assertion(Secret<String>),
@@ -41,7 +40,6 @@ impl fmt::Display for Failure {
 pub struct CredentialFailure {
     /// Position in `ClientCredentials`.
     pub index: usize,
-    /// Its `SourceType`.
     pub source_type: &'static str,
     pub failure: Failure,
 }
@@ -76,8 +74,11 @@ pub trait Identities {
 pub trait Source: Send + Sync {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
-    /// Checks everything that needs no network.
-    fn inspect(&self, now: u64) -> Result<(), String>;
+    /// Checks everything that needs no network. What is fetched is not judged by its age: it may have been
+    /// renewed where it comes from, and the next use finds out.
+    fn inspect(&self, _: u64) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Unix seconds at which its certificate expires or expired, if one has been read.
     fn expires_at(&self, _: u64) -> Option<u64> {

@@ -8,6 +8,7 @@ use ring::digest;
 
 use super::certificate::Certificate;
 use super::name::Name;
+use crate::config::Selector;
 use crate::file::{self, Stamp};
 use crate::value::{der, hex};
 
@@ -19,15 +20,6 @@ const MAX_FILES: usize = 256;
 
 /// Larger files are skipped.
 const MAX_BYTES: u64 = 1024 * 1024;
-
-pub enum Selector {
-    /// Lower-case hexadecimal SHA-1.
-    Thumbprint(String),
-    /// The full subject.
-    DistinguishedName(String),
-    /// Part of the subject.
-    SubjectName(String),
-}
 
 pub struct Store {
     folder: Result<PathBuf, String>,

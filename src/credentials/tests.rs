@@ -27,10 +27,6 @@ impl Source for Scripted {
         state.1 += 1;
         state.0.clone().map(|()| ClientAuth::Secret(Secret::new("s".into())))
     }
-
-    fn inspect(&self, _: u64) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 fn credentials(sources: &[&Scripted]) -> Credentials {

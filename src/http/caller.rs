@@ -40,6 +40,8 @@ pub struct CallerStream<'a> {
     arrival: Arrival,
     /// How the answer is to be sent.
     pub terms: Terms,
+    /// Whether the caller has closed its end, as far as is known.
+    pub is_gone: bool,
     /// Whether the server is shutting down, so the connection closes after this answer.
     pub draining: bool,
     /// The text of `Date`.
@@ -72,6 +74,7 @@ impl<'a> CallerStream<'a> {
             limits: Limits { body_bytes: usize::MAX, ..limits.clone() },
             arrival: Arrival { began: now, progress: now, received: 0, holds_memory: false },
             terms,
+            is_gone: false,
             draining: false,
             date,
         }

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::handler::ConnectionId;
+use super::handler::{ConnectionId, PendingAnswer};
+use super::head::Terms;
 use super::limits::Limits;
 use super::message::{BodyStream, Peer};
 use super::poller::Event;
@@ -60,12 +61,23 @@ pub(super) enum Stage<P> {
     Parked(P),
     /// A complete request has waited for a turn since this time.
     Queued(P, turns::Place, Instant),
+    /// An answer that an upstream has a part in, with its turn.
+    Pending(Pending<P>),
     /// A body has waited for memory since this time and is not being read.
     Unread(memory::Place, Instant),
     /// An answer is being sent.
     Sending(Unsent, After),
     /// The last answer has been sent. Up to this many bytes are read and dropped.
     Lingering(usize),
+}
+
+/// An answer that waits for an upstream.
+pub(super) struct Pending<P> {
+    pub answer: Box<dyn PendingAnswer<P>>,
+    pub turn: turns::Turn,
+    pub terms: Terms,
+    /// Whether the epoll reports input from the upstream.
+    pub is_watched: bool,
 }
 
 /// The part of an answer that did not fit into the socket's buffer.
@@ -132,6 +144,7 @@ impl<P> Connection<P> {
     pub fn state(&self) -> ConnState {
         match &self.stage {
             Stage::Parked(_) | Stage::Queued(..) => ConnState::Parked,
+            Stage::Pending(_) => ConnState::Handling,
             Stage::Unread(..) => ConnState::Body,
             Stage::Sending(..) => ConnState::Writing,
             Stage::Lingering(_) => ConnState::Lingering,

@@ -11,9 +11,9 @@ use std::time::Instant;
 use super::acceptor::Shared;
 use super::arrival::Arrival;
 use super::caller::CallerStream;
-use super::connection::{After, Connection, Stage, Wait};
+use super::connection::{After, Connection, Pending, Stage, Wait};
 use super::date;
-use super::handler::{Cause, ConnectionId, Handler, Outcome, Resumed, StreamEnd, Waker};
+use super::handler::{Advance, AnswerEnd, Cause, ConnectionId, Handler, Outcome, PendingAnswer, Resumed, Waker};
 use super::head::Terms;
 use super::message::{Reply, Request};
 use super::poller::Event;
@@ -35,6 +35,8 @@ pub(super) enum Next<P> {
     Wait(Wait),
     /// The request needs a turn on this lane.
     Call(P, Lane),
+    /// The same, for an answer that need not block.
+    Begin(Box<dyn PendingAnswer<P>>, Lane, Terms),
     Close,
 }
 
@@ -76,6 +78,10 @@ impl<H: Handler> Driver<H> {
                         None => return,
                     },
                 },
+                Stage::Pending(pending) => match self.advance(&mut conn, pending) {
+                    Ok(next) => next,
+                    Err(pending) => return self.dispatch(conn, Work::Go(pending.answer, pending.terms), pending.turn),
+                },
                 Stage::Unread(place, since) => self.resume_unread(&mut conn, place, since, woken),
                 Stage::Sending(unsent, after) => self.send_more(&mut conn, unsent, after),
                 Stage::Lingering(left) => self.linger(&mut conn, left),
@@ -87,6 +93,10 @@ impl<H: Handler> Driver<H> {
                     None => return,
                 },
                 Next::Call(on, lane) => return self.queue(conn, on, &lane),
+                Next::Begin(answer, lane, terms) => match self.begin(conn, answer, &lane, terms) {
+                    Some(back) => conn = back,
+                    None => return,
+                },
                 Next::Close => return self.shared.table.close(conn),
             }
         }
@@ -333,30 +343,88 @@ impl<H: Handler> Driver<H> {
         })
     }
 
-    /// Handles a request that has its turn, and streams its answer where the handler asks for that.
-    fn work(&mut self, conn: &mut Connection<H::Parked>, mut resumed: Resumed<H::Parked>) -> Worked<H::Parked> {
+    /// Does the work of a request that has its turn.
+    fn work(&mut self, conn: &mut Connection<H::Parked>, mut work: Work<H::Parked>) -> Worked<H::Parked> {
         loop {
-            let (outcome, terms) = match self.replay(conn, resumed) {
-                Ok(handled) => handled,
-                Err(refusal) => return Worked::Refused(refusal),
+            let (answer, terms) = match work {
+                Work::Go(answer, terms) => (answer, terms),
+                Work::Handle(on) => match self.replay(conn, Resumed { on, cause: Cause::Turn }) {
+                    Ok((Outcome::Pending { answer, .. }, terms)) => (answer, terms),
+                    Ok(handled) => return Worked::Handled(handled),
+                    Err(refusal) => return Worked::Refused(refusal),
+                },
             };
-            let Outcome::Stream(answer) = outcome else { return Worked::Handled((outcome, terms)) };
-            let date = *self.date.at(SystemClock.unix());
-            let Connection { socket, reader, ahead, expects_continue, .. } = &mut *conn;
-            let mut caller =
-                CallerStream::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
-            caller.draining = self.shared.slots.phase() >= Phase::Draining;
-            let end = catch_unwind(AssertUnwindSafe(|| answer.run(&mut caller))).unwrap_or_else(|_| {
-                self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
-                StreamEnd::Broken
-            });
+            let end = self.with_caller(conn, terms, |caller| answer.run(caller)).unwrap_or(AnswerEnd::Broken);
             match end {
-                StreamEnd::Retry(on) => resumed = Resumed { on, cause: Cause::Turn },
-                StreamEnd::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
-                StreamEnd::Complete { closes } => return Worked::Streamed(terms, closes),
-                StreamEnd::Broken => return Worked::Broken,
+                AnswerEnd::Retry(on) => work = Work::Handle(on),
+                AnswerEnd::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
+                AnswerEnd::Complete { closes } => return Worked::Streamed(terms, closes),
+                AnswerEnd::Broken => return Worked::Broken,
             }
         }
+    }
+
+    /// Calls a pending answer. `None`: it panicked.
+    fn with_caller<R>(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        terms: Terms,
+        go_on: impl FnOnce(&mut CallerStream<'_>) -> R,
+    ) -> Option<R> {
+        let date = *self.date.at(SystemClock.unix());
+        let Connection { socket, reader, ahead, expects_continue, unread, .. } = &mut *conn;
+        let mut caller = CallerStream::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
+        caller.is_gone = *unread == Event::End;
+        caller.draining = self.shared.slots.phase() >= Phase::Draining;
+        let result = catch_unwind(AssertUnwindSafe(|| go_on(&mut caller)));
+        if result.is_err() {
+            self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        result.ok()
+    }
+
+    /// Goes on with a pending answer as far as it need not block. `Err`: from here on it has to.
+    fn advance(
+        &mut self,
+        conn: &mut Connection<H::Parked>,
+        mut pending: Pending<H::Parked>,
+    ) -> Result<Next<H::Parked>, Pending<H::Parked>> {
+        if conn.unread == Event::Upstream {
+            conn.unread = Event::None;
+        }
+        let advanced = self.with_caller(conn, pending.terms, |caller| pending.answer.advance(caller));
+        let end = match advanced.unwrap_or(Advance::End(AnswerEnd::Broken)) {
+            Advance::Blocks => return Err(pending),
+            Advance::Busy => {
+                conn.stage = Stage::Pending(pending);
+                return Ok(Next::Wait(Wait::Turn));
+            }
+            Advance::Waits { until, for_room } => {
+                if !pending.is_watched {
+                    let watched = pending.answer.upstream().map(|fd| self.shared.poller.watch_upstream(fd, conn.id));
+                    // Without descriptors or memory to watch it, a thread waits for it.
+                    let Some(Ok(())) = watched else { return Err(pending) };
+                    pending.is_watched = true;
+                }
+                conn.deadline = until;
+                conn.stage = Stage::Pending(pending);
+                return Ok(Next::Wait(if for_room { Wait::Room } else { Wait::Bytes }));
+            }
+            Advance::End(end) => end,
+        };
+        let terms = pending.terms;
+        // Frees the turn before the caller can ask again.
+        drop(pending);
+        let more = !conn.ahead.is_empty();
+        Ok(match end {
+            AnswerEnd::Retry(on) => self.resume(conn, Resumed { on, cause: Cause::Woken }),
+            AnswerEnd::Reply(reply) => self.conclude(conn, (Outcome::Reply(reply), terms), more),
+            AnswerEnd::Complete { closes } => {
+                let after = self.after(conn, terms, closes, more);
+                Self::sent(conn, after)
+            }
+            AnswerEnd::Broken => Next::Close,
+        })
     }
 
     /// Forgets the present request and says what follows its answer.
@@ -387,8 +455,7 @@ impl<H: Handler> Driver<H> {
                 Next::Wait(Wait::Wake)
             }
             (Outcome::Call { on, lane }, _) => Next::Call(on, lane),
-            // Only a request with a turn may stream: see [`Self::work`].
-            (Outcome::Stream(_), _) => Next::Close,
+            (Outcome::Pending { answer, lane }, terms) => Next::Begin(answer, lane, terms),
             (Outcome::Reply(reply), terms) => {
                 let after = self.after(conn, terms, reply.close, more);
                 self.send(conn, reply, terms, after)
@@ -398,7 +465,32 @@ impl<H: Handler> Driver<H> {
 
     /// Gets a turn for the request, or a place in the lane's queue.
     fn queue(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, lane: &Lane) {
-        self.begin_call(&mut conn);
+        match self.request_turn(&mut conn, lane) {
+            Requested::Granted(turn) => self.dispatch(conn, Work::Handle(on), turn),
+            Requested::Queued(place) => self.enqueue(conn, on, place),
+        }
+    }
+
+    /// Gets a turn for an answer that need not block, and returns the connection. `None`: it waits for its turn.
+    fn begin(
+        &mut self,
+        mut conn: Box<Connection<H::Parked>>,
+        answer: Box<dyn PendingAnswer<H::Parked>>,
+        lane: &Lane,
+        terms: Terms,
+    ) -> Option<Box<Connection<H::Parked>>> {
+        match self.request_turn(&mut conn, lane) {
+            Requested::Granted(turn) => {
+                conn.stage = Stage::Pending(Pending { answer, turn, terms, is_watched: false });
+                return Some(conn);
+            }
+            Requested::Queued(place) => self.enqueue(conn, answer.into_parked(), place),
+        }
+        None
+    }
+
+    fn request_turn(&mut self, conn: &mut Connection<H::Parked>, lane: &Lane) -> Requested {
+        self.begin_call(conn);
         let (id, call, shared) = (conn.id, conn.call, Arc::clone(&self.shared));
         let granted = move |turn| {
             let pool = Arc::clone(&shared.pool);
@@ -408,16 +500,15 @@ impl<H: Handler> Driver<H> {
                 }
             }));
         };
-        match self.shared.turns.request(lane, granted) {
-            Requested::Granted(turn) => self.dispatch(conn, on, turn),
-            Requested::Queued(place) => {
-                let now = Instant::now();
-                conn.deadline = now + conn.patience;
-                conn.stage = Stage::Queued(on, place, now);
-                if let Some((conn, turn)) = self.shared.table.enqueue(conn) {
-                    self.dispatch_queued(conn, turn);
-                }
-            }
+        self.shared.turns.request(lane, granted)
+    }
+
+    fn enqueue(&self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, place: turns::Place) {
+        let now = Instant::now();
+        conn.deadline = now + conn.patience;
+        conn.stage = Stage::Queued(on, place, now);
+        if let Some((conn, turn)) = self.shared.table.enqueue(conn) {
+            self.dispatch_queued(conn, turn);
         }
     }
 
@@ -441,9 +532,9 @@ impl<H: Handler> Driver<H> {
         Some(self.resume(conn, Resumed { on, cause: Cause::NoTurn }))
     }
 
-    fn dispatch(&self, conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
+    fn dispatch(&self, conn: Box<Connection<H::Parked>>, work: Work<H::Parked>, turn: Turn) {
         let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(Box::new(move || Driver::for_call(shared).call(conn, on, turn)));
+        self.shared.pool.run(Box::new(move || Driver::for_call(shared).call(conn, work, turn)));
     }
 
     fn dispatch_queued(&self, conn: Box<Connection<H::Parked>>, turn: Turn) {
@@ -457,7 +548,7 @@ impl<H: Handler> Driver<H> {
             Stage::Queued(on, place, since) => {
                 drop(place);
                 conn.patience = conn.patience.saturating_sub(since.elapsed());
-                self.call(conn, on, turn);
+                self.call(conn, Work::Handle(on), turn);
             }
             stage => {
                 conn.stage = stage;
@@ -466,11 +557,10 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Handles a request that has a turn, on a thread that may block.
-    fn call(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, turn: Turn) {
-        let resumed = Resumed { on, cause: Cause::Turn };
+    /// Works on a request that has a turn, on a thread that may block.
+    fn call(&mut self, mut conn: Box<Connection<H::Parked>>, work: Work<H::Parked>, turn: Turn) {
         let patience = conn.patience;
-        let (worked, left) = turns::with_turn(turn, patience, || self.work(&mut conn, resumed));
+        let (worked, left) = turns::with_turn(turn, patience, || self.work(&mut conn, work));
         conn.patience = left;
         let more = !conn.ahead.is_empty();
         let next = match worked {
@@ -500,10 +590,18 @@ impl<H: Handler> Driver<H> {
                     self.shared.table.hand_over(conn);
                 }
             }
-            // `Step` was turned into a wait above.
-            Next::Step => self.shared.table.hand_over(conn),
+            // `Step` was turned into a wait above, and pending answers have run to their end.
+            Next::Step | Next::Begin(..) => self.shared.table.hand_over(conn),
         }
     }
+}
+
+/// What to do for a request that has its turn.
+enum Work<P> {
+    /// Handle it again.
+    Handle(P),
+    /// Go on with its answer.
+    Go(Box<dyn PendingAnswer<P>>, Terms),
 }
 
 /// What became of a request that had its turn.

@@ -3,6 +3,7 @@
 //! work that may block.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,8 +50,8 @@ pub enum Outcome<P> {
         /// When to handle it again without a wakeup.
         until: Instant,
     },
-    /// Has its turn. The answer is streamed.
-    Stream(Box<dyn StreamingAnswer<P>>),
+    /// Goes on with an upstream once it has a turn. A worker goes on with it too, as long as it need not block.
+    Pending { answer: Box<dyn PendingAnswer<P>>, lane: Lane },
     /// Waits for a turn, then is handled again on a thread that may block.
     Call {
         /// Returned in [`Resumed`].
@@ -59,15 +60,38 @@ pub enum Outcome<P> {
     },
 }
 
-/// Streams the body of a request and its answer, on a thread that may block.
-pub trait StreamingAnswer<P>: Send + fmt::Debug {
-    /// Runs until the answer is complete or broken.
-    fn run(self: Box<Self>, caller: &mut CallerStream<'_>) -> StreamEnd<P>;
+/// An answer that an upstream has a part in. It may stream the request's body and itself.
+pub trait PendingAnswer<P>: Send + fmt::Debug {
+    /// Begins, or takes another look at both sides. Never blocks.
+    fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<P>;
+    /// Goes on until the answer is complete or broken. Blocks.
+    fn run(self: Box<Self>, caller: &mut CallerStream<'_>) -> AnswerEnd<P>;
+    /// The connection to the upstream, if it is open.
+    fn upstream(&self) -> Option<BorrowedFd<'_>>;
+    /// Gives up before it begins, because there is no turn. Returns what the request is queued with.
+    fn into_parked(self: Box<Self>) -> P;
 }
 
-/// How a streamed answer ended.
+/// How far a pending answer has come.
 #[derive(Debug)]
-pub enum StreamEnd<P> {
+pub enum Advance<P> {
+    /// It waits for either side.
+    Waits {
+        /// When to look again at the latest.
+        until: Instant,
+        /// Whether it waits for room to send to the caller.
+        for_room: bool,
+    },
+    /// There is more to do at once.
+    Busy,
+    /// It goes on where it may block.
+    Blocks,
+    End(AnswerEnd<P>),
+}
+
+/// How a pending answer ended.
+#[derive(Debug)]
+pub enum AnswerEnd<P> {
     /// Nothing was sent. This is the answer.
     Reply(Reply),
     /// The whole answer was sent.
@@ -77,13 +101,14 @@ pub enum StreamEnd<P> {
     },
     /// The answer cannot be completed, so the connection closes.
     Broken,
-    /// Nothing was sent. The request is handled again from the start.
+    /// Nothing was sent. The request is handled again from the start, on the same thread.
     Retry(P),
 }
 
 /// Why a request is handled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// A wakeup came, or a pending answer ended.
     Woken,
     /// No wakeup came in time.
     Overdue,

@@ -9,6 +9,7 @@ use httparse::Header;
 
 use super::message::{Body, Headers, Method, Peer, Request};
 use super::request_error::RequestError;
+use crate::value::wide;
 
 /// Heads with up to this many fields need no heap.
 const FEW: usize = 32;
@@ -241,7 +242,7 @@ fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
 
 /// Origin-form, or absolute-form with the same host as in `Host` (RFC 9112 §3.2.1, §3.2.2).
 fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a str>), RequestError> {
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !wide::all_ascii_from(b'!', target.as_bytes()) {
         return Err(RequestError::Malformed("the request target holds a character that is not visible ASCII"));
     }
     if target.contains('#') {
@@ -252,9 +253,6 @@ fn split_target<'a>(target: &'a str, host: &str) -> Result<(&'a str, Option<&'a 
         Some((path, query)) => (path, Some(query)),
         None => (local, None),
     };
-    if path.contains("%00") {
-        return Err(RequestError::Malformed("the path holds a NUL"));
-    }
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 

@@ -36,8 +36,8 @@ pub enum BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address, error) => write!(f, "http://{address}: {error}"),
-            Self::File(path, error) => write!(f, "unix:{}: {error}", path.display()),
+            Self::Address(address, error) => write!(f, "http://{address}: {error}{}", hint(error)),
+            Self::File(path, error) => write!(f, "unix:{}: {error}{}", path.display(), hint(error)),
             Self::InUse(path) => write!(f, "unix:{}: another server answers there", path.display()),
             Self::NoSocket(path) => write!(f, "unix:{}: the file exists and is not a socket", path.display()),
             Self::Poller(error) => write!(f, "epoll: {error}"),
@@ -46,6 +46,17 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+/// What the system's words leave open.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ": another program listens there",
+        io::ErrorKind::AddrNotAvailable => ": the address is not one of this machine's",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 and the folder of a socket need permission",
+        io::ErrorKind::NotFound => ": the folder of the socket does not exist",
+        _ => "",
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Listener {

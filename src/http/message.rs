@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::memory::HeldBody;
+use crate::value::wide;
 
 /// The methods that routes can use. Names are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -263,8 +264,7 @@ impl Reply {
         }
         self.fields.push_str(name);
         self.fields.push_str(": ");
-        // Without an early exit the compiler vectorises this loop.
-        if value.bytes().fold(true, |all, byte| all & clean(char::from(byte))) {
+        if wide::all_ascii_from(b' ', value.as_bytes()) {
             self.fields.push_str(value);
         } else {
             self.fields.extend(value.chars().map(|c| if clean(c) { c } else { '?' }));

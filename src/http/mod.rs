@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
-//!                         ▲          ▲          │ scan ▶ head ▶ chunked (reader)  ▲ Reply, NeedsBody, Park, Call
+//!                         ▲          ▲          │ scan ▶ head (reader)    ▲ Reply, NeedsBody, Park, Call
 //!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
 //!              turns ─▶ pool ─▶ driver: requests that have their turn; caller: body and answer of those that stream
 //! server starts all; the supervisor watches deadlines and carries out the shutdown
@@ -16,7 +16,6 @@
 mod acceptor;
 mod arrival;
 mod caller;
-pub mod chunked;
 mod connection;
 pub mod date;
 mod driver;
@@ -41,7 +40,7 @@ mod worker;
 
 pub use acceptor::Budget;
 pub use caller::{BodyRead, CallerStream};
-pub use handler::{Cause, Handler, Outcome, Resumed, StreamEnd, StreamingAnswer, Waker};
+pub use handler::{Advance, AnswerEnd, Cause, Handler, Outcome, PendingAnswer, Resumed, Waker};
 pub use limits::Limits;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
 pub use reader::Keep;

@@ -2,7 +2,7 @@
 //! that were woken, are overdue, or have more to do.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::buffer::spare_capacity;
@@ -16,6 +16,9 @@ use super::handler::ConnectionId;
 const WAKEUP: u64 = u64::MAX;
 /// Upper half of a listener's user data. The lower half is its number.
 const LISTENER: u64 = 0xffff_fffe;
+
+/// Bit of the upper half that marks a connection's upstream. The rest is the connection's user data.
+const UPSTREAM: u64 = 1 << 63;
 
 /// Visits that one worker takes at once.
 const VISITS: usize = 8;
@@ -35,6 +38,8 @@ pub(super) enum Ready {
 pub(super) enum Event {
     #[default]
     None,
+    /// The upstream of a pending answer is readable.
+    Upstream,
     /// Readable or writable.
     Ready,
     /// The peer sends no more, or the connection is broken.
@@ -67,6 +72,10 @@ impl Poller {
             match data.u64() {
                 WAKEUP => self.take_visits(ready),
                 data if data >> 32 == LISTENER => ready.push(Ready::Listener(low_half(data) as usize)),
+                data if data & UPSTREAM != 0 => {
+                    let id = ConnectionId { index: low_half((data & !UPSTREAM) >> 32), generation: low_half(data) };
+                    ready.push(Ready::Connection(id, Event::Upstream));
+                }
                 data => {
                     let id = ConnectionId { index: low_half(data >> 32), generation: low_half(data) };
                     let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
@@ -112,6 +121,16 @@ impl Poller {
     /// Also watches it for room to send. Reports at once if there is some.
     pub fn watch_for_room(&self, socket: impl AsFd, id: ConnectionId) -> Result<(), Errno> {
         epoll::modify(&self.epoll, socket, connection_data(id), ARRIVAL | EventFlags::OUT)
+    }
+
+    /// Watches an upstream for input, on behalf of a connection. Reports at once if there is some.
+    pub fn watch_upstream(&self, socket: BorrowedFd<'_>, id: ConnectionId) -> Result<(), Errno> {
+        let data = EventData::new_u64(connection_data(id).u64() | UPSTREAM);
+        // Most were watched before, for another connection.
+        match epoll::modify(&self.epoll, socket, data, ARRIVAL) {
+            Err(Errno::NOENT) => epoll::add(&self.epoll, socket, data, ARRIVAL),
+            watched => watched,
+        }
     }
 
     pub fn add_listener(&self, socket: impl AsFd, number: usize) -> Result<(), Errno> {

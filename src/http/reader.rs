@@ -5,13 +5,13 @@
 
 use std::cell::RefCell;
 
-use super::chunked::Decoder;
 use super::head::{Fields, Framing, Head};
 use super::limits::Limits;
 use super::message::Body;
 use super::request_error::RequestError;
 use super::scan::{HeadEnd, Scanner};
 use crate::memory::{HeldBody, Reservation};
+use crate::value::chunked::{Bounds, ChunkError, Decoder};
 
 /// Bodies grow from this size by doubling, so a declared length alone takes no memory.
 const FIRST_BODY_ROOM: usize = 4096;
@@ -230,7 +230,7 @@ impl RequestReader {
                 *missing -= taken;
                 (taken, *missing == 0)
             }
-            Rest::Chunks(decoder) => (decoder.decode(input, bytes, limits)?, decoder.is_done()),
+            Rest::Chunks(decoder) => (decode(decoder, input, bytes, limits)?, decoder.is_done()),
         };
         match *keep {
             Keep::No => bytes.clear(),
@@ -254,7 +254,7 @@ impl RequestReader {
                 *missing -= taken;
                 (taken, *missing == 0)
             }
-            Rest::Chunks(decoder) => (decoder.decode(input, out, limits)?, decoder.is_done()),
+            Rest::Chunks(decoder) => (decode(decoder, input, out, limits)?, decoder.is_done()),
         };
         if done {
             self.part = Part::Whole(*head, 0);
@@ -322,6 +322,16 @@ impl RequestReader {
             Err(_) => false,
         }
     }
+}
+
+/// Decodes chunks of a request within the server's limits.
+fn decode(decoder: &mut Decoder, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
+    let bounds = Bounds { body: limits.body_bytes, trailers: limits.head_bytes };
+    decoder.decode(input, out, bounds).map_err(|error| match error {
+        ChunkError::Malformed(what) => RequestError::Malformed(what),
+        ChunkError::TooLarge => RequestError::BodyTooLarge { limit: limits.body_bytes },
+        ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: limits.head_bytes },
+    })
 }
 
 #[cfg(test)]

@@ -49,15 +49,18 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 fn push_number(out: &mut Vec<u8>, mut number: usize) {
-    let start = out.len();
+    // Room for any number of 64 bits.
+    let mut digits = [0; 20];
+    let mut at = digits.len();
     loop {
-        out.push(b"0123456789"[number % 10]);
+        at -= 1;
+        digits[at] = b"0123456789"[number % 10];
         number /= 10;
         if number == 0 {
             break;
         }
     }
-    out[start..].reverse();
+    out.extend_from_slice(&digits[at..]);
 }
 
 /// The reason phrase, for each status that the sidecar sends (RFC 7231 §6.1, RFC 7235, RFC 6585,

@@ -56,12 +56,16 @@ impl fmt::Display for RequestError {
         match self {
             Self::Malformed(what) => f.write_str(what),
             Self::Version => f.write_str("the HTTP version is neither 1.0 nor 1.1"),
-            Self::UriTooLong => f.write_str("the request line is too long"),
-            Self::HeadTooLarge { limit } => write!(f, "the request head is longer than {limit} bytes"),
-            Self::TooManyHeaders { limit } => write!(f, "the request has more than {limit} header fields"),
+            Self::UriTooLong => f.write_str("the request line is too long (Sidecar:Limits:RequestHeadBytes)"),
+            Self::HeadTooLarge { limit } => {
+                write!(f, "the request head is longer than {limit} bytes (Sidecar:Limits:RequestHeadBytes)")
+            }
+            Self::TooManyHeaders { limit } => {
+                write!(f, "the request has more than {limit} header fields (Sidecar:Limits:RequestHeaders)")
+            }
             Self::BodyTooLarge { limit } => write!(f, "the request body is longer than {limit} bytes"),
             Self::Expectation => f.write_str("the only supported expectation is 100-continue"),
-            Self::HeadTimeout => f.write_str("the request head was not complete in time"),
+            Self::HeadTimeout => f.write_str("the request head was not complete in time (Sidecar:Limits:HeadTimeout)"),
             Self::BodyTimeout => f.write_str("the request body made no progress, or came too slowly"),
             Self::NoMemory => f.write_str("the memory for request bodies is used up (Sidecar:Limits:BodyMemory)"),
         }

@@ -74,6 +74,19 @@ impl<H: Handler> Driver<H> {
                 Self::sent(conn, after)
             }
             Ok(sent) => {
+                let mut sent = sent;
+                // As long as the socket takes all of it, the pieces share one buffer.
+                while let Some(stream) = reply.stream.as_mut().filter(|_| sent == self.output.len()) {
+                    self.output.clear();
+                    stream.fill(&mut self.output, PIECE);
+                    if self.output.is_empty() {
+                        return Self::sent(conn, after);
+                    }
+                    match conn.socket.send(&self.output, &[]) {
+                        Ok(more) => sent = more,
+                        Err(_) => return Next::Close,
+                    }
+                }
                 let (head, body, stream) = (mem::take(&mut self.output), reply.body, reply.stream);
                 let unsent = Unsent {
                     head,

@@ -55,7 +55,7 @@ impl Authority {
             // Entra has no v1 document for `organizations`.
             let v1_tenant =
                 if registration.tenant.eq_ignore_ascii_case("organizations") { "common" } else { &registration.tenant };
-            let v1 = if ciam_name(&instance.origin).is_some() {
+            let v1 = if instance.origin.ciam_tenant().is_some() {
                 V1::None
             } else {
                 V1::Document(document(&of(v1_tenant), "", registration))
@@ -85,7 +85,7 @@ impl Authority {
             let kin = own.https
                 && keys.https
                 && keys.port == own.port
-                && (same_cloud(&own.host, &keys.host) || (ciam_name(own).is_some() && ciam_name(keys).is_some()));
+                && (same_cloud(&own.host, &keys.host) || (own.ciam_tenant().is_some() && keys.ciam_tenant().is_some()));
             own == keys || kin || (own.is_loopback() && keys.is_loopback())
         })
     }
@@ -97,16 +97,11 @@ pub fn is_safe(origin: &Origin, allow_insecure: bool) -> bool {
     origin.https || origin.is_loopback() || allow_insecure
 }
 
-/// `https://x.ciamlogin.com/` implies the tenant `x.onmicrosoft.com`.
 fn with_ciam_tenant(authority: &Url) -> Url {
-    match ciam_name(&authority.origin) {
-        Some(name) if authority.base_path().is_empty() => authority.with_path(&format!("/{name}.onmicrosoft.com")),
+    match authority.origin.ciam_tenant() {
+        Some(tenant) if authority.base_path().is_empty() => authority.with_path(&format!("/{tenant}")),
         _ => authority.clone(),
     }
-}
-
-fn ciam_name(origin: &Origin) -> Option<&str> {
-    origin.host.strip_suffix(".ciamlogin.com")
 }
 
 fn document(base: &Url, version: &str, registration: &Registration) -> Url {

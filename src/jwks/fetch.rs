@@ -73,12 +73,7 @@ impl fmt::Display for FetchError {
 
 /// Fetches metadata and keys. Reuses the v1 issuer of `known` as long as the v2 issuer is
 /// unchanged.
-pub fn fetch(
-    settings: &KeySettings,
-    exchange: &dyn Exchange,
-    known: Option<&KeySet>,
-    now: u64,
-) -> Result<KeySet, FetchError> {
+pub fn fetch(settings: &KeySettings, exchange: &dyn Exchange, known: Option<&KeySet>) -> Result<KeySet, FetchError> {
     let authority = &settings.authority;
     let metadata = document::metadata(&get(settings, exchange, &authority.metadata)?).map_err(FetchError::Metadata)?;
     if !authority.trusts(&metadata.jwks_uri) {
@@ -98,7 +93,7 @@ pub fn fetch(
             })
             .collect(),
     };
-    Ok(KeySet::new(keys, &metadata.issuer, issuers, now).skipping(skipped))
+    Ok(KeySet::new(keys, &metadata.issuer, issuers).skipping(skipped))
 }
 
 /// The token endpoint in a registration's metadata. It receives credentials, so it must belong to

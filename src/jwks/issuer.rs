@@ -20,22 +20,14 @@ struct Cloud {
 
 /// From the known instances in Microsoft's libraries; the v1 hosts of the sovereign clouds are not
 /// public.
+#[rustfmt::skip] // A row is a line.
 const CLOUDS: &[Cloud] = &[
-    Cloud {
-        hosts: &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"],
-        v1: &["sts.windows.net"],
-    },
+    Cloud { hosts: &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"], v1: &["sts.windows.net"] },
     Cloud { hosts: &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"], v1: &["sts.chinacloudapi.cn"] },
     Cloud { hosts: &["login.microsoftonline.de"], v1: &["sts.microsoftonline.de"] },
-    Cloud {
-        hosts: &["login.microsoftonline.us", "login.usgovcloudapi.net"],
-        v1: &["sts.windows.net", "sts.microsoftonline.us"],
-    },
+    Cloud { hosts: &["login.microsoftonline.us", "login.usgovcloudapi.net"], v1: &["sts.windows.net", "sts.microsoftonline.us"] },
     Cloud { hosts: &["login-us.microsoftonline.com"], v1: &["sts.windows.net"] },
-    Cloud {
-        hosts: &["login.windows-ppe.net", "sts.windows-ppe.net", "login.microsoft-ppe.com"],
-        v1: &["sts.windows-ppe.net"],
-    },
+    Cloud { hosts: &["login.windows-ppe.net", "sts.windows-ppe.net", "login.microsoft-ppe.com"], v1: &["sts.windows-ppe.net"] },
     Cloud { hosts: &["login.sovcloud-identity.fr"], v1: &[] },
     Cloud { hosts: &["login.sovcloud-identity.de"], v1: &[] },
     Cloud { hosts: &["login.sovcloud-identity.sg"], v1: &[] },
@@ -50,7 +42,6 @@ pub fn same_cloud(one: &str, other: &str) -> bool {
     cloud_of(one).is_some_and(|cloud| cloud.hosts.contains(&other))
 }
 
-/// An issuer or a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 

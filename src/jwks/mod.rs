@@ -24,7 +24,6 @@ pub struct KeySet {
     by_kid: HashMap<String, Vec<Arc<Key>>>,
     issuers: Vec<Issuer>,
     metadata_issuer: Option<Issuer>,
-    fetched_at: u64,
     skipped: usize,
 }
 
@@ -35,9 +34,9 @@ impl KeySet {
     /// A `kid` may refer to one RSA key and one key per curve (RFC 7517 §4.5). The first key of
     /// each `kid` and type is used, as by a verifier that tries keys in order; others count as
     /// skipped.
-    pub fn new(keys: Vec<Key>, metadata_issuer: &str, issuers: Vec<Issuer>, fetched_at: u64) -> Self {
+    pub fn new(keys: Vec<Key>, metadata_issuer: &str, issuers: Vec<Issuer>) -> Self {
         let metadata_issuer = Some(Issuer::new(metadata_issuer));
-        let mut set = Self { issuers, metadata_issuer, fetched_at, ..Self::default() };
+        let mut set = Self { issuers, metadata_issuer, ..Self::default() };
         for key in keys {
             let own = set.by_kid.entry(key.kid().to_owned()).or_default();
             let kind = std::mem::discriminant(key.public_key());
@@ -84,11 +83,6 @@ impl KeySet {
         self.metadata_issuer.as_ref()
     }
 
-    /// Seconds since 1970.
-    pub const fn fetched_at(&self) -> u64 {
-        self.fetched_at
-    }
-
     pub fn len(&self) -> usize {
         self.by_kid.values().map(Vec::len).sum()
     }
@@ -111,7 +105,7 @@ mod tests {
     #[test]
     fn of_one_kid_the_first_key_of_each_type_counts() {
         let keys = [RSA_A.jwk("k"), RSA_B.jwk("k"), P256.jwk("k")].map(|jwk| Key::from_jwk(&jwk).unwrap());
-        let set = KeySet::new(keys.to_vec(), "https://issuer.example/", Vec::new(), 0);
+        let set = KeySet::new(keys.to_vec(), "https://issuer.example/", Vec::new());
         assert_eq!((set.len(), set.skipped()), (2, 1));
         assert!(set.holds(&Arc::new(keys[0].clone())) && set.holds(&Arc::new(keys[2].clone())));
         assert!(!set.holds(&Arc::new(keys[1].clone())));

@@ -53,8 +53,8 @@ impl Keys {
     }
 
     /// Fetches once, as a check.
-    pub fn probe(settings: &KeySettings, exchange: &dyn Exchange, now: u64) -> Result<KeySet, FetchError> {
-        super::fetch::fetch(settings, exchange, None, now)
+    pub fn probe(settings: &KeySettings, exchange: &dyn Exchange) -> Result<KeySet, FetchError> {
+        super::fetch::fetch(settings, exchange, None)
     }
 
     /// Without a thread: nothing is fetched. Tests fetch by hand.
@@ -164,7 +164,7 @@ impl Shared {
     fn fetch(&self, reason: FetchReason, known: Option<&KeySet>) {
         // A scheduled fetch refreshes everything, including the v1 issuer.
         let known = known.filter(|_| reason == FetchReason::UnknownKey);
-        let outcome = super::fetch::fetch(&self.settings, &*self.exchange, known, self.clock.unix());
+        let outcome = super::fetch::fetch(&self.settings, &*self.exchange, known);
         let authority = &self.settings.authority.metadata.origin;
         match &outcome {
             Ok(set) => log::info!("fetched {} signing keys from {authority}, skipped {}", set.len(), set.skipped()),

@@ -51,7 +51,7 @@ pub fn key_set() -> KeySet {
     let keys = [("rsa-a", RSA_A), ("rsa-b", RSA_B), ("p256", P256), ("p384", P384)];
     let keys = keys.iter().map(|(kid, key)| Key::from_jwk(&key.jwk(kid)).unwrap()).collect();
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable), 1_000)
+    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable))
 }
 
 /// A registration with a valid client id.

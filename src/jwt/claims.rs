@@ -5,7 +5,6 @@ use super::json::{self, Object, Value};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Claim<T> {
-    /// No such member.
     Absent,
     /// Another type, including `null`.
     Malformed,

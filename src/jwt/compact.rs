@@ -1,12 +1,11 @@
 //! The compact form of a JWS (RFC 7515 §3.1): three parts in canonical base64url. Nothing here is
 //! trusted yet.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::Rejection;
 use super::claims::{Claim, Claims};
+use crate::value::b64;
 use crate::value::jwk::Algorithm;
 
 /// A decoded but unverified token.
@@ -40,10 +39,8 @@ pub fn parse(token: &str) -> Result<Jws<'_>, Rejection> {
     Ok(Jws { algorithm, kid, has_nonce, signing_input, payload, signature })
 }
 
-/// Base64url without padding and with zero trailing bits, so that no two texts decode to the same
-/// bytes (RFC 4648 §3.5).
 pub fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed("it is not canonical base64url"))
+    b64::from_url(part).ok_or(Rejection::Malformed("it is not canonical base64url"))
 }
 
 /// Ignores `typ`, which Entra and others use inconsistently. Never reads `jku`, `jwk`, `x5u` and

@@ -9,40 +9,13 @@ use super::claims::{Claim, Claims};
 use super::compact;
 use super::json::Object;
 use super::policy::{Permission, Policy, seconds};
-use super::rejection::{Rejection, harmless};
+use super::rejection::{Check, Rejection, harmless};
 use crate::jwks::{Issuer, KeySet};
 use crate::value::date::to_rfc3339_seconds;
 use crate::value::jwk::Algorithm;
 
 /// More keys or issuers than that are counted, not named.
 const NAMED: usize = 12;
-
-/// The checks, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Check {
-    /// How long it is.
-    Size,
-    /// Of an encrypted token: whether one of our keys decrypts it.
-    Decryption,
-    /// Three parts, of which two are JSON.
-    Structure,
-    /// `alg`, `crit`.
-    Header,
-    /// `kid`.
-    Key,
-    /// By that key.
-    Signature,
-    /// `iss`, `tid`.
-    Issuer,
-    /// `aud`
-    Audience,
-    /// `nbf`, `exp`.
-    Lifetime,
-    /// `scp`, `roles`.
-    Permission,
-    /// `cnf`
-    Binding,
-}
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,38 +66,6 @@ impl Check {
             Self::Binding => "binding",
         }
     }
-
-    /// The one that refuses so.
-    const fn of(rejection: &Rejection) -> Self {
-        match rejection {
-            Rejection::TooLarge(_) => Self::Size,
-            Rejection::DecryptionFailed => Self::Decryption,
-            Rejection::Malformed(_) => Self::Structure,
-            Rejection::AlgorithmNotAllowed | Rejection::CriticalHeader => Self::Header,
-            Rejection::KeyIdMissing | Rejection::KeyNotFound | Rejection::KeyMismatch => Self::Key,
-            Rejection::SignatureInvalid | Rejection::ForMicrosoftGraph => Self::Signature,
-            Rejection::IssuerInvalid(_) | Rejection::KeyIssuerInvalid(_) | Rejection::TenantNotAllowed(_) => {
-                Self::Issuer
-            }
-            Rejection::AudienceInvalid(_) => Self::Audience,
-            Rejection::NoExpiration
-            | Rejection::LifetimeInvalid { .. }
-            | Rejection::NotYetValid(_)
-            | Rejection::Expired(_) => Self::Lifetime,
-            Rejection::ClaimMalformed(claim) => match claim.as_bytes() {
-                b"iss" | b"tid" => Self::Issuer,
-                b"aud" => Self::Audience,
-                b"nbf" | b"exp" | b"iat" => Self::Lifetime,
-                _ => Self::Permission,
-            },
-            Rejection::ScopeRequired(_) | Rejection::NotAuthorized | Rejection::NotAppOnly => Self::Permission,
-            Rejection::BoundAsBearer
-            | Rejection::RequestMismatch(_)
-            | Rejection::RequestExpired
-            | Rejection::RequestReplayed
-            | Rejection::ReplayMemoryFull => Self::Binding,
-        }
-    }
 }
 
 /// What is told: `token` is what was sent, `inner` what it encrypts, where that could be read.
@@ -135,7 +76,7 @@ pub(super) fn explain(
     now: u64,
     rejection: Option<&Rejection>,
 ) -> Vec<Finding> {
-    let failed = rejection.map(Check::of);
+    let failed = rejection.map(Rejection::check);
     let outcome = |check: Check| match failed {
         Some(failed) if check == failed => Outcome::Failed,
         Some(failed) if check > failed => Outcome::NotReached,

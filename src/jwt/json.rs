@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Claims of real tokens nest at most three levels deep.
@@ -110,7 +111,7 @@ impl<'de> Visitor<'de> for Level {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value<'de>, A::Error> {
         let level = self.deeper()?;
         let mut object = Object::new();
-        while let Some(name) = members.next_key_seed(Name)? {
+        while let Some(Name(name)) = members.next_key()? {
             let value = members.next_value_seed(level)?;
             if object.insert(name, value).is_some() {
                 return Err(A::Error::custom("duplicate member"));
@@ -120,31 +121,10 @@ impl<'de> Visitor<'de> for Level {
     }
 }
 
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(name))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(name.to_owned()))
-    }
-}
+/// A member's name, borrowed where possible: a bare `Cow` always owns.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -161,24 +141,9 @@ mod tests {
     #[test]
     fn what_two_readers_could_read_differently_is_refused() {
         for text in [
-            r#"{"a":1,"a":1}"#,
-            r#"{"a":1,"\u0061":2}"#,
-            r#"{"x":{"a":1,"a":2}}"#,
-            r#"{"x":[{"a":1,"a":2}]}"#,
-            r#"{"a":1}{}"#,
-            r#"{"a":1}x"#,
-            r#"{"a":1,}"#,
-            r#"{"a":1e999}"#,
-            r#"{"a":NaN}"#,
-            r#"{"a":01}"#,
-            "{\"a\":\"\\ud800\"}",
-            "{\"a\":\"\n\"}",
-            "\u{feff}{}",
-            "{a:1}",
-            "[]",
-            "null",
-            "\"a\"",
-            "",
+            r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":{"a":1,"a":2}}"#, r#"{"x":[{"a":1,"a":2}]}"#,
+            r#"{"a":1}{}"#, r#"{"a":1}x"#, r#"{"a":1,}"#, r#"{"a":1e999}"#, r#"{"a":NaN}"#, r#"{"a":01}"#,
+            "{\"a\":\"\\ud800\"}", "{\"a\":\"\n\"}", "\u{feff}{}", "{a:1}", "[]", "null", "\"a\"", "",
         ] {
             assert_eq!(object(text.as_bytes()), None, "{text:?}");
         }

@@ -5,9 +5,6 @@
 //! place of the real one, so that the authentication tag fails (RFC 7516 §11.5). The content is not
 //! trusted: it is a JWS, verified like any other.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cbc::cipher::{Array, BlockModeDecrypt, KeyIvInit};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{aead, digest, hmac};
 use rsa::PrivateKey;
@@ -23,7 +20,8 @@ use zeroize::Zeroizing;
 use super::Rejection;
 use super::claims::{Claim, Claims};
 use crate::secret::Secret;
-use crate::value::hex;
+use crate::value::b64::{self, from_url};
+use crate::value::{cbc, hex};
 
 /// RSA keys have at least 2048 bits (RFC 7518 §4.3).
 const MIN_RSA_BYTES: usize = 256;
@@ -37,41 +35,22 @@ pub struct DecryptionKey {
     x5t: Option<String>,
 }
 
-/// Why a key cannot decrypt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnusableKey {
-    /// Not an RSA key in PKCS#8 or PKCS#1.
-    Malformed,
-    /// Below 2048 bits.
-    TooShort,
-}
-
-impl std::fmt::Display for UnusableKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "the key is not an RSA private key",
-            Self::TooShort => "the RSA key is shorter than 2048 bits",
-        })
-    }
-}
-
-impl std::error::Error for UnusableKey {}
-
 impl DecryptionKey {
-    /// `key` is DER (PKCS#8 or PKCS#1); tokens may refer to it by the certificate's hash.
-    pub fn new(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, UnusableKey> {
+    /// `key` is DER (PKCS#8 or PKCS#1); tokens may refer to it by the certificate's hash. An error is why
+    /// it cannot decrypt.
+    pub fn new(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, &'static str> {
         let private = PrivateKey::from_pkcs8_der(key)
             .ok()
             .or_else(|| PrivateKey::from_pkcs1_der(key).ok())
-            .ok_or(UnusableKey::Malformed)?;
+            .ok_or("the key is not an RSA private key")?;
         if private.size() < MIN_RSA_BYTES {
-            return Err(UnusableKey::TooShort);
+            return Err("the RSA key is shorter than 2048 bits");
         }
         let sha1 = certificate.map(|der| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der));
         Ok(Self {
             private,
             thumbprint: sha1.as_ref().map(|sha1| hex::encode(sha1.as_ref())),
-            x5t: sha1.as_ref().map(|sha1| URL_SAFE_NO_PAD.encode(sha1)),
+            x5t: sha1.as_ref().map(b64::url),
         })
     }
 
@@ -83,7 +62,7 @@ impl DecryptionKey {
 
 /// True for the compact form of a JWE: five parts.
 pub fn is_encrypted(token: &str) -> bool {
-    token.bytes().filter(|byte| *byte == b'.').count() == 4
+    token.split('.').take(6).count() == 5
 }
 
 /// Decrypts with the key that the header names, or else tries each key. The caller has checked the
@@ -120,7 +99,7 @@ struct Jwe<'a> {
     /// The encoded header, which the tag also covers.
     associated: &'a [u8],
     wrap: Wrap,
-    content: Content,
+    content: &'static Content,
     names: Vec<String>,
     encrypted_key: Vec<u8>,
     iv: Vec<u8>,
@@ -135,38 +114,27 @@ enum Wrap {
     Oaep256,
 }
 
-/// `enc` (RFC 7518 §5.1).
-#[derive(Clone, Copy, PartialEq)]
-enum Content {
-    A128CbcHs256,
-    A256CbcHs512,
-    A128Gcm,
-    A256Gcm,
+/// `enc` (RFC 7518 §5.1), with the lengths that it fixes, in bytes.
+struct Content {
+    name: &'static str,
+    cipher: Cipher,
+    key: usize,
+    iv: usize,
+    tag: usize,
 }
 
-impl Content {
-    const fn key_length(self) -> usize {
-        match self {
-            Self::A128Gcm => 16,
-            Self::A128CbcHs256 | Self::A256Gcm => 32,
-            Self::A256CbcHs512 => 64,
-        }
-    }
-
-    const fn iv_length(self) -> usize {
-        match self {
-            Self::A128Gcm | Self::A256Gcm => 12,
-            Self::A128CbcHs256 | Self::A256CbcHs512 => 16,
-        }
-    }
-
-    const fn tag_length(self) -> usize {
-        match self {
-            Self::A256CbcHs512 => 32,
-            _ => 16,
-        }
-    }
+enum Cipher {
+    Gcm(&'static aead::Algorithm),
+    Cbc(hmac::Algorithm),
 }
+
+#[rustfmt::skip]
+static CONTENTS: [Content; 4] = [
+    Content { name: "A128CBC-HS256", cipher: Cipher::Cbc(hmac::HMAC_SHA256), key: 32, iv: 16, tag: 16 },
+    Content { name: "A256CBC-HS512", cipher: Cipher::Cbc(hmac::HMAC_SHA512), key: 64, iv: 16, tag: 32 },
+    Content { name: "A128GCM", cipher: Cipher::Gcm(&aead::AES_128_GCM), key: 16, iv: 12, tag: 16 },
+    Content { name: "A256GCM", cipher: Cipher::Gcm(&aead::AES_256_GCM), key: 32, iv: 12, tag: 16 },
+];
 
 impl<'a> Jwe<'a> {
     fn parse(token: &'a str) -> Option<Self> {
@@ -176,8 +144,7 @@ impl<'a> Jwe<'a> {
         if parts.next().is_some() {
             return None;
         }
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
-        let decoded = decode(header)?;
+        let decoded = from_url(header)?;
         let claims = Claims::parse(&decoded)?;
         // Compression before encryption leaks lengths, and a small token may unpack to a huge one.
         if claims.has("zip") || claims.has("crit") {
@@ -186,34 +153,24 @@ impl<'a> Jwe<'a> {
         let wrap = match claims.text("alg") {
             Claim::Present("RSA-OAEP") => Wrap::Oaep,
             Claim::Present("RSA-OAEP-256") => Wrap::Oaep256,
-            Claim::Present(_) | Claim::Absent | Claim::Malformed => return None,
+            _ => return None,
         };
-        let content = match claims.text("enc") {
-            Claim::Present("A128CBC-HS256") => Content::A128CbcHs256,
-            Claim::Present("A256CBC-HS512") => Content::A256CbcHs512,
-            Claim::Present("A128GCM") => Content::A128Gcm,
-            Claim::Present("A256GCM") => Content::A256Gcm,
-            Claim::Present(_) | Claim::Absent | Claim::Malformed => return None,
-        };
-        let names = ["kid", "x5t"]
-            .into_iter()
-            .filter_map(|name| match claims.text(name) {
-                Claim::Present(text) => Some(text.to_owned()),
-                Claim::Absent | Claim::Malformed => None,
-            })
-            .collect();
+        let Claim::Present(encryption) = claims.text("enc") else { return None };
+        let content = CONTENTS.iter().find(|content| content.name == encryption)?;
+        let name = |name: &str| if let Claim::Present(text) = claims.text(name) { Some(text.to_owned()) } else { None };
+        let names = ["kid", "x5t"].into_iter().filter_map(name).collect();
         let jwe = Self {
             associated: header.as_bytes(),
             wrap,
             content,
             names,
-            encrypted_key: decode(encrypted_key)?,
-            iv: decode(iv)?,
-            ciphertext: decode(ciphertext)?,
-            tag: decode(tag)?,
+            encrypted_key: from_url(encrypted_key)?,
+            iv: from_url(iv)?,
+            ciphertext: from_url(ciphertext)?,
+            tag: from_url(tag)?,
         };
         // Lengths are fixed (RFC 7518 §5.2, §5.3); a shorter tag would be easier to forge.
-        (jwe.iv.len() == content.iv_length() && jwe.tag.len() == content.tag_length()).then_some(jwe)
+        (jwe.iv.len() == content.iv && jwe.tag.len() == content.tag).then_some(jwe)
     }
 
     fn open(&self, keys: &[DecryptionKey]) -> Option<Zeroizing<Vec<u8>>> {
@@ -226,17 +183,16 @@ impl<'a> Jwe<'a> {
 
     fn open_with(&self, key: &DecryptionKey) -> Option<Zeroizing<Vec<u8>>> {
         let content_key = self.content_key(key)?;
-        match self.content {
-            Content::A128Gcm => self.open_gcm(&aead::AES_128_GCM, &content_key),
-            Content::A256Gcm => self.open_gcm(&aead::AES_256_GCM, &content_key),
-            Content::A128CbcHs256 | Content::A256CbcHs512 => self.open_cbc(&content_key),
+        match self.content.cipher {
+            Cipher::Gcm(algorithm) => self.open_gcm(algorithm, &content_key),
+            Cipher::Cbc(algorithm) => self.open_cbc(algorithm, &content_key),
         }
     }
 
     /// Always returns a key of the right length, so that later steps do not reveal whether it was
     /// valid. The private operation is blinded.
     fn content_key(&self, key: &DecryptionKey) -> Option<Zeroizing<Vec<u8>>> {
-        let length = self.content.key_length();
+        let length = self.content.key;
         let mut random = Zeroizing::new(vec![0; length]);
         Random.try_fill_bytes(&mut random).ok()?;
         let unwrapped = match self.wrap {
@@ -259,43 +215,22 @@ impl<'a> Jwe<'a> {
     }
 
     /// Checks the tag before decrypting (RFC 7518 §5.2.2.2).
-    fn open_cbc(&self, key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    fn open_cbc(&self, algorithm: hmac::Algorithm, key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (mac_key, cipher_key) = key.split_at(key.len() / 2);
-        let algorithm = if self.content == Content::A256CbcHs512 { hmac::HMAC_SHA512 } else { hmac::HMAC_SHA256 };
         let mut mac = hmac::Context::with_key(&hmac::Key::new(algorithm, mac_key));
         let bits = u64::try_from(self.associated.len()).ok()?.checked_mul(8)?;
         for part in [self.associated, &self.iv, &self.ciphertext, &bits.to_be_bytes()] {
             mac.update(part);
         }
-        let expected = mac.sign().as_ref().get(..self.content.tag_length())?.to_vec();
+        let expected = mac.sign().as_ref().get(..self.content.tag)?.to_vec();
         if !Secret::new(expected).matches(&self.tag) {
             return None;
         }
-        let mut text = Zeroizing::new(self.ciphertext.clone());
-        if self.content == Content::A256CbcHs512 {
-            decrypt_blocks(cbc::Decryptor::<aes::Aes256>::new_from_slices(cipher_key, &self.iv).ok()?, &mut text)?;
-        } else {
-            decrypt_blocks(cbc::Decryptor::<aes::Aes128>::new_from_slices(cipher_key, &self.iv).ok()?, &mut text)?;
+        match cipher_key.len() {
+            32 => cbc::decrypt::<aes::Aes256>(cipher_key, &self.iv, &self.ciphertext).ok(),
+            _ => cbc::decrypt::<aes::Aes128>(cipher_key, &self.iv, &self.ciphertext).ok(),
         }
-        Some(text)
     }
-}
-
-/// Decrypts whole blocks and removes PKCS#7 padding (RFC 5652 §6.3). The tag was valid, so a
-/// padding error reveals nothing.
-fn decrypt_blocks<C>(mut cipher: C, text: &mut Vec<u8>) -> Option<()>
-where
-    C: BlockModeDecrypt<BlockSize = cbc::cipher::consts::U16>,
-{
-    let (blocks, rest) = Array::slice_as_chunks_mut(text);
-    if !rest.is_empty() {
-        return None;
-    }
-    cipher.decrypt_blocks(blocks);
-    let padding = usize::from(*text.last()?);
-    let length = text.len().checked_sub(padding)?;
-    let right = (1..=16).contains(&padding) && text[length..].iter().all(|byte| usize::from(*byte) == padding);
-    right.then(|| text.truncate(length))
 }
 
 #[cfg(test)]

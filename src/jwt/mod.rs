@@ -47,7 +47,6 @@ pub struct Verified {
     tenant: Option<String>,
     object_id: Option<String>,
     subject: Option<String>,
-    client: Option<String>,
     scopes: Option<String>,
     roles: Vec<String>,
     app_only: bool,
@@ -68,10 +67,10 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     policy.check_permission(&permission)?;
 
     let text = |name| optional(claims.text(name), name).map(|text| text.map(str::to_owned));
-    let client = match text("azp")? {
-        Some(v2) => Some(v2),
-        None => text("appid")?,
-    };
+    // Not used, but a token whose client is malformed is no good: `azp`, or `appid` in v1 tokens.
+    if text("azp")?.is_none() {
+        text("appid")?;
+    }
     let (tenant, object_id, subject) = (text("tid")?, text("oid")?, text("sub")?);
     let Permission { scopes, roles, app_only, bound } = permission;
     let (scopes, roles) = (scopes.map(str::to_owned), roles.into_iter().map(str::to_owned).collect());
@@ -88,7 +87,6 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
         tenant,
         object_id,
         subject,
-        client,
         scopes,
         roles,
         app_only,
@@ -136,24 +134,16 @@ impl Verified {
         self.expires_at
     }
 
-    /// `tid`
     pub fn tenant(&self) -> Option<&str> {
         self.tenant.as_deref()
     }
 
-    /// `oid`
     pub fn object_id(&self) -> Option<&str> {
         self.object_id.as_deref()
     }
 
-    /// `sub`
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
-    }
-
-    /// The application that requested the token: `azp`, or `appid` in v1 tokens.
-    pub fn client(&self) -> Option<&str> {
-        self.client.as_deref()
     }
 
     /// `scp` or its substitute, split at spaces.
@@ -181,7 +171,6 @@ impl Verified {
         self.key.kid()
     }
 
-    /// The signing key.
     pub(crate) const fn key(&self) -> &Arc<Key> {
         &self.key
     }

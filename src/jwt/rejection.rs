@@ -14,7 +14,6 @@ pub enum Rejection {
     AlgorithmNotAllowed,
     /// `crit` requires an unsupported extension (RFC 7515 §4.1.11).
     CriticalHeader,
-    /// No `kid`.
     KeyIdMissing,
     /// The `kid` is unknown; a new fetch may find its key.
     KeyNotFound,
@@ -31,7 +30,6 @@ pub enum Rejection {
     KeyIssuerInvalid(String),
     /// `aud` is missing or does not match.
     AudienceInvalid(Option<String>),
-    /// No `exp`.
     NoExpiration,
     /// `nbf` is after `exp`, in seconds since 1970.
     LifetimeInvalid {
@@ -64,106 +62,111 @@ pub enum Rejection {
     BoundAsBearer,
 }
 
-impl Rejection {
-    /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from the token,
-    /// and is safe inside a quoted string.
-    pub fn description(&self) -> Cow<'static, str> {
-        let or_null = |value: &Option<String>| value.clone().unwrap_or_else(|| "(null)".to_owned());
-        Cow::Owned(match self {
-            Self::TooLarge(limit) => format!("The token is longer than {limit} bytes"),
-            Self::Malformed(why) => format!("The token is malformed: {why}"),
-            Self::ClaimMalformed(name) => format!("The claim '{name}' is malformed"),
-            Self::IssuerInvalid(issuer) => format!("The issuer '{}' is invalid", or_null(issuer)),
-            Self::TenantNotAllowed(tenant) => format!("The tenant '{}' is not allowed", or_null(tenant)),
-            Self::KeyIssuerInvalid(issuer) => {
-                format!("The issuer '{issuer}' is invalid: the signature key belongs to another")
-            }
-            Self::AudienceInvalid(audience) => format!("The audience '{}' is invalid", or_null(audience)),
-            Self::LifetimeInvalid { not_before, expires } => format!(
-                "The token lifetime is invalid; NotBefore: '{}', Expires: '{}'",
-                to_invariant(*not_before),
-                to_invariant(*expires)
-            ),
-            Self::NotYetValid(time) => format!("The token is not valid before '{}'", to_invariant(*time)),
-            Self::Expired(time) => format!("The token expired at '{}'", to_invariant(*time)),
-            Self::ScopeRequired(scopes) => match scopes.as_slice() {
-                [one] => format!("The scope '{one}' is required"),
-                several => format!("One of the scopes '{}' is required", several.join("', '")),
-            },
-            Self::RequestMismatch(what) => format!("The signed request is invalid: {what}"),
-            fixed => return Cow::Borrowed(fixed.fixed()),
-        })
-    }
-
-    const fn fixed(&self) -> &'static str {
-        match self {
-            Self::AlgorithmNotAllowed => "The signature algorithm is not allowed",
-            Self::CriticalHeader => "The token has a critical header that is not supported",
-            Self::KeyIdMissing => "The token does not name a signature key",
-            Self::KeyNotFound => "The signature key was not found",
-            Self::KeyMismatch => "The signature key is not for this algorithm",
-            Self::SignatureInvalid => "The signature is invalid",
-            Self::NoExpiration => "The token has no expiration",
-            Self::NotAuthorized => "The token has neither scopes nor roles",
-            Self::DecryptionFailed => "The token cannot be decrypted",
-            Self::RequestExpired => "The signed request is not within its lifetime",
-            Self::RequestReplayed => "The signed request was used before",
-            Self::ReplayMemoryFull => "The signed request cannot be checked for replay",
-            Self::NotAppOnly => "The token in a signed request must be an application's",
-            Self::ForMicrosoftGraph => {
-                "The signature is invalid: the token is for Microsoft Graph, which alone can check it; \
-                 ask for a token for this application"
-            }
-            Self::BoundAsBearer => "The token is bound to a key, but came as Bearer without proof of it",
-            _ => "The token is invalid",
-        }
-    }
+/// The checks that a token goes through, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// How long it is.
+    Size,
+    /// Of an encrypted token: whether one of our keys decrypts it.
+    Decryption,
+    /// Three parts, of which two are JSON.
+    Structure,
+    /// `alg`, `crit`.
+    Header,
+    /// `kid`.
+    Key,
+    Signature,
+    /// `iss`, `tid`.
+    Issuer,
+    Audience,
+    /// `nbf`, `exp`.
+    Lifetime,
+    /// `scp`, `roles`.
+    Permission,
+    Binding,
 }
 
-macro_rules! codes {
-    ($($variant:pat => $code:literal,)*) => {
+/// Of each rejection: the check that failed, the code, and the description.
+macro_rules! rejections {
+    ($($variant:pat => $check:expr, $code:literal, $text:expr;)*) => {
+        #[allow(unused_variables, reason = "each method reads another column")]
         impl Rejection {
             /// All [codes](Rejection::code), for metric labels.
             pub const CODES: &[&'static str] = &[$($code),*];
 
             /// A stable name for metrics and logs.
             pub const fn code(&self) -> &'static str {
-                match self {
-                    $($variant => $code,)*
-                }
+                match self { $($variant => $code,)* }
+            }
+
+            pub const fn check(&self) -> Check {
+                match self { $($variant => $check,)* }
+            }
+
+            /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from the token,
+            /// and is safe inside a quoted string.
+            pub fn description(&self) -> Cow<'static, str> {
+                match self { $($variant => $text.into(),)* }
             }
         }
     };
 }
 
-codes! {
-    Self::TooLarge(_) => "too_large",
-    Self::Malformed(_) => "malformed",
-    Self::AlgorithmNotAllowed => "algorithm_not_allowed",
-    Self::CriticalHeader => "critical_header",
-    Self::KeyIdMissing => "key_id_missing",
-    Self::KeyNotFound => "key_not_found",
-    Self::KeyMismatch => "key_mismatch",
-    Self::SignatureInvalid => "signature_invalid",
-    Self::ClaimMalformed(_) => "claim_malformed",
-    Self::IssuerInvalid(_) => "issuer_invalid",
-    Self::TenantNotAllowed(_) => "tenant_not_allowed",
-    Self::KeyIssuerInvalid(_) => "key_issuer_invalid",
-    Self::AudienceInvalid(_) => "audience_invalid",
-    Self::NoExpiration => "no_expiration",
-    Self::LifetimeInvalid { .. } => "lifetime_invalid",
-    Self::NotYetValid(_) => "not_yet_valid",
-    Self::Expired(_) => "expired",
-    Self::ScopeRequired(_) => "scope_required",
-    Self::NotAuthorized => "not_authorized",
-    Self::DecryptionFailed => "decryption_failed",
-    Self::RequestMismatch(_) => "request_mismatch",
-    Self::RequestExpired => "request_expired",
-    Self::RequestReplayed => "request_replayed",
-    Self::ReplayMemoryFull => "replay_memory_full",
-    Self::NotAppOnly => "not_app_only",
-    Self::ForMicrosoftGraph => "for_microsoft_graph",
-    Self::BoundAsBearer => "bound_as_bearer",
+rejections! {
+    Self::TooLarge(limit) => Check::Size, "too_large", format!("The token is longer than {limit} bytes");
+    Self::Malformed(why) => Check::Structure, "malformed", format!("The token is malformed: {why}");
+    Self::AlgorithmNotAllowed => Check::Header, "algorithm_not_allowed", "The signature algorithm is not allowed";
+    Self::CriticalHeader => Check::Header, "critical_header", "The token has a critical header that is not supported";
+    Self::KeyIdMissing => Check::Key, "key_id_missing", "The token does not name a signature key";
+    Self::KeyNotFound => Check::Key, "key_not_found", "The signature key was not found";
+    Self::KeyMismatch => Check::Key, "key_mismatch", "The signature key is not for this algorithm";
+    Self::SignatureInvalid => Check::Signature, "signature_invalid", "The signature is invalid";
+    Self::ClaimMalformed(name) => reading(name), "claim_malformed", format!("The claim '{name}' is malformed");
+    Self::IssuerInvalid(issuer) => Check::Issuer, "issuer_invalid",
+        format!("The issuer '{}' is invalid", or_null(issuer.as_ref()));
+    Self::TenantNotAllowed(tenant) => Check::Issuer, "tenant_not_allowed",
+        format!("The tenant '{}' is not allowed", or_null(tenant.as_ref()));
+    Self::KeyIssuerInvalid(issuer) => Check::Issuer, "key_issuer_invalid",
+        format!("The issuer '{issuer}' is invalid: the signature key belongs to another");
+    Self::AudienceInvalid(audience) => Check::Audience, "audience_invalid",
+        format!("The audience '{}' is invalid", or_null(audience.as_ref()));
+    Self::NoExpiration => Check::Lifetime, "no_expiration", "The token has no expiration";
+    Self::LifetimeInvalid { not_before, expires } => Check::Lifetime, "lifetime_invalid", format!(
+        "The token lifetime is invalid; NotBefore: '{}', Expires: '{}'", to_invariant(*not_before), to_invariant(*expires)
+    );
+    Self::NotYetValid(time) => Check::Lifetime, "not_yet_valid",
+        format!("The token is not valid before '{}'", to_invariant(*time));
+    Self::Expired(time) => Check::Lifetime, "expired", format!("The token expired at '{}'", to_invariant(*time));
+    Self::ScopeRequired(scopes) => Check::Permission, "scope_required", match scopes.as_slice() {
+        [one] => format!("The scope '{one}' is required"),
+        several => format!("One of the scopes '{}' is required", several.join("', '")),
+    };
+    Self::NotAuthorized => Check::Permission, "not_authorized", "The token has neither scopes nor roles";
+    Self::DecryptionFailed => Check::Decryption, "decryption_failed", "The token cannot be decrypted";
+    Self::RequestMismatch(what) => Check::Binding, "request_mismatch", format!("The signed request is invalid: {what}");
+    Self::RequestExpired => Check::Binding, "request_expired", "The signed request is not within its lifetime";
+    Self::RequestReplayed => Check::Binding, "request_replayed", "The signed request was used before";
+    Self::ReplayMemoryFull => Check::Binding, "replay_memory_full", "The signed request cannot be checked for replay";
+    Self::NotAppOnly => Check::Permission, "not_app_only", "The token in a signed request must be an application's";
+    Self::ForMicrosoftGraph => Check::Signature, "for_microsoft_graph",
+        "The signature is invalid: the token is for Microsoft Graph, which alone can check it; ask for a token for this \
+         application";
+    Self::BoundAsBearer => Check::Binding, "bound_as_bearer",
+        "The token is bound to a key, but came as Bearer without proof of it";
+}
+
+/// The check that reads this claim.
+const fn reading(claim: &str) -> Check {
+    match claim.as_bytes() {
+        b"iss" | b"tid" => Check::Issuer,
+        b"aud" => Check::Audience,
+        b"nbf" | b"exp" | b"iat" => Check::Lifetime,
+        _ => Check::Permission,
+    }
+}
+
+fn or_null(value: Option<&String>) -> &str {
+    value.map_or("(null)", String::as_str)
 }
 
 impl std::fmt::Display for Rejection {
@@ -171,8 +174,6 @@ impl std::fmt::Display for Rejection {
         f.write_str(&self.description())
     }
 }
-
-impl std::error::Error for Rejection {}
 
 /// Truncates to 128 characters, and replaces everything that could end a quoted string (RFC 9110
 /// §5.6.4) or a log line.

@@ -8,10 +8,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
-
 use super::claims::{Claim, Claims};
 use super::fingerprint::Fingerprint;
 use super::json::Value;
@@ -20,6 +16,7 @@ use super::replay::Replays;
 use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
 use crate::jwks::KeySet;
+use crate::value::b64;
 use crate::value::header::is_token;
 use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
@@ -217,8 +214,7 @@ fn check_query(signed: &[Value<'_>], query: Option<&str>, accept_unsigned: bool)
     if !accept_unsigned && covered.len() != parameters.len() {
         return Err(Rejection::RequestMismatch("its query has unsigned parameters"));
     }
-    let hash = digest(&SHA256, covered.join("&").as_bytes());
-    if URL_SAFE_NO_PAD.encode(hash) == *expected { Ok(()) } else { Err(CHANGED) }
+    if b64::url_sha256(covered.join("&").as_bytes()) == *expected { Ok(()) } else { Err(CHANGED) }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn what_was_verified_can_be_read() {
     let verified = verify(&token, &key_set(), &policy(), NOW).unwrap();
     assert_eq!(verified.claims_json(), text, "unchanged");
     assert_eq!((verified.tenant(), verified.object_id()), (Some(TENANT), Some("user")));
-    assert_eq!((verified.subject(), verified.client()), (Some("s"), Some("client")));
+    assert_eq!(verified.subject(), Some("s"));
     assert_eq!(verified.scopes().collect::<Vec<_>>(), ["access_as_user", "other"]);
     assert_eq!((verified.roles(), verified.expires_at()), (&["r".to_owned()][..], NOW + 3600));
     let shown = format!("{verified:?}");
@@ -162,7 +162,7 @@ fn a_key_signs_for_its_own_issuer_only() {
     let with = |issuer: &str, changes: &[(&str, &str)]| {
         let jwk = RSA_A.jwk("rsa-a").replacen('{', &format!(r#"{{"issuer":"{issuer}","#), 1);
         let keys =
-            KeySet::new(vec![Key::from_jwk(&jwk).unwrap()], common, accepted_issuers(common, V1Issuer::Unavailable), 0);
+            KeySet::new(vec![Key::from_jwk(&jwk).unwrap()], common, accepted_issuers(common, V1Issuer::Unavailable));
         verify(&token(changes), &keys, &policy(), NOW).map(|_| ()).map_err(|it| it.code())
     };
     let personal = "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0";

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 /// Capacity in lines.
 const LINES: usize = 4_096;
-/// Capacity in bytes.
 const BYTES: usize = 1 << 20;
 
 #[derive(Default)]

@@ -30,8 +30,8 @@ impl Agent {
     ) -> Result<Option<Self>, OptionsError> {
         let user = match (&identity, username, user_id) {
             (_, None, None) => None,
-            (None, Some(_), _) => return Err(OptionsError::UserWithoutAgent { key: "AgentUsername" }),
-            (None, None, Some(_)) => return Err(OptionsError::UserWithoutAgent { key: "AgentUserId" }),
+            (None, Some(_), _) => return Err(OptionsError::UserWithoutAgent("AgentUsername")),
+            (None, None, Some(_)) => return Err(OptionsError::UserWithoutAgent("AgentUserId")),
             (Some(_), Some(_), Some(_)) => return Err(OptionsError::UsernameAndUserId),
             (Some(_), Some(username), None) => Some(AgentUser::Username(named("AgentUsername", username)?)),
             (Some(_), None, Some(id)) => {

@@ -3,13 +3,14 @@
 
 use std::fmt;
 
+use crate::value::text::Shown;
+
 /// The text names the key and what was expected. It repeats names that the caller sent, cut and
 /// without control characters, but no values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptionsError {
     /// The limit in bytes.
     QueryTooLong(usize),
-    /// The limit.
     TooManyParameters(usize),
     /// A key is not percent-encoded UTF-8, or the value of this known key is not.
     Encoding(String),
@@ -21,12 +22,7 @@ pub enum OptionsError {
         nearest: String,
     },
     /// An override in `X-Sidecar-Options` that the request itself expresses.
-    NotInHeader {
-        /// As sent, after the prefix.
-        key: String,
-    },
-    /// `X-Sidecar-Options` was sent twice.
-    TwoHeaders,
+    NotInHeader(String),
     /// An override with an invalid value or name.
     Malformed {
         /// As sent, without the prefix.
@@ -40,24 +36,18 @@ pub enum OptionsError {
         /// Completes "expected …".
         expected: &'static str,
     },
-    /// An agent parameter given twice.
+    /// An agent parameter, or `X-Sidecar-Options`, given twice.
     Repeated(&'static str),
     /// `AgentUsername` or `AgentUserId` without `AgentIdentity`.
-    UserWithoutAgent {
-        key: &'static str,
-    },
+    UserWithoutAgent(&'static str),
     UsernameAndUserId,
     UserIdNotGuid,
     /// An override asks for an app token and names a user.
     AppTokenForUser,
     /// Neither the configuration nor the request names a scope.
-    NoScopes {
-        api: String,
-    },
+    NoScopes(String),
     /// An app token needs a single scope that ends in `/.default`.
-    AppScope {
-        api: String,
-    },
+    AppScope(String),
     /// An app token needs a single tenant, not `common` or the like.
     AppTenant,
     /// The path would leave the base URL. A configured path can fail too.
@@ -65,13 +55,9 @@ pub enum OptionsError {
     /// The path of a proxied request could leave the base URL.
     ProxiedPath(&'static str),
     /// An override of `BaseUrl` with an origin that the operator has not listed.
-    ForeignBaseUrl {
-        api: String,
-    },
+    ForeignBaseUrl(String),
     /// The API has no `BaseUrl`, which is the operator's fault.
-    NoBaseUrl {
-        api: String,
-    },
+    NoBaseUrl(String),
 }
 
 impl fmt::Display for OptionsError {
@@ -80,28 +66,23 @@ impl fmt::Display for OptionsError {
             Self::QueryTooLong(limit) => write!(f, "The query is longer than {limit} bytes"),
             Self::TooManyParameters(limit) => write!(f, "The query has more than {limit} parameters"),
             Self::Encoding(key) => write!(f, "The query parameter '{}' is not percent-encoded UTF-8", Shown(key)),
-            Self::UnknownKey { key, nearest } => {
-                write!(f, "{} is unknown; did you mean {nearest}?", Shown(key))
-            }
-            Self::NotInHeader { key } => write!(
+            Self::UnknownKey { key, nearest } => write!(f, "{} is unknown; did you mean {nearest}?", Shown(key)),
+            Self::NotInHeader(key) => write!(
                 f,
                 "optionsOverride.{}: expected nothing in X-Sidecar-Options, since the request itself says it",
                 Shown(key)
             ),
-            Self::TwoHeaders => f.write_str("X-Sidecar-Options may be given once only"),
             Self::Malformed { key, expected } => write!(f, "optionsOverride.{}: expected {expected}", Shown(key)),
             Self::AgentParameter { key, expected } => write!(f, "{key}: expected {expected}"),
             Self::Repeated(key) => write!(f, "{key} may be given once only"),
-            Self::UserWithoutAgent { key } => write!(f, "{key} requires AgentIdentity to be specified"),
+            Self::UserWithoutAgent(key) => write!(f, "{key} requires AgentIdentity to be specified"),
             Self::UsernameAndUserId => f.write_str("AgentUsername and AgentUserId are mutually exclusive"),
             Self::UserIdNotGuid => f.write_str("AgentUserId must be a valid GUID"),
             Self::AppTokenForUser => f.write_str(
                 "optionsOverride.RequestAppToken: expected false or nothing together with AgentUsername or AgentUserId",
             ),
-            Self::NoScopes { api } => {
-                write!(f, "No scopes found for the API '{}' or in optionsOverride", Shown(api))
-            }
-            Self::AppScope { api } => {
+            Self::NoScopes(api) => write!(f, "No scopes found for the API '{}' or in optionsOverride", Shown(api)),
+            Self::AppScope(api) => {
                 write!(f, "An app token for the API '{}' needs a single scope that ends in '/.default'", Shown(api))
             }
             Self::AppTenant => f.write_str(
@@ -110,29 +91,14 @@ impl fmt::Display for OptionsError {
             ),
             Self::Path(expected) => write!(f, "RelativePath: expected {expected}"),
             Self::ProxiedPath(expected) => write!(f, "The path behind the service name: expected {expected}"),
-            Self::ForeignBaseUrl { api } => write!(
+            Self::ForeignBaseUrl(api) => write!(
                 f,
                 "optionsOverride.BaseUrl: expected the origin of the configured BaseUrl or one of \
                  DownstreamApis:{}:AllowedBaseUrls",
                 Shown(api)
             ),
-            Self::NoBaseUrl { api } => write!(f, "DownstreamApis:{}:BaseUrl is not configured", Shown(api)),
+            Self::NoBaseUrl(api) => write!(f, "DownstreamApis:{}:BaseUrl is not configured", Shown(api)),
         }
-    }
-}
-
-impl std::error::Error for OptionsError {}
-
-/// A name that the caller sent, shortened and escaped for a message.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MAX_SHOWN: usize = 100;
-        let clean = |c: char| if c.is_control() { '?' } else { c };
-        let mut chars = self.0.chars();
-        chars.by_ref().take(MAX_SHOWN).try_for_each(|c| write!(f, "{}", clean(c)))?;
-        if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -150,9 +116,9 @@ mod tests {
 
     #[test]
     fn the_sentences_that_callers_match_stay_as_they_are() {
-        let no_scopes = OptionsError::NoScopes { api: "Graph".into() };
+        let no_scopes = OptionsError::NoScopes("Graph".into());
         assert_eq!(no_scopes.to_string(), "No scopes found for the API 'Graph' or in optionsOverride");
-        let user = OptionsError::UserWithoutAgent { key: "AgentUserId" };
+        let user = OptionsError::UserWithoutAgent("AgentUserId");
         assert_eq!(user.to_string(), "AgentUserId requires AgentIdentity to be specified");
     }
 }

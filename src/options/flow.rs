@@ -13,7 +13,6 @@ pub enum Inbound<U> {
     None,
     /// An app token, which has no user.
     AppOnly(U),
-    /// A user's token.
     User(U),
 }
 
@@ -111,7 +110,7 @@ impl<'a, U, S> Flow<'a, U, S> {
         match options.scopes {
             [scope] if is_default_scope(scope) => Ok(Cow::Borrowed(options.scopes)),
             [resource] if is_bare(resource) => Ok(Cow::Owned(vec![format!("{resource}/.default")])),
-            _ => Err(OptionsError::AppScope { api: effective.api.name.clone() }),
+            _ => Err(OptionsError::AppScope(effective.api.name.clone())),
         }
     }
 }

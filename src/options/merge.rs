@@ -28,7 +28,7 @@ impl<'a> Effective<'a> {
             options.request_app_token = false;
         }
         if options.scopes.is_empty() {
-            return Err(OptionsError::NoScopes { api: api.name.clone() });
+            return Err(OptionsError::NoScopes(api.name.clone()));
         }
         if let (true, None, Some(claims)) = (options.pop, options.pop_public_key, options.pop_claims) {
             let key = "AcquireTokenOptions.PopClaims";
@@ -40,7 +40,7 @@ impl<'a> Effective<'a> {
         if let Some(asked) = &overrides.options.base_url
             && !named.any(|url| url.origin == asked.origin)
         {
-            return Err(OptionsError::ForeignBaseUrl { api: api.name.clone() });
+            return Err(OptionsError::ForeignBaseUrl(api.name.clone()));
         }
         Ok(Self { api, agent: overrides.agent.as_ref(), options })
     }

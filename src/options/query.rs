@@ -2,6 +2,7 @@
 //! allocates nothing here.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use super::OptionsError;
 use super::agent::Agent;
@@ -48,6 +49,19 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// As [`Overrides::parse`]. Without a query this costs nothing.
+    pub fn of_query(query: Option<&str>) -> Result<Cow<'static, Self>, OptionsError> {
+        match query {
+            None => Ok(Cow::Borrowed(Self::none())),
+            query => Self::parse(query).map(Cow::Owned),
+        }
+    }
+
+    fn none() -> &'static Self {
+        static NONE: LazyLock<Overrides> = LazyLock::new(Overrides::default);
+        &NONE
+    }
+
     /// Parses the query, without its `?`. Keys of other kinds are ignored. An empty value counts as
     /// absent. If a single-valued key is repeated, the last value counts.
     pub fn parse(query: Option<&str>) -> Result<Self, OptionsError> {
@@ -59,7 +73,7 @@ impl Overrides {
     pub fn parse_header(values: &mut dyn Iterator<Item = &[u8]>) -> Result<Self, OptionsError> {
         let Some(value) = values.next() else { return Ok(Self::default()) };
         if values.next().is_some() {
-            return Err(OptionsError::TwoHeaders);
+            return Err(OptionsError::Repeated("X-Sidecar-Options"));
         }
         let text = std::str::from_utf8(value).map_err(|_| OptionsError::Encoding("X-Sidecar-Options".to_owned()))?;
         Self::parse_where(Some(text.trim()), Override::in_header)
@@ -68,7 +82,7 @@ impl Overrides {
     fn parse_where(query: Option<&str>, may_say: impl Fn(Override) -> bool) -> Result<Self, OptionsError> {
         let mut overrides = Self::default();
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(overrides) };
-        let mut agent = AgentParameters::default();
+        let mut agent: [Option<String>; 3] = Default::default();
         let mut given: Vec<Given<'_>> = Vec::new();
         for parameter in parameters(query) {
             let (key, value) = parameter?;
@@ -76,7 +90,7 @@ impl Overrides {
             if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 if !may_say(option) {
-                    return Err(OptionsError::NotInHeader { key: name.to_owned() });
+                    return Err(OptionsError::NotInHeader(name.to_owned()));
                 }
                 let new = Given { option, name: name.to_owned(), parameter: parameter.to_owned(), value: decoded()? };
                 if !new.value.is_empty() {
@@ -84,8 +98,12 @@ impl Overrides {
                     given.retain(|old| !option.replaces(&new.parameter, old.option, &old.parameter));
                     given.push(new);
                 }
-            } else if let Some(slot) = agent.slot(&key) {
-                slot.fill(decoded()?)?;
+            } else if let Some(at) = AGENT_KEYS.iter().position(|own| key.eq_ignore_ascii_case(own)) {
+                // Of two values there is no way to tell which one was meant.
+                let value = decoded()?;
+                if !value.is_empty() && agent[at].replace(value.into_owned()).is_some() {
+                    return Err(OptionsError::Repeated(AGENT_KEYS[at]));
+                }
             } else if is_agent_key(&key) {
                 return Err(OptionsError::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
             }
@@ -94,13 +112,15 @@ impl Overrides {
             let set = option.set(&mut overrides.options, &parameter, &value);
             set.map_err(|expected| OptionsError::Malformed { key: name, expected })?;
         }
-        overrides.agent = Agent::select(agent.identity.value, agent.username.value, agent.user_id.value)?;
+        let [identity, username, user_id] = agent;
+        overrides.agent = Agent::select(identity, username, user_id)?;
         Ok(overrides)
     }
 
     /// True if there are no overrides and no agent parameters.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let none = Self::none();
+        std::ptr::eq(self, none) || self == none
     }
 }
 
@@ -149,46 +169,6 @@ fn nearest_agent_key(key: &str) -> String {
 fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
-}
-
-/// The agent parameters. A repetition is an error: there is no way to tell which value was meant.
-struct AgentParameters {
-    identity: Once,
-    username: Once,
-    user_id: Once,
-}
-
-struct Once {
-    key: &'static str,
-    value: Option<String>,
-}
-
-impl Default for AgentParameters {
-    fn default() -> Self {
-        let [identity, username, user_id] = AGENT_KEYS.map(|key| Once { key, value: None });
-        Self { identity, username, user_id }
-    }
-}
-
-impl AgentParameters {
-    fn slot(&mut self, key: &str) -> Option<&mut Once> {
-        [&mut self.identity, &mut self.username, &mut self.user_id]
-            .into_iter()
-            .find(|once| key.eq_ignore_ascii_case(once.key))
-    }
-}
-
-impl Once {
-    fn fill(&mut self, value: Cow<'_, str>) -> Result<(), OptionsError> {
-        if value.is_empty() {
-            return Ok(());
-        }
-        if self.value.is_some() {
-            return Err(OptionsError::Repeated(self.key));
-        }
-        self.value = Some(value.into_owned());
-        Ok(())
-    }
 }
 
 #[cfg(test)]

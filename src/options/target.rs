@@ -26,7 +26,7 @@ impl Target {
 
     fn join(effective: &Effective<'_>, passed: &str, passed_query: Option<&str>) -> Result<Self, OptionsError> {
         let options = &effective.options;
-        let base = options.base_url.ok_or_else(|| OptionsError::NoBaseUrl { api: effective.api.name.clone() })?;
+        let base = options.base_url.ok_or_else(|| OptionsError::NoBaseUrl(effective.api.name.clone()))?;
         let relative = options.relative_path;
         syntax::relative_path(relative).map_err(OptionsError::Path)?;
         let (path, query) = relative.split_once('?').map_or((relative, None), |(path, query)| (path, Some(query)));

@@ -1,27 +1,25 @@
-//! [`Exchange`] over the network. Only this folder names the HTTP client crate, and it overrides
-//! all of the crate's defaults, from timeouts to redirects.
+//! [`Exchange`] over the network. Only this folder names the client crate, whose connectors open connections; the HTTP over
+//! them is our own.
 
+mod call;
 mod connect;
 mod connection;
-mod forward;
 mod pinned;
-mod severed;
 mod tcp;
 
 use std::error::Error as _;
-use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
-use ureq::{Agent, Error, Proxy, Timeout};
+use ureq::{Error, Proxy, Timeout};
 
-use connect::{Dial, NoLookup, Phase, Tls};
+use call::CallError;
+pub use call::{Step, UpstreamCall};
+use connect::{Dial, Phase, Tls};
 pub use connection::UpstreamConnection;
-use connection::{ConnectionPool, SharedConnector};
-use forward::Forward;
+use connection::{ConnectionPool, IDLE_AGE, SharedConnector, failed_at, refused_by};
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
 use tcp::Sockets;
@@ -29,22 +27,8 @@ use tcp::Sockets;
 use super::proxy::{Proxies, ProxyError, ProxyUrl};
 use super::resolver::{self, Resolve};
 use super::roots::Roots;
-use super::{Exchange, OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
+use super::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::value::url::{Origin, Url};
-
-/// Identifies the program in Entra's logs.
-const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
-/// Node.js's limit. Each call also has one buffer of this size.
-const MAX_ANSWER_HEAD: usize = 16 * 1024;
-/// The default number of concurrent calls to one origin; fewer would cost a TLS handshake per
-/// excess call.
-const IDLE_PER_HOST: usize = 576;
-const IDLE: usize = 768;
-/// A body of unknown length reserves memory in steps of this size.
-const BODY_STEP: usize = 64 * 1024;
-/// Below common idle limits (Azure's load balancers: 4 minutes). A connection closed earlier is
-/// detected anyway.
-const IDLE_AGE: Duration = Duration::from_mins(1);
 
 /// A managed identity endpoint is at most one hop away. If it is not reached in this time, the
 /// machine is not in Azure.
@@ -64,9 +48,9 @@ pub struct ExchangeSettings {
 /// Sends requests over pooled connections.
 #[derive(Debug)]
 pub struct UreqExchange {
-    agent: Agent,
-    /// For a managed identity endpoint with a pinned certificate.
-    machine: Option<Agent>,
+    connections: ConnectionPool,
+    /// To a managed identity endpoint with a pinned certificate.
+    machine: Option<ConnectionPool>,
     connect_timeout: Duration,
     resolver: Arc<dyn Resolve>,
     #[cfg(test)]
@@ -74,7 +58,6 @@ pub struct UreqExchange {
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
-    connections: ConnectionPool,
 }
 
 impl UreqExchange {
@@ -95,36 +78,13 @@ impl UreqExchange {
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(roots)
             .build();
-        let config = Agent::config_builder()
-            .tls_config(tls)
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .allow_non_standard_methods(true)
-            .user_agent(USER_AGENT)
-            .accept("")
-            .accept_encoding("")
-            .max_response_header_size(MAX_ANSWER_HEAD)
-            // Not above the limit, which the client would otherwise apply to whatever follows an
-            // interim response too.
-            .input_buffer_size(MAX_ANSWER_HEAD)
-            .output_buffer_size(8 * 1024)
-            .max_idle_connections(IDLE)
-            .max_idle_connections_per_host(IDLE_PER_HOST)
-            .max_idle_age(IDLE_AGE)
-            .build();
         let sockets = Sockets::new(IDLE_AGE);
         let dial = || Dial::new(&resolver, &sockets);
-        let machine = pinned.map(|tls| Agent::with_parts(config.clone(), dial().chain(Tls(tls)), NoLookup));
-        let connector = Forward { direct: config.clone() }
-            .chain(ConnectProxyConnector::default())
-            .chain(dial())
-            .chain(Tls(RustlsConnector::default()));
-        let way = SharedConnector::new(connector);
+        let machine =
+            pinned.map(|pinned| ConnectionPool::new(SharedConnector::new(dial().chain(Tls(pinned))), tls.clone()));
+        let way = ConnectProxyConnector::default().chain(dial()).chain(Tls(RustlsConnector::default()));
         Ok(Self {
-            connections: ConnectionPool::new(way.clone(), config.tls_config().clone()),
-            agent: Agent::with_parts(config, way, NoLookup),
+            connections: ConnectionPool::new(SharedConnector::new(way), tls),
             machine,
             connect_timeout,
             resolver: Arc::clone(&resolver),
@@ -146,64 +106,32 @@ impl UreqExchange {
         proxy.clone().filter(|_| !self.proxies.bypassed(upstream, origin))
     }
 
-    /// Sends the request and reads the response head.
-    fn attempt(&self, request: &OutRequest, origin: &Origin, limit: Duration, pooled: bool) -> Result<Answer, Error> {
-        let mut head = http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
-        for (name, value) in &request.headers {
-            let mut value = http::HeaderValue::from_str(value).map_err(http::Error::from)?;
-            // Keeps the value out of the client's debug output.
-            value.set_sensitive(true);
-            head = head.header(name.as_str(), value);
-        }
-        let proxy = self.proxy(request.upstream, origin);
-        // For `https`, the tunnel request has this header.
-        if let Some(value) = proxy.as_ref().filter(|_| !origin.https).and_then(forward::authorization) {
-            let mut value = http::HeaderValue::from_str(&value).map_err(http::Error::from)?;
-            value.set_sensitive(true);
-            head = head.header(http::header::PROXY_AUTHORIZATION, value);
-        }
-        match &request.body {
-            Some(OutBody::Own(body)) => self.run(head.body(body.as_slice())?, request.upstream, proxy, limit, pooled),
-            Some(OutBody::Relayed(body)) => {
-                let body = body.current();
-                let bytes = body.as_ref().map_or(&[][..], |body| &body.bytes);
-                self.run(head.body(bytes)?, request.upstream, proxy, limit, pooled)
-            }
-            None => self.run(head.body(())?, request.upstream, proxy, limit, pooled),
-        }
+    fn pool(&self, upstream: Upstream) -> &ConnectionPool {
+        self.machine.as_ref().filter(|_| upstream == Upstream::ManagedIdentity).unwrap_or(&self.connections)
     }
 
-    fn run(
+    /// A new connection, opened within this time. After a redirect from another origin it leads to public addresses only.
+    fn dial(
         &self,
-        request: http::Request<impl ureq::AsSendBody>,
         upstream: Upstream,
-        proxy: Option<Proxy>,
+        origin: &Origin,
+        redirected_from: Option<&Origin>,
         limit: Duration,
-        pooled: bool,
-    ) -> Result<Answer, Error> {
-        let agent = self.machine.as_ref().filter(|_| upstream == Upstream::ManagedIdentity).unwrap_or(&self.agent);
-        let request = agent
-            .configure_request(request)
-            .timeout_global(Some(limit))
-            .timeout_connect(Some(self.connect_limit(upstream, limit)))
-            .proxy(proxy)
-            // Nothing in the pool is younger than zero.
-            .max_idle_age(if pooled { IDLE_AGE } else { Duration::ZERO })
-            .build();
-        agent.run(request)
+    ) -> Result<UpstreamConnection, OutError> {
+        let proxy = self.proxy(upstream, origin);
+        connect::confine(redirected_from.filter(|_| proxy.is_none()).cloned());
+        Phase::begin(proxy.is_some() && origin.https);
+        let opened = self.pool(upstream).open(origin, proxy.as_ref(), self.connect_limit(upstream, limit));
+        opened.map_err(|error| self.explain(origin, upstream, limit, &error))
     }
 }
 
-type Answer = http::Response<ureq::Body>;
-
 impl Exchange for UreqExchange {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-        let start = Instant::now();
-        let origin = Url::parse(&request.url)
-            .map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))?
-            .origin;
-        let explain = |error: Error| self.explain(&origin, request.upstream, request.timeout, &error);
-        let proxied = self.proxy(request.upstream, &origin).is_some();
+        let deadline = Instant::now() + request.timeout;
+        let url = parse(&request.url)?;
+        let origin = &url.origin;
+        let proxied = self.proxy(request.upstream, origin).is_some();
         if let (true, Some(own)) = (proxied, &request.redirected_from) {
             // The proxy resolves names itself, but addresses known here are checked all the same.
             let found = resolver::addresses(&self.resolver, &origin.host, origin.port, self.connect_timeout);
@@ -212,128 +140,129 @@ impl Exchange for UreqExchange {
                 return Err(OutError::NotPublic);
             }
         }
-        connect::confine(request.redirected_from.clone().filter(|_| !proxied));
-        Phase::begin(proxied && origin.https);
-        let answer = match self.attempt(&request, &origin, request.timeout, request.pooled) {
-            Err(error) if may_repeat(&request, &error) => {
-                let left = request.timeout.saturating_sub(start.elapsed());
-                self.attempt(&request, &origin, left, false)
-            }
-            first => first,
+        Phase::begin(false);
+        let idle = if request.pooled { self.pool(request.upstream).take(origin, proxied) } else { None };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.dial(request.upstream, origin, request.redirected_from.as_ref(), request.timeout)?,
         };
-        let answer = answer.map_err(explain)?;
-        let status = answer.status().as_u16();
-        if status < 200 {
-            return Err(OutError::Broken(format!("{origin}: answered {status} to a request without an upgrade")));
-        }
-        // Only a proxy sends this status (RFC 9110 §15.5.8).
-        if status == 407
-            && let Some(proxy) = self.proxy(request.upstream, &origin)
-        {
-            return Err(proxy_error(&proxy, "answered 407 Proxy Authentication Required", false));
-        }
-        let (head, body) = answer.into_parts();
-        let length = body.content_length();
-        let too_large = |length: u64| usize::try_from(length).is_ok_and(|length| length > request.max_body);
-        if length.is_some_and(too_large) && request.method != "HEAD" {
-            return Err(OutError::TooLarge(request.max_body));
-        }
-        let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-        let mut response = OutResponse { status, headers: headers.collect(), body: Vec::new() };
-        if let Some(OutBody::Relayed(body)) = &request.body
-            && !may_follow(&response)
-        {
-            body.release();
-        }
-        let left = || request.timeout.saturating_sub(start.elapsed());
-        let expected = length.and_then(|length| usize::try_from(length).ok()).filter(|_| request.method != "HEAD");
-        response.body = read_body(body.into_reader(), expected, &request, &left, &explain)?;
-        Ok(response)
+        self.finish(self.call(connection, request, &url, deadline)?)
     }
 }
 
 impl UreqExchange {
+    /// Begins a call over an idle connection to its origin. Never blocks.
+    ///
+    /// # Errors
+    /// The request cannot be sent at all.
+    pub fn begin(&self, connection: UpstreamConnection, request: OutRequest) -> Result<UpstreamCall, OutError> {
+        Phase::begin(false);
+        let (url, deadline) = (parse(&request.url)?, Instant::now() + request.timeout);
+        self.call(connection, request, &url, deadline)
+    }
+
+    /// Goes on with a call as far as that is possible without blocking.
+    ///
+    /// # Errors
+    /// There is no complete answer, and the call cannot be repeated.
+    pub fn advance(&self, call: &mut UpstreamCall) -> Result<Step, OutError> {
+        let step = match call.advance(false) {
+            Ok(Step::Waits) if Instant::now() >= call.deadline => Err(CallError::Late),
+            // It is repeated on a new connection.
+            Err(_) if call.may_repeat() => Ok(Step::Blocks),
+            step => step,
+        };
+        step.map_err(|error| self.failed(call, error))
+    }
+
+    fn call(
+        &self,
+        connection: UpstreamConnection,
+        request: OutRequest,
+        url: &Url,
+        deadline: Instant,
+    ) -> Result<UpstreamCall, OutError> {
+        let (upstream, timeout) = (request.upstream, request.timeout);
+        UpstreamCall::new(connection, request, url, deadline)
+            .map_err(|error| self.unanswered(&url.origin, upstream, timeout, error))
+    }
+
+    /// Takes a call to its end. Blocks.
+    ///
+    /// # Errors
+    /// There is no complete answer.
+    pub fn finish(&self, mut call: UpstreamCall) -> Result<OutResponse, OutError> {
+        loop {
+            match call.run() {
+                Ok(()) => return self.complete(call),
+                Err(_) if call.may_repeat() => {
+                    let left = call.deadline.saturating_duration_since(Instant::now());
+                    let UpstreamCall { request, origin, deadline, .. } = call;
+                    let connection = self.dial(request.upstream, &origin, request.redirected_from.as_ref(), left)?;
+                    let url = parse(&request.url)?;
+                    call = self.call(connection, request, &url, deadline)?;
+                }
+                Err(error) => return Err(self.failed(&call, error)),
+            }
+        }
+    }
+
+    /// The answer of a call that is done. Keeps its connection.
+    ///
+    /// # Errors
+    /// A proxy answered.
+    pub fn complete(&self, call: UpstreamCall) -> Result<OutResponse, OutError> {
+        let (upstream, proxied) = (call.request.upstream, self.proxy(call.request.upstream, &call.origin));
+        let (response, connection) = call.end();
+        if let Some(connection) = connection {
+            self.pool(upstream).keep(connection);
+        }
+        let response = response.ok_or_else(|| OutError::Broken("no answer".to_owned()))?;
+        // Only a proxy sends this status (RFC 9110 §15.5.8).
+        match proxied.filter(|_| response.status == 407) {
+            Some(proxy) => Err(refused_by(&proxy)),
+            None => Ok(response),
+        }
+    }
+
+    fn failed(&self, call: &UpstreamCall, error: CallError) -> OutError {
+        self.unanswered(&call.origin, call.request.upstream, call.request.timeout, error)
+    }
+
+    fn unanswered(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: CallError) -> OutError {
+        match error {
+            CallError::Io(cause) => self.explain(origin, upstream, limit, &Error::Io(cause)),
+            CallError::Late => self.explain(origin, upstream, limit, &Error::Timeout(Timeout::Global)),
+            CallError::Invalid(cause) => OutError::Broken(format!("{origin}: {cause}")),
+            CallError::NoMemory { timed_out } => OutError::NoMemory { timed_out },
+            CallError::TooLarge(limit) => OutError::TooLarge(limit),
+        }
+    }
+
     /// A connection for a proxied request: an idle one if `pooled`, else a new one.
     ///
     /// # Errors
     /// The origin cannot be reached.
     pub fn open(&self, origin: &Origin, pooled: bool) -> Result<UpstreamConnection, OutError> {
-        if let Some(connection) = self.connections.take(origin).filter(|_| pooled) {
+        if let Some(connection) = self.idle(origin).filter(|_| pooled) {
             return Ok(connection);
         }
-        let proxy = self.proxy(Upstream::Proxy, origin);
-        connect::confine(None);
-        Phase::begin(proxy.is_some() && origin.https);
-        let limit = self.connect_timeout;
-        self.connections
-            .open(origin, proxy.as_ref(), limit)
-            .map_err(|error| self.explain(origin, Upstream::Proxy, limit, &error))
+        self.dial(Upstream::Proxy, origin, None, self.connect_timeout)
+    }
+
+    /// An idle connection to an API.
+    pub fn idle(&self, origin: &Origin) -> Option<UpstreamConnection> {
+        self.connections.take(origin, self.proxy(Upstream::Proxy, origin).is_some())
     }
 
     /// Keeps a connection for the next request to its origin. Its last answer must be complete.
     pub fn keep(&self, connection: UpstreamConnection) {
         self.connections.keep(connection);
     }
-
-    /// The error for a 407, which only a proxy sends (RFC 9110 §15.5.8).
-    pub fn refused_by_proxy(&self, origin: &Origin) -> Option<OutError> {
-        let proxy = self.proxy(Upstream::Proxy, origin)?;
-        Some(proxy_error(&proxy, "answered 407 Proxy Authentication Required", false))
-    }
 }
 
-/// True if the request may have to be sent again, to another URL or with another token.
-fn may_follow(response: &OutResponse) -> bool {
-    matches!(response.status, 301 | 302 | 307 | 308) || claims_challenge(response).is_some()
-}
-
-/// Reads a body after reserving memory for it: at once if the length is known, else step by step.
-fn read_body(
-    body: impl io::Read,
-    expected: Option<usize>,
-    request: &OutRequest,
-    left: &dyn Fn() -> Duration,
-    explain: &dyn Fn(Error) -> OutError,
-) -> Result<Vec<u8>, OutError> {
-    let memory = request.memory.as_deref();
-    if let (Some(memory), Some(expected)) = (memory, expected)
-        && !memory.cover(expected, left())
-    {
-        return Err(OutError::NoMemory { timed_out: true });
-    }
-    let mut content = Vec::with_capacity(expected.unwrap_or(0).min(request.max_body));
-    let cap = u64::try_from(request.max_body).unwrap_or(u64::MAX).saturating_add(1);
-    let mut body = body.take(cap);
-    loop {
-        // One extra byte detects the end, so that the connection can be reused.
-        let step = expected.map_or(BODY_STEP, |expected| expected.saturating_sub(content.len()) + 1);
-        if let (Some(memory), None) = (memory, expected)
-            && !memory.cover(content.len() + step, memory.growth_timeout.min(left()))
-        {
-            return Err(OutError::NoMemory { timed_out: left().is_zero() });
-        }
-        let read =
-            (&mut body).take(step as u64).read_to_end(&mut content).map_err(|error| explain(Error::from(error)))?;
-        if content.len() > request.max_body {
-            return Err(OutError::TooLarge(request.max_body));
-        }
-        if read < step {
-            return Ok(content);
-        }
-    }
-}
-
-/// True if a request on a pooled connection that the server had just closed may be repeated on a
-/// new one: it is idempotent (RFC 9110 §9.2.2), or goes to a vault or managed identity, where a
-/// repetition is harmless. Token requests have their own single retry.
-fn may_repeat(request: &OutRequest, error: &Error) -> bool {
-    let idempotent = matches!(request.method.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
-    let closed = matches!(error, Error::Io(cause) if severed::is_break(cause) || matches!(
-        cause.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-    ));
-    let harmless = idempotent || !matches!(request.upstream, Upstream::Downstream | Upstream::Token);
-    Phase::current() == Phase::Pooled && closed && harmless
+fn parse(url: &str) -> Result<Url, OutError> {
+    Url::parse(url).map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))
 }
 
 impl UreqExchange {
@@ -395,13 +324,8 @@ impl UreqExchange {
             Error::Io(cause) => (cause.to_string(), false),
             error => (error.to_string(), false),
         };
-        proxy_error(proxy, &cause, timed_out)
+        failed_at(proxy, &cause, timed_out)
     }
-}
-
-fn proxy_error(proxy: &Proxy, cause: &str, timed_out: bool) -> OutError {
-    let scheme = proxy.uri().scheme_str().unwrap_or("http");
-    OutError::Proxy { cause: format!("{scheme}://{}:{} (the proxy): {cause}", proxy.host(), proxy.port()), timed_out }
 }
 
 fn parse_proxy(proxy: &ProxyUrl) -> Result<Proxy, ProxyError> {

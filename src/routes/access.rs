@@ -1,13 +1,62 @@
 //! Counts and logs a request once it is over, and in Development remembers it for the page.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::call::Call;
+use super::correlation;
+use super::problem::{Form, Problem};
 use super::recent::{Answered, Recent};
 use super::route::Endpoint;
 use crate::clock::{Clock as _, SystemClock};
-use crate::http::Method;
+use crate::http::{Method, Reply};
 use crate::metrics::Metrics;
 use crate::value::date;
+
+/// How a call ended that the caller left.
+pub const CANCELLED: &str = " cancelled by the caller";
+
+/// What has to be known of a request that ends elsewhere than where it was handled.
+pub struct Receipt {
+    pub metrics: Arc<Metrics>,
+    recent: Option<Arc<Recent>>,
+    endpoint: Endpoint,
+    method: Method,
+    received: Instant,
+    pub correlation_id: String,
+}
+
+impl Receipt {
+    pub fn new(call: &Call<'_>, endpoint: Endpoint) -> Self {
+        Self {
+            metrics: Arc::clone(&call.shared.metrics),
+            recent: call.shared.recent.clone(),
+            endpoint,
+            method: call.request.method,
+            received: call.request.received,
+            correlation_id: call.correlation_id.to_owned(),
+        }
+    }
+
+    /// Counts and logs it as [`finish`] does.
+    pub fn finish(&self, status: u16, broken: &str, problem: &str) {
+        let sinks = (&*self.metrics, self.recent.as_deref());
+        let endpoint = Some(self.endpoint);
+        finish(sinks, self.method, endpoint, status, self.received, &self.correlation_id, broken, problem);
+    }
+
+    /// Counts and logs an answer.
+    pub fn reply(&self, reply: Reply) -> Reply {
+        self.finish(reply.status, "", "");
+        reply.header(correlation::HEADER, &self.correlation_id)
+    }
+
+    /// Counts and logs a problem in its form.
+    pub fn problem(&self, problem: Problem, form: Form) -> Reply {
+        self.finish(problem.status, "", problem.words());
+        problem.into_reply_as(form).header(correlation::HEADER, &self.correlation_id)
+    }
+}
 
 /// Counts and logs one request. `broken` is appended to the log line and says who broke the answer off; empty: nobody.
 /// `problem` is what the caller was told of an error.
@@ -23,9 +72,10 @@ pub fn finish(
     problem: &str,
 ) {
     let duration = received.elapsed();
-    let place = endpoint.and_then(|endpoint| Endpoint::ALL.iter().position(|own| *own == endpoint));
-    metrics.request(place, method, status, duration);
-    let level = if status < 400 && broken.is_empty() { log::Level::Info } else { log::Level::Warn };
+    metrics.request(endpoint.map(|endpoint| endpoint as usize), method, status, duration);
+    // A caller may leave a stream when it has enough: OpenAI's SDKs do so at `[DONE]`, before the last chunk.
+    let succeeded = status < 400 && (broken.is_empty() || broken == CANCELLED);
+    let level = if succeeded { log::Level::Info } else { log::Level::Warn };
     // Never the query, which may hold secrets.
     log::log!(
         target: "access",

@@ -15,9 +15,11 @@ use crate::http::{Cause, Reply, Resumed};
 use crate::jwt::Verified;
 use crate::options::{Effective, Flow, Inbound, Overrides, SessionKey, Target, downstream_method};
 use crate::secret::Secret;
+use crate::token::key::KnownRequests;
 use crate::token::session::{self, Owner, SessionId, User};
 use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, TokenRequest, UserAssertion};
 use crate::value::bound_key::BoundKey;
+use crate::value::text::Shown;
 
 /// Added to the longest time that the request being waited for may take.
 const PARK_GRACE: Duration = Duration::from_secs(10);
@@ -27,8 +29,10 @@ pub struct Asked<'a> {
     /// The verified caller. `None` on unauthenticated endpoints, and if no token is required.
     pub caller: Option<Arc<Verified>>,
     pub api: &'a Arc<Api>,
+    /// The hashes of requests that override nothing.
+    pub known_requests: Option<&'a KnownRequests>,
     /// The options and agent in the query.
-    pub overrides: Overrides,
+    pub overrides: Cow<'static, Overrides>,
     /// By which way it came.
     pub door: Door,
 }
@@ -37,32 +41,30 @@ pub struct Asked<'a> {
 /// endpoint.
 pub fn ask<'a>(call: &Call<'a>, route: &Route<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Asked<'a>, Halt> {
     let overrides = if route.endpoint.is_proxy() {
-        Overrides::parse_header(&mut call.request.headers.all("x-sidecar-options"))?
+        Cow::Owned(Overrides::parse_header(&mut call.request.headers.all("x-sidecar-options"))?)
     } else {
-        Overrides::parse(call.request.query)?
+        Overrides::of_query(call.request.query)?
     };
     let door = Door::of(route.endpoint);
     let caller = if door.is_authenticated() { authenticate::caller(call, resumed)? } else { None };
-    let api = find_api(call, &route.name)?;
+    let (api, known_requests) = find_api(call, &route.name)?;
     if route.endpoint.is_proxy() && !api.options.passes_through() {
         return Err(Problem::with(404, format!("Pass-through is off for the API '{}'", api.name)).into());
     }
     door.admits(call, &overrides)?;
-    Ok(Asked { caller, api, overrides, door })
+    Ok(Asked { caller, api, known_requests: Some(known_requests), overrides, door })
 }
 
-/// The API of this name.
-pub fn find_api<'a>(call: &Call<'a>, name: &str) -> Result<&'a Arc<Api>, Problem> {
-    const SHOWN: usize = 100;
-    call.service.api(name).ok_or_else(|| {
-        let name: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-        Problem::with(404, format!("Downstream API '{name}' not configured"))
-    })
+/// The API of this name, and what is known of its token requests.
+pub fn find_api<'a>(call: &Call<'a>, name: &str) -> Result<(&'a Arc<Api>, &'a KnownRequests), Problem> {
+    let unknown = || Problem::with(404, format!("Downstream API '{}' not configured", Shown(name)));
+    call.service.api_with_requests(name).ok_or_else(unknown)
 }
 
 /// One acquisition, with everything that its token depends on.
 pub struct Acquisition<'a> {
     client: &'a Arc<Client>,
+    known_requests: Option<&'a KnownRequests>,
     effective: &'a Effective<'a>,
     flow: Flow<'a, UserAssertion<'a>>,
     scopes: Cow<'a, [String]>,
@@ -114,6 +116,7 @@ impl<'a> Acquisition<'a> {
         };
         Ok(Self {
             client,
+            known_requests: asked.known_requests.filter(|_| asked.overrides.is_empty()),
             effective,
             flow,
             scopes,
@@ -148,6 +151,7 @@ impl<'a> Acquisition<'a> {
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
             Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
             Some(Resumed { on: Parked::Api(token, _), .. }) => return Ok(token),
+            Some(Resumed { on: Parked::Answered(answered), .. }) => return Ok(answered.token),
             _ => None,
         };
         match acquirer.acquire(&self.wanted(None)?, ticket, || call.wake())? {
@@ -197,10 +201,7 @@ impl<'a> Acquisition<'a> {
 
     /// Adds the generated session key to the answer.
     pub fn announce(&self, reply: Reply) -> Reply {
-        match self.session.as_ref().and_then(|session| session.allocated.as_deref()) {
-            Some(key) => reply.header("X-Long-Running-Session-Key", key),
-            None => reply,
-        }
+        announce(reply, self.session.as_ref().and_then(|session| session.allocated.as_deref()))
     }
 
     fn wanted<'b>(&'b self, claims: Option<&'b str>) -> Result<TokenRequest<'b>, Halt> {
@@ -216,7 +217,15 @@ impl<'a> Acquisition<'a> {
         })?;
         let (scopes, options) = (&self.scopes, &self.effective.options);
         let wanted = TokenRequest::new(self.client, subject, scopes, self.correlation_id, Some(self.own_key), options);
-        Ok(TokenRequest { claims: claims.or(wanted.claims), ..wanted })
+        Ok(TokenRequest { claims: claims.or(wanted.claims), known: self.known_requests, ..wanted })
+    }
+}
+
+/// Adds a generated session key to an answer.
+pub fn announce(reply: Reply, allocated: Option<&str>) -> Reply {
+    match allocated {
+        Some(key) => reply.header("X-Long-Running-Session-Key", key),
+        None => reply,
     }
 }
 
@@ -247,6 +256,9 @@ fn session(
                 | Parked::Challenged(_, _, Some(key)),
             ),
         ) => Some(key.clone()),
+        (session::ALLOCATE, Some(Parked::Answered(answered))) if answered.allocated.is_some() => {
+            answered.allocated.clone()
+        }
         (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
         _ => None,
     };

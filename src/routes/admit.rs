@@ -8,7 +8,7 @@ use crate::config::AllowedCallers;
 use crate::http::{Headers, Peer};
 use crate::secret::Secret;
 use crate::value::syntax::is_domain;
-use crate::value::url::is_loopback_host;
+use crate::value::url::{is_loopback_host, parse_port, split_port};
 use crate::watched::Watched;
 
 /// Where most callers send their secret.
@@ -41,10 +41,7 @@ impl CallerToken {
         Self(watched.strict("Sidecar:CallerTokenFile"))
     }
 
-    /// The current secret.
-    ///
-    /// # Errors
-    /// The file that cannot be used, and why.
+    /// The current secret, or which file cannot be used, and why.
     pub fn current(&self) -> Result<Arc<Secret<Vec<u8>>>, String> {
         self.0.current()
     }
@@ -147,7 +144,11 @@ impl Admission {
         if self.hosts.iter().any(|allowed| allowed == "*") {
             return true;
         }
-        let name = without_port(host).to_ascii_lowercase();
+        let (name, port) = split_port(host);
+        if port.is_some_and(|port| !port.is_empty() && parse_port(port).is_none()) {
+            return false;
+        }
+        let name = name.to_ascii_lowercase();
         if is_loopback_host(&name) || (self.beyond_loopback && cannot_be_rebound(&name)) {
             return true;
         }
@@ -158,13 +159,6 @@ impl Admission {
             }
             None => *allowed == name,
         })
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
     }
 }
 
@@ -221,19 +215,8 @@ mod tests {
             assert_eq!(admit(&admission, "::1", &[("Host", host)]), Ok(()), "{host}");
         }
         for host in [
-            "evil.example",
-            "localhost.evil.example",
-            "svc.local",
-            ".svc.local",
-            "..svc.local",
-            "a..svc.local",
-            "10.0.0.1:5000",
-            "xsvc.local",
-            "other",
-            ".localhost",
-            "..localhost",
-            "localhost:x",
-            "",
+            "evil.example", "localhost.evil.example", "svc.local", ".svc.local", "..svc.local", "a..svc.local",
+            "10.0.0.1:5000", "xsvc.local", "other", ".localhost", "..localhost", "localhost:x", "",
         ] {
             assert_eq!(admit(&admission, "::1", &[("Host", host)]), Err(Denial::Host), "{host}");
         }

@@ -15,11 +15,15 @@ pub fn authorization_header(
     route: &Route<'_>,
     resumed: Option<Resumed<Parked>>,
 ) -> Result<Reply, Halt> {
-    acquire(call, route, resumed, |acquisition, _, header| {
+    acquire(call, route, resumed, |acquisition, token, header| {
         let mut body = Reply::buffer();
         body.reserve(header.len() + 32);
         body.extend_from_slice(br#"{"authorizationHeader":"#);
-        json::push_string(&mut body, header);
+        if token.is_plain() {
+            json::push_plain_string(&mut body, header);
+        } else {
+            json::push_string(&mut body, header);
+        }
         body.push(b'}');
         acquisition.announce(reply::json(body))
     })

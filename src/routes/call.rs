@@ -7,9 +7,9 @@ use super::problem::Problem;
 use super::recent::Recent;
 use super::service::Service;
 use crate::clock::Clock;
-use crate::http::{Budget, Keep, Monitor, Request, RequestError, StreamingAnswer, Waker};
+use crate::http::{Budget, Keep, Monitor, PendingAnswer, Request, RequestError, Waker};
 use crate::metrics::Metrics;
-use crate::outbound::{Exchange, UpstreamConnection, UreqExchange};
+use crate::outbound::{AnswerMemory, Exchange, OutError, OutResponse, UpstreamConnection, UreqExchange};
 use crate::token::{AccessToken, Acquirer, Lead, Ticket};
 use crate::turns::Lane;
 
@@ -25,8 +25,21 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
+    /// What the API answered.
+    Answered(Box<ApiAnswer>),
     /// A token with the claims that the API asked for in this answer.
     Challenged(String, Box<HeldAnswer>, Option<AllocatedKey>),
+}
+
+/// The outcome of a call of an API.
+#[derive(Debug)]
+pub struct ApiAnswer {
+    pub answer: Result<OutResponse, OutError>,
+    /// Holds the answer's memory.
+    pub memory: Arc<AnswerMemory>,
+    /// The token that the call was made with.
+    pub token: Arc<AccessToken>,
+    pub allocated: Option<AllocatedKey>,
 }
 
 /// The key generated for a long-running session. It must stay the same when the request is handled
@@ -43,8 +56,8 @@ pub enum Halt {
     Call(Parked, Lane),
     /// The body has to be read first.
     NeedsBody(Keep),
-    /// Its answer is streamed.
-    Stream(Box<dyn StreamingAnswer<Parked>>),
+    /// An upstream takes part in its answer.
+    Pending(Box<dyn PendingAnswer<Parked>>, Lane),
 }
 
 /// An API's answer of which nothing was forwarded yet.

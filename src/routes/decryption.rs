@@ -43,7 +43,7 @@ impl Decryption {
         let keys = found.iter().filter_map(|found| {
             let key = found.as_ref().map_err(ToString::to_string).and_then(|certificate| {
                 let own = certificate.chain.first().map(Vec::as_slice);
-                DecryptionKey::new(&certificate.private_key, own).map_err(|error| error.to_string())
+                Ok(DecryptionKey::new(&certificate.private_key, own)?)
             });
             key.inspect_err(|reason| self.complain(reason)).ok()
         });

@@ -1,9 +1,6 @@
 //! `/ForwardAuth`: a reverse proxy asks before it lets a request through, and hands its answer's headers to the
 //! application (docs/reverse-proxy.md). The method and the body are those of the client's request and mean nothing here.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::authenticate::{Presented, bearer, challenge};
 use super::call::{Call, Halt, Parked};
 use super::problem::Problem;
@@ -11,6 +8,7 @@ use crate::http::{Caching, Reply, Resumed};
 use crate::jwt::claims::Claims;
 use crate::jwt::{Rejection, Verified, check_audience};
 use crate::options::{OptionsError, decode, parameters};
+use crate::value::b64;
 use crate::value::percent::encode_invisible;
 
 /// The headers that hold one claim, each with the claims that can: the first that is there counts.
@@ -106,7 +104,7 @@ fn identity(call: &Call<'_>, verified: &Verified, claims: &Claims<'_>) -> Reply 
     fields.push(("X-Auth-Roles", words(verified.roles().iter().map(String::as_str))));
     fields.push(("X-Auth-Kind", if verified.is_app_only() { "app" } else { "user" }.to_owned()));
     if rules.claims {
-        fields.push(("X-Auth-Claims", URL_SAFE_NO_PAD.encode(verified.claims_json())));
+        fields.push(("X-Auth-Claims", b64::url(verified.claims_json())));
     }
     for (name, own) in &rules.headers {
         fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));

@@ -39,61 +39,32 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
         let values = values.iter().map(|(name, value)| (format!("{label}=\"{name}\""), *value)).collect();
         Figure { name, kind, help, values }
     };
+    let (hit, miss) = (count(&results.hit), count(&results.miss));
+    let (joined, refreshed) = (count(&results.shared), count(&results.refreshed));
+    let (busy, idle) = (stats.workers_busy as f64, stats.workers_idle as f64);
+    let connections = [
+        ("idle", stats.idle as f64),
+        ("reading", stats.reading as f64),
+        ("handling", stats.handling as f64),
+        ("parked", stats.parked as f64),
+        ("writing", stats.writing as f64),
+    ];
+    #[rustfmt::skip] // A row is a line.
     let mut figures = vec![
-        labelled(
-            "token_cache_requests_total",
-            "counter",
-            "Lookups in the token cache by result.",
-            "result",
-            &[
-                ("hit", count(&results.hit)),
-                ("miss", count(&results.miss)),
-                ("shared", count(&results.shared)),
-                ("refreshed", count(&results.refreshed)),
-            ],
-        ),
+        labelled("token_cache_requests_total", "counter", "Lookups in the token cache by result.", "result", &[("hit", hit), ("miss", miss), ("shared", joined), ("refreshed", refreshed)]),
         Figure::plain("token_cache_entries", "gauge", "Tokens in the cache.", cache.entries as f64),
         Figure::plain("token_cache_bytes", "gauge", "Bytes of the tokens in the cache.", cache.bytes as f64),
         Figure::plain("token_cache_evictions_total", "counter", "Tokens evicted from the cache.", cache.evicted as f64),
-        labelled(
-            "workers",
-            "gauge",
-            "Worker threads.",
-            "state",
-            &[("busy", stats.workers_busy as f64), ("idle", stats.workers_idle as f64)],
-        ),
-        labelled(
-            "upstream_calls",
-            "gauge",
-            "Calls to upstreams in progress, and requests waiting for a turn.",
-            "state",
-            &[("active", calls as f64), ("waiting", waiting as f64)],
-        ),
+        labelled("workers", "gauge", "Worker threads.", "state", &[("busy", busy), ("idle", idle)]),
+        labelled("upstream_calls", "gauge", "Calls to upstreams in progress, and requests waiting for a turn.", "state", &[("active", calls as f64), ("waiting", waiting as f64)]),
         Figure::plain("body_memory_bytes", "gauge", "Bytes of bodies in memory.", shared.budget.memory.used() as f64),
-        labelled(
-            "connections",
-            "gauge",
-            "Open connections.",
-            "state",
-            &[
-                ("idle", stats.idle as f64),
-                ("reading", stats.reading as f64),
-                ("handling", stats.handling as f64),
-                ("parked", stats.parked as f64),
-                ("writing", stats.writing as f64),
-            ],
-        ),
+        labelled("connections", "gauge", "Open connections.", "state", &connections),
         Figure::plain("panics_total", "counter", "Requests that ended in a panic.", stats.panics as f64),
         labelled("build_info", "gauge", "The running version.", "version", &[(env!("CARGO_PKG_VERSION"), 1.0)]),
     ];
-    if let Some(age) = call.service.keys.age_seconds() {
-        figures.push(Figure::plain(
-            "jwks_age_seconds",
-            "gauge",
-            "Seconds since signing keys were fetched.",
-            age as f64,
-        ));
-    }
+    let age = call.service.keys.age_seconds().map(|age| age as f64);
+    let help = "Seconds since signing keys were fetched.";
+    figures.extend(age.map(|age| Figure::plain("jwks_age_seconds", "gauge", help, age)));
     figures.push(expiries(call));
     let start = call.shared.clock.unix() as f64 - started.elapsed().as_secs_f64();
     figures.push(Figure::plain("process_start_time_seconds", "gauge", "When the process started.", start));

@@ -1,6 +1,7 @@
 //! `/identity/token`: the application's token by the protocol of App Service's managed identity endpoint, which every
 //! Azure SDK speaks (<https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference>).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::acquire::{Acquisition, Asked};
@@ -75,9 +76,10 @@ pub fn token(call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply,
     let api = api(call.service, &query.resource)?;
     let (client_id, agent) = identity(call, &api, query.client_id)?;
     call.body(Keep::No)?;
-    let scopes = vec![format!("{}/.default", query.resource)];
+    let scopes = vec![[&query.resource, "/.default"].concat()];
     let options = ApiOptions { scopes, request_app_token: Some(true), ..ApiOptions::default() };
-    let asked = Asked { caller: None, api: &api, overrides: Overrides { agent, options }, door: Door::AppToken };
+    let overrides = Cow::Owned(Overrides { agent, options });
+    let asked = Asked { caller: None, api: &api, known_requests: None, overrides, door: Door::AppToken };
     let mut effective = Effective::merge(&api, &asked.overrides)?;
     if effective.options.pop {
         let detail = format!(
@@ -123,11 +125,10 @@ fn admit(call: &Call<'_>) -> Result<(), Problem> {
 /// The API that stands for a resource which the operator has named.
 fn api(service: &Service, wanted: &str) -> Result<Arc<Api>, Problem> {
     let rules = &service.config.sidecar.identity_endpoint;
-    let of_resource = |api: &&Arc<Api>| api.options.scopes.iter().any(|scope| resource::of_scope(scope) == wanted);
+    let of_resource = |api: &&Arc<Api>| api.options.scopes.iter().any(|scope| resource::has_scope(wanted, scope));
     let mut apis = service.apis().iter().filter(of_resource);
-    let any = apis.clone().next();
     // One whose tokens are bound to a key serves nobody here.
-    let first = apis.find(|api| !api.options.is_bound()).or(any);
+    let first = apis.clone().find(|api| !api.options.is_bound()).or_else(|| apis.next());
     if first.is_none() && !rules.resources.iter().any(|allowed| allowed == "*" || allowed == wanted) {
         let detail = "The resource is none of the configured APIs' and not in Sidecar:IdentityEndpoint:Resources";
         return Err(Problem::with(403, detail));

@@ -3,6 +3,7 @@
 mod access;
 mod acquire;
 pub mod admit;
+mod api_call;
 mod authenticate;
 mod authorization_header;
 mod call;
@@ -18,6 +19,7 @@ mod health;
 mod identity;
 mod oauth;
 mod once;
+mod outbox;
 mod page;
 pub mod problem;
 mod proxy;
@@ -200,7 +202,7 @@ impl Handler for Routes {
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
-            Err(Halt::Stream(passage)) => return Outcome::Stream(passage),
+            Err(Halt::Pending(answer, lane)) => return Outcome::Pending { answer, lane },
             Err(Halt::Problem(problem)) => {
                 words = self.words(&problem);
                 in_form(problem, &service, endpoint, request.path)

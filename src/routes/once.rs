@@ -47,9 +47,6 @@ impl Once {
     }
 
     /// What `/AuthorizationHeader` answers to a user's token, and without one `/AuthorizationHeaderUnauthenticated`.
-    ///
-    /// # Errors
-    /// As a caller would be told.
     pub fn header(&self, api: &str, query: &str, user_token: Option<&str>) -> Result<Acquired, Problem> {
         let authorization = user_token.map(|token| Secret::new(format!("Bearer {token}")));
         let value = authorization.as_ref().map(|header| header.expose().as_bytes());
@@ -69,9 +66,6 @@ impl Once {
     }
 
     /// What `/Validate` says of a token, and every check that this took.
-    ///
-    /// # Errors
-    /// Why it is no good, in words.
     pub fn validate(&self, token: &str) -> (Result<Zeroizing<Vec<u8>>, Problem>, Vec<Finding>) {
         self.decryption_keys(Some(token));
         let (judged, findings) = match self.run("", &[], |call, resumed| explained(call, token, resumed.as_ref())) {
@@ -129,7 +123,7 @@ impl Once {
                 Ok(done) => return Ok(done),
                 Err(Halt::Problem(problem)) => return Err(problem),
                 // There is no body to wait for, and nothing is passed through.
-                Err(Halt::NeedsBody(_) | Halt::Stream(_)) => return Err(Problem::new(500)),
+                Err(Halt::NeedsBody(_) | Halt::Pending(..)) => return Err(Problem::new(500)),
                 Err(Halt::Park(on, _)) => {
                     // Nobody waits behind this one: the fetch ends it, however long it takes.
                     let cause = match woken.recv_timeout(service.config.azure_ad.metadata_timeout * DOCUMENTS) {

@@ -5,8 +5,6 @@ mod oauth;
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::admit;
@@ -16,8 +14,9 @@ use crate::config::Registration;
 use crate::http::{self, Caching, Reply};
 use crate::jwt::Rejection;
 use crate::options::OptionsError;
+use crate::outbound::OutError;
 use crate::token::{self, Remedy, TokenError};
-use crate::value::json;
+use crate::value::{b64, json};
 
 #[derive(Debug)]
 pub struct Problem {
@@ -32,7 +31,6 @@ pub struct Problem {
     oauth: Option<&'static str>,
 }
 
-/// Machine-readable members.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extensions {
@@ -205,7 +203,7 @@ impl Problem {
         let (status, challenge) = match remedy {
             Remedy::User => {
                 let claims = self.extensions.as_ref().and_then(|extensions| extensions.claims.as_ref());
-                let claims = claims.map(|claims| format!(", claims=\"{}\"", STANDARD.encode(claims)));
+                let claims = claims.map(|claims| format!(", claims=\"{}\"", b64::standard(claims)));
                 let claims = claims.unwrap_or_default();
                 (403, Some(format!("Bearer error=\"insufficient_claims\"{claims}")))
             }
@@ -276,6 +274,7 @@ impl From<NoRoute> for Problem {
     fn from(no_route: NoRoute) -> Self {
         match no_route {
             NoRoute::Unknown => Self::new(404),
+            NoRoute::Nul => Self::with(400, "The path holds a NUL"),
             NoRoute::Method(_, allow) => Self::new(405).header("Allow", allow),
             NoRoute::NameMissing(_) => Self::with(400, "Service name is required"),
         }
@@ -285,8 +284,8 @@ impl From<NoRoute> for Problem {
 impl From<OptionsError> for Problem {
     fn from(invalid: OptionsError) -> Self {
         let (status, oauth) = match invalid {
-            OptionsError::NoBaseUrl { .. } => (500, None),
-            OptionsError::NoScopes { .. } | OptionsError::AppScope { .. } => (400, Some(INVALID_SCOPE)),
+            OptionsError::NoBaseUrl(_) => (500, None),
+            OptionsError::NoScopes(_) | OptionsError::AppScope(_) => (400, Some(INVALID_SCOPE)),
             _ => (400, None),
         };
         Self { oauth, ..Self::with(status, invalid.to_string()) }
@@ -361,6 +360,38 @@ fn refused(refusal: &TokenError) -> Problem {
     Problem { remedy: Some(refusal.remedy()), ..problem }
 }
 
+/// The problem of a call of an API without an answer. Names the API and the host, but not the URL.
+pub fn unanswered(api: &str, error: &OutError) -> Problem {
+    match error {
+        OutError::Proxy { timed_out: true, .. } => {
+            Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
+        OutError::Timeout(_) => Problem::with(504, format!("The downstream API '{api}' timed out: {error}")),
+        OutError::Connect(_) | OutError::Proxy { timed_out: false, .. } | OutError::NotPublic => {
+            Problem::with(502, format!("The downstream API '{api}' cannot be reached: {error}"))
+        }
+        OutError::Broken(_) => {
+            Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
+        }
+        OutError::Busy => token::Error::Busy.into(),
+        OutError::NoMemory { timed_out: true } => {
+            Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
+        }
+        // The API may have acted, so the request must not be repeated.
+        OutError::NoMemory { timed_out: false } => {
+            Problem::with(503, format!("The answer of the downstream API '{api}' cannot be held: {error}"))
+                .retryable(false)
+        }
+        OutError::TooLarge(limit) => Problem::with(
+            502,
+            format!(
+                "The downstream API '{api}' answered too much: the body is longer than {limit} bytes \
+                 (Sidecar:Limits:DownstreamBodyBytes)"
+            ),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -402,7 +433,7 @@ mod tests {
     #[test]
     fn a_semantic_status_says_who_must_act() {
         let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
-        let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims));
+        let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{}\"", b64::standard(claims));
         let (user, spent) = ("Bearer error=\"insufficient_claims\"", "Bearer error=\"invalid_token\"");
         for (code, error_code, suberror, claims, status, expected) in [
             ("interaction_required", 50076, "", "", 403, user),

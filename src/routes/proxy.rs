@@ -1,27 +1,26 @@
 //! `/Proxy*`: forwards requests to an API and adds the token. This module checks the request and builds its head; once it
-//! has a turn, [`super::pump`] moves the bytes.
+//! has a turn, [`super::pump`] moves the bytes. A worker does that over an idle connection; a thread that may block opens a
+//! new one, or takes a body that is still arriving.
 
 use std::fmt;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::access;
+use super::access::{self, Receipt};
 use super::acquire::{Acquisition, Destination, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
-use super::correlation;
-use super::downstream_api::unanswered;
-use super::problem::{Form, Problem};
-use super::pump::{Pump, Stop, Terms};
-use super::recent::Recent;
-use super::route::{Endpoint, Route};
-use crate::http::{Body, CallerStream, Cause, Method, Resumed, StreamEnd, StreamingAnswer};
-use crate::metrics::{Ending, Metrics};
+use super::problem::{Form, Problem, unanswered};
+use super::pump::{Flow, Pump, Stop, Terms};
+use super::route::Route;
+use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
+use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, OptionsError, Target};
 use crate::outbound::forwarding::{BodyFraming, Field, LinkRewrite, RequestHead};
 use crate::outbound::{OutError, Upstream, UpstreamConnection, UreqExchange};
-use crate::token;
+use crate::token::{self, AccessToken};
 use crate::turns::{self, Lane};
 use crate::value::syntax;
 use crate::value::url::Origin;
@@ -44,7 +43,12 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let target = Target::proxied(&effective, path, request.query)?;
     let lane = Lane::of_url(&target.origin().to_string());
     let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
+    let mut over_idle = false;
     let (token, held) = match resumed {
+        // A token for this challenge takes a request to Entra.
+        Some(Resumed { on: challenged @ Parked::Challenged(..), .. }) if !turns::may_block() => {
+            return Err(Halt::Call(challenged, lane));
+        }
         // Continuous access evaluation. Without such a token the API's own 401 tells the caller what to do.
         Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
             log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
@@ -59,7 +63,10 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
             let token = acquisition.token(call, resumed)?;
             if !has_turn && !turns::has(&lane) {
-                return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+                over_idle = !turns::may_block() && request.body.is_here();
+                if !over_idle {
+                    return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+                }
             }
             (Some(token), None)
         }
@@ -84,33 +91,59 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let url = target.url();
     let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let base = Target::new(&effective)?;
-    let limits = &call.service.config.limits;
     let host = request.headers.text("host").unwrap_or_default();
-    Ok(Halt::Stream(Box::new(ProxyCall {
+    let connection = if over_idle {
+        let idle = call.shared.connections.idle(&url.origin);
+        match (idle, &token) {
+            (None, Some(token)) => {
+                return Err(Halt::Call(Parked::Api(Arc::clone(token), acquisition.allocated()), lane));
+            }
+            (idle, _) => idle,
+        }
+    } else {
+        None
+    };
+    let (connection, received) = held.map_or((connection, Vec::new()), |held| (Some(held.connection), held.received));
+    let allocated = acquisition.allocated();
+    let links = LinkRewrite {
+        origin: url.origin.clone(),
+        base: base.url().base_path().to_owned(),
+        here: format!("http://{host}{own}"),
+    };
+    let mut terms = terms(call, framing, links, allocated.as_deref());
+    terms.may_challenge &= !challenged;
+    let answer = ProxyCall {
         connections: Arc::clone(&call.shared.connections),
-        metrics: Arc::clone(&call.shared.metrics),
-        recent: call.shared.recent.clone(),
-        endpoint: route.endpoint,
-        method: request.method,
+        receipt: Receipt::new(call, route.endpoint),
         method_name: request.method_name.to_owned(),
         api: asked.api.name.clone(),
         origin: url.origin.clone(),
         target: format!("{}{query}", url.path),
         head: fields_sent,
-        held,
+        token,
+        allocated,
+        start: Instant::now(),
+        stage: Stage::Ready(Box::new(Ready { terms, connection, received, fresh: false })),
+    };
+    Ok(Halt::Pending(Box::new(answer), lane))
+}
+
+/// The parameters of the exchange.
+fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> Terms {
+    let limits = &call.service.config.limits;
+    Terms {
         framing,
-        links: LinkRewrite {
-            origin: url.origin.clone(),
-            base: base.url().base_path().to_owned(),
-            here: format!("http://{host}{own}"),
-        },
+        bodiless: call.request.method == Method::Head,
+        host: links.origin.to_string(),
+        links,
         correlation_id: call.correlation_id.to_owned(),
-        allocated: acquisition.allocated(),
-        may_challenge: !challenged && matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
+        further: allocated.map_or_else(String::new, |key| format!("X-Long-Running-Session-Key: {key}\r\n")),
+        // Only a request without a body can be sent again.
+        may_challenge: matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
         first_byte: limits.proxy_first_byte_timeout,
         idle: limits.proxy_idle_timeout,
-        received: request.received,
-    })))
+        metrics: Arc::clone(&call.shared.metrics),
+    }
 }
 
 /// The framing of the body, which is forwarded unchanged.
@@ -131,13 +164,14 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
     call.request.headers.all("upgrade").any(|value| value.split(|byte| *byte == b',').any(named))
 }
 
-/// A request that is ready to be sent.
+/// Why an answer is not whole, for the access log.
+const BY_API: &str = " broken off by the API";
+const BY_BODY: &str = " broken off: the request body was refused";
+
+/// A request to an API.
 struct ProxyCall {
     connections: Arc<UreqExchange>,
-    metrics: Arc<Metrics>,
-    recent: Option<Arc<Recent>>,
-    endpoint: Endpoint,
-    method: Method,
+    receipt: Receipt,
     method_name: String,
     api: String,
     origin: Origin,
@@ -145,17 +179,29 @@ struct ProxyCall {
     target: String,
     /// The header fields, including the token.
     head: Zeroizing<Vec<u8>>,
-    /// An answer that was already received.
-    held: Option<Box<HeldAnswer>>,
-    framing: BodyFraming,
-    links: LinkRewrite,
-    correlation_id: String,
+    /// `None` if no token could be had for a challenge.
+    token: Option<Arc<AccessToken>>,
     /// The key of a long-running session that was allocated for the caller.
     allocated: Option<String>,
-    may_challenge: bool,
-    first_byte: Duration,
-    idle: Duration,
-    received: Instant,
+    start: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    Ready(Box<Ready>),
+    Running(Box<Pump>, OpenStream),
+    Over,
+}
+
+/// What a request is begun with.
+struct Ready {
+    terms: Terms,
+    /// Another idle connection, or a new one, is taken if there is none.
+    connection: Option<UpstreamConnection>,
+    /// The begin of an answer, if the request was sent before.
+    received: Vec<u8>,
+    /// Whether only a new connection will do.
+    fresh: bool,
 }
 
 impl fmt::Debug for ProxyCall {
@@ -164,100 +210,129 @@ impl fmt::Debug for ProxyCall {
     }
 }
 
-impl StreamingAnswer<Parked> for ProxyCall {
-    fn run(mut self: Box<Self>, caller: &mut CallerStream<'_>) -> StreamEnd<Parked> {
-        let metrics = Arc::clone(&self.metrics);
-        let _counted = metrics.open_stream();
-        let (held, start) = (self.held.take(), Instant::now());
-        let (connection, received) = match held {
-            Some(held) => (Ok(held.connection), held.received),
-            None => (self.connections.open(&self.origin, true), Vec::new()),
-        };
-        let connection = match connection {
-            Ok(connection) => connection,
-            Err(error) => return self.refused(&error, start),
-        };
-        let host = self.origin.to_string();
-        let further = self.allocated.as_ref().map(|key| format!("X-Long-Running-Session-Key: {key}\r\n"));
-        let terms = Terms {
-            framing: self.framing,
-            bodiless: self.method == Method::Head,
-            links: &self.links,
-            correlation_id: &self.correlation_id,
-            further: further.as_deref().unwrap_or_default(),
-            may_challenge: self.may_challenge,
-            first_byte: self.first_byte,
-            idle: self.idle,
-            host: &host,
-            metrics: &metrics,
-        };
-        let request = if received.is_empty() { self.request_head(&connection) } else { Zeroizing::default() };
-        let mut pump = Pump::new(&mut *caller, &terms, connection, &request, received);
-        let mut ended = pump.run();
-        // The API had closed an idle connection: an idempotent request may be repeated (RFC 9110 §9.2.2).
-        let harmless = matches!(self.method_name.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
-        if let (Err(Stop::Api(_)), true) = (&ended, harmless && pump.was_stale()) {
-            drop(pump);
-            let connection = match self.connections.open(&self.origin, false) {
-                Ok(connection) => connection,
-                Err(error) => return self.refused(&error, start),
-            };
-            let request = self.request_head(&connection);
-            pump = Pump::new(&mut *caller, &terms, connection, &request, Vec::new());
-            ended = pump.run();
+impl PendingAnswer<Parked> for ProxyCall {
+    fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<Parked> {
+        let begins = matches!(&self.stage, Stage::Ready(ready) if ready.connection.is_some());
+        if begins && let Err(end) = self.begin(caller) {
+            return Advance::End(end);
         }
-        // An answer of which the caller has received nothing can still be replaced by an error.
-        let status = pump.status.filter(|_| pump.begun);
-        let stop = match (ended, status) {
-            (Ok(()), _) => {
-                let status = status.unwrap_or_default();
-                metrics.upstream(Upstream::Proxy, Ending::Whole(status), start.elapsed());
-                self.finish(status, "");
-                let (connection, closes) = pump.end();
-                if let Some(connection) = connection {
-                    self.connections.keep(connection);
-                }
-                return StreamEnd::Complete { closes };
+        let Stage::Running(pump, _) = &mut self.stage else { return Advance::Blocks };
+        match if begins { pump.advance(caller) } else { pump.resume(caller) } {
+            Ok(Flow::Busy) => Advance::Busy,
+            Ok(Flow::Waits) if !pump.is_sent() => Advance::Blocks,
+            Ok(Flow::Waits) => Advance::Waits { until: pump.check_at(caller), for_room: pump.needs_room() },
+            ended => self.end(ended, caller).map_or(Advance::Blocks, Advance::End),
+        }
+    }
+
+    fn run(mut self: Box<Self>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
+        loop {
+            if let Err(end) = self.begin(caller) {
+                return end;
             }
-            (Err(Stop::Challenge(claims)), _) => {
-                metrics.upstream(Upstream::Proxy, Ending::Whole(401), start.elapsed());
-                let (connection, received) = pump.hold();
-                let held = Box::new(HeldAnswer { connection, received });
-                return StreamEnd::Retry(Parked::Challenged(claims, held, self.allocated.clone()));
+            let Stage::Running(pump, _) = &mut self.stage else { return AnswerEnd::Broken };
+            let ended = pump.run(caller);
+            if let Some(end) = self.end(ended, caller) {
+                return end;
             }
-            (Err(stop), _) => stop,
-        };
-        let resets = pump.ends_with_connection();
-        drop(pump);
-        let error = match stop {
-            Stop::Caller => {
-                metrics.upstream(Upstream::Proxy, Ending::Cancelled, start.elapsed());
-                // 499 is nginx's status for a caller that left before it was answered.
-                self.finish(status.unwrap_or(499), " cancelled by the caller");
-                return StreamEnd::Broken;
-            }
-            Stop::Refused(refusal) => {
-                metrics.upstream(Upstream::Proxy, Ending::Cancelled, start.elapsed());
-                if let Some(status) = status {
-                    self.finish(status, " broken off: the request body was refused");
-                    return Self::broken(caller, resets);
-                }
-                return self.reply(Problem::from(&refusal));
-            }
-            Stop::Api(cause) => OutError::Broken(format!("{host}: {cause}")),
-            Stop::Late(cause) => OutError::Timeout(cause),
-            Stop::ByProxy => self.connections.refused_by_proxy(&self.origin).unwrap_or(OutError::Busy),
-            Stop::Challenge(_) => OutError::Busy,
-        };
-        let Some(status) = status else { return self.refused(&error, start) };
-        metrics.upstream(Upstream::Proxy, Ending::Failed(&error), start.elapsed());
-        log::warn!("the API '{}' broke off its answer: {error}", self.api);
-        self.finish(status, " broken off by the API");
-        Self::broken(caller, resets)
+        }
+    }
+
+    fn upstream(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stage {
+            Stage::Running(pump, _) => Some(pump.as_fd()),
+            _ => None,
+        }
+    }
+
+    fn into_parked(self: Box<Self>) -> Parked {
+        let Self { stage, connections, token, allocated, .. } = *self;
+        if let Stage::Ready(ready) = stage
+            && let Some(connection) = ready.connection
+        {
+            connections.keep(connection);
+        }
+        // Without a token it starts over.
+        token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
     }
 }
 
 impl ProxyCall {
+    /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
+    fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<(), AnswerEnd<Parked>> {
+        let Ready { terms, connection, received, fresh } = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Ready(ready) => *ready,
+            stage => {
+                self.stage = stage;
+                return Ok(());
+            }
+        };
+        let counted = self.receipt.metrics.open_stream();
+        let connection = match connection {
+            Some(connection) => connection,
+            None => self.connections.open(&self.origin, !fresh).map_err(|error| self.refused(&error))?,
+        };
+        let request = if received.is_empty() { self.request_head(&connection) } else { Zeroizing::default() };
+        let pump = Pump::new(caller, terms, connection, &request, received);
+        self.stage = Stage::Running(Box::new(pump), counted);
+        Ok(())
+    }
+
+    /// Concludes an exchange that has ended. `None`: it is repeated.
+    fn end(&mut self, ended: Result<Flow, Stop>, caller: &mut CallerStream<'_>) -> Option<AnswerEnd<Parked>> {
+        let Stage::Running(pump, _counted) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return Some(AnswerEnd::Broken);
+        };
+        // The API had closed an idle connection: an idempotent request may be repeated (RFC 9110 §9.2.2).
+        let harmless = matches!(self.method_name.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
+        if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, harmless && pump.was_stale()) {
+            let terms = pump.into_terms();
+            self.stage = Stage::Ready(Box::new(Ready { terms, connection: None, received: Vec::new(), fresh: true }));
+            return None;
+        }
+        // An answer of which the caller has received nothing can still be replaced by an error.
+        let status = pump.status.filter(|_| pump.begun);
+        let resets = pump.ends_with_connection();
+        let count = |ending| self.receipt.metrics.upstream(Upstream::Proxy, ending, self.start.elapsed());
+        Some(match ended {
+            Ok(Flow::Challenged(claims)) => {
+                count(Ending::Whole(401));
+                let (connection, received) = pump.hold();
+                let held = Box::new(HeldAnswer { connection, received });
+                AnswerEnd::Retry(Parked::Challenged(claims, held, self.allocated.clone()))
+            }
+            Ok(_) => {
+                let status = status.unwrap_or_default();
+                count(Ending::Whole(status));
+                self.receipt.finish(status, "", "");
+                let (connection, closes) = pump.end();
+                if let Some(connection) = connection {
+                    self.connections.keep(connection);
+                }
+                AnswerEnd::Complete { closes }
+            }
+            Err(Stop::Caller) => {
+                count(Ending::Cancelled);
+                // 499 is nginx's status for a caller that left before it was answered.
+                self.receipt.finish(status.unwrap_or(499), access::CANCELLED, access::CANCELLED.trim_start());
+                AnswerEnd::Broken
+            }
+            Err(Stop::Refused(refusal)) => {
+                count(Ending::Cancelled);
+                let Some(status) = status else { return Some(self.reply(Problem::from(&refusal))) };
+                self.receipt.finish(status, BY_BODY, BY_BODY.trim_start());
+                Self::broken(caller, resets)
+            }
+            Err(Stop::Failed(error)) => {
+                let Some(status) = status else { return Some(self.refused(&error)) };
+                count(Ending::Failed(&error));
+                log::warn!("the API '{}' broke off its answer: {error}", self.api);
+                self.receipt.finish(status, BY_API, BY_API.trim_start());
+                Self::broken(caller, resets)
+            }
+        })
+    }
+
     /// The request's head. A forward proxy gets an absolute target and its own credentials (RFC 9112 §3.2.2).
     fn request_head(&self, connection: &UpstreamConnection) -> Zeroizing<Vec<u8>> {
         let mut head = Zeroizing::new(Vec::with_capacity(self.head.len() + self.target.len() + 256));
@@ -275,38 +350,20 @@ impl ProxyCall {
         head
     }
 
-    fn broken(caller: &mut CallerStream<'_>, resets: bool) -> StreamEnd<Parked> {
+    fn broken(caller: &mut CallerStream<'_>, resets: bool) -> AnswerEnd<Parked> {
         if resets {
             caller.reset_on_close();
         }
-        StreamEnd::Broken
+        AnswerEnd::Broken
     }
 
-    fn refused(&self, error: &OutError, start: Instant) -> StreamEnd<Parked> {
-        self.metrics.upstream(Upstream::Proxy, Ending::Failed(error), start.elapsed());
+    fn refused(&self, error: &OutError) -> AnswerEnd<Parked> {
+        self.receipt.metrics.upstream(Upstream::Proxy, Ending::Failed(error), self.start.elapsed());
         log::warn!("the API '{}' did not answer: {error}", self.api);
         self.reply(unanswered(&self.api, error))
     }
 
-    fn reply(&self, problem: Problem) -> StreamEnd<Parked> {
-        self.over(problem.status, "", problem.words());
-        StreamEnd::Reply(problem.into_reply_as(Form::Proxied).header(correlation::HEADER, &self.correlation_id))
-    }
-
-    fn finish(&self, status: u16, broken: &str) {
-        self.over(status, broken, broken.trim_start());
-    }
-
-    fn over(&self, status: u16, broken: &str, problem: &str) {
-        access::finish(
-            (&self.metrics, self.recent.as_deref()),
-            self.method,
-            Some(self.endpoint),
-            status,
-            self.received,
-            &self.correlation_id,
-            broken,
-            problem,
-        );
+    fn reply(&self, problem: Problem) -> AnswerEnd<Parked> {
+        AnswerEnd::Reply(self.receipt.problem(problem, Form::Proxied))
     }
 }

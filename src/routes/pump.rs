@@ -1,16 +1,20 @@
-//! Moves the bytes of a proxied request in both directions at once, on one thread and with at most 64 KiB of buffers. It
-//! reads more from one side only after the last piece has left on the other, so a slow side slows the other one down.
+//! Moves the bytes of a proxied request in both directions at once, with at most 64 KiB of buffers. It reads more from one
+//! side only after the last piece has left on the other, so a slow side slows the other one down. It never blocks, apart
+//! from [`Pump::run`], which waits for both sides where a thread may do so.
 
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
-use crate::http::chunked::Decoder;
+use super::outbox::{self, Outbox};
 use crate::http::{self, BodyRead, CallerStream, RequestError};
 use crate::metrics::Metrics;
-use crate::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite};
-use crate::outbound::{OutResponse, UpstreamConnection, claims_challenge};
+use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite, TWO_ENDS};
+use crate::outbound::{OutError, OutResponse, UpstreamConnection, claims_challenge};
+use crate::value::chunked::{Bounds, ChunkError};
 
 /// Bytes read at once of an answer with a length.
 const PIECE: usize = 48 * 1024;
@@ -20,18 +24,23 @@ const INPUT: usize = 32 * 1024;
 /// that is progress too.
 const ATTEMPTS: u32 = 8;
 
+/// Moves before other connections have their turn.
+const TURNS: u32 = 32;
+/// The cause of an answer that is not complete.
+const CUT: &str = "the connection was closed before the end of the answer";
+
 /// The parameters of one exchange.
-pub struct Terms<'a> {
+pub struct Terms {
     /// The framing of the request's body.
     pub framing: BodyFraming,
     /// Whether the request is HEAD, whose answer has no body.
     pub bodiless: bool,
     /// How links in the answer are rewritten.
-    pub links: &'a LinkRewrite,
+    pub links: LinkRewrite,
     /// Added to an answer without one.
-    pub correlation_id: &'a str,
+    pub correlation_id: String,
     /// A field line added to the answer, or nothing.
-    pub further: &'a str,
+    pub further: String,
     /// Whether a claims challenge stops the exchange instead of being forwarded.
     pub may_challenge: bool,
     /// `ProxyFirstByteTimeout`.
@@ -39,9 +48,22 @@ pub struct Terms<'a> {
     /// `ProxyIdleTimeout`.
     pub idle: Duration,
     /// The API's origin, for messages.
-    pub host: &'a str,
+    pub host: String,
     /// Counts the bytes.
-    pub metrics: &'a Metrics,
+    pub metrics: Arc<Metrics>,
+}
+
+/// How far an exchange has come.
+#[derive(Debug)]
+pub enum Flow {
+    /// To its end.
+    Whole,
+    /// The API wants a token with these claims. Nothing was forwarded.
+    Challenged(String),
+    /// It waits for either side.
+    Waits,
+    /// There is more to do at once.
+    Busy,
 }
 
 /// Why an exchange did not complete.
@@ -51,98 +73,22 @@ pub enum Stop {
     Caller,
     /// The request's body is malformed or too slow.
     Refused(RequestError),
-    /// The API broke off, or its answer is not valid HTTP.
-    Api(String),
-    /// The API exceeded a time limit.
-    Late(String),
-    /// A forward proxy answered instead of the API.
-    ByProxy,
-    /// The API wants these claims.
-    Challenge(String),
-}
-
-/// Bytes waiting to be sent. They may hold a token and are wiped.
-#[derive(Default)]
-struct Outbox {
-    bytes: Zeroizing<Vec<u8>>,
-    at: usize,
-}
-
-impl Outbox {
-    fn is_empty(&self) -> bool {
-        self.at == self.bytes.len()
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.at..]
-    }
-
-    fn sent(&mut self, bytes: usize) {
-        self.at += bytes;
-        if self.is_empty() {
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.at = 0;
-    }
-
-    /// Appends the bytes that `fill` adds, framed as a chunk if `chunked` and if there are any (RFC 9112 §7.1).
-    fn piece<R>(&mut self, chunked: bool, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        const SIZE: &[u8] = b"00000\r\n";
-        let start = self.bytes.len();
-        if !chunked {
-            return fill(&mut self.bytes);
-        }
-        self.bytes.extend_from_slice(SIZE);
-        let result = fill(&mut self.bytes);
-        let length = self.bytes.len() - start - SIZE.len();
-        if length == 0 {
-            self.bytes.truncate(start);
-        } else {
-            let digits = format!("{length:05x}");
-            self.bytes[start..start + digits.len()].copy_from_slice(digits.as_bytes());
-            self.bytes.extend_from_slice(b"\r\n");
-            let zeros = digits.bytes().take_while(|digit| *digit == b'0').count();
-            if start == self.at {
-                self.at += zeros;
-            } else {
-                self.bytes.drain(start..start + zeros);
-            }
-        }
-        result
-    }
-
-    fn last_chunk(&mut self) {
-        self.bytes.extend_from_slice(b"0\r\n\r\n");
-    }
-}
-
-/// The part of the answer that has not arrived yet.
-enum Answer {
-    /// All of it, including the head.
-    Awaited,
-    /// So many bytes.
-    Length(u64),
-    Chunked(Box<Decoder>),
-    UntilClose,
-    Done,
+    /// The API broke off or was too slow, its answer is not valid HTTP, or a forward proxy answered instead.
+    Failed(OutError),
 }
 
 /// One exchange with an API.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about either side")]
-pub struct Pump<'a, 'c> {
-    caller: &'a mut CallerStream<'c>,
-    terms: &'a Terms<'a>,
+pub struct Pump {
+    pub terms: Terms,
     connection: UpstreamConnection,
     limits: http::Limits,
     up: Outbox,
     down: Outbox,
     /// Bytes of the answer that have not been parsed yet.
     inbox: Vec<u8>,
-    answer: Answer,
+    /// `None` until its head has arrived.
+    answer: Option<AnswerBody>,
     /// Whether the answer is sent in chunks.
     chunked: bool,
     /// The answer's status, once its head has arrived.
@@ -169,11 +115,11 @@ pub struct Pump<'a, 'c> {
     heard_at: Instant,
 }
 
-impl<'a, 'c> Pump<'a, 'c> {
+impl Pump {
     /// Starts with the head of the request, or, if that was sent before, with the answer received so far.
     pub fn new(
-        caller: &'a mut CallerStream<'c>,
-        terms: &'a Terms<'a>,
+        caller: &mut CallerStream<'_>,
+        terms: Terms,
         connection: UpstreamConnection,
         head: &[u8],
         begun: Vec<u8>,
@@ -182,17 +128,16 @@ impl<'a, 'c> Pump<'a, 'c> {
         let mut up = Outbox::default();
         up.bytes.reserve(head.len());
         up.bytes.extend_from_slice(head);
-        let limits = caller.limits().clone();
+        caller.invite();
         Self {
-            terms,
             connection,
-            limits,
+            limits: caller.limits().clone(),
             up,
             down: Outbox::default(),
             api_ready: !begun.is_empty(),
             heard: !begun.is_empty(),
             inbox: begun,
-            answer: Answer::Awaited,
+            answer: None,
             chunked: false,
             status: None,
             begun: false,
@@ -206,25 +151,71 @@ impl<'a, 'c> Pump<'a, 'c> {
             up_since: now,
             down_since: now,
             heard_at: now,
-            caller,
+            terms,
         }
     }
 
-    /// Runs the exchange to its end.
-    pub fn run(&mut self) -> Result<(), Stop> {
-        self.caller.invite();
+    /// Runs the exchange to its end. Blocks.
+    pub fn run(&mut self, caller: &mut CallerStream<'_>) -> Result<Flow, Stop> {
         loop {
-            let mut moved = self.send_up() | self.take_body()? | self.send_down()?;
-            if self.take_answer()? {
-                (moved, self.heard, self.heard_at) = (true, true, Instant::now());
-            }
-            if matches!(self.answer, Answer::Done) && self.down.is_empty() {
-                return Ok(());
-            }
-            if !moved {
-                self.wait()?;
+            match self.advance(caller)? {
+                Flow::Waits => self.wait(caller)?,
+                Flow::Busy => {}
+                ended => return Ok(ended),
             }
         }
+    }
+
+    /// Takes another look at both sides, of which either may be ready.
+    pub fn resume(&mut self, caller: &mut CallerStream<'_>) -> Result<Flow, Stop> {
+        (self.api_ready, self.caller_ready) = (true, true);
+        match self.advance(caller)? {
+            Flow::Waits if caller.is_gone => Err(Stop::Caller),
+            Flow::Waits if Instant::now() >= self.due(caller) => Err(self.overdue(caller)),
+            flow => Ok(flow),
+        }
+    }
+
+    /// Moves what can be moved without waiting, within reason.
+    pub fn advance(&mut self, caller: &mut CallerStream<'_>) -> Result<Flow, Stop> {
+        for _ in 0..TURNS {
+            let mut moved = self.send_up(caller) | self.take_body(caller)? | self.send_down(caller)?;
+            match self.take_answer(caller)? {
+                Taken::Nothing => {}
+                Taken::Some => (moved, self.heard, self.heard_at) = (true, true, Instant::now()),
+                Taken::Challenge(claims) => return Ok(Flow::Challenged(claims)),
+            }
+            if self.answer.as_ref().is_some_and(AnswerBody::is_done) && self.down.is_empty() {
+                self.give_back();
+                return Ok(Flow::Whole);
+            }
+            if !moved {
+                self.give_back();
+                return Ok(Flow::Waits);
+            }
+        }
+        Ok(Flow::Busy)
+    }
+
+    fn give_back(&mut self) {
+        outbox::give_back(&mut self.inbox);
+        outbox::give_back(&mut self.down.bytes);
+    }
+
+    /// Whether bytes wait for room on the caller's side.
+    pub fn needs_room(&self) -> bool {
+        !self.down.is_empty()
+    }
+
+    /// When to look again at the latest. The kernel reports room only once a third of its buffer is free.
+    pub fn check_at(&self, caller: &CallerStream<'_>) -> Instant {
+        let due = self.due(caller);
+        if self.down.is_empty() { due } else { due.min(Instant::now() + self.limits.write_timeout / ATTEMPTS) }
+    }
+
+    /// Whether the whole request was sent.
+    pub fn is_sent(&self) -> bool {
+        self.body_done && self.up.is_empty() && self.connection.is_sent().unwrap_or(true)
     }
 
     /// Whether a reused connection closed before it answered, and the request can be sent again because none of its body was
@@ -239,12 +230,17 @@ impl<'a, 'c> Pump<'a, 'c> {
         (Some(self.connection).filter(|_| clean), self.closes)
     }
 
+    /// The parameters, for another attempt.
+    pub fn into_terms(self) -> Terms {
+        self.terms
+    }
+
     /// The connection and what has come of the answer.
     pub fn hold(self) -> (UpstreamConnection, Vec<u8>) {
         (self.connection, self.inbox)
     }
 
-    fn send_up(&mut self) -> bool {
+    fn send_up(&mut self, caller: &mut CallerStream<'_>) -> bool {
         if self.up.is_empty() {
             return false;
         }
@@ -256,7 +252,7 @@ impl<'a, 'c> Pump<'a, 'c> {
                 let now = Instant::now();
                 if self.up.is_empty() {
                     self.up.bytes.zeroize();
-                    self.caller.excuse(now - self.up_since);
+                    caller.excuse(now - self.up_since);
                     if self.body_done {
                         self.sent_at = Some(now);
                     }
@@ -275,11 +271,10 @@ impl<'a, 'c> Pump<'a, 'c> {
         }
     }
 
-    fn take_body(&mut self) -> Result<bool, Stop> {
+    fn take_body(&mut self, caller: &mut CallerStream<'_>) -> Result<bool, Stop> {
         if self.body_done || self.deaf || !self.caller_ready || !self.up.is_empty() {
             return Ok(false);
         }
-        let caller = &mut *self.caller;
         let chunked = self.terms.framing == BodyFraming::Chunked;
         let taken = self.up.piece(chunked, |out| caller.take(out));
         match taken {
@@ -292,7 +287,7 @@ impl<'a, 'c> Pump<'a, 'c> {
             BodyRead::Refused(refusal) => return Err(Stop::Refused(refusal)),
         }
         self.up_since = Instant::now();
-        if self.caller.is_taken() {
+        if caller.is_taken() {
             self.body_done = true;
             if chunked {
                 self.up.last_chunk();
@@ -301,11 +296,11 @@ impl<'a, 'c> Pump<'a, 'c> {
         Ok(true)
     }
 
-    fn send_down(&mut self) -> Result<bool, Stop> {
+    fn send_down(&mut self, caller: &mut CallerStream<'_>) -> Result<bool, Stop> {
         if self.down.is_empty() {
             return Ok(false);
         }
-        match self.caller.send(self.down.rest()) {
+        match caller.send(self.down.rest()) {
             None => Err(Stop::Caller),
             Some(0) => Ok(false),
             Some(sent) => {
@@ -321,135 +316,133 @@ impl<'a, 'c> Pump<'a, 'c> {
     }
 
     /// Reads from the API, if the last piece has left.
-    fn take_answer(&mut self) -> Result<bool, Stop> {
-        if !self.down.is_empty() || matches!(self.answer, Answer::Done) || !self.api_ready {
-            return Ok(false);
+    fn take_answer(&mut self, caller: &CallerStream<'_>) -> Result<Taken, Stop> {
+        let Self { answer, down, inbox, connection, .. } = self;
+        if !down.is_empty() || answer.as_ref().is_some_and(AnswerBody::is_done) || !self.api_ready {
+            return Ok(Taken::Nothing);
         }
         // The body of an answer with a length needs no parsing, so it is read into place.
-        if let Answer::Length(left) = self.answer
-            && self.inbox.is_empty()
-        {
-            let room = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            self.down.bytes.reserve(room);
-            let Some(received) = receive(&mut self.connection, &mut self.api_ready, &mut self.down.bytes)? else {
-                return Ok(false);
+        let length = answer.as_ref().and_then(AnswerBody::length).filter(|_| inbox.is_empty());
+        if let (Some(left), Some(body)) = (length, &mut *answer) {
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            outbox::reserve(&mut down.bytes, left.min(PIECE));
+            let received = match receive(connection, &mut self.api_ready, &mut down.bytes) {
+                Ok(None) => return Ok(Taken::Nothing),
+                Ok(Some(0)) => return Err(self.failed(CUT)),
+                Ok(Some(received)) => received,
+                Err(cause) => return Err(self.failed(&cause)),
             };
-            let excess = u64::try_from(received).unwrap_or(u64::MAX).saturating_sub(left);
-            if excess > 0 {
+            body.count(received);
+            if received > left {
                 // Bytes behind a complete answer belong to no request.
                 self.persists = false;
-                self.down.bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                down.bytes.truncate(left);
             }
-            return self.counted_off(left, received);
+            return Ok(Taken::Some);
         }
-        if self.inbox.is_empty() || matches!(self.answer, Answer::Awaited) && self.head_end().is_none() {
-            self.inbox.reserve_exact(INPUT.saturating_sub(self.inbox.len()));
-            match receive(&mut self.connection, &mut self.api_ready, &mut self.inbox)? {
-                None => return Ok(false),
-                Some(0) if matches!(self.answer, Answer::UntilClose) => {
+        if inbox.is_empty() || answer.is_none() && head_end(inbox).is_none() {
+            outbox::reserve(inbox, INPUT.saturating_sub(inbox.len()));
+            match receive(connection, &mut self.api_ready, inbox) {
+                Ok(None) => return Ok(Taken::Nothing),
+                Ok(Some(0)) => {
+                    if !answer.as_mut().is_some_and(AnswerBody::end) {
+                        return Err(self.failed(CUT));
+                    }
                     self.finish();
-                    return Ok(true);
+                    return Ok(Taken::Some);
                 }
-                Some(0) => return Err(Stop::Api("the connection was closed before the end of the answer".to_owned())),
-                Some(_) => {}
+                Ok(Some(_)) => {}
+                Err(cause) => return Err(self.failed(&cause)),
             }
         }
-        self.look()?;
-        Ok(true)
+        if self.answer.is_none()
+            && let Some(claims) = self.look_at_heads(caller)?
+        {
+            return Ok(Taken::Challenge(claims));
+        }
+        self.take_input()?;
+        Ok(Taken::Some)
     }
 
-    /// Parses the received bytes.
-    fn look(&mut self) -> Result<(), Stop> {
-        if matches!(self.answer, Answer::Awaited) {
-            self.look_at_heads()?;
-        }
-        if self.inbox.is_empty() {
+    /// Takes the body's part of the bytes received.
+    fn take_input(&mut self) -> Result<(), Stop> {
+        let Some(body) = &mut self.answer else { return Ok(()) };
+        if self.inbox.is_empty() || body.is_done() {
             return Ok(());
         }
-        let (inbox, limits) = (&mut self.inbox, &self.limits);
-        match &mut self.answer {
-            Answer::Awaited | Answer::Done => {}
-            Answer::Length(left) => {
-                let left = *left;
-                let taken = usize::try_from(left).unwrap_or(usize::MAX).min(inbox.len());
-                self.down.bytes.extend(inbox.drain(..taken));
-                self.counted_off(left, taken)?;
+        let bounds = Bounds { body: usize::MAX, trailers: self.limits.head_bytes };
+        let inbox = &mut self.inbox;
+        match self.down.piece(self.chunked, |out| body.take(inbox, out, bounds)) {
+            Ok(used) => drop(inbox.drain(..used)),
+            Err(ChunkError::Malformed(what)) => return Err(self.failed(what)),
+            Err(ChunkError::TooLarge | ChunkError::TrailersTooLarge) => {
+                return Err(self.failed("the trailers of the answer are too long"));
             }
-            Answer::UntilClose => self.down.piece(self.chunked, |out| out.append(inbox)),
-            Answer::Chunked(decoder) => {
-                let used = self.down.piece(self.chunked, |out| decoder.decode(inbox, out, limits));
-                let used = used.map_err(|malformed| Stop::Api(malformed.to_string()))?;
-                inbox.drain(..used);
-                if decoder.is_done() {
-                    self.finish();
-                }
-            }
+        }
+        if body.is_done() {
+            self.finish();
         }
         Ok(())
     }
 
-    fn counted_off(&mut self, left: u64, received: usize) -> Result<bool, Stop> {
-        if received == 0 {
-            return Err(Stop::Api("the connection was closed before the end of the answer".to_owned()));
-        }
-        let left = left.saturating_sub(received as u64);
-        self.answer = Answer::Length(left);
-        if left == 0 {
-            self.finish();
-        }
-        Ok(true)
-    }
-
+    /// Ends the answer that goes to the caller.
     fn finish(&mut self) {
-        self.answer = Answer::Done;
         if self.chunked {
             self.down.last_chunk();
         }
     }
 
-    /// The length of the first complete head.
-    fn head_end(&self) -> Option<usize> {
-        self.inbox.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
+    fn failed(&self, cause: &str) -> Stop {
+        Stop::Failed(OutError::Broken(format!("{}: {cause}", self.terms.host)))
     }
 
-    fn look_at_heads(&mut self) -> Result<(), Stop> {
-        let terms = self.terms;
-        while let Some(end) = self.head_end() {
-            let bytes = self.inbox[..end].to_vec();
-            let malformed = |cause: &str| Stop::Api(cause.to_owned());
-            let head = AnswerHead::parse(&bytes, terms.bodiless).map_err(malformed)?;
-            let Some((head, _)) = head else { return Err(malformed("the answer is no HTTP")) };
-            match head.status {
-                101 => return Err(malformed("answered 101 to a request that asked for no upgrade")),
+    /// Parses heads up to the final one. Returns the claims that the API asks for.
+    fn look_at_heads(&mut self, caller: &CallerStream<'_>) -> Result<Option<String>, Stop> {
+        while let Some(end) = head_end(&self.inbox) {
+            let bytes: Vec<u8> = self.inbox[..end].to_vec();
+            let head = AnswerHead::parse(&bytes, self.terms.bodiless).map_err(|cause| self.failed(cause))?;
+            let Some((head, _)) = head else { return Err(self.failed("the answer is no HTTP")) };
+            // Whoever reads it further on could take the other end.
+            if head.has_two_ends {
+                return Err(self.failed(TWO_ENDS));
+            }
+            match (head.status, &self.connection.to_proxy) {
+                (101, _) => return Err(self.failed("answered 101 to a request that asked for no upgrade")),
                 // The caller got its own 100 when the request was sent.
-                100 => {}
-                102..200 if self.caller.terms.http_1_0 => {}
-                ..200 => {
-                    head.write(&mut self.down.bytes, terms.links);
+                (100, _) => {}
+                (102..200, _) if caller.terms.http_1_0 => {}
+                (..200, _) => {
+                    head.write(&mut self.down.bytes, &self.terms.links);
                     self.down.bytes.extend_from_slice(b"\r\n");
                 }
-                407 if self.connection.to_proxy.is_some() => return Err(Stop::ByProxy),
-                _ => return self.begin(&head, end),
+                (407, Some(proxy)) => return Err(Stop::Failed(proxy.refusal.clone())),
+                _ => {
+                    let challenge = self.challenge(&head);
+                    if challenge.is_none() {
+                        self.begin(&head, caller);
+                        self.inbox.drain(..end);
+                    }
+                    return Ok(challenge);
+                }
             }
             self.inbox.drain(..end);
         }
-        if self.inbox.len() >= INPUT { Err(Stop::Api("the head of the answer is too long".to_owned())) } else { Ok(()) }
+        if self.inbox.len() >= INPUT { Err(self.failed("the head of the answer is too long")) } else { Ok(None) }
+    }
+
+    /// The claims that a 401 asks for, if another attempt is possible.
+    fn challenge(&self, head: &AnswerHead<'_>) -> Option<String> {
+        if !self.terms.may_challenge || head.status != 401 {
+            return None;
+        }
+        let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
+        claims_challenge(&OutResponse { status: 401, headers: fields.collect(), body: Vec::new() })
     }
 
     /// Starts the final answer.
-    fn begin(&mut self, head: &AnswerHead<'_>, end: usize) -> Result<(), Stop> {
-        let terms = self.terms;
-        if terms.may_challenge && head.status == 401 {
-            let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
-            let seen = OutResponse { status: 401, headers: fields.collect(), body: Vec::new() };
-            if let Some(claims) = claims_challenge(&seen) {
-                return Err(Stop::Challenge(claims));
-            }
-        }
+    fn begin(&mut self, head: &AnswerHead<'_>, caller: &CallerStream<'_>) {
         self.status = Some(head.status);
         self.persists = head.persists;
-        self.inbox.drain(..end);
-        let caller = &*self.caller;
         let unbounded = matches!(head.framing, BodyFraming::Chunked | BodyFraming::UntilClose);
         self.chunked = unbounded && !caller.terms.http_1_0;
         self.closes = !caller.terms.keep_alive
@@ -458,9 +451,9 @@ impl<'a, 'c> Pump<'a, 'c> {
             || !self.up.is_empty()
             || unbounded && !self.chunked;
         let out = &mut self.down.bytes;
-        head.write(out, terms.links);
-        head.complete(out, &caller.date, terms.correlation_id);
-        out.extend_from_slice(terms.further.as_bytes());
+        head.write(out, &self.terms.links);
+        head.complete(out, &caller.date, &self.terms.correlation_id);
+        out.extend_from_slice(self.terms.further.as_bytes());
         if self.chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
@@ -470,90 +463,109 @@ impl<'a, 'c> Pump<'a, 'c> {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        self.answer = match head.framing {
-            BodyFraming::None | BodyFraming::Length(0) => Answer::Done,
-            BodyFraming::Length(length) => Answer::Length(length),
-            BodyFraming::Chunked => Answer::Chunked(Box::default()),
-            BodyFraming::UntilClose => Answer::UntilClose,
-        };
-        Ok(())
+        self.answer = Some(AnswerBody::new(head.framing));
     }
 
     /// Whether the end of the connection would look like the end of the answer.
     pub fn ends_with_connection(&self) -> bool {
-        matches!(self.answer, Answer::Chunked(_) | Answer::UntilClose) && !self.chunked
+        matches!(self.answer, Some(AnswerBody::Chunked(_) | AnswerBody::UntilClose)) && !self.chunked
     }
 
     /// Waits until something can be read or written, and checks the time limits.
-    fn wait(&mut self) -> Result<(), Stop> {
+    fn wait(&mut self, caller: &CallerStream<'_>) -> Result<(), Stop> {
         let flags = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
-        let wants_body = !self.body_done && !self.deaf && self.up.is_empty();
+        let wants_body = self.wants_body();
         let of_caller =
             PollFlags::RDHUP | flags(wants_body, PollFlags::IN) | flags(!self.down.is_empty(), PollFlags::OUT);
         let all_sent = self.up.is_empty() && self.connection.is_sent().unwrap_or(true);
         let of_api = flags(self.down.is_empty(), PollFlags::IN) | flags(!all_sent, PollFlags::OUT);
         let now = Instant::now();
-        let due = self.due(wants_body);
+        let due = self.due(caller);
         let wait = due.saturating_duration_since(now).min(if self.down.is_empty() {
             Duration::MAX
         } else {
             self.limits.write_timeout / ATTEMPTS
         });
-        let mut fds = [PollFd::new(&self.connection, of_api), PollFd::new(&*self.caller, of_caller)];
+        let mut fds = [PollFd::new(&self.connection, of_api), PollFd::new(caller, of_caller)];
         // Left out while nothing is wanted from it: poll always reports an ended connection, which would busy-loop.
         let first = usize::from(of_api.is_empty());
         let wait =
             Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
         // An interrupted poll reports nothing, and the loop continues.
         let _ = poll(&mut fds[first..], Some(&wait));
-        let (connection, caller) = (fds[0].revents(), fds[1].revents());
-        if caller.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+        let (connection, from_caller) = (fds[0].revents(), fds[1].revents());
+        if from_caller.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
             return Err(Stop::Caller);
         }
-        self.caller_ready |= caller.contains(PollFlags::IN);
+        self.caller_ready |= from_caller.contains(PollFlags::IN);
         self.api_ready |= connection.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
-        if connection.is_empty() && caller.is_empty() && Instant::now() >= due {
-            Err(self.overdue(wants_body))
+        if connection.is_empty() && from_caller.is_empty() && Instant::now() >= due {
+            Err(self.overdue(caller))
         } else {
             Ok(())
         }
     }
 
+    fn wants_body(&self) -> bool {
+        !self.body_done && !self.deaf && self.up.is_empty()
+    }
+
     /// The nearest time limit.
-    fn due(&self, wants_body: bool) -> Instant {
+    pub fn due(&self, caller: &CallerStream<'_>) -> Instant {
         if !self.down.is_empty() {
             return self.down_since + self.limits.write_timeout;
         }
-        let body = wants_body.then(|| self.caller.due());
+        let wants_body = self.wants_body();
+        let body = wants_body.then(|| caller.due());
         let api = match (&self.answer, self.sent_at) {
-            (Answer::Awaited, Some(sent)) => Some(sent + self.terms.first_byte),
-            (Answer::Awaited, None) => (!wants_body).then(|| self.up_since + self.terms.idle),
+            (None, Some(sent)) => Some(sent + self.terms.first_byte),
+            (None, None) => (!wants_body).then(|| self.up_since + self.terms.idle),
             _ => Some(self.heard_at + self.terms.idle),
         };
         let all = body.into_iter().chain(api);
         all.min().unwrap_or(self.up_since + self.terms.idle)
     }
 
-    fn overdue(&self, wants_body: bool) -> Stop {
-        let Terms { host, first_byte, idle, .. } = self.terms;
+    fn overdue(&self, caller: &CallerStream<'_>) -> Stop {
+        let Terms { host, first_byte, idle, .. } = &self.terms;
         if !self.down.is_empty() {
             return Stop::Caller;
         }
-        if wants_body && Instant::now() >= self.caller.due() {
+        if self.wants_body() && Instant::now() >= caller.due() {
             return Stop::Refused(RequestError::BodyTimeout);
         }
         let (what, limit, setting) = match (&self.answer, self.sent_at) {
-            (Answer::Awaited, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
-            (Answer::Awaited, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
+            (None, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
+            (None, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
             _ => ("nothing of the answer", idle, "ProxyIdleTimeout"),
         };
-        Stop::Late(format!("{host}: {what} within {limit:?} (Sidecar:Limits:{setting})"))
+        let cause = format!("{host}: {what} within {limit:?} (Sidecar:Limits:{setting})");
+        Stop::Failed(OutError::Timeout(cause))
     }
 }
 
+impl AsFd for Pump {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// What reading from the API brought.
+enum Taken {
+    Nothing,
+    Some,
+    /// A demand for these claims.
+    Challenge(String),
+}
+
+/// The length of the first complete head.
+fn head_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
+}
+
 /// Receives from the API and updates whether there may be more. `Some(0)`: the connection has ended.
-fn receive(connection: &mut UpstreamConnection, ready: &mut bool, into: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
-    let received = connection.receive(into).map_err(|cause| Stop::Api(cause.to_string()))?;
+fn receive(connection: &mut UpstreamConnection, ready: &mut bool, into: &mut Vec<u8>) -> Result<Option<usize>, String> {
+    let received = connection.receive(into).map_err(|cause| cause.to_string())?;
     // A read that did not fill the buffer emptied the socket.
     *ready = match received {
         None => false,
@@ -561,23 +573,4 @@ fn receive(connection: &mut UpstreamConnection, ready: &mut bool, into: &mut Vec
         Some(_) => connection.buffers_input() || into.len() == into.capacity(),
     };
     Ok(received)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_leave_as_chunks_without_leading_zeros() {
-        let mut out = Outbox::default();
-        out.bytes.extend_from_slice(b"head;");
-        out.piece(true, |bytes| bytes.extend_from_slice(&[b'a'; 17]));
-        out.piece(true, |_| ());
-        out.piece(false, |bytes| bytes.push(b'-'));
-        out.last_chunk();
-        assert_eq!(out.rest(), b"head;11\r\naaaaaaaaaaaaaaaaa\r\n-0\r\n\r\n");
-        out.sent(out.rest().len());
-        out.piece(true, |bytes| bytes.push(b'b'));
-        assert_eq!(out.rest(), b"1\r\nb\r\n");
-    }
 }

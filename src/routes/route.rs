@@ -51,43 +51,29 @@ const CALL: &str = "GET, POST, PUT, PATCH, DELETE";
 const PASS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Endpoint {
-    pub const ALL: [Self; 15] = [
-        Self::Validate,
-        Self::AuthorizationHeader,
-        Self::AuthorizationHeaderUnauthenticated,
-        Self::DownstreamApi,
-        Self::DownstreamApiUnauthenticated,
-        Self::OAuthToken,
-        Self::OAuthIntrospect,
-        Self::ForwardAuth,
-        Self::Identity,
-        Self::Proxy,
-        Self::ProxyUnauthenticated,
-        Self::Health,
-        Self::Metrics,
-        Self::OpenApi,
-        Self::Page,
+    /// Each endpoint with its path and its methods, in the order of their declaration.
+    #[rustfmt::skip]
+    pub const ALL: [(Self, &str, &str); 15] = [
+        (Self::Validate, "/Validate", GET),
+        (Self::AuthorizationHeader, "/AuthorizationHeader/{serviceName}", ASK),
+        (Self::AuthorizationHeaderUnauthenticated, "/AuthorizationHeaderUnauthenticated/{serviceName}", ASK),
+        (Self::DownstreamApi, "/DownstreamApi/{serviceName}", CALL),
+        (Self::DownstreamApiUnauthenticated, "/DownstreamApiUnauthenticated/{serviceName}", CALL),
+        (Self::OAuthToken, "/oauth2/token/{serviceName}", POST),
+        (Self::OAuthIntrospect, "/oauth2/introspect", POST),
+        (Self::ForwardAuth, "/ForwardAuth", ANY),
+        (Self::Identity, "/identity/token", GET),
+        (Self::Proxy, "/Proxy/{serviceName}/{path}", PASS),
+        (Self::ProxyUnauthenticated, "/ProxyUnauthenticated/{serviceName}/{path}", PASS),
+        (Self::Health, "/healthz", READ),
+        (Self::Metrics, "/metrics", READ),
+        (Self::OpenApi, "/openapi/v1.json", READ),
+        (Self::Page, "/", READ),
     ];
 
     /// Its path, as it stands in logs and labels.
     pub const fn pattern(self) -> &'static str {
-        match self {
-            Self::Validate => "/Validate",
-            Self::AuthorizationHeader => "/AuthorizationHeader/{serviceName}",
-            Self::AuthorizationHeaderUnauthenticated => "/AuthorizationHeaderUnauthenticated/{serviceName}",
-            Self::DownstreamApi => "/DownstreamApi/{serviceName}",
-            Self::DownstreamApiUnauthenticated => "/DownstreamApiUnauthenticated/{serviceName}",
-            Self::OAuthToken => "/oauth2/token/{serviceName}",
-            Self::OAuthIntrospect => "/oauth2/introspect",
-            Self::ForwardAuth => "/ForwardAuth",
-            Self::Identity => "/identity/token",
-            Self::Proxy => "/Proxy/{serviceName}/{path}",
-            Self::ProxyUnauthenticated => "/ProxyUnauthenticated/{serviceName}/{path}",
-            Self::Health => "/healthz",
-            Self::Metrics => "/metrics",
-            Self::OpenApi => "/openapi/v1.json",
-            Self::Page => "/",
-        }
+        Self::ALL[self as usize].1
     }
 
     /// Whether every caller that can connect may call it.
@@ -100,21 +86,20 @@ impl Endpoint {
         matches!(self, Self::Proxy | Self::ProxyUnauthenticated)
     }
 
+    /// Whether its path ends in the name of an API, which must not be missing.
+    const fn is_named(self) -> bool {
+        self.calls_api()
+            || self.is_proxy()
+            || matches!(self, Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated)
+    }
+
     /// Whether it calls the API rather than telling how to.
     pub const fn calls_api(self) -> bool {
         matches!(self, Self::DownstreamApi | Self::DownstreamApiUnauthenticated)
     }
 
     const fn allow(self) -> &'static str {
-        match self {
-            Self::Validate | Self::Identity => GET,
-            Self::AuthorizationHeader | Self::AuthorizationHeaderUnauthenticated => ASK,
-            Self::OAuthToken | Self::OAuthIntrospect => POST,
-            Self::DownstreamApi | Self::DownstreamApiUnauthenticated => CALL,
-            Self::Proxy | Self::ProxyUnauthenticated => PASS,
-            Self::Health | Self::Metrics | Self::OpenApi | Self::Page => READ,
-            Self::ForwardAuth => ANY,
-        }
+        Self::ALL[self as usize].2
     }
 
     fn allows(self, method: Method) -> bool {
@@ -126,62 +111,72 @@ impl Endpoint {
     }
 }
 
-/// The proxy endpoint of a path, with the name as sent and the path split behind the name.
-fn find_proxied(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
-    let (first, rest) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.get(1..)?, ""));
-    let endpoint = [("Proxy", Endpoint::Proxy), ("ProxyUnauthenticated", Endpoint::ProxyUnauthenticated)]
-        .into_iter()
-        .find_map(|(name, endpoint)| first.eq_ignore_ascii_case(name).then_some(endpoint))?;
-    let name = &rest[..rest.find('/').unwrap_or(rest.len())];
-    let end = path.len() - rest.len() + name.len();
-    Some((endpoint, Some(name).filter(|name| !name.is_empty()), path.split_at(end)))
-}
-
 /// Whether this is the first segment of a path.
 pub fn begins_with(path: &str, segment: &str) -> bool {
     path.split('/').nth(1).is_some_and(|first| first.eq_ignore_ascii_case(segment))
 }
 
-/// The endpoint of a path, and the API's name as sent.
-fn find(path: &str) -> Option<(Endpoint, Option<&str>)> {
-    if path == "/" {
-        return Some((Endpoint::Page, None));
+/// The first segments of paths. Some endpoints have further ones, see [`find`].
+const FIRST_SEGMENTS: [(&str, Endpoint); 14] = [
+    ("Validate", Endpoint::Validate),
+    ("AuthorizationHeader", Endpoint::AuthorizationHeader),
+    ("AuthorizationHeaderUnauthenticated", Endpoint::AuthorizationHeaderUnauthenticated),
+    ("DownstreamApi", Endpoint::DownstreamApi),
+    ("DownstreamApiUnauthenticated", Endpoint::DownstreamApiUnauthenticated),
+    ("oauth2", Endpoint::OAuthToken),
+    ("ForwardAuth", Endpoint::ForwardAuth),
+    ("identity", Endpoint::Identity),
+    ("Proxy", Endpoint::Proxy),
+    ("ProxyUnauthenticated", Endpoint::ProxyUnauthenticated),
+    ("healthz", Endpoint::Health),
+    ("health", Endpoint::Health),
+    ("metrics", Endpoint::Metrics),
+    ("openapi", Endpoint::OpenApi),
+];
+
+/// The endpoint of a path, the API's name as sent, and the path, for proxy endpoints split behind the
+/// name.
+fn find(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
+    let below = path.strip_prefix('/')?;
+    if below.is_empty() {
+        return Some((Endpoint::Page, None, (path, "")));
     }
-    // What is below `oauth2` has a name of two segments.
-    let slash = usize::from(begins_with(path, "oauth2"));
-    let path = path.strip_prefix('/')?;
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let (first, rest) = match path.match_indices('/').nth(slash) {
-        Some((at, _)) => (&path[..at], Some(&path[at + 1..])),
-        None => (path, None),
-    };
-    let is = |name: &str| first.eq_ignore_ascii_case(name);
-    let plain = match rest {
+    let (first, rest) = split_segment(below);
+    let named = |is: fn(&str, &str) -> bool| FIRST_SEGMENTS.iter().find(|(name, _)| is(name, first));
+    // Most callers spell it as it is documented, and that comparison is cheaper.
+    let &(_, endpoint) = named(|name, first| name == first).or_else(|| named(str::eq_ignore_ascii_case))?;
+    if endpoint.is_proxy() {
+        let rest = rest.unwrap_or_default();
+        let name = split_segment(rest).0;
+        let end = path.len() - rest.len() + name.len();
+        return Some((endpoint, Some(name).filter(|name| !name.is_empty()), path.split_at(end)));
+    }
+    // One slash at the end says nothing.
+    let rest = rest.filter(|rest| !rest.is_empty()).map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    let is = |segment: &str| rest.is_some_and(|rest| rest.eq_ignore_ascii_case(segment));
+    let (endpoint, name) = match endpoint {
         // A proxy may append the path that it was asked for.
-        _ if is("ForwardAuth") => Some(Endpoint::ForwardAuth),
-        None if is("Validate") => Some(Endpoint::Validate),
-        None if is("healthz") || is("health") => Some(Endpoint::Health),
-        None if is("metrics") => Some(Endpoint::Metrics),
-        None if is("oauth2/introspect") => Some(Endpoint::OAuthIntrospect),
-        Some(rest) if is("identity") && rest.eq_ignore_ascii_case("token") => Some(Endpoint::Identity),
-        Some(rest) if is("openapi") && rest.eq_ignore_ascii_case("v1.json") => Some(Endpoint::OpenApi),
-        _ => None,
+        Endpoint::ForwardAuth => (endpoint, None),
+        Endpoint::Validate | Endpoint::Health | Endpoint::Metrics if rest.is_none() => (endpoint, None),
+        Endpoint::Identity if is("token") => (endpoint, None),
+        Endpoint::OpenApi if is("v1.json") => (endpoint, None),
+        Endpoint::OAuthToken if is("introspect") => (Endpoint::OAuthIntrospect, None),
+        Endpoint::OAuthToken => {
+            let (second, name) = split_segment(rest?);
+            (endpoint, second.eq_ignore_ascii_case("token").then_some(name)?)
+        }
+        endpoint if endpoint.is_named() => (endpoint, rest),
+        _ => return None,
     };
-    if let Some(endpoint) = plain {
-        return Some((endpoint, None));
-    }
-    let named = [
-        ("AuthorizationHeader", Endpoint::AuthorizationHeader),
-        ("AuthorizationHeaderUnauthenticated", Endpoint::AuthorizationHeaderUnauthenticated),
-        ("DownstreamApi", Endpoint::DownstreamApi),
-        ("DownstreamApiUnauthenticated", Endpoint::DownstreamApiUnauthenticated),
-        ("oauth2/token", Endpoint::OAuthToken),
-    ];
-    let (_, endpoint) = named.into_iter().find(|(name, _)| is(name))?;
-    match rest {
+    match name {
         Some(name) if name.contains('/') || name.is_empty() => None,
-        name => Some((endpoint, name)),
+        name => Some((endpoint, name, (path, ""))),
     }
+}
+
+/// The first segment of a path without its slash, and what follows behind the next one.
+fn split_segment(path: &str) -> (&str, Option<&str>) {
+    path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)))
 }
 
 /// What a request calls.
@@ -190,13 +185,15 @@ pub struct Route<'a> {
     pub endpoint: Endpoint,
     /// Percent-decoded. Empty for endpoints without a name.
     pub name: Cow<'a, str>,
-    /// For proxy endpoints: the path up to the end of the name, and the rest, both as sent.
+    /// The path as sent. For proxy endpoints: up to the end of the name, and the rest.
     pub proxied: (&'a str, &'a str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     Unknown,
+    /// The path has an encoded NUL where it is not the API's or a proxy's client's.
+    Nul,
     /// The methods that the path supports.
     Method(Endpoint, &'static str),
     NameMissing(Endpoint),
@@ -205,23 +202,28 @@ pub enum NoRoute {
 impl NoRoute {
     pub const fn endpoint(self) -> Option<Endpoint> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Nul => None,
             Self::Method(endpoint, _) | Self::NameMissing(endpoint) => Some(endpoint),
         }
     }
 }
 
 pub fn route(method: Method, path: &str) -> Result<Route<'_>, NoRoute> {
-    let plain = || find(path).map(|(endpoint, name)| (endpoint, name, ("", "")));
-    let (endpoint, name, proxied) = find_proxied(path).or_else(plain).ok_or(NoRoute::Unknown)?;
+    let found = find(path);
+    let own = match found {
+        Some((Endpoint::ForwardAuth, ..)) => "",
+        Some((.., (own, _))) => own,
+        None => path,
+    };
+    if own.contains("%00") {
+        return Err(NoRoute::Nul);
+    }
+    let (endpoint, name, proxied) = found.ok_or(NoRoute::Unknown)?;
     if !endpoint.allows(method) {
         return Err(NoRoute::Method(endpoint, endpoint.allow()));
     }
-    let named = endpoint.calls_api()
-        || endpoint.is_proxy()
-        || matches!(endpoint, Endpoint::AuthorizationHeader | Endpoint::AuthorizationHeaderUnauthenticated);
     match name {
-        None if named => Err(NoRoute::NameMissing(endpoint)),
+        None if endpoint.is_named() => Err(NoRoute::NameMissing(endpoint)),
         name => Ok(Route { endpoint, name: decode_lenient(name.unwrap_or_default()), proxied }),
     }
 }
@@ -232,6 +234,11 @@ mod tests {
 
     fn found(path: &str) -> Option<(Endpoint, String)> {
         route(Method::Get, path).ok().map(|route| (route.endpoint, route.name.into_owned()))
+    }
+
+    #[test]
+    fn each_endpoint_has_its_own_row() {
+        assert!(Endpoint::ALL.iter().enumerate().all(|(at, (endpoint, ..))| *endpoint as usize == at));
     }
 
     #[test]
@@ -268,23 +275,21 @@ mod tests {
     #[test]
     fn other_paths_lead_nowhere() {
         for path in [
-            "",
-            "//",
-            "/Validate//",
-            "/Validate/x",
-            "/DownstreamApi/a/b",
-            "/AuthorizationHeader//",
-            "/nothing",
-            "/oauth2",
-            "/oauth2/",
-            "/oauth2/introspect/x",
-            "/oauth2/token/a/b",
-            "/oauth2x/introspect",
-            "/openapi",
-            "/identity",
-            "/identity/token/x",
+            "", "//", "/Validate//", "/Validate/x", "/DownstreamApi/a/b", "/AuthorizationHeader//", "/nothing",
+            "/oauth2", "/oauth2/", "/oauth2/introspect/x", "/oauth2/token/a/b", "/oauth2x/introspect", "/openapi",
+            "/identity", "/identity/token/x",
         ] {
             assert_eq!(route(Method::Get, path), Err(NoRoute::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_in_what_the_program_reads_itself() {
+        for path in ["/%00", "/Validate%00", "/DownstreamApi/a%00", "/Proxy/a%00b/c"] {
+            assert_eq!(route(Method::Get, path), Err(NoRoute::Nul), "{path}");
+        }
+        for path in ["/Proxy/a/%00", "/ForwardAuth/%00"] {
+            assert!(route(Method::Get, path).is_ok(), "{path}");
         }
     }
 

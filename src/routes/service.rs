@@ -12,7 +12,8 @@ use crate::credentials::{Client, Credentials};
 use crate::jwks::Keys;
 use crate::jwt::shr::SignedRequests;
 use crate::jwt::{Policy, Validator};
-use crate::shr::{RequestSigner, SignerError};
+use crate::shr::RequestSigner;
+use crate::token::key::KnownRequests;
 
 fn folded(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().map(|byte| byte.to_ascii_lowercase())
@@ -32,6 +33,8 @@ pub struct Service {
     pub signer: RequestSigner,
     /// Sorted by case-folded name.
     apis: Vec<Arc<Api>>,
+    /// Of each API.
+    known_requests: Vec<KnownRequests>,
     /// The registration in `AzureAd`.
     client: Arc<Client>,
     /// Other registrations, by the lower-case name of their section.
@@ -40,18 +43,18 @@ pub struct Service {
 
 impl Service {
     /// Builds a service. `keys` may outlive it.
-    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+    pub fn new(config: Config, keys: Arc<Keys>) -> Result<Self, String> {
         let signed_requests = SignedRequests::new(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
     /// Builds the successor of a service, which takes over its record of signed requests.
-    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, SignerError> {
+    pub fn replacing(old: &Self, config: Config, keys: Arc<Keys>) -> Result<Self, String> {
         let signed_requests = old.signed_requests.with(config.sidecar.pop_validation.clone());
         Self::build(config, keys, signed_requests)
     }
 
-    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, SignerError> {
+    fn build(config: Config, keys: Arc<Keys>, signed_requests: SignedRequests) -> Result<Self, String> {
         let client = |registration: &Arc<_>| -> Arc<Client> {
             let registration: &Arc<crate::config::Registration> = registration;
             let credentials = Credentials::new(&registration.credentials);
@@ -75,6 +78,7 @@ impl Service {
         Ok(Self {
             admission,
             signer,
+            known_requests: apis.iter().map(|_| KnownRequests::default()).collect(),
             apis,
             signed_requests,
             validator: Validator::new(policy, config.limits.validated_tokens),
@@ -89,10 +93,15 @@ impl Service {
 
     /// Finds an API by name, ignoring case.
     pub fn api(&self, name: &str) -> Option<&Arc<Api>> {
-        self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok().map(|at| &self.apis[at])
+        self.api_with_requests(name).map(|(api, _)| api)
     }
 
-    /// Every API, in the order of the names.
+    /// As [`Self::api`], with what is known of its token requests.
+    pub fn api_with_requests(&self, name: &str) -> Option<(&Arc<Api>, &KnownRequests)> {
+        let at = self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok()?;
+        Some((&self.apis[at], &self.known_requests[at]))
+    }
+
     pub fn apis(&self) -> &[Arc<Api>] {
         &self.apis
     }
@@ -114,7 +123,6 @@ impl Service {
         of_clients
     }
 
-    /// Every registration.
     pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         std::iter::once(&self.client).chain(self.clients.values())
     }

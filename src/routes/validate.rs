@@ -44,14 +44,14 @@ fn result(protocol: &str, token: &str, claims: &str) -> Reply {
     reply::json(answer(protocol, token, claims))
 }
 
-/// The answer for a token that is good.
+/// The answer for a token that is good, and so is base64url and dots.
 pub fn answer(protocol: &str, token: &str, claims: &str) -> Vec<u8> {
     let mut body = Reply::buffer();
     body.reserve(token.len() + claims.len() + 48);
     body.extend_from_slice(br#"{"protocol":"#);
-    json::push_string(&mut body, protocol);
+    json::push_plain_string(&mut body, protocol);
     body.extend_from_slice(br#","token":"#);
-    json::push_string(&mut body, token);
+    json::push_plain_string(&mut body, token);
     body.extend_from_slice(br#","claims":"#);
     body.extend_from_slice(claims.as_bytes());
     body.push(b'}');

@@ -1,11 +1,14 @@
 //! The tokens that the cache keeps and callers receive.
 
 use crate::secret::Secret;
+use crate::value::json;
 
 #[derive(Debug)]
 pub struct AccessToken {
     /// The full header value: `Bearer <token>` or `PoP <token>`.
-    pub header: Secret<String>,
+    header: Secret<String>,
+    /// True if JSON needs no escape for it.
+    plain: bool,
     /// Unix seconds.
     pub expires_at: u64,
     /// Unix seconds from which the token is renewed in the background.
@@ -13,6 +16,15 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
+    pub fn new(header: String, expires_at: u64, refresh_at: Option<u64>) -> Self {
+        Self { plain: json::is_plain(&header), header: Secret::new(header), expires_at, refresh_at }
+    }
+
+    /// True if it, or a request signed with it, can stand in JSON without escapes.
+    pub const fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// The value for an `Authorization` header.
     pub fn authorization(&self) -> &str {
         self.header.expose()

@@ -15,11 +15,6 @@ const PREFERRED: &[(&str, &str)] = &[
     ("login.usgovcloudapi.net", "login.microsoftonline.us"),
 ];
 
-/// True for a customer directory (`*.ciamlogin.com`), which is a single tenant.
-pub(super) fn is_ciam(host: &str) -> bool {
-    host.ends_with(".ciamlogin.com")
-}
-
 /// The tenant for an application's own token: the requested one, else the configured one. If the
 /// latter is not a single tenant, `AppHomeTenantId` replaces it.
 pub fn app_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>) -> &'a str {
@@ -27,7 +22,9 @@ pub fn app_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>
         Some(home) if is_meta_tenant(&registration.tenant) => home,
         _ => &registration.tenant,
     };
-    requested.filter(|tenant| !tenant.is_empty() && !is_ciam(&registration.instance.origin.host)).unwrap_or(configured)
+    // A customer directory is a single tenant.
+    let single = registration.instance.origin.ciam_tenant().is_some();
+    requested.filter(|tenant| !tenant.is_empty() && !single).unwrap_or(configured)
 }
 
 /// The tenant for a user's token: the requested one, else the user's own, else the configured one.
@@ -56,11 +53,9 @@ pub fn token_endpoint(registration: &Registration, tenant: &str, region: Option<
     }
     let instance = &registration.instance;
     let host = &instance.origin.host;
-    let path = match (&registration.policy, &registration.domain) {
-        (Some(policy), Some(domain)) => format!("/tfp/{}/{}", encode_component(domain), encode_component(policy)),
-        _ if is_ciam(host) && tenant.is_empty() => {
-            format!("/{}.onmicrosoft.com", host.split('.').next().unwrap_or_default())
-        }
+    let path = match (&registration.policy, &registration.domain, instance.origin.ciam_tenant()) {
+        (Some(policy), Some(domain), _) => format!("/tfp/{}/{}", encode_component(domain), encode_component(policy)),
+        (.., Some(own)) if tenant.is_empty() => format!("/{own}"),
         _ => format!("/{}", encode_component(tenant)),
     };
     let origin = Origin { host: request_host(host, region), ..instance.origin.clone() };

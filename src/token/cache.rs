@@ -141,7 +141,7 @@ impl Entry {
     fn tidy(&mut self, clock: &dyn Clock) -> Option<usize> {
         self.token.take_if(|held| held.freshness(clock) == Freshness::Expired);
         self.blocked.take_if(|block| block.until <= clock.instant());
-        let token = self.token.as_ref().map(|held| held.token.header.expose().len());
+        let token = self.token.as_ref().map(|held| held.token.authorization().len());
         let refusal = self.blocked.as_ref().map(|block| block.error.weight());
         (token.is_some() || refusal.is_some())
             .then(|| ENTRY_OVERHEAD + token.unwrap_or_default() + refusal.unwrap_or_default())
@@ -163,8 +163,12 @@ impl CachedToken {
     /// Uses the later of both clocks: if the calendar was ahead on arrival and was corrected since,
     /// it would serve the token for too long.
     fn freshness(&self, clock: &dyn Clock) -> Freshness {
+        self.freshness_at(clock.instant(), clock)
+    }
+
+    fn freshness_at(&self, now: Instant, clock: &dyn Clock) -> Freshness {
         let (unix, instant) = self.came;
-        let passed = clock.instant().saturating_duration_since(instant).as_secs();
+        let passed = now.saturating_duration_since(instant).as_secs();
         freshness(clock.unix().max(unix.saturating_add(passed)), self.token.expires_at, self.token.refresh_at)
     }
 }
@@ -217,8 +221,8 @@ impl CacheState {
         self.entries.weigh(|entry| entry.tidy(clock));
     }
 
-    fn tidy_now_and_then(&mut self, clock: &dyn Clock) {
-        let due = |last: Instant| clock.instant().saturating_duration_since(last) >= TIDY_EVERY;
+    fn tidy_now_and_then(&mut self, now: Instant, clock: &dyn Clock) {
+        let due = |last: Instant| now.saturating_duration_since(last) >= TIDY_EVERY;
         if self.tidied.is_none_or(due) {
             self.tidy(clock);
         }
@@ -268,12 +272,13 @@ impl Cache {
     ) -> Lookup {
         let mut guard = self.lock();
         let state = &mut *guard;
-        state.tidy_now_and_then(clock);
+        let now = clock.instant();
+        state.tidy_now_and_then(now, clock);
         let mut expiring = None;
         if let Some(entry) = state.entries.get(key) {
             if let Some(held) = entry.token.as_ref().filter(|_| mode.reads() && !mode.anew) {
                 let token = &held.token;
-                match held.freshness(clock) {
+                match held.freshness_at(now, clock) {
                     Freshness::Fresh => return Lookup::Hit(Arc::clone(token)),
                     Freshness::RefreshDue => {
                         let token = Arc::clone(token);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::authority::is_ciam;
 use super::error::Error;
 use crate::config::Registration;
 use crate::jwks;
@@ -18,7 +17,7 @@ pub struct Discovery(Mutex<BTreeMap<String, Url>>);
 
 /// The authority to query; `None` if the endpoint follows from the configuration.
 fn authority_to_query(registration: &Registration) -> Option<&Url> {
-    let follows = |authority: &&Url| registration.policy.is_some() || is_ciam(&authority.origin.host);
+    let follows = |authority: &&Url| registration.policy.is_some() || authority.origin.ciam_tenant().is_some();
     registration.authority.as_ref().filter(|authority| !follows(authority))
 }
 

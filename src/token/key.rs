@@ -1,16 +1,30 @@
-//! The cache key: everything that distinguishes one token from another, folded into one hash. It
+//! The cache key: everything that distinguishes one token from another, folded into hashes. It
 //! contains no secret, needs no allocation, and is unique to the request.
+
+use std::sync::OnceLock;
 
 use ring::digest;
 
-/// The SHA-256 of everything that distinguishes a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CacheKey([u8; 32]);
+/// A SHA-256.
+pub type Digest = [u8; 32];
 
-impl CacheKey {
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
+/// Everything that distinguishes a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey {
+    /// Of what is asked for.
+    pub request: Digest,
+    /// Of the token of the user for whom it is asked.
+    pub user: Option<Digest>,
+}
+
+/// The keys of an API's requests without overrides, apart from their users. They stay the same as
+/// long as the configuration does, so they are hashed only once.
+#[derive(Debug, Default)]
+pub struct KnownRequests {
+    /// For the application's own token.
+    pub app: OnceLock<Digest>,
+    /// For a token on behalf of a user.
+    pub user: OnceLock<Digest>,
 }
 
 /// Hashes the parts. Each is preceded by its length, so that different lists of parts never hash
@@ -87,18 +101,18 @@ impl KeyBuilder {
         sorted.iter().fold(key, |key, scope| key.text(scope))
     }
 
-    pub fn finish(mut self) -> CacheKey {
+    pub fn finish(mut self) -> Digest {
         self.context.update(&self.buffer[..self.used]);
         // SHA-256 yields 32 bytes; a shorter digest would leave zeros and still be unique.
         let mut key = [0; 32];
         for (to, from) in key.iter_mut().zip(self.context.finish().as_ref()) {
             *to = *from;
         }
-        CacheKey(key)
+        key
     }
 }
 
-pub fn sha256(text: &[u8]) -> [u8; 32] {
+pub fn sha256(text: &[u8]) -> Digest {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
     hash

@@ -268,11 +268,8 @@ impl Acquirer {
                 ..TokenError::default()
             })),
         })?;
-        Ok(Arc::new(AccessToken {
-            header: Secret::new(format!("Bearer {}", token.access_token.expose())),
-            expires_at: token.expires_at,
-            refresh_at: token.refresh_at,
-        }))
+        let header = format!("Bearer {}", token.access_token.expose());
+        Ok(Arc::new(AccessToken::new(header, token.expires_at, token.refresh_at)))
     }
 
     fn request(&self, leg: &Leg) -> Result<Arc<AccessToken>, Error> {
@@ -393,11 +390,9 @@ impl Acquirer {
             return Err(Error::TokenType { expected });
         }
         let now = self.clock.unix();
-        Ok(Arc::new(AccessToken {
-            header: Secret::new(format!("{expected} {}", answer.access_token.expose())),
-            expires_at: now.saturating_add(answer.expires_in),
-            refresh_at: answer.refresh_in.map(|seconds| now.saturating_add(seconds)),
-        }))
+        let header = format!("{expected} {}", answer.access_token.expose());
+        let refresh_at = answer.refresh_in.map(|seconds| now.saturating_add(seconds));
+        Ok(Arc::new(AccessToken::new(header, now.saturating_add(answer.expires_in), refresh_at)))
     }
 
     /// The machine's identity, for credentials of this client that need its tokens.

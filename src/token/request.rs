@@ -7,21 +7,22 @@ use std::sync::Arc;
 use super::authority;
 use super::cache::Mode;
 use super::error::Error;
-use super::key::{CacheKey, KeyBuilder, sha256};
+use super::key::{CacheKey, Digest, KeyBuilder, KnownRequests, sha256};
 use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
 use crate::config::InForce;
-use crate::credentials::{Client, managed_identity};
+use crate::credentials::Client;
 use crate::jwt::Verified;
 use crate::options::{AgentUser, Flow};
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
+use crate::value::resource::of_app_scope;
 
 /// The token of a calling user, for on-behalf-of (RFC 7523 §2.1). Always verified.
 #[derive(Clone, Copy)]
 pub struct UserAssertion<'a> {
     token: &'a str,
-    digest: [u8; 32],
+    digest: Digest,
     tenant: Option<&'a str>,
     object_id: Option<&'a str>,
 }
@@ -97,6 +98,8 @@ pub struct TokenRequest<'a> {
     pub extra_query: &'a BTreeMap<String, String>,
     /// Headers for the token request.
     pub extra_headers: &'a BTreeMap<String, String>,
+    /// The hashes of requests like this one, if only the user can differ.
+    pub known: Option<&'a KnownRequests>,
 }
 
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
@@ -141,6 +144,7 @@ impl<'a> TokenRequest<'a> {
             user_flow: None,
             extra_query: &NOTHING,
             extra_headers: &NOTHING,
+            known: None,
         }
     }
 
@@ -170,6 +174,22 @@ impl<'a> TokenRequest<'a> {
 
     /// Everything that distinguishes this token from others.
     pub fn key(&self) -> CacheKey {
+        let known = self.known.and_then(|known| match self.subject {
+            Subject::ClientCredentials | Subject::ManagedIdentity(_) => Some(&known.app),
+            Subject::OnBehalfOf(_) => Some(&known.user),
+            _ => None,
+        });
+        let request = known.map_or_else(|| self.digest(), |known| *known.get_or_init(|| self.digest()));
+        debug_assert_eq!(request, self.digest(), "only the user differs");
+        let user = match &self.subject {
+            Subject::OnBehalfOf(user) | Subject::AgentOnBehalfOf(_, user) => Some(user.digest),
+            _ => None,
+        };
+        CacheKey { request, user }
+    }
+
+    /// The hash of everything but the user's token.
+    fn digest(&self) -> Digest {
         let registration = &self.client.registration;
         let authority = registration.authority.as_ref().unwrap_or(&registration.instance);
         let key = KeyBuilder::new("token")
@@ -178,18 +198,24 @@ impl<'a> TokenRequest<'a> {
             .bytes(&authority.origin.port.to_le_bytes())
             .text(authority.base_path())
             .option(self.user_flow.or(registration.policy.as_deref()))
-            .text(&registration.client_id)
-            .folded(self.tenant())
-            .scopes(self.scopes)
-            .option(self.bound_key.map(|key| key.kid.as_str()))
-            .option(self.fmi_path);
+            .text(&registration.client_id);
+        let key = match self.subject {
+            // The user's own tenant follows from the user's token.
+            Subject::OnBehalfOf(_) | Subject::AgentOnBehalfOf(..) => match self.tenant {
+                Some(requested) => key.text("requested").folded(requested),
+                None => key.text("own"),
+            }
+            .folded(&registration.tenant),
+            _ => key.folded(self.tenant()),
+        };
+        let key = key.scopes(self.scopes).option(self.bound_key.map(|key| key.kid.as_str())).option(self.fmi_path);
         let key = key.bytes(&self.extra_query.len().to_le_bytes());
         let key = self.extra_query.iter().fold(key, |key, (name, value)| key.text(name).text(value));
         match self.subject {
             Subject::ClientCredentials => key.text("application"),
-            Subject::OnBehalfOf(user) => key.text("user").bytes(&user.digest),
+            Subject::OnBehalfOf(_) => key.text("user"),
             Subject::AgentAutonomous(agent) => key.text("agent").folded(agent),
-            Subject::AgentOnBehalfOf(agent, user) => key.text("agent user").folded(agent).bytes(&user.digest),
+            Subject::AgentOnBehalfOf(agent, _) => key.text("agent user").folded(agent),
             Subject::AgentUser(agent, AgentUser::Username(name)) => {
                 key.text("agent account by name").folded(agent).folded(name)
             }
@@ -197,7 +223,7 @@ impl<'a> TokenRequest<'a> {
             // Includes the owner, since the session may be forgotten before its token.
             Subject::Session(SessionSubject { id, owner, .. }) => key
                 .text("session")
-                .bytes(id.key().as_bytes())
+                .bytes(id.key())
                 .text(&owner.tenant)
                 .text(owner.user.parts().0)
                 .text(owner.user.parts().1),
@@ -230,7 +256,7 @@ impl<'a> TokenRequest<'a> {
             Subject::ManagedIdentity(client_id) => {
                 return Job::ManagedIdentity {
                     client_id: client_id.map(str::to_owned),
-                    resource: managed_identity::resource(self.scopes.first().map_or("", String::as_str)).to_owned(),
+                    resource: of_app_scope(self.scopes.first().map_or("", String::as_str)).to_owned(),
                     capabilities: self.client.registration.client_capabilities.clone(),
                     correlation_id: self.correlation_id.to_owned(),
                 };

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::key::{CacheKey, KeyBuilder};
+use super::key::{Digest, KeyBuilder};
 use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
@@ -66,7 +66,7 @@ impl User {
 /// Identifies a session by the caller's key, the agent, and the registration with its authority and
 /// client, since a refresh token is only valid for these. Stores none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId(CacheKey);
+pub struct SessionId(Digest);
 
 impl SessionId {
     pub fn new(registration: &Registration, agent: Option<&str>, key: &str) -> Self {
@@ -83,7 +83,7 @@ impl SessionId {
         Self(id.finish())
     }
 
-    pub(super) const fn key(&self) -> &CacheKey {
+    pub(super) const fn key(&self) -> &Digest {
         &self.0
     }
 }
@@ -106,7 +106,7 @@ impl Session {
 
 /// Evicts the least recently used session.
 #[derive(Debug)]
-pub struct Sessions(Mutex<Lru<CacheKey, Session>>);
+pub struct Sessions(Mutex<Lru<Digest, Session>>);
 
 impl Sessions {
     pub fn new(limit: usize, bytes: usize) -> Self {

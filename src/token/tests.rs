@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use super::key::KnownRequests;
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{CredentialDescription, CredentialSource, Registration};
@@ -15,7 +16,11 @@ use crate::value::bound_key::BoundKey;
 pub fn registration() -> Registration {
     let secret = CredentialSource::ClientSecret(Secret::new("s=cret".into()));
     Registration {
-        credentials: vec![CredentialDescription { key: "AzureAd:ClientCredentials:0".into(), source: secret }],
+        credentials: vec![CredentialDescription {
+            key: "AzureAd:ClientCredentials:0".into(),
+            kind: "ClientSecret",
+            source: secret,
+        }],
         ..crate::config::testing::registration("https://login.microsoftonline.com/", "t1")
     }
 }
@@ -120,23 +125,8 @@ fn bench(service: Arc<Service>) -> Bench {
     Bench { service, clock, acquirer }
 }
 
-static NONE: BTreeMap<String, String> = BTreeMap::new();
-
 fn wanted<'a>(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String]) -> TokenRequest<'a> {
-    TokenRequest {
-        client,
-        subject,
-        tenant: None,
-        scopes,
-        claims: None,
-        force_refresh: false,
-        correlation_id: "11111111-2222-4333-8444-555555555555",
-        bound_key: None,
-        fmi_path: None,
-        user_flow: None,
-        extra_query: &NONE,
-        extra_headers: &NONE,
-    }
+    TokenRequest::plain(client, subject, scopes, "11111111-2222-4333-8444-555555555555")
 }
 
 impl Bench {
@@ -292,6 +282,29 @@ fn whatever_tells_tokens_apart_tells_cache_entries_apart() {
         }
     }
     assert_eq!(seen.len(), total);
+}
+
+#[test]
+fn a_known_request_has_the_same_key_as_before() {
+    let (client, scopes) = (client(registration()), scopes(&["a"]));
+    let known = KnownRequests::default();
+    let subjects = [
+        Subject::ClientCredentials,
+        Subject::OnBehalfOf(user("x", "h")),
+        Subject::OnBehalfOf(user("y", "h")),
+        Subject::AgentAutonomous("a1"),
+        Subject::AgentOnBehalfOf("a1", user("x", "h")),
+    ];
+    let mut seen = std::collections::HashSet::new();
+    for subject in subjects {
+        let first = wanted(&client, subject, &scopes);
+        let again = TokenRequest { known: Some(&known), ..first };
+        for _ in 0..2 {
+            assert_eq!(again.key(), first.key());
+        }
+        seen.insert(first.key());
+    }
+    assert_eq!(seen.len(), subjects.len());
 }
 
 #[test]

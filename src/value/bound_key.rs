@@ -1,9 +1,6 @@
 //! The public key that a caller wants a token bound to, in PEM, DER, JWK or `req_cnf` form, and the
 //! `req_cnf` that identifies it to Entra by its thumbprint (RFC 7638, RFC 7800 §3.4).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::der::{self, RsaPublicKey};
 use super::jwk::{Members, PublicKey, Unusable};
 use super::{Expected, b64, pem};
@@ -46,7 +43,7 @@ impl BoundKey {
     }
 
     pub fn from_kid(kid: String) -> Self {
-        let req_cnf = URL_SAFE_NO_PAD.encode(serde_json::json!({ "kid": kid }).to_string());
+        let req_cnf = b64::url(serde_json::json!({ "kid": kid }).to_string());
         Self { kid, req_cnf }
     }
 
@@ -98,7 +95,6 @@ fn from_der(der: &[u8]) -> Result<BoundKey, Expected> {
 
 #[cfg(test)]
 mod tests {
-    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
 
@@ -124,13 +120,13 @@ gwIDAQAB
             PEM.to_owned(),
             PEM.replace('+', " "),
             PEM.replace('\n', "\r\n"),
-            STANDARD.encode(PEM),
-            URL_SAFE_NO_PAD.encode(PEM),
-            STANDARD.encode(&der),
-            STANDARD.encode(&der).replace('+', " "),
-            STANDARD.encode(&der[24..]),
+            b64::standard(PEM),
+            b64::url(PEM),
+            b64::standard(&der),
+            b64::standard(&der).replace('+', " "),
+            b64::standard(&der[24..]),
             jwk.clone(),
-            STANDARD.encode(&jwk),
+            b64::standard(&jwk),
             format!(r#"{{"kid":"{KID}"}}"#),
             REQ_CNF.to_owned(),
             format!("  {REQ_CNF}\n"),
@@ -149,9 +145,9 @@ gwIDAQAB
             0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
             0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
         ];
-        spki.extend(URL_SAFE_NO_PAD.decode("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4").unwrap());
-        spki.extend(URL_SAFE_NO_PAD.decode("4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM").unwrap());
-        assert_eq!(BoundKey::parse(jwk), BoundKey::parse(&STANDARD.encode(spki)));
+        spki.extend(b64::from_url("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4").unwrap());
+        spki.extend(b64::from_url("4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM").unwrap());
+        assert_eq!(BoundKey::parse(jwk), BoundKey::parse(&b64::standard(spki)));
     }
 
     #[test]

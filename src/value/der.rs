@@ -77,7 +77,6 @@ pub(crate) fn raw(input: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Certificate {
-    /// RFC 5280 §4.1.
     pub fn parse(der: &[u8]) -> Option<Self> {
         let (certificate, _) = expect(SEQUENCE, der)?;
         let (tbs, _) = expect(SEQUENCE, certificate)?;
@@ -101,33 +100,31 @@ impl Certificate {
     }
 }
 
-/// The RSA key in a `SubjectPublicKeyInfo` (RFC 3279 §2.3.1).
-pub fn rsa_from_spki(spki: &[u8]) -> Option<RsaPublicKey> {
+/// Algorithm, parameters and key of a `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7).
+fn public_key(spki: &[u8]) -> Option<[&[u8]; 3]> {
     let (spki, _) = expect(SEQUENCE, spki)?;
     let (algorithm, rest) = expect(SEQUENCE, spki)?;
-    let (oid, _) = expect(OBJECT_IDENTIFIER, algorithm)?;
+    let (oid, parameters) = expect(OBJECT_IDENTIFIER, algorithm)?;
     let (bits, _) = expect(BIT_STRING, rest)?;
-    let (&unused, key) = bits.split_first()?;
-    if oid != RSA_ENCRYPTION || unused != 0 {
-        return None;
-    }
-    rsa_from_pkcs1(key)
+    // Whole bytes: no bit is unused.
+    Some([oid, parameters, bits.strip_prefix(&[0])?])
+}
+
+/// The RSA key in a `SubjectPublicKeyInfo` (RFC 3279 §2.3.1).
+pub fn rsa_from_spki(spki: &[u8]) -> Option<RsaPublicKey> {
+    public_key(spki).filter(|[oid, ..]| *oid == RSA_ENCRYPTION).and_then(|[_, _, key]| rsa_from_pkcs1(key))
 }
 
 /// The curve name and encoded point in a `SubjectPublicKeyInfo` on P-256 or P-384 (RFC 5480 §2).
 pub fn ec_point_from_spki(spki: &[u8]) -> Option<(&'static str, &[u8])> {
-    let (spki, _) = expect(SEQUENCE, spki)?;
-    let (algorithm, rest) = expect(SEQUENCE, spki)?;
-    let (oid, parameters) = expect(OBJECT_IDENTIFIER, algorithm)?;
+    let [oid, parameters, point] = public_key(spki)?;
     let (curve, _) = expect(OBJECT_IDENTIFIER, parameters)?;
-    let (bits, _) = expect(BIT_STRING, rest)?;
-    let (&unused, point) = bits.split_first()?;
     let (name, length) = match curve {
         P256 => ("P-256", 65),
         P384 => ("P-384", 97),
         _ => return None,
     };
-    (oid == EC_PUBLIC_KEY && unused == 0 && point.len() == length).then_some((name, point))
+    (oid == EC_PUBLIC_KEY && point.len() == length).then_some((name, point))
 }
 
 /// The private scalar and public point of a SEC1 key that has both (RFC 5915 §3).

@@ -37,16 +37,8 @@ pub fn is_fixed_in_answers(name: &str) -> bool {
 }
 
 const FIXED: &[&str] = &[
-    "content-length",
-    "date",
-    "cache-control",
-    "pragma",
-    "expires",
-    "host",
-    // No answer has it.
-    "server",
-    "x-content-type-options",
-    "x-ms-client-request-id",
+    "content-length", "date", "cache-control", "pragma", "expires", "host", // No answer has it.
+    "server", "x-content-type-options", "x-ms-client-request-id",
 ];
 
 /// True for fields that describe the body: its coding, type, range and digests (RFC 9110 §8.3 to
@@ -57,15 +49,8 @@ pub fn describes_body(name: &str) -> bool {
 }
 
 const OF_BODY: &[&str] = &[
-    "content-type",
-    "content-encoding",
-    "content-language",
-    "content-disposition",
-    "content-range",
-    "content-md5",
-    "digest",
-    "content-digest",
-    "repr-digest",
+    "content-type", "content-encoding", "content-language", "content-disposition", "content-range", "content-md5",
+    "digest", "content-digest", "repr-digest",
 ];
 
 /// Fields that carry a caller's own credentials. A proxied request, which gets a token, goes without them unless the
@@ -90,14 +75,7 @@ pub fn is_forwarded(name: &str, kept: &[String]) -> bool {
 
 /// Further reserved names; docs/endpoints.md has the reason for each.
 const OWN: &[&str] = &[
-    "authorization",
-    "host",
-    "content-length",
-    "accept-encoding",
-    "expect",
-    "cookie",
-    "forwarded",
-    "http2-settings",
+    "authorization", "host", "content-length", "accept-encoding", "expect", "cookie", "forwarded", "http2-settings",
     "x-original-url",
 ];
 
@@ -157,23 +135,9 @@ mod tests {
     #[test]
     fn reserved_names_are_known_in_any_case() {
         for name in [
-            "Authorization",
-            "HOST",
-            "content-length",
-            "Transfer-Encoding",
-            "Connection",
-            "Keep-Alive",
-            "TE",
-            "Trailer",
-            "Upgrade",
-            "Proxy-Authorization",
-            "Proxy-Anything",
-            "Cookie",
-            "X-Forwarded-For",
-            "X-MS-CLIENT-PRINCIPAL",
-            "x-ms-client-principal-id",
-            "X-MS-TOKEN-AAD-ACCESS-TOKEN",
-            "Sec-Fetch-Site",
+            "Authorization", "HOST", "content-length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE",
+            "Trailer", "Upgrade", "Proxy-Authorization", "Proxy-Anything", "Cookie", "X-Forwarded-For",
+            "X-MS-CLIENT-PRINCIPAL", "x-ms-client-principal-id", "X-MS-TOKEN-AAD-ACCESS-TOKEN", "Sec-Fetch-Site",
         ] {
             assert!(is_reserved(name), "{name}");
         }

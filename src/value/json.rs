@@ -2,6 +2,10 @@
 //! other bytes come from a table. The output matches `serde_json` byte for byte.
 
 use super::hex;
+use super::wide::{HIGH, each, less};
+
+const QUOTES: u64 = each(b'"');
+const BACKSLASHES: u64 = each(b'\\');
 
 /// Extra bytes that escaping adds: 1 for a short escape, 5 for other control characters. Branch-free,
 /// so that sums over many bytes are vectorized.
@@ -17,38 +21,27 @@ pub fn escaped_len(text: &[u8]) -> usize {
     let (words, rest) = text.as_chunks();
     let grown = words.iter().map(|word| {
         let number = u64::from_le_bytes(*word);
-        if less(number, b' ') & HIGH != 0 {
+        if less(number, b' ') != 0 {
             return one_by_one(word);
         }
         // Exact, unlike `less`: no sum goes beyond its byte.
         let zero = |word: u64| !(((word & !HIGH) + !HIGH) | word) & HIGH;
-        (zero(number ^ (EACH * u64::from(b'"'))) | zero(number ^ (EACH * u64::from(b'\\')))).count_ones() as usize
+        (zero(number ^ QUOTES) | zero(number ^ BACKSLASHES)).count_ones() as usize
     });
     text.len() + grown.sum::<usize>() + one_by_one(rest)
-}
-
-/// A one in every byte of a word.
-const EACH: u64 = u64::from_le_bytes([1; 8]);
-const HIGH: u64 = EACH << 7;
-
-/// The high bit of each byte less than `than`. Bytes above such a byte may be marked too.
-const fn less(word: u64, than: u8) -> u64 {
-    word.wrapping_sub(EACH * than as u64) & !word
 }
 
 /// Bytes checked together.
 const BLOCK: usize = 32;
 
-/// Checks words, without a branch for each. Loops over bytes are not vectorized in a build for size.
+/// Checks words, without a branch for each.
 fn needs_escape(block: &[u8; BLOCK]) -> bool {
     let (words, _) = block.as_chunks();
     let special = words.iter().fold(0, |special, word| {
         let word = u64::from_le_bytes(*word);
-        let quote = less(word ^ (EACH * u64::from(b'"')), 1);
-        let backslash = less(word ^ (EACH * u64::from(b'\\')), 1);
-        special | less(word, b' ') | quote | backslash
+        special | less(word, b' ') | less(word ^ QUOTES, 1) | less(word ^ BACKSLASHES, 1)
     });
-    special & HIGH != 0
+    special != 0
 }
 
 /// Size of an entry in the table below: an escape has at most 6 bytes.
@@ -94,10 +87,17 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8], room: usize) -> usize {
         let clean = blocks.iter().take_while(|block| !needs_escape(block)).count() * BLOCK;
         out.extend_from_slice(&text[at..at + clean]);
         (at, left) = (at + clean, left - clean);
+        let (start, end) = (at, text.len().min(at + BLOCK));
+        let last = &text[start..end];
+        // Names, identifiers and the ends of tokens need no escape.
+        if end == text.len() && last.len() <= left && last.iter().all(|&byte| ESCAPES[usize::from(byte)][WORD - 1] == 1)
+        {
+            out.extend_from_slice(last);
+            return end;
+        }
         // No branch depends on the text: it would be mispredicted all the time.
-        let (mut made, end) = (0, text.len().min(at + BLOCK));
-        let start = at;
-        for &byte in &text[start..end] {
+        let mut made = 0;
+        for &byte in last {
             let escape = &ESCAPES[usize::from(byte)];
             let length = usize::from(escape[WORD - 1]);
             if made + length > left {
@@ -121,6 +121,19 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// As [`push_string`], for text that [is plain](is_plain).
+pub fn push_plain_string(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(is_plain(text));
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+/// True if no character needs an escape.
+pub fn is_plain(text: &str) -> bool {
+    escaped_len(text.as_bytes()) == text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -134,6 +147,11 @@ mod tests {
             let mut whole = Vec::new();
             push_string(&mut whole, &text);
             prop_assert_eq!(&whole, &expected);
+            if is_plain(&text) {
+                whole.clear();
+                push_plain_string(&mut whole, &text);
+                prop_assert_eq!(&whole, &expected);
+            }
             prop_assert_eq!(escaped_len(text.as_bytes()), expected.len() - 2);
             let (mut pieces, mut at) = (Vec::new(), 0);
             while at < text.len() {

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::b64;
 use super::der::{self, RsaPublicKey};
 
 /// At least 2048 bits (RFC 7518 §3.3, §3.5). Above 8192 bits, one verification costs too much.
@@ -18,26 +17,17 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The accepted signature algorithms (RFC 7518 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256
     Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384
     Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512
     Rs512,
-    /// RSASSA-PSS with SHA-256
     Ps256,
-    /// RSASSA-PSS with SHA-384
     Ps384,
-    /// RSASSA-PSS with SHA-512
     Ps512,
-    /// ECDSA on P-256 with SHA-256
     Es256,
-    /// ECDSA on P-384 with SHA-384
     Es384,
 }
 
 impl Algorithm {
-    /// With their names.
     pub const ALL: [(&'static str, Self); 8] = [
         ("RS256", Self::Rs256),
         ("RS384", Self::Rs384),
@@ -69,15 +59,10 @@ impl PublicKey {
     /// True if this type of key makes signatures of this algorithm: ES256 with P-256 only (RFC 7518
     /// §3.4).
     pub const fn fits(&self, algorithm: Algorithm) -> bool {
-        match algorithm {
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512 => matches!(self, Self::Rsa { .. }),
-            Algorithm::Es256 => matches!(self, Self::P256(_)),
-            Algorithm::Es384 => matches!(self, Self::P384(_)),
+        match self {
+            Self::Rsa { .. } => !matches!(algorithm, Algorithm::Es256 | Algorithm::Es384),
+            Self::P256(_) => matches!(algorithm, Algorithm::Es256),
+            Self::P384(_) => matches!(algorithm, Algorithm::Es384),
         }
     }
 
@@ -123,7 +108,7 @@ impl PublicKey {
 
     /// The JWK with only its required members, in the form that is hashed (RFC 7638 §3).
     pub fn canonical(&self) -> String {
-        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let text = |bytes: &[u8]| b64::url(bytes);
         let curve = |name: &str, point: &[u8]| {
             let (x, y) = point[1..].split_at(point.len() / 2);
             format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, text(x), text(y))
@@ -139,7 +124,7 @@ impl PublicKey {
 
     /// Base64url of the SHA-256 of the canonical JWK (RFC 7638 §3).
     pub fn thumbprint(&self) -> String {
-        URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, self.canonical().as_bytes()))
+        b64::url_sha256(self.canonical().as_bytes())
     }
 }
 
@@ -256,7 +241,7 @@ impl Key {
 /// `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, but harmless, and some
 /// encoders add one.
 fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
-    let mut bytes = URL_SAFE_NO_PAD.decode(text.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
+    let mut bytes = b64::from_url(text.ok_or(Unusable::OtherType)?).ok_or(Unusable::Malformed)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.drain(..zeros);
     Ok(bytes)
@@ -266,7 +251,7 @@ fn number(text: Option<&str>) -> Result<Vec<u8>, Unusable> {
 fn point(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Vec<u8>, Unusable> {
     let mut point = vec![4];
     for coordinate in [x, y] {
-        let bytes = URL_SAFE_NO_PAD.decode(coordinate.ok_or(Unusable::OtherType)?).map_err(|_| Unusable::Malformed)?;
+        let bytes = b64::from_url(coordinate.ok_or(Unusable::OtherType)?).ok_or(Unusable::Malformed)?;
         if bytes.len() != length {
             return Err(Unusable::Weak);
         }
@@ -318,7 +303,7 @@ mod tests {
     #[test]
     fn the_modulus_has_2048_to_8192_bits() {
         let with = |modulus: Vec<u8>| {
-            let n = URL_SAFE_NO_PAD.encode(modulus);
+            let n = b64::url(modulus);
             Key::from_jwk(&format!(r#"{{"kty":"RSA","kid":"one","e":"AQAB","n":"{n}"}}"#)).map(|_| ())
         };
         let of = |first: u8, length: usize| {

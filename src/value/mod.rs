@@ -3,6 +3,9 @@
 
 pub mod b64;
 pub mod bound_key;
+#[cfg(any(feature = "jwe", feature = "pfx"))]
+pub mod cbc;
+pub mod chunked;
 pub mod date;
 pub mod der;
 pub mod guid;
@@ -18,6 +21,7 @@ pub mod resource;
 pub mod syntax;
 pub mod text;
 pub mod url;
+pub mod wide;
 
 /// What was expected instead; reads on from the word "expected".
 pub type Expected = &'static str;

@@ -33,40 +33,46 @@ impl Network {
     pub fn parse_exact(text: &str) -> Result<Self, String> {
         let network = Self::parse(text).ok_or("a network such as 10.0.0.0/8, an address, or *")?;
         let Self { address, prefix } = network;
-        let masked = match address {
-            IpAddr::V4(v4) => {
-                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into())
-            }
-            IpAddr::V6(v6) => {
-                IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
-            }
-        };
-        if masked != address {
-            return Err(format!(
-                "a network without bits beyond its prefix: {masked}/{prefix} for the whole network, {address}/{} for the address",
-                width(address)
-            ));
+        let beyond = network.beyond();
+        let kept = prefix_of(address, beyond).checked_shl(beyond).unwrap_or(0);
+        if kept == bits(address) {
+            return Ok(network);
         }
-        Ok(network)
+        let masked = match address {
+            IpAddr::V4(_) => IpAddr::V4(u32::try_from(kept).unwrap_or(0).into()),
+            IpAddr::V6(_) => IpAddr::V6(kept.into()),
+        };
+        Err(format!(
+            "a network without bits beyond its prefix: {masked}/{prefix} for the whole network, {address}/{} for the address",
+            width(address)
+        ))
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        let beyond = u32::from(width(self.address) - self.prefix);
-        match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                own.to_bits().checked_shr(beyond) == other.to_bits().checked_shr(beyond)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                own.to_bits().checked_shr(beyond) == other.to_bits().checked_shr(beyond)
-            }
-            _ => false,
-        }
+        let beyond = self.beyond();
+        self.address.is_ipv4() == address.is_ipv4() && prefix_of(self.address, beyond) == prefix_of(address, beyond)
+    }
+
+    fn beyond(&self) -> u32 {
+        u32::from(width(self.address) - self.prefix)
     }
 
     /// True if every address in the network is loopback (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback() && self.prefix >= if self.address.is_ipv4() { 8 } else { 128 }
     }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// Without the last `beyond` bits.
+fn prefix_of(address: IpAddr, beyond: u32) -> u128 {
+    bits(address).checked_shr(beyond).unwrap_or(0)
 }
 
 const fn width(address: IpAddr) -> u8 {

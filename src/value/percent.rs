@@ -36,10 +36,7 @@ pub fn encode_invisible(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, INVISIBLE)
 }
 
-/// Decodes a key or value of a query.
-///
-/// # Errors
-/// A `%` without two hex digits, or invalid UTF-8.
+/// Decodes a key or value of a query. Fails for a `%` without two hex digits, and for invalid UTF-8.
 pub fn decode_form(text: &str) -> Result<Cow<'_, str>, Expected> {
     if !text.contains('+') {
         return decode(text);
@@ -47,10 +44,7 @@ pub fn decode_form(text: &str) -> Result<Cow<'_, str>, Expected> {
     Ok(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
 }
 
-/// Decodes a path once.
-///
-/// # Errors
-/// As for [`decode_form`].
+/// Decodes a path once. Fails as [`decode_form`] does.
 pub fn decode(text: &str) -> Result<Cow<'_, str>, Expected> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));

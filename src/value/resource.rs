@@ -8,11 +8,8 @@ const DEFAULT: &str = "/.default";
 
 /// A resource as a caller names it, without exactly one `/.default`: an absolute URI without a fragment
 /// (RFC 3986 §4.3), or a GUID. A slash at its end stays, since the audience of v1 resources ends in one.
-///
-/// # Errors
-/// What was expected.
 pub fn parse(text: &str) -> Result<&str, Expected> {
-    let resource = without_default(text).unwrap_or(text);
+    let resource = of_app_scope(text);
     let uri = |(scheme, rest): (&str, &str)| is_scheme(scheme) && !rest.trim_start_matches('/').is_empty();
     let visible = !resource.contains([' ', '#']) && syntax::scopes(resource).is_ok();
     if visible && (resource.split_once(':').is_some_and(uri) || guid::is_guid(resource)) {
@@ -22,9 +19,20 @@ pub fn parse(text: &str) -> Result<&str, Expected> {
     }
 }
 
+/// True if a scope is one of this resource.
+pub fn has_scope(resource: &str, scope: &str) -> bool {
+    // Most scopes are of others, and this is asked of every configured one.
+    scope.starts_with(resource) && of_scope(scope) == resource
+}
+
 /// The resource of a scope: the scope itself where it is a resource alone, else what stands before its last `/`.
-pub fn of_scope(scope: &str) -> &str {
+fn of_scope(scope: &str) -> &str {
     if is_bare(scope) { scope } else { scope.rsplit_once('/').map_or(scope, |(resource, _)| resource) }
+}
+
+/// The resource of an app token's scope: without one `/.default`.
+pub fn of_app_scope(scope: &str) -> &str {
+    without_default(scope).unwrap_or(scope)
 }
 
 /// Whether a scope ends in `/.default`, in any case, after the name of a resource.
@@ -89,6 +97,21 @@ mod tests {
             ("User.Read", "User.Read"),
         ] {
             assert_eq!(of_scope(scope), resource, "{scope}");
+            assert!(has_scope(resource, scope) && !has_scope(&resource[1..], scope), "{scope}");
+            assert!(!has_scope(&resource[..resource.len() - 1], scope), "{scope}");
+        }
+    }
+
+    #[test]
+    fn a_scope_loses_one_suffix() {
+        for (scope, expected) in [
+            ("https://vault.azure.net/.default", "https://vault.azure.net"),
+            ("https://management.azure.com//.default", "https://management.azure.com/"),
+            ("api://x/.default/.default", "api://x/.default"),
+            ("api://x/.DEFAULT", "api://x"),
+            ("api://AzureADTokenExchange", "api://AzureADTokenExchange"),
+        ] {
+            assert_eq!(of_app_scope(scope), expected);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Foreign text, made safe to show on one line.
 
+use std::fmt;
+
 /// Appends `text`, escaping everything that could end the line, move the cursor or reorder the
 /// display: control characters, Unicode line separators, bidirectional marks and invisible
 /// characters.
@@ -13,6 +15,19 @@ pub fn escape(text: &str, out: &mut String) {
 pub fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A name that the caller sent, shortened and escaped for a message.
+pub struct Shown<'a>(pub &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAX_SHOWN: usize = 100;
+        let clean = |c: char| if c.is_control() { '?' } else { c };
+        let mut chars = self.0.chars();
+        chars.by_ref().take(MAX_SHOWN).try_for_each(|c| write!(f, "{}", clean(c)))?;
+        if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
+    }
 }
 
 /// True for one word of visible ASCII, such as a token that fits in a header.

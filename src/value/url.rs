@@ -22,6 +22,12 @@ impl Origin {
     pub fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
     }
+
+    /// The tenant that the host of a customer directory names: `contoso.ciamlogin.com` implies
+    /// `contoso.onmicrosoft.com`, as in MSAL.
+    pub fn ciam_tenant(&self) -> Option<String> {
+        self.host.strip_suffix(".ciamlogin.com").map(|name| format!("{name}.onmicrosoft.com"))
+    }
 }
 
 impl fmt::Display for Origin {
@@ -167,31 +173,11 @@ mod tests {
     #[test]
     fn what_is_no_plain_absolute_url_is_refused() {
         for text in [
-            "",
-            "graph.microsoft.com",
-            "/v1.0",
-            "//host/",
-            "ftp://host/",
-            "https://",
-            "https:///path",
-            "https://user@host/",
-            "https://user:pw@host/",
-            "https://host:0/",
-            "https://host:65536/",
-            "https://host:x/",
-            "https://host/#f",
-            "https://ho st/",
-            "https://h\u{f6}st/",
-            "https://host\\evil/",
-            "https://[::1/",
-            "https://[::1]x/",
-            "https://[zz]/",
-            "https://host/\r\nX: y",
-            "https://host:+80/",
-            "https://.localhost/",
-            "https://a..b/",
-            "https://host../",
-            "https://./",
+            "", "graph.microsoft.com", "/v1.0", "//host/", "ftp://host/", "https://", "https:///path",
+            "https://user@host/", "https://user:pw@host/", "https://host:0/", "https://host:65536/", "https://host:x/",
+            "https://host/#f", "https://ho st/", "https://h\u{f6}st/", "https://host\\evil/", "https://[::1/",
+            "https://[::1]x/", "https://[zz]/", "https://host/\r\nX: y", "https://host:+80/", "https://.localhost/",
+            "https://a..b/", "https://host../", "https://./",
         ] {
             assert!(Url::parse(text).is_err(), "{text:?}");
         }
@@ -200,31 +186,14 @@ mod tests {
     #[test]
     fn loopback_is_known_by_name_and_number() {
         for host in [
-            "localhost",
-            "localhost.",
-            "api.localhost",
-            "127.0.0.1",
-            "127.9.9.9",
-            "[::1]",
-            "[0:0:0:0:0:0:0:1]",
+            "localhost", "localhost.", "api.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "[0:0:0:0:0:0:0:1]",
             "[::ffff:127.0.0.1]",
         ] {
             assert!(is_loopback_host(host), "{host}");
         }
         for host in [
-            "localhost.example",
-            "localhost..",
-            ".localhost",
-            "..localhost",
-            "a..localhost",
-            ".localhost.",
-            ".",
-            "128.0.0.1",
-            "notlocalhost",
-            "[::2]",
-            "[::ffff:128.0.0.1]",
-            "[localhost]",
-            "0.0.0.0",
+            "localhost.example", "localhost..", ".localhost", "..localhost", "a..localhost", ".localhost.", ".",
+            "128.0.0.1", "notlocalhost", "[::2]", "[::ffff:128.0.0.1]", "[localhost]", "0.0.0.0",
         ] {
             assert!(!is_loopback_host(host), "{host}");
         }

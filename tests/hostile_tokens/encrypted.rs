@@ -47,20 +47,8 @@ fn headers() -> Vec<Case> {
         case("encrypted with an empty list of critical members", with("crit", Value::Array(Vec::new())), REFUSED),
     ];
     for alg in [
-        "RSA1_5",
-        "dir",
-        "none",
-        "RSA-OAEP-384",
-        "RSA-OAEP-512",
-        "rsa-oaep",
-        "A128KW",
-        "A256GCMKW",
-        "ECDH-ES",
-        "ECDH-ES+A256KW",
-        "PBES2-HS256+A128KW",
-        "RS256",
-        "",
-        "RSA-OAEP ",
+        "RSA1_5", "dir", "none", "RSA-OAEP-384", "RSA-OAEP-512", "rsa-oaep", "A128KW", "A256GCMKW", "ECDH-ES",
+        "ECDH-ES+A256KW", "PBES2-HS256+A128KW", "RS256", "", "RSA-OAEP ",
     ] {
         cases.push(case(format!("encrypted with the algorithm '{alg}'"), with("alg", alg.into()), REFUSED));
     }

@@ -91,7 +91,7 @@ fn start() -> (http::Running, SocketAddr) {
         exchange,
         clock,
         budget: budget.clone(),
-        metrics: Arc::new(Metrics::new(&Endpoint::ALL.map(Endpoint::pattern), Rejection::CODES)),
+        metrics: Arc::new(Metrics::new(&Endpoint::ALL.map(|(_, pattern, _)| pattern), Rejection::CODES)),
         monitor: server.monitor(),
         recent: None,
     };

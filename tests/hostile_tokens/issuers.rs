@@ -36,7 +36,7 @@ impl Authority {
         let policy = Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, DEFAULT_MAX_BYTES);
         let issuer = full(metadata_issuer);
         let (keys, _) = document::keys(json!({ "keys": [jwk("rsa")] }).to_string().as_bytes()).unwrap();
-        Self { policy, keys: KeySet::new(keys, &issuer, accepted_issuers(&issuer, v1), NOW) }
+        Self { policy, keys: KeySet::new(keys, &issuer, accepted_issuers(&issuer, v1)) }
     }
 
     /// One tenant of the public cloud, with more settings.
@@ -224,7 +224,7 @@ fn the_key_of_personal_accounts_signs_for_no_organization() {
     key["issuer"] = format!("https://login.microsoftonline.com/{PERSONAL}/v2.0").into();
     let (keys, _) = document::keys(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
     let mut authority = Authority::organizations(&[]);
-    authority.keys = KeySet::new(keys, COMMON, accepted_issuers(COMMON, V1Issuer::Unavailable), NOW);
+    authority.keys = KeySet::new(keys, COMMON, accepted_issuers(COMMON, V1Issuer::Unavailable));
     assert_eq!(authority.judge(V2_U, "2.0", "C", "U"), Err("key_issuer_invalid"));
     assert_eq!(authority.judge(V1_U, "1.0", "C", "U"), Err("key_issuer_invalid"));
     let own = format!("https://login.microsoftonline.com/{PERSONAL}/v2.0");

@@ -57,26 +57,9 @@ fn key_ids() -> Vec<Case> {
     let with = |kid: &str| signed(format!(r#"{{"alg":"RS256","kid":{kid}}}"#), payload(&[]));
     let mut cases = Vec::new();
     for kid in [
-        "",
-        "RSA",
-        "Rsa",
-        " rsa",
-        "rsa ",
-        "rsa\\u0000",
-        "rsa\\u0000.pem",
-        "../rsa",
-        "../../../dev/null",
-        "/dev/null",
-        "file:///dev/null",
-        "https://evil.example/rsa",
-        "rsa' OR '1'='1",
-        "rsa|cat /etc/passwd",
-        "*",
-        "rs",
-        "rsaa",
-        "p256",
-        "for-encryption",
-        "ｒｓａ",
+        "", "RSA", "Rsa", " rsa", "rsa ", "rsa\\u0000", "rsa\\u0000.pem", "../rsa", "../../../dev/null", "/dev/null",
+        "file:///dev/null", "https://evil.example/rsa", "rsa' OR '1'='1", "rsa|cat /etc/passwd", "*", "rs", "rsaa",
+        "p256", "for-encryption", "ｒｓａ",
     ] {
         // The curve's key is found and does not fit; the one for encryption was never taken in.
         let code = if kid == "p256" { "key_mismatch" } else { "key_not_found" };

@@ -89,18 +89,9 @@ fn headers() -> Vec<Case> {
 /// RFC 7515 §4.1.11: what is critical must be understood.
 fn critical() -> Vec<Case> {
     [
-        r#""crit":["exp"]"#,
-        r#""crit":["b64"],"b64":false"#,
-        r#""crit":["b64"],"b64":true"#,
-        r#""crit":[]"#,
-        r#""crit":null"#,
-        r#""crit":"exp""#,
-        r#""crit":{}"#,
-        r#""crit":["x"],"x":1"#,
-        r#""crit":["alg"]"#,
-        r#""\u0063rit":["x"]"#,
-        r#""b64":false"#,
-        r#""b64":true"#,
+        r#""crit":["exp"]"#, r#""crit":["b64"],"b64":false"#, r#""crit":["b64"],"b64":true"#, r#""crit":[]"#,
+        r#""crit":null"#, r#""crit":"exp""#, r#""crit":{}"#, r#""crit":["x"],"x":1"#, r#""crit":["alg"]"#,
+        r#""\u0063rit":["x"]"#, r#""b64":false"#, r#""b64":true"#,
     ]
     .map(|more| {
         case(

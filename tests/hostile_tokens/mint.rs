@@ -63,7 +63,7 @@ pub fn key_set() -> KeySet {
     let (keys, skipped) = document::keys(json!({ "keys": all }).to_string().as_bytes()).unwrap();
     assert_eq!((keys.len(), skipped), (5, 2), "the key for encryption and the weak one are left out");
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable), NOW).skipping(skipped)
+    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable)).skipping(skipped)
 }
 
 pub fn policy() -> Policy {

@@ -120,17 +120,8 @@ fn an_encrypted_pkcs8_key_opens_with_its_password() {
 #[test]
 fn a_pfx_opens_with_its_password_whatever_wrote_it() {
     for name in [
-        "modern.pfx",
-        "modern-chain.pfx",
-        "legacy.pfx",
-        "legacy-chain.pfx",
-        "3des.pfx",
-        "rc2-128.pfx",
-        "aes128-mac-sha512.pfx",
-        "open-key.pfx",
-        "no-mac.pfx",
-        "iterations.pfx",
-        "large.pfx",
+        "modern.pfx", "modern-chain.pfx", "legacy.pfx", "legacy-chain.pfx", "3des.pfx", "rc2-128.pfx",
+        "aes128-mac-sha512.pfx", "open-key.pfx", "no-mac.pfx", "iterations.pfx", "large.pfx",
     ] {
         accepted(name, &path(name, Some(PASSWORD)), &[]);
     }

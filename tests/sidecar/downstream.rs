@@ -123,18 +123,8 @@ fn a_path_is_appended_below_the_base_and_nowhere_else() {
     }
     let before = scene.tenant.journal().count(Kind::Downstream);
     for path in [
-        "../x",
-        "a/../../x",
-        "%2e%2e/x",
-        "a/%2E%2E%2fx",
-        "//evil.example/",
-        "https://evil.example/",
-        "a#b",
-        "a\\b",
-        "a\r\nX: y",
-        "..%5cx",
-        "./x",
-        "a\u{0}b",
+        "../x", "a/../../x", "%2e%2e/x", "a/%2E%2E%2fx", "//evil.example/", "https://evil.example/", "a#b", "a\\b",
+        "a\r\nX: y", "..%5cx", "./x", "a\u{0}b",
     ] {
         with_path(&sidecar, path).expect(400);
     }

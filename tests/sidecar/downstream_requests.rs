@@ -48,27 +48,9 @@ fn of_the_caller_nothing_but_body_and_correlation_id_goes_along() {
             .bearer(&scene.user("alice"))
             .header("x-ms-client-request-id", "id-1");
         let request = [
-            "Accept",
-            "Accept-Encoding",
-            "Accept-Language",
-            "Cookie",
-            "Forwarded",
-            "If-Match",
-            "Prefer",
-            "Priority",
-            "Range",
-            "Referer",
-            "TE",
-            "Traceparent",
-            "Tracestate",
-            "User-Agent",
-            "Via",
-            "X-Custom",
-            "X-Forwarded-For",
-            "X-Sidecar-Token",
-            "Expect-CT",
-            "original-uri",
-            "Proxy-Authorization",
+            "Accept", "Accept-Encoding", "Accept-Language", "Cookie", "Forwarded", "If-Match", "Prefer", "Priority",
+            "Range", "Referer", "TE", "Traceparent", "Tracestate", "User-Agent", "Via", "X-Custom", "X-Forwarded-For",
+            "X-Sidecar-Token", "Expect-CT", "original-uri", "Proxy-Authorization",
         ]
         .iter()
         .fold(request, |request, name| request.header(name, "of-the-caller"));
@@ -93,14 +75,8 @@ fn of_the_caller_nothing_but_body_and_correlation_id_goes_along() {
 fn what_describes_a_body_goes_with_it_and_only_with_it() {
     let (api, _scene, sidecar) = start(&[("DownstreamApis:App:ExtraHeaderParameters:Content-Language", "de")]);
     let names = [
-        "content-digest",
-        "content-disposition",
-        "content-encoding",
-        "content-md5",
-        "content-range",
-        "content-type",
-        "digest",
-        "repr-digest",
+        "content-digest", "content-disposition", "content-encoding", "content-md5", "content-range", "content-type",
+        "digest", "repr-digest",
     ];
     let send = |method: &str, body: &str| {
         let request = Request::new(method, &overrides(&[("HttpMethod", method)]));

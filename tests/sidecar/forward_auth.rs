@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use local_tenant::directory::{APP_ID, CALLER_ID, TENANT_ID};
+use local_tenant::{Action, Answer, Fault, Kind};
 use serde_json::json;
 
 use super::support::{Client, Request, Response, Scene, claims, command};
@@ -116,6 +117,16 @@ fn what_is_no_good_token_is_refused_with_its_challenge() {
     // The application does not act without a token here, wherever else it may.
     let scene = Scene::new().with("Sidecar:AllowAppTokenWithoutUser", "true");
     scene.start().with_keys().get("/ForwardAuth").expect(401);
+}
+
+#[test]
+fn without_keys_no_token_passes_forward_auth() {
+    let scene = Scene::new();
+    scene.tenant.fail(Fault::always(Kind::Jwks, Action::Answer(Box::new(Answer::status(500)))));
+    let response = scene.start().get_as(&scene.user("alice"), "/ForwardAuth/x");
+    assert_eq!(response.header("Retry-After"), Some("5"));
+    assert_eq!(response.header("X-Auth-Kind"), None);
+    response.problem(503, "Signing keys are not available");
 }
 
 #[test]

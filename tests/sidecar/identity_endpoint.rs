@@ -209,7 +209,11 @@ fn every_refusal_under_identity_has_the_form_its_clients_read() {
     refused(&method, 405, "Method Not Allowed");
     assert_eq!(method.header("Allow"), Some("GET"));
     let long = "a".repeat(33 * 1024);
-    refused(&with("GET", &good, "X", &long), 431, "The request head is longer than 32768 bytes");
+    refused(
+        &with("GET", &good, "X", &long),
+        431,
+        "The request head is longer than 32768 bytes (Sidecar:Limits:RequestHeadBytes)",
+    );
     let twice = with("GET", &good, "Authorization", "Bearer x\r\nAuthorization: Bearer x");
     refused(&twice, 400, "Authorization is repeated");
     refused(&with("GET", "/identity/%00", "X", "x"), 400, "The path holds a NUL");

@@ -15,6 +15,7 @@ use super::wire::acquire;
 const APP: &str = "/oauth2/token/App";
 const DOWN: &str = "/oauth2/token/Down";
 const INTROSPECT: &str = "/oauth2/introspect";
+const IDENTITY: &str = "/identity/token?resource=api://downstream&api-version=2019-08-01";
 const FORM: &str = "application/x-www-form-urlencoded";
 const CLIENT: (&str, &str) = ("grant_type", "client_credentials");
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -104,15 +105,20 @@ fn every_door_shares_one_cached_token() {
     ];
     assert!(tokens.iter().all(|token| *token == tokens[0]));
     sidecar.get_as(&alice, "/DownstreamApi/Down").expect(200);
+    let passed = sidecar.get_as(&alice, "/Proxy/Down/items").expect(200).json();
+    assert_eq!(passed["token"], claims(&tokens[0]));
     assert_eq!(scene.tenant.journal().count(Kind::Token), 1);
     let tokens = [
         sidecar.get("/AuthorizationHeaderUnauthenticated/App").token(),
         Request::new("POST", "/AuthorizationHeaderUnauthenticated/App").send(sidecar.address).token(),
         access_token(post(&sidecar, APP, &[CLIENT])),
         access_token(post(&sidecar, APP, &[CLIENT, ("scope", "api://downstream/.default")])),
+        access_token(Request::get(IDENTITY).header("X-IDENTITY-HEADER", "any").send(sidecar.address)),
     ];
     assert!(tokens.iter().all(|token| *token == tokens[0]));
     sidecar.get("/DownstreamApiUnauthenticated/App").expect(200);
+    let passed = sidecar.get("/ProxyUnauthenticated/App/items").expect(200).json();
+    assert_eq!(passed["token"], claims(&tokens[0]));
     assert_eq!(scene.tenant.journal().count(Kind::Token), 2);
 }
 

@@ -133,7 +133,8 @@ fn overrides_are_those_of_the_query_and_bind_no_operator() {
 #[test]
 fn what_fails_is_one_line_with_the_services_own_words() {
     let scene = Scene::new();
-    assert_eq!(failure(&scene, &["token", "Nothing"], ""), "Downstream API 'Nothing' not configured");
+    let unknown = failure(&scene, &["token", "Nothing"], "");
+    assert!(unknown.starts_with("Downstream API 'Nothing' not configured: expected one of App, "), "{unknown}");
     let scene = scene.with("AzureAd:ClientCredentials:0:ClientSecret", "hush-hush-wrong");
     let reason = failure(&scene, &["header", "App"], "");
     assert!(reason.starts_with("MSAL.NetCore.invalid_client: AADSTS7000215: "), "{reason}");

@@ -33,7 +33,7 @@ fn own(received: &Received) -> Vec<&str> {
 fn a_request_passes_with_the_token_put_in() {
     let (api, scene, sidecar) = start(&[]);
     let sidecar = sidecar.with_keys();
-    let target = "//a%2Fb;v=1/%252F'(x)?$select=id&x=%24+&x=&y=\\|";
+    let target = "//a%2Fb;v=1/%252F%00'(x)?$select=id&x=%24+&x=&y=\\|";
     for route in ["/Proxy/Down", APP] {
         let request = Request::new("REPORT", &format!("{route}{target}"))
             .bearer(&scene.user("alice"))
@@ -53,7 +53,7 @@ fn a_request_passes_with_the_token_put_in() {
         assert_eq!(
             own(&received),
             [
-                "REPORT /v1//a%2Fb;v=1/%252F'(x)?$select=id&x=%24+&x=&y=\\| HTTP/1.1",
+                "REPORT /v1//a%2Fb;v=1/%252F%00'(x)?$select=id&x=%24+&x=&y=\\| HTTP/1.1",
                 "Accept-Encoding: gzip, br",
                 "x-stainless-lang: python",
                 "Content-Type: a/b",
@@ -90,14 +90,8 @@ fn an_answer_passes_as_it_came() {
         assert_eq!(
             shown,
             [
-                "server: own",
-                "SET-Cookie: a=1",
-                "Set-Cookie: b=2",
-                "Content-Encoding: gzip",
-                "ETag: \"x\"",
-                "date: then",
-                "x-ms-client-request-id: of-the-api",
-                "Content-Length: 2"
+                "server: own", "SET-Cookie: a=1", "Set-Cookie: b=2", "Content-Encoding: gzip", "ETag: \"x\"",
+                "date: then", "x-ms-client-request-id: of-the-api", "Content-Length: 2"
             ]
         );
         assert_eq!((answer.status, answer.body.as_str()), (207, "\x1f\x08"));

@@ -272,7 +272,7 @@ fn what_is_no_answer_is_502() {
 
 #[test]
 fn a_caller_that_goes_ends_the_call() {
-    let (api, sidecar, _scene) = start(&[]);
+    let (api, sidecar, _scene) = start(&[("Logging:LogLevel:Access", "Information")]);
     let cancelled = "entra_sidecar_upstream_requests_total{kind=\"proxy\",outcome=\"cancelled\"}";
     let post = format!("POST {APP} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
     for (index, (request, answer)) in [("", ""), ("", CHUNKED), (post.as_str(), "")].into_iter().enumerate() {
@@ -296,6 +296,13 @@ fn a_caller_that_goes_ends_the_call() {
         assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
         eventually("it is counted", || figure(&sidecar, cancelled) == (index + 1).to_string());
     }
+    // A caller that has the head may have had enough; no warning is due.
+    let told = |level: &str, status: &str| {
+        let cancelled = |line: &&String| line.ends_with(" cancelled by the caller");
+        let log = sidecar.log();
+        log.iter().filter(cancelled).filter(|line| line.contains(level) && line.contains(status)).count()
+    };
+    eventually("each is logged", || told(" WARN ", " 499 ") == 2 && told(" INFO ", " 200 ") == 1);
     eventually("no stream is left", || figure(&sidecar, "entra_sidecar_proxy_streams") == "0");
     eventually("no turn is left", || figure(&sidecar, "entra_sidecar_upstream_calls{state=\"active\"}") == "0");
 }
@@ -452,4 +459,38 @@ fn many_streams_hold_a_thread_each_and_no_more() {
         client.answer().expect(200);
     }
     eventually("no stream is left", || figure(&sidecar, "entra_sidecar_proxy_streams") == "0");
+}
+
+#[test]
+fn streams_over_idle_connections_hold_no_thread() {
+    const MANY: usize = 30;
+    let (api, sidecar, _scene) = start(&[]);
+    let threads = sidecar.threads();
+    let mut streams: Vec<_> = (0..MANY)
+        .map(|_| {
+            let client = get(&sidecar, "/");
+            (client, api.accept().0)
+        })
+        .collect();
+    for (client, line) in &mut streams {
+        line.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        client.answer().expect(200);
+    }
+    eventually("the threads that opened the connections have ended", || sidecar.threads() <= threads + 1);
+    for (client, _) in &mut streams {
+        client.get(&format!("{APP}/again"));
+    }
+    for (_, line) in &mut streams {
+        assert!(line.head().starts_with("GET /again "));
+        line.say(CHUNKED);
+        line.say("2\r\nab\r\n");
+    }
+    assert_eq!(figure(&sidecar, "entra_sidecar_proxy_streams"), MANY.to_string());
+    assert!(sidecar.threads() <= threads + 1, "{} of {threads}", sidecar.threads());
+    for (_, line) in &mut streams {
+        line.say("0\r\n\r\n");
+    }
+    for (client, _) in &mut streams {
+        assert_eq!(client.answer().expect(200).body, "ab");
+    }
 }

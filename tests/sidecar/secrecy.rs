@@ -24,11 +24,8 @@ pub const HUSH: &str = "hush-hush-";
 static SECRETS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut secrets: Vec<String> = [
         // Every token and assertion, and everything else in base64url of JSON.
-        "eyJ",
-        // The tenant's refresh tokens.
-        "0.refresh.",
-        "PRIVATE KEY",
-        HUSH,
+        "eyJ", // The tenant's refresh tokens.
+        "0.refresh.", "PRIVATE KEY", HUSH,
     ]
     .map(str::to_owned)
     .into();

@@ -311,9 +311,7 @@ fn figure(sidecar: &Sidecar, name: &str) -> usize {
 /// What is left when nobody has wanted anything for a while: threads for upstream calls end after ten seconds.
 fn at_rest(sidecar: &Sidecar) -> (u64, usize, usize) {
     for name in [
-        "connections{state=\"parked\"}",
-        "upstream_calls{state=\"active\"}",
-        "upstream_calls{state=\"waiting\"}",
+        "connections{state=\"parked\"}", "upstream_calls{state=\"active\"}", "upstream_calls{state=\"waiting\"}",
         "body_memory_bytes",
     ] {
         eventually(name, || figure(sidecar, name) == 0);

@@ -59,7 +59,7 @@ fn run(suite: &str, accepts: impl Fn(&Value, &Value) -> bool) {
 fn signatures() {
     run("json_web_signature_test.json", |group, test| {
         let keys: Vec<Key> = Key::from_jwk(&group["public"].to_string()).into_iter().collect();
-        let keys = KeySet::new(keys, "https://issuer.example/", Vec::new(), 0);
+        let keys = KeySet::new(keys, "https://issuer.example/", Vec::new());
         jwt::verify_signature(test["jws"].as_str().unwrap_or_default(), &keys).is_ok()
     });
 }

@@ -18,7 +18,7 @@ fn list(kind: &str) -> Vec<Value> {
 fn signed_examples() {
     for example in list("jws") {
         let keys: Vec<Key> = Key::from_jwk(&example["key"].to_string()).into_iter().collect();
-        let keys = KeySet::new(keys, "https://issuer.example/", Vec::new(), 0);
+        let keys = KeySet::new(keys, "https://issuer.example/", Vec::new());
         let outcome = match jwt::verify_signature(example["token"].as_str().unwrap(), &keys) {
             Ok(_) => "accepted",
             Err(rejection) => rejection.code(),

@@ -62,18 +62,8 @@ fn an_encrypted_pem_key_signs_with_its_password() {
 #[test]
 fn a_pfx_signs_with_its_password() {
     for name in [
-        "modern",
-        "modern-chain",
-        "legacy",
-        "legacy-chain",
-        "3des",
-        "rc2-128",
-        "aes128-mac-sha512",
-        "open-key",
-        "no-mac",
-        "iterations",
-        "nss",
-        "ber-pieces",
+        "modern", "modern-chain", "legacy", "legacy-chain", "3des", "rc2-128", "aes128-mac-sha512", "open-key",
+        "no-mac", "iterations", "nss", "ber-pieces",
     ] {
         let name = format!("{name}.pfx");
         signs(&file(&name, Some(PASSWORD)));

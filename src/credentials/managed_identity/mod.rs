@@ -50,11 +50,6 @@ pub struct ManagedIdentities {
     clock: Arc<dyn Clock>,
 }
 
-/// The resource of a scope: the scope without one `/.default`.
-pub fn resource(scope: &str) -> &str {
-    scope.strip_suffix("/.default").unwrap_or(scope)
-}
-
 impl ManagedIdentities {
     /// Locates the endpoint without contacting it.
     pub fn new(

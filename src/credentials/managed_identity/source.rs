@@ -16,7 +16,7 @@ use crate::value::url::Url;
 pub struct IdentityRequest<'a> {
     /// A user-assigned identity; `None` is the system-assigned one.
     pub client_id: Option<&'a str>,
-    /// A resource, not a scope; see [`super::resource`].
+    /// A resource, not a scope; see [`crate::value::resource::of_app_scope`].
     pub resource: &'a str,
     /// Capabilities that the application declares, such as `cp1`.
     pub capabilities: &'a [String],

@@ -339,16 +339,3 @@ fn an_answer_that_is_no_token_is_a_failure_of_the_endpoint() {
     let machine = Machine::new(&[], vec![answer(200, "<html>")]);
     assert!(matches!(machine.token(None), Err(Failure::Unavailable(_))));
 }
-
-#[test]
-fn a_scope_loses_one_suffix() {
-    for (scope, expected) in [
-        ("https://vault.azure.net/.default", "https://vault.azure.net"),
-        ("https://management.azure.com//.default", "https://management.azure.com/"),
-        ("api://x/.default/.default", "api://x/.default"),
-        ("api://x/.DEFAULT", "api://x/.DEFAULT"),
-        ("api://AzureADTokenExchange", "api://AzureADTokenExchange"),
-    ] {
-        assert_eq!(resource(scope), expected);
-    }
-}

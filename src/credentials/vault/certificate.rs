@@ -94,11 +94,6 @@ impl Source for VaultCertificate {
         assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)
     }
 
-    fn inspect(&self, _: u64) -> Result<(), String> {
-        // An expired certificate may have been renewed in the vault; the next use finds out.
-        Ok(())
-    }
-
     fn expires_at(&self, _: u64) -> Option<u64> {
         self.kept.known().map(|(_, validity)| validity.not_after)
     }

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::Failure;
 use crate::outbound::{OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
+use crate::value::resource::of_app_scope;
 use crate::value::url::Url;
 
 /// Of the vault's REST API.
@@ -106,7 +107,7 @@ impl Vault {
         let challenges = challenge::of(answer);
         let bearer = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("Bearer"));
         let resource = bearer.and_then(|bearer| {
-            let scope = || bearer.parameter("scope").map(super::managed_identity::resource);
+            let scope = || bearer.parameter("scope").map(of_app_scope);
             bearer.parameter("resource").or_else(scope)
         });
         let resource = resource.ok_or_else(|| format!("{} answered 401 without naming a resource", self.name()))?;

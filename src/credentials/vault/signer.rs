@@ -1,9 +1,6 @@
 //! `SignedAssertionFromVault`: the key never leaves the vault, which signs the hash of each
 //! assertion.
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ring::digest;
 use serde_json::json;
 
 use super::Vault;
@@ -14,8 +11,8 @@ use super::token::Environment;
 use crate::config;
 use crate::credentials::certificate::{Notice, Validity};
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
-use crate::value::der;
 use crate::value::percent::encode_component;
+use crate::value::{b64, der};
 
 /// A key in a vault, and its certificate as registered in Entra.
 pub struct VaultSigner {
@@ -25,7 +22,6 @@ pub struct VaultSigner {
     notice: Notice,
 }
 
-/// The public part.
 struct Public {
     /// DER.
     certificate: Vec<u8>,
@@ -47,7 +43,7 @@ impl VaultSigner {
         let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
         let validity = validity.map_err(|reason| unusable(&reason))?;
         let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault sent no key id for it"))?;
-        let certificate = answer["cer"].as_str().and_then(|text| STANDARD.decode(text).ok());
+        let certificate = answer["cer"].as_str().and_then(b64::from_standard);
         let certificate = certificate.ok_or_else(|| unusable("the vault sent no certificate"))?;
         let parsed = der::Certificate::parse(&certificate).ok_or_else(|| unusable("not an X.509 certificate"))?;
         if der::rsa_from_spki(&parsed.spki).is_none() {
@@ -71,18 +67,13 @@ impl Source for VaultSigner {
         })?;
         self.notice.check(&self.name, public.validity, now).map_err(Failure::Unusable)?;
         let text = assertion::unsigned(std::slice::from_ref(&public.certificate), context);
-        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
+        let hash = b64::url_sha256(text.as_bytes());
         let body = json!({ "alg": "PS256", "value": hash });
         let answer = self.vault.post(&call, &format!("{}/sign", public.key), &body)?;
-        let signature = answer["value"].as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let signature = answer["value"].as_str().and_then(b64::from_url);
         let signature = signature
             .ok_or_else(|| Failure::Unavailable(format!("{} sent an answer without a signature", self.vault.name())))?;
-        Ok(ClientAuth::Assertion(assertion::signed_with(text, &signature)))
-    }
-
-    fn inspect(&self, _: u64) -> Result<(), String> {
-        // An expired certificate may have been renewed in the vault; the next use finds out.
-        Ok(())
+        Ok(ClientAuth::Assertion(assertion::signed_with(&text, &signature)))
     }
 
     fn expires_at(&self, _: u64) -> Option<u64> {

@@ -115,7 +115,7 @@ fn keys_and_both_issuers_are_fetched_at_start() {
     assert!(scene.keys.snapshot().is_none());
     assert!(scene.turn());
     let set = scene.keys.snapshot().unwrap();
-    assert_eq!((set.len(), set.skipped(), set.fetched_at()), (1, 0, 1_700_000_000));
+    assert_eq!((set.len(), set.skipped()), (1, 0));
     assert_eq!(scene.entra.journal(), [METADATA, JWKS, V1_METADATA]);
     let tenant = crate::jwks::testing::TENANT;
     let knows = |iss: String| set.issuers().iter().any(|issuer| issuer.matches(&iss, Some(tenant)));
@@ -225,7 +225,7 @@ fn a_bad_answer_leaves_the_good_set() {
 #[test]
 fn each_failure_is_named() {
     let entra = Entra::new();
-    let fetch = |settings: &KeySettings| super::super::fetch::fetch(settings, &*entra, None, 0).map(|_| ());
+    let fetch = |settings: &KeySettings| super::super::fetch::fetch(settings, &*entra, None).map(|_| ());
     entra.publish(METADATA, 503, "");
     assert_eq!(fetch(&settings()), Err(FetchError::Status(503)));
     entra.publish(METADATA, 200, "{}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::jwks::testing::{P256, RSA_A, RSA_B, TestKey, b64, key_set};
+use crate::jwks::testing::{P256, RSA_A, RSA_B, TestKey, key_set};
 use crate::jwt::Policy;
 use crate::jwt::testing::{NOW, payload, policy};
 use crate::value::jwk::Algorithm;
@@ -194,7 +194,7 @@ fn a_signed_query_must_be_unchanged() {
     let strict = PopValidation { query: true, accept_unsigned_query: false, ..settings() };
     let lax = PopValidation { query: true, ..settings() };
     let q = |names: &[&str], text: &str| {
-        let hash = b64(digest(&SHA256, text.as_bytes()));
+        let hash = b64::url_sha256(text.as_bytes());
         format!(r#"[{names:?},"{hash}"]"#)
     };
     let with = |settings: &PopValidation, q: &str, query: &str| {

@@ -12,7 +12,6 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, LazyBuf
 use ureq::{Error, Timeout, http};
 
 use super::super::resolver::{self, Resolve};
-use super::severed::Unsevered;
 use super::tcp::{Socket, Sockets, Tcp};
 use crate::value::url::Origin;
 
@@ -160,13 +159,13 @@ impl<In: Transport> Connector<In> for Dial {
 pub(super) struct Tls<C>(pub(super) C);
 
 impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
-    type Out = Unsevered<C::Out>;
+    type Out = C::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
         let shared = ConnectionDetails { request_level: false, ..copy(details) };
         let connected = self.0.connect(&shared, tcp)?;
         Phase::opened();
-        Ok(connected.map(Unsevered))
+        Ok(connected)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Connections for proxied requests. They never block, so the thread that moves bytes between two sockets can wait for
-//! both at once.
+//! Connections to upstreams. They never block once they are open, so a thread can wait for two sockets at once, or for
+//! none of its own.
 //!
-//! The client sends the whole body before it reads the answer, and hides reason phrases and interim answers. So its
-//! connectors open the connection, including TLS and tunnels, and the routes speak HTTP over it.
+//! The client sends the whole body before it reads the answer, hides reason phrases and interim answers, and holds its
+//! thread. So its connectors open the connection, including TLS and tunnels, and the HTTP over it is our own.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
@@ -20,14 +22,15 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Tr
 use ureq::{Error, Proxy, Timeout, http};
 use zeroize::Zeroizing;
 
+use super::super::OutError;
 use super::connect::{self, NoLookup};
-use super::forward;
 use super::tcp::Socket;
 use crate::value::url::Origin;
 
-/// The same limits as those of the client's pool.
-const IDLE: usize = 576;
-const IDLE_AGE: Duration = Duration::from_mins(1);
+/// The default number of concurrent calls; fewer would cost a TLS handshake per excess call.
+const IDLE: usize = 768;
+/// Below common idle limits (Azure's load balancers: 4 minutes). A connection closed earlier is detected anyway.
+pub(super) const IDLE_AGE: Duration = Duration::from_mins(1);
 /// The size of a TLS record (RFC 8446 §5.1).
 const BUFFER: usize = 16 * 1024;
 
@@ -66,13 +69,36 @@ pub struct ToProxy {
     pub origin: String,
     /// `Proxy-Authorization`.
     pub authorization: Option<Zeroizing<String>>,
+    /// The error for a 407, which only a proxy sends (RFC 9110 §15.5.8).
+    pub refusal: OutError,
 }
 
-/// A connection to an API, for one request at a time.
+/// `Proxy-Authorization`, if the proxy's URL has a user (RFC 7617 §2).
+fn authorization(proxy: &Proxy) -> Option<Zeroizing<String>> {
+    let (user, password) = (proxy.username(), proxy.password());
+    user.or(password)?;
+    let pair = Zeroizing::new(format!("{}:{}", user.unwrap_or_default(), password.unwrap_or_default()));
+    Some(Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes()))))
+}
+
+/// The error for a 407 from this proxy.
+pub(super) fn refused_by(proxy: &Proxy) -> OutError {
+    failed_at(proxy, "answered 407 Proxy Authentication Required", false)
+}
+
+/// A failure of this proxy. Names only its host, since its URL may contain a password.
+pub(super) fn failed_at(proxy: &Proxy, cause: &str, timed_out: bool) -> OutError {
+    let scheme = proxy.uri().scheme_str().unwrap_or("http");
+    OutError::Proxy { cause: format!("{scheme}://{}:{} (the proxy): {cause}", proxy.host(), proxy.port()), timed_out }
+}
+
+/// A connection to an upstream, for one request at a time.
 pub struct UpstreamConnection {
     transport: Box<dyn Transport>,
     socket: Arc<Socket>,
     origin: Origin,
+    /// Whether a proxy forwards the request, or gave a tunnel.
+    proxied: bool,
     /// Set if a forward proxy takes the request.
     pub to_proxy: Option<ToProxy>,
     /// Whether it has served a request before. The API may close an idle connection at any time.
@@ -178,12 +204,14 @@ impl ConnectionPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection that is still open.
-    pub(super) fn take(&self, origin: &Origin) -> Option<UpstreamConnection> {
+    /// An idle connection that is still open, through a proxy or not.
+    pub(super) fn take(&self, origin: &Origin, proxied: bool) -> Option<UpstreamConnection> {
         loop {
             let found = {
                 let mut idle = self.idle();
-                let at = idle.iter().rposition(|(connection, _)| connection.origin == *origin)?;
+                let fits =
+                    |connection: &UpstreamConnection| connection.origin == *origin && connection.proxied == proxied;
+                let at = idle.iter().rposition(|(connection, _)| fits(connection))?;
                 idle.remove(at)?
             };
             let (mut connection, since) = found;
@@ -244,8 +272,12 @@ impl ConnectionPool {
         let transport = self.way.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
         let socket = connect::dialed().ok_or(Error::ConnectionFailed)?;
         socket.unblock()?;
-        let to_proxy =
-            plain.map(|proxy| ToProxy { origin: origin.to_string(), authorization: forward::authorization(proxy) });
-        Ok(UpstreamConnection { transport, socket, origin: origin.clone(), to_proxy, reused: false })
+        let to_proxy = plain.map(|proxy| ToProxy {
+            origin: origin.to_string(),
+            authorization: authorization(proxy),
+            refusal: refused_by(proxy),
+        });
+        let (origin, proxied) = (origin.clone(), proxy.is_some());
+        Ok(UpstreamConnection { transport, socket, origin, proxied, to_proxy, reused: false })
     }
 }

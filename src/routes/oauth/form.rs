@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::super::admit::TOKEN_HEADER;
 use super::super::call::{Call, Halt};
 use super::super::problem::Problem;
+use crate::credentials::form::MEDIA_TYPE;
 use crate::http::{Headers, Keep};
-use crate::value::percent;
+use crate::value::{b64, percent};
 
 /// Bytes. Enough for a token and the other parameters.
 const MAX_BYTES: usize = 64 * 1024;
@@ -43,10 +41,9 @@ impl<'a> Form<'a> {
     }
 
     fn read(headers: Headers<'_>, body: &'a [u8]) -> Result<Self, Problem> {
-        const TYPE: &str = "application/x-www-form-urlencoded";
-        let sent = headers.text("content-type").unwrap_or(TYPE);
-        if !sent.split(';').next().is_some_and(|sent| sent.trim().eq_ignore_ascii_case(TYPE)) {
-            return Err(Problem::with(400, format!("Content-Type: expected {TYPE}")));
+        let sent = headers.text("content-type").unwrap_or(MEDIA_TYPE);
+        if !sent.split(';').next().is_some_and(|sent| sent.trim().eq_ignore_ascii_case(MEDIA_TYPE)) {
+            return Err(Problem::with(400, format!("Content-Type: expected {MEDIA_TYPE}")));
         }
         Self::parse(str::from_utf8(body).map_err(|_| malformed())?)
     }
@@ -70,7 +67,7 @@ impl<'a> Form<'a> {
 
     /// A parameter. An empty one counts as absent (RFC 6749 §3.2).
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.sent(name).ok().filter(|value| !value.is_empty())
+        self.find(name).filter(|value| !value.is_empty())
     }
 
     /// A parameter that must be present and not empty.
@@ -80,8 +77,11 @@ impl<'a> Form<'a> {
 
     /// A parameter that must be present, but may be empty.
     pub fn sent(&self, name: &str) -> Result<&str, Problem> {
-        let found = self.0.iter().find(|(own, _)| own == name);
-        found.map(|(_, value)| &**value).ok_or_else(|| missing(name))
+        self.find(name).ok_or_else(|| missing(name))
+    }
+
+    fn find(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| &**value)
     }
 }
 
@@ -96,7 +96,7 @@ fn malformed() -> Problem {
 /// The password of HTTP Basic authentication (RFC 7617 §2).
 fn basic_password(headers: Headers<'_>) -> Option<Vec<u8>> {
     let (scheme, credentials) = headers.text("authorization")?.trim().split_once(' ')?;
-    let pair = STANDARD.decode(credentials.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
+    let pair = b64::from_standard(credentials.trim()).filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
     let colon = pair.iter().position(|byte| *byte == b':')?;
     Some(pair[colon + 1..].to_vec())
 }

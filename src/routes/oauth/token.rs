@@ -1,6 +1,8 @@
 //! `/oauth2/token/{serviceName}`: the tokens of `/AuthorizationHeader*` for OAuth clients. Client
 //! credentials (RFC 6749 §4.4) for the application, token exchange (RFC 8693) for a user.
 
+use std::borrow::Cow;
+
 use super::super::acquire::{Acquisition, Asked, find_api};
 use super::super::authenticate::judge;
 use super::super::call::{Call, Halt, Parked};
@@ -23,7 +25,7 @@ pub fn token(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     if route.name.is_empty() {
         return Err(Problem::with(400, "Service name is required").into());
     }
-    let api = find_api(call, &route.name)?;
+    let (api, known_requests) = find_api(call, &route.name)?;
     let mut overrides = Overrides::parse(call.request.query)?;
     let subject = subject_token(&form)?;
     let (door, caller) = match subject {
@@ -42,7 +44,7 @@ pub fn token(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
         }
         overrides.options.scopes = scopes;
     }
-    let asked = Asked { caller, api, overrides, door };
+    let asked = Asked { caller, api, known_requests: Some(known_requests), overrides: Cow::Owned(overrides), door };
     let effective = Effective::merge(api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let token = acquisition.token(call, resumed)?;
@@ -56,7 +58,8 @@ pub fn token(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     body.reserve(access_token.len() + 256);
     push(&mut body, r#"{"access_token":"#, access_token);
     push(&mut body, r#","token_type":"#, scheme);
-    body.extend_from_slice(format!(r#","expires_in":{left}"#).as_bytes());
+    body.extend_from_slice(br#","expires_in":"#);
+    body.extend_from_slice(left.to_string().as_bytes());
     if !scopes.is_empty() {
         push(&mut body, r#","scope":"#, &scopes.join(" "));
     }

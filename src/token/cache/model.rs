@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::Ticket;
 use super::super::error::{TokenError, Unavailable};
-use super::super::key::KeyBuilder;
+use super::super::key::{CacheKey, KeyBuilder};
 use super::*;
 use crate::clock::ManualClock;
-use crate::secret::Secret;
 use crate::turns::{self, Bounds, Lane, Place, Requested, Turn, Turns};
 
 const PLAIN: Mode = Mode { force: false, anew: false, claims: None };
@@ -248,7 +247,7 @@ impl World {
         caller.woken.store(false, Ordering::SeqCst);
         let woken = Arc::clone(&caller.woken);
         let wake = move || -> Wake { Box::new(move || woken.store(true, Ordering::SeqCst)) };
-        let key = KeyBuilder::new(caller.key).finish();
+        let key = CacheKey { request: KeyBuilder::new(caller.key).finish(), user: None };
         match self.cache.look_up(&key, &self.clock, mode, wake) {
             Lookup::Lead(lead) => {
                 assert!(mode != PLAIN || !self.known.contains(&caller.key), "asks for what is there");
@@ -293,8 +292,8 @@ impl World {
                 self.known.push(caller.key);
                 // The token records its claims and time of arrival.
                 let claims = if caller.mode.claims.is_some() { "claims" } else { "plain" };
-                let header = Secret::new(format!("Bearer {} {claims} {}", caller.key, self.ended));
-                Ok(Arc::new(AccessToken { header, expires_at: 5_000, refresh_at: None }))
+                let header = format!("Bearer {} {claims} {}", caller.key, self.ended);
+                Ok(Arc::new(AccessToken::new(header, 5_000, None)))
             }
             End::Outage => Err(Error::Unavailable(Arc::new(Unavailable { cause: "down".into(), retry_after: None }))),
             End::Refusal => Err(Error::Refused(Arc::new(TokenError::default()))),

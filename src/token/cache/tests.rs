@@ -2,7 +2,6 @@ use super::super::error::{TokenError, Unavailable};
 use super::super::key::KeyBuilder;
 use super::*;
 use crate::clock::ManualClock;
-use crate::secret::Secret;
 
 const NOW: u64 = 1_000_000;
 
@@ -14,11 +13,11 @@ fn at(unix: u64) -> ManualClock {
 }
 
 fn token(text: &str, expires_at: u64, refresh_at: Option<u64>) -> Arc<AccessToken> {
-    Arc::new(AccessToken { header: Secret::new(format!("Bearer {text}")), expires_at, refresh_at })
+    Arc::new(AccessToken::new(format!("Bearer {text}"), expires_at, refresh_at))
 }
 
 fn key(name: &str) -> CacheKey {
-    KeyBuilder::new("test").text(name).finish()
+    CacheKey { request: KeyBuilder::new("test").text(name).finish(), user: None }
 }
 
 fn no_wake() -> Wake {

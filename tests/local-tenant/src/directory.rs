@@ -45,6 +45,10 @@ pub const GRAPH: &str = "https://graph.microsoft.com";
 pub const DOWNSTREAM: &str = "api://downstream";
 /// Key Vault.
 pub const VAULT: &str = "https://vault.azure.net";
+/// Azure OpenAI.
+pub const COGNITIVE_SERVICES: &str = "https://cognitiveservices.azure.com";
+/// Blob storage.
+pub const STORAGE: &str = "https://storage.azure.com";
 
 /// A tenant.
 #[derive(Clone, Debug)]
@@ -345,6 +349,9 @@ impl Default for Directory {
                 .version_1(),
                 Api::new(DOWNSTREAM, "d0d0d0d0-1111-4222-8333-444455556666", &["read", "write", "access_as_user"]),
                 Api::new(VAULT, "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", &["user_impersonation"]).version_1(),
+                Api::new(COGNITIVE_SERVICES, "7d312290-28c8-473c-a0ed-8e53749b6d6d", &["user_impersonation"])
+                    .version_1(),
+                Api::new(STORAGE, "e406a681-f3d4-42a8-90b6-c2b029497af1", &["user_impersonation"]).version_1(),
                 Api::new("https://management.azure.com", "797f4846-ba00-4fd7-ba43-dac1f8f63013", &[]).version_1(),
                 Api::new(&format!("api://{APP_ID}"), APP_ID, &["access_as_user", "read"]),
                 Api::new(EXCHANGE, "fb60f99c-7a34-4190-8149-302f77469936", &[]),

@@ -5,16 +5,8 @@ use crate::refusal::Refusal;
 
 /// The fields that every grant may carry.
 const COMMON: [&str; 10] = [
-    "client_id",
-    "client_secret",
-    "client_assertion_type",
-    "client_assertion",
-    "grant_type",
-    "scope",
-    "claims",
-    "client_info",
-    "token_type",
-    "req_cnf",
+    "client_id", "client_secret", "client_assertion_type", "client_assertion", "grant_type", "scope", "claims",
+    "client_info", "token_type", "req_cnf",
 ];
 
 /// A checked form.

@@ -23,6 +23,12 @@ pub enum Kind {
     ManagedIdentity,
     /// Key Vault.
     Vault,
+    /// Azure OpenAI.
+    OpenAi,
+    /// Microsoft Graph.
+    Graph,
+    /// Blob storage.
+    Blob,
     /// The control interface, which is not recorded.
     Control,
     /// Anything else.
@@ -31,13 +37,16 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds with their names.
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::Token, "token"),
         (Self::Metadata, "metadata"),
         (Self::Jwks, "jwks"),
         (Self::Downstream, "downstream"),
         (Self::ManagedIdentity, "managed-identity"),
         (Self::Vault, "vault"),
+        (Self::OpenAi, "openai"),
+        (Self::Graph, "graph"),
+        (Self::Blob, "blob"),
         (Self::Control, "control"),
         (Self::Other, "other"),
     ];
@@ -53,6 +62,12 @@ impl Kind {
             Self::ManagedIdentity
         } else if starts("/certificates/") || starts("/secrets/") || starts("/keys/") {
             Self::Vault
+        } else if starts("/openai/") || starts("/models/") {
+            Self::OpenAi
+        } else if starts("/v1.0/") {
+            Self::Graph
+        } else if starts("/blob/") {
+            Self::Blob
         } else if path.ends_with("/oauth2/v2.0/token") {
             Self::Token
         } else if path.ends_with("/.well-known/openid-configuration") {

@@ -16,11 +16,15 @@
 //! | `/{tenant}/v2.0/.well-known/openid-configuration`, `/{tenant}/discovery/v2.0/keys` | metadata, keys |
 //! | `/{tenant}/oauth2/v2.0/token` | token endpoint |
 //! | `/api/…` | downstream API |
+//! | `/openai/…`, `/models/…` | Azure OpenAI's chat completions |
+//! | `/v1.0/…` | Microsoft Graph's users |
 //! | `/metadata/identity/oauth2/token`, `/managed-identity/{app-service,arc,…}` | managed identity |
 //! | `/certificates/…`, `/secrets/…`, `/keys/…` | Key Vault |
+//! | `/blob/…` | a storage account for block blobs |
 //! | `/_control/…` | control |
 
 pub mod agents;
+pub mod blob;
 pub mod certificate;
 pub mod client;
 pub mod client_auth;
@@ -29,6 +33,7 @@ pub mod directory;
 pub mod downstream;
 pub mod faults;
 pub mod form;
+pub mod graph;
 pub mod journal;
 pub mod jwe;
 pub mod jwt;
@@ -38,6 +43,7 @@ pub mod managed_identity;
 pub mod message;
 pub mod metadata;
 pub mod mint;
+pub mod openai;
 pub mod random;
 pub mod refusal;
 pub mod sample;
@@ -282,6 +288,9 @@ impl Router {
             }
             Kind::ManagedIdentity => managed_identity::answer(state, request),
             Kind::Vault => vault::answer(state, request),
+            Kind::OpenAi => openai::answer(state, request),
+            Kind::Graph => graph::answer(state, request),
+            Kind::Blob => blob::answer(state, request),
             _ => metadata::answer(state, request).unwrap_or_else(|| Answer::text(404, "nothing here")),
         }
     }

@@ -58,6 +58,8 @@ pub enum Framing {
     Length,
     /// `Transfer-Encoding: chunked`.
     Chunked,
+    /// Chunked, each event of an event stream in a chunk of its own and sent on its own.
+    Events,
     /// Neither: the end of the connection ends the body.
     UntilClose,
 }
@@ -89,7 +91,7 @@ pub struct Answer {
     pub framing: Framing,
     /// What becomes of the connection.
     pub ending: Ending,
-    /// Waits this long between the head and the body.
+    /// Waits this long between the head and the body, or before each event.
     pub pause_before_body: Duration,
 }
 

@@ -239,13 +239,16 @@ fn write(mut stream: &TcpStream, answer: &Answer, closes: bool, is_head: bool) -
     match answer.framing {
         _ if bodiless => {}
         Framing::Length => bytes.extend_from_slice(format!("Content-Length: {}\r\n", answer.body.len()).as_bytes()),
-        Framing::Chunked => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Chunked | Framing::Events => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::UntilClose => {}
     }
     if closes {
         bytes.extend_from_slice(b"Connection: close\r\n");
     }
     bytes.extend_from_slice(b"\r\n");
+    if answer.framing == Framing::Events && !is_head {
+        return write_events(stream, &bytes, answer);
+    }
     if !answer.pause_before_body.is_zero() {
         stream.write_all(&bytes)?;
         bytes.clear();
@@ -254,11 +257,9 @@ fn write(mut stream: &TcpStream, answer: &Answer, closes: bool, is_head: bool) -
     if !is_head && !bodiless {
         if answer.framing == Framing::Chunked {
             for chunk in answer.body.chunks(8192) {
-                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-                bytes.extend_from_slice(chunk);
-                bytes.extend_from_slice(b"\r\n");
+                bytes.extend_from_slice(&chunked(chunk));
             }
-            bytes.extend_from_slice(b"0\r\n\r\n");
+            bytes.extend_from_slice(&chunked(b""));
         } else {
             bytes.extend_from_slice(&answer.body);
         }
@@ -269,18 +270,45 @@ fn write(mut stream: &TcpStream, answer: &Answer, closes: bool, is_head: bool) -
     stream.write_all(&bytes)
 }
 
+/// Sends a head, and then the events of a body one by one, up to where the answer is to be cut.
+fn write_events(mut stream: &TcpStream, head: &[u8], answer: &Answer) -> io::Result<()> {
+    let mut left = if let Ending::CutAfter(length) = answer.ending { length } else { usize::MAX };
+    let mut send = |bytes: &[u8]| {
+        let sent = &bytes[..bytes.len().min(left)];
+        left -= sent.len();
+        stream.write_all(sent)
+    };
+    send(head)?;
+    let text = String::from_utf8_lossy(&answer.body);
+    for event in text.split_inclusive("\n\n") {
+        thread::sleep(answer.pause_before_body);
+        send(&chunked(event.as_bytes()))?;
+    }
+    send(&chunked(b""))
+}
+
+/// A chunk (RFC 9112 §7.1); an empty one is the last.
+fn chunked(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
+        202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
         302 => "Found",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
         410 => "Gone",
+        411 => "Length Required",
+        416 => "Range Not Satisfiable",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
         503 => "Service Unavailable",

@@ -105,6 +105,8 @@ pub struct State {
     pub assertion_ids: Mutex<HashSet<String>>,
     /// What the vault holds.
     pub vault: RwLock<Vec<Item>>,
+    /// What the storage account holds.
+    pub account: crate::blob::Account,
     issued: AtomicU64,
 }
 
@@ -122,6 +124,7 @@ impl State {
             refresh_tokens: Mutex::default(),
             assertion_ids: Mutex::default(),
             vault: RwLock::new(Item::ready_made()),
+            account: crate::blob::Account::default(),
             issued: AtomicU64::new(0),
         }
     }

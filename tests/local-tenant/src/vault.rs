@@ -79,7 +79,8 @@ pub fn answer(state: &State, request: &Request) -> Answer {
     if let Err(refused) = authorize(state, request) {
         return refused;
     }
-    if request.query_value("api-version").is_none_or(|version| !version.starts_with("7.")) {
+    if request.query_value("api-version").is_none_or(|version| !version.starts_with("7.") && !version.starts_with("20"))
+    {
         return refusal(400, "BadParameter", "The api-version is missing or unknown.");
     }
     let segments = request.segments();

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::jwt::Decoded;
+use crate::message::Request;
 use crate::state::State;
 use crate::time::now;
 
@@ -28,6 +29,17 @@ pub fn issued_here(state: &State, token: &str) -> Result<Decoded, String> {
     Ok(decoded)
 }
 
+/// The token of a request for the API of this resource, in its only `Authorization` header.
+pub fn bearer(state: &State, request: &Request, resource: &str) -> Result<Decoded, String> {
+    let values: Vec<_> =
+        request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).collect();
+    let [(_, value)] = values.as_slice() else {
+        return Err(format!("{} Authorization headers", values.len()));
+    };
+    let token = issued_here(state, value.strip_prefix("Bearer ").ok_or("the scheme is not Bearer")?)?;
+    if audiences(&token).contains(&resource) { Ok(token) } else { Err("the audience is another".into()) }
+}
+
 /// The token's audiences.
 pub fn audiences(decoded: &Decoded) -> Vec<&str> {
     match decoded.payload.get("aud") {
@@ -35,6 +47,12 @@ pub fn audiences(decoded: &Decoded) -> Vec<&str> {
         Some(Value::Array(audiences)) => audiences.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Whose token it is: the user's principal name, or the id of the application that has no user.
+pub fn subject(decoded: &Decoded) -> &str {
+    let user = decoded.text("upn").or_else(|| decoded.text("preferred_username"));
+    user.unwrap_or_else(|| client_of(decoded))
 }
 
 /// The client that a token was issued to: `azp`, or `appid` in version 1.

@@ -2,16 +2,33 @@
 //! anything that two readers could take for different lengths. Extensions and trailers are checked,
 //! bounded and dropped.
 
-use super::limits::Limits;
-use super::request_error::RequestError;
-use crate::value::header::{is_token_char, is_value_char};
-use crate::value::hex;
+use super::header::{is_token_char, is_value_char};
+use super::hex;
 
 /// Per body. Chunk extensions are unused in practice, and recipients should limit them (RFC 9112
 /// §7.1.1).
 const EXTENSION_BYTES: usize = 4096;
 /// Enough for any length. Bounds the leading zeros.
 const SIZE_DIGITS: u8 = 16;
+
+/// Limits of one body, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// All chunks together, decoded.
+    pub body: usize,
+    /// All trailers together.
+    pub trailers: usize,
+}
+
+/// Why a body is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkError {
+    Malformed(&'static str),
+    /// Longer than [`Bounds::body`].
+    TooLarge,
+    /// Longer than [`Bounds::trailers`].
+    TrailersTooLarge,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkState {
@@ -53,7 +70,7 @@ impl Decoder {
 
     /// Appends the decoded part of `input` to `out`. Returns how many bytes of `input` belong to
     /// the body: all of them, unless the body ends here.
-    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, ChunkError> {
         let mut at = 0;
         while at < input.len() && self.state != ChunkState::Done {
             if self.state == ChunkState::Data {
@@ -65,7 +82,7 @@ impl Decoder {
                     self.state = ChunkState::DataEnd;
                 }
             } else {
-                self.state = self.step(input[at], limits)?;
+                self.state = self.step(input[at], bounds)?;
                 at += 1;
             }
         }
@@ -73,23 +90,23 @@ impl Decoder {
     }
 
     /// One byte of framing.
-    fn step(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, RequestError> {
+    fn step(&mut self, byte: u8, bounds: Bounds) -> Result<ChunkState, ChunkError> {
         Ok(match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,
             (ChunkState::Size, b';') if self.digits > 0 => ChunkState::Extension,
             (ChunkState::Size, _) => self.size_digit(byte)?,
             (ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
             (ChunkState::Extension, _) => self.extension(byte)?,
-            (ChunkState::SizeEnd, b'\n') => self.begin_chunk(limits)?,
+            (ChunkState::SizeEnd, b'\n') => self.begin_chunk(bounds)?,
             (ChunkState::DataEnd, b'\r') => ChunkState::DataEndLf,
             (ChunkState::DataEndLf, b'\n') => ChunkState::Size,
             (ChunkState::LineStart, b'\r') => ChunkState::LastEnd,
-            (ChunkState::Name, b':') => self.trailer(ChunkState::Value, limits)?,
+            (ChunkState::Name, b':') => self.trailer(ChunkState::Value, bounds)?,
             (ChunkState::LineStart | ChunkState::Name, _) if is_token_char(byte) => {
-                self.trailer(ChunkState::Name, limits)?
+                self.trailer(ChunkState::Name, bounds)?
             }
             (ChunkState::Value, b'\r') => ChunkState::ValueEnd,
-            (ChunkState::Value, _) if is_value_char(byte) => self.trailer(ChunkState::Value, limits)?,
+            (ChunkState::Value, _) if is_value_char(byte) => self.trailer(ChunkState::Value, bounds)?,
             (ChunkState::ValueEnd, b'\n') => ChunkState::LineStart,
             (ChunkState::LastEnd, b'\n') => ChunkState::Done,
             (
@@ -100,47 +117,47 @@ impl Decoder {
                 | ChunkState::LastEnd,
                 _,
             ) => {
-                return Err(RequestError::Malformed("a trailer line is malformed"));
+                return Err(ChunkError::Malformed("a trailer line is malformed"));
             }
-            _ => return Err(RequestError::Malformed("the data of a chunk is not followed by CRLF")),
+            _ => return Err(ChunkError::Malformed("the data of a chunk is not followed by CRLF")),
         })
     }
 
-    fn size_digit(&mut self, byte: u8) -> Result<ChunkState, RequestError> {
-        let digit = hex::digit(byte).ok_or(RequestError::Malformed("a chunk size is not a hexadecimal number"))?;
+    fn size_digit(&mut self, byte: u8) -> Result<ChunkState, ChunkError> {
+        let digit = hex::digit(byte).ok_or(ChunkError::Malformed("a chunk size is not a hexadecimal number"))?;
         self.digits += 1;
         if self.digits > SIZE_DIGITS {
-            return Err(RequestError::Malformed("a chunk size has too many digits"));
+            return Err(ChunkError::Malformed("a chunk size has too many digits"));
         }
         // A size that overflows exceeds every limit, so it is refused at the end of its line.
         self.size = self.size.saturating_mul(16).saturating_add(usize::from(digit));
         Ok(ChunkState::Size)
     }
 
-    fn extension(&mut self, byte: u8) -> Result<ChunkState, RequestError> {
+    fn extension(&mut self, byte: u8) -> Result<ChunkState, ChunkError> {
         self.extensions += 1;
         if !is_value_char(byte) {
-            return Err(RequestError::Malformed("a chunk extension holds a forbidden character"));
+            return Err(ChunkError::Malformed("a chunk extension holds a forbidden character"));
         }
         if self.extensions > EXTENSION_BYTES {
-            return Err(RequestError::Malformed("the chunk extensions are too long"));
+            return Err(ChunkError::Malformed("the chunk extensions are too long"));
         }
         Ok(ChunkState::Extension)
     }
 
-    fn begin_chunk(&mut self, limits: &Limits) -> Result<ChunkState, RequestError> {
+    fn begin_chunk(&mut self, bounds: Bounds) -> Result<ChunkState, ChunkError> {
         self.digits = 0;
         self.decoded = self.decoded.saturating_add(self.size);
-        if self.decoded > limits.body_bytes {
-            return Err(RequestError::BodyTooLarge { limit: limits.body_bytes });
+        if self.decoded > bounds.body {
+            return Err(ChunkError::TooLarge);
         }
         Ok(if self.size == 0 { ChunkState::LineStart } else { ChunkState::Data })
     }
 
-    fn trailer(&mut self, next: ChunkState, limits: &Limits) -> Result<ChunkState, RequestError> {
+    fn trailer(&mut self, next: ChunkState, bounds: Bounds) -> Result<ChunkState, ChunkError> {
         self.trailers += 1;
-        if self.trailers > limits.head_bytes {
-            return Err(RequestError::HeadTooLarge { limit: limits.head_bytes });
+        if self.trailers > bounds.trailers {
+            return Err(ChunkError::TrailersTooLarge);
         }
         Ok(next)
     }
@@ -148,13 +165,14 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_limits;
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { body: 1 << 20, trailers: 1 << 10 };
+
     /// The decoded body and, if it is complete, the number of bytes consumed.
-    fn decode(input: &[u8], limits: &Limits) -> Result<(Vec<u8>, Option<usize>), RequestError> {
+    fn decode(input: &[u8], bounds: Bounds) -> Result<(Vec<u8>, Option<usize>), ChunkError> {
         let (mut decoder, mut out) = (Decoder::default(), Vec::new());
-        let used = decoder.decode(input, &mut out, limits)?;
+        let used = decoder.decode(input, &mut out, bounds)?;
         Ok((out, decoder.is_done().then_some(used)))
     }
 
@@ -162,10 +180,10 @@ mod tests {
     fn chunks_are_joined_and_the_rest_is_left() {
         let input = b"5\r\nhello\r\n6;a=\"b\"\r\n world\r\n000\r\nX-Sum: 1\r\n\r\n";
         let done = (b"hello world".to_vec(), Some(input.len()));
-        assert_eq!(decode(input, &test_limits()), Ok(done.clone()));
-        assert_eq!(decode(&[input, &b"GET"[..]].concat(), &test_limits()), Ok(done));
+        assert_eq!(decode(input, BOUNDS), Ok(done.clone()));
+        assert_eq!(decode(&[input, &b"GET"[..]].concat(), BOUNDS), Ok(done));
         for len in 0..input.len() {
-            assert_eq!(decode(&input[..len], &test_limits()).unwrap().1, None, "{len} bytes");
+            assert_eq!(decode(&input[..len], BOUNDS).unwrap().1, None, "{len} bytes");
         }
     }
 
@@ -174,7 +192,7 @@ mod tests {
         let (mut decoder, mut out) = (Decoder::default(), Vec::new());
         for byte in b"1\r\na\r\nB\r\nbcdefghijkl\r\n0\r\nT: v\r\n\r\n" {
             assert!(!decoder.is_done());
-            assert_eq!(decoder.decode(&[*byte], &mut out, &test_limits()), Ok(1));
+            assert_eq!(decoder.decode(&[*byte], &mut out, BOUNDS), Ok(1));
         }
         assert!(decoder.is_done());
         assert_eq!(out, b"abcdefghijkl");
@@ -209,9 +227,9 @@ mod tests {
             b"0\r\n\n",
             b"0\r\n\r\r",
         ] {
-            let refused = decode(input, &test_limits());
+            let refused = decode(input, BOUNDS);
             assert!(
-                matches!(refused, Err(RequestError::Malformed(_))),
+                matches!(refused, Err(ChunkError::Malformed(_))),
                 "{:?}: {refused:?}",
                 String::from_utf8_lossy(input)
             );
@@ -220,28 +238,28 @@ mod tests {
 
     #[test]
     fn a_body_may_be_as_long_as_the_limit() {
-        let limits = Limits { body_bytes: 5, ..test_limits() };
-        let too_large = Err(RequestError::BodyTooLarge { limit: 5 });
-        assert_eq!(decode(b"4\r\nabcd\r\n0\r\n\r\n", &limits).unwrap().0, b"abcd");
-        assert_eq!(decode(b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n", &limits).unwrap().0, b"abcde");
-        assert_eq!(decode(b"6\r\n", &limits), too_large, "refused before it is read");
-        assert_eq!(decode(b"2\r\nab\r\n4\r\n", &limits), too_large);
-        assert_eq!(decode(b"ffffffffffffffff\r\n", &limits), too_large);
-        assert_eq!(decode(b"2\r\nab\r\nffffffffffffffff\r\n", &limits), too_large);
+        let bounds = Bounds { body: 5, ..BOUNDS };
+        let too_large = Err(ChunkError::TooLarge);
+        assert_eq!(decode(b"4\r\nabcd\r\n0\r\n\r\n", bounds).unwrap().0, b"abcd");
+        assert_eq!(decode(b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n", bounds).unwrap().0, b"abcde");
+        assert_eq!(decode(b"6\r\n", bounds), too_large, "refused before it is read");
+        assert_eq!(decode(b"2\r\nab\r\n4\r\n", bounds), too_large);
+        assert_eq!(decode(b"ffffffffffffffff\r\n", bounds), too_large);
+        assert_eq!(decode(b"2\r\nab\r\nffffffffffffffff\r\n", bounds), too_large);
     }
 
     #[test]
     fn extensions_and_trailers_are_bounded() {
         let body = |bytes: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(bytes));
-        assert!(decode(body(EXTENSION_BYTES - 1).as_bytes(), &test_limits()).is_ok());
-        assert!(decode(body(EXTENSION_BYTES).as_bytes(), &test_limits()).is_ok());
-        assert!(decode(body(EXTENSION_BYTES + 1).as_bytes(), &test_limits()).is_err());
+        assert!(decode(body(EXTENSION_BYTES - 1).as_bytes(), BOUNDS).is_ok());
+        assert!(decode(body(EXTENSION_BYTES).as_bytes(), BOUNDS).is_ok());
+        assert!(decode(body(EXTENSION_BYTES + 1).as_bytes(), BOUNDS).is_err());
         let many = "1;xx\r\na\r\n".repeat(EXTENSION_BYTES / 2 + 1);
-        assert!(decode(many.as_bytes(), &test_limits()).is_err(), "all chunks together");
+        assert!(decode(many.as_bytes(), BOUNDS).is_err(), "all chunks together");
 
-        let limits = Limits { head_bytes: 10, ..test_limits() };
-        assert!(decode(b"0\r\nTrail: 89\r\n\r\n", &limits).is_ok());
-        assert!(decode(b"0\r\nTrail: 890\r\n\r\n", &limits).is_ok());
-        assert_eq!(decode(b"0\r\nTrail: 8901\r\n\r\n", &limits), Err(RequestError::HeadTooLarge { limit: 10 }));
+        let bounds = Bounds { trailers: 10, ..BOUNDS };
+        assert!(decode(b"0\r\nTrail: 89\r\n\r\n", bounds).is_ok());
+        assert!(decode(b"0\r\nTrail: 890\r\n\r\n", bounds).is_ok());
+        assert_eq!(decode(b"0\r\nTrail: 8901\r\n\r\n", bounds), Err(ChunkError::TrailersTooLarge));
     }
 }
