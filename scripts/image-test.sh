@@ -73,11 +73,8 @@ PYTHON
     [ "$(docker wait "$container")" -eq 0 ]
     docker rm "$container" >/dev/null
     echo "image-test: the image is built and runs"
-  elif command -v buildah >/dev/null; then
-    buildah --storage-driver vfs build --isolation chroot --format docker --quiet --file Dockerfile.scratch --tag entra-sidecar:image-test . >/dev/null
-    echo "image-test: the image is built"
   else
-    echo "image-test: no container engine answers here, so Dockerfile.scratch itself was not built"
+    echo "image-test: no container engine answers here, so the first stage of Dockerfile.scratch was not built"
   fi
   exit 0
 fi
