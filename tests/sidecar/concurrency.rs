@@ -15,8 +15,7 @@ const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 #[test]
 fn a_thousand_callers_cost_one_request_and_no_thread() {
     let scene = Scene::new();
-    // Its keys have come, so that their thread is counted.
-    let sidecar = scene.start().with_keys();
+    let sidecar = scene.start();
     sidecar.get("/healthz").expect(200);
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
     let threads = sidecar.threads();
