@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the release binary against nginx on this machine; writes docs/performance.md and the figures in README.md.
+# Measures the release binary against nginx on this machine; writes docs/performance.md, its pictures and the figures in README.md.
 #
 #   scripts/bench.sh [--many] [--instructions] [--seconds N] [--rounds N] [--dry]
 #   scripts/bench.sh --instructions-only
@@ -435,6 +435,8 @@ In the rows of \`/DownstreamApiUnauthenticated\` and \`/ProxyUnauthenticated\` t
 nginx of its own. The answer of \`/DownstreamApiUnauthenticated\` is JSON that holds the API's body as a string: it escapes what nginx passes on as it is.
 Where other programs run on the machine, believe the ratios (of each pair that ran side by side), and those only as far as their range is narrow.
 
+![Requests a second and 99th percentiles over connections, beside nginx](performance-connections.svg)
+
 $(table)
 
 $(held)
@@ -449,6 +451,9 @@ $(cat "$work/doors")
 ## Crowds
 
 \`scripts/crowd.py\`: callers with a connection each, all at once, Entra and the APIs beside them in Python on the same cores.
+At most 576 calls of one origin are under way at once, three quarters of \`Sidecar:Limits:UpstreamCalls\`; the callers beyond wait without a thread.
+
+![Memory over waiting calls](performance-waiting.svg)
 
 $(cat "$work/crowds")
 
@@ -501,6 +506,7 @@ excerpt() {
 }
 if ! $dry; then
   cp "$work/performance.md" docs/performance.md
+  scripts/plots.py docs/performance.md docs
   excerpt >"$work/excerpt"
   sed -i -e "/^<!-- figures -->/,/^<!-- end -->/{
     /^<!-- figures -->/r $work/excerpt

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the release binary as one static file: no libc, no loader, nothing beside it in an image.
 #
-#   scripts/build-static.sh [cargo build arguments]      the path of the binary is the last line of standard output
+#   scripts/build-static.sh [cargo build arguments, e.g. --features shared-cache]      the path of the binary is the last line of standard output
 #
 # Three routes, the first that this machine allows:
 #   rustup  a Rust toolchain with the musl target installed (rustup target add x86_64-unknown-linux-musl)
@@ -135,6 +135,8 @@ size=$(stat -c %s "$binary")
 say "static: $size bytes, of $BUDGET allowed"
 if [ "$size" -gt "$BUDGET" ]; then
   # glibc brings more than the program itself has room for.
-  if [ "$route" = glibc ]; then say "over the budget, which is for musl"; else say "over the budget"; exit 1; fi
+  if [ "$route" = glibc ]; then say "over the budget, which is for musl"
+  elif [ $# -gt 0 ]; then say "over the budget, which is for the default features"
+  else say "over the budget"; exit 1; fi
 fi
 echo "$binary"

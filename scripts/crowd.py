@@ -352,12 +352,18 @@ async def passed_through(sidecar, ports):
 async def run(program, callers, ports):
     row("crowd", "answers", "time", "memory", "threads")
     row(*["---"] * 5)
-    sidecar = Sidecar(program, ports)
-    cold = "/AuthorizationHeaderUnauthenticated/slow?optionsOverride.AcquireTokenOptions.FmiPath=crowd/{}"
-    await waiting(sidecar, f"{callers} callers, {callers} cold keys, Entra at 300 ms",
-                  [cold.format(number) for number in range(callers)])
-    await waiting(sidecar, f"{callers} calls of an API that takes 300 ms",
-                  ["/DownstreamApiUnauthenticated/slow"] * callers)
+    # Each crowd meets a sidecar that has seen none.
+    sidecar = None
+    for what, target in (
+        ("{0} callers, {0} cold keys, Entra at 300 ms",
+         "/AuthorizationHeaderUnauthenticated/slow?optionsOverride.AcquireTokenOptions.FmiPath=crowd/{}"),
+        ("{0} calls of an API that takes 300 ms", "/DownstreamApiUnauthenticated/slow"),
+    ):
+        for number in (callers // 10, callers * 3 // 10, callers * 6 // 10, callers):
+            if sidecar:
+                sidecar.stop()
+            sidecar = Sidecar(program, ports)
+            await waiting(sidecar, what.format(number), [target.format(at) for at in range(number)])
     await asyncio.sleep(20)
     row("20 s later", "", "", f"{sidecar.status('VmRSS') / 1024:.0f} MiB resident", f"{sidecar.status('Threads')} threads")
     sidecar.stop()

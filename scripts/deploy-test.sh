@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds what lies in deploy/ against the schemas and parsers of those who read it. That its settings and metrics exist is a test
-# of the program (tests/sidecar/deploy.rs, deploy_metrics.rs).
+# of the program (tests/sidecar/deploy.rs, deploy_metrics.rs). A real Prometheus then watches a running sidecar.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,9 +12,20 @@ sed -n 's/^!//p' .dockerignore | xargs git ls-files | xargs cp --parents --prese
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} cargo check --locked --quiet --package entra-sidecar --bin entra-sidecar --manifest-path "$context/Cargo.toml"
 echo "deploy-test: the build context of the image is complete"
 
+# When alerts fire, and that they and the dashboard show a running sidecar.
+if command -v prometheus >/dev/null && command -v promtool >/dev/null && command -v python3 >/dev/null; then
+  promtool check rules deploy/prometheus/alerts.yaml >/dev/null
+  promtool test rules tests/data/alerts-test.yaml >/dev/null
+  echo "deploy-test: the alerts fire at their times (promtool)"
+  cargo build --locked --quiet --package entra-sidecar --package local-tenant
+  scripts/observers.py "${CARGO_TARGET_DIR:-target}/debug/entra-sidecar" "${CARGO_TARGET_DIR:-target}/debug/local-tenant"
+else
+  echo "deploy-test: skipped: no Prometheus here (Debian's package prometheus): alerts and dashboard were not evaluated"
+fi
+
 tools=$(scripts/python-tools.sh) || { echo "deploy-test: skipped: no Python tools here"; exit 0; }
 "$tools/kubernetes-validate" --strict --quiet deploy/kubernetes/*.yaml
-"$tools/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yaml
+"$tools/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yaml deploy/docker-compose.shared-cache.yaml
 
 "$tools/python" - <<'PYTHON'
 import glob, json, sys, yaml, promql_parser

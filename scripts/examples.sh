@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs docs/examples, the real clients in tests/clients and Prometheus against a local stand-in for Entra, and compares what they
-# say with what they should. scripts/clients.sh has the clients; python3 with venv, node with npm and Prometheus are installed where
-# they are missing.
+# Runs docs/examples, the real clients in tests/clients and Prometheus against a local stand-in for
+# Entra, and compares what they say with what they should. scripts/clients.sh has the clients;
+# python3 with venv, node with npm and Prometheus are installed where they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -134,7 +134,8 @@ sys.exit(up != {"with": "1", "without": "0"})
 PYTHON
 echo "$(prometheus --version 2>&1 | head -1 | cut -d' ' -f1-3): as expected"
 
-# Azure SDKs that get their tokens from the managed identity endpoint, and then call https services that verify these.
+# Azure SDKs that get their tokens from the managed identity endpoint, and then call https services
+# that verify these.
 expect "$venv/bin/python" tests/clients/azure_sdk.py -- 'expires in an hour: True' "azure-identity: an agent's own token" \
   'azure-identity: refusals in their own words' 'msal: the same token, and the same refusal' \
   "azure-storage-blob: with the token of DefaultAzureCredential: ['a//b']" 'azure-keyvault-secrets: with the token of DefaultAzureCredential'

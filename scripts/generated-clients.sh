@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes clients of the OpenAPI document with openapi-python-client (PyPI) and with openapi-typescript and openapi-fetch (npm), has
-# tsc check the latter, and lets both call a running sidecar (tests/clients/generated).
+# Makes clients of the OpenAPI document with openapi-python-client (PyPI) and with
+# openapi-typescript and openapi-fetch (npm), has tsc check the latter, and lets both call a running
+# sidecar (tests/clients/generated).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +29,8 @@ bin=$(realpath "${CARGO_TARGET_DIR:-target}")/debug
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
 
-# A warning is an operation or a type that is left out. Formatting what nobody reads needs no time.
+# A warning means that an operation or a type is left out. The client is not formatted: it is not
+# read.
 "$bin/entra-sidecar" openapi >"$folder/openapi.json"
 echo 'post_hooks: []' >"$folder/generator.yaml"
 rm -rf "$folder/sidecar" "$folder/client.js"

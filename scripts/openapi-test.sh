@@ -26,10 +26,12 @@ await "$work/log" 'signing keys'
 address=$(address_in "$work/log")
 token=$(curl -q --noproxy '*' --silent --fail "$BASE_URL/_control/mint?user=alice")
 
-# Not asked for: that every 5xx is a defect (Entra's refusals are 500 here, as documented), that every generated value is accepted (a
-# scope or tenant that nobody knows is none), that a missing token is found before a contradiction in the query, that /Validate answers 401 without a token (it is 400, as in the
-# original), that /ForwardAuth and /Proxy* refuse methods that the document leaves out (they take any), and that a body which says it
-# is JSON and is none is refused where bodies go on to the API as they are.
+# Not asked for: that every 5xx is a defect (Entra's refusals are 500 here, as documented), that
+# every generated value is accepted (a scope or tenant that nobody knows is none), that a missing
+# token is found before a contradiction in the query, that /Validate answers 401 without a token (it
+# is 400, as in the original), that /ForwardAuth and /Proxy* refuse methods that the document leaves
+# out (they take any), and that a body which says it is JSON and is none is refused where bodies go
+# on to the API as they are.
 for api in orders reports; do
   cat >"$work/schemathesis.toml" <<TOML
 headers = { Authorization = "Bearer $token" }

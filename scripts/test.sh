@@ -21,6 +21,8 @@ need git git
 need python3 python3
 need pgrep procps
 have shellcheck || install_packages shellcheck || true
+# What replicas share their tokens through: tests without it say that they skip.
+have redis-server || install_packages redis-server || skip "redis-server is not here: the shared cache is not tested"
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 # Of Debian's Rust clippy is no part.
 cargo clippy --version >/dev/null 2>&1 || ! have rustup || rustup component add clippy
@@ -93,6 +95,7 @@ step "the page in a browser"
 scripts/page-test.sh
 
 step "deployment files"
+have promtool || install --no-install-recommends prometheus || true
 scripts/deploy-test.sh
 
 step "dependencies"

@@ -20,6 +20,8 @@ use crate::notify::{Notifier, ServiceState};
 use crate::outbound::{self, Exchange, InTurn, Proxies, Roots, SystemResolver, Thumbprint, UreqExchange};
 use crate::routes::route::Endpoint;
 use crate::routes::{Once, Recent, Routes, Service, Shared};
+#[cfg(feature = "shared-cache")]
+use crate::shared_cache::{self, SharedCache};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
@@ -66,7 +68,7 @@ fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Ser
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = metrics();
     let (exchange, connections) = exchange(&config, &metrics, &mut |warning| log::warn!("{warning}"))?;
-    let acquirer = acquirer(&config, &exchange, &clock);
+    let acquirer = acquirer(&config, &exchange, &clock, shared_cache(&config)?);
     let keys = keys(&config, &exchange, &clock, fetches)?;
     let recent = config.is_development().then(Arc::<Recent>::default);
     let shared = Shared { exchange, connections, clock, budget: budget(&config), acquirer, metrics, monitor, recent };
@@ -167,7 +169,12 @@ fn keys(
     keys.map(Arc::new).map_err(|error| format!("threads: {error}"))
 }
 
-pub(crate) fn acquirer(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Arc<dyn Clock>) -> Arc<Acquirer> {
+pub(crate) fn acquirer(
+    config: &Config,
+    exchange: &Arc<dyn Exchange>,
+    clock: &Arc<dyn Clock>,
+    shared: Option<token::Shared>,
+) -> Arc<Acquirer> {
     let limits = &config.limits;
     let settings = token::AcquirerSettings {
         timeout: limits.token_request_timeout,
@@ -175,7 +182,37 @@ pub(crate) fn acquirer(config: &Config, exchange: &Arc<dyn Exchange>, clock: &Ar
         bytes: limits.token_cache_bytes,
         sessions: limits.sessions,
     };
-    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), variable)
+    Acquirer::sharing(settings, Arc::clone(exchange), Arc::clone(clock), variable, shared)
+}
+
+/// What other replicas know, where that is configured.
+#[cfg(feature = "shared-cache")]
+fn shared_cache(config: &Config) -> Result<Option<token::Shared>, String> {
+    let store = shared_store(config, &mut |_| ())?;
+    if let (Some(_), Some(key_file)) = (&store, &config.sidecar.shared_cache.key_file)
+        && let Err(problem) = shared_cache::judge(key_file)
+    {
+        log::error!("Sidecar:SharedCache:KeyFile: {problem}");
+    }
+    Ok(store.map(|store| token::Shared::new(store, config.sidecar.shared_cache.session_lifetime)))
+}
+
+/// The configuration of another build was refused.
+#[cfg(not(feature = "shared-cache"))]
+#[expect(clippy::unnecessary_wraps, reason = "with the feature it may fail")]
+const fn shared_cache(_: &Config) -> Result<Option<token::Shared>, String> {
+    Ok(None)
+}
+
+/// The store that replicas share. `warn` receives each trusted certificate that cannot be read.
+#[cfg(feature = "shared-cache")]
+pub(crate) fn shared_store(config: &Config, warn: &mut dyn FnMut(String)) -> Result<Option<SharedCache>, String> {
+    let settings = &config.sidecar.shared_cache;
+    let (Some(url), Some(key_file)) = (&settings.url, &settings.key_file) else { return Ok(None) };
+    let roots = Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?;
+    let prefix = settings.prefix.clone().unwrap_or_default();
+    SharedCache::new(shared_cache::Settings { url: url.clone(), key_file, prefix, timeout: settings.timeout }, &roots)
+        .map(Some)
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {

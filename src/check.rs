@@ -38,6 +38,8 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     {
         findings.bad(&format!("Sidecar:CallerTokenFile: {error}"));
     }
+    #[cfg(feature = "shared-cache")]
+    shared_cache(config, online, &mut findings);
     for api in &config.apis {
         good(&line(config, api));
         if let Err(refused) = without_overrides(api) {
@@ -50,7 +52,8 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
             let signer = signer.ok();
             let acquisition = Acquisition {
                 config,
-                acquirer: app::acquirer(config, &exchange, &clock),
+                // What others know would prove nothing.
+                acquirer: app::acquirer(config, &exchange, &clock, None),
                 own_key: signer.as_ref().map(RequestSigner::bound_key),
             };
             self::online(&acquisition, &exchange, &clock, &mut findings);
@@ -71,7 +74,7 @@ impl Findings {
     }
 }
 
-// Nobody reading them changes no verdict.
+// If these cannot be written, the verdict stays the same.
 fn good(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -99,6 +102,27 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
             Ok(()) => good(&format!("{key} ({}): usable", inspection.source_type)),
             Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
         }
+    }
+}
+
+/// The key file, and with `online` the store.
+#[cfg(feature = "shared-cache")]
+fn shared_cache(config: &Config, online: bool, findings: &mut Findings) {
+    let settings = &config.sidecar.shared_cache;
+    let (Some(key_file), Some(_)) = (&settings.key_file, &settings.url) else { return };
+    match crate::shared_cache::judge(key_file) {
+        Ok(verdict) => good(&format!("Sidecar:SharedCache:KeyFile: {verdict}")),
+        Err(problem) => return findings.bad(&format!("Sidecar:SharedCache:KeyFile: {problem}")),
+    }
+    if !online {
+        return;
+    }
+    // The certificates are judged for all upstreams.
+    match app::shared_store(config, &mut |_| ()).map(|store| store.map(|store| store.probe())) {
+        Ok(Some(Ok(verdict))) => good(&format!("Sidecar:SharedCache:Url: {verdict}")),
+        Ok(Some(Err(problem))) => findings.bad(&format!("Sidecar:SharedCache:Url: {problem}")),
+        Ok(None) => {}
+        Err(problem) => findings.bad(&problem),
     }
 }
 

@@ -13,8 +13,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The answer is a few words; a longer one comes from another program.
 const MAX_ANSWER: u64 = 16 * 1024;
 
-/// Sends `GET /healthz` to the first listening address. An error says on one line why the sidecar is
-/// not healthy.
+/// Sends `GET /healthz` to the first listening address. An error says on one line why the sidecar
+/// is not healthy.
 pub fn healthcheck(config: &Config) -> Result<(), String> {
     let first = config.listen.first().ok_or("no listening address is configured")?;
     let (place, answer) = match first {

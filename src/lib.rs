@@ -19,7 +19,7 @@
 //! routes
 //! token
 //! jwt metrics
-//! credentials jwks
+//! credentials jwks shared_cache
 //! healthcheck http log openapi options outbound shr
 //! config
 //! clock redaction watched
@@ -52,6 +52,8 @@ mod outbound;
 mod redaction;
 mod routes;
 mod secret;
+#[cfg(feature = "shared-cache")]
+mod shared_cache;
 mod shr;
 mod spelling;
 mod token;

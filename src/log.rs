@@ -22,7 +22,7 @@ pub const ACCESS: &str = "access";
 
 /// The program's modules, and the .NET categories that set their level if the module itself is not
 /// configured.
-const MODULES: [(&str, &[&str]); 13] = [
+const MODULES: [(&str, &[&str]); 14] = [
     ("app", &["Microsoft.Hosting.Lifetime"]),
     ("config", &["Microsoft.Extensions.Configuration"]),
     ("http", &["Microsoft.AspNetCore.Server.Kestrel"]),
@@ -32,6 +32,7 @@ const MODULES: [(&str, &[&str]); 13] = [
     ("jwks", &["Microsoft.IdentityModel.Protocols"]),
     ("token", &["Microsoft.Identity.Web.TokenAcquisition", "Microsoft.Identity.Client"]),
     ("credentials", &["Microsoft.Identity.Web.Credentials"]),
+    ("shared_cache", &["Microsoft.Extensions.Caching"]),
     ("shr", &["Microsoft.IdentityModel.Protocols.SignedHttpRequest"]),
     ("outbound", &["Microsoft.Identity.Client", "System.Net.Http"]),
     ("metrics", &["Microsoft.AspNetCore.Diagnostics"]),

@@ -36,13 +36,13 @@ const OUTCOMES: [&str; 8] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeo
 const DIRECTIONS: [&str; 2] = ["request", "response"];
 
 #[derive(Debug, Default)]
-struct Histogram {
+pub struct Histogram {
     buckets: [AtomicU64; BUCKETS.len() + 1],
     nanoseconds: AtomicU64,
 }
 
 impl Histogram {
-    fn observe(&self, duration: Duration) {
+    pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
         add(&self.buckets[bucket]);
@@ -53,13 +53,25 @@ impl Histogram {
     #[expect(clippy::cast_precision_loss, reason = "a sum of durations that is shown in seconds")]
     fn render(&self, name: &str, label: &str, text: &mut String) {
         let (prefix, mut total) = (prefix(name), 0);
+        let (first, whole) = if label.is_empty() {
+            (String::new(), String::new())
+        } else {
+            (format!("{label},"), format!("{{{label}}}"))
+        };
         for (at, count) in self.buckets.iter().enumerate() {
             total += get(count);
             let bound = BUCKETS.get(at).map_or("+Inf".to_owned(), f64::to_string);
-            let _ = writeln!(text, "{prefix}{name}_bucket{{{label},le=\"{bound}\"}} {total}");
+            let _ = writeln!(text, "{prefix}{name}_bucket{{{first}le=\"{bound}\"}} {total}");
         }
-        let _ = writeln!(text, "{prefix}{name}_sum{{{label}}} {}", get(&self.nanoseconds) as f64 / 1e9);
-        let _ = writeln!(text, "{prefix}{name}_count{{{label}}} {total}");
+        let _ = writeln!(text, "{prefix}{name}_sum{whole} {}", get(&self.nanoseconds) as f64 / 1e9);
+        let _ = writeln!(text, "{prefix}{name}_count{whole} {total}");
+    }
+
+    /// As a family of its own.
+    #[cfg(feature = "shared-cache")]
+    pub fn family(&self, name: &str, help: &str, text: &mut String) {
+        family(text, name, "histogram", help, NO_SERIES);
+        self.render(name, "", text);
     }
 }
 

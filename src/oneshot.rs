@@ -113,7 +113,8 @@ pub fn acquire(config: Config, wanted: &Acquisition) -> Result<Secret<String>, S
     }))
 }
 
-/// The answer of `/Validate`, or on one line why the token is no good. `explain` is told each check.
+/// The answer of `/Validate`, or on one line why the token is rejected. `explain` is told each
+/// check.
 pub fn validate(
     config: Config,
     source: &Source,

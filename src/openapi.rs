@@ -50,8 +50,8 @@ mod tests {
         }
     }
 
-    // As in Microsoft.Identity.Web.Sidecar.json of AzureAD/microsoft-identity-web: generators make the names of modules, functions
-    // and arguments of these, so clients of either document are the same to those who call them.
+    // As in Microsoft.Identity.Web.Sidecar.json of AzureAD/microsoft-identity-web. Generators name
+    // modules, functions and arguments after these, so clients of either document are called alike.
     #[test]
     fn names_are_those_of_the_original_document() {
         let document = parsed();

@@ -1,6 +1,7 @@
 //! Reads lists of credentials. The kind of each entry must be unambiguous. Files and vaults are not
 //! accessed here.
 
+use super::keys::is_index;
 use super::reader::Reader;
 use super::source::Origin;
 use super::{CredentialDescription, CredentialSource, Selector, VaultCertificate, table};
@@ -38,11 +39,7 @@ const CERTIFICATES: [&str; 6] =
     ["Path", "Base64Encoded", "KeyVault", "StoreWithThumbprint", "StoreWithDistinguishedName", "StoreWithSubjectName"];
 
 /// The kinds by their number in Microsoft.Identity.Web's `CredentialSource`.
-const KINDS_BY_NUMBER: [&str; 14] = [
-    "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
-    "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
-    "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
-];
+const KINDS_BY_NUMBER: &[&str] = table::KNOWN_SOURCE_TYPES.split_at(14).0;
 
 /// The credentials of a registration, older spellings last. Without any, and with a federated token
 /// file in the environment: workload identity.
@@ -90,8 +87,9 @@ pub fn read_decryption(reader: &mut Reader<'_>, section: &str) -> Vec<Credential
 fn list(reader: &mut Reader<'_>, section: &str, name: &str) -> Vec<CredentialDescription> {
     let list = format!("{section}:{name}");
     let entries = reader.children(&list);
-    // The fields of one credential without a list around them.
-    if entries.iter().any(|index| reader.settings.value(&format!("{list}:{index}")).is_some()) {
+    // One credential was written where the list belongs.
+    let is_field = |name: &String| !is_index(name) && reader.settings.value(&format!("{list}:{name}")).is_some();
+    if entries.iter().any(is_field) {
         reader.problem(&list, &format!("expected a list, whose first entry is {list}:0"));
         return Vec::new();
     }

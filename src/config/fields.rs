@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::value::network::Network;
+use crate::value::store_url::StoreUrl;
 
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
@@ -26,6 +27,7 @@ pub struct Sidecar {
     pub identity_endpoint: IdentityEndpoint,
     pub forward_auth: ForwardAuth,
     pub pop_validation: PopValidation,
+    pub shared_cache: SharedCache,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,18 @@ pub struct ForwardAuth {
     pub claims: bool,
     /// Claims by the names of headers in lower case.
     pub headers: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedCache {
+    pub url: Option<StoreUrl>,
+    pub key_file: Option<PathBuf>,
+    /// Of all names in the store.
+    pub prefix: Option<String>,
+    /// For all commands of one request.
+    pub timeout: Duration,
+    /// Since a session was used last.
+    pub session_lifetime: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -67,11 +67,15 @@ pub fn is_ours(path: &str) -> bool {
 /// Sections that belong to the sidecar alone, so an unknown key in them deserves a warning.
 pub const SECTIONS: [&str; 3] = ["AzureAd", "DownstreamApis", "Sidecar"];
 
-/// The name or index at a place of a path. A field of a credential whose index was forgotten is none.
+/// True for the place of an entry in a list.
+pub fn is_index(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The name or index at a place of a path. `None` for a field of a credential without an index.
 fn named<'a>(segments: &[&'a str], at: usize) -> Option<&'a str> {
     let name = segments.get(at).copied()?;
-    let is_index = name.bytes().all(|byte| byte.is_ascii_digit());
-    (is_index || !segments[at - 1].eq_ignore_ascii_case("ClientCredentials")).then_some(name)
+    (is_index(name) || !segments[at - 1].eq_ignore_ascii_case("ClientCredentials")).then_some(name)
 }
 
 /// The known key most similar to the path, with the path's own names and indices.

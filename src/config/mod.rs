@@ -263,7 +263,7 @@ pub enum CredentialSource {
     SignedAssertionFromVault(VaultCertificate),
 }
 
-/// What names a certificate in a store.
+/// How a certificate is chosen from a store.
 #[derive(Clone, Debug)]
 pub enum Selector {
     /// SHA-1 in lower-case hex, without separators.

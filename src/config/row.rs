@@ -8,6 +8,7 @@ use super::slot::{Field, Slot, Value};
 use crate::value::bound_key::BoundKey;
 use crate::value::header;
 use crate::value::network::Network;
+use crate::value::store_url::StoreUrl;
 use crate::value::url::Url;
 use crate::value::{guid, quantity, resource, syntax};
 
@@ -100,6 +101,8 @@ pub enum Kind {
     /// What a token is for ([`resource::parse`]), or `*`.
     Resource,
     Host,
+    /// Of a Redis or Valkey server.
+    Store,
     Level,
     /// Known, but without effect.
     Unused,
@@ -171,6 +174,7 @@ impl Kind {
             Self::Resource if text != "*" => return Ok(Value::Text(resource::parse(text)?.to_owned())),
             Self::Network if text != "*" => Network::parse_exact(text).map(drop)?,
             Self::Host => return Ok(Value::Text(syntax::host(text)?)),
+            Self::Store => return Ok(Value::Store(StoreUrl::parse(text)?)),
             Self::Level => syntax::level(text).map(drop)?,
             Self::Text
             | Self::Unused
@@ -200,7 +204,7 @@ impl Kind {
             }
             Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => "text",
             Self::Bool => "bool",
-            Self::Url | Self::BaseUrl => "URL",
+            Self::Url | Self::BaseUrl | Self::Store => "URL",
             Self::Guid => "GUID",
             Self::Tenant => "tenant",
             Self::Method => "HTTP method",

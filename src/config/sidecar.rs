@@ -48,6 +48,7 @@ fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
     if reader.has_section("Sidecar:AllowedTenants") && reader.items("Sidecar:AllowedTenants").is_empty() {
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
+    check_shared_cache(reader, sidecar);
     let bodies =
         [(limits.request_body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
     // A body of the permitted size would never fit.
@@ -55,6 +56,29 @@ fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
         let memory = reader.given("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");
         let message = format!("expected at least the {size} bytes of Sidecar:Limits:{name}, got '{memory}'");
         reader.problem("Sidecar:Limits:BodyMemory", &message);
+    }
+}
+
+fn check_shared_cache(reader: &mut Reader<'_>, sidecar: &Sidecar) {
+    const SECTION: &str = "Sidecar:SharedCache";
+    let names = reader.children(SECTION).into_iter().map(|name| format!("{SECTION}:{name}"));
+    let Some(first) = names.filter(|key| reader.find(key).is_some()).find(|key| reader.given(key).is_some()) else {
+        return;
+    };
+    if !cfg!(feature = "shared-cache") {
+        let message = "this build has no shared cache: expected one made with the feature shared-cache \
+                       (scripts/build-static.sh --features shared-cache), or remove the setting";
+        reader.problem(&first, message);
+        return;
+    }
+    if reader.given("Sidecar:SharedCache:Url").is_none() {
+        reader.warn(&first, "nothing is shared without Sidecar:SharedCache:Url");
+    } else if sidecar.shared_cache.key_file.is_none() {
+        reader.problem("Sidecar:SharedCache:KeyFile", "expected a file with the key that seals what is shared");
+    }
+    if let Some(url) = sidecar.shared_cache.url.as_ref().filter(|url| url.is_exposed()) {
+        reader
+            .warn("Sidecar:SharedCache:Url", &format!("{url} is beyond loopback and without TLS: expected rediss://"));
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::api_options::{ApiOptions, ManagedIdentity};
 use super::fields::{Limits, Sidecar};
 use crate::value::bound_key::BoundKey;
+use crate::value::store_url::StoreUrl;
 use crate::value::url::Url;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub enum Value {
     /// One of a row's choices: its index and its spelling.
     Choice(usize, &'static str),
     Url(Url),
+    Store(StoreUrl),
     Key(BoundKey),
     List(Vec<String>),
     /// Anything else, normalised.
@@ -55,6 +57,7 @@ pub enum Slot<'a> {
     Text(&'a mut Option<String>),
     Url(&'a mut Option<Url>),
     Urls(&'a mut Vec<Url>),
+    Store(&'a mut Option<StoreUrl>),
     Key(&'a mut Option<BoundKey>),
     Identity(&'a mut Option<ManagedIdentity>),
     /// The key is the last segment.
@@ -82,6 +85,7 @@ impl Slot<'_> {
             (Slot::Text(field), Value::Text(text)) => *field = Some(text),
             (Slot::Url(field), Value::Url(url)) => *field = Some(url),
             (Slot::Urls(field), Value::Url(url)) => field.push(url),
+            (Slot::Store(field), Value::Store(url)) => *field = Some(url),
             (Slot::Key(field), Value::Key(key)) => *field = Some(key),
             (Slot::Identity(field), Value::Text(id)) => *field = Some(ManagedIdentity { client_id: Some(id) }),
             (Slot::Map(field), Value::Text(text)) => drop(field.insert(name.to_owned(), text)),

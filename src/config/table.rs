@@ -14,8 +14,9 @@ pub const SOURCE_TYPES: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-/// Names and numbers of all kinds in Microsoft.Identity.Web. `credential` says what is wrong with the others.
-const KNOWN_SOURCE_TYPES: &[&str] = &[
+/// All kinds in Microsoft.Identity.Web, each at its number, and these numbers. `credential` refuses
+/// those that are not supported.
+pub const KNOWN_SOURCE_TYPES: &[&str] = &[
     "Certificate", "KeyVault", "Base64Encoded", "Path", "StoreWithThumbprint", "StoreWithDistinguishedName",
     "ClientSecret", "SignedAssertionFromManagedIdentity", "SignedAssertionFilePath", "SignedAssertionFromVault",
     "AutoDecryptKeys", "CustomSignedAssertion", "ManagedCertificate", "StoreWithSubjectName",
@@ -148,6 +149,11 @@ const OWN: &[Row] = &[
     key("Sidecar:IdentityEndpoint:Enabled", Kind::Bool, "Whether `/identity/token` answers.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.identity_endpoint.enabled)),
     key("Sidecar:IdentityEndpoint:Resources", Kind::Resource, "Resources that `/identity/token` gives tokens for beside those of the configured APIs' scopes: absolute URIs or GUIDs; `*` = any.").list(Split::Either).sidecar(|sidecar| Slot::List(&mut sidecar.identity_endpoint.resources)),
     key("Sidecar:IdentityEndpoint:Api", Kind::Text, "The API whose registration, tenant and options `/identity/token` uses. Default: of the APIs of the resource the first by name, else `AzureAd`.").sidecar(|sidecar| Slot::Text(&mut sidecar.identity_endpoint.api)),
+    key("Sidecar:SharedCache:Url", Kind::Store, "Redis or Valkey, where replicas share tokens and long-running sessions: `redis://`, `rediss://` (TLS) with `user:password@host:port/database`, or `unix:/path?user=…&pass=…&db=…`. Only in a build with the feature `shared-cache`; any other refuses the settings of this section. Plain `redis://` beyond loopback causes a warning.").secret().sidecar(|sidecar| Slot::Store(&mut sidecar.shared_cache.url)).restart(),
+    key("Sidecar:SharedCache:KeyFile", Kind::Text, "The key that seals what is shared: 32 random bytes in base64 (`openssl rand -base64 32`), the same for all replicas. A second line is the previous key, which is still read. Read again when it changes. Required with `Url`.").sidecar(|sidecar| Slot::File(&mut sidecar.shared_cache.key_file)).restart(),
+    key("Sidecar:SharedCache:Prefix", Kind::Plain, "Begins all names in the store.").or("entra-sidecar:").sidecar(|sidecar| Slot::Text(&mut sidecar.shared_cache.prefix)).restart(),
+    key("Sidecar:SharedCache:Timeout", TIMEOUT, "Time for all commands of one request together.").or("0.1").sidecar(|sidecar| Slot::Duration(&mut sidecar.shared_cache.timeout)).restart(),
+    key("Sidecar:SharedCache:SessionLifetime", Kind::Duration(1_000..=365 * 24 * HOUR), "How long a shared session is kept after its last use.").or("7.00:00:00").sidecar(|sidecar| Slot::Duration(&mut sidecar.shared_cache.session_lifetime)).restart(),
     key("Sidecar:PopValidation:ValidateM", Kind::Bool, "Whether the method of an inbound signed request must match `m`.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.method)),
     key("Sidecar:PopValidation:ValidateU", Kind::Bool, "The same for the host, `u`.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.host)),
     key("Sidecar:PopValidation:ValidateP", Kind::Bool, "The same for the path, `p`.").or("true").sidecar(|sidecar| Slot::Flag(&mut sidecar.pop_validation.path)),

@@ -578,6 +578,10 @@ fn credentials_without_an_index_are_told_to_be_a_list() {
         [("AzureAd__ClientCredentials__ClientSecret", "hush"), ("AzureAd__ClientCredentials__SourceType", "Path")];
     let list = "AzureAd:ClientCredentials".to_owned();
     assert_eq!(problem(&entry), (list, "expected a list, whose first entry is AzureAd:ClientCredentials:0".to_owned()));
+    // An entry that is a text is in a list, but has no fields.
+    let (key, said) = problem(&[("AzureAd__ClientCredentials__0", "hush")]);
+    assert_eq!(key, "AzureAd:ClientCredentials:0:SourceType");
+    assert!(said.starts_with("is not set: expected one of ClientSecret, "), "{said}");
 }
 
 #[test]
@@ -702,6 +706,52 @@ fn values_in_messages_show_no_password_and_no_line_break() {
     assert!(message.starts_with("\"a\\nERROR\\u{1b}[31m\""), "{message}");
     let (_, message) = problem(&[("DownstreamApis__X__BaseUrl", "https://user:hunter2@host/")]);
     assert!(!message.contains("hunter2"), "{message}");
+}
+
+const STORE: (&str, &str) = ("Sidecar__SharedCache__Url", "redis://127.0.0.1");
+const STORE_KEY: (&str, &str) = ("Sidecar__SharedCache__KeyFile", "/run/secrets/key");
+
+#[cfg(not(feature = "shared-cache"))]
+#[test]
+fn a_build_without_the_shared_cache_says_so() {
+    for (variables, key) in [
+        (&[STORE, STORE_KEY][..], "Sidecar:SharedCache:KeyFile"),
+        (&[STORE], "Sidecar:SharedCache:Url"),
+        (&[("Sidecar__SharedCache__Prefix", "x:")], "Sidecar:SharedCache:Prefix"),
+    ] {
+        let (named, message) = problem(variables);
+        assert_eq!(named, key);
+        assert!(message.starts_with("this build has no shared cache: expected one made with the feature"), "{message}");
+    }
+    good(&[("Sidecar__SharedCache__Url", "")]);
+}
+
+#[cfg(feature = "shared-cache")]
+#[test]
+fn a_shared_cache_has_an_address_and_a_key() {
+    let shared = good(&[STORE, STORE_KEY]).sidecar.shared_cache;
+    assert_eq!(shared.prefix.as_deref(), Some("entra-sidecar:"));
+    assert_eq!((shared.timeout, shared.session_lifetime), (Duration::from_millis(100), Duration::from_hours(7 * 24)));
+    assert_eq!(problem(&[STORE]).0, "Sidecar:SharedCache:KeyFile");
+    let (key, message) = problem(&[("Sidecar__SharedCache__Url", "cache.example:hunter2@6379"), STORE_KEY]);
+    assert!(key == "Sidecar:SharedCache:Url" && !message.contains("hunter2"), "{message}");
+    let nothing = "Sidecar:SharedCache:KeyFile: nothing is shared without Sidecar:SharedCache:Url";
+    assert_eq!(warnings(&[STORE_KEY]), [nothing]);
+}
+
+#[cfg(feature = "shared-cache")]
+#[test]
+fn a_store_beyond_loopback_and_without_tls_is_a_warning() {
+    for (url, warned) in [
+        ("redis://:hunter2@cache.example", 1),
+        ("rediss://:hunter2@cache.example", 0),
+        ("redis://localhost", 0),
+        ("unix:/run/redis.sock", 0),
+    ] {
+        let warnings = warnings(&[("Sidecar__SharedCache__Url", url), STORE_KEY]);
+        assert_eq!(warnings.len(), warned, "{warnings:?}");
+        assert!(!warnings.concat().contains("hunter2"));
+    }
 }
 
 /// A last segment and a value that this kind of option accepts, and ones that it refuses.

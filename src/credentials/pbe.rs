@@ -177,7 +177,8 @@ fn pbes2(parameters: &[u8], sealed: &[u8], password: &Password<'_>) -> Result<Ze
     })
 }
 
-/// Telling a wrong password from a broken file is no padding oracle: the file is the operator's own.
+/// The file is the operator's own, so telling a wrong password from a broken file is no padding
+/// oracle.
 impl From<cbc::Unreadable> for Closed {
     fn from(error: cbc::Unreadable) -> Self {
         match error {

@@ -74,8 +74,8 @@ pub trait Identities {
 pub trait Source: Send + Sync {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
-    /// Checks everything that needs no network. What is fetched is not judged by its age: it may have been
-    /// renewed where it comes from, and the next use finds out.
+    /// Checks everything that needs no network. A fetched certificate is not judged by its age: it
+    /// may have been renewed in the vault, and the next use finds out.
     fn inspect(&self, _: u64) -> Result<(), String> {
         Ok(())
     }

@@ -47,7 +47,7 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// What the system's words leave open.
+/// The likely cause or the remedy, which the system's own message lacks.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => ": another program listens there",

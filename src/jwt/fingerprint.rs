@@ -1,4 +1,5 @@
-//! The key under which a token is remembered.
+//! Tells tokens apart where they are not kept: in the cache of acquired tokens, and in the record of
+//! signed requests.
 
 use ring::digest::{SHA256, digest};
 

@@ -36,8 +36,8 @@ pub struct DecryptionKey {
 }
 
 impl DecryptionKey {
-    /// `key` is DER (PKCS#8 or PKCS#1); tokens may refer to it by the certificate's hash. An error is why
-    /// it cannot decrypt.
+    /// `key` is DER (PKCS#8 or PKCS#1); tokens may refer to it by the certificate's hash. An error
+    /// says why the key cannot decrypt.
     pub fn new(key: &[u8], certificate: Option<&[u8]>) -> Result<Self, &'static str> {
         let private = PrivateKey::from_pkcs8_der(key)
             .ok()

@@ -1,9 +1,9 @@
-//! Remembers verified tokens, so that the next request with the same token costs a lookup instead of
-//! an RSA operation.
+//! Remembers verified tokens, so that the next request with the same token costs a lookup instead
+//! of an RSA operation.
 //!
 //! A token is looked up by a keyed hash and then compared as a whole, which costs less than a
-//! cryptographic hash. Two tokens of one hash take each other's place; without the key, which is
-//! random in each process, nobody can make such a pair.
+//! cryptographic hash. Of two tokens with the same hash, the later one replaces the other. The key
+//! is random, so a caller cannot make such pairs.
 //!
 //! An entry is valid under one policy, so each memory belongs to one policy. A token is forgotten
 //! when it expires, when its key leaves the set, after five minutes, or when it is the least

@@ -67,7 +67,7 @@ pub enum Rejection {
 pub enum Check {
     /// How long it is.
     Size,
-    /// Of an encrypted token: whether one of our keys decrypts it.
+    /// Whether one of our keys decrypts an encrypted token.
     Decryption,
     /// Three parts, of which two are JSON.
     Structure,
@@ -86,7 +86,7 @@ pub enum Check {
     Binding,
 }
 
-/// Of each rejection: the check that failed, the code, and the description.
+/// Each rejection with the check that failed, its code and its description.
 macro_rules! rejections {
     ($($variant:pat => $check:expr, $code:literal, $text:expr;)*) => {
         #[allow(unused_variables, reason = "each method reads another column")]
@@ -103,8 +103,8 @@ macro_rules! rejections {
                 match self { $($variant => $check,)* }
             }
 
-            /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from the token,
-            /// and is safe inside a quoted string.
+            /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from
+            /// the token, and is safe inside a quoted string.
             pub fn description(&self) -> Cow<'static, str> {
                 match self { $($variant => $text.into(),)* }
             }

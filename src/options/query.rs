@@ -99,7 +99,7 @@ impl Overrides {
                     given.push(new);
                 }
             } else if let Some(at) = AGENT_KEYS.iter().position(|own| key.eq_ignore_ascii_case(own)) {
-                // Of two values there is no way to tell which one was meant.
+                // With two values, it is unclear which one was meant.
                 let value = decoded()?;
                 if !value.is_empty() && agent[at].replace(value.into_owned()).is_some() {
                     return Err(OptionsError::Repeated(AGENT_KEYS[at]));

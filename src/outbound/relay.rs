@@ -10,8 +10,8 @@ use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream};
 use crate::value::header;
 use crate::value::url::Url;
 
-/// A downstream request without its token. It takes only the body, and the headers that describe
-/// the body, from the inbound request.
+/// A downstream request without its token. It takes only the body, the headers that describe the
+/// body, and the trace from the inbound request.
 #[derive(Clone, Copy, Debug)]
 pub struct DownstreamCall<'a> {
     /// Upper case.
@@ -25,6 +25,9 @@ pub struct DownstreamCall<'a> {
     /// Headers that came with the body and describe it, except its type; names in lower case. Sent
     /// only with a body.
     pub described: &'a [(String, String)],
+    /// `traceparent` and `tracestate` of the caller, or nothing. A configured `traceparent` replaces
+    /// both.
+    pub trace: &'a [(String, String)],
     /// Additional headers, names in any case. Reserved ones are skipped.
     pub headers: &'a BTreeMap<String, String>,
     /// `None` if there is no body or it must not be sent.
@@ -60,6 +63,7 @@ impl DownstreamCall<'_> {
             .map(|(name, value)| field(name, value))
             .collect();
         headers.extend(described);
+        let traced = headers.iter().any(|(name, _)| name == "traceparent");
         let mut add = |name: &str, value: &str| {
             if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| own == name) {
                 headers.push(field(name, value));
@@ -67,6 +71,9 @@ impl DownstreamCall<'_> {
         };
         add("accept", self.accept);
         add("x-ms-client-request-id", correlation_id);
+        for (name, value) in self.trace.iter().filter(|_| !traced) {
+            add(name, value);
+        }
         if self.body.is_some() {
             add("content-type", self.content_type.unwrap_or_default());
         }
@@ -100,6 +107,7 @@ mod tests {
             accept,
             content_type: Some("text/csv"),
             described: &[("content-encoding".to_owned(), "gzip".to_owned())],
+            trace: &[],
             headers: &headers,
             body: relayed.as_ref(),
             memory: &AnswerMemory::new(BodyMemory::new(0).nothing(), Duration::ZERO),

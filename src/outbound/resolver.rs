@@ -26,12 +26,7 @@ impl Resolve for SystemResolver {
 
 /// Resolves a host within `limit`, or fails with `TimedOut`; then the lookup ends on its own
 /// thread.
-pub(super) fn addresses(
-    resolver: &Arc<dyn Resolve>,
-    host: &str,
-    port: u16,
-    limit: Duration,
-) -> io::Result<Vec<SocketAddr>> {
+pub fn addresses(resolver: &Arc<dyn Resolve>, host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);

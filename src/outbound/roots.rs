@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "shared-cache")]
+use std::sync::Arc;
 
+#[cfg(feature = "shared-cache")]
+use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -47,6 +51,26 @@ impl Roots {
             certificates.extend(if path.is_dir() { folder(path, warn)? } else { file(path, warn)? });
         }
         Ok(if paths.is_empty() { Self::BuiltIn } else { Self::Own(certificates) })
+    }
+
+    /// As the trust anchors of TLS.
+    pub(super) fn store(&self) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        match self {
+            Self::BuiltIn => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Self::Own(own) => drop(store.add_parsable_certificates(own.iter().cloned())),
+        }
+        store
+    }
+
+    /// For TLS to a server that no HTTP is spoken with.
+    #[cfg(feature = "shared-cache")]
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.store())
+            .with_no_client_auth();
+        Ok(Arc::new(config))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::{Method, Reply};
 use crate::metrics::Metrics;
 use crate::value::date;
 
-/// How a call ended that the caller left.
+/// Appended to the line of a call that its caller abandoned.
 pub const CANCELLED: &str = " cancelled by the caller";
 
 /// What has to be known of a request that ends elsewhere than where it was handled.
@@ -73,7 +73,8 @@ pub fn finish(
 ) {
     let duration = received.elapsed();
     metrics.request(endpoint.map(|endpoint| endpoint as usize), method, status, duration);
-    // A caller may leave a stream when it has enough: OpenAI's SDKs do so at `[DONE]`, before the last chunk.
+    // A caller may leave a stream when it has enough. OpenAI's SDKs do so at `[DONE]`, before the
+    // last chunk.
     let succeeded = status < 400 && (broken.is_empty() || broken == CANCELLED);
     let level = if succeeded { log::Level::Info } else { log::Level::Warn };
     // Never the query, which may hold secrets.

@@ -17,7 +17,10 @@ use crate::options::{Effective, Flow, Inbound, Overrides, SessionKey, Target, do
 use crate::secret::Secret;
 use crate::token::key::KnownRequests;
 use crate::token::session::{self, Owner, SessionId, User};
-use crate::token::{self, AccessToken, Renewal, SessionSubject, Step, Ticket, TokenRequest, UserAssertion};
+use crate::token::{
+    self, AccessToken, FoundSession, Renewal, SessionSubject, Step, Ticket, TokenRequest, UserAssertion,
+};
+use crate::turns::Lane;
 use crate::value::bound_key::BoundKey;
 use crate::value::text::Shown;
 
@@ -29,7 +32,7 @@ pub struct Asked<'a> {
     /// The verified caller. `None` on unauthenticated endpoints, and if no token is required.
     pub caller: Option<Arc<Verified>>,
     pub api: &'a Arc<Api>,
-    /// The hashes of requests that override nothing.
+    /// For requests that override nothing. `None` if the API itself depends on the request.
     pub known_requests: Option<&'a KnownRequests>,
     /// The options and agent in the query.
     pub overrides: Cow<'static, Overrides>,
@@ -84,6 +87,8 @@ struct Session {
     allocated: Option<String>,
     /// True if the session does not exist yet.
     starts: bool,
+    /// The time in which the shared cache was asked for it.
+    spent: Duration,
 }
 
 /// The downstream call to make.
@@ -212,8 +217,8 @@ impl<'a> Acquisition<'a> {
                 (None, Some(token)) => Renewal::RefreshToken(token),
                 (None, None) => Renewal::Nothing,
             };
-            let (id, owner, agent, starts) = (&session.id, &session.owner, key.agent, session.starts);
-            Ok::<_, Halt>(SessionSubject { id, owner, agent, renewal, starts })
+            let Session { id, owner, starts, spent, .. } = session;
+            Ok::<_, Halt>(SessionSubject { id, owner, agent: key.agent, renewal, starts: *starts, spent: *spent })
         })?;
         let (scopes, options) = (&self.scopes, &self.effective.options);
         let wanted = TokenRequest::new(self.client, subject, scopes, self.correlation_id, Some(self.own_key), options);
@@ -237,16 +242,26 @@ fn session(
     caller: Option<&Verified>,
     resumed: Option<&Resumed<Parked>>,
 ) -> Result<Session, Halt> {
-    let sessions = call.shared.acquirer.sessions();
-    let now = call.shared.clock.unix();
     let registration = &client.registration;
+    let on = resumed.map(|resumed| &resumed.on);
+    // Later in the same request nothing is asked twice.
+    let asked = !matches!(on, None | Some(Parked::Keys | Parked::Decryption | Parked::Session));
+    let find = |id: &SessionId, is_new: bool| match call.shared.acquirer.find_session(id, asked || is_new) {
+        FoundSession::Done(found, spent) => Ok((found, spent)),
+        FoundSession::NeedsTurn => {
+            let authority = registration.authority.as_ref().unwrap_or(&registration.instance);
+            // Most likely the lane that it needs next.
+            Err(Halt::Call(Parked::Session, Lane::of_url(&authority.to_string())))
+        }
+    };
     let Some(caller) = caller.filter(|_| named.user.is_some()) else {
         let id = SessionId::new(registration, named.agent, named.key);
-        let found = sessions.find(&id, now).ok_or(token::Error::NoSession)?;
+        let (found, spent) = find(&id, false)?;
+        let found = found.ok_or(token::Error::NoSession)?;
         let (owner, refresh_token) = (found.owner, found.refresh_token);
-        return Ok(Session { id, owner, refresh_token, allocated: None, starts: false });
+        return Ok(Session { id, owner, refresh_token, allocated: None, starts: false, spent });
     };
-    let allocated = match (named.key, resumed.map(|resumed| &resumed.on)) {
+    let allocated = match (named.key, on) {
         (
             session::ALLOCATE,
             Some(
@@ -266,9 +281,9 @@ fn session(
     let user = User::of(caller.object_id(), caller.subject())
         .ok_or_else(|| Problem::with(400, "A token with neither oid nor sub starts no long-running session"))?;
     let owner = Owner { tenant: caller.tenant().unwrap_or_default().to_owned(), user };
-    let found = sessions.find(&id, now);
+    let (found, spent) = find(&id, allocated.is_some())?;
     if found.as_ref().is_some_and(|session| session.owner != owner) {
         return Err(Problem::with(403, "This long-running session belongs to another user").into());
     }
-    Ok(Session { id, owner, refresh_token: None, allocated, starts: found.is_none() })
+    Ok(Session { id, owner, refresh_token: None, allocated, starts: found.is_none(), spent })
 }

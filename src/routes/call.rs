@@ -19,6 +19,8 @@ pub enum Parked {
     Keys,
     /// A turn to decrypt the caller's token.
     Decryption,
+    /// A turn to ask the shared cache for the session.
+    Session,
     /// Another caller's request for the same token.
     Token(Ticket, Option<AllocatedKey>),
     /// A turn to request the token.

@@ -1,4 +1,4 @@
-//! The correlation id, sent upstream, logged and returned (docs/endpoints.md).
+//! The correlation id, sent upstream, logged and returned, and the trace that goes on to the API (docs/endpoints.md).
 
 use crate::http::Headers;
 use crate::value::guid::{self, Guid};
@@ -32,8 +32,23 @@ pub fn id(headers: Headers<'_>) -> Id<'_> {
         let text = headers.text(name)?.trim();
         is_harmless(text).then_some(Id::Callers(text))
     });
-    let trace = || trace_id(headers.text("traceparent")?);
-    own.unwrap_or_else(|| Id::Made(trace().unwrap_or_else(guid::unique)))
+    own.unwrap_or_else(|| Id::Made(trace(headers).map_or_else(guid::unique, |(_, id)| id)))
+}
+
+/// The headers by which the API continues the caller's trace. `tracestate` means nothing without a `traceparent` (W3C Trace
+/// Context §3.3), and several fields of it are one list.
+pub fn trace_context(headers: Headers<'_>) -> Vec<(String, String)> {
+    let Some((parent, _)) = trace(headers) else { return Vec::new() };
+    let states: Vec<_> = headers.all("tracestate").filter_map(|value| str::from_utf8(value).ok()).collect();
+    vec![("traceparent".to_owned(), parent.to_owned()), ("tracestate".to_owned(), states.join(","))]
+}
+
+/// The one valid `traceparent`, and its trace id.
+fn trace(headers: Headers<'_>) -> Option<(&str, Guid)> {
+    let mut all = headers.all("traceparent");
+    let (Some(only), None) = (all.next(), all.next()) else { return None };
+    let parent = str::from_utf8(only).ok()?.trim();
+    Some((parent, trace_id(parent)?))
 }
 
 /// True if it may appear in log lines and headers as it is.
@@ -42,14 +57,16 @@ fn is_harmless(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
 }
 
-/// The trace id of `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2.2) as a GUID.
+/// The trace id of `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2.2) as a GUID. Later versions may append to it.
 fn trace_id(traceparent: &str) -> Option<Guid> {
-    let mut parts = traceparent.trim().split('-');
+    let mut parts = traceparent.split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
-    let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    let ends = version != "00" || parts.next().is_none();
+    let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && ends;
+    let valid = valid && parent.bytes().any(|digit| digit != b'0');
     let trace = u128::from_str_radix(trace, 16).ok().filter(|trace| valid && *trace != 0)?;
     Some(guid::of_bytes(trace.to_be_bytes()))
 }
@@ -83,9 +100,13 @@ mod tests {
             "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
         ] {
             assert_ne!(of(&[("traceparent", text)]), "0af76519-16cd-43dd-8448-eb211c80319c", "{text:?}");
         }
+        let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_ne!(of(&[trace, trace]), "0af76519-16cd-43dd-8448-eb211c80319c");
         assert_eq!(of(&[("client-request-id", &"a".repeat(MAX_LENGTH))]).len(), MAX_LENGTH);
     }
 }

@@ -6,6 +6,7 @@ use super::access::Receipt;
 use super::acquire::{Acquisition, ask};
 use super::api_call::{ApiCall, ApiCallTerms, Rendering};
 use super::call::{Call, Halt, Parked};
+use super::correlation;
 use super::problem;
 use super::route::Route;
 use crate::http::{Body, Cause, Keep, Reply, Resumed};
@@ -58,6 +59,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
             call.request.headers.text("content-type"),
         ),
         described: &described,
+        trace: &correlation::trace_context(call.request.headers),
         headers: &effective.options.extra_headers,
         body: body.as_ref(),
         memory: &memory,

@@ -66,10 +66,23 @@ pub fn metrics(call: &Call<'_>, started: Instant) -> Reply {
     let help = "Seconds since signing keys were fetched.";
     figures.extend(age.map(|age| Figure::plain("jwks_age_seconds", "gauge", help, age)));
     figures.push(expiries(call));
+    #[cfg(feature = "shared-cache")]
+    if let Some(shared) = shared.acquirer.shared_figures() {
+        let values = [("hit", count(&shared.hit)), ("miss", count(&shared.miss)), ("error", count(&shared.error))];
+        let help = "Lookups in the shared cache by result.";
+        figures.push(labelled("shared_cache_requests_total", "counter", help, "result", &values));
+    }
     let start = call.shared.clock.unix() as f64 - started.elapsed().as_secs_f64();
     figures.push(Figure::plain("process_start_time_seconds", "gauge", "When the process started.", start));
     figures.extend(process());
-    reply::uncached("text/plain; version=0.0.4; charset=utf-8", shared.metrics.render(&figures).into_bytes())
+    #[cfg_attr(not(feature = "shared-cache"), expect(unused_mut, reason = "that feature adds to it"))]
+    let mut text = shared.metrics.render(&figures);
+    #[cfg(feature = "shared-cache")]
+    if let Some(shared) = shared.acquirer.shared_figures() {
+        let help = "Of lookups in the shared cache.";
+        shared.seconds.family("shared_cache_request_duration_seconds", help, &mut text);
+    }
+    reply::uncached("text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

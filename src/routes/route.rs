@@ -134,8 +134,8 @@ const FIRST_SEGMENTS: [(&str, Endpoint); 14] = [
     ("openapi", Endpoint::OpenApi),
 ];
 
-/// The endpoint of a path, the API's name as sent, and the path, for proxy endpoints split behind the
-/// name.
+/// The endpoint of a path, the API's name as sent, and the path, split behind the name for proxy
+/// endpoints.
 fn find(path: &str) -> Option<(Endpoint, Option<&str>, (&str, &str))> {
     let below = path.strip_prefix('/')?;
     if below.is_empty() {
@@ -192,7 +192,7 @@ pub struct Route<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     Unknown,
-    /// The path has an encoded NUL where it is not the API's or a proxy's client's.
+    /// The part of the path that the sidecar reads itself holds an encoded NUL.
     Nul,
     /// The methods that the path supports.
     Method(Endpoint, &'static str),

@@ -33,7 +33,7 @@ pub struct Service {
     pub signer: RequestSigner,
     /// Sorted by case-folded name.
     apis: Vec<Arc<Api>>,
-    /// Of each API.
+    /// In the order of `apis`. A reload makes new ones.
     known_requests: Vec<KnownRequests>,
     /// The registration in `AzureAd`.
     client: Arc<Client>,

@@ -96,13 +96,24 @@ pub struct Lead {
     flight: Arc<Flight>,
     cache: Arc<Cache>,
     completed: bool,
+    /// The part of the time for the shared cache that the request has used already.
+    pub spent: Duration,
 }
 
 impl Lead {
+    pub(super) const fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    /// The token in memory, which is too old or not wanted.
+    pub(super) fn held(&self) -> Option<Arc<AccessToken>> {
+        self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
+    }
+
     /// The cached token that was found revoked: it does not meet the requested claims.
     pub fn revoked(&self) -> Option<Arc<AccessToken>> {
         self.mode.claims?;
-        self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
+        self.held()
     }
 
     /// Completes the flight: stores the outcome and wakes all followers. Returns the caller's
@@ -116,6 +127,30 @@ impl Lead {
         let outcome = self.cache.store(&self, clock, outcome);
         self.flight.finish(outcome.clone());
         outcome
+    }
+}
+
+/// For what other replicas know.
+#[cfg(feature = "shared-cache")]
+impl Lead {
+    /// True if a token that is known already would do.
+    pub(super) const fn reads(&self) -> bool {
+        self.mode.reads()
+    }
+
+    /// True if the token starts a session.
+    pub(super) const fn starts(&self) -> bool {
+        self.mode.anew
+    }
+
+    /// Keeps a token in its last minutes, in case that there will be no other.
+    pub(super) fn offer(&self, token: &Arc<AccessToken>, clock: &dyn Clock) {
+        let mut state = self.cache.lock();
+        let mut entry = state.entries.remove(&self.key).unwrap_or_default();
+        entry.token = Some(CachedToken::new(token, clock));
+        if let Some(weight) = entry.tidy(clock) {
+            state.evicted += state.entries.insert(self.key, entry, weight) as u64;
+        }
     }
 }
 
@@ -315,7 +350,8 @@ impl Cache {
     fn lead(self: &Arc<Self>, state: &mut CacheState, key: &CacheKey, mode: Mode) -> Lead {
         let flight = Arc::new(Flight::new(mode.claims));
         state.flights.insert(*key, Arc::clone(&flight));
-        Lead { key: *key, mode, generation: state.generation, flight, cache: Arc::clone(self), completed: false }
+        let (key, generation, cache) = (*key, state.generation, Arc::clone(self));
+        Lead { key, mode, generation, flight, cache, completed: false, spent: Duration::ZERO }
     }
 
     fn store(

@@ -11,14 +11,23 @@ pub type Digest = [u8; 32];
 /// Everything that distinguishes a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
-    /// Of what is asked for.
+    /// The hash of what is asked for: client, tenant, scopes and all options that change the token.
     pub request: Digest,
-    /// Of the token of the user for whom it is asked.
+    /// The hash of the user's token, if the token is acquired on behalf of a user.
     pub user: Option<Digest>,
 }
 
-/// The keys of an API's requests without overrides, apart from their users. They stay the same as
-/// long as the configuration does, so they are hashed only once.
+impl CacheKey {
+    /// One hash of both, for a store outside the process.
+    #[cfg(feature = "shared-cache")]
+    pub fn digest(&self) -> Digest {
+        let user = self.user.as_ref().map_or(&[][..], |user| user);
+        KeyBuilder::new("token").bytes(&self.request).bytes(user).finish()
+    }
+}
+
+/// The first part of the cache keys of an API's requests that override nothing. It depends on the
+/// configuration alone, so it is computed once.
 #[derive(Debug, Default)]
 pub struct KnownRequests {
     /// For the application's own token.
@@ -103,19 +112,18 @@ impl KeyBuilder {
 
     pub fn finish(mut self) -> Digest {
         self.context.update(&self.buffer[..self.used]);
-        // SHA-256 yields 32 bytes; a shorter digest would leave zeros and still be unique.
-        let mut key = [0; 32];
-        for (to, from) in key.iter_mut().zip(self.context.finish().as_ref()) {
-            *to = *from;
-        }
-        key
+        bytes(self.context.finish())
     }
 }
 
 pub fn sha256(text: &[u8]) -> Digest {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
-    hash
+    bytes(digest::digest(&digest::SHA256, text))
+}
+
+fn bytes(hash: digest::Digest) -> Digest {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.as_ref());
+    bytes
 }
 
 #[cfg(test)]

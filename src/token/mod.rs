@@ -18,6 +18,11 @@ mod refresh;
 mod region;
 mod request;
 pub mod session;
+#[cfg(feature = "shared-cache")]
+mod shared;
+#[cfg(not(feature = "shared-cache"))]
+#[path = "unshared.rs"]
+mod shared;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -28,6 +33,9 @@ pub use access_token::AccessToken;
 pub use error::{Error, Remedy, TokenError};
 pub use flight::Wake;
 pub use request::{Renewal, SessionSubject, Subject, TokenRequest, UserAssertion};
+pub use shared::Shared;
+#[cfg(feature = "shared-cache")]
+pub use shared::SharedFigures;
 
 use crate::clock::Clock;
 use crate::credentials::form::Form;
@@ -39,11 +47,13 @@ use crate::turns::{self, Lane};
 use crate::value::percent::encode_query;
 use crate::value::url::Url;
 pub use cache::Lead;
-use cache::{Cache, CacheFigures, Lookup};
+use cache::{Cache, CacheFigures, Lookup, Mode};
 use endpoint::{Post, TokenAnswer, request_token};
 use flight::{Flight, Outcome};
+use key::CacheKey;
 use leg::{Grant, Job, Leg, Proof};
-use session::Sessions;
+use session::{Session, SessionId, Sessions};
+use shared::Answer;
 
 #[derive(Clone, Copy, Debug)]
 pub struct AcquirerSettings {
@@ -86,12 +96,21 @@ pub enum Step {
     Lead(Lead, Lane),
 }
 
+/// The result of looking for a long-running session.
+#[derive(Debug)]
+pub enum FoundSession {
+    /// With the time in which the shared cache was asked.
+    Done(Option<Session>, Duration),
+    /// The request must be handled again once it has a turn.
+    NeedsTurn,
+}
+
 /// Counts of lookups by outcome, since the start.
 #[derive(Debug, Default)]
 pub struct Results {
     /// Served from the cache.
     pub hit: AtomicU64,
-    /// Requested from the token service.
+    /// Requested from the shared cache or the token service.
     pub miss: AtomicU64,
     /// Answered from another caller's request.
     pub shared: AtomicU64,
@@ -112,6 +131,8 @@ pub struct Acquirer {
     settings: AcquirerSettings,
     cache: Arc<Cache>,
     sessions: Sessions,
+    /// What other replicas know.
+    shared: Option<Shared>,
     exchange: Arc<dyn Exchange>,
     clock: Arc<dyn Clock>,
     machine: ManagedIdentities,
@@ -123,7 +144,7 @@ pub struct Acquirer {
 }
 
 /// Renews a token; returns false once the acquirer is gone.
-fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(&Job, Lead) -> bool + Send + Sync + 'static {
+fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(Job, Lead) -> bool + Send + Sync + 'static {
     let acquirer = Weak::clone(acquirer);
     move |job, lead| {
         let Some(acquirer) = acquirer.upgrade() else { return false };
@@ -142,13 +163,26 @@ impl Acquirer {
         clock: Arc<dyn Clock>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Arc<Self> {
+        Self::sharing(settings, exchange, clock, environment, None)
+    }
+
+    /// With what other replicas know.
+    pub fn sharing(
+        settings: AcquirerSettings,
+        exchange: Arc<dyn Exchange>,
+        clock: Arc<dyn Clock>,
+        environment: impl Fn(&str) -> Option<String>,
+        shared: Option<Shared>,
+    ) -> Arc<Self> {
+        let lifetime = shared.as_ref().map_or(session::LIFETIME, |shared| shared.session_lifetime().as_secs());
         Arc::new_cyclic(|own| Self {
             region: region::Region::new(&environment),
             discovery: discovery::Discovery::default(),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
             settings,
             cache: Cache::new(settings.entries, settings.bytes),
-            sessions: Sessions::new(settings.sessions, settings.bytes),
+            sessions: Sessions::new(settings.sessions, settings.bytes, lifetime),
+            shared,
             exchange,
             clock,
             refresher: refresh::Refresher::start(renewer(own)),
@@ -180,12 +214,13 @@ impl Acquirer {
             }
             Lookup::Blocked(error) => Err(error),
             Lookup::Follow(flight, shared) => Ok(Step::Wait(Ticket { flight, shared })),
-            Lookup::Lead(lead) => {
+            Lookup::Lead(mut lead) => {
                 count(&self.results.miss);
+                lead.spent = wanted.spent();
                 let job = wanted.job();
                 match self.lane(&job) {
                     Some(lane) if !turns::has(&lane) => Ok(Step::Lead(lead, lane)),
-                    _ => self.run_job(&job, lead).map(Step::Done),
+                    _ => self.lead(wanted, lead).map(Step::Done),
                 }
             }
         }
@@ -193,7 +228,7 @@ impl Acquirer {
 
     /// Requests the token on behalf of everyone waiting for it. Blocks.
     pub fn lead(&self, wanted: &TokenRequest<'_>, lead: Lead) -> Result<Arc<AccessToken>, Error> {
-        self.run_job(&wanted.job(), lead)
+        self.run_job(wanted.job(), lead)
     }
 
     /// The lane of a job's first request. `None`: no request.
@@ -201,6 +236,8 @@ impl Acquirer {
         match job {
             Job::Leg(leg) => Some(Lane::of_url(&self.token_endpoint(leg).to_string())),
             Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
+            // Another replica may have it.
+            Job::Impossible(Error::NoSession) if self.shared.is_some() => Some(Shared::lane()),
             Job::Impossible(_) => None,
         }
     }
@@ -230,15 +267,27 @@ impl Acquirer {
                 }
                 Lookup::Lead(lead) => {
                     count(&self.results.miss);
-                    return self.run_job(&wanted.job(), lead);
+                    return self.lead(wanted, lead);
                 }
             }
         }
     }
 
     /// Does the job and completes its flight.
-    fn run_job(&self, job: &Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
-        let outcome = match job {
+    fn run_job(&self, mut job: Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
+        let sharing = match &self.shared {
+            Some(shared) => match shared.look_up(&mut job, &lead, &self.sessions, &*self.clock) {
+                Answer::Found(token) => {
+                    let key = *lead.key();
+                    let outcome = lead.complete(&*self.clock, Ok(token));
+                    self.renew_if_due(&key, job);
+                    return outcome;
+                }
+                Answer::Ask(sharing) => sharing,
+            },
+            None => None,
+        };
+        let outcome = match &job {
             Job::Leg(leg) => self.request(leg),
             Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
                 let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
@@ -255,7 +304,18 @@ impl Acquirer {
         if let Err(error) = &outcome {
             log::warn!("{}: failed to acquire a token ({}): {error}", job.name(), error.code());
         }
+        if let Some(sharing) = sharing {
+            sharing.publish(&lead, &outcome, &self.sessions, &*self.clock);
+        }
         lead.complete(&*self.clock, outcome)
+    }
+
+    /// Renews another replica's token that is due: whoever serves it does.
+    fn renew_if_due(&self, key: &CacheKey, job: Job) {
+        let found = self.cache.look_up(key, &*self.clock, Mode::default(), || Box::new(|| {}));
+        if let Lookup::HitAndRefresh(_, lead) = found {
+            self.refresher.enqueue(job, lead);
+        }
     }
 
     fn machine_token(&self, wanted: &managed_identity::IdentityRequest<'_>) -> Result<Arc<AccessToken>, Error> {
@@ -409,6 +469,29 @@ impl Acquirer {
 
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Finds a long-running session. In memory at once; what other replicas know takes a turn, unless
+    /// the request has `asked` already.
+    pub fn find_session(&self, id: &SessionId, asked: bool) -> FoundSession {
+        let now = self.clock.unix();
+        let found = self.sessions.find(id, now);
+        let known = found.as_ref().is_some_and(|session| !self.sessions.is_due(session, now));
+        match &self.shared {
+            Some(shared) if !known && !asked && shared.is_asked() => {
+                if !turns::may_block() {
+                    return FoundSession::NeedsTurn;
+                }
+                let spent = shared.find_session(id, &self.sessions, now);
+                FoundSession::Done(self.sessions.find(id, now).or(found), spent)
+            }
+            _ => FoundSession::Done(found, Duration::ZERO),
+        }
+    }
+
+    #[cfg(feature = "shared-cache")]
+    pub fn shared_figures(&self) -> Option<&SharedFigures> {
+        self.shared.as_ref().map(Shared::figures)
     }
 
     pub fn figures(&self) -> CacheFigures {

@@ -19,7 +19,7 @@ pub struct Refresher {
 
 impl Refresher {
     /// Starts the threads. They end when this is dropped or `renew` returns false.
-    pub fn start(renew: impl Fn(&Job, Lead) -> bool + Send + Sync + 'static) -> Self {
+    pub fn start(renew: impl Fn(Job, Lead) -> bool + Send + Sync + 'static) -> Self {
         let (queue, jobs) = sync_channel(QUEUE);
         let (renew, jobs) = (Arc::new(renew), Arc::new(Mutex::new(jobs)));
         for number in 0..THREADS {
@@ -44,11 +44,11 @@ impl Refresher {
     }
 }
 
-fn work(renew: &impl Fn(&Job, Lead) -> bool, jobs: &Mutex<Receiver<(Job, Lead)>>) {
+fn work(renew: &impl Fn(Job, Lead) -> bool, jobs: &Mutex<Receiver<(Job, Lead)>>) {
     loop {
         let Ok((job, lead)) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
         // A bug ends this renewal only; its lead is dropped, and a later caller tries again.
-        match catch_unwind(AssertUnwindSafe(|| renew(&job, lead))) {
+        match catch_unwind(AssertUnwindSafe(|| renew(job, lead))) {
             Ok(true) => {}
             Ok(false) => return,
             Err(_) => log::error!("a bug interrupted a token renewal"),

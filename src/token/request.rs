@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::authority;
 use super::cache::Mode;
@@ -61,6 +62,8 @@ pub struct SessionSubject<'a> {
     /// True if there is no session yet: a cached token from an earlier session with this key does
     /// not start one.
     pub starts: bool,
+    /// The time in which the shared cache was asked for the session.
+    pub spent: Duration,
 }
 
 /// What renews a session's token.
@@ -170,6 +173,11 @@ impl<'a> TokenRequest<'a> {
             anew: matches!(self.subject, Subject::Session(SessionSubject { starts: true, .. })),
             claims: self.claims.map(|claims| sha256(claims.as_bytes())),
         }
+    }
+
+    /// The part of the time for the shared cache that is over.
+    pub const fn spent(&self) -> Duration {
+        if let Subject::Session(session) = &self.subject { session.spent } else { Duration::ZERO }
     }
 
     /// Everything that distinguishes this token from others.

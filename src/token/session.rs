@@ -1,7 +1,7 @@
 //! Long-running sessions: on-behalf-of continues after the user's token has expired, with the
 //! refresh token it yielded. A session belongs to the user who started it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use crate::secret::Secret;
 pub const ALLOCATE: &str = "AllocateForMe";
 
 /// Seconds. A refresh token that is unused for 14 days is forgotten, as MSAL does.
-const LIFETIME: u64 = 14 * 24 * 3600;
+pub(super) const LIFETIME: u64 = 14 * 24 * 3600;
 
 /// The weight of a session apart from its texts: key, links, counters.
 const OVERHEAD: usize = 256;
@@ -93,11 +93,18 @@ pub struct Session {
     /// The user who started it.
     pub owner: Owner,
     pub refresh_token: Option<Secret<String>>,
-    /// Unix seconds.
-    expires_at: u64,
+    /// Unix seconds: when its tokens came from the token service.
+    #[cfg_attr(not(feature = "shared-cache"), expect(dead_code, reason = "compared with what other replicas know"))]
+    pub(super) renewed_at: u64,
+    /// Unix seconds: when it was last known to be kept elsewhere too.
+    touched_at: u64,
 }
 
 impl Session {
+    pub(super) const fn new(owner: Owner, refresh_token: Option<Secret<String>>, renewed_at: u64) -> Self {
+        Self { owner, refresh_token, renewed_at, touched_at: renewed_at }
+    }
+
     fn weight(&self) -> usize {
         let token = self.refresh_token.as_ref().map_or(0, |token| token.expose().len());
         OVERHEAD + self.owner.tenant.len() + self.owner.user.parts().1.len() + token
@@ -106,37 +113,76 @@ impl Session {
 
 /// Evicts the least recently used session.
 #[derive(Debug)]
-pub struct Sessions(Mutex<Lru<Digest, Session>>);
+pub struct Sessions {
+    state: Mutex<Lru<Digest, Session>>,
+    /// Seconds.
+    lifetime: u64,
+}
 
 impl Sessions {
-    pub fn new(limit: usize, bytes: usize) -> Self {
-        Self(Mutex::new(Lru::new(limit, bytes)))
+    pub fn new(limit: usize, bytes: usize, lifetime: u64) -> Self {
+        Self { state: Mutex::new(Lru::new(limit, bytes)), lifetime }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lru<Digest, Session>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    const fn is_over(&self, session: &Session, now: u64) -> bool {
+        session.touched_at.saturating_add(self.lifetime) <= now
     }
 
     pub fn find(&self, id: &SessionId, now: u64) -> Option<Session> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.get(&id.0)?.expires_at <= now {
+        let mut sessions = self.lock();
+        if self.is_over(sessions.get(&id.0)?, now) {
             sessions.remove(&id.0);
             return None;
         }
         sessions.get(&id.0).cloned()
     }
 
+    /// True if other replicas should hear soon that a session is in use.
+    pub(super) const fn is_due(&self, session: &Session, now: u64) -> bool {
+        session.touched_at.saturating_add(self.lifetime / 4) <= now
+    }
+
     /// Starts or renews a session. If the answer has no refresh token, the old one stays (RFC 6749
     /// §6). A session that another user has started meanwhile stays theirs.
     pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = sessions.remove(&id.0).filter(|old| old.expires_at > now);
+        let mut sessions = self.lock();
+        let old = sessions.remove(&id.0).filter(|old| !self.is_over(old, now));
         let session = match old {
             Some(old) if old.owner != *owner => old,
-            old => Session {
-                owner: owner.clone(),
-                refresh_token: refresh_token.or_else(|| old.and_then(|old| old.refresh_token)),
-                expires_at: now.saturating_add(LIFETIME),
-            },
+            old => {
+                let refresh_token = refresh_token.or_else(|| old.and_then(|old| old.refresh_token));
+                Session::new(owner.clone(), refresh_token, now)
+            }
         };
         let weight = session.weight();
         sessions.insert(id.0, session, weight);
+    }
+}
+
+/// For what other replicas know.
+#[cfg(feature = "shared-cache")]
+impl Sessions {
+    /// Takes over another replica's session, unless the one in memory is newer.
+    pub(super) fn adopt(&self, id: &SessionId, mut stored: Session, now: u64) {
+        let mut sessions = self.lock();
+        let own = sessions.remove(&id.0).filter(|own| own.renewed_at > stored.renewed_at && !self.is_over(own, now));
+        if let Some(own) = own {
+            stored = own;
+        }
+        stored.touched_at = now;
+        let weight = stored.weight();
+        sessions.insert(id.0, stored, weight);
+    }
+
+    /// Puts another replica's session in the place of the one in memory.
+    pub(super) fn replace(&self, id: &SessionId, mut stored: Session, now: u64) {
+        stored.touched_at = now;
+        let weight = stored.weight();
+        self.lock().insert(id.0, stored, weight);
     }
 }
 
@@ -170,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_session_is_found_by_key_agent_and_registration_together() {
-        let sessions = Sessions::new(10, 10_000);
+        let sessions = Sessions::new(10, 10_000, LIFETIME);
         let new = |section: &str, client: &str, agent: Option<&str>, key: &str| {
             SessionId::new(&registration(section, client), agent, key)
         };
@@ -190,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_session_ends_after_its_lifetime_and_its_bound() {
-        let sessions = Sessions::new(1, 10_000);
+        let sessions = Sessions::new(1, 10_000, LIFETIME);
         let (first, second) = (id("1"), id("2"));
         sessions.renew(&first, &owner("u"), Some(secret("r")), 0);
         assert!(sessions.find(&first, LIFETIME - 1).is_some());
@@ -202,7 +248,7 @@ mod tests {
 
     #[test]
     fn sessions_are_bounded_by_what_they_hold() {
-        let sessions = Sessions::new(100, 10_000);
+        let sessions = Sessions::new(100, 10_000, LIFETIME);
         let ids: Vec<_> = (0..4).map(|number| id(&number.to_string())).collect();
         for id in &ids {
             sessions.renew(id, &owner("u"), Some(secret(&"r".repeat(3000))), 0);
@@ -213,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_session_keeps_its_owner_and_its_refresh_token() {
-        let sessions = Sessions::new(1, 10_000);
+        let sessions = Sessions::new(1, 10_000, LIFETIME);
         let id = id("k");
         sessions.renew(&id, &owner("u"), Some(secret("r1")), 0);
         sessions.renew(&id, &owner("u"), None, 0);

@@ -247,7 +247,7 @@ fn whatever_tells_tokens_apart_tells_cache_entries_apart() {
     let (own, other) = (client(registration()), client(Registration { section: "Other".into(), ..registration() }));
     let (a, b) = (scopes(&["a"]), scopes(&["b"]));
     let keys =
-        [BoundKey { kid: "k1".into(), req_cnf: "r1".into() }, BoundKey { kid: "k2".into(), req_cnf: "r2".into() }];
+        ["k1", "k2"].map(|kid| BoundKey { req_cnf: kid.replace('k', "r"), ..BoundKey::from_kid(kid.to_owned()) });
     let names = [AgentUser::Username("u1".into()), AgentUser::Username("u2".into()), AgentUser::Id("u1".into())];
     let mut seen = std::collections::HashSet::new();
     let mut total = 0;
@@ -311,7 +311,7 @@ fn a_known_request_has_the_same_key_as_before() {
 fn a_token_that_is_not_bound_as_asked_is_never_passed_on() {
     let bench = bench(Service::new(|_, _| ok(r#"{"token_type":"Bearer","expires_in":3600,"access_token":"AT"}"#)));
     let (client, scopes) = (client(registration()), scopes(&["x/.default"]));
-    let key = BoundKey { kid: "k".into(), req_cnf: "r".into() };
+    let key = BoundKey { req_cnf: "r".into(), ..BoundKey::from_kid("k".into()) };
     let wanted = TokenRequest { bound_key: Some(&key), ..wanted(&client, Subject::ClientCredentials, &scopes) };
     assert!(matches!(bench.get(&wanted), Err(Error::TokenType { expected: "PoP" })));
 }
@@ -390,8 +390,16 @@ fn a_session_renews_with_the_users_or_the_refresh_token() {
     let (client, scopes) = (client(registration()), scopes(&["User.Read"]));
     let id = session::SessionId::new(&registration(), None, "k");
     let owner = session::Owner { tenant: "home".into(), user: session::User::ObjectId("o1".into()) };
-    let subject =
-        |renewal| Subject::Session(SessionSubject { id: &id, owner: &owner, agent: None, renewal, starts: false });
+    let subject = |renewal| {
+        Subject::Session(SessionSubject {
+            id: &id,
+            owner: &owner,
+            agent: None,
+            renewal,
+            starts: false,
+            spent: Duration::ZERO,
+        })
+    };
     let first = user("h.p.s", "home");
     bench.get(&wanted(&client, subject(Renewal::User(first)), &scopes)).unwrap();
     let other = user("another.token.ofthesameuser", "home");

@@ -11,8 +11,8 @@ pub fn url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes base64url without padding and with zero trailing bits, so that no two texts decode to the
-/// same bytes (RFC 4648 §3.5).
+/// Decodes base64url without padding and with zero trailing bits, so that no two texts decode to
+/// the same bytes (RFC 4648 §3.5).
 pub fn from_url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -14,6 +14,8 @@ pub struct BoundKey {
     pub kid: String,
     /// The form field `req_cnf`: base64url of `{"kid":"…"}`.
     pub req_cnf: String,
+    /// True if this process has generated the key, so that no other one has it.
+    pub generated: bool,
 }
 
 const EXPECTED: &str = "a public key as PEM, base64 of PEM or DER, JWK, or a ready req_cnf";
@@ -44,7 +46,7 @@ impl BoundKey {
 
     pub fn from_kid(kid: String) -> Self {
         let req_cnf = b64::url(serde_json::json!({ "kid": kid }).to_string());
-        Self { kid, req_cnf }
+        Self { kid, req_cnf, generated: false }
     }
 
     pub fn of(key: &PublicKey) -> Self {
@@ -95,7 +97,6 @@ fn from_der(der: &[u8]) -> Result<BoundKey, Expected> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     // The key of RFC 7638 §3.1, and its PEM form.

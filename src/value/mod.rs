@@ -18,6 +18,7 @@ pub mod pem;
 pub mod percent;
 pub mod quantity;
 pub mod resource;
+pub mod store_url;
 pub mod syntax;
 pub mod text;
 pub mod url;

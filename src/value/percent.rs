@@ -36,7 +36,7 @@ pub fn encode_invisible(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, INVISIBLE)
 }
 
-/// Decodes a key or value of a query. Fails for a `%` without two hex digits, and for invalid UTF-8.
+/// Decodes a key or value of a query. Fails for a `%` without two hex digits and for invalid UTF-8.
 pub fn decode_form(text: &str) -> Result<Cow<'_, str>, Expected> {
     if !text.contains('+') {
         return decode(text);

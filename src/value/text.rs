@@ -17,13 +17,14 @@ pub fn is_harmless(c: char) -> bool {
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A name that the caller sent, shortened and escaped for a message.
+/// A name that the caller sent, cut to 100 characters for a message. Characters that [`escape`]
+/// escapes become `?`.
 pub struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MAX_SHOWN: usize = 100;
-        let clean = |c: char| if c.is_control() { '?' } else { c };
+        let clean = |c: char| if is_harmless(c) { c } else { '?' };
         let mut chars = self.0.chars();
         chars.by_ref().take(MAX_SHOWN).try_for_each(|c| write!(f, "{}", clean(c)))?;
         if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
@@ -75,6 +76,13 @@ mod tests {
         let mut out = String::new();
         escape("a\r\nb\t\u{1b}[31m\u{2028}\u{202e}\u{85}ü€😀", &mut out);
         assert_eq!(out, "a\\r\\nb\\t\\u{1b}[31m\\u{2028}\\u{202e}\\u{85}ü€😀");
+    }
+
+    #[test]
+    fn a_callers_name_is_cut_and_made_harmless() {
+        assert_eq!(Shown("a\nb\u{202e}c").to_string(), "a?b?c");
+        assert_eq!(Shown(&"x".repeat(100)).to_string(), "x".repeat(100));
+        assert_eq!(Shown(&"x".repeat(101)).to_string(), format!("{}…", "x".repeat(100)));
     }
 
     #[test]

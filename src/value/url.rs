@@ -92,7 +92,8 @@ impl Url {
             None => (target, None),
         };
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { origin: parse_authority(https, authority)?, path: path.to_owned(), query })
+        let port = if https { 443 } else { 80 };
+        Ok(Self { origin: parse_authority(https, port, authority)?, path: path.to_owned(), query })
     }
 
     /// Replaces the path and drops the query. `path` must start with `/` and be percent-encoded.
@@ -107,7 +108,8 @@ impl Url {
     }
 }
 
-fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
+/// `default` is the scheme's port.
+pub(super) fn parse_authority(https: bool, default: u16, authority: &str) -> Result<Origin, Expected> {
     if authority.contains('@') {
         return Err("a URL without user name or password");
     }
@@ -125,13 +127,7 @@ fn parse_authority(https: bool, authority: &str) -> Result<Origin, Expected> {
         return Err("a host name or address");
     }
     let port = match port {
-        None | Some("") => {
-            if https {
-                443
-            } else {
-                80
-            }
-        }
+        None | Some("") => default,
         Some(digits) => parse_port(digits).filter(|port| *port != 0).ok_or("a port from 1 to 65535")?,
     };
     Ok(Origin { https, host: host.to_ascii_lowercase(), port })

@@ -1,5 +1,5 @@
-//! Tests on eight bytes at a time. A build for size does not vectorize loops over bytes, and most of
-//! what a request brings is one long token.
+//! Tests on eight bytes at a time. A build for size does not vectorize loops over bytes, and most
+//! of what a request brings is one long token.
 
 /// A one in every byte of a word.
 const EACH: u64 = u64::from_le_bytes([1; 8]);
@@ -12,8 +12,8 @@ pub const fn each(byte: u8) -> u64 {
     EACH * byte as u64
 }
 
-/// The high bit of each byte less than `than`, which is at most 0x80. Bytes above such a byte may be
-/// marked too.
+/// The high bit of each byte less than `than`, which is at most 0x80. Bytes above such a byte may
+/// be marked too.
 pub const fn less(word: u64, than: u8) -> u64 {
     word.wrapping_sub(EACH * than as u64) & !word & HIGH
 }

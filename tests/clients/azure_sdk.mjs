@@ -36,7 +36,7 @@ await container.getBlockBlobClient("a//b").upload("content", 7);
 assert.equal((await container.getBlockBlobClient("a//b").downloadToBuffer()).toString(), "content");
 console.log("@azure/storage-blob: with the token of DefaultAzureCredential");
 
-// The vault is on this machine, so that its host is not that of the resource which its challenge names.
+// The vault is on this machine, so its host is not that of the resource in its challenge.
 const vault = new SecretClient(HTTPS, credential, { disableChallengeResourceVerification: true });
 assert.match((await vault.getSecret("client-pem")).value, /^-----BEGIN/);
 await assert.rejects(vault.getSecret("none"), { statusCode: 404, code: "SecretNotFound" });

@@ -51,7 +51,7 @@ container.upload_blob("a//b", b"content")
 assert container.download_blob("a//b").readall() == b"content"
 print("azure-storage-blob: with the token of DefaultAzureCredential:", [blob.name for blob in container.list_blobs()])
 
-# The vault is on this machine, so that its host is not that of the resource which its challenge names.
+# The vault is on this machine, so its host is not that of the resource in its challenge.
 vault = SecretClient(https, credential, verify_challenge_resource=False, connection_verify=root)
 assert vault.get_secret("client-pem").value.startswith("-----BEGIN")
 try:

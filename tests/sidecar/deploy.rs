@@ -84,6 +84,23 @@ fn the_settings_of_every_manifest_are_known_and_good() {
     }
 }
 
+#[cfg(feature = "shared-cache")]
+#[test]
+fn the_settings_of_the_shared_cache_are_known_and_good() {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for name in ["key", "shared-cache-key"] {
+        fs::write(scratch.join(name), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    }
+    for file in ["kubernetes/shared-cache.yaml", "docker-compose.shared-cache.yaml"] {
+        let variables = variables(&read(file));
+        assert_eq!(variables.len(), 2, "{file}: {variables:?}");
+        let mut check = command();
+        check.arg("check").envs(variables.into_iter().map(|(key, value)| (key, mounted(&value))));
+        check.envs([("AzureAd__TenantId", "common"), ("AzureAd__ClientId", "00000000-0000-4000-8000-000000000002")]);
+        assert_good(file, &mut check);
+    }
+}
+
 #[test]
 fn the_settings_file_of_the_classic_manifest_is_known_and_good() {
     let manifest = read("kubernetes/classic-sidecar.yaml");

@@ -1,4 +1,4 @@
-//! What a downstream call carries: what configuration and overrides say, the caller's body, and nothing else.
+//! What a downstream call carries: what configuration and overrides say, the caller's body and trace, and nothing else.
 
 use local_tenant::message::percent_encode;
 
@@ -40,7 +40,7 @@ fn headers(received: &Received) -> Vec<String> {
 const AGENT: &str = concat!("user-agent: entra-sidecar/", env!("CARGO_PKG_VERSION"));
 
 #[test]
-fn of_the_caller_nothing_but_body_and_correlation_id_goes_along() {
+fn of_the_caller_nothing_but_body_id_and_trace_goes_along() {
     let (api, scene, sidecar) = start(&[]);
     let sidecar = sidecar.with_keys();
     let send = |method: &str, body: &str| {
@@ -192,6 +192,49 @@ fn a_method_without_a_body_has_none() {
         assert_eq!(received.header("content-length").first().copied(), length, "{inbound} {pairs:?}");
         assert_eq!(received.body.len(), length.map_or(0, |length| length.parse().unwrap()), "{inbound} {pairs:?}");
     }
+}
+
+#[test]
+fn the_api_continues_the_callers_trace() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (api, scene, sidecar) = start(&[]);
+    let call = |target: &str, fields: &[(&str, &str)]| {
+        // Written out, since a field may come twice.
+        let lines: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut client = Client::connect(sidecar.address);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", lines.concat())).answer().expect(200);
+        let received = api.last();
+        let all = |name: &str| received.header(name).join(",");
+        (all("traceparent"), all("tracestate"), all("x-ms-client-request-id"))
+    };
+    let state = ("TraceState", "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE");
+    let anew = "optionsOverride.AcquireTokenOptions.ForceRefresh=true";
+    for target in [format!("{APP}?{anew}"), "/ProxyUnauthenticated/App".to_owned()] {
+        let mut fields = vec![("Traceparent", PARENT), state, ("tracestate", "last=1")];
+        fields.extend(target.starts_with("/Proxy").then_some(("X-Sidecar-Options", anew)));
+        let (parent, states, id) = call(&target, &fields);
+        assert_eq!((parent.as_str(), id.as_str()), (PARENT, "0af76519-16cd-43dd-8448-eb211c80319c"), "{target}");
+        assert_eq!(states, "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE,last=1", "{target}");
+        let token = scene.tenant.journal().of(local_tenant::Kind::Token).pop().unwrap();
+        assert_eq!(token.request.header("client-request-id"), Some(id.as_str()), "{target}");
+        assert_eq!(token.request.header("traceparent"), None, "Entra gets the id alone");
+    }
+    // With an id of the caller's own the trace goes on all the same.
+    let (parent, states, id) = call(APP, &[("client-request-id", "mine"), ("traceparent", PARENT)]);
+    assert_eq!((parent.as_str(), states.as_str(), id.as_str()), (PARENT, "", "mine"));
+    // A state alone, a trace given twice and one that is malformed are no trace.
+    for fields in [
+        &[state][..],
+        &[("traceparent", PARENT), ("traceparent", PARENT), state],
+        &[("traceparent", "00-1-2-3"), state],
+    ] {
+        let (parent, states, _) = call(APP, fields);
+        assert_eq!((parent, states), (String::new(), String::new()), "{fields:?}");
+    }
+    // One that is set by name replaces it whole.
+    let own = "00-11111111111111111111111111111111-2222222222222222-00";
+    let (parent, states, _) = call(&overrides(&[("CustomHeader.traceparent", own)]), &[("traceparent", PARENT), state]);
+    assert_eq!((parent.as_str(), states.as_str()), (own, ""));
 }
 
 #[test]

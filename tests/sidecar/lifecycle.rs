@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use local_tenant::{Action, Fault, Kind};
 
-use super::support::{Client, PATIENCE, Request, Scene, Sidecar, command, eventually};
+use super::support::{Client, PATIENCE, Request, Scene, Sidecar, claims, command, eventually};
 
 const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
@@ -64,6 +64,29 @@ fn a_reload_takes_only_a_good_configuration() {
     sidecar.signal("-HUP");
     eventually("the bad one is reported", || sidecar.log().iter().any(|line| line.contains("not reloaded")));
     assert!(has("One") && has("Two"));
+}
+
+#[test]
+fn a_reload_gives_each_user_a_token_of_the_new_scopes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("appsettings.json");
+    let write = |scope: &str| {
+        std::fs::write(&path, format!("{{\"DownstreamApis\":{{\"One\":{{\"Scopes\":[\"{scope}\"]}}}}}}")).unwrap();
+    };
+    write("api://downstream/read");
+    let scene = Scene::new().with("contentRoot", folder.path().to_str().unwrap());
+    let sidecar = scene.start().with_keys();
+    let users = ["alice", "bob"].map(|name| scene.user(name));
+    let tokens = || users.each_ref().map(|user| sidecar.get_as(user, "/AuthorizationHeader/One").token());
+    let told = |name: &str| tokens().map(|token| claims(&token)[name].clone());
+    let before = tokens();
+    assert_eq!(tokens(), before, "from the cache");
+    assert_eq!(told("oid"), users.each_ref().map(|user| claims(user)["oid"].clone()));
+    let audiences = told("aud");
+    write("https://graph.microsoft.com/User.Read");
+    sidecar.signal("-HUP");
+    eventually("the new scope is in use", || told("aud").iter().zip(&audiences).all(|(new, old)| new != old));
+    assert_eq!(told("oid"), users.each_ref().map(|user| claims(user)["oid"].clone()));
 }
 
 #[test]

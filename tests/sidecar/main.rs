@@ -47,6 +47,8 @@ mod renewals;
 mod secrecy;
 mod service_fabric;
 mod sessions;
+#[cfg(feature = "shared-cache")]
+mod shared_cache;
 mod signed_requests;
 mod soak;
 mod support;

@@ -465,6 +465,7 @@ fn many_streams_hold_a_thread_each_and_no_more() {
 fn streams_over_idle_connections_hold_no_thread() {
     const MANY: usize = 30;
     let (api, sidecar, _scene) = start(&[]);
+    let sidecar = sidecar.with_keys();
     let threads = sidecar.threads();
     let mut streams: Vec<_> = (0..MANY)
         .map(|_| {

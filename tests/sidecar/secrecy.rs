@@ -23,9 +23,8 @@ pub const HUSH: &str = "hush-hush-";
 
 static SECRETS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut secrets: Vec<String> = [
-        // Every token and assertion, and everything else in base64url of JSON.
-        "eyJ", // The tenant's refresh tokens.
-        "0.refresh.", "PRIVATE KEY", HUSH,
+        // Tokens, assertions and all other JSON in base64url; then the tenant's refresh tokens.
+        "eyJ", "0.refresh.", "PRIVATE KEY", HUSH,
     ]
     .map(str::to_owned)
     .into();

@@ -11,10 +11,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
-};
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
@@ -55,12 +52,7 @@ impl PinnedTls {
     /// Trusts one certificate in addition to the roots.
     pub fn new(thumbprint: Thumbprint, roots: &Roots) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut trusted = RootCertStore::empty();
-        match roots {
-            Roots::BuiltIn => trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Roots::Own(own) => drop(trusted.add_parsable_certificates(own.iter().cloned())),
-        }
-        let chains = WebPkiServerVerifier::builder_with_provider(trusted.into(), Arc::clone(&provider));
+        let chains = WebPkiServerVerifier::builder_with_provider(roots.store().into(), Arc::clone(&provider));
         let chains = chains.build().map_err(|error| rustls::Error::General(error.to_string()))?;
         let verifier = Verifier { thumbprint, chains, provider: Arc::clone(&provider) };
         let config = ClientConfig::builder_with_provider(provider)

@@ -1,5 +1,5 @@
-//! A storage account for block blobs at `/blob/`: containers, blobs whole or in blocks, ranges, lists. Every request
-//! needs a bearer token for Storage, and errors are XML, as in the REST API
+//! A storage account for block blobs at `/blob/`: containers, blobs whole or in blocks, ranges,
+//! lists. Every request needs a bearer token for Storage, and errors are XML, as in the REST API
 //! (<https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api>).
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::state::State;
 use crate::time::{http_date, now};
 use crate::verify;
 
-/// Where the account lies.
+/// The path of the account.
 pub const PREFIX: &str = "/blob";
 
 /// Bearer tokens are known from this version of the service on.
@@ -149,7 +149,7 @@ const NO_LENGTH: StorageError =
 /// A name, decoded once.
 fn decoded(path: &str) -> Result<String, StorageError> {
     let name = percent_decode(path, false);
-    // What stands for bytes that are no UTF-8.
+    // The replacement for bytes that are not UTF-8.
     if name.contains(char::REPLACEMENT_CHARACTER) {
         return Err(StorageError(
             400,
@@ -236,8 +236,12 @@ fn range(request: &Request, length: usize) -> Result<Option<(usize, usize)>, Sto
     let Some((first, last)) = asked.and_then(|asked| asked.strip_prefix("bytes=")?.split_once('-')) else {
         return Ok(None);
     };
-    // Ranges from the end are unknown to Storage, and such a header is ignored.
+    // Ranges from the end are unknown to Storage, and such a header is ignored, as is `5-2`.
     let Ok(first) = first.parse::<usize>() else { return Ok(None) };
+    let last = last.parse().unwrap_or(usize::MAX);
+    if last < first {
+        return Ok(None);
+    }
     if first >= length {
         return Err(StorageError(
             416,
@@ -245,7 +249,7 @@ fn range(request: &Request, length: usize) -> Result<Option<(usize, usize)>, Sto
             "The range specified is invalid for the current size of the resource.",
         ));
     }
-    Ok(Some((first, last.parse().unwrap_or(usize::MAX).min(length - 1))))
+    Ok(Some((first, last.min(length - 1))))
 }
 
 fn get(blob: &Committed, request: &Request) -> Result<Answer, StorageError> {

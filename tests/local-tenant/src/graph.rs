@@ -1,5 +1,5 @@
-//! Microsoft Graph, as far as users go: pages of them, one of them and `/me`. The link to the next
-//! page leads to Graph itself, as it does there, past whatever stands between.
+//! Microsoft Graph, as far as users go: pages of them, one of them and `/me`. As in Graph, the link
+//! to the next page is absolute and so leads past a proxy.
 //!
 //! | request | answer |
 //! |---|---|

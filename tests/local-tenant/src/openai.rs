@@ -1,5 +1,5 @@
-//! Azure OpenAI, as far as chat completions go. A completion says who asked and repeats the question;
-//! as an event stream it does so word by word.
+//! Azure OpenAI, as far as chat completions go. A completion says who asked and repeats the
+//! question; as an event stream it does so word by word.
 //!
 //! | request | answer |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | `POST /openai/deployments/{name}/chat/completions?api-version=2024-10-21` | by the deployment of the path |
 //! | `POST /models/chat/completions?api-version=2024-05-01-preview` | by the `model` of the body, as Azure AI Inference |
 //!
-//! There are three deployments: `gpt-4o` answers, `gpt-4o-slow` lets time pass before each event of a
-//! stream, and `gpt-4o-busy` is over its rate limit.
+//! There are three deployments: `gpt-4o` answers, `gpt-4o-slow` lets time pass before each event of
+//! a stream, and `gpt-4o-busy` is over its rate limit.
 //! <https://learn.microsoft.com/azure/ai-services/openai/reference>
 
 use std::time::Duration;

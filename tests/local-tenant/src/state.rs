@@ -105,7 +105,7 @@ pub struct State {
     pub assertion_ids: Mutex<HashSet<String>>,
     /// What the vault holds.
     pub vault: RwLock<Vec<Item>>,
-    /// What the storage account holds.
+    /// The storage account.
     pub account: crate::blob::Account,
     issued: AtomicU64,
 }

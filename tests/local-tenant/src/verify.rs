@@ -49,7 +49,7 @@ pub fn audiences(decoded: &Decoded) -> Vec<&str> {
     }
 }
 
-/// Whose token it is: the user's principal name, or the id of the application that has no user.
+/// The user's principal name or, in an app token, the application's id.
 pub fn subject(decoded: &Decoded) -> &str {
     let user = decoded.text("upn").or_else(|| decoded.text("preferred_username"));
     user.unwrap_or_else(|| client_of(decoded))
