@@ -95,7 +95,7 @@ step "the page in a browser"
 scripts/page-test.sh
 
 step "deployment files"
-have promtool || install --no-install-recommends prometheus || true
+have promtool || install_packages prometheus || true
 scripts/deploy-test.sh
 
 step "dependencies"
