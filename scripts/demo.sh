@@ -3,6 +3,9 @@
 #
 #   scripts/demo.sh           shows everything, then stays up for your own application until Ctrl-C
 #   scripts/demo.sh --once    shows everything and ends; fails where an answer is not the expected one
+#
+# Rust, a C compiler and curl are fetched where they are missing (scripts/tools.sh). SIDECAR_BINARY names another binary than the
+# one that is built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,9 +15,9 @@ case ${1:-} in
   *) echo "usage: scripts/demo.sh [--once]" >&2; exit 2 ;;
 esac
 
-for tool in cargo curl; do
-  command -v "$tool" >/dev/null || { echo "demo: $tool is needed and not here" >&2; exit 1; }
-done
+# shellcheck source=scripts/tools.sh
+source scripts/tools.sh
+need_rust
 
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
@@ -25,6 +28,7 @@ if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'; else 
 echo "Building (a minute or two the first time) ..."
 cargo build --locked --quiet --package entra-sidecar --package local-tenant
 bin=${CARGO_TARGET_DIR:-target}/debug
+binary=${SIDECAR_BINARY:-$bin/entra-sidecar}
 
 start_tenant "$bin/local-tenant"
 TENANT=$BASE_URL
@@ -67,7 +71,7 @@ JSON
 
 # An empty environment: settings and proxies of this machine are no part of the demo.
 # Development, for then the sidecar also shows its OpenAPI document and its page.
-env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$bin/entra-sidecar" serve --config "$work/appsettings.json" --environment Development \
+env -i AZURE_POD_IDENTITY_AUTHORITY_HOST="$BASE_URL" "$binary" serve --config "$work/appsettings.json" --environment Development \
   --urls http://127.0.0.1:0 >"$work/log" 2>&1 &
 sidecar_pid=$!
 pids+=("$sidecar_pid")

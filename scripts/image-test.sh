@@ -3,7 +3,8 @@
 # and nothing else, entered with chroot by a user who does not exist, as process 1, without capabilities, in a network of its own,
 # which a caller reaches from another one, as through a container engine's bridge.
 #
-#   scripts/image-test.sh [binary]      without one, scripts/build-static.sh makes it
+#   scripts/image-test.sh [binary | image.oci.tar]      the image of a release (scripts/release.sh), of a binary, or of the one
+#                                                       that scripts/build-static.sh makes
 #
 # It needs root (for namespaces and chroot), openssl and python3, and says so where the kernel or the machine refuses.
 set -euo pipefail
@@ -17,12 +18,51 @@ done
 unshare --net --mount --pid --fork true 2>/dev/null || skip "the kernel gives no namespaces here"
 
 if [ "${1:-}" != --inside ]; then
-  binary=${1:-$(scripts/build-static.sh | tail -1)}
   cargo build --locked --quiet --package local-tenant
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
+  mkdir "$work/layout" "$work/root"
+  case ${1:-} in
+    *.tar) tar -x -C "$work/layout" -f "$1" ;;
+    *) scripts/image.sh "$work/layout" test "$(uname -m)=${1:-$(scripts/build-static.sh | tail -1)}" ;;
+  esac
+  # As container engines do it: the manifest for this machine, its layers one over the other, and its configuration.
+  python3 - "$work" "$(uname -m)" <<'PYTHON'
+import hashlib, json, os, sys, tarfile
+
+work, machine = sys.argv[1:]
+
+
+def blob(descriptor):
+    algorithm, digest = descriptor["digest"].split(":")
+    path = f"{work}/layout/blobs/{algorithm}/{digest}"
+    with open(path, "rb") as file:
+        content = file.read()
+    assert hashlib.new(algorithm, content).hexdigest() == digest and len(content) == descriptor["size"], path
+    return path
+
+
+def document(descriptor):
+    return json.load(open(blob(descriptor)))
+
+
+assert json.load(open(f"{work}/layout/oci-layout")) == {"imageLayoutVersion": "1.0.0"}
+(listed,) = json.load(open(f"{work}/layout/index.json"))["manifests"]
+manifests = {manifest["platform"]["architecture"]: document(manifest) for manifest in document(listed)["manifests"]}
+manifest = manifests[{"x86_64": "amd64", "aarch64": "arm64"}[machine]]
+for layer in manifest["layers"]:
+    with tarfile.open(blob(layer)) as tar:
+        tar.extractall(f"{work}/root")
+held = [(os.path.relpath(folder, f"{work}/root"), sorted(folders + files)) for folder, folders, files in os.walk(f"{work}/root")]
+assert held == [(".", ["app", "entra-sidecar"]), ("app", [])], held
+config = document(manifest["config"])["config"]
+assert config["Entrypoint"] == ["/entra-sidecar"] and config["WorkingDir"] == "/app" and config["StopSignal"] == "SIGTERM", config
+with open(f"{work}/config", "w") as file:
+    print(config["User"], *config["Env"], sep="\n", file=file)
+print("image-test: an image for", ", ".join(sorted(manifests)))
+PYTHON
   # Everything below happens in namespaces of its own, so nothing of it is left when this ends.
-  unshare --net --mount --pid --mount-proc --fork --kill-child "$0" --inside "$binary" "$work"
+  unshare --net --mount --pid --mount-proc --fork --kill-child "$0" --inside "$work"
   # With an engine that works, the image itself.
   if docker info >/dev/null 2>&1; then
     docker build --quiet --file Dockerfile.scratch --tag entra-sidecar:image-test . >/dev/null
@@ -33,17 +73,13 @@ if [ "${1:-}" != --inside ]; then
     [ "$(docker wait "$container")" -eq 0 ]
     docker rm "$container" >/dev/null
     echo "image-test: the image is built and runs"
-  elif command -v buildah >/dev/null; then
-    buildah --storage-driver vfs build --isolation chroot --format docker --quiet --file Dockerfile.scratch --tag entra-sidecar:image-test . >/dev/null
-    echo "image-test: the image is built"
   else
-    echo "image-test: no container engine answers here, so Dockerfile.scratch itself was not built"
+    echo "image-test: no container engine answers here, so the first stage of Dockerfile.scratch was not built"
   fi
   exit 0
 fi
 
-binary=$2
-work=$3
+work=$2
 root=$work/root
 pids=()
 finish() {
@@ -149,9 +185,9 @@ python3 "$work/network.py" tests/data/tls/server.pem tests/data/tls/server.key "
 pids+=($!)
 await ready "$work/network"
 
-# The image: the binary, an empty working directory, and what a container engine or an operator mounts.
-mkdir -p "$root/app" "$root/etc" "$root/tls"
-install -m 0755 "$binary" "$root/entra-sidecar"
+# The image, and what a container engine or an operator mounts.
+{ read -r user; mapfile -t environment; } <"$work/config"
+mkdir -p "$root/etc" "$root/tls"
 install -m 0644 tests/data/tls/root.pem "$root/tls/root.pem"
 printf '127.0.0.1 localhost\n10.99.0.1 api.test\n' >"$root/etc/hosts"
 printf 'nameserver 127.0.0.53\n' >"$root/etc/resolv.conf"
@@ -167,11 +203,10 @@ settings=(
   DownstreamApis__resolver__BaseUrl=https://other.test:8443/api/ "DownstreamApis__resolver__Scopes=$DOWNSTREAM_APP_SCOPE"
   DownstreamApis__nowhere__BaseUrl=https://absent.test:8443/api/ "DownstreamApis__nowhere__Scopes=$DOWNSTREAM_APP_SCOPE"
   "DownstreamApis__user__BaseUrl=$DOWNSTREAM_URL" "DownstreamApis__user__Scopes=$DOWNSTREAM_SCOPE"
-  # What Dockerfile.scratch says.
-  "$(sed -n 's/^ENV //p' Dockerfile.scratch | tail -1)"
+  "${environment[@]}"
 )
 # As container engines do it: a user by number, nothing that could win privileges back, /app to work in.
-contained=(setpriv --no-new-privs chroot --userspec=65532:65532 --groups= "$root" /entra-sidecar)
+contained=(setpriv --no-new-privs chroot --userspec="$user" --groups= "$root" /entra-sidecar)
 run() { # settings... -- arguments
   local own=()
   while [ "$1" != -- ]; do own+=("$1"); shift; done
@@ -235,4 +270,4 @@ expect "a token without a server" "eyJ*" run -- token plain
 kill -TERM "$(pgrep --parent "$init")"
 wait "$init"
 
-echo "image-test: $cases facts hold in an empty read-only root ($(stat -c %s "$binary") bytes)"
+echo "image-test: $cases facts hold in an empty read-only root ($(stat -c %s "$root/entra-sidecar") bytes)"

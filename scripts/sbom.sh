@@ -3,7 +3,7 @@
 # version, licence, source and checksum. From the lock file and cargo's metadata; nothing is fetched that a build would not fetch. Rust's standard
 # library and the C library come with the toolchain, which `rustc --version` and the build's log name; they are not listed.
 #
-#   scripts/sbom.sh              default features, this machine's architecture, musl
+#   scripts/sbom.sh              default features, musl; STATIC_ARCH=aarch64 for another machine than this one
 #   scripts/sbom.sh --check      judges all packages of the workspace by the licences, sources and bans of deny.toml; for where cargo-deny is missing
 #   scripts/sbom.sh --validate   holds the bill itself against the schema of CycloneDX
 set -euo pipefail
@@ -33,7 +33,7 @@ command -v python3 >/dev/null || { echo "sbom: python3 is needed" >&2; exit 1; }
 metadata=$(mktemp)
 tree=$(mktemp)
 trap 'rm -f "$metadata" "$tree"' EXIT
-target=$(uname -m)-unknown-linux-musl
+target=${STATIC_ARCH:-$(uname -m)}-unknown-linux-musl
 cargo metadata --locked --format-version 1 --filter-platform "$target" --all-features >"$metadata"
 # What is compiled into the program: without tests, build scripts and macros, and with the features that a release has.
 cargo tree --locked --package entra-sidecar --target "$target" --edges normal,no-proc-macro --prefix none --format '{p}' >"$tree"

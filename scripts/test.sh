@@ -11,27 +11,21 @@ finish() {
 }
 trap 'finish $?' EXIT
 
-have() { command -v "$1" >/dev/null 2>&1; }
-
-# Installs what is missing from the system's packages: as root, or with sudo where it asks nothing.
-install() { # package...
-  local root=()
-  [ "$(id -u)" -eq 0 ] || root=(sudo -n)
-  have apt-get && { [ ${#root[@]} -eq 0 ] || have sudo; } || return 1
-  "${root[@]}" apt-get update -qq && "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
-}
+# shellcheck source=scripts/tools.sh
+source scripts/tools.sh
 
 step "tools"
-if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH=$HOME/.cargo/bin:$PATH; fi
-have cargo || { echo "cargo is missing: https://rustup.rs" >&2; exit 1; }
-# ring compiles some C; the demo asks with curl.
-have cc || install gcc libc6-dev || { echo "a C compiler is missing" >&2; exit 1; }
-have curl || install curl ca-certificates || { echo "curl is missing" >&2; exit 1; }
-have shellcheck || install shellcheck || true
+need_rust
+# What the scripts and tests call besides, which smallest systems lack.
+need git git
+need python3 python3
+need pgrep procps
+have shellcheck || install_packages shellcheck || true
 # What replicas share their tokens through: tests without it say that they skip.
-have redis-server || install redis-server || skip "redis-server is not here: the shared cache is not tested"
+have redis-server || install_packages redis-server || skip "redis-server is not here: the shared cache is not tested"
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
-cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+# Of Debian's Rust clippy is no part.
+cargo clippy --version >/dev/null 2>&1 || ! have rustup || rustup component add clippy
 cargo --version
 # The lock file says what is built; nothing here may change it.
 cargo fetch --locked --quiet
@@ -50,6 +44,7 @@ fi
 
 for set in "${features[@]}"; do
   step "clippy ${set:-with default features}"
+  cargo clippy --version >/dev/null 2>&1 || { skip "clippy is not here"; break; }
   # shellcheck disable=SC2086 # an empty set is no argument
   cargo clippy --locked --quiet --workspace --all-targets $set -- -D warnings
 done
@@ -100,7 +95,7 @@ step "the page in a browser"
 scripts/page-test.sh
 
 step "deployment files"
-have promtool || install --no-install-recommends prometheus || true
+have promtool || install_packages prometheus || true
 scripts/deploy-test.sh
 
 step "dependencies"

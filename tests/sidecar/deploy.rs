@@ -117,6 +117,12 @@ fn the_settings_file_of_the_classic_manifest_is_known_and_good() {
     assert_good("classic-sidecar.yaml", command().arg("check").arg("--config").arg(&file));
 }
 
+#[test]
+fn the_settings_file_of_the_package_is_known_and_good() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/debian/appsettings.json");
+    assert_good("debian/appsettings.json", command().arg("check").arg("--config").arg(file));
+}
+
 /// The image presets a port, which manifests may say otherwise without a word in the log.
 #[test]
 fn the_image_listens_where_it_says() {

@@ -41,6 +41,7 @@ mod page;
 mod pass_through;
 mod pass_through_streams;
 mod pop;
+mod program;
 mod raw_upstream;
 mod renewals;
 mod secrecy;

@@ -13,6 +13,7 @@ use local_tenant::directory::{APP_ID, APP_SECRET, TENANT_ID};
 use local_tenant::{LocalTenant, Options};
 use serde_json::Value;
 
+use super::program::program;
 use super::secrecy::leaked;
 
 /// Settings by key, as they are given on the command line.
@@ -77,7 +78,7 @@ pub struct Sidecar {
 
 /// The command without anything of this process's environment that would change what it does.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_entra-sidecar"));
+    let mut command = Command::new(program());
     command.env_clear().stdin(Stdio::null());
     command
 }

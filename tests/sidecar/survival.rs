@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use local_tenant::{Action, Fault, Kind};
@@ -20,11 +20,20 @@ struct Process {
     address: SocketAddr,
 }
 
+/// One that no other test uses, in this process or another.
+fn unused_address() -> SocketAddr {
+    static GIVEN: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, 64 + high % 128, low, 1 + GIVEN.fetch_add(1, Ordering::Relaxed)], 5000))
+}
+
 impl Process {
-    /// `prelude` is done by a shell that then becomes the process.
     fn start(scene: &Scene, prelude: &str, stderr: Stdio) -> Self {
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let address = SocketAddr::from(([127, 64 + high % 128, low, 1], 5000));
+        Self::start_at(unused_address(), scene, prelude, stderr)
+    }
+
+    /// `prelude` is done by a shell that then becomes the process.
+    fn start_at(address: SocketAddr, scene: &Scene, prelude: &str, stderr: Stdio) -> Self {
         let program = command();
         let mut command = Command::new("/bin/sh");
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
@@ -167,8 +176,9 @@ fn a_term_signal_amid_load_loses_no_request() {
 #[test]
 fn a_killed_process_leaves_its_address_to_the_next() {
     let scene = Scene::new();
+    let address = unused_address();
     for _ in 0..3 {
-        let mut process = Process::start(&scene, "", Stdio::null());
+        let mut process = Process::start_at(address, &scene, "", Stdio::null());
         let mut client = Client::connect(process.address);
         assert_eq!(client.get(APP).answer().status, 200);
         process.child.kill().unwrap();
