@@ -262,7 +262,7 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   chapter "Operating it"
   step 200 'Healthy' 'curl $SIDECAR/healthz'
   step 200 'entra_sidecar_token_cache_requests_total' 'curl $SIDECAR/metrics'
-  step 200 '{' 'curl $SIDECAR/openapi/v1.json'
+  step 200 '"openapi"' 'curl $SIDECAR/openapi/v1.json'
   step 200 '<title>entra-sidecar</title>' 'curl $SIDECAR/'
 }
 
