@@ -137,6 +137,10 @@ impl<'a> AnswerHead<'a> {
             Err(_) => return Err("the answer is no HTTP"),
         };
         let status = raw.code.unwrap_or_default();
+        // RFC 9110 §15.
+        if status < 100 {
+            return Err("the answer's status is less than 100");
+        }
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
         let framing = framing(status, bodiless, &fields)?;
         let closes = Named::by(&fields).contains("close");
