@@ -64,7 +64,8 @@ unpack_packages() { # folder architecture command-that-prints-packages
   for package in "$1"/apt/packages/*.deb; do
     # Of Rust's sources only the library is built.
     dpkg-deb --fsys-tarfile "$package" |
-      tar -x -C "$1" --exclude='./usr/src/rustc-*/'{compiler,src,debian} --exclude=./usr/share/doc || return 1
+      tar -x -C "$1" --anchored --no-wildcards-match-slash \
+        --exclude='./usr/src/rustc-*/'{compiler,src,debian} --exclude=./usr/share/doc || return 1
   done
   rm -rf "$1/apt"
 }
