@@ -41,7 +41,7 @@ cat >"$work/race.rs" <<'RUST'
 static mut COUNT: u32 = 0;
 fn main() {
     let threads = [(); 2].map(|()| std::thread::spawn(|| (0..1000).for_each(|_| unsafe { COUNT += 1 })));
-    threads.map(|thread| thread.join().unwrap());
+    let _ = threads.map(|thread| thread.join().unwrap());
 }
 RUST
 rustc +nightly --edition 2024 -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer -o "$work/race" "$work/race.rs"
