@@ -112,10 +112,15 @@ cpu() {
   done
   echo $((total * 1000000 / $(getconf CLK_TCK)))
 }
-# Context switches of processes so far, wanted and not, over all their threads.
+# Context switches of processes so far, wanted and not: a line for each thread.
 switches() {
   local process
-  for process in "$@"; do cat "/proc/$process"/task/*/status; done | awk '/ctxt_switches:/ { all += $2 } END { print all }'
+  for process in "$@"; do cat "/proc/$process"/task/*/status; done |
+    awk '/^Pid:/ { thread = $2 } /ctxt_switches:/ { all[thread] += $2 } END { for (thread in all) print thread, all[thread] }'
+}
+# What was added between two of them. A thread that ended in between takes its count away, so it is left out.
+switched() { # before after
+  awk 'NR == FNR { before[$1] = $2; next } { all += $2 - before[$1] } END { print all + 0 }' <(echo "$1") <(echo "$2")
 }
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
@@ -283,18 +288,18 @@ cat "$work/report.lua" >>"$work/distinct.lua"
 
 # One measurement: appends "case connections round server requests/s p50 p99 cpu_us_per_request switches_per_request".
 measure() { # case connections round server pids wrk-arguments...
-  local case=$1 count=$2 round=$3 server=$4 processes=$5 before after line fields switched
+  local case=$1 count=$2 round=$3 server=$4 processes=$5 before after line fields counts
   shift 5
   read -r -a processes <<<"$processes"
-  switched=$(switches "${processes[@]}")
+  counts=$(switches "${processes[@]}")
   before=$(cpu "${processes[@]}")
   line=$(wrk --threads 1 --connections "$count" --duration "${seconds}s" --timeout 5s "$@" | grep '^RESULT ')
   after=$(cpu "${processes[@]}")
-  switched=$(($(switches "${processes[@]}") - switched))
+  counts=$(switched "$counts" "$(switches "${processes[@]}")")
   read -r -a fields <<<"$line"
   [ "${fields[5]}" -eq 0 ] || { say "$server answered $case with errors: $line"; exit 1; }
   awk -v c="$case" -v n="$count" -v r="$round" -v s="$server" -v q="${fields[1]}" -v d="${fields[2]}" \
-    -v p50="${fields[3]}" -v p99="${fields[4]}" -v cpu="$((after - before))" -v w="$switched" \
+    -v p50="${fields[3]}" -v p99="${fields[4]}" -v cpu="$((after - before))" -v w="$counts" \
     'BEGIN { printf "%s %d %d %s %.0f %d %d %.2f %.3f\n", c, n, r, s, q * 1e6 / d, p50, p99, cpu / q, w / q }' >>"$work/results"
 }
 

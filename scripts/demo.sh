@@ -61,10 +61,12 @@ cat >"$work/appsettings.json" <<JSON
     "partners": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true,
                   "AcquireTokenOptions": { "AuthenticationOptionsName": "Partner" } },
     // Called as the machine, by its managed identity: no credential at all.
-    "archive": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
+    "storage": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
                  "AcquireTokenOptions": { "ManagedIdentity": { "UserAssignedClientId": "$USER_IDENTITY_CLIENT_ID" } } },
     // Nobody consented to this one.
-    "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] }
+    "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] },
+    // Cannot be reached.
+    "absent": { "BaseUrl": "http://127.0.0.1:9/", "Scopes": ["$DOWNSTREAM_APP_SCOPE"], "RequestAppToken": true }
   }
 }
 JSON
@@ -176,7 +178,7 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
 
   chapter "The same as another app registration, and as the machine's managed identity"
   step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/partners'
-  step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/archive'
+  step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/storage'
 
   chapter "Other scopes, another tenant, a fresh token: overrides of one request"
   step 200 '{"authorizationHeader":"Bearer ' \
@@ -262,7 +264,7 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   chapter "Operating it"
   step 200 'Healthy' 'curl $SIDECAR/healthz'
   step 200 'entra_sidecar_token_cache_requests_total' 'curl $SIDECAR/metrics'
-  step 200 '{' 'curl $SIDECAR/openapi/v1.json'
+  step 200 '"openapi"' 'curl $SIDECAR/openapi/v1.json'
   step 200 '<title>entra-sidecar</title>' 'curl $SIDECAR/'
 }
 
@@ -283,15 +285,21 @@ ${bold}Both stay up until Ctrl-C. In another terminal:${plain}
 
   export SIDECAR=$SIDECAR
   export TENANT=$TENANT
-  TOKEN=\$(curl -s "\$TENANT/_control/mint?user=alice")      # lasts an hour; app tokens: mint?kind=app
+  export TOKEN=\$(curl -s "\$TENANT/_control/mint?user=alice")      # lasts an hour
+  export EXPIRED=\$(curl -s "\$TENANT/_control/mint?user=alice&expires_in=-3600")
+  export APP_TOKEN=\$(curl -s "\$TENANT/_control/mint?kind=app")
+  export AGENT_ID=$AGENT_ID AGENT_USERNAME=$AGENT_USERNAME AGENT_USER_ID=$AGENT_USER_ID
+  export PATH=$(dirname "$(realpath "$binary")"):\$PATH
+  cd $work      # the sidecar's appsettings.json, for commands such as: entra-sidecar header reports
+
   curl -s \$SIDECAR/Validate -H "Authorization: Bearer \$TOKEN"
   curl -s \$SIDECAR/AuthorizationHeader/orders -H "Authorization: Bearer \$TOKEN"
   curl -s \$SIDECAR/AuthorizationHeaderUnauthenticated/reports
   curl -s \$SIDECAR/DownstreamApi/orders -H "Authorization: Bearer \$TOKEN"
 
-Open $SIDECAR in a browser to see what is configured and was asked, and point your own application at it. What the stand-in can be told besides (faults, keys, a journal
-of what it was asked): tests/local-tenant/src/control.rs. The settings in use: $work/appsettings.json
-From here on you see the log of the sidecar.
+Every request of docs/scenarios.md works there. Open $SIDECAR in a browser to see the
+configuration and the last requests. tests/local-tenant/src/control.rs lists the commands of the
+stand-in: faults, keys, a journal of its requests. From here on you see the log of the sidecar.
 
 TEXT
 tail -n 0 -f "$work/log" &

@@ -78,7 +78,7 @@ const COMMANDS: [Described; 7] = [
     Described { name: "check", operand: "", does: "judge configuration and credentials, and print what would run", own: &["all", "online"], example: "entra-sidecar check --online" },
     Described { name: "healthcheck", operand: "", does: "ask the running sidecar's /healthz, with the same configuration", own: &[], example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]" },
     Described { name: "token", operand: " API", does: "acquire a token for a configured API, and print it", own: ACQUIRING, example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com" },
-    Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header's line", own: ACQUIRING, example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
+    Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header line", own: ACQUIRING, example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
     Described { name: "validate", operand: " [FILE]", does: "judge a token in a file or on standard input, as /Validate would", own: &["explain"], example: "entra-sidecar validate --explain token.txt" },
     Described { name: "openapi", operand: "", does: "print the OpenAPI document", own: &[], example: "entra-sidecar openapi > openapi.json" },
 ];

@@ -130,7 +130,7 @@ fn api(service: &Service, wanted: &str) -> Result<Arc<Api>, Problem> {
     // One whose tokens are bound to a key serves nobody here.
     let first = apis.clone().find(|api| !api.options.is_bound()).or_else(|| apis.next());
     if first.is_none() && !rules.resources.iter().any(|allowed| allowed == "*" || allowed == wanted) {
-        let detail = "The resource is none of the configured APIs' and not in Sidecar:IdentityEndpoint:Resources";
+        let detail = "The resource belongs to no configured API and is not in Sidecar:IdentityEndpoint:Resources";
         return Err(Problem::with(403, detail));
     }
     let named = rules.api.as_ref().and_then(|name| service.api(name));

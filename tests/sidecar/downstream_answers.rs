@@ -1,7 +1,10 @@
 //! How an API's answer is told, and what is said where there is none.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 
+use super::live_upstream::LiveUpstream;
 use super::raw_upstream::{Act, RawUpstream, ok};
 use super::support::{Response, Scene, Sidecar};
 
@@ -295,6 +298,30 @@ fn interim_answers_without_end_are_504_too() {
     let (_api, _scene, sidecar) =
         answering(&[("Sidecar:Limits:DownstreamTimeout", "0.5")], vec![("x", Act::Stall(interim))]);
     call(&sidecar, "x").expect(504);
+}
+
+/// Over an idle connection a worker carries the call, so what comes without end must not keep it.
+#[test]
+fn interim_answers_without_end_hold_no_worker() {
+    let api = LiveUpstream::start();
+    let scene = Scene::new()
+        .with("DownstreamApis:App:BaseUrl", &format!("http://{}", api.address))
+        .with("Sidecar:Limits:Workers", "1")
+        .with("Sidecar:Limits:DownstreamTimeout", "2");
+    let sidecar = scene.start();
+    std::thread::scope(|threads| {
+        let first = threads.spawn(|| sidecar.get(APP).expect(200));
+        let (mut line, _) = api.accept();
+        line.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        first.join().unwrap();
+        let second = threads.spawn(|| sidecar.get(APP).expect(504));
+        line.head();
+        let flood = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+        threads.spawn(move || while line.stream.write_all(&flood).is_ok() {});
+        while !second.is_finished() {
+            sidecar.get("/healthz").expect(200);
+        }
+    });
 }
 
 /// A figure of `/proc/{pid}/status`, in bytes.

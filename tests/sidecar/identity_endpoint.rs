@@ -67,7 +67,7 @@ fn an_azure_sdk_gets_the_applications_token() {
 fn only_resources_that_the_operator_named_are_served() {
     let scene = Scene::new().with("DownstreamApis:V1:Scopes", "https://v1.example//.default");
     let sidecar = scene.start();
-    let other = "The resource is none of the configured APIs' and not in Sidecar:IdentityEndpoint:Resources";
+    let other = "The resource belongs to no configured API and is not in Sidecar:IdentityEndpoint:Resources";
     for resource in [VAULT, "api://Downstream", "api://downstream/", "https://v1.example", "api://downstream/read"] {
         refused(&ask(&sidecar, &target(resource)), 403, other);
     }

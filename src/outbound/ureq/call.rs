@@ -25,6 +25,8 @@ const INPUT: usize = 16 * 1024;
 const TRAILERS: usize = INPUT;
 /// Longer answers are read by a thread that may block, since checking and escaping them takes long.
 const SMALL_BODY: usize = 128 * 1024;
+/// An upstream that has more than this to be read at once is left to a thread, be it interim answers without end.
+const ROUNDS: usize = 64;
 /// Bodies up to this size are sent in one piece with the head.
 const COPIED_BODY: usize = 16 * 1024;
 
@@ -167,7 +169,13 @@ impl UpstreamCall {
             // The answer takes a while.
             return Ok(if self.is_sent()? { Step::Waits } else { Step::Blocks });
         }
-        loop {
+        for round in 0.. {
+            if !may_block && round == ROUNDS {
+                return Ok(Step::Blocks);
+            }
+            if self.left().is_zero() {
+                return Err(CallError::Late);
+            }
             let Some((response, body)) = &self.answer else {
                 if !self.receive_head()? {
                     return Ok(Step::Waits);
@@ -185,6 +193,7 @@ impl UpstreamCall {
                 return Ok(Step::Waits);
             }
         }
+        Ok(Step::Blocks)
     }
 
     /// Whether the whole request has left, or no more of it will.
