@@ -136,7 +136,8 @@ impl<'a> AnswerHead<'a> {
             Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many header fields"),
             Err(_) => return Err("the answer is no HTTP"),
         };
-        let status = raw.code.unwrap_or_default();
+        // A code below 100 has no class that would say what follows (RFC 9110 §15), and loses its zeros on the way.
+        let status = raw.code.filter(|code| *code >= 100).ok_or("the answer is no HTTP")?;
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
         let framing = framing(status, bodiless, &fields)?;
         let closes = Named::by(&fields).contains("close");
@@ -445,7 +446,9 @@ mod tests {
             assert!(answer(&format!("200 OK{fields}"), false).is_err(), "{fields}");
         }
         assert!(AnswerHead::parse(b"HTTP/1.1 200 OK\r\nA: b\r\n", false).unwrap().is_none());
-        assert!(AnswerHead::parse(b"SSH-2.0-x\r\n\r\n", false).is_err());
+        for line in ["SSH-2.0-x", "HTTP/1.1 000 No", "HTTP/1.1 099 No", "HTTP/1.1 99 No", "HTTP/1.1 1000 No"] {
+            assert!(AnswerHead::parse(format!("{line}\r\n\r\n").as_bytes(), false).is_err(), "{line}");
+        }
     }
 
     #[test]
