@@ -42,8 +42,13 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     shared_cache(config, online, &mut findings);
     for api in &config.apis {
         good(&line(config, api));
-        if let Err(refused) = without_overrides(api) {
-            odd(&format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name));
+        if let Err(refused) = without_overrides(api, config.sidecar.allow_overrides.any()) {
+            let every = format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name);
+            if config.sidecar.allow_overrides.any() {
+                odd(&every);
+            } else {
+                findings.bad(&every);
+            }
         }
     }
     match app::exchange(config, &app::metrics(), &mut |warning| odd(&warning)) {
@@ -134,6 +139,8 @@ fn line(config: &Config, api: &Api) -> String {
         Ok(Flow::ManagedIdentity(None)) => "managed identity of this machine".to_owned(),
         Ok(Flow::ClientCredentials) => "client credentials".to_owned(),
         Ok(Flow::Session(_)) => "long-running session".to_owned(),
+        // Without scopes there is no flow yet.
+        _ if options.request_app_token == Some(true) => "client credentials".to_owned(),
         _ => "on-behalf-of (client credentials on unauthenticated endpoints)".to_owned(),
     };
     let bound =
@@ -144,11 +151,11 @@ fn line(config: &Config, api: &Api) -> String {
 }
 
 /// Checks whether a request without overrides can be served, as far as the options show.
-fn without_overrides(api: &Api) -> Result<(), OptionsError> {
+fn without_overrides(api: &Api, overridable: bool) -> Result<(), OptionsError> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
         // Callers may have to name the scopes.
-        Err(OptionsError::NoScopes(_)) => Ok(()),
+        Err(OptionsError::NoScopes(_)) if overridable => Ok(()),
         effective => {
             let effective = effective?;
             flow(&effective).scopes(&effective).map(drop)

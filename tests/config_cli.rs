@@ -347,6 +347,35 @@ fn an_api_that_would_refuse_every_request_is_a_warning() {
 }
 
 #[test]
+fn an_api_that_refuses_every_request_is_a_problem() {
+    let closed = |scopes: &str| {
+        let all =
+            ["GetAuthorizationHeader", "CallDownstreamApi"].map(|name| format!("Sidecar__AllowOverrides__{name}"));
+        let sidecar = Sidecar::configured()
+            .variable("DownstreamApis__X__RequestAppToken", "true")
+            .variable("DownstreamApis__X__Scopes", scopes);
+        all.iter().fold(sidecar, |sidecar, name| {
+            sidecar.variable(name, "false").variable(&format!("{name}Unauthenticated"), "false")
+        })
+    };
+    for scopes in ["", "User.Read"] {
+        let answer = closed(scopes).run(&["check"]);
+        assert_eq!(answer.code, 1);
+        let start = "entra-sidecar: DownstreamApis:X: every request without overrides is 400: ";
+        assert!(answer.err.starts_with(start), "{}", answer.err);
+        assert!(answer.out.contains("DownstreamApis:X: client credentials; "), "{}", answer.out);
+    }
+    assert_eq!(closed("api://x/.default").run(&["check"]).code, 0);
+}
+
+#[test]
+fn urls_that_name_no_address_stop_the_start() {
+    let answer = Sidecar::configured().run(&["--urls", ";"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.starts_with("entra-sidecar: urls: names no address: expected http://"), "{}", answer.err);
+}
+
+#[test]
 fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
     let answer = Sidecar::configured().variable("AzureAd__TenentId", "x").run(&["check"]);
     assert_eq!(answer.code, 0);

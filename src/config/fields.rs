@@ -90,6 +90,16 @@ pub struct AllowOverrides {
     pub downstream_api_unauthenticated: bool,
 }
 
+impl AllowOverrides {
+    /// Whether any endpoint accepts overrides.
+    pub const fn any(self) -> bool {
+        self.authorization_header
+            || self.authorization_header_unauthenticated
+            || self.downstream_api
+            || self.downstream_api_unauthenticated
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct PopValidation {

@@ -38,7 +38,11 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
         if !urls_said && reader.given("https_ports").is_some() {
             reader.problem("https_ports", "https is not served: expected http_ports or urls with http:// or unix:");
         }
-        reader.items("urls").iter().map(|url| ("urls".to_owned(), (*url).to_owned())).collect()
+        let urls: Vec<_> = reader.items("urls").iter().map(|url| ("urls".to_owned(), (*url).to_owned())).collect();
+        if urls_said && urls.is_empty() {
+            reader.problem("urls", "names no address: expected http://address:port or unix:/path");
+        }
+        urls
     } else {
         return ports.into_iter().map(|port| Listen::Tcp((Ipv6Addr::UNSPECIFIED, port).into())).collect();
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::handler::{ConnectionId, PendingAnswer};
 use super::head::Terms;
 use super::limits::Limits;
-use super::message::{BodyStream, Peer};
+use super::message::{BodyStream, Peer, RequestRecord};
 use super::poller::Event;
 use super::reader::{Progress, RequestReader};
 use super::slots::ConnState;
@@ -30,8 +30,8 @@ pub(super) struct Connection<P> {
     pub reader: RequestReader,
     /// Bytes read beyond the current request while it is parked or its answer is being sent.
     pub ahead: Vec<u8>,
-    /// When the first byte of the current request arrived.
-    pub first_byte: Instant,
+    /// Of the current request.
+    pub record: RequestRecord,
     /// True if the caller waits for `100 Continue`.
     pub expects_continue: bool,
     pub body_began: Instant,
@@ -126,7 +126,7 @@ impl<P> Connection<P> {
             stage: Stage::Receiving,
             reader: RequestReader::default(),
             ahead: Vec::new(),
-            first_byte: now,
+            record: RequestRecord::new(now),
             expects_continue: false,
             body_began: now,
             body_progress: now,

@@ -15,7 +15,7 @@ use super::connection::{After, Connection, Pending, Stage, Wait};
 use super::date;
 use super::handler::{Advance, AnswerEnd, Cause, ConnectionId, Handler, Outcome, PendingAnswer, Resumed, Waker};
 use super::head::Terms;
-use super::message::{Reply, Request};
+use super::message::{Reply, Request, RequestRecord};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
 use super::request_error::RequestError;
@@ -161,7 +161,7 @@ impl<H: Handler> Driver<H> {
         let now = Instant::now();
         match conn.reader.progress() {
             Progress::Nothing => {
-                conn.first_byte = now;
+                conn.record = RequestRecord::new(now);
                 conn.patience = self.shared.limits.queue_timeout;
             }
             Progress::Body => {
@@ -172,10 +172,10 @@ impl<H: Handler> Driver<H> {
             Progress::Head | Progress::Whole => {}
         }
         self.begin_call(conn);
-        let Connection { reader, peer, first_byte, .. } = conn;
+        let Connection { reader, peer, record, .. } = conn;
         let (shared, waker) = (&self.shared, &self.waker);
         let fed = reader.feed(input, &shared.limits, |head, body| {
-            (handle(shared, &head.request(body, *peer, *first_byte), waker, None), head.terms)
+            (handle(shared, &head.request(body, *peer, record), waker, None), head.terms)
         });
         match fed {
             Err(refusal) => (input.len(), self.refuse(conn, refusal, input)),
@@ -196,7 +196,7 @@ impl<H: Handler> Driver<H> {
                         conn.body_progress = now;
                         self.body_deadline(conn, now)
                     }
-                    _ => conn.first_byte + self.shared.limits.head_timeout,
+                    _ => conn.record.received + self.shared.limits.head_timeout,
                 };
                 (input.len(), if now >= conn.deadline { self.overdue(conn) } else { Next::Step })
             }
@@ -339,7 +339,7 @@ impl<H: Handler> Driver<H> {
         self.begin_call(conn);
         let (shared, waker) = (&self.shared, &self.waker);
         conn.reader.replay(|head, body| {
-            (handle(shared, &head.request(body, conn.peer, conn.first_byte), waker, Some(resumed)), head.terms)
+            (handle(shared, &head.request(body, conn.peer, &conn.record), waker, Some(resumed)), head.terms)
         })
     }
 

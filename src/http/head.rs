@@ -3,11 +3,10 @@
 //! unique.
 
 use std::mem::MaybeUninit;
-use std::time::Instant;
 
 use httparse::Header;
 
-use super::message::{Body, Headers, Method, Peer, Request};
+use super::message::{Body, Headers, Method, Peer, Request, RequestRecord};
 use super::request_error::RequestError;
 use crate::value::wide;
 
@@ -96,15 +95,15 @@ impl<'a> Head<'a> {
     }
 
     /// The request that this head begins.
-    pub fn request(&self, body: Body<'a>, peer: Peer, received: Instant) -> Request<'a> {
+    pub fn request(&self, body: Body<'a>, peer: Peer, record: &'a RequestRecord) -> Request<'a> {
         let Self { method, method_name, path, query, headers, .. } = *self;
-        Request { method, method_name, path, query, headers, body, peer, received }
+        Request { method, method_name, path, query, headers, body, peer, record }
     }
 }
 
 /// What the first line of a refused head asks for, so that the refusal has the form of that endpoint. The fields of the
 /// head are left out.
-pub fn begun(bytes: &[u8], peer: Peer, received: Instant) -> Option<Request<'_>> {
+pub fn begun<'a>(bytes: &'a [u8], peer: Peer, record: &'a RequestRecord) -> Option<Request<'a>> {
     let line = bytes.trim_ascii_start().split(|&byte| byte < b' ').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let method_name = words.next()?;
@@ -117,7 +116,7 @@ pub fn begun(bytes: &[u8], peer: Peer, received: Instant) -> Option<Request<'_>>
         headers: Headers(&[]),
         body: Body::NONE,
         peer,
-        received,
+        record,
     })
 }
 

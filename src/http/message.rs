@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::memory::HeldBody;
@@ -75,8 +76,25 @@ pub struct Request<'a> {
     /// Without its transfer coding.
     pub body: Body<'a>,
     pub peer: Peer,
+    pub record: &'a RequestRecord,
+}
+
+/// What stays the same however often a request is handled.
+#[derive(Debug)]
+pub struct RequestRecord {
     /// When its first byte arrived.
     pub received: Instant,
+    /// Of no other request of this process.
+    pub number: u64,
+    /// Left to the handler. False at first.
+    pub mark: Cell<bool>,
+}
+
+impl RequestRecord {
+    pub fn new(received: Instant) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Self { received, number: NUMBERS.fetch_add(1, Ordering::Relaxed), mark: Cell::new(false) }
+    }
 }
 
 /// The body of a request, as far as it has been read.

@@ -42,7 +42,7 @@ pub use acceptor::Budget;
 pub use caller::{BodyRead, CallerStream};
 pub use handler::{Advance, AnswerEnd, Cause, Handler, Outcome, PendingAnswer, Resumed, Waker};
 pub use limits::Limits;
-pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request};
+pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request, RequestRecord};
 pub use reader::Keep;
 pub use reply::phrase;
 pub use request_error::RequestError;

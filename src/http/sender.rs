@@ -30,10 +30,10 @@ impl<H: Handler> Driver<H> {
         let handler = &self.shared.handler;
         let refused = catch_unwind(AssertUnwindSafe(|| {
             let told = conn.reader.replay(|head, _| {
-                handler.refuse(&refusal, Some(&head.request(Body::Expected(None), conn.peer, conn.first_byte)))
+                handler.refuse(&refusal, Some(&head.request(Body::Expected(None), conn.peer, &conn.record)))
             });
             told.unwrap_or_else(|_| {
-                let begun = begun(conn.reader.head_so_far(input), conn.peer, conn.first_byte);
+                let begun = begun(conn.reader.head_so_far(input), conn.peer, &conn.record);
                 handler.refuse(&refusal, begun.as_ref())
             })
         }));

@@ -136,8 +136,11 @@ impl<'a> AnswerHead<'a> {
             Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many header fields"),
             Err(_) => return Err("the answer is no HTTP"),
         };
-        // A code below 100 has no class that would say what follows (RFC 9110 §15), and loses its zeros on the way.
-        let status = raw.code.filter(|code| *code >= 100).ok_or("the answer is no HTTP")?;
+        let status = raw.code.unwrap_or_default();
+        // RFC 9110 §15.
+        if status < 100 {
+            return Err("the answer's status is less than 100");
+        }
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
         let framing = framing(status, bodiless, &fields)?;
         let closes = Named::by(&fields).contains("close");

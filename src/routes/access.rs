@@ -33,7 +33,7 @@ impl Receipt {
             recent: call.shared.recent.clone(),
             endpoint,
             method: call.request.method,
-            received: call.request.received,
+            received: call.request.record.received,
             correlation_id: call.correlation_id.to_owned(),
         }
     }

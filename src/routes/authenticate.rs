@@ -144,7 +144,10 @@ pub fn with_keys(
     {
         return Err(park(call));
     }
-    call.shared.metrics.validation(outcome.as_ref().map_or_else(Rejection::code, |_| "valid"));
+    // A request that is handled again finds its token judged already.
+    if !call.request.record.mark.replace(true) {
+        call.shared.metrics.validation(outcome.as_ref().map_or_else(Rejection::code, |_| "valid"));
+    }
     Ok(outcome.inspect_err(|rejection| log::info!("inbound token refused: {}", rejection.code())))
 }
 

@@ -1,6 +1,6 @@
 //! The correlation id, sent upstream, logged and returned, and the trace that goes on to the API (docs/endpoints.md).
 
-use crate::http::Headers;
+use crate::http::{Headers, RequestRecord};
 use crate::value::guid::{self, Guid};
 
 /// Returned with every answer.
@@ -26,13 +26,14 @@ impl Id<'_> {
     }
 }
 
-/// The caller's id, else the trace id of `traceparent`, else a new GUID.
-pub fn id(headers: Headers<'_>) -> Id<'_> {
+/// The caller's id, else the trace id of `traceparent`, else a GUID of the request, which stays the same however often it is
+/// handled.
+pub fn id<'a>(headers: Headers<'a>, request: &RequestRecord) -> Id<'a> {
     let own = ["x-ms-client-request-id", "client-request-id"].into_iter().find_map(|name| {
         let text = headers.text(name)?.trim();
         is_harmless(text).then_some(Id::Callers(text))
     });
-    own.unwrap_or_else(|| Id::Made(trace(headers).map_or_else(guid::unique, |(_, id)| id)))
+    own.unwrap_or_else(|| Id::Made(trace(headers).map_or_else(|| guid::numbered(request.number), |(_, id)| id)))
 }
 
 /// The headers by which the API continues the caller's trace. `tracestate` means nothing without a `traceparent` (W3C Trace
@@ -78,7 +79,7 @@ mod tests {
     fn of(fields: &[(&str, &str)]) -> String {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        id(Headers(&fields)).as_str().to_owned()
+        id(Headers(&fields), &RequestRecord::new(std::time::Instant::now())).as_str().to_owned()
     }
 
     #[test]

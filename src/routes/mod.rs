@@ -185,7 +185,7 @@ impl Handler for Routes {
 
     fn handle(&self, request: &Request<'_>, waker: &Waker, resumed: Option<Resumed<Parked>>) -> Outcome<Parked> {
         let service = self.service();
-        let id = correlation::id(request.headers);
+        let id = correlation::id(request.headers, request.record);
         let id = id.as_str();
         let call = Call { service: &service, shared: &self.shared, request, correlation_id: id, waker };
         let mut endpoint = None;
@@ -208,7 +208,7 @@ impl Handler for Routes {
                 in_form(problem, &service, endpoint, request.path)
             }
         };
-        let reply = self.finish(request.method, endpoint, reply, request.received, id, &words);
+        let reply = self.finish(request.method, endpoint, reply, request.record.received, id, &words);
         Outcome::Reply(reply.header(correlation::HEADER, id))
     }
 
@@ -216,18 +216,18 @@ impl Handler for Routes {
         let problem = Problem::from(refusal);
         let words = self.words(&problem);
         let Some(request) = request else {
-            let id = guid::unique();
+            let id = guid::random();
             let reply = problem.into_reply();
             let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str(), &words);
             return reply.header(correlation::HEADER, id.as_str());
         };
-        let id = correlation::id(request.headers);
+        let id = correlation::id(request.headers, request.record);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
         let reply = in_form(problem, &self.service(), endpoint, request.path);
-        let reply = self.finish(request.method, endpoint, reply, request.received, id.as_str(), &words);
+        let reply = self.finish(request.method, endpoint, reply, request.record.received, id.as_str(), &words);
         reply.header(correlation::HEADER, id.as_str())
     }
 

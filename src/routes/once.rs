@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::route::{Endpoint, Route};
 use super::service::Service;
 use super::validate::answer;
-use crate::http::{Body, Cause, Headers, Method, Peer, Request, Resumed, Waker};
+use crate::http::{Body, Cause, Headers, Method, Peer, Request, RequestRecord, Resumed, Waker};
 use crate::jwks::KeySet;
 use crate::jwt::Finding;
 use crate::secret::Secret;
@@ -103,6 +103,7 @@ impl Once {
         mut step: impl FnMut(&Call<'_>, Option<Resumed<Parked>>) -> Result<T, Halt>,
     ) -> Result<T, Problem> {
         let Self { shared, service } = self;
+        let record = RequestRecord::new(Instant::now());
         let request = Request {
             method: Method::Get,
             method_name: "GET",
@@ -111,7 +112,7 @@ impl Once {
             headers: Headers(fields),
             body: Body::NONE,
             peer: Peer::Unix,
-            received: Instant::now(),
+            record: &record,
         };
         let (wake, woken) = channel();
         let waker = Waker::from_fn(move || wake.send(()).unwrap_or_default());

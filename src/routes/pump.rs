@@ -178,11 +178,15 @@ impl Pump {
 
     /// Moves what can be moved without waiting, within reason.
     pub fn advance(&mut self, caller: &mut CallerStream<'_>) -> Result<Flow, Stop> {
+        // Interim answers are not what was waited for.
+        if self.answer.is_none() && self.sent_at.is_some_and(|sent| sent.elapsed() >= self.terms.first_byte) {
+            return Err(self.timeout());
+        }
         for _ in 0..TURNS {
             let mut moved = self.send_up(caller) | self.take_body(caller)? | self.send_down(caller)?;
             match self.take_answer(caller)? {
                 Taken::Nothing => {}
-                Taken::Some => (moved, self.heard, self.heard_at) = (true, true, Instant::now()),
+                Taken::Some => (moved, self.heard_at) = (true, Instant::now()),
                 Taken::Challenge(claims) => return Ok(Flow::Challenged(claims)),
             }
             if self.answer.as_ref().is_some_and(AnswerBody::is_done) && self.down.is_empty() {
@@ -326,7 +330,7 @@ impl Pump {
         if let (Some(left), Some(body)) = (length, &mut *answer) {
             let left = usize::try_from(left).unwrap_or(usize::MAX);
             outbox::reserve(&mut down.bytes, left.min(PIECE));
-            let received = match receive(connection, &mut self.api_ready, &mut down.bytes) {
+            let received = match receive(connection, (&mut self.api_ready, &mut self.heard), &mut down.bytes) {
                 Ok(None) => return Ok(Taken::Nothing),
                 Ok(Some(0)) => return Err(self.failed(CUT)),
                 Ok(Some(received)) => received,
@@ -342,7 +346,7 @@ impl Pump {
         }
         if inbox.is_empty() || answer.is_none() && head_end(inbox).is_none() {
             outbox::reserve(inbox, INPUT.saturating_sub(inbox.len()));
-            match receive(connection, &mut self.api_ready, inbox) {
+            match receive(connection, (&mut self.api_ready, &mut self.heard), inbox) {
                 Ok(None) => return Ok(Taken::Nothing),
                 Ok(Some(0)) => {
                     if !answer.as_mut().is_some_and(AnswerBody::end) {
@@ -527,13 +531,18 @@ impl Pump {
     }
 
     fn overdue(&self, caller: &CallerStream<'_>) -> Stop {
-        let Terms { host, first_byte, idle, .. } = &self.terms;
         if !self.down.is_empty() {
             return Stop::Caller;
         }
         if self.wants_body() && Instant::now() >= caller.due() {
             return Stop::Refused(RequestError::BodyTimeout);
         }
+        self.timeout()
+    }
+
+    /// The API sent too little in time.
+    fn timeout(&self) -> Stop {
+        let Terms { host, first_byte, idle, .. } = &self.terms;
         let (what, limit, setting) = match (&self.answer, self.sent_at) {
             (None, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
             (None, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
@@ -558,19 +567,26 @@ enum Taken {
     Challenge(String),
 }
 
-/// The length of the first complete head.
+/// The length of the first complete head, whose lines may end in a bare LF (RFC 9112 §2.2).
 fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
+    let mut lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    lines.find_map(|at| {
+        let empty = [&b"\r\n"[..], b"\n"].into_iter().find(|end| bytes[at..].starts_with(end))?;
+        Some(at + empty.len())
+    })
 }
 
-/// Receives from the API and updates whether there may be more. `Some(0)`: the connection has ended.
-fn receive(connection: &mut UpstreamConnection, ready: &mut bool, into: &mut Vec<u8>) -> Result<Option<usize>, String> {
+/// Receives from the API, and updates whether there may be more and whether anything was heard. `Some(0)`: the connection has
+/// ended.
+fn receive(
+    connection: &mut UpstreamConnection,
+    (ready, heard): (&mut bool, &mut bool),
+    into: &mut Vec<u8>,
+) -> Result<Option<usize>, String> {
     let received = connection.receive(into).map_err(|cause| cause.to_string())?;
-    // A read that did not fill the buffer emptied the socket.
-    *ready = match received {
-        None => false,
-        Some(0) => true,
-        Some(_) => connection.buffers_input() || into.len() == into.capacity(),
-    };
+    // The end of a connection may have come with its last bytes, and is reported once only: nothing but an empty read says
+    // that there is no more.
+    *ready = received.is_some();
+    *heard |= received.is_some_and(|received| received > 0);
     Ok(received)
 }

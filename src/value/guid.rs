@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -27,13 +26,11 @@ pub fn random() -> Guid {
     version_4(bytes)
 }
 
-/// Generates a GUID that is unique in this process without a system call: a keyed hash of a
-/// counter. It distinguishes requests and proves nothing.
-pub fn unique() -> Guid {
+/// The GUID of this number, in this process: a keyed hash. It distinguishes requests without a system call and proves
+/// nothing.
+pub fn numbered(number: u64) -> Guid {
     static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(|| (RandomState::new(), RandomState::new()));
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let (high, low) = (KEYS.0.hash_one(count), KEYS.1.hash_one(count));
+    let (high, low) = (KEYS.0.hash_one(number), KEYS.1.hash_one(number));
     version_4((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
@@ -110,7 +107,7 @@ mod tests {
 
     #[test]
     fn random_ones_are_guids_and_differ() {
-        for (a, b) in [(random(), random()), (unique(), unique())] {
+        for (a, b) in [(random(), random()), (numbered(1), numbered(2))] {
             let (a, b) = (a.as_str(), b.as_str());
             assert!(is_guid(a) && is_guid(b), "{a} {b}");
             assert_ne!(a, b);

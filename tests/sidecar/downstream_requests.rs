@@ -256,10 +256,27 @@ fn the_correlation_id_is_the_same_everywhere() {
         let token = scene.tenant.journal().of(local_tenant::Kind::Token).pop().unwrap();
         assert_eq!(token.request.header("client-request-id"), Some(id));
     }
-    let given = sidecar.get(APP).expect(200);
-    assert_eq!(api.last().header("x-ms-client-request-id"), [given.header("x-ms-client-request-id").unwrap()]);
+    let cold = sidecar.get(&overrides(&[("AcquireTokenOptions.ForceRefresh", "true")])).expect(200);
+    let id = cold.header("x-ms-client-request-id").unwrap();
+    assert_eq!(api.last().header("x-ms-client-request-id"), [id]);
+    let token = scene.tenant.journal().of(local_tenant::Kind::Token).pop().unwrap();
+    assert_eq!(token.request.header("client-request-id"), Some(id), "generated once for all turns of a request");
     // One that is asked for by name goes out instead, once.
     let own = "5f0a5b1c-8a3e-4d0b-9b1e-0123456789ab";
     sidecar.get(&overrides(&[("AcquireTokenOptions.CorrelationId", own)])).expect(200);
     assert_eq!(api.last().header("x-ms-client-request-id"), [own]);
+}
+
+/// Token and API take turns of their own, and the request is handled again after each.
+#[test]
+fn a_token_is_counted_once_for_each_request() {
+    let (_api, scene, sidecar) = start(&[]);
+    let sidecar = sidecar.with_keys();
+    let token = scene.user("alice");
+    for count in 1..=2 {
+        Request::new("POST", DOWN).bearer(&token).body("text/plain", "x").send(sidecar.address).expect(200);
+        let metrics = sidecar.get("/metrics").expect(200).body;
+        let line = format!("entra_sidecar_token_validations_total{{outcome=\"valid\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
 }

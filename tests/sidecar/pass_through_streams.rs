@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::live_upstream::LiveUpstream;
+use super::live_upstream::{Line, LiveUpstream};
 use super::support::{Client, Request, Scene, Sidecar, eventually};
 
 const APP: &str = "/ProxyUnauthenticated/App";
@@ -495,4 +495,72 @@ fn streams_over_idle_connections_hold_no_thread() {
     for (client, _) in &mut streams {
         assert_eq!(client.answer().expect(200).body, "ab");
     }
+}
+
+/// Has a call served over a connection that stays idle afterwards, so that a worker carries the next one.
+fn warm(sidecar: &Sidecar, api: &LiveUpstream) -> Line {
+    let mut client = get(sidecar, "/first");
+    let (mut line, _) = api.accept();
+    line.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    client.answer().expect(200);
+    eventually("the connection is idle", || figure(sidecar, "entra_sidecar_upstream_calls{state=\"active\"}") == "0");
+    line
+}
+
+#[test]
+fn an_end_that_comes_with_the_last_bytes_is_seen() {
+    let (api, sidecar, _scene) = start(&[]);
+    for (answer, whole) in [
+        ("HTTP/1.1 200 OK\r\n\r\nall of it", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", false),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", false),
+    ] {
+        for _ in 0..8 {
+            let mut line = warm(&sidecar, &api);
+            let mut client = get(&sidecar, "/next");
+            line.head();
+            line.say(answer);
+            drop(line);
+            let mut seen = Vec::new();
+            if whole {
+                assert_eq!(client.answer().body, "all of it");
+            } else {
+                client.stream.read_to_end(&mut seen).unwrap();
+                assert!(!seen.ends_with(b"0\r\n\r\n"), "{answer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_that_was_answered_badly_is_not_repeated() {
+    let (api, sidecar, _scene) = start(&[]);
+    for answer in ["HTTP/1.1 099 Early\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"] {
+        let mut line = warm(&sidecar, &api);
+        let mut client = get(&sidecar, "/next");
+        line.head();
+        line.say(answer);
+        client.answer().expect(502);
+        line.ends();
+    }
+}
+
+#[test]
+fn lines_of_an_answers_head_may_end_in_a_bare_line_feed() {
+    let (api, sidecar, _scene) = start(&[]);
+    let mut client = get(&sidecar, "/x");
+    let (mut line, _) = api.accept();
+    line.say("HTTP/1.1 200 OK\nX-Own: 1\nContent-Length: 2\n\nok");
+    let answer = client.answer().expect(200);
+    assert_eq!((answer.header("X-Own"), answer.body.as_str()), (Some("1"), "ok"));
+}
+
+#[test]
+fn interim_answers_are_no_answer_in_time() {
+    let (api, sidecar, _scene) = start(&[("Sidecar:Limits:ProxyFirstByteTimeout", "0.5")]);
+    let mut client = get(&sidecar, "/x");
+    let (mut line, _) = api.accept();
+    let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+    thread::spawn(move || while line.stream.write_all(&flood).is_ok() {});
+    client.answer().expect(504);
 }

@@ -54,6 +54,8 @@ pub struct UpstreamCall {
     answer: Option<(OutResponse, AnswerBody)>,
     /// The declared length of the answer's body.
     length: Option<usize>,
+    /// How long a body without a length has waited for memory.
+    waited: Duration,
     /// Whether memory for the declared length is reserved.
     is_covered: bool,
     persists: bool,
@@ -117,6 +119,7 @@ impl UpstreamCall {
             inbox: Vec::new(),
             answer: None,
             length: None,
+            waited: Duration::ZERO,
             is_covered: false,
             persists: false,
             heard: false,
@@ -317,9 +320,14 @@ impl UpstreamCall {
         let (size, limit) = match self.length {
             _ if self.is_covered => return Ok(true),
             Some(length) => (length, left),
-            None => (response.body.len() + self.inbox.len() + INPUT, memory.growth_timeout.min(left)),
+            None => (
+                response.body.len() + self.inbox.len() + INPUT,
+                memory.growth_timeout.saturating_sub(self.waited).min(left),
+            ),
         };
+        let since = Instant::now();
         let covered = memory.cover(size, if may_block { limit } else { Duration::ZERO });
+        self.waited += since.elapsed();
         if !covered && may_block {
             return Err(CallError::NoMemory { timed_out: self.length.is_some() || self.left().is_zero() });
         }

@@ -173,11 +173,6 @@ impl UpstreamConnection {
         buffers.input_consume(amount);
         Ok(Some(amount))
     }
-
-    /// Whether bytes may be buffered although the socket has none.
-    pub fn buffers_input(&self) -> bool {
-        self.transport.is_tls()
-    }
 }
 
 impl fmt::Debug for UpstreamConnection {
