@@ -449,7 +449,9 @@ mod tests {
             assert!(answer(&format!("200 OK{fields}"), false).is_err(), "{fields}");
         }
         assert!(AnswerHead::parse(b"HTTP/1.1 200 OK\r\nA: b\r\n", false).unwrap().is_none());
-        assert!(AnswerHead::parse(b"SSH-2.0-x\r\n\r\n", false).is_err());
+        for line in ["SSH-2.0-x", "HTTP/1.1 000 No", "HTTP/1.1 099 No", "HTTP/1.1 99 No", "HTTP/1.1 1000 No"] {
+            assert!(AnswerHead::parse(format!("{line}\r\n\r\n").as_bytes(), false).is_err(), "{line}");
+        }
     }
 
     #[test]

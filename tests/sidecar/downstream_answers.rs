@@ -220,6 +220,7 @@ fn an_incomplete_answer_is_502_with_host_and_reason() {
         ("bad-length", Act::Close(b"HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\nhalf".to_vec())),
         ("no-http", Act::Close(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec())),
         ("upgrade", Act::Close(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".to_vec())),
+        ("bad-status", Act::Close(b"HTTP/1.1 099 No\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())),
         ("bad-header", Act::Close(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n".to_vec())),
         ("endless-head", Act::Close([b"HTTP/1.1 200 OK\r\nX: ", &vec![b'x'; 200_000][..]].concat())),
         ("headers", Act::Close(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(5000)).into_bytes())),

@@ -112,12 +112,12 @@ impl Sidecar {
             text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes));
         });
         let mut address = None;
-        // The kernel chose the port, so that no other test's process can have it.
-        eventually("the sidecar listens", || {
+        // The kernel chose the port, so that no other test's process can have it. Once ready, it has started all its threads.
+        eventually("the sidecar is ready", || {
             let log = log.lock().unwrap();
             let told = log.iter().find_map(|line| line.split_once("listening on http://"));
             address = told.map(|(_, address)| address.parse().unwrap());
-            address.is_some()
+            address.is_some() && log.iter().any(|line| line.ends_with(" is ready"))
         });
         Self { child, address: address.unwrap(), log, output, readers: vec![reader, other_reader] }
     }
