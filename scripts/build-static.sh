@@ -35,14 +35,15 @@ musl_packages() { printf "%s:$(debian_architecture "$machine")\n" musl-dev "libu
 # Makes of Debian's packages a toolchain that links musl programs as the official one does.
 debian_toolchain() {
   debian_architecture "$machine" >/dev/null && need_compiler "$machine" && debian_rust || return 1
-  [ -e "$libc/.ready" ] && return 0
-  local llvm file
+  # The mark lies with what is made last: a compiler that is fetched again has none of it.
+  local llvm file start=$debian/usr/lib/rustlib/$musl/lib/self-contained
+  [ -e "$start/.ready" ] && [ -e "$libc" ] && return 0
   llvm=$("$debian/bin/rustc" --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
   rm -rf "$libc"
   unpack_packages "$libc" "$(debian_architecture "$machine")" musl_packages || return 1
 
   # The C compiler for ring, with the unpacked headers in place of the system's.
-  local libraries=$libc/usr/lib/$machine-linux-musl start=$debian/usr/lib/rustlib/$musl/lib/self-contained
+  local libraries=$libc/usr/lib/$machine-linux-musl
   sed "s#\(/usr/lib\|/usr/include\)/$machine-linux-musl#$libc&#g" "$libraries/musl-gcc.specs" >"$libc/musl-gcc.specs"
   printf '#!/bin/sh\nexec %s "$@" -specs "%s"\n' "$gcc" "$libc/musl-gcc.specs" >"$libc/musl-gcc"
   chmod +x "$libc/musl-gcc"
@@ -68,7 +69,7 @@ C
   "$libc/musl-gcc" -O2 -fPIC -c "$libc/shim.c" -o "$libc/shim.o"
   "$machine-linux-gnu-ar" q "$start/libunwind.a" "$libc/shim.o" 2>/dev/null
   [ -e "$debian/usr/lib/rustlib/src/rust/library/std/Cargo.toml" ] || return 1
-  touch "$libc/.ready"
+  touch "$start/.ready"
 }
 
 route=${STATIC_ROUTE:-}
