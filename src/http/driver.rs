@@ -187,6 +187,8 @@ impl<H: Handler> Driver<H> {
             }
             Ok(Fed::Head { used, result, continue_expected }) => {
                 conn.expects_continue = continue_expected;
+                let is_answered = matches!(result.0, Outcome::Reply(_));
+                let used = used + if is_answered { conn.reader.skip(&input[used..], &self.shared.limits) } else { 0 };
                 (used, self.conclude(conn, result, used < input.len()))
             }
             Ok(Fed::More) => {

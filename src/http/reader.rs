@@ -155,6 +155,18 @@ impl RequestReader {
         Ok(Fed::Head { used: body_at, result, continue_expected })
     }
 
+    /// Skips a chunked body that nobody reads, if all of it is here. Returns its length in `input`, else 0.
+    pub fn skip(&mut self, input: &[u8], limits: &Limits) -> usize {
+        let Part::Judged(end, Rest::Chunks(decoder)) = &mut self.part else { return 0 };
+        match decode(decoder, input, &mut Vec::new(), limits) {
+            Ok(taken) if decoder.is_done() => {
+                self.part = Part::Whole(*end, 0);
+                taken
+            }
+            _ => 0,
+        }
+    }
+
     /// Starts reading the body after its head. `reservation` is the memory for it.
     pub fn expect(&mut self, keep: Keep, reservation: Reservation) {
         if let Part::Judged(end, rest) = std::mem::take(&mut self.part) {

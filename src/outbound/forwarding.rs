@@ -15,6 +15,11 @@ use crate::value::url::{Origin, Url};
 /// The error for an answer whose end is told twice.
 pub const TWO_ENDS: &str = "the answer says twice where it ends";
 
+/// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
+}
+
 /// Header fields that an API may send.
 const MAX_FIELDS: usize = 256;
 

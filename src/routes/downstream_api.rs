@@ -38,11 +38,15 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         }
         resumed => (acquisition.token(call, resumed)?, None),
     };
-    let over_idle = answered.is_none() && !has_turn;
-    let park = || Halt::Call(Parked::Api(Arc::clone(&token), acquisition.allocated()), lane.clone());
-    // A body that arrived by itself can be taken once only.
-    if over_idle && (turns::may_block() || !matches!(call.request.body, Body::Whole(_))) {
-        return Err(park());
+    let mut idle = None;
+    if answered.is_none() && !has_turn {
+        // A body that arrived by itself can be taken once only.
+        if !turns::may_block() && matches!(call.request.body, Body::Whole(_)) {
+            idle = call.shared.connections.idle(target.target.origin());
+        }
+        if idle.is_none() {
+            return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+        }
     }
     let has_body = call.request.body.length() != Some(0) && sends_body(&target.method);
     let body = has_body.then(|| RelayedBody::new(call.request.body.take()));
@@ -75,9 +79,8 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         follows: config.sidecar.allow_outbound_redirects,
         allocated: acquisition.allocated(),
     };
-    if over_idle {
+    if let Some(connection) = idle {
         let request = authorized(&token)?;
-        let Some(connection) = call.shared.connections.idle(target.target.origin()) else { return Err(park()) };
         let connections = Arc::clone(&call.shared.connections);
         let receipt = Receipt::new(call, route.endpoint);
         let api = asked.api.name.clone();

@@ -18,7 +18,7 @@ use super::route::Route;
 use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
 use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, OptionsError, Target};
-use crate::outbound::forwarding::{BodyFraming, Field, LinkRewrite, RequestHead};
+use crate::outbound::forwarding::{BodyFraming, Field, LinkRewrite, RequestHead, is_idempotent};
 use crate::outbound::{OutError, Upstream, UpstreamConnection, UreqExchange};
 use crate::token::{self, AccessToken};
 use crate::turns::{self, Lane};
@@ -43,7 +43,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let target = Target::proxied(&effective, path, request.query)?;
     let lane = Lane::of_url(&target.origin().to_string());
     let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
-    let mut over_idle = false;
+    let mut idle = None;
     let (token, held) = match resumed {
         // A token for this challenge takes a request to Entra.
         Some(Resumed { on: challenged @ Parked::Challenged(..), .. }) if !turns::may_block() => {
@@ -63,8 +63,11 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
             let token = acquisition.token(call, resumed)?;
             if !has_turn && !turns::has(&lane) {
-                over_idle = !turns::may_block() && request.body.is_here();
-                if !over_idle {
+                // Looked for before a head is built, which a thread would have to build again.
+                if !turns::may_block() && request.body.is_here() {
+                    idle = call.shared.connections.idle(target.origin());
+                }
+                if idle.is_none() {
                     return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
                 }
             }
@@ -92,18 +95,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let base = Target::new(&effective)?;
     let host = request.headers.text("host").unwrap_or_default();
-    let connection = if over_idle {
-        let idle = call.shared.connections.idle(&url.origin);
-        match (idle, &token) {
-            (None, Some(token)) => {
-                return Err(Halt::Call(Parked::Api(Arc::clone(token), acquisition.allocated()), lane));
-            }
-            (idle, _) => idle,
-        }
-    } else {
-        None
-    };
-    let (connection, received) = held.map_or((connection, Vec::new()), |held| (Some(held.connection), held.received));
+    let (connection, received) = held.map_or((idle, Vec::new()), |held| (Some(held.connection), held.received));
     let allocated = acquisition.allocated();
     let links = LinkRewrite {
         origin: url.origin.clone(),
@@ -283,9 +275,9 @@ impl ProxyCall {
         let Stage::Running(pump, _counted) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Some(AnswerEnd::Broken);
         };
-        // The API had closed an idle connection: an idempotent request may be repeated (RFC 9110 §9.2.2).
-        let harmless = matches!(self.method_name.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
-        if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, harmless && pump.was_stale()) {
+        // The API had closed an idle connection.
+        let repeats = is_idempotent(&self.method_name) && pump.was_stale();
+        if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, repeats) {
             let terms = pump.into_terms();
             self.stage = Stage::Ready(Box::new(Ready { terms, connection: None, received: Vec::new(), fresh: true }));
             return None;

@@ -272,12 +272,14 @@ impl Visit<'_> {
     pub fn read(&self, wanted: &[Wanted<'_>], lock: Option<&Lock>) -> Result<(bool, Vec<Seen>), Failure> {
         let mut commands = Vec::new();
         if let Some(Lock { name, value }) = lock {
-            let milliseconds = u64::try_from(LOCK.as_millis()).unwrap_or(u64::MAX);
-            commands.push(cmd("SET").arg(name).arg(value).arg("NX").arg("PX").arg(milliseconds).take());
+            commands.push(cmd("SET").arg(name).arg(value).arg("NX").arg("PX").arg(milliseconds(LOCK)).take());
         }
+        let mut names = Vec::new();
         for entry in wanted {
             for sealer in self.keys.all() {
-                let place = self.cache.place(&sealer.name(entry.kind, entry.key));
+                let name = sealer.name(entry.kind, entry.key);
+                let place = self.cache.place(&name);
+                names.push(name);
                 commands.push(cmd("GET").arg(&place).take());
                 if let Some(lifetime) = entry.extend {
                     commands.push(cmd("PEXPIRE").arg(&place).arg(milliseconds(lifetime)).take());
@@ -292,11 +294,11 @@ impl Visit<'_> {
             answer => Ok(answer.unwrap_or(Value::Nil)),
         };
         let locked = lock.is_some() && server(next())? == Value::Okay;
-        let mut found = Vec::new();
+        let (mut found, mut names) = (Vec::new(), names.into_iter());
         for entry in wanted {
             let mut seen = Seen { values: Vec::new(), raw: Vec::new(), unreadable: false };
-            for (index, sealer) in self.keys.all().enumerate() {
-                let (answer, name) = (next(), sealer.name(entry.kind, entry.key));
+            for (index, (sealer, name)) in self.keys.all().zip(names.by_ref()).enumerate() {
+                let answer = next();
                 if entry.extend.is_some() {
                     server(next())?;
                 }

@@ -181,3 +181,24 @@ fn limits_of_head_body_and_token_have_their_statuses() {
     post(1001).expect(413);
     sidecar.get_as(&"a".repeat(2001), "/Validate").expect(401);
 }
+
+#[test]
+fn a_refusal_keeps_the_connection_if_the_whole_body_is_there() {
+    let sidecar = Scene::new().start();
+    let mut client = Client::connect(sidecar.address);
+    let head = "POST /DownstreamApi/Down HTTP/1.1\r\nHost: localhost\r\n";
+    for body in ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"] {
+        let refused = client.send(format!("{head}{body}")).answer().expect(401);
+        assert_eq!(refused.header("Connection"), None, "{body}");
+    }
+    client.get("/healthz").answer().expect(200);
+    for body in [
+        "Content-Length: 4\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+    ] {
+        let mut client = Client::connect(sidecar.address);
+        let refused = client.send(format!("{head}{body}")).answer().expect(401);
+        assert_eq!(refused.header("Connection"), Some("close"), "{body}");
+    }
+}

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
-use super::super::forwarding::{AnswerBody, AnswerHead, BodyFraming};
-use super::super::{OutBody, OutRequest, OutResponse, claims_challenge};
+use super::super::forwarding::{AnswerBody, AnswerHead, BodyFraming, is_idempotent};
+use super::super::{OutBody, OutRequest, OutResponse, Upstream, claims_challenge};
 use super::connection::UpstreamConnection;
 use crate::memory::FREE;
 use crate::value::chunked::{Bounds, ChunkError};
@@ -137,12 +137,11 @@ impl UpstreamCall {
     }
 
     /// True if a reused connection had been closed before the request arrived, and the request may be repeated on a new one:
-    /// it is idempotent (RFC 9110 §9.2.2), or goes to a vault or managed identity, where a repetition is harmless. Token
-    /// requests have their own single retry.
+    /// it is idempotent, or goes to a vault or managed identity, where a repetition is harmless. Token requests have their own
+    /// single retry.
     pub(super) fn may_repeat(&self) -> bool {
-        use super::super::Upstream;
-        let idempotent = matches!(self.request.method.as_str(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");
-        let harmless = idempotent || !matches!(self.request.upstream, Upstream::Downstream | Upstream::Token);
+        let harmless = is_idempotent(&self.request.method)
+            || !matches!(self.request.upstream, Upstream::Downstream | Upstream::Token);
         self.connection.reused && !self.heard && harmless
     }
 
