@@ -66,7 +66,7 @@ pub enum Halt {
 #[derive(Debug)]
 pub struct HeldAnswer {
     /// The connection it arrives on.
-    pub connection: UpstreamConnection,
+    pub connection: Option<UpstreamConnection>,
     /// The bytes received so far, the whole head included.
     pub received: Vec<u8>,
 }

@@ -3,7 +3,7 @@
 //! new one, or takes a body that is still arriving.
 
 use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,7 +95,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let base = Target::new(&effective)?;
     let host = request.headers.text("host").unwrap_or_default();
-    let (connection, received) = held.map_or((idle, Vec::new()), |held| (Some(held.connection), held.received));
+    let (connection, received) = held.map_or((idle, Vec::new()), |held| (held.connection, held.received));
     let allocated = acquisition.allocated();
     let links = LinkRewrite {
         origin: url.origin.clone(),
@@ -135,6 +135,7 @@ fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: O
         first_byte: limits.proxy_first_byte_timeout,
         idle: limits.proxy_idle_timeout,
         metrics: Arc::clone(&call.shared.metrics),
+        connections: Arc::clone(&call.shared.connections),
     }
 }
 
@@ -232,7 +233,7 @@ impl PendingAnswer<Parked> for ProxyCall {
 
     fn upstream(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
-            Stage::Running(pump, _) => Some(pump.as_fd()),
+            Stage::Running(pump, _) => pump.upstream(),
             _ => None,
         }
     }
@@ -297,11 +298,7 @@ impl ProxyCall {
                 let status = status.unwrap_or_default();
                 count(Ending::Whole(status));
                 self.receipt.finish(status, "", "");
-                let (connection, closes) = pump.end();
-                if let Some(connection) = connection {
-                    self.connections.keep(connection);
-                }
-                AnswerEnd::Complete { closes }
+                AnswerEnd::Complete { closes: pump.closes() }
             }
             Err(Stop::Caller) => {
                 count(Ending::Cancelled);

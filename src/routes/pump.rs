@@ -13,7 +13,7 @@ use super::outbox::{self, Outbox};
 use crate::http::{self, BodyRead, CallerStream, RequestError};
 use crate::metrics::Metrics;
 use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite, TWO_ENDS};
-use crate::outbound::{OutError, OutResponse, UpstreamConnection, claims_challenge};
+use crate::outbound::{OutError, OutResponse, UpstreamConnection, UreqExchange, claims_challenge};
 use crate::value::chunked::{Bounds, ChunkError};
 
 /// Bytes read at once of an answer with a length.
@@ -51,6 +51,8 @@ pub struct Terms {
     pub host: String,
     /// Counts the bytes.
     pub metrics: Arc<Metrics>,
+    /// Keeps the connection for the next request.
+    pub connections: Arc<UreqExchange>,
 }
 
 /// How far an exchange has come.
@@ -81,7 +83,10 @@ pub enum Stop {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about either side")]
 pub struct Pump {
     pub terms: Terms,
-    connection: UpstreamConnection,
+    /// `None` once it may serve another request.
+    connection: Option<UpstreamConnection>,
+    /// Whether it had served a request before.
+    reused: bool,
     limits: http::Limits,
     up: Outbox,
     down: Outbox,
@@ -130,7 +135,8 @@ impl Pump {
         up.bytes.extend_from_slice(head);
         caller.invite();
         Self {
-            connection,
+            reused: connection.reused,
+            connection: Some(connection),
             limits: caller.limits().clone(),
             up,
             down: Outbox::default(),
@@ -189,9 +195,12 @@ impl Pump {
                 Taken::Some => (moved, self.heard_at) = (true, Instant::now()),
                 Taken::Challenge(claims) => return Ok(Flow::Challenged(claims)),
             }
-            if self.answer.as_ref().is_some_and(AnswerBody::is_done) && self.down.is_empty() {
-                self.give_back();
-                return Ok(Flow::Whole);
+            if self.answer.as_ref().is_some_and(AnswerBody::is_done) {
+                self.release();
+                if self.down.is_empty() {
+                    self.give_back();
+                    return Ok(Flow::Whole);
+                }
             }
             if !moved {
                 self.give_back();
@@ -199,6 +208,15 @@ impl Pump {
             }
         }
         Ok(Flow::Busy)
+    }
+
+    /// Gives the connection back if it can serve another request. The answer need not have left yet: whoever has read it
+    /// may ask again at once, and should find the connection.
+    fn release(&mut self) {
+        let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
+        if let Some(connection) = self.connection.take_if(|_| clean) {
+            self.terms.connections.keep(connection);
+        }
     }
 
     fn give_back(&mut self) {
@@ -219,19 +237,28 @@ impl Pump {
 
     /// Whether the whole request was sent.
     pub fn is_sent(&self) -> bool {
-        self.body_done && self.up.is_empty() && self.connection.is_sent().unwrap_or(true)
+        self.body_done && self.up.is_empty() && self.has_flushed()
+    }
+
+    /// Whether no bytes wait in the connection to the API.
+    fn has_flushed(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| connection.is_sent().unwrap_or(true))
     }
 
     /// Whether a reused connection closed before it answered, and the request can be sent again because none of its body was
     /// read.
     pub const fn was_stale(&self) -> bool {
-        self.connection.reused && !self.heard && !self.body_begun
+        self.reused && !self.heard && !self.body_begun
     }
 
-    /// The connection, where it can serve another request, and whether the caller was told that its connection ends.
-    pub fn end(self) -> (Option<UpstreamConnection>, bool) {
-        let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
-        (Some(self.connection).filter(|_| clean), self.closes)
+    /// Whether the caller was told that its connection ends.
+    pub const fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// The connection to the API, while the exchange needs it.
+    pub fn upstream(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(AsFd::as_fd)
     }
 
     /// The parameters, for another attempt.
@@ -240,15 +267,13 @@ impl Pump {
     }
 
     /// The connection and what has come of the answer.
-    pub fn hold(self) -> (UpstreamConnection, Vec<u8>) {
+    pub fn hold(self) -> (Option<UpstreamConnection>, Vec<u8>) {
         (self.connection, self.inbox)
     }
 
     fn send_up(&mut self, caller: &mut CallerStream<'_>) -> bool {
-        if self.up.is_empty() {
-            return false;
-        }
-        match self.connection.send(self.up.rest()) {
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.up.is_empty()) else { return false };
+        match connection.send(self.up.rest()) {
             Ok(0) => false,
             Ok(sent) => {
                 self.up.sent(sent);
@@ -321,7 +346,7 @@ impl Pump {
 
     /// Reads from the API, if the last piece has left.
     fn take_answer(&mut self, caller: &CallerStream<'_>) -> Result<Taken, Stop> {
-        let Self { answer, down, inbox, connection, .. } = self;
+        let Self { answer, down, inbox, connection: Some(connection), .. } = self else { return Ok(Taken::Nothing) };
         if !down.is_empty() || answer.as_ref().is_some_and(AnswerBody::is_done) || !self.api_ready {
             return Ok(Taken::Nothing);
         }
@@ -410,7 +435,8 @@ impl Pump {
             if head.has_two_ends {
                 return Err(self.failed(TWO_ENDS));
             }
-            match (head.status, &self.connection.to_proxy) {
+            let to_proxy = self.connection.as_ref().and_then(|connection| connection.to_proxy.as_ref());
+            match (head.status, to_proxy) {
                 (101, _) => return Err(self.failed("answered 101 to a request that asked for no upgrade")),
                 // The caller got its own 100 when the request was sent.
                 (100, _) => {}
@@ -481,7 +507,7 @@ impl Pump {
         let wants_body = self.wants_body();
         let of_caller =
             PollFlags::RDHUP | flags(wants_body, PollFlags::IN) | flags(!self.down.is_empty(), PollFlags::OUT);
-        let all_sent = self.up.is_empty() && self.connection.is_sent().unwrap_or(true);
+        let all_sent = self.up.is_empty() && self.has_flushed();
         let of_api = flags(self.down.is_empty(), PollFlags::IN) | flags(!all_sent, PollFlags::OUT);
         let now = Instant::now();
         let due = self.due(caller);
@@ -490,9 +516,11 @@ impl Pump {
         } else {
             self.limits.write_timeout / ATTEMPTS
         });
-        let mut fds = [PollFd::new(&self.connection, of_api), PollFd::new(caller, of_caller)];
         // Left out while nothing is wanted from it: poll always reports an ended connection, which would busy-loop.
-        let first = usize::from(of_api.is_empty());
+        let api = self.upstream().filter(|_| !of_api.is_empty());
+        let first = usize::from(api.is_none());
+        let mut fds =
+            [PollFd::from_borrowed_fd(api.unwrap_or(caller.as_fd()), of_api), PollFd::new(caller, of_caller)];
         let wait =
             Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
         // An interrupted poll reports nothing, and the loop continues.
@@ -550,12 +578,6 @@ impl Pump {
         };
         let cause = format!("{host}: {what} within {limit:?} (Sidecar:Limits:{setting})");
         Stop::Failed(OutError::Timeout(cause))
-    }
-}
-
-impl AsFd for Pump {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
     }
 }
 
