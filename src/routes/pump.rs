@@ -2,12 +2,13 @@
 //! side only after the last piece has left on the other, so a slow side slows the other one down. It never blocks, apart
 //! from [`Pump::run`], which waits for both sides where a thread may do so.
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::outbox::{self, Outbox};
 use crate::http::{self, BodyRead, CallerStream, RequestError};
@@ -20,6 +21,8 @@ use crate::value::chunked::{Bounds, ChunkError};
 const PIECE: usize = 48 * 1024;
 /// Bytes of an answer's head at most, and read at once of an answer without a length.
 const INPUT: usize = 32 * 1024;
+/// Bytes that an answer's head gains at most, but for longer links.
+const ADDED: usize = 512;
 /// Attempts to write within `WriteTimeout`. The kernel reports room only once a third of its buffer is free, and less than
 /// that is progress too.
 const ATTEMPTS: u32 = 8;
@@ -47,8 +50,6 @@ pub struct Terms {
     pub first_byte: Duration,
     /// `ProxyIdleTimeout`.
     pub idle: Duration,
-    /// The API's origin, for messages.
-    pub host: String,
     /// Counts the bytes.
     pub metrics: Arc<Metrics>,
     /// Keeps the connection for the next request.
@@ -126,19 +127,16 @@ impl Pump {
         caller: &mut CallerStream<'_>,
         terms: Terms,
         connection: UpstreamConnection,
-        head: &[u8],
+        head: Zeroizing<Vec<u8>>,
         begun: Vec<u8>,
     ) -> Self {
         let now = Instant::now();
-        let mut up = Outbox::default();
-        up.bytes.reserve(head.len());
-        up.bytes.extend_from_slice(head);
         caller.invite();
         Self {
             reused: connection.reused,
             connection: Some(connection),
             limits: caller.limits().clone(),
-            up,
+            up: Outbox::new(head),
             down: Outbox::default(),
             api_ready: !begun.is_empty(),
             heard: !begun.is_empty(),
@@ -259,11 +257,6 @@ impl Pump {
     /// The connection to the API, while the exchange needs it.
     pub fn upstream(&self) -> Option<BorrowedFd<'_>> {
         self.connection.as_ref().map(AsFd::as_fd)
-    }
-
-    /// The parameters, for another attempt.
-    pub fn into_terms(self) -> Terms {
-        self.terms
     }
 
     /// The connection and what has come of the answer.
@@ -422,15 +415,33 @@ impl Pump {
     }
 
     fn failed(&self, cause: &str) -> Stop {
-        Stop::Failed(OutError::Broken(format!("{}: {cause}", self.terms.host)))
+        Stop::Failed(OutError::Broken(format!("{}: {cause}", self.terms.links.origin)))
     }
 
     /// Parses heads up to the final one. Returns the claims that the API asks for.
     fn look_at_heads(&mut self, caller: &CallerStream<'_>) -> Result<Option<String>, Stop> {
-        while let Some(end) = head_end(&self.inbox) {
-            let bytes: Vec<u8> = self.inbox[..end].to_vec();
-            let head = AnswerHead::parse(&bytes, self.terms.bodiless).map_err(|cause| self.failed(cause))?;
-            let Some((head, _)) = head else { return Err(self.failed("the answer is no HTTP")) };
+        let inbox = mem::take(&mut self.inbox);
+        let mut at = 0;
+        let claims = self.look_at_heads_in(&inbox, &mut at, caller);
+        self.inbox = inbox;
+        self.inbox.drain(..at);
+        claims
+    }
+
+    /// The same for these bytes, and moves `at` behind what was parsed.
+    fn look_at_heads_in(
+        &mut self,
+        inbox: &[u8],
+        at: &mut usize,
+        caller: &CallerStream<'_>,
+    ) -> Result<Option<String>, Stop> {
+        while let Some(length) = head_end(&inbox[*at..]) {
+            let end = *at + length;
+            let head = AnswerHead::parse(&inbox[*at..end], self.terms.bodiless);
+            let Some((head, _)) = head.map_err(|cause| self.failed(cause))? else {
+                return Err(self.failed("the answer is no HTTP"));
+            };
+            outbox::reserve(&mut self.down.bytes, length + ADDED);
             // Whoever reads it further on could take the other end.
             if head.has_two_ends {
                 return Err(self.failed(TWO_ENDS));
@@ -450,14 +461,14 @@ impl Pump {
                     let challenge = self.challenge(&head);
                     if challenge.is_none() {
                         self.begin(&head, caller);
-                        self.inbox.drain(..end);
+                        *at = end;
                     }
                     return Ok(challenge);
                 }
             }
-            self.inbox.drain(..end);
+            *at = end;
         }
-        if self.inbox.len() >= INPUT { Err(self.failed("the head of the answer is too long")) } else { Ok(None) }
+        if inbox.len() - *at >= INPUT { Err(self.failed("the head of the answer is too long")) } else { Ok(None) }
     }
 
     /// The claims that a 401 asks for, if another attempt is possible.
@@ -465,8 +476,8 @@ impl Pump {
         if !self.terms.may_challenge || head.status != 401 {
             return None;
         }
-        let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
-        claims_challenge(&OutResponse { status: 401, headers: fields.collect(), body: Vec::new() })
+        let headers = head.fields.iter().copied().collect();
+        claims_challenge(&OutResponse { status: 401, headers, body: Vec::new() })
     }
 
     /// Starts the final answer.
@@ -519,8 +530,7 @@ impl Pump {
         // Left out while nothing is wanted from it: poll always reports an ended connection, which would busy-loop.
         let api = self.upstream().filter(|_| !of_api.is_empty());
         let first = usize::from(api.is_none());
-        let mut fds =
-            [PollFd::from_borrowed_fd(api.unwrap_or(caller.as_fd()), of_api), PollFd::new(caller, of_caller)];
+        let mut fds = [PollFd::from_borrowed_fd(api.unwrap_or(caller.as_fd()), of_api), PollFd::new(caller, of_caller)];
         let wait =
             Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
         // An interrupted poll reports nothing, and the loop continues.
@@ -570,13 +580,13 @@ impl Pump {
 
     /// The API sent too little in time.
     fn timeout(&self) -> Stop {
-        let Terms { host, first_byte, idle, .. } = &self.terms;
+        let Terms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
         let (what, limit, setting) = match (&self.answer, self.sent_at) {
             (None, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
             (None, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
             _ => ("nothing of the answer", idle, "ProxyIdleTimeout"),
         };
-        let cause = format!("{host}: {what} within {limit:?} (Sidecar:Limits:{setting})");
+        let cause = format!("{origin}: {what} within {limit:?} (Sidecar:Limits:{setting})");
         Stop::Failed(OutError::Timeout(cause))
     }
 }

@@ -118,7 +118,7 @@ impl Handler for Script {
                 waker.wake();
                 return Outcome::Park { on: query, until: Instant::now() + NEVER };
             }
-            "/block" => return Outcome::Call { on: query, lane: Lane::of_url("http://upstream") },
+            "/block" => return Outcome::Call { on: query, lane: Lane::Origin("http://upstream".into()) },
             "/hold" => self.block(),
             "/refuse" => return Outcome::Reply(text(403, "refused")),
             "/close" => {
