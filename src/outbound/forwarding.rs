@@ -9,6 +9,7 @@ use std::io::Write as _;
 
 use zeroize::Zeroizing;
 
+use super::CORRELATION;
 use super::request_line::{self, ToProxy};
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::date::HTTP_LEN;
@@ -104,8 +105,6 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
         out
     }
 }
-
-const CORRELATION: &str = "x-ms-client-request-id";
 
 /// The values of `Connection`.
 fn connection<'a>(fields: impl Iterator<Item = Field<'a>>) -> impl Iterator<Item = &'a [u8]> {

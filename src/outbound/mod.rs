@@ -21,7 +21,6 @@ pub use challenge::claims_challenge;
 pub use header_fields::HeaderFields;
 pub use proxy::Proxies;
 pub use redirect::{FollowedResponse, follow};
-pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
 pub use ureq::{ExchangeSettings, Step, Thumbprint, UpstreamCall, UpstreamConnection, UreqExchange};
@@ -36,6 +35,9 @@ use zeroize::Zeroizing;
 use crate::memory::{HeldBody, Reservation};
 use crate::turns::{self, Lane};
 use crate::value::url::{Origin, Url};
+
+/// The field by which Entra's and an API's logs name a request.
+pub const CORRELATION: &str = "x-ms-client-request-id";
 
 /// The kind of server called. Determines proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream};
+use super::{AnswerMemory, CORRELATION, OutBody, OutRequest, RelayedBody, Upstream};
 use crate::value::header;
 use crate::value::url::Url;
 
@@ -35,11 +35,6 @@ pub struct DownstreamCall<'a> {
     pub body: Option<&'a Arc<RelayedBody>>,
     /// The memory budget for the response.
     pub memory: &'a Arc<AnswerMemory>,
-}
-
-/// Limits of a downstream call.
-#[derive(Clone, Copy, Debug)]
-pub struct CallLimits {
     /// For the whole exchange.
     pub timeout: Duration,
     /// For the response body, in bytes.
@@ -47,7 +42,7 @@ pub struct CallLimits {
 }
 
 impl DownstreamCall<'_> {
-    pub fn request(&self, authorization: &str, correlation_id: &str, limits: CallLimits) -> OutRequest {
+    pub fn request(&self, authorization: &str, correlation_id: &str) -> OutRequest {
         let mut headers = Vec::with_capacity(8 + self.headers.len());
         headers.extend([field("authorization", authorization), field("accept-encoding", "identity")]);
         for (name, value) in self.headers {
@@ -71,7 +66,7 @@ impl DownstreamCall<'_> {
             }
         };
         add("accept".into(), self.accept);
-        add("x-ms-client-request-id".into(), correlation_id);
+        add(CORRELATION.into(), correlation_id);
         for (name, value) in self.trace.iter().filter(|_| !traced) {
             add(name.clone().into(), value);
         }
@@ -83,7 +78,7 @@ impl DownstreamCall<'_> {
         let none = || says_length.then(|| OutBody::Own(Zeroizing::default()));
         let body = self.body.map(|body| OutBody::Relayed(Arc::clone(body))).or_else(none);
         let (method, url) = (self.method, self.url.clone());
-        let plain = OutRequest::new(Upstream::Downstream, method, url, limits.timeout, limits.max_body);
+        let plain = OutRequest::new(Upstream::Downstream, method, url, self.timeout, self.max_body);
         OutRequest { headers, body, memory: Some(Arc::clone(self.memory)), ..plain }
     }
 }
@@ -112,9 +107,10 @@ mod tests {
             headers: &headers,
             body: relayed.as_ref(),
             memory: &AnswerMemory::new(BodyMemory::new(0).nothing(), Duration::ZERO),
+            timeout: Duration::from_secs(1),
+            max_body: 1,
         };
-        let limits = CallLimits { timeout: Duration::from_secs(1), max_body: 1 };
-        let request = call.request("Bearer t", "id", limits);
+        let request = call.request("Bearer t", "id");
         assert_eq!((request.method.as_str(), request.url.to_string().as_str()), (method, "https://api.example/me?x=1"));
         let mut lines: Vec<_> =
             request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();

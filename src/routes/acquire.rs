@@ -27,6 +27,9 @@ use crate::value::text::Shown;
 /// Added to the longest time that the request being waited for may take.
 const PARK_GRACE: Duration = Duration::from_secs(10);
 
+/// The field that tells the caller its generated session key.
+pub const SESSION_KEY: &str = "X-Long-Running-Session-Key";
+
 /// What a request asks for, before its options are merged.
 pub struct Asked<'a> {
     /// The verified caller. `None` on unauthenticated endpoints, and if no token is required.
@@ -174,6 +177,7 @@ impl<'a> Acquisition<'a> {
     /// been called already. If Entra requires interaction, its error carries a challenge: its own,
     /// else the API's.
     pub fn token_with_claims(&self, call: &Call<'_>, claims: &str) -> Result<Arc<AccessToken>, Halt> {
+        log::info!("the API '{}' wants further claims; acquiring a token with them", self.effective.api.name);
         let token = call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?);
         Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
@@ -229,7 +233,7 @@ impl<'a> Acquisition<'a> {
 /// Adds a generated session key to an answer.
 pub fn announce(reply: Reply, allocated: Option<&str>) -> Reply {
     match allocated {
-        Some(key) => reply.header("X-Long-Running-Session-Key", key),
+        Some(key) => reply.header(SESSION_KEY, key),
         None => reply,
     }
 }
@@ -261,20 +265,9 @@ fn session(
         let (owner, refresh_token) = (found.owner, found.refresh_token);
         return Ok(Session { id, owner, refresh_token, allocated: None, starts: false, spent });
     };
-    let allocated = match (named.key, on) {
-        (
-            session::ALLOCATE,
-            Some(
-                Parked::Token(_, Some(key))
-                | Parked::Lead(_, Some(key))
-                | Parked::Api(_, Some(key))
-                | Parked::Challenged(_, _, Some(key)),
-            ),
-        ) => Some(key.clone()),
-        (session::ALLOCATE, Some(Parked::Answered(answered))) if answered.allocated.is_some() => {
-            answered.allocated.clone()
-        }
-        (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
+    let allocated = match (named.key, on.and_then(Parked::allocated)) {
+        (session::ALLOCATE, Some(key)) => Some(key.clone()),
+        (session::ALLOCATE, None) => Some(session::allocate().map_err(|_| Problem::new(500))?),
         _ => None,
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));

@@ -33,6 +33,17 @@ pub enum Parked {
     Challenged(String, Box<HeldAnswer>, Option<AllocatedKey>),
 }
 
+impl Parked {
+    /// The key that was generated for the caller's long-running session.
+    pub fn allocated(&self) -> Option<&AllocatedKey> {
+        match self {
+            Self::Token(_, key) | Self::Lead(_, key) | Self::Api(_, key) | Self::Challenged(_, _, key) => key.as_ref(),
+            Self::Answered(answered) => answered.allocated.as_ref(),
+            Self::Keys | Self::Decryption | Self::Session => None,
+        }
+    }
+}
+
 /// The outcome of a call of an API.
 #[derive(Debug)]
 pub struct ApiAnswer {

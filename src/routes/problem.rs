@@ -310,11 +310,9 @@ impl From<token::Error> for Problem {
         match error {
             token::Error::Refused(refusal) => refused(&refusal),
             token::Error::Unavailable(unavailable) => {
-                Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER))
-                    .extended(Extensions { retryable: Some(true), ..Extensions::default() })
+                Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER)).retryable(true)
             }
-            token::Error::Busy => Self::unavailable("Too many requests wait for upstreams", 1)
-                .extended(Extensions { retryable: Some(true), ..Extensions::default() }),
+            token::Error::Busy => Self::unavailable("Too many requests wait for upstreams", 1).retryable(true),
             token::Error::Credential(failures) => Self::with(500, NO_TOKEN).extended(Extensions {
                 error_code: Some("invalid_client_credential".to_owned()),
                 credentials: failures
@@ -360,8 +358,9 @@ fn refused(refusal: &TokenError) -> Problem {
     Problem { remedy: Some(refusal.remedy()), ..problem }
 }
 
-/// The problem of a call of an API without an answer. Names the API and the host, but not the URL.
+/// The problem of a call of an API without an answer, which is logged. Names the API and the host, but not the URL.
 pub fn unanswered(api: &str, error: &OutError) -> Problem {
+    log::warn!("the API '{api}' did not answer: {error}");
     match error {
         OutError::Proxy { timed_out: true, .. } => {
             Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::access::{self, Receipt};
-use super::acquire::{Acquisition, Destination, ask};
+use super::access::{Ended, Receipt};
+use super::acquire::{Acquisition, Destination, SESSION_KEY, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
 use super::problem::{Form, Problem, unanswered};
 use super::pump::{Flow, Pump, Stop, Terms};
 use super::route::Route;
+use super::stage::Stage;
 use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
 use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, ProxiedPath, Target};
@@ -49,7 +50,6 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         }
         // Continuous access evaluation. Without such a token the API's own 401 tells the caller what to do.
         Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
-            log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
             let token = acquisition.token_with_claims(call, &claims);
             turns::switch(&lane).map_err(|turns::Busy| token::Error::Busy)?;
             match token {
@@ -122,7 +122,7 @@ fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: O
         bodiless: call.request.method == Method::Head,
         links,
         correlation_id: call.correlation_id.to_owned(),
-        further: allocated.map_or_else(String::new, |key| format!("X-Long-Running-Session-Key: {key}\r\n")),
+        further: allocated.map_or_else(String::new, |key| format!("{SESSION_KEY}: {key}\r\n")),
         // Only a request without a body can be sent again.
         may_challenge: matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
         first_byte: limits.proxy_first_byte_timeout,
@@ -150,10 +150,6 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
     call.request.headers.all("upgrade").any(|value| value.split(|byte| *byte == b',').any(named))
 }
 
-/// Why an answer is not whole, for the access log.
-const BY_API: &str = " broken off by the API";
-const BY_BODY: &str = " broken off: the request body was refused";
-
 /// A request to an API.
 struct ProxyCall {
     connections: Arc<UreqExchange>,
@@ -165,14 +161,7 @@ struct ProxyCall {
     /// The key of a long-running session that was allocated for the caller.
     allocated: Option<String>,
     start: Instant,
-    stage: Stage,
-}
-
-#[expect(clippy::large_enum_variant, reason = "a second allocation for each call costs more than the room")]
-enum Stage {
-    Ready(Ready),
-    Running(Pump, OpenStream),
-    Over,
+    stage: Stage<Ready, (Pump, OpenStream)>,
 }
 
 /// What a request is begun with.
@@ -194,11 +183,15 @@ impl fmt::Debug for ProxyCall {
 
 impl PendingAnswer<Parked> for ProxyCall {
     fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<Parked> {
-        let begins = matches!(&self.stage, Stage::Ready(ready) if ready.connection.is_some());
-        if begins && let Err(end) = self.begin(caller) {
-            return Advance::End(end);
-        }
-        let Stage::Running(pump, _) = &mut self.stage else { return Advance::Blocks };
+        let begins = match &self.stage {
+            Stage::Ready(ready) if ready.connection.is_none() => return Advance::Blocks,
+            stage => matches!(stage, Stage::Ready(_)),
+        };
+        let pump = match self.begin(caller) {
+            Ok(Some((pump, _))) => pump,
+            Ok(None) => return Advance::End(AnswerEnd::Broken),
+            Err(error) => return Advance::End(self.refused(&error)),
+        };
         match if begins { pump.advance(caller) } else { pump.resume(caller) } {
             Ok(Flow::Busy) => Advance::Busy,
             Ok(Flow::Waits) if !pump.is_sent() => Advance::Blocks,
@@ -208,19 +201,18 @@ impl PendingAnswer<Parked> for ProxyCall {
     }
 
     fn run(mut self: Box<Self>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
-        if let Err(end) = self.begin(caller) {
-            return end;
+        match self.begin(caller) {
+            Ok(Some((pump, _))) => {
+                let ended = pump.run(caller);
+                self.end(ended, caller)
+            }
+            Ok(None) => AnswerEnd::Broken,
+            Err(error) => self.refused(&error),
         }
-        let Stage::Running(pump, _) = &mut self.stage else { return AnswerEnd::Broken };
-        let ended = pump.run(caller);
-        self.end(ended, caller)
     }
 
     fn upstream(&self) -> Option<BorrowedFd<'_>> {
-        match &self.stage {
-            Stage::Running(pump, _) => pump.upstream(),
-            _ => None,
-        }
+        self.stage.running().and_then(|(pump, _)| pump.upstream())
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
@@ -239,28 +231,18 @@ fn parked(token: Option<Arc<AccessToken>>, allocated: Option<String>) -> Parked 
 
 impl ProxyCall {
     /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
-    fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<(), AnswerEnd<Parked>> {
-        let Ready { terms, connection, head, received } = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Ready(ready) => ready,
-            stage => {
-                self.stage = stage;
-                return Ok(());
-            }
-        };
-        let counted = self.receipt.metrics.open_stream();
-        let connection = match connection {
-            Some(connection) => connection,
-            None => self.connections.open(&terms.links.origin).map_err(|error| self.refused(&error))?,
-        };
-        self.stage = Stage::Running(Pump::new(caller, terms, connection, head, received), counted);
-        Ok(())
+    fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<Option<&mut (Pump, OpenStream)>, OutError> {
+        let (connections, metrics) = (&self.connections, &self.receipt.metrics);
+        self.stage.begin(|Ready { terms, connection, head, received }| {
+            let counted = metrics.open_stream();
+            let connection = connection.map_or_else(|| connections.open(&terms.links.origin), Ok)?;
+            Ok((Pump::new(caller, terms, connection, head, received), counted))
+        })
     }
 
     /// Concludes an exchange that has ended.
     fn end(&mut self, ended: Result<Flow, Stop>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
-        let Stage::Running(pump, _counted) = std::mem::replace(&mut self.stage, Stage::Over) else {
-            return AnswerEnd::Broken;
-        };
+        let Some((pump, _counted)) = self.stage.end() else { return AnswerEnd::Broken };
         // The API had closed an idle connection.
         let repeats = self.is_idempotent && pump.was_stale();
         if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, repeats) {
@@ -280,26 +262,26 @@ impl ProxyCall {
             Ok(_) => {
                 let status = status.unwrap_or_default();
                 count(Ending::Whole(status));
-                self.receipt.finish(status, "", "");
+                self.receipt.streamed(status, Ended::Whole);
                 AnswerEnd::Complete { closes: pump.closes() }
             }
             Err(Stop::Caller) => {
                 count(Ending::Cancelled);
                 // 499 is nginx's status for a caller that left before it was answered.
-                self.receipt.finish(status.unwrap_or(499), access::CANCELLED, access::CANCELLED.trim_start());
+                self.receipt.streamed(status.unwrap_or(499), Ended::Cancelled);
                 AnswerEnd::Broken
             }
             Err(Stop::Refused(refusal)) => {
                 count(Ending::Cancelled);
                 let Some(status) = status else { return self.reply(Problem::from(&refusal)) };
-                self.receipt.finish(status, BY_BODY, BY_BODY.trim_start());
+                self.receipt.streamed(status, Ended::CutByBody);
                 Self::broken(caller, resets)
             }
             Err(Stop::Failed(error)) => {
                 let Some(status) = status else { return self.refused(&error) };
                 count(Ending::Failed(&error));
                 log::warn!("the API '{}' broke off its answer: {error}", self.api);
-                self.receipt.finish(status, BY_API, BY_API.trim_start());
+                self.receipt.streamed(status, Ended::CutByApi);
                 Self::broken(caller, resets)
             }
         }
@@ -314,11 +296,10 @@ impl ProxyCall {
 
     fn refused(&self, error: &OutError) -> AnswerEnd<Parked> {
         self.receipt.metrics.upstream(Upstream::Proxy, Ending::Failed(error), self.start.elapsed());
-        log::warn!("the API '{}' did not answer: {error}", self.api);
         self.reply(unanswered(&self.api, error))
     }
 
     fn reply(&self, problem: Problem) -> AnswerEnd<Parked> {
-        AnswerEnd::Reply(self.receipt.problem(problem, Form::Proxied))
+        AnswerEnd::Reply(self.receipt.entry().problem(problem, Form::Proxied))
     }
 }
