@@ -117,7 +117,8 @@ pub mod internal {
             pub use crate::outbound::challenge::parse;
         }
         pub mod forwarding {
-            pub use crate::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
+            pub use crate::outbound::forwarding::{LinkRewrite, RequestHead};
+            pub use crate::outbound::http1::{AnswerHead, BodyFraming};
         }
     }
     pub mod value {

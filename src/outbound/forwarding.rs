@@ -10,37 +10,15 @@ use std::io::Write as _;
 use zeroize::Zeroizing;
 
 use super::CORRELATION;
+use super::http1::{AnswerHead, BodyFraming, Field, connection};
 use super::request_line::{self, ToProxy};
-use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::date::HTTP_LEN;
 use crate::value::header;
 use crate::value::url::{Origin, Url};
 
-/// The error for an answer whose end is told twice.
-pub const TWO_ENDS: &str = "the answer says twice where it ends";
-
 /// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
-}
-
-/// Header fields that an API may send.
-const MAX_FIELDS: usize = 256;
-
-/// A field's name and value as received.
-pub type Field<'a> = (&'a str, &'a [u8]);
-
-/// How a body is delimited (RFC 9112 §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFraming {
-    /// There is no body.
-    None,
-    /// By this length.
-    Length(u64),
-    /// By the chunked coding.
-    Chunked,
-    /// By the end of the connection; answers only.
-    UntilClose,
 }
 
 /// What the forwarded request head is built from.
@@ -106,56 +84,7 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
     }
 }
 
-/// The values of `Connection`.
-fn connection<'a>(fields: impl Iterator<Item = Field<'a>>) -> impl Iterator<Item = &'a [u8]> {
-    fields.filter(|(name, _)| name.eq_ignore_ascii_case("connection")).map(|(_, value)| value)
-}
-
-/// The head of an answer.
-#[derive(Debug)]
-pub struct AnswerHead<'a> {
-    /// 100 or above.
-    pub status: u16,
-    reason: &'a str,
-    /// In the order received.
-    pub fields: Vec<Field<'a>>,
-    /// The framing of the body.
-    pub framing: BodyFraming,
-    /// Whether a length stands beside the chunked coding, which overrides it (RFC 9112 §6.3).
-    pub has_two_ends: bool,
-    /// Whether the connection stays open after this answer.
-    pub persists: bool,
-}
-
-impl<'a> AnswerHead<'a> {
-    /// Parses a head and returns it with its length; `None` if it is incomplete. `bodiless`: it answers HEAD.
-    ///
-    /// # Errors
-    /// It is malformed, or its framing is ambiguous.
-    pub fn parse(bytes: &'a [u8], bodiless: bool) -> Result<Option<(Self, usize)>, &'static str> {
-        let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut raw = httparse::Response::new(&mut room);
-        let length = match raw.parse(bytes) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many header fields"),
-            Err(_) => return Err("the answer is no HTTP"),
-        };
-        let status = raw.code.unwrap_or_default();
-        // RFC 9110 §15.
-        if status < 100 {
-            return Err("the answer's status is less than 100");
-        }
-        let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
-        let framing = framing(status, bodiless, &fields)?;
-        let closes = header::is_named_by(connection(fields.iter().copied()), "close");
-        let has_length = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let has_two_ends = framing == BodyFraming::Chunked && has_length;
-        let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose && !has_two_ends;
-        let reason = raw.reason.unwrap_or_default();
-        Ok(Some((Self { status, reason, fields, framing, has_two_ends, persists }, length)))
-    }
-
+impl AnswerHead<'_> {
     /// Appends the status line and the end-to-end fields, with links rewritten. Framing fields without a length, `Connection`
     /// and the empty line are left to the caller.
     pub fn write(&self, out: &mut Vec<u8>, links: &LinkRewrite) {
@@ -193,108 +122,6 @@ impl<'a> AnswerHead<'a> {
             push(out, CORRELATION, correlation_id.as_bytes());
         }
     }
-}
-
-/// The part of an answer's body that has not arrived yet.
-#[derive(Debug)]
-pub enum AnswerBody {
-    /// So many bytes.
-    Length(u64),
-    Chunked(Box<Decoder>),
-    /// Everything up to the end of the connection.
-    UntilClose,
-    /// None.
-    Done,
-}
-
-impl AnswerBody {
-    pub fn new(framing: BodyFraming) -> Self {
-        match framing {
-            BodyFraming::None | BodyFraming::Length(0) => Self::Done,
-            BodyFraming::Length(length) => Self::Length(length),
-            BodyFraming::Chunked => Self::Chunked(Box::default()),
-            BodyFraming::UntilClose => Self::UntilClose,
-        }
-    }
-
-    /// How many bytes are missing, if that is known.
-    pub const fn length(&self) -> Option<u64> {
-        match self {
-            Self::Length(left) => Some(*left),
-            _ => None,
-        }
-    }
-
-    pub const fn is_done(&self) -> bool {
-        matches!(self, Self::Done)
-    }
-
-    /// Appends the part of `input` that belongs to the body, without its transfer coding. Returns how much of `input`
-    /// that was.
-    ///
-    /// # Errors
-    /// The chunks are malformed, or go beyond the bounds.
-    pub fn take(&mut self, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, ChunkError> {
-        let used = match self {
-            Self::Done => 0,
-            Self::UntilClose => input.len(),
-            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).min(input.len()),
-            Self::Chunked(decoder) => {
-                let used = decoder.decode(input, out, bounds)?;
-                if decoder.is_done() {
-                    *self = Self::Done;
-                }
-                return Ok(used);
-            }
-        };
-        out.extend_from_slice(&input[..used]);
-        self.count(used);
-        Ok(used)
-    }
-
-    /// Counts bytes of a length that were read into place.
-    pub fn count(&mut self, received: usize) {
-        if let Self::Length(left) = self {
-            *left = left.saturating_sub(received as u64);
-            if *left == 0 {
-                *self = Self::Done;
-            }
-        }
-    }
-
-    /// Notes the end of the connection. False if the body is not complete.
-    pub fn end(&mut self) -> bool {
-        if matches!(self, Self::UntilClose) {
-            *self = Self::Done;
-        }
-        self.is_done()
-    }
-}
-
-/// The framing of an answer's body. Anything that two readers could read differently is refused (RFC 9112 §6.3, §11.2).
-fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFraming, &'static str> {
-    let all = |wanted: &'static str| fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
-    let (mut lengths, mut codings) = (all("content-length"), all("transfer-encoding"));
-    let (length, coding) = (lengths.next(), codings.next());
-    if lengths.next().is_some() || codings.next().is_some() {
-        return Err(TWO_ENDS);
-    }
-    let length = match length {
-        Some((_, digits)) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
-            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            Some(number.ok_or("the length of the answer is beyond measure")?)
-        }
-        Some(_) => return Err("the length of the answer is no number"),
-        None => None,
-    };
-    Ok(match (coding, length) {
-        _ if bodiless || status < 200 || matches!(status, 204 | 304) => BodyFraming::None,
-        (Some((_, coding)), _) if coding.eq_ignore_ascii_case(b"chunked") => BodyFraming::Chunked,
-        (Some(_), _) => return Err("the transfer coding of the answer is unknown"),
-        (None, Some(0)) => BodyFraming::Length(0),
-        (None, Some(length)) => BodyFraming::Length(length),
-        (None, None) => BodyFraming::UntilClose,
-    })
 }
 
 /// Fields whose value is a link, which clients follow or poll.
@@ -342,6 +169,7 @@ fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http1::TWO_ENDS;
     use super::*;
 
     fn lines(bytes: &[u8]) -> Vec<String> {

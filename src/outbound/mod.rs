@@ -4,10 +4,12 @@
 //! trait, so their tests run in memory.
 
 pub mod answer;
+pub mod buffers;
 pub mod challenge;
 mod charset;
 pub mod forwarding;
 mod header_fields;
+pub mod http1;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
@@ -26,6 +28,7 @@ pub use roots::Roots;
 pub use ureq::{ExchangeSettings, Step, Thumbprint, UpstreamCall, UpstreamConnection, UreqExchange};
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -118,12 +121,30 @@ pub enum OutBody {
     Relayed(Arc<RelayedBody>),
 }
 
-#[cfg(test)]
 impl OutBody {
-    pub(crate) fn to_vec(&self) -> Vec<u8> {
+    /// The bytes for one attempt; none after a release.
+    pub fn current(&self) -> BodyBytes<'_> {
         match self {
-            Self::Own(body) => body.to_vec(),
-            Self::Relayed(body) => body.current().map_or_else(Vec::new, |body| body.bytes.clone()),
+            Self::Own(body) => BodyBytes::Own(body),
+            Self::Relayed(body) => BodyBytes::Held(body.current()),
+        }
+    }
+}
+
+/// The bytes of a body while it is being sent.
+#[derive(Debug)]
+pub enum BodyBytes<'a> {
+    Own(&'a [u8]),
+    Held(Option<Arc<HeldBody>>),
+}
+
+impl Deref for BodyBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Held(body) => body.as_ref().map_or(&[], |body| &body.bytes),
         }
     }
 }
@@ -142,8 +163,7 @@ impl RelayedBody {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body for one attempt; `None` after the release.
-    pub fn current(&self) -> Option<Arc<HeldBody>> {
+    fn current(&self) -> Option<Arc<HeldBody>> {
         self.lock().clone()
     }
 

@@ -115,7 +115,7 @@ mod tests {
         let mut lines: Vec<_> =
             request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();
         lines.sort();
-        lines.extend(request.body.map(|body| String::from_utf8(body.to_vec()).unwrap()));
+        lines.extend(request.body.map(|body| String::from_utf8(body.current().to_vec()).unwrap()));
         lines
     }
 

@@ -19,7 +19,8 @@ use super::stage::Stage;
 use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
 use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, ProxiedPath, Target};
-use crate::outbound::forwarding::{BodyFraming, LinkRewrite, RequestHead, is_idempotent};
+use crate::outbound::forwarding::{LinkRewrite, RequestHead, is_idempotent};
+use crate::outbound::http1::BodyFraming;
 use crate::outbound::{OutError, Upstream, UpstreamConnection, UreqExchange};
 use crate::token::{self, AccessToken};
 use crate::turns::{self, Lane};
@@ -249,7 +250,7 @@ impl ProxyCall {
             return AnswerEnd::Retry(parked(self.token.take(), self.allocated.take()));
         }
         // An answer of which the caller has received nothing can still be replaced by an error.
-        let status = pump.status.filter(|_| pump.begun);
+        let status = pump.status();
         let resets = pump.ends_with_connection();
         let count = |ending| self.receipt.metrics.upstream(Upstream::Proxy, ending, self.start.elapsed());
         match ended {

@@ -84,7 +84,7 @@ impl Exchange for Service {
             self.requests.lock().unwrap().push((url.clone(), BTreeMap::new()));
             return (self.answer)(&url, &BTreeMap::new());
         };
-        let body = String::from_utf8(body.to_vec()).unwrap();
+        let body = String::from_utf8(body.current().to_vec()).unwrap();
         let decode = |text: &str| {
             let mut bytes = Vec::new();
             let mut rest = text.bytes();

@@ -28,7 +28,7 @@ impl Exchange for Script {
         assert_eq!(request.upstream, Upstream::ManagedIdentity);
         assert!(request.timeout <= ATTEMPT && !request.timeout.is_zero());
         let headers = request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str()));
-        let body = request.body.as_ref().map(|body| String::from_utf8(body.to_vec()).unwrap());
+        let body = request.body.as_ref().map(|body| String::from_utf8(body.current().to_vec()).unwrap());
         let lines: Vec<_> =
             [format!("{} {}", request.method, request.url)].into_iter().chain(headers).chain(body).collect();
         self.requests.lock().unwrap().push(lines.join("\n"));
