@@ -38,6 +38,10 @@ impl Socket {
         *self.idle_since() = None;
     }
 
+    fn blocks(&self) -> bool {
+        self.unsent().is_none()
+    }
+
     fn unsent(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,7 +112,7 @@ impl Sockets {
             match TcpStream::connect_timeout(address, share) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Tcp { socket: self.add(stream), buffers, write_timeout: None, read_timeout: None });
+                    return Ok(Tcp { socket: self.add(stream), buffers });
                 }
                 Err(cause) => last = explain(cause, timeout),
             }
@@ -152,9 +156,6 @@ impl Sockets {
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     buffers: LazyBuffers,
-    /// The timeouts last set on the socket.
-    write_timeout: Option<Duration>,
-    read_timeout: Option<Duration>,
 }
 
 impl Tcp {
@@ -163,11 +164,24 @@ impl Tcp {
     }
 }
 
-/// Rounds up by at most 1/64, so that calls with the same limit set the socket's timeout only once.
-fn rounded_up(left: Duration) -> Duration {
-    let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX / 2).max(64);
-    let step = 1 << (nanos.ilog2() - 6);
-    Duration::from_nanos(nanos.next_multiple_of(step))
+/// Repeats a system call that is interrupted, for as long as the timeout allows. `limit` sets that on a socket that blocks.
+fn within<T>(
+    timeout: NextTimeout,
+    limit: impl Fn(Duration) -> io::Result<()>,
+    mut call: impl FnMut() -> io::Result<T>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    loop {
+        let left = timeout.after.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(Error::Timeout(timeout.reason));
+        }
+        limit(left)?;
+        match call() {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map_err(|cause| explain(cause, timeout)),
+        }
+    }
 }
 
 /// Converts an error of a socket with this timeout.
@@ -187,55 +201,26 @@ impl Transport for Tcp {
         if let Some(sent) = self.socket.send_later(&self.buffers.output()[..amount]) {
             return sent.map(drop).map_err(Error::Io);
         }
-        *self.socket.idle_since() = None;
-        let timeout = timeout.for_write();
+        let (timeout, start) = (timeout.for_write(), Instant::now());
         let mut stream = &self.socket.stream;
-        let start = Instant::now();
         let mut output = &self.buffers.output()[..amount];
         while !output.is_empty() {
-            let left = timeout.after.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Err(Error::Timeout(timeout.reason));
-            }
-            let left = Some(rounded_up(left));
-            if self.write_timeout != left {
-                stream.set_write_timeout(left)?;
-                self.write_timeout = left;
-            }
-            match stream.write(output) {
-                Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
-                Ok(written) => output = &output[written..],
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(explain(cause, timeout)),
+            let left = NextTimeout { after: (*timeout.after).saturating_sub(start.elapsed()).into(), ..timeout };
+            match within(left, |left| stream.set_write_timeout(Some(left)), || stream.write(output))? {
+                0 => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
+                written => output = &output[written..],
             }
         }
         Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        *self.socket.idle_since() = None;
-        let timeout = timeout.for_read();
         let mut stream = &self.socket.stream;
-        let start = Instant::now();
-        loop {
-            let left = timeout.after.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Err(Error::Timeout(timeout.reason));
-            }
-            let left = Some(rounded_up(left));
-            if self.read_timeout != left {
-                stream.set_read_timeout(left)?;
-                self.read_timeout = left;
-            }
-            match stream.read(self.buffers.input_append_buf()) {
-                Ok(amount) => {
-                    self.buffers.input_appended(amount);
-                    return Ok(amount > 0);
-                }
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(explain(cause, timeout)),
-            }
-        }
+        let blocks = self.socket.blocks();
+        let limit = |left| if blocks { stream.set_read_timeout(Some(left)) } else { Ok(()) };
+        let amount = within(timeout.for_read(), limit, || stream.read(self.buffers.input_append_buf()))?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
     }
 
     /// Called before a connection enters the pool and after it leaves, which is when the check is
