@@ -9,7 +9,7 @@
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
 //!                         ▲          ▲          │ scan ▶ head (reader)    ▲ Reply, NeedsBody, Park, Call
 //!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
-//!              turns ─▶ pool ─▶ driver: requests that have their turn; caller: body and answer of those that stream
+//!              turns ─▶ pool ─▶ turn: requests that have their turn; caller: body and answer of those that stream
 //! server starts all; the supervisor watches deadlines and carries out the shutdown
 //! ```
 
@@ -36,6 +36,7 @@ mod slots;
 mod socket;
 mod supervisor;
 mod table;
+mod turn;
 mod worker;
 
 pub use acceptor::Budget;

@@ -158,7 +158,7 @@ impl RequestReader {
     /// Skips a chunked body that nobody reads, if all of it is here. Returns its length in `input`, else 0.
     pub fn skip(&mut self, input: &[u8], limits: &Limits) -> usize {
         let Part::Judged(end, Rest::Chunks(decoder)) = &mut self.part else { return 0 };
-        match decode(decoder, input, &mut Vec::new(), limits) {
+        match decode(decoder, input, &mut Vec::new(), limits.bounds()) {
             Ok(taken) if decoder.is_done() => {
                 self.part = Part::Whole(*end, 0);
                 taken
@@ -242,7 +242,7 @@ impl RequestReader {
                 *missing -= taken;
                 (taken, *missing == 0)
             }
-            Rest::Chunks(decoder) => (decode(decoder, input, bytes, limits)?, decoder.is_done()),
+            Rest::Chunks(decoder) => (decode(decoder, input, bytes, limits.bounds())?, decoder.is_done()),
         };
         match *keep {
             Keep::No => bytes.clear(),
@@ -254,7 +254,7 @@ impl RequestReader {
 
     /// Appends to `out` the body bytes in `input`, without their transfer coding, and returns how much of `input` belonged
     /// to the body. A body that arrived with its head is appended at once, and nothing of `input` is used.
-    pub fn read_body(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
+    pub fn read_body(&mut self, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, RequestError> {
         if let Some(held) = self.body.get_mut().take() {
             out.extend_from_slice(&held.bytes);
         }
@@ -266,7 +266,7 @@ impl RequestReader {
                 *missing -= taken;
                 (taken, *missing == 0)
             }
-            Rest::Chunks(decoder) => (decode(decoder, input, out, limits)?, decoder.is_done()),
+            Rest::Chunks(decoder) => (decode(decoder, input, out, bounds)?, decoder.is_done()),
         };
         if done {
             self.part = Part::Whole(*head, 0);
@@ -336,13 +336,17 @@ impl RequestReader {
     }
 }
 
-/// Decodes chunks of a request within the server's limits.
-fn decode(decoder: &mut Decoder, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
-    let bounds = Bounds { body: limits.body_bytes, trailers: limits.head_bytes };
+impl Limits {
+    const fn bounds(&self) -> Bounds {
+        Bounds { body: self.body_bytes, trailers: self.head_bytes }
+    }
+}
+
+fn decode(decoder: &mut Decoder, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, RequestError> {
     decoder.decode(input, out, bounds).map_err(|error| match error {
         ChunkError::Malformed(what) => RequestError::Malformed(what),
-        ChunkError::TooLarge => RequestError::BodyTooLarge { limit: limits.body_bytes },
-        ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: limits.head_bytes },
+        ChunkError::TooLarge => RequestError::BodyTooLarge { limit: bounds.body },
+        ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: bounds.trailers },
     })
 }
 
