@@ -117,7 +117,13 @@ impl<H: Handler> Shared<H> {
         if let Round::Exhausted = self.accept_from(listener, BATCH) {
             acceptor.paused.store(true, Ordering::SeqCst);
             self.wake_supervisor();
-        } else if let Err(error) = self.poller.arm_listener(listener, number) {
+        } else {
+            self.arm(listener, number);
+        }
+    }
+
+    fn arm(&self, listener: &Listener, number: usize) {
+        if let Err(error) = self.poller.arm_listener(listener, number) {
             log::error!("cannot wait for connections: {error}");
         }
     }
@@ -148,8 +154,8 @@ impl<H: Handler> Shared<H> {
             // Another worker may take the freed slot first.
             (0..3).find_map(|_| if self.table.evict(&self.limits) { self.table.reserve() } else { None })
         });
-        if let Some((token, only)) = place {
-            self.table.insert(Connection::new(token, socket, peer, Instant::now(), &self.limits));
+        if let Some((id, only)) = place {
+            self.table.insert(Connection::new(id, socket, peer, Instant::now(), &self.limits));
             if only {
                 self.wake_supervisor();
             }
@@ -164,9 +170,8 @@ impl<H: Handler> Shared<H> {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
             if acceptor.paused.swap(false, Ordering::SeqCst)
                 && let Some(listener) = &*acceptor.lock()
-                && let Err(error) = self.poller.arm_listener(listener, number)
             {
-                log::error!("cannot wait for connections: {error}");
+                self.arm(listener, number);
             }
         }
     }

@@ -17,14 +17,11 @@ use crate::value::date::HTTP_LEN;
 /// Read at once.
 const PIECE: usize = 16 * 1024;
 
-/// The result of reading from a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BodyRead {
     /// Some bytes, possibly the last ones.
     Data,
-    /// Nothing has arrived yet.
     Pending,
-    /// The caller has closed the connection.
     Closed,
     /// The framing is malformed.
     Refused(RequestError),
@@ -39,13 +36,11 @@ pub struct CallerStream<'a> {
     continue_expected: &'a mut bool,
     limits: &'a Limits,
     arrival: Arrival,
-    /// How the answer is to be sent.
     pub terms: Terms,
     /// Whether the caller has closed its end, as far as is known.
     pub is_gone: bool,
     /// Whether the server is shutting down, so the connection closes after this answer.
     pub draining: bool,
-    /// The text of `Date`.
     pub date: [u8; HTTP_LEN],
 }
 
@@ -113,7 +108,6 @@ impl<'a> CallerStream<'a> {
         }
     }
 
-    /// Whether the whole body has been read.
     pub fn is_taken(&mut self) -> bool {
         self.reader.body_is_read()
     }

@@ -31,9 +31,7 @@ pub(super) struct Connection<P> {
     pub reader: RequestReader,
     /// Bytes read beyond the current request while it is parked or its answer is being sent.
     pub ahead: Vec<u8>,
-    /// Of the current request.
     pub record: RequestRecord,
-    /// True if the caller waits for `100 Continue`.
     pub expects_continue: bool,
     /// Of the body.
     pub arrival: Arrival,
@@ -62,7 +60,6 @@ pub(super) enum Stage<P> {
     Pending(Pending<P>),
     /// A body has waited for so many bytes of memory since this time and is not being read.
     Unread(memory::Place, usize, Instant),
-    /// An answer is being sent.
     Sending(Unsent, After),
     /// The last answer has been sent. Up to this many bytes are read and dropped.
     Lingering(usize),

@@ -25,7 +25,6 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// Requests and reads of one connection before other connections have their turn.
 const STEPS: u32 = 32;
 
-/// What comes next for a connection.
 pub(super) enum Next<P> {
     /// Continue with the connection's stage.
     Step,
@@ -307,7 +306,6 @@ impl<H: Handler> Driver<H> {
         self.resume(conn, Resumed { on, cause: if woken { Cause::Woken } else { Cause::Overdue } })
     }
 
-    /// Handles a kept request again.
     pub fn resume(&mut self, conn: &mut Connection<H::Parked>, resumed: Resumed<H::Parked>) -> Next<H::Parked> {
         match self.replay(conn, resumed) {
             Ok(result) => {

@@ -72,7 +72,6 @@ pub trait PendingAnswer<P>: Send + fmt::Debug {
     fn into_parked(self: Box<Self>) -> P;
 }
 
-/// How far a pending answer has come.
 #[derive(Debug)]
 pub enum Advance<P> {
     /// It waits for either side.
@@ -89,7 +88,6 @@ pub enum Advance<P> {
     End(AnswerEnd<P>),
 }
 
-/// How a pending answer ended.
 #[derive(Debug)]
 pub enum AnswerEnd<P> {
     /// Nothing was sent. This is the answer.

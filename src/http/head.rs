@@ -96,7 +96,6 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// The request that this head begins.
     pub fn request(&self, body: Body<'a>, peer: Peer, record: &'a RequestRecord) -> Request<'a> {
         let Self { method, method_name, path, query, headers, .. } = *self;
         Request { method, method_name, path, query, headers, body, peer, record }

@@ -22,7 +22,6 @@ pub(super) struct Pool {
 }
 
 struct PoolState {
-    /// Jobs waiting for a thread.
     jobs: VecDeque<Job>,
     /// The last element became idle last.
     idle: Vec<Arc<IdleThread>>,

@@ -14,7 +14,6 @@ pub struct HeadEnd {
     pub fields: usize,
 }
 
-/// How much of a head has been scanned.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     at: usize,

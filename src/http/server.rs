@@ -40,12 +40,10 @@ impl Server {
         self.listeners.iter().filter_map(Listener::address).collect()
     }
 
-    /// For health checks and metrics.
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
     }
 
-    /// Starts the threads.
     pub fn start<H: Handler>(self, handler: Arc<H>, budget: Budget) -> io::Result<Running> {
         let Self { limits, listeners, poller, monitor } = self;
         let workers = limits.workers;
@@ -78,7 +76,6 @@ impl Server {
     }
 }
 
-/// A started server.
 #[derive(Debug)]
 pub struct Running {
     monitor: Monitor,
@@ -94,7 +91,6 @@ impl Running {
         self.supervisor.thread().unpark();
     }
 
-    /// True once the shutdown has begun.
     pub fn draining(&self) -> bool {
         self.monitor.draining()
     }

@@ -21,11 +21,9 @@ pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
 }
 
-/// What the forwarded request head is built from.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a, F> {
     pub method: &'a str,
-    /// The target.
     pub url: &'a Url,
     /// Set if a forward proxy takes the request.
     pub to_proxy: Option<&'a ToProxy>,
@@ -35,13 +33,11 @@ pub struct RequestHead<'a, F> {
     pub kept: &'a [String],
     /// Configured fields, which replace the caller's. Names are lower case.
     pub configured: &'a BTreeMap<String, String>,
-    /// The value of `Authorization`.
     pub authorization: &'a str,
     /// Sent if the caller sent none.
     pub correlation_id: &'a str,
     /// Whether the correlation id replaces the caller's.
     pub replaces_id: bool,
-    /// The framing of the body.
     pub framing: BodyFraming,
 }
 
@@ -130,7 +126,6 @@ const LINKS: [&str; 4] = ["location", "content-location", "operation-location", 
 /// Turns links to the API into links through the sidecar.
 #[derive(Debug)]
 pub struct LinkRewrite {
-    /// The API's origin.
     pub origin: Origin,
     /// The API's base path, without a trailing slash.
     pub base: String,

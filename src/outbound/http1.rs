@@ -7,10 +7,8 @@ use super::ureq::UpstreamConnection;
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::header;
 
-/// The error for an answer whose end is told twice.
 pub const TWO_ENDS: &str = "the answer says twice where it ends";
 
-/// The error for trailers beyond their bound.
 pub const TRAILERS_TOO_LONG: &str = "the trailers of the answer are too long";
 const TOO_LONG: &str = "the head of the answer is too long";
 
@@ -23,22 +21,17 @@ pub type Field<'a> = (&'a str, &'a [u8]);
 /// How a body is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// There is no body.
     None,
-    /// By this length.
     Length(u64),
-    /// By the chunked coding.
     Chunked,
     /// By the end of the connection; answers only.
     UntilClose,
 }
 
-/// The values of `Connection`.
 pub(super) fn connection<'a>(fields: impl Iterator<Item = Field<'a>>) -> impl Iterator<Item = &'a [u8]> {
     fields.filter(|(name, _)| name.eq_ignore_ascii_case("connection")).map(|(_, value)| value)
 }
 
-/// The head of an answer.
 #[derive(Debug)]
 pub struct AnswerHead<'a> {
     /// 100 or above.
@@ -115,7 +108,6 @@ impl Incoming {
         &self.inbox[self.at..]
     }
 
-    /// Whether the whole answer has arrived.
     pub fn is_done(&self) -> bool {
         self.body.as_ref().is_some_and(AnswerBody::is_done)
     }
@@ -239,12 +231,10 @@ impl Incoming {
 /// The part of an answer's body that has not arrived yet.
 #[derive(Debug)]
 enum AnswerBody {
-    /// So many bytes.
     Length(u64),
     Chunked(Box<Decoder>),
     /// Everything up to the end of the connection.
     UntilClose,
-    /// None.
     Done,
 }
 

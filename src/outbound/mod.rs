@@ -45,7 +45,6 @@ pub const CORRELATION: &str = "x-ms-client-request-id";
 /// The kind of server called. Determines proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
-    /// The token endpoint.
     Token,
     /// OpenID metadata and signing keys.
     Metadata,
@@ -117,7 +116,6 @@ impl OutRequest {
 pub enum OutBody {
     /// Created here; wiped on drop.
     Own(Zeroizing<Vec<u8>>),
-    /// A caller's body.
     Relayed(Arc<RelayedBody>),
 }
 
@@ -167,7 +165,6 @@ impl RelayedBody {
         self.lock().clone()
     }
 
-    /// Frees the body and its memory.
     pub fn release(&self) {
         *self.lock() = None;
     }

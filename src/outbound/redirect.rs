@@ -15,7 +15,6 @@ const MAX_LOCATION: usize = 8 * 1024;
 /// Headers sent to another origin: they neither identify nor authorize anyone.
 const HARMLESS: [&str; 3] = ["accept", "accept-encoding", CORRELATION];
 
-/// How to handle a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hop {
     /// The response is the result.
@@ -28,10 +27,7 @@ pub enum Hop {
         get: bool,
     },
     /// Repeat it there without token, other headers and body.
-    Foreign {
-        /// Another origin.
-        url: Url,
-    },
+    Foreign { url: Url },
 }
 
 /// The redirect in a response to `method` at `url` (RFC 9110 §15.4).
@@ -60,7 +56,6 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     if reads && (target.origin.https || !url.origin.https) { Hop::Foreign { url: target } } else { Hop::Stay }
 }
 
-/// The final response after redirects.
 #[derive(Clone, Debug)]
 pub struct FollowedResponse {
     pub answer: OutResponse,

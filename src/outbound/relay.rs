@@ -33,7 +33,6 @@ pub struct DownstreamCall<'a> {
     pub headers: &'a BTreeMap<String, String>,
     /// `None` if there is no body or it must not be sent.
     pub body: Option<&'a Arc<RelayedBody>>,
-    /// The memory budget for the response.
     pub memory: &'a Arc<AnswerMemory>,
     /// For the whole exchange.
     pub timeout: Duration,

@@ -13,7 +13,6 @@ use crate::http::{Method, Reply};
 use crate::metrics::Metrics;
 use crate::value::date;
 
-/// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Whole,

@@ -39,7 +39,6 @@ pub struct Asked<'a> {
     pub known_requests: Option<&'a KnownRequests>,
     /// The options and agent in the query.
     pub overrides: Cow<'static, Overrides>,
-    /// By which way it came.
     pub door: Door,
 }
 
@@ -94,7 +93,6 @@ struct Session {
     spent: Duration,
 }
 
-/// The downstream call to make.
 pub struct Destination {
     /// Upper case.
     pub method: Cow<'static, str>,
@@ -208,7 +206,6 @@ impl<'a> Acquisition<'a> {
         self.session.as_ref()?.allocated.clone()
     }
 
-    /// Adds the generated session key to the answer.
     pub fn announce(&self, reply: Reply) -> Reply {
         announce(reply, self.session.as_ref().and_then(|session| session.allocated.as_deref()))
     }

@@ -21,9 +21,7 @@ use crate::token::AccessToken;
 
 /// How an API's answer becomes ours.
 pub struct Rendering {
-    /// Whether header values are arrays.
     pub arrays: bool,
-    /// Whether redirects are followed.
     pub follows: bool,
     /// The key of a long-running session that was allocated for the caller.
     pub allocated: Option<AllocatedKey>,
@@ -56,7 +54,6 @@ impl BodyStream for Rendered {
 pub struct ApiCall {
     pub connections: Arc<UreqExchange>,
     pub receipt: Receipt,
-    /// The API's name.
     pub api: String,
     pub token: Arc<AccessToken>,
     pub memory: Arc<AnswerMemory>,

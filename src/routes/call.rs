@@ -44,11 +44,9 @@ impl Parked {
     }
 }
 
-/// The outcome of a call of an API.
 #[derive(Debug)]
 pub struct ApiAnswer {
     pub answer: Result<OutResponse, OutError>,
-    /// Holds the answer's memory.
     pub memory: Arc<AnswerMemory>,
     /// The token that the call was made with.
     pub token: Arc<AccessToken>,
@@ -67,7 +65,6 @@ pub enum Halt {
     Park(Parked, Instant),
     /// Waits for a turn.
     Call(Parked, Lane),
-    /// The body has to be read first.
     NeedsBody(Keep),
     /// An upstream takes part in its answer.
     Pending(Box<dyn PendingAnswer<Parked>>, Lane),
@@ -90,7 +87,6 @@ impl<P: Into<Problem>> From<P> for Halt {
 
 /// Lives as long as the process, across reloads of the configuration.
 pub struct Shared {
-    /// The HTTP client.
     pub exchange: Arc<dyn Exchange>,
     /// Connections for proxied requests.
     pub connections: Arc<UreqExchange>,
@@ -99,13 +95,11 @@ pub struct Shared {
     pub budget: Budget,
     pub acquirer: Arc<Acquirer>,
     pub metrics: Arc<Metrics>,
-    /// A view of the server's state.
     pub monitor: Monitor,
     /// What was asked last, in Development.
     pub recent: Option<Arc<Recent>>,
 }
 
-/// One request while it is being answered.
 pub struct Call<'a> {
     pub service: &'a Service,
     pub shared: &'a Shared,

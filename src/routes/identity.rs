@@ -126,7 +126,7 @@ fn admit(call: &Call<'_>) -> Result<(), Problem> {
 fn api(service: &Service, wanted: &str) -> Result<Arc<Api>, Problem> {
     let rules = &service.config.sidecar.identity_endpoint;
     let of_resource = |api: &&Arc<Api>| api.options.scopes.iter().any(|scope| resource::has_scope(wanted, scope));
-    let mut apis = service.apis().iter().filter(of_resource);
+    let mut apis = service.apis().filter(of_resource);
     // One whose tokens are bound to a key serves nobody here.
     let first = apis.clone().find(|api| !api.options.is_bound()).or_else(|| apis.next());
     if first.is_none() && !rules.resources.iter().any(|allowed| allowed == "*" || allowed == wanted) {

@@ -25,13 +25,11 @@ use crate::value::guid;
 /// Metadata, keys and the issuer of v1 tokens: as many documents does a fetch of signing keys ask for.
 const DOCUMENTS: u32 = 3;
 
-/// What answers, once.
 pub struct Once {
     shared: Shared,
     service: Service,
 }
 
-/// What was asked for.
 #[derive(Debug)]
 pub struct Acquired {
     /// The value of an `Authorization` header.
@@ -41,7 +39,6 @@ pub struct Acquired {
 }
 
 impl Once {
-    /// Answers with this configuration.
     pub const fn new(shared: Shared, service: Service) -> Self {
         Self { shared, service }
     }

@@ -221,7 +221,6 @@ impl Problem {
         self.detail.as_deref().or(described).unwrap_or_else(|| http::phrase(self.status))
     }
 
-    /// The answer in the form of its door.
     pub fn into_reply_as(self, form: Form) -> Reply {
         match form {
             Form::Problem => return self.into_reply(),

@@ -115,7 +115,6 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     Ok(Halt::Pending(Box::new(answer), lane))
 }
 
-/// The parameters of the exchange.
 fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> Terms {
     let limits = &call.service.config.limits;
     Terms {
@@ -151,7 +150,6 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
     call.request.headers.all("upgrade").any(|value| value.split(|byte| *byte == b',').any(named))
 }
 
-/// A request to an API.
 struct ProxyCall {
     connections: Arc<UreqExchange>,
     receipt: Receipt,
@@ -241,7 +239,6 @@ impl ProxyCall {
         })
     }
 
-    /// Concludes an exchange that has ended.
     fn end(&mut self, ended: Result<Flow, Stop>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
         let Some((pump, _counted)) = self.stage.end() else { return AnswerEnd::Broken };
         // The API had closed an idle connection.

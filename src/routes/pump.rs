@@ -33,13 +33,10 @@ const TURNS: u32 = 32;
 /// The cause of an answer that is not complete.
 const CUT: &str = "the connection was closed before the end of the answer";
 
-/// The parameters of one exchange.
 pub struct Terms {
-    /// The framing of the request's body.
     pub framing: BodyFraming,
     /// Whether the request is HEAD, whose answer has no body.
     pub bodiless: bool,
-    /// How links in the answer are rewritten.
     pub links: LinkRewrite,
     /// Added to an answer without one.
     pub correlation_id: String,
@@ -51,16 +48,12 @@ pub struct Terms {
     pub first_byte: Duration,
     /// `ProxyIdleTimeout`.
     pub idle: Duration,
-    /// Counts the bytes.
     pub metrics: Arc<Metrics>,
-    /// Keeps the connection for the next request.
     pub connections: Arc<UreqExchange>,
 }
 
-/// How far an exchange has come.
 #[derive(Debug)]
 pub enum Flow {
-    /// To its end.
     Whole,
     /// The API wants a token with these claims. Nothing was forwarded.
     Challenged(String),
@@ -70,7 +63,6 @@ pub enum Flow {
     Busy,
 }
 
-/// Why an exchange did not complete.
 #[derive(Debug)]
 pub enum Stop {
     /// The caller closed the connection or stopped reading.
@@ -109,7 +101,6 @@ struct SentHead {
     closes: bool,
 }
 
-/// One exchange with an API.
 pub struct Pump {
     pub terms: Terms,
     /// `None` once it may serve another request.
@@ -226,7 +217,6 @@ impl Pump {
         if self.needs_room() { due.min(Instant::now() + caller.limits().write_timeout / ATTEMPTS) } else { due }
     }
 
-    /// Whether the whole request was sent.
     pub fn is_sent(&self) -> bool {
         self.has_read_body() && self.has_flushed()
     }
@@ -526,7 +516,6 @@ impl Pump {
     }
 }
 
-/// What reading from the API brought.
 enum Taken {
     Nothing,
     Some,

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::super::forwarding::is_idempotent;
 use super::super::http1::{AnswerHead, BodyFraming, Incoming, TRAILERS_TOO_LONG};
 use super::super::request_line;
-use super::super::{OutBody, OutRequest, OutResponse, Upstream, claims_challenge};
+use super::super::{OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use super::connection::UpstreamConnection;
 use crate::value::chunked::{Bounds, ChunkError};
 use crate::value::header;
@@ -21,7 +21,6 @@ use crate::value::header;
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
 /// Node.js's limit for a head. Also read at once.
 const INPUT: usize = 16 * 1024;
-/// Trailers of an answer.
 const TRAILERS: usize = INPUT;
 /// Longer answers are read by a thread that may block, since checking and escaping them takes long.
 const SMALL_BODY: usize = 128 * 1024;
@@ -30,7 +29,6 @@ const ROUNDS: usize = 64;
 /// Bodies up to this size are sent in one piece with the head.
 const COPIED_BODY: usize = 16 * 1024;
 
-/// A call that was begun.
 #[derive(Debug)]
 pub struct UpstreamCall {
     pub(super) connection: UpstreamConnection,
@@ -61,10 +59,8 @@ enum Sending {
     Refused,
 }
 
-/// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The answer is complete.
     Done,
     /// Waits for the connection.
     Waits,
@@ -102,8 +98,9 @@ impl UpstreamCall {
         connection: UpstreamConnection,
         request: OutRequest,
         deadline: Instant,
-    ) -> Result<Self, CallError> {
-        let head = head(&connection, &request)?;
+    ) -> Result<Self, OutError> {
+        let head = head(&connection, &request)
+            .map_err(|cause| OutError::Broken(format!("{}: {cause}", request.url.origin)))?;
         Ok(Self {
             connection,
             request,
@@ -237,7 +234,6 @@ impl UpstreamCall {
         }
     }
 
-    /// Starts the answer.
     fn begin(&mut self, head: &AnswerHead<'_>) -> Result<(), CallError> {
         let headers = head.fields.iter().copied().collect();
         let response = OutResponse { status: head.status, headers, body: Vec::new() };
@@ -326,7 +322,7 @@ fn may_follow(response: &OutResponse) -> bool {
 }
 
 /// The head of a request, with a small body behind it.
-fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizing<Vec<u8>>, CallError> {
+fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizing<Vec<u8>>, String> {
     let held = request.body.as_ref().map(OutBody::current);
     let body = held.as_deref();
     let copied = body.filter(|body| body.len() <= COPIED_BODY).unwrap_or_default();
@@ -340,7 +336,7 @@ fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizi
     }
     for (name, value) in &request.headers {
         if !header::is_token(name) || !value.bytes().all(|byte| byte.is_ascii() && header::is_value_char(byte)) {
-            return Err(CallError::Invalid(format!("the request's header '{name}' cannot be sent")));
+            return Err(format!("the request's header '{name}' cannot be sent"));
         }
         put(&[name, ": ", value, "\r\n"]);
     }

@@ -177,7 +177,6 @@ impl fmt::Debug for UpstreamConnection {
     }
 }
 
-/// Opens connections and keeps idle ones.
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
     way: SharedConnector,

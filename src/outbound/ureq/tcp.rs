@@ -26,7 +26,6 @@ impl Socket {
         self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes it non-blocking.
     pub(super) fn unblock(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
         *self.unsent() = Some(Vec::new());
@@ -139,7 +138,6 @@ impl Sockets {
         socket
     }
 
-    /// Checks all idle connections.
     pub(super) fn tidy(&self) {
         let sockets: Vec<_> = {
             let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
