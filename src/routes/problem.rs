@@ -16,6 +16,7 @@ use crate::jwt::Rejection;
 use crate::options::OptionsError;
 use crate::outbound::OutError;
 use crate::token::{self, Remedy, TokenError};
+use crate::turns;
 use crate::value::{b64, json};
 
 #[derive(Debug)]
@@ -304,6 +305,12 @@ impl From<&http::RequestError> for Problem {
     }
 }
 
+impl From<turns::Busy> for Problem {
+    fn from(_: turns::Busy) -> Self {
+        Self::unavailable("Too many requests wait for upstreams", 1).retryable(true)
+    }
+}
+
 impl From<token::Error> for Problem {
     fn from(error: token::Error) -> Self {
         match error {
@@ -311,7 +318,7 @@ impl From<token::Error> for Problem {
             token::Error::Unavailable(unavailable) => {
                 Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER)).retryable(true)
             }
-            token::Error::Busy => Self::unavailable("Too many requests wait for upstreams", 1).retryable(true),
+            token::Error::Busy => turns::Busy.into(),
             token::Error::Credential(failures) => Self::with(500, NO_TOKEN).extended(Extensions {
                 error_code: Some("invalid_client_credential".to_owned()),
                 credentials: failures
@@ -371,7 +378,7 @@ pub fn unanswered(api: &str, error: &OutError) -> Problem {
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
-        OutError::Busy => token::Error::Busy.into(),
+        OutError::Busy => turns::Busy.into(),
         OutError::NoMemory { timed_out: true } => {
             Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
         }

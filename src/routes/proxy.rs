@@ -21,8 +21,8 @@ use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, ProxiedPath, Target};
 use crate::outbound::forwarding::{LinkRewrite, RequestHead, is_idempotent};
 use crate::outbound::http1::BodyFraming;
-use crate::outbound::{OutError, Upstream, UpstreamConnection, UreqExchange};
-use crate::token::{self, AccessToken};
+use crate::outbound::{OutError, Upstream, UpstreamConnection};
+use crate::token::AccessToken;
 use crate::turns::{self, Lane};
 
 /// Prepares the call. The result says what the request waits for, why it is refused, or streams the answer.
@@ -52,7 +52,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         // Continuous access evaluation. Without such a token the API's own 401 tells the caller what to do.
         Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
             let token = acquisition.token_with_claims(call, &claims);
-            turns::switch(&lane).map_err(|turns::Busy| token::Error::Busy)?;
+            turns::switch(&lane)?;
             match token {
                 Ok(token) => (Some(token), None),
                 Err(_) => (None, Some(held)),
@@ -103,7 +103,6 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let mut terms = terms(call, framing, links, allocated.as_deref());
     terms.may_challenge &= !challenged;
     let answer = ProxyCall {
-        connections: Arc::clone(&call.shared.connections),
         receipt: Receipt::new(call, route.endpoint),
         is_idempotent: is_idempotent(request.method_name),
         api: asked.api.name.clone(),
@@ -151,7 +150,6 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
 }
 
 struct ProxyCall {
-    connections: Arc<UreqExchange>,
     receipt: Receipt,
     is_idempotent: bool,
     api: String,
@@ -215,8 +213,8 @@ impl PendingAnswer<Parked> for ProxyCall {
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready(Ready { connection: Some(connection), .. }) = self.stage {
-            self.connections.keep(connection);
+        if let Stage::Ready(Ready { connection: Some(connection), terms, .. }) = self.stage {
+            terms.connections.keep(connection);
         }
         parked(self.token, self.allocated)
     }
@@ -231,10 +229,9 @@ fn parked(token: Option<Arc<AccessToken>>, allocated: Option<String>) -> Parked 
 impl ProxyCall {
     /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
     fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<Option<&mut (Pump, OpenStream)>, OutError> {
-        let (connections, metrics) = (&self.connections, &self.receipt.metrics);
         self.stage.begin(|Ready { terms, connection, head, received }| {
-            let counted = metrics.open_stream();
-            let connection = connection.map_or_else(|| connections.open(&terms.links.origin), Ok)?;
+            let counted = terms.metrics.open_stream();
+            let connection = connection.map_or_else(|| terms.connections.open(&terms.links.origin), Ok)?;
             Ok((Pump::new(caller, terms, connection, head, received), counted))
         })
     }
