@@ -81,7 +81,7 @@ pub fn forwarding(data: &[u8]) {
     assert!(length <= data.len());
     let url = Url::parse("https://api.example/v1").unwrap();
     let here = "http://localhost/Proxy/a".to_owned();
-    let links = LinkRewrite { origin: url.origin.clone(), base: "/v1".to_owned(), here };
+    let links = LinkRewrite { origin: url.origin.clone(), base: "/v1".to_owned(), here, query: "k=1".to_owned() };
     let mut out = Vec::new();
     head.write(&mut out, &links);
     head.complete(&mut out, b"Thu, 01 Jan 1970 00:00:00 GMT", "id");
@@ -104,7 +104,6 @@ pub fn forwarding(data: &[u8]) {
         configured: &std::collections::BTreeMap::new(),
         authorization: "Bearer t",
         correlation_id: "id",
-        replaces_id: false,
         framing: BodyFraming::Length(1),
     }
     .write();

@@ -63,7 +63,7 @@ pub struct OutRequest {
     pub method: String,
     pub url: Url,
     /// Names are lower case. Values may contain tokens, and are wiped.
-    pub headers: Vec<(Cow<'static, str>, Zeroizing<String>)>,
+    pub headers: Vec<(Cow<'static, str>, Zeroizing<Vec<u8>>)>,
     /// `None` sends neither a body nor a length.
     pub body: Option<OutBody>,
     /// For the whole exchange, including the response body.
@@ -100,7 +100,7 @@ impl OutRequest {
     /// Adds a header. `name` is lower case.
     #[must_use]
     pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: &str) -> Self {
-        self.headers.push((name.into(), Zeroizing::new(value.to_owned())));
+        self.headers.push((name.into(), Zeroizing::new(value.as_bytes().to_vec())));
         self
     }
 

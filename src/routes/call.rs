@@ -27,6 +27,8 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
+    /// A turn to send it once more, on a new connection: an idle one had been closed.
+    Stale(Arc<AccessToken>, Option<AllocatedKey>),
     /// What the API answered.
     Answered(Box<ApiAnswer>),
     /// A token with the claims that the API asked for in this answer.
@@ -37,7 +39,11 @@ impl Parked {
     /// The key that was generated for the caller's long-running session.
     pub fn allocated(&self) -> Option<&AllocatedKey> {
         match self {
-            Self::Token(_, key) | Self::Lead(_, key) | Self::Api(_, key) | Self::Challenged(_, _, key) => key.as_ref(),
+            Self::Token(_, key)
+            | Self::Lead(_, key)
+            | Self::Api(_, key)
+            | Self::Stale(_, key)
+            | Self::Challenged(_, _, key) => key.as_ref(),
             Self::Answered(answered) => answered.allocated.as_ref(),
             Self::Keys | Self::Decryption | Self::Session => None,
         }

@@ -109,7 +109,7 @@ mod tests {
 
     impl Exchange for Machine {
         fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-            assert_eq!((&*request.headers[0].0, request.headers[0].1.as_str()), ("metadata", "true"));
+            assert_eq!((&*request.headers[0].0, &**request.headers[0].1), ("metadata", &b"true"[..]));
             self.asked.lock().unwrap().push(request.url.to_string());
             let (status, body) = self.answers.lock().unwrap().remove(0);
             Ok(OutResponse { status, headers: HeaderFields::default(), body: body.into() })

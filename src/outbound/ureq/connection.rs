@@ -214,9 +214,11 @@ impl ConnectionPool {
     }
 
     pub(super) fn keep(&self, mut connection: UpstreamConnection) {
-        let clean = connection.transport.buffers().input().is_empty() && connection.is_sent().unwrap_or(false);
-        // Bytes that nobody asked for make a connection unusable.
-        if !clean || !connection.transport.is_open() {
+        // Bytes that nobody asked for make a connection unusable. An alert that ends TLS may have come with the answer, and
+        // then nothing more would be read (RFC 8446 §6.1).
+        let is_quiet =
+            !connection.transport.is_tls() || matches!(connection.receive(&mut Vec::with_capacity(1)), Ok(None));
+        if !is_quiet || !connection.is_sent().unwrap_or(false) || !connection.transport.is_open() {
             return;
         }
         let mut idle = self.idle();
