@@ -29,13 +29,13 @@ pub enum BodyRead {
 
 /// A caller's connection while its request is streamed.
 pub struct CallerStream<'a> {
-    socket: &'a Socket,
-    reader: &'a mut RequestReader,
-    ahead: &'a mut Vec<u8>,
-    input: Vec<u8>,
-    continue_expected: &'a mut bool,
-    limits: &'a Limits,
-    arrival: Arrival,
+    pub(super) socket: &'a Socket,
+    pub(super) reader: &'a mut RequestReader,
+    pub(super) ahead: &'a mut Vec<u8>,
+    pub(super) input: Vec<u8>,
+    pub(super) continue_expected: &'a mut bool,
+    pub(super) limits: &'a Limits,
+    pub(super) arrival: Arrival,
     pub terms: Terms,
     /// Whether the caller has closed its end, as far as is known.
     pub is_gone: bool,
@@ -50,31 +50,7 @@ impl AsFd for CallerStream<'_> {
     }
 }
 
-impl<'a> CallerStream<'a> {
-    pub(super) fn new(
-        (socket, reader): (&'a Socket, &'a mut RequestReader),
-        ahead: &'a mut Vec<u8>,
-        continue_expected: &'a mut bool,
-        limits: &'a Limits,
-        terms: Terms,
-        date: [u8; HTTP_LEN],
-    ) -> Self {
-        let now = Instant::now();
-        Self {
-            socket,
-            reader,
-            ahead,
-            input: Vec::new(),
-            continue_expected,
-            limits,
-            arrival: Arrival::begin(now),
-            terms,
-            is_gone: false,
-            draining: false,
-            date,
-        }
-    }
-
+impl CallerStream<'_> {
     /// Appends the body bytes that have arrived, without their transfer coding.
     pub fn take(&mut self, out: &mut Vec<u8>) -> BodyRead {
         let reader = &mut *self.reader;

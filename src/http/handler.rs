@@ -61,7 +61,7 @@ pub enum Outcome<P> {
 }
 
 /// An answer that an upstream has a part in. It may stream the request's body and itself.
-pub trait PendingAnswer<P>: Send + fmt::Debug {
+pub trait PendingAnswer<P>: Send {
     /// Begins, or takes another look at both sides. Never blocks.
     fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<P>;
     /// Goes on until the answer is complete or broken. Blocks.
@@ -70,6 +70,12 @@ pub trait PendingAnswer<P>: Send + fmt::Debug {
     fn upstream(&self) -> Option<BorrowedFd<'_>>;
     /// Gives up before it begins, because there is no turn. Returns what the request is queued with.
     fn into_parked(self: Box<Self>) -> P;
+}
+
+impl<P> fmt::Debug for dyn PendingAnswer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PendingAnswer")
+    }
 }
 
 #[derive(Debug)]

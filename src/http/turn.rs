@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::acceptor::Shared;
+use super::arrival::Arrival;
 use super::caller::CallerStream;
 use super::connection::{Connection, Pending, Stage, Wait};
 use super::driver::{Driver, Handled, Next};
@@ -226,10 +227,19 @@ impl<H: Handler> Driver<H> {
         go_on: impl FnOnce(&mut CallerStream<'_>) -> R,
     ) -> Option<R> {
         let date = *self.date.at(SystemClock.unix());
-        let Connection { socket, reader, ahead, expects_continue, unread, .. } = &mut *conn;
-        let mut caller = CallerStream::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
-        caller.is_gone = *unread == Event::End;
-        caller.draining = self.shared.slots.phase() >= Phase::Draining;
+        let mut caller = CallerStream {
+            socket: &conn.socket,
+            reader: &mut conn.reader,
+            ahead: &mut conn.ahead,
+            input: Vec::new(),
+            continue_expected: &mut conn.expects_continue,
+            limits: &self.shared.limits,
+            arrival: Arrival::begin(Instant::now()),
+            terms,
+            is_gone: conn.unread == Event::End,
+            draining: self.shared.slots.phase() >= Phase::Draining,
+            date,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| go_on(&mut caller)));
         if result.is_err() {
             self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);

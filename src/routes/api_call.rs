@@ -1,6 +1,5 @@
 //! A call of an API over an idle connection. A worker takes it to its end, unless that would block.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -125,10 +124,4 @@ impl PendingAnswer<Parked> for ApiCall {
 /// The server does not go on with what has ended.
 fn over() -> OutError {
     OutError::Broken("the call is over".to_owned())
-}
-
-impl fmt::Debug for ApiCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiCall").field("api", &self.api).finish_non_exhaustive()
-    }
 }

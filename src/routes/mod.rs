@@ -129,7 +129,7 @@ impl Routes {
             Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
             Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
             Endpoint::Identity => identity::token(call, parked),
-            Endpoint::Proxy | Endpoint::ProxyUnauthenticated => Err(proxy::proxy(call, &route, parked)),
+            Endpoint::Proxy | Endpoint::ProxyUnauthenticated => proxy::proxy(call, &route, parked),
             Endpoint::Page => page::page(call, parked.as_ref()),
         }
     }

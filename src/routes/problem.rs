@@ -348,16 +348,15 @@ fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static,
 
 /// In the original's wording, because callers match on it.
 fn refused(refusal: &TokenError) -> Problem {
-    let known = |text: &Option<String>| text.clone();
     let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);
     let problem = Problem::with(500, detail).extended(Extensions {
         error_code: Some(refusal.code.clone()),
-        correlation_id: known(&refusal.correlation_id),
-        trace_id: known(&refusal.trace_id),
-        timestamp: known(&refusal.timestamp),
+        correlation_id: refusal.correlation_id.clone(),
+        trace_id: refusal.trace_id.clone(),
+        timestamp: refusal.timestamp.clone(),
         error_codes: refusal.error_codes.clone(),
-        suberror: known(&refusal.suberror),
-        claims: known(&refusal.claims),
+        suberror: refusal.suberror.clone(),
+        claims: refusal.claims.clone(),
         retryable: Some(false),
         ..Extensions::default()
     });

@@ -2,7 +2,6 @@
 //! has a turn, [`super::pump`] moves the bytes. A worker does that over an idle connection; a thread that may block opens a
 //! new one, or takes a body that is still arriving.
 
-use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +12,10 @@ use super::access::{Ended, Receipt};
 use super::acquire::{Acquisition, Destination, SESSION_KEY, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
 use super::problem::{Form, Problem, unanswered};
-use super::pump::{Flow, Pump, Stop, Terms};
+use super::pump::{Flow, ProxyTerms, Pump, Stop};
 use super::route::Route;
 use super::stage::Stage;
-use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
+use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Reply, Resumed};
 use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, ProxiedPath, Target};
 use crate::outbound::forwarding::{LinkRewrite, RequestHead, is_idempotent};
@@ -26,11 +25,7 @@ use crate::token::AccessToken;
 use crate::turns::{self, Lane};
 
 /// Prepares the call. The result says what the request waits for, why it is refused, or streams the answer.
-pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Halt {
-    prepare(call, route, resumed).unwrap_or_else(|halt| halt)
-}
-
-fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Halt, Halt> {
+pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
     let request = call.request;
     let (own, path) = route.proxied;
     let path = ProxiedPath::new(path)?;
@@ -114,12 +109,12 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         start: Instant::now(),
         stage: Stage::Ready(Ready { terms, connection, head: written, received, is_stale }),
     };
-    Ok(Halt::Pending(Box::new(answer), lane))
+    Err(Halt::Pending(Box::new(answer), lane))
 }
 
-fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> Terms {
+fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> ProxyTerms {
     let limits = &call.service.config.limits;
-    Terms {
+    ProxyTerms {
         framing,
         bodiless: call.request.method == Method::Head,
         links,
@@ -166,7 +161,7 @@ struct ProxyCall {
 
 /// What a request is begun with.
 struct Ready {
-    terms: Terms,
+    terms: ProxyTerms,
     /// Another idle connection, or a new one, is taken if there is none.
     connection: Option<UpstreamConnection>,
     /// The request's head, including the token; empty if the request was sent before.
@@ -175,12 +170,6 @@ struct Ready {
     received: Vec<u8>,
     /// Whether only a new connection will do.
     is_stale: bool,
-}
-
-impl fmt::Debug for ProxyCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProxyCall").field("api", &self.api).finish_non_exhaustive()
-    }
 }
 
 impl PendingAnswer<Parked> for ProxyCall {

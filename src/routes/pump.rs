@@ -33,7 +33,7 @@ const TURNS: u32 = 32;
 /// The cause of an answer that is not complete.
 const CUT: &str = "the connection was closed before the end of the answer";
 
-pub struct Terms {
+pub struct ProxyTerms {
     pub framing: BodyFraming,
     /// Whether the request is HEAD, whose answer has no body.
     pub bodiless: bool,
@@ -102,7 +102,7 @@ struct SentHead {
 }
 
 pub struct Pump {
-    pub terms: Terms,
+    pub terms: ProxyTerms,
     /// `None` once it may serve another request.
     connection: Option<UpstreamConnection>,
     up: Direction,
@@ -122,7 +122,7 @@ impl Pump {
     /// Starts with the head of the request, or, if that was sent before, with the answer received so far.
     pub fn new(
         caller: &mut CallerStream<'_>,
-        terms: Terms,
+        terms: ProxyTerms,
         connection: UpstreamConnection,
         head: Zeroizing<Vec<u8>>,
         begun: Vec<u8>,
@@ -505,7 +505,7 @@ impl Pump {
 
     /// The API sent too little in time.
     fn timeout(&self) -> Stop {
-        let Terms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
+        let ProxyTerms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
         let (what, limit, setting) = match (&self.head, self.sent_at) {
             (None, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
             (None, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
