@@ -74,7 +74,7 @@ impl Rest {
                 let taken = decoder.decode(input, out.unwrap_or(&mut Vec::new()), bounds);
                 let taken = taken.map_err(|error| match error {
                     ChunkError::Malformed(what) => RequestError::Malformed(what),
-                    ChunkError::TooLarge => RequestError::BodyTooLarge { limit: bounds.body },
+                    ChunkError::TooLarge => RequestError::BodyTooLarge { limit: bounds.body, configured: true },
                     ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: bounds.trailers },
                 })?;
                 Ok((taken, decoder.is_done()))
@@ -272,7 +272,7 @@ impl RequestReader {
         if let Keep::UpTo(limit) = *keep
             && bytes.len() > limit
         {
-            return Err(RequestError::BodyTooLarge { limit });
+            return Err(RequestError::BodyTooLarge { limit, configured: false });
         }
         Ok((taken, done.then_some(*head)))
     }

@@ -129,9 +129,4 @@ impl Receipt {
             id: &self.correlation_id,
         }
     }
-
-    /// Counts and logs an answer that was streamed.
-    pub fn streamed(&self, status: u16, ended: Ended) {
-        self.entry().add(status, ended, "");
-    }
 }

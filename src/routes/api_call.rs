@@ -89,7 +89,7 @@ impl PendingAnswer<Parked> for ApiCall {
     fn advance(&mut self, _: &mut CallerStream<'_>) -> Advance<Parked> {
         let connections = Arc::clone(&self.connections);
         let step = self.begin().and_then(|call| match call {
-            Some(call) => Ok((connections.advance(call)?, call.deadline())),
+            Some(call) => Ok((connections.advance(call)?, call.deadline)),
             None => Err(over()),
         });
         Advance::End(match step {

@@ -248,26 +248,26 @@ impl ProxyCall {
             Ok(_) => {
                 let status = status.unwrap_or_default();
                 count(Ending::Whole(status));
-                self.receipt.streamed(status, Ended::Whole);
+                self.receipt.entry().add(status, Ended::Whole, "");
                 AnswerEnd::Complete { closes: pump.closes() }
             }
             Err(Stop::Caller) => {
                 count(Ending::Cancelled);
                 // 499 is nginx's status for a caller that left before it was answered.
-                self.receipt.streamed(status.unwrap_or(499), Ended::Cancelled);
+                self.receipt.entry().add(status.unwrap_or(499), Ended::Cancelled, "");
                 AnswerEnd::Broken
             }
             Err(Stop::Refused(refusal)) => {
                 count(Ending::Cancelled);
                 let Some(status) = status else { return self.reply(Problem::from(&refusal)) };
-                self.receipt.streamed(status, Ended::CutByBody);
+                self.receipt.entry().add(status, Ended::CutByBody, "");
                 Self::broken(caller, resets)
             }
             Err(Stop::Failed(error)) => {
                 let Some(status) = status else { return self.refused(&error) };
                 count(Ending::Failed(&error));
                 log::warn!("the API '{}' broke off its answer: {error}", self.api);
-                self.receipt.streamed(status, Ended::CutByApi);
+                self.receipt.entry().add(status, Ended::CutByApi, "");
                 Self::broken(caller, resets)
             }
         }

@@ -46,7 +46,7 @@ pub struct UpstreamCall {
     /// Whether memory for the declared length is reserved.
     is_covered: bool,
     /// When the whole exchange is overdue.
-    pub(super) deadline: Instant,
+    pub deadline: Instant,
 }
 
 /// How far the request was sent.
@@ -113,11 +113,6 @@ impl UpstreamCall {
             is_covered: false,
             deadline,
         })
-    }
-
-    /// When the whole exchange is overdue.
-    pub const fn deadline(&self) -> Instant {
-        self.deadline
     }
 
     fn left(&self) -> Duration {
