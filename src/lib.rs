@@ -25,6 +25,7 @@
 //! clock redaction watched
 //! value
 //! allocator descriptors file lru memory notify secret spelling turns
+//! sync
 //! ```
 
 mod allocator;
@@ -56,6 +57,7 @@ mod secret;
 mod shared_cache;
 mod shr;
 mod spelling;
+mod sync;
 mod token;
 mod turns;
 mod value;

@@ -8,13 +8,14 @@ mod line;
 mod queue;
 
 use std::fmt::Write;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use env_logger::{Builder, Target};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::config::Logging;
+use crate::sync::RwLock;
 use line::CRATE;
 use queue::{Queue, Sink};
 
@@ -63,7 +64,7 @@ impl Handle {
     /// Replaces levels and format.
     pub fn apply(&self, logging: &Logging) {
         let logger = build(logging, self.rust_log.as_deref(), &self.queue);
-        *self.logger.0.write().unwrap_or_else(PoisonError::into_inner) = logger;
+        *self.logger.0.write() = logger;
         log::set_max_level(self.logger.level());
     }
 
@@ -84,19 +85,19 @@ struct Reloadable(RwLock<env_logger::Logger>);
 
 impl Reloadable {
     fn level(&self) -> LevelFilter {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).filter()
+        self.0.read().filter()
     }
 }
 
 impl Log for Reloadable {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let other = metadata.target() != ACCESS && !metadata.target().starts_with(CRATE);
-        !(other && metadata.level() > OTHERS) && self.0.read().unwrap_or_else(PoisonError::into_inner).enabled(metadata)
+        !(other && metadata.level() > OTHERS) && self.0.read().enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.read().unwrap_or_else(PoisonError::into_inner).log(record);
+            self.0.read().log(record);
         }
     }
 

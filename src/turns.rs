@@ -8,9 +8,11 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::Mutex;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -108,20 +110,16 @@ impl Turns {
         Arc::new(Self { bounds, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, TurnsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Active upstream calls, and waiting requests.
     pub fn figures(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.active_calls, state.waiting)
     }
 
     /// Takes a turn, or a place in the lane's queue. `grant` runs on the thread that returns the
     /// turn it receives.
     pub fn request(self: &Arc<Self>, lane: &Lane, grant: impl FnOnce(Turn) + Send + 'static) -> Requested {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if self.is_free(&state, lane) {
             Self::take(&mut state, lane);
             drop(state);
@@ -150,7 +148,7 @@ impl Turns {
     /// Returns a turn, and grants what is now available to the longest waiters.
     fn give_back(self: &Arc<Self>, lane: &Lane) {
         let mut granted: Vec<(Grant, Turn)> = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.active_calls -= usize::from(*lane != Lane::Decryption);
         if let Some(queue) = state.lanes.get_mut(lane) {
             queue.active -= 1;
@@ -197,7 +195,7 @@ impl Drop for Turn {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.turns.lock();
+        let mut state = self.turns.state.lock();
         let Some(queue) = state.lanes.get_mut(&self.lane) else { return };
         let Ok(at) = queue.waiting.binary_search_by_key(&self.number, |waiter| waiter.number) else { return };
         let waiter = queue.waiting.remove(at);
@@ -345,7 +343,7 @@ mod tests {
             drop(turn);
         }
         assert_eq!(turns.figures(), (0, 0));
-        assert!(turns.lock().lanes.is_empty(), "nothing is left behind");
+        assert!(turns.state.lock().lanes.is_empty(), "nothing is left behind");
     }
 
     #[test]

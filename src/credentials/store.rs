@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ring::digest;
 
@@ -10,6 +10,7 @@ use super::certificate::Certificate;
 use super::name::Name;
 use crate::config::Selector;
 use crate::file::{self, Stamp};
+use crate::sync::Mutex;
 use crate::value::{der, hex};
 
 /// Relative to the user's home.
@@ -57,7 +58,7 @@ impl Store {
     /// The newest certificate that is valid now; if none is valid, the newest.
     pub fn find(&self, now: u64) -> Result<Arc<Certificate>, String> {
         let folder = self.folder.clone()?;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.read.lock();
         let files = list(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         if files != read.files {
             *read = load(files);
@@ -77,7 +78,7 @@ impl Store {
 
     /// Forces a read at the next use.
     pub fn forget(&self) {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
+        self.read.lock().files.clear();
     }
 }
 

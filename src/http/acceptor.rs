@@ -1,7 +1,7 @@
 //! The state that a server's threads share, and the accepting of connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use super::slots::Slots;
 use super::socket::Socket;
 use super::table::Table;
 use crate::memory::BodyMemory;
+use crate::sync::Mutex;
 use crate::turns::Turns;
 
 /// Connections accepted from one listener before the worker turns to open connections.
@@ -50,12 +51,6 @@ struct Acceptor {
     listener: Mutex<Option<Listener>>,
     /// Left disarmed because the process ran out of descriptors. The supervisor tries again.
     paused: AtomicBool,
-}
-
-impl Acceptor {
-    fn lock(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 enum Round {
@@ -102,7 +97,7 @@ impl<H: Handler> Shared<H> {
     /// Registers the listeners with the epoll.
     pub fn open(&self) -> Result<(), Errno> {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
-            if let Some(listener) = &*acceptor.lock() {
+            if let Some(listener) = &*acceptor.listener.lock() {
                 self.poller.add_listener(listener, number)?;
             }
         }
@@ -112,7 +107,7 @@ impl<H: Handler> Shared<H> {
     /// Accepts waiting connections and arms the listener again.
     pub fn accept(&self, number: usize) {
         let acceptor = &self.acceptors[number];
-        let listener = acceptor.lock();
+        let listener = acceptor.listener.lock();
         let Some(listener) = &*listener else { return };
         if let Round::Exhausted = self.accept_from(listener, BATCH) {
             acceptor.paused.store(true, Ordering::SeqCst);
@@ -163,7 +158,7 @@ impl<H: Handler> Shared<H> {
     pub fn rearm_paused(&self) {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
             if acceptor.paused.swap(false, Ordering::SeqCst)
-                && let Some(listener) = &*acceptor.lock()
+                && let Some(listener) = &*acceptor.listener.lock()
                 && let Err(error) = self.poller.arm_listener(listener, number)
             {
                 log::error!("cannot wait for connections: {error}");
@@ -174,7 +169,7 @@ impl<H: Handler> Shared<H> {
     /// Accepts what is left in the backlog, then closes the listeners.
     pub fn close(&self) {
         for acceptor in &self.acceptors {
-            if let Some(listener) = acceptor.lock().take() {
+            if let Some(listener) = acceptor.listener.lock().take() {
                 self.accept_from(&listener, self.limits.connections);
             }
         }

@@ -1,10 +1,10 @@
 //! Remembers signed requests for as long as they are valid.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
 
 use super::Rejection;
 use super::fingerprint::Fingerprint;
+use crate::sync::Mutex;
 
 /// A bounded memory that never evicts a valid request: when full, it rejects new ones.
 pub struct Replays {
@@ -26,7 +26,7 @@ impl Replays {
 
     /// Adds a request valid until `until`, inclusive. Fails if it is known already.
     pub fn enter(&self, fingerprint: Fingerprint, until: u64, now: u64) -> Result<(), Rejection> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         while let Some(first) = seen.by_end.first().copied().filter(|(end, _)| *end < now) {
             seen.by_end.remove(&first);
             seen.all.remove(&first.1);

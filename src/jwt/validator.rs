@@ -1,8 +1,6 @@
 //! Validates tokens against one policy, and remembers those that passed.
 
 use std::sync::Arc;
-#[cfg(feature = "jwe")]
-use std::sync::{PoisonError, RwLock};
 
 use zeroize::Zeroizing;
 
@@ -12,6 +10,8 @@ use super::jwe::{self, DecryptionKey};
 use super::memory::Memory;
 use super::{Policy, Rejection, Verified, verify};
 use crate::jwks::KeySet;
+#[cfg(feature = "jwe")]
+use crate::sync::RwLock;
 
 pub struct Validator {
     policy: Policy,
@@ -35,7 +35,7 @@ impl Validator {
     /// Replaces the decryption keys. Without any, encrypted tokens are rejected.
     #[cfg(feature = "jwe")]
     pub fn set_decryption_keys(&self, keys: Vec<DecryptionKey>) {
-        *self.decryption_keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+        *self.decryption_keys.write() = keys.into();
         // Tokens decrypted with a removed key must fail from now on.
         self.memory.clear();
     }
@@ -111,7 +111,7 @@ impl Validator {
 
     #[cfg(feature = "jwe")]
     fn decryption_keys(&self) -> Arc<[DecryptionKey]> {
-        Arc::clone(&self.decryption_keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.decryption_keys.read())
     }
 
     #[cfg(feature = "jwe")]

@@ -23,13 +23,14 @@ pub use resolver::SystemResolver;
 pub use roots::Roots;
 pub use ureq::{ExchangeSettings, Step, Thumbprint, UpstreamCall, UpstreamConnection, UreqExchange};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::memory::{HeldBody, Reservation};
+use crate::sync::Mutex;
 use crate::turns::{self, Lane};
 use crate::value::url::Origin;
 
@@ -133,18 +134,14 @@ impl RelayedBody {
         Arc::new(Self(Mutex::new(Some(Arc::new(body)))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<HeldBody>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The body for one attempt; `None` after the release.
     pub fn current(&self) -> Option<Arc<HeldBody>> {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 
     /// Frees the body and its memory.
     pub fn release(&self) {
-        *self.lock() = None;
+        *self.0.lock() = None;
     }
 }
 
@@ -172,7 +169,7 @@ impl AnswerMemory {
     /// Grows to `size` bytes, and waits at most `limit` for memory. Returns whether it succeeded.
     pub fn cover(&self, size: usize, limit: Duration) -> bool {
         let size = size.saturating_add(self.kept.load(Ordering::Relaxed));
-        self.reservation.lock().unwrap_or_else(PoisonError::into_inner).wait_in_place(size, limit)
+        self.reservation.lock().wait_in_place(size, limit)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/DownstreamApi*`: calls the API for the caller and returns its answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::access::Receipt;
 use super::acquire::{Acquisition, ask};
@@ -15,6 +15,7 @@ use crate::outbound::{
     AnswerMemory, CallLimits, Exchange, FollowedResponse, OutError, OutRequest, OutResponse, RelayedBody,
     claims_challenge, follow, relay,
 };
+use crate::sync::Mutex;
 use crate::token::AccessToken;
 use crate::turns::{self, Lane};
 use crate::value::header;
@@ -135,7 +136,7 @@ struct Begun<'a> {
 
 impl Exchange for Begun<'_> {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self.first.lock().take();
         first.unwrap_or_else(|| self.rest.send(request))
     }
 }

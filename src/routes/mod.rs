@@ -30,7 +30,7 @@ pub mod route;
 mod service;
 mod validate;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use admit::{Admission, TOKEN_HEADER};
@@ -44,6 +44,7 @@ pub use service::Service;
 
 use crate::clock::Clock;
 use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
+use crate::sync::RwLock;
 use crate::token;
 use crate::value::guid;
 
@@ -61,14 +62,14 @@ impl Routes {
     }
 
     pub fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.service.read())
     }
 
     /// Installs another configuration. Requests in flight keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
         ready(&service, &self.shared);
-        let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.service.write();
         std::mem::replace(&mut current, service)
     }
 

@@ -11,7 +11,7 @@ mod seal;
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value, cmd};
@@ -26,6 +26,7 @@ pub use self::seal::Kind;
 use self::seal::{Keys, MAX_VALUE, Name};
 use crate::outbound::resolver::SystemResolver;
 use crate::outbound::roots::Roots;
+use crate::sync::Mutex;
 use crate::value::b64;
 use crate::value::store_url::StoreUrl;
 use crate::watched::Watched;
@@ -147,18 +148,14 @@ impl SharedCache {
         Ok(Visit { cache: self, keys, outermost: outer.is_none(), spent: Cell::default() })
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// False while it is left alone.
     pub fn is_asked(&self) -> bool {
-        self.health().until.is_none_or(|until| until <= Instant::now())
+        self.health.lock().until.is_none_or(|until| until <= Instant::now())
     }
 
     /// True if it may be asked now. After a pause, one request tries it first.
     fn may_ask(&self) -> bool {
-        let (mut health, now) = (self.health(), Instant::now());
+        let (mut health, now) = (self.health.lock(), Instant::now());
         match health.until {
             Some(until) if now < until => return false,
             Some(_) => health.until = Some(now + PAUSE),
@@ -169,7 +166,7 @@ impl SharedCache {
 
     /// Logs a failure, once in a while, and leaves a server alone that failed.
     fn failed(&self, failure: Failure) -> Failure {
-        let (mut health, now) = (self.health(), Instant::now());
+        let (mut health, now) = (self.health.lock(), Instant::now());
         match failure {
             Failure::Skipped => return failure,
             Failure::Server(_) => health.until = Some(now + PAUSE),
@@ -192,7 +189,7 @@ impl SharedCache {
         }
         let answers = self.pool.ask(commands, Instant::now() + time);
         if matches!(answers, Ok(_) | Err(Failure::Value(_))) {
-            self.health().until = None;
+            self.health.lock().until = None;
         }
         answers.map_err(|failure| self.failed(failure))
     }

@@ -2,7 +2,7 @@
 //! in flight; other callers subscribe to its [`Flight`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access_token::AccessToken;
@@ -11,6 +11,7 @@ use super::flight::{Flight, Wake};
 use super::key::CacheKey;
 use crate::clock::Clock;
 use crate::lru::Lru;
+use crate::sync::Mutex;
 
 /// Seconds before expiry in which a token is not served, so that it does not expire on its way.
 /// While the token service is down, it is served until it expires.
@@ -107,7 +108,7 @@ impl Lead {
 
     /// The token in memory, which is too old or not wanted.
     pub(super) fn held(&self) -> Option<Arc<AccessToken>> {
-        self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
+        self.cache.state.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
     }
 
     /// The cached token that was found revoked: it does not meet the requested claims.
@@ -145,7 +146,7 @@ impl Lead {
 
     /// Keeps a token in its last minutes, in case that there will be no other.
     pub(super) fn offer(&self, token: &Arc<AccessToken>, clock: &dyn Clock) {
-        let mut state = self.cache.lock();
+        let mut state = self.cache.state.lock();
         let mut entry = state.entries.remove(&self.key).unwrap_or_default();
         entry.token = Some(CachedToken::new(token, clock));
         if let Some(weight) = entry.tidy(clock) {
@@ -157,7 +158,7 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         if !self.completed {
-            self.cache.lock().flights.remove(&self.key);
+            self.cache.state.lock().flights.remove(&self.key);
             // Followers make their own request, unless this one hit a bug.
             self.flight.finish(Err(if std::thread::panicking() { Error::Defect } else { Error::Abandoned }));
         }
@@ -291,12 +292,6 @@ impl Cache {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, CacheState> {
-        // Only a failed allocation can panic under this lock, and the maps stay consistent even
-        // then.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The single decision point for a key. `wake` is called only before following.
     pub fn look_up(
         self: &Arc<Self>,
@@ -305,7 +300,7 @@ impl Cache {
         mode: Mode,
         wake: impl FnOnce() -> Wake,
     ) -> Lookup {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         let now = clock.instant();
         state.tidy_now_and_then(now, clock);
@@ -360,7 +355,7 @@ impl Cache {
         clock: &dyn Clock,
         outcome: Result<Arc<AccessToken>, Error>,
     ) -> Result<Arc<AccessToken>, Error> {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         state.flights.remove(&lead.key);
         let (mut entry, outcome) = match outcome {
@@ -391,7 +386,7 @@ impl Cache {
     }
 
     pub fn figures(&self, clock: &dyn Clock) -> CacheFigures {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.tidy(clock);
         CacheFigures { entries: state.entries.len(), bytes: state.entries.weight(), evicted: state.evicted }
     }
@@ -399,7 +394,7 @@ impl Cache {
     /// Forgets all refusals, including those of requests in flight, since the new configuration may
     /// fix the cause.
     pub fn forget_refusals(&self) {
-        self.lock().generation += 1;
+        self.state.lock().generation += 1;
     }
 }
 

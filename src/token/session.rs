@@ -1,8 +1,6 @@
 //! Long-running sessions: on-behalf-of continues after the user's token has expired, with the
 //! refresh token it yielded. A session belongs to the user who started it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -11,6 +9,7 @@ use super::key::{Digest, KeyBuilder};
 use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
+use crate::sync::Mutex;
 
 /// Requests a random key.
 pub const ALLOCATE: &str = "AllocateForMe";
@@ -124,16 +123,12 @@ impl Sessions {
         Self { state: Mutex::new(Lru::new(limit, bytes)), lifetime }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lru<Digest, Session>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     const fn is_over(&self, session: &Session, now: u64) -> bool {
         session.touched_at.saturating_add(self.lifetime) <= now
     }
 
     pub fn find(&self, id: &SessionId, now: u64) -> Option<Session> {
-        let mut sessions = self.lock();
+        let mut sessions = self.state.lock();
         if self.is_over(sessions.get(&id.0)?, now) {
             sessions.remove(&id.0);
             return None;
@@ -149,7 +144,7 @@ impl Sessions {
     /// Starts or renews a session. If the answer has no refresh token, the old one stays (RFC 6749
     /// §6). A session that another user has started meanwhile stays theirs.
     pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
-        let mut sessions = self.lock();
+        let mut sessions = self.state.lock();
         let old = sessions.remove(&id.0).filter(|old| !self.is_over(old, now));
         let session = match old {
             Some(old) if old.owner != *owner => old,
@@ -168,7 +163,7 @@ impl Sessions {
 impl Sessions {
     /// Takes over another replica's session, unless the one in memory is newer.
     pub(super) fn adopt(&self, id: &SessionId, mut stored: Session, now: u64) {
-        let mut sessions = self.lock();
+        let mut sessions = self.state.lock();
         let own = sessions.remove(&id.0).filter(|own| own.renewed_at > stored.renewed_at && !self.is_over(own, now));
         if let Some(own) = own {
             stored = own;
@@ -182,7 +177,7 @@ impl Sessions {
     pub(super) fn replace(&self, id: &SessionId, mut stored: Session, now: u64) {
         stored.touched_at = now;
         let weight = stored.weight();
-        self.lock().insert(id.0, stored, weight);
+        self.state.lock().insert(id.0, stored, weight);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Caches what was read from a vault. It is read again when it is about to expire, every few hours
 //! at most, or when the token service has rejected it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::credentials::Failure;
 use crate::credentials::certificate::Validity;
+use crate::sync::Mutex;
 
 /// Seconds between reads.
 const INTERVAL: u64 = 4 * 60 * 60;
@@ -35,7 +36,7 @@ impl<T> Cached<T> {
     /// that is still valid is kept.
     pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Arc<T>, Failure> {
         let old = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             let fresh = state.content.clone().filter(|(_, validity)| !state.is_due(*validity, now));
             if let Some((content, _)) = fresh {
                 return Ok(content);
@@ -49,7 +50,7 @@ impl<T> Cached<T> {
         match (read(), old) {
             (Ok((content, validity)), _) => {
                 let content = Arc::new(content);
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.state.lock();
                 state.content = Some((Arc::clone(&content), validity));
                 Ok(content)
             }
@@ -63,12 +64,12 @@ impl<T> Cached<T> {
 
     /// The cached value, without asking the vault.
     pub fn known(&self) -> Option<(Arc<T>, Validity)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).content.clone()
+        self.state.lock().content.clone()
     }
 
     /// Forces a read at the next use.
     pub fn forget(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).forgotten = true;
+        self.state.lock().forgotten = true;
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::super::OutError;
 use super::connect::{self, NoLookup};
 use super::tcp::Socket;
+use crate::sync::Mutex;
 use crate::value::url::Origin;
 
 /// The default number of concurrent calls; fewer would cost a TLS handshake per excess call.
@@ -195,15 +196,11 @@ impl ConnectionPool {
         Self { way, tls, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<(UpstreamConnection, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An idle connection that is still open, through a proxy or not.
     pub(super) fn take(&self, origin: &Origin, proxied: bool) -> Option<UpstreamConnection> {
         loop {
             let found = {
-                let mut idle = self.idle();
+                let mut idle = self.idle.lock();
                 let fits =
                     |connection: &UpstreamConnection| connection.origin == *origin && connection.proxied == proxied;
                 let at = idle.iter().rposition(|(connection, _)| fits(connection))?;
@@ -224,7 +221,7 @@ impl ConnectionPool {
         if !clean || !connection.transport.is_open() {
             return;
         }
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         idle.push_back((connection, Instant::now()));
         let mut ended = Vec::new();
         while idle.len() > IDLE || idle.front().is_some_and(|(_, since)| since.elapsed() >= IDLE_AGE) {
