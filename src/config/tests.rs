@@ -776,7 +776,7 @@ fn samples(kind: &row::Kind) -> ((&'static str, &'static str), Option<(&'static 
         Kind::RelativePath => of_value("me", "../x"),
         Kind::Plain => of_value("a/b", "a\u{1}b"),
         Kind::Token => of_value("B2C_1_edit", "a b"),
-        Kind::Choice(_) => of_value("Cookie", "Via"),
+        Kind::Choice(..) => of_value("Cookie", "Via"),
         other => panic!("no option is of the kind {other:?}"),
     }
 }

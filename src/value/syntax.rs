@@ -146,6 +146,10 @@ pub fn thumbprint(text: &str) -> Result<String, Expected> {
     }
 }
 
+pub fn alphanumeric(text: &str) -> Result<(), Expected> {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(()).ok_or("letters and digits")
+}
+
 /// A .NET log level.
 pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
     Ok(match text.to_ascii_lowercase().as_str() {
@@ -190,7 +194,12 @@ pub fn base_url(text: &str) -> Result<Url, Expected> {
     Ok(url)
 }
 
-/// The name of an extra query parameter for the token endpoint.
+/// The name of an extra query parameter.
+pub const fn parameter(name: &str) -> Result<(), Expected> {
+    if name.is_empty() { Err("a parameter's name after the dot") } else { Ok(()) }
+}
+
+/// The same, for the token endpoint.
 pub fn token_parameter(name: &str) -> Result<(), Expected> {
     if TOKEN_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name.trim())) {
         return Err(
