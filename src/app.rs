@@ -197,7 +197,6 @@ fn shared_cache(config: &Config) -> Result<Option<token::Shared>, String> {
     Ok(store.map(|store| token::Shared::new(store, config.sidecar.shared_cache.session_lifetime)))
 }
 
-/// The configuration of another build was refused.
 #[cfg(not(feature = "shared-cache"))]
 #[expect(clippy::unnecessary_wraps, reason = "with the feature it may fail")]
 const fn shared_cache(_: &Config) -> Result<Option<token::Shared>, String> {

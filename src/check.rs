@@ -170,7 +170,6 @@ fn flow<'a>(effective: &Effective<'a>) -> Flow<'a, ()> {
     Flow::select(effective, true, inbound)
 }
 
-/// What acquiring a token needs.
 struct Acquisition<'a> {
     config: &'a Config,
     acquirer: Arc<Acquirer>,

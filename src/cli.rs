@@ -19,7 +19,6 @@ use crate::{app, check, healthcheck, log, openapi};
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
 
-/// A command, for people.
 struct Described {
     name: &'static str,
     /// What it works on, where it takes something.
@@ -66,7 +65,6 @@ const OPTIONS: [Choice; 11] = [
 ];
 
 impl Described {
-    /// What `--help` prints.
     fn help(&self) -> String {
         let mut options = String::new();
         for Choice { name, value, does, .. } in OPTIONS.iter().filter(|option| option.commands.contains(&self.name)) {

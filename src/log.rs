@@ -61,7 +61,6 @@ pub fn start(logging: &Logging, rust_log: Option<String>) -> Handle {
 }
 
 impl Handle {
-    /// Replaces levels and format.
     pub fn apply(&self, logging: &Logging) {
         let logger = build(logging, self.rust_log.as_deref(), &self.queue);
         *self.logger.0.write() = logger;

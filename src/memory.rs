@@ -71,7 +71,6 @@ impl BodyMemory {
         self.state.lock().used
     }
 
-    /// True while a body waits for memory.
     pub fn is_short(&self) -> bool {
         !self.state.lock().waiting.is_empty()
     }
@@ -134,7 +133,6 @@ impl Reservation {
         true
     }
 
-    /// True if it takes anything from the budget.
     pub const fn is_counted(&self) -> bool {
         self.counted > 0
     }

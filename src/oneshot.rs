@@ -15,7 +15,6 @@ use crate::secret::Secret;
 use crate::value::date::to_rfc3339_seconds;
 use crate::value::percent::encode_component;
 
-/// A token to be acquired.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Acquisition {
     pub api: String,
@@ -33,11 +32,9 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// The forms of an acquired token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     Token,
-    /// The line of a header.
     Header,
     /// The header's value, and when it expires.
     Json,

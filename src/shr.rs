@@ -24,7 +24,6 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 /// A private key and the names of its public half.
 pub struct RequestSigner {
     key: SigningKey,
-    /// The public key (RFC 7517).
     jwk: Value,
     bound: BoundKey,
 }

@@ -18,7 +18,6 @@ use crate::sync::Mutex;
 pub enum Lane {
     /// Calls to one origin.
     Origin(Arc<str>),
-    /// All managed identity endpoints.
     ManagedIdentity,
     /// Decryption of inbound tokens, bounded by processors rather than upstream calls.
     Decryption,
@@ -54,7 +53,6 @@ impl Bounds {
 type Grant = Box<dyn FnOnce(Turn) + Send>;
 
 struct Waiter {
-    /// Order of arrival.
     number: u64,
     grant: Grant,
 }
@@ -99,7 +97,6 @@ pub enum Requested {
     Queued(Place),
 }
 
-/// The turn did not come in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -208,7 +205,6 @@ impl Drop for Place {
     }
 }
 
-/// The turn of the current thread.
 struct ThreadTurn {
     turns: Arc<Turns>,
     turn: Option<Turn>,

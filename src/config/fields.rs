@@ -91,7 +91,6 @@ pub struct AllowOverrides {
 }
 
 impl AllowOverrides {
-    /// Whether any endpoint accepts overrides.
     pub const fn any(self) -> bool {
         self.authorization_header
             || self.authorization_header_unauthenticated

@@ -31,7 +31,6 @@ fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
     segments
 }
 
-/// The row of a path.
 pub fn find(path: &str, registrations: &[String]) -> Option<&'static Row> {
     let segments = canonical(path, registrations);
     table::rows().find(|key| key.matches(&segments))

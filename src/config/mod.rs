@@ -183,7 +183,6 @@ pub struct Registration {
     pub client_capabilities: Vec<String>,
     pub azure_region: Option<String>,
     pub send_x5c: bool,
-    /// Query parameters of token requests.
     pub extra_query: BTreeMap<String, String>,
     pub app_home_tenant: Option<String>,
     /// B2C only.
@@ -263,7 +262,6 @@ pub enum CredentialSource {
     SignedAssertionFromVault(VaultCertificate),
 }
 
-/// How a certificate is chosen from a store.
 #[derive(Clone, Debug)]
 pub enum Selector {
     /// SHA-1 in lower-case hex, without separators.
@@ -274,7 +272,6 @@ pub enum Selector {
     SubjectName(String),
 }
 
-/// A certificate in Key Vault.
 #[derive(Clone, Debug)]
 pub struct VaultCertificate {
     pub vault: Url,
@@ -283,14 +280,12 @@ pub struct VaultCertificate {
     pub managed_identity_client_id: Option<String>,
 }
 
-/// An API of the section `DownstreamApis`.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// As written.
     pub name: String,
     /// The section whose registration acquires tokens, in lower case. `None`: `AzureAd`.
     pub registration: Option<String>,
-    /// The options that requests may override.
     pub options: ApiOptions,
 }
 

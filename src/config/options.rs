@@ -8,7 +8,6 @@ use super::row::{Kind, Place, Row, Split, key};
 use super::slot::{Slot, Value};
 use crate::value::header;
 
-/// The beginning of every pattern.
 const SECTION: &str = "DownstreamApis:*:";
 
 #[rustfmt::skip] // A row is a line.

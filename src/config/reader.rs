@@ -171,7 +171,6 @@ impl Reader<'_> {
         names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
     }
 
-    /// The source that set a key.
     pub fn origin(&self, path: &str) -> Option<&Origin> {
         self.row(path)?;
         self.settings.setting(path).map(|setting| &*setting.origin)

@@ -23,7 +23,6 @@ pub struct Row {
     pub secret: bool,
     /// The separators of a list that is written as one text. `None`: not a list.
     pub list: Option<Split>,
-    /// The field to fill.
     pub(super) field: Field,
     /// The pattern of the key that this one is an alias of.
     pub(super) alias: Option<&'static str>,
@@ -171,7 +170,6 @@ pub enum Split {
 }
 
 impl Split {
-    /// The test for a separator.
     pub fn divides(self) -> fn(char) -> bool {
         match self {
             Self::Space => char::is_whitespace,
@@ -246,12 +244,10 @@ impl Row {
         self
     }
 
-    /// True if a request may set it.
     pub(super) const fn is_override(&self) -> bool {
         !matches!(self.place, Place::Settings)
     }
 
-    /// True if the configuration may set it.
     pub(super) const fn is_setting(&self) -> bool {
         !matches!(self.place, Place::Query)
     }

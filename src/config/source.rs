@@ -24,7 +24,6 @@ pub struct Invocation {
     pub urls: Option<String>,
     /// `--set KEY=VALUE` and its other spellings, in order.
     pub settings: Vec<(String, Zeroizing<String>)>,
-    /// The environment of the process.
     pub variables: Vec<(OsString, OsString)>,
 }
 
@@ -60,7 +59,6 @@ pub struct Setting {
     pub key: String,
     /// `None`: JSON's `null`, which hides lower sources.
     pub value: Option<Zeroizing<String>>,
-    /// The source of the current value.
     pub origin: Arc<Origin>,
     /// When it was first set. The earliest spelling of a section's name is used.
     first: usize,

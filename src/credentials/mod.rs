@@ -63,7 +63,6 @@ pub struct Credentials {
     list: Vec<Credential>,
 }
 
-/// The result of [`Credentials::inspect`] for one credential.
 #[derive(Debug)]
 pub struct Inspection {
     /// Its position in the configuration.
@@ -134,7 +133,6 @@ impl Credentials {
         self.list.iter().filter_map(certificate).collect()
     }
 
-    /// Fetches remote credentials, and returns the failures.
     pub fn fetch(&self, context: &Context<'_>) -> Vec<CredentialFailure> {
         let fetch = |credential: &Credential| {
             let failure = credential.source.fetch(context).err()?;
@@ -210,7 +208,6 @@ impl Source for SharedSecret {
     }
 }
 
-/// A registration with its credentials.
 pub struct Client {
     pub registration: Arc<Registration>,
     pub credentials: Credentials,

@@ -104,7 +104,6 @@ impl<'a> Password<'a> {
     }
 }
 
-/// Reads an INTEGER as an iteration count.
 pub fn iterations(integer: &[u8]) -> Result<NonZeroU32, Closed> {
     let number = integer.iter().try_fold(0u32, |number, byte| number.checked_mul(256)?.checked_add(u32::from(*byte)));
     match number.filter(|number| *number <= MAX_ITERATIONS) {

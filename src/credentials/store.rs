@@ -36,7 +36,6 @@ struct Read {
     problem: Option<String>,
 }
 
-/// A file as of its last read.
 #[derive(PartialEq, Eq)]
 struct File {
     path: PathBuf,

@@ -8,7 +8,6 @@ use crate::value::url::{Origin, Url};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
-/// An authority as a source of metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     /// The only source of `issuer` and `jwks_uri`.

@@ -20,7 +20,6 @@ pub struct Metadata {
     pub token_endpoint: Option<Url>,
 }
 
-/// Why a document is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentError {
     TooLarge,

@@ -11,7 +11,6 @@ use crate::config::{Config, Registration};
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
 use crate::value::url::Url;
 
-/// The source of the keys, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySettings {
     pub authority: Authority,
@@ -40,7 +39,6 @@ impl KeySettings {
     }
 }
 
-/// Why there are no new keys.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FetchError {
     Unreachable(OutError),

@@ -69,7 +69,6 @@ impl Issuer {
         }
     }
 
-    /// Fills in the tenant.
     pub fn of_tenant(&self, tid: &str) -> String {
         self.0.replace(TENANT, tid)
     }
@@ -82,7 +81,6 @@ pub enum V1Issuer<'a> {
     None,
     /// The v1 document is unavailable, so the cloud's rule applies.
     Unavailable,
-    /// From the v1 document.
     Learnt(&'a str),
 }
 

@@ -68,7 +68,6 @@ impl KeySet {
         ids.into_iter()
     }
 
-    /// True if this key is still in the set.
     pub fn holds(&self, key: &Arc<Key>) -> bool {
         self.find(key.kid()).iter().any(|own| Arc::ptr_eq(own, key) || own == key)
     }

@@ -45,7 +45,6 @@ struct KeysState {
 }
 
 impl Keys {
-    /// Starts fetching in the background.
     pub fn start(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let keys = Self::idle(settings, exchange, clock);
         let shared = Arc::clone(&keys.shared);
@@ -53,7 +52,6 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Fetches once, as a check.
     pub fn probe(settings: &KeySettings, exchange: &dyn Exchange) -> Result<KeySet, FetchError> {
         super::fetch::fetch(settings, exchange, None)
     }

@@ -17,24 +17,19 @@ use crate::value::jwk::Algorithm;
 /// More keys or issuers than that are counted, not named.
 const NAMED: usize = 12;
 
-/// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
-    /// The token is refused for it.
     Failed,
     /// An earlier one had failed: what was found is what the token says of itself.
     NotReached,
 }
 
-/// One check of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub check: Check,
     pub outcome: Outcome,
-    /// The part of the token.
     pub looked_at: &'static str,
-    /// What would be good.
     pub expected: String,
     /// What is there. Of the token no more than a name, a time or an address.
     pub found: String,

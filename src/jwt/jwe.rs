@@ -26,7 +26,6 @@ use crate::value::{cbc, hex};
 /// RSA keys have at least 2048 bits (RFC 7518 §4.3).
 const MIN_RSA_BYTES: usize = 256;
 
-/// A private key for decrypting tokens.
 pub struct DecryptionKey {
     private: PrivateKey,
     /// Lower-case hexadecimal SHA-1 of the certificate: Entra's `kid`.

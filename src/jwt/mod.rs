@@ -166,7 +166,6 @@ impl Verified {
         self.bound
     }
 
-    /// The `kid` of the signing key.
     pub fn kid(&self) -> &str {
         self.key.kid()
     }

@@ -33,7 +33,6 @@ pub struct Policy {
     pub allow_acl: bool,
     pub validate_issuer: bool,
     pub require_expiration: bool,
-    /// The claim with an application's roles.
     pub role_claim: String,
     /// Accepted `tid`. If empty, all that the issuer allows.
     pub allowed_tenants: Vec<String>,
@@ -44,7 +43,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The rules that a registration configures.
     pub fn of(registration: &Registration, allowed_tenants: &[String], max_bytes: usize) -> Self {
         let client = &registration.client_id;
         let audiences = match registration.audiences.as_slice() {
@@ -130,7 +128,6 @@ impl Policy {
     }
 }
 
-/// The permissions in a token.
 pub(super) struct Permission<'a> {
     /// Space-separated; `None` if there is no such claim.
     pub scopes: Option<&'a str>,

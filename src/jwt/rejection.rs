@@ -20,11 +20,9 @@ pub enum Rejection {
     /// The key with this `kid` does not support this `alg`.
     KeyMismatch,
     SignatureInvalid,
-    /// The claim has the wrong type.
     ClaimMalformed(&'static str),
     /// `iss` is missing, unknown, or contradicts `tid`.
     IssuerInvalid(Option<String>),
-    /// The tenant is not in the allow list.
     TenantNotAllowed(Option<String>),
     /// The key may only sign for another issuer.
     KeyIssuerInvalid(String),
@@ -36,9 +34,7 @@ pub enum Rejection {
         not_before: u64,
         expires: u64,
     },
-    /// `nbf` is in the future.
     NotYetValid(u64),
-    /// `exp` is in the past.
     Expired(u64),
     /// The token has none of these scopes. The only rejection with status 403.
     ScopeRequired(Vec<String>),
@@ -50,7 +46,6 @@ pub enum Rejection {
     RequestMismatch(&'static str),
     /// A signed HTTP request is too old, or from the future.
     RequestExpired,
-    /// A signed HTTP request was used before.
     RequestReplayed,
     /// The replay memory is full, so new signed HTTP requests cannot be checked.
     ReplayMemoryFull,
@@ -65,7 +60,6 @@ pub enum Rejection {
 /// The checks that a token goes through, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// How long it is.
     Size,
     /// Whether one of our keys decrypts an encrypted token.
     Decryption,

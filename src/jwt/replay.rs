@@ -15,7 +15,6 @@ pub struct Replays {
 #[derive(Default)]
 struct Seen {
     all: HashSet<Fingerprint>,
-    /// By the last second of validity.
     by_end: BTreeSet<(u64, Fingerprint)>,
 }
 

@@ -12,7 +12,6 @@ pub struct Agent {
     pub user: Option<AgentUser>,
 }
 
-/// How a request identifies the agent's user account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AgentUser {
     /// `AgentUsername`: a user principal name, as sent.

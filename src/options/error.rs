@@ -18,19 +18,16 @@ pub enum OptionsError {
     UnknownKey {
         /// As sent.
         key: String,
-        /// The known key that is most similar.
         nearest: String,
     },
     /// An override in `X-Sidecar-Options` that the request itself expresses.
     NotInHeader(String),
-    /// An override with an invalid value or name.
     Malformed {
         /// As sent, without the prefix.
         key: String,
         /// Completes "expected …".
         expected: String,
     },
-    /// An agent parameter with an invalid value.
     AgentParameter {
         key: &'static str,
         /// Completes "expected …".
@@ -44,7 +41,6 @@ pub enum OptionsError {
     UserIdNotGuid,
     /// An override asks for an app token and names a user.
     AppTokenForUser,
-    /// Neither the configuration nor the request names a scope.
     NoScopes(String),
     /// An app token needs a single scope that ends in `/.default`.
     AppScope(String),

@@ -4,11 +4,9 @@ use super::{Agent, OptionsError, Overrides};
 use crate::config::{Api, InForce};
 use crate::value::syntax;
 
-/// The options that a request is answered with.
 #[derive(Clone, Debug)]
 pub struct Effective<'a> {
     pub api: &'a Api,
-    /// The agent that the request names.
     pub agent: Option<&'a Agent>,
     /// Checked: there are scopes, the operator listed the base URL's origin for this API, and a
     /// request for an agent's user never asks for an app token.
@@ -16,7 +14,6 @@ pub struct Effective<'a> {
 }
 
 impl<'a> Effective<'a> {
-    /// Lays the overrides over the configured options.
     pub fn merge(api: &'a Api, overrides: &'a Overrides) -> Result<Self, OptionsError> {
         let mut options = overrides.options.over(&api.options);
         if overrides.agent.as_ref().is_some_and(|agent| agent.user.is_some()) {

@@ -15,7 +15,6 @@ const MAX_QUERY: usize = 64 * 1024;
 /// There are about two dozen keys. The rest is for scopes, headers and query parameters.
 const MAX_PARAMETERS: usize = 256;
 const PREFIX: &str = "optionsOverride.";
-/// The parameters that name an agent.
 const AGENT_KEYS: [&str; 3] = ["AgentIdentity", "AgentUsername", "AgentUserId"];
 
 /// The parameters of a query: each key decoded, each value as sent, since one that nobody asks for may be malformed.
@@ -33,7 +32,6 @@ pub fn parameters(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, &st
     })
 }
 
-/// The value of a parameter.
 pub fn decode<'a>(key: &str, value: &'a str) -> Result<Cow<'a, str>, OptionsError> {
     percent::decode_form(value).map_err(|_| OptionsError::Encoding(key.to_owned()))
 }
@@ -124,7 +122,6 @@ impl Overrides {
     }
 }
 
-/// An override before its value is parsed.
 struct Given<'a> {
     option: Override,
     /// The key after the prefix, as the caller spelt it.
@@ -160,7 +157,6 @@ fn is_agent_key(key: &str) -> bool {
     strip_prefix_ignoring_case(key.trim_start(), "Agent").is_some()
 }
 
-/// The most similar agent parameter.
 fn nearest_agent_key(key: &str) -> String {
     let known = spelling::nearest(key, '.', AGENT_KEYS, |key| ((*key).to_owned(), Some((*key).to_owned())));
     known.unwrap_or_default().to_owned()

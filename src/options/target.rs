@@ -12,7 +12,6 @@ use crate::value::{percent, syntax};
 pub struct Target(Url);
 
 impl Target {
-    /// Joins the options' base URL, path and query parameters.
     pub fn new(effective: &Effective<'_>) -> Result<Self, OptionsError> {
         Self::join(effective, "", None)
     }

@@ -19,7 +19,6 @@ use crate::value::store_url::{Server, StoreUrl};
 /// Room for one answer: a value of the permitted size, or an error message.
 const ANSWER_BYTES: usize = MAX_VALUE + 4 * 1024;
 
-/// Where and how to connect.
 pub struct Target {
     pub url: StoreUrl,
     pub tls: Arc<ClientConfig>,
@@ -48,7 +47,6 @@ enum SocketKind {
 }
 
 impl Connection {
-    /// Connects, authenticates and selects the database.
     pub fn open(target: &Target, deadline: Instant) -> Result<Self, Failure> {
         let StoreUrl { server, user, password, database } = &target.url;
         let stream = match server {

@@ -10,7 +10,6 @@ pub enum Failure {
     Server(String),
     /// Of one value.
     Value(&'static str),
-    /// The key file.
     Keys(String),
     /// Not asked: it failed a moment ago, or the request has used up its time.
     Skipped,

@@ -34,7 +34,6 @@ use crate::watched::Watched;
 /// How long a store that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How often failures are logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a lock lasts if its holder is gone, and the longest wait for another's answer.
@@ -82,7 +81,6 @@ struct Health {
     unlogged: u64,
 }
 
-/// What a request may still spend.
 #[derive(Clone, Copy)]
 struct Allowance {
     commands: Duration,
@@ -94,7 +92,6 @@ thread_local! {
     static ALLOWANCE: Cell<Option<Allowance>> = const { Cell::new(None) };
 }
 
-/// A value that the store has for an entry.
 pub struct Seen {
     /// Opened values: under the current key, then under the previous one.
     pub values: Vec<Zeroizing<Vec<u8>>>,
@@ -104,7 +101,6 @@ pub struct Seen {
     pub unreadable: bool,
 }
 
-/// An entry to read.
 pub struct Wanted<'a> {
     pub kind: Kind,
     pub key: &'a [u8; 32],
@@ -112,7 +108,6 @@ pub struct Wanted<'a> {
     pub extend: Option<Duration>,
 }
 
-/// An entry to write.
 pub struct Put<'a> {
     pub kind: Kind,
     pub key: &'a [u8; 32],
@@ -217,7 +212,6 @@ impl SharedCache {
     }
 }
 
-/// The file with the keys.
 fn key_file_of(path: &Path) -> Watched<Keys> {
     Watched::new(vec![path.to_owned()], |contents| Keys::parse(contents.first().map_or(&[][..], |bytes| bytes)))
 }
@@ -228,7 +222,6 @@ pub fn judge(key_file: &Path) -> Result<&'static str, String> {
     Ok(if keys.previous.is_some() { "usable, with a previous key" } else { "usable" })
 }
 
-/// One request's use of the store.
 pub struct Visit<'a> {
     cache: &'a SharedCache,
     keys: Arc<Keys>,

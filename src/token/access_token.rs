@@ -25,12 +25,10 @@ impl AccessToken {
         self.plain
     }
 
-    /// The value for an `Authorization` header.
     pub fn authorization(&self) -> &str {
         self.header.expose()
     }
 
-    /// The token without its scheme.
     pub fn token(&self) -> &str {
         self.authorization().split_once(' ').map_or("", |(_, token)| token)
     }

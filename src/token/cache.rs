@@ -29,10 +29,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// The weight of an entry apart from its token and error: keys, links, counters.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// The stage of a token's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Served.
     Fresh,
     /// Served, and renewed in the background.
     RefreshDue,
@@ -41,7 +39,6 @@ pub enum Freshness {
     Expired,
 }
 
-/// The pure expiry rule.
 pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Freshness {
     if now >= expires_at {
         return Freshness::Expired;
@@ -55,7 +52,6 @@ pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Fr
     }
 }
 
-/// How a caller uses the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
     /// Skip the cached token and the remembered refusals.
@@ -72,7 +68,6 @@ impl Mode {
     }
 }
 
-/// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
     Hit(Arc<AccessToken>),
@@ -83,7 +78,6 @@ pub enum Lookup {
     /// Another caller's request is in flight, and this caller will be woken. If `shared` is false,
     /// that request has other claims, so the caller must look up again.
     Follow(Arc<Flight>, bool),
-    /// The caller makes the request.
     Lead(Lead),
 }
 
@@ -139,7 +133,6 @@ impl Lead {
         self.mode.reads()
     }
 
-    /// True if the token starts a session.
     pub(super) const fn starts(&self) -> bool {
         self.mode.anew
     }
@@ -218,12 +211,9 @@ struct Block {
     generation: u64,
 }
 
-/// Why attempts are suppressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BlockReason {
-    /// The token service refused.
     Refused,
-    /// The token service sent `Retry-After`.
     Throttled,
     /// A recent attempt failed, and there is a usable token.
     Paused,
@@ -265,12 +255,10 @@ impl CacheState {
     }
 }
 
-/// Figures for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheFigures {
     pub entries: usize,
     pub bytes: usize,
-    /// Entries evicted since the start.
     pub evicted: u64,
 }
 
@@ -398,7 +386,6 @@ impl Cache {
     }
 }
 
-/// How long to remember a failure, if at all.
 fn block(error: &Error, lead: &Lead, clock: &dyn Clock, has_token: bool) -> Option<Block> {
     let (reason, pause) = match error {
         // A refusal of specific claims says nothing about the key's ordinary token.

@@ -22,7 +22,6 @@ fn authority_to_query(registration: &Registration) -> Option<&Url> {
 }
 
 impl Discovery {
-    /// The endpoint, if cached.
     pub fn known(&self, registration: &Registration) -> Option<Url> {
         let authority = authority_to_query(registration)?;
         self.0.lock().get(&authority.to_string()).cloned()

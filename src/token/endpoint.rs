@@ -34,7 +34,6 @@ const MAX_CODES: usize = 16;
 /// Longer refresh tokens are not kept (docs/configuration.md, `Sidecar:Limits:Sessions`).
 const MAX_REFRESH_TOKEN: usize = 16 * 1024;
 
-/// A token request apart from its form.
 pub struct Post<'a> {
     /// The token endpoint, including extra query parameters.
     pub url: String,

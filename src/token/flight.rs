@@ -13,7 +13,6 @@ pub type Wake = Box<dyn FnOnce() + Send>;
 
 pub type Outcome = Result<Arc<AccessToken>, Error>;
 
-/// A request in flight.
 pub struct Flight {
     claims: Option<[u8; 32]>,
     state: Mutex<FlightState>,
@@ -61,7 +60,6 @@ impl Flight {
         }
     }
 
-    /// The outcome, if the flight is complete.
     pub fn outcome(&self) -> Option<Outcome> {
         self.state.lock().outcome.clone()
     }

@@ -8,7 +8,6 @@ use ring::digest;
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
-/// Everything that distinguishes a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
     /// The hash of what is asked for: client, tenant, scopes and all options that change the token.
@@ -30,9 +29,7 @@ impl CacheKey {
 /// configuration alone, so it is computed once.
 #[derive(Debug, Default)]
 pub struct KnownRequests {
-    /// For the application's own token.
     pub app: OnceLock<Digest>,
-    /// For a token on behalf of a user.
     pub user: OnceLock<Digest>,
 }
 
@@ -46,7 +43,6 @@ pub struct KeyBuilder {
 }
 
 impl KeyBuilder {
-    /// `kind` separates the kinds of keys.
     pub fn new(kind: &str) -> Self {
         Self { context: digest::Context::new(&digest::SHA256), buffer: [0; 256], used: 0 }.text(kind)
     }
@@ -69,7 +65,6 @@ impl KeyBuilder {
         self
     }
 
-    /// Compared exactly.
     #[must_use]
     pub fn text(self, part: &str) -> Self {
         self.bytes(part.as_bytes())

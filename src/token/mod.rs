@@ -59,11 +59,8 @@ use shared::Answer;
 pub struct AcquirerSettings {
     /// Per token request.
     pub timeout: Duration,
-    /// Capacity of the token cache.
     pub entries: usize,
-    /// Bytes in the token cache.
     pub bytes: usize,
-    /// Capacity for long-running sessions.
     pub sessions: usize,
 }
 
@@ -85,7 +82,6 @@ impl Ticket {
     }
 }
 
-/// The next step of an acquisition.
 #[derive(Debug)]
 pub enum Step {
     Done(Arc<AccessToken>),
@@ -108,13 +104,11 @@ pub enum FoundSession {
 /// Counts of lookups by outcome, since the start.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// Served from the cache.
     pub hit: AtomicU64,
     /// Requested from the shared cache or the token service.
     pub miss: AtomicU64,
     /// Answered from another caller's request.
     pub shared: AtomicU64,
-    /// Renewed in the background.
     pub refreshed: AtomicU64,
 }
 
@@ -139,7 +133,6 @@ pub struct Acquirer {
     region: region::Region,
     discovery: discovery::Discovery,
     refresher: refresh::Refresher,
-    /// For the metrics.
     pub results: Results,
 }
 
@@ -273,7 +266,6 @@ impl Acquirer {
         }
     }
 
-    /// Does the job and completes its flight.
     fn run_job(&self, mut job: Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let sharing = match &self.shared {
             Some(shared) => match shared.look_up(&mut job, &lead, &self.sessions, &*self.clock) {
@@ -350,7 +342,6 @@ impl Acquirer {
         Ok(token)
     }
 
-    /// One request with its retry.
     fn attempt(&self, leg: &Leg) -> Result<TokenAnswer, Error> {
         let registration = &leg.client.registration;
         if registration.client_id.is_empty() {

@@ -55,7 +55,6 @@ pub type Subject<'a> = Flow<'a, UserAssertion<'a>, SessionSubject<'a>>;
 pub struct SessionSubject<'a> {
     pub id: &'a SessionId,
     pub owner: &'a Owner,
-    /// The agent that acquires the tokens.
     pub agent: Option<&'a str>,
     /// The user's token, or what the session keeps.
     pub renewal: Renewal<'a>,
@@ -66,12 +65,9 @@ pub struct SessionSubject<'a> {
     pub spent: Duration,
 }
 
-/// What renews a session's token.
 #[derive(Clone, Copy)]
 pub enum Renewal<'a> {
-    /// The user's own token.
     User(UserAssertion<'a>),
-    /// The session's refresh token.
     RefreshToken(&'a Secret<String>),
     /// There is no refresh token, so only the cached token is left.
     Nothing,
@@ -79,7 +75,6 @@ pub enum Renewal<'a> {
 
 #[derive(Clone, Copy)]
 pub struct TokenRequest<'a> {
-    /// The registration that acquires the token.
     pub client: &'a Arc<Client>,
     pub subject: Subject<'a>,
     /// Overrides the tenant that follows from subject and registration.
@@ -87,19 +82,16 @@ pub struct TokenRequest<'a> {
     pub scopes: &'a [String],
     /// A JSON object as text.
     pub claims: Option<&'a str>,
-    /// Skips the cache.
     pub force_refresh: bool,
     /// Sent to Entra.
     pub correlation_id: &'a str,
     /// The key that the token is bound to.
     pub bound_key: Option<&'a BoundKey>,
-    /// `fmi_path` of an application's token.
     pub fmi_path: Option<&'a str>,
     /// Overrides the registration's B2C policy.
     pub user_flow: Option<&'a str>,
     /// Parameters for the endpoint's URL; they override the registration's.
     pub extra_query: &'a BTreeMap<String, String>,
-    /// Headers for the token request.
     pub extra_headers: &'a BTreeMap<String, String>,
     /// The hashes of requests like this one, if only the user can differ.
     pub known: Option<&'a KnownRequests>,
@@ -132,7 +124,6 @@ impl<'a> TokenRequest<'a> {
         }
     }
 
-    /// A request without options.
     pub fn plain(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String], correlation_id: &'a str) -> Self {
         Self {
             client,
@@ -151,7 +142,6 @@ impl<'a> TokenRequest<'a> {
         }
     }
 
-    /// The tenant of the endpoint.
     pub fn tenant(&self) -> &'a str {
         let registration = &self.client.registration;
         match self.subject {
@@ -180,7 +170,6 @@ impl<'a> TokenRequest<'a> {
         if let Subject::Session(session) = &self.subject { session.spent } else { Duration::ZERO }
     }
 
-    /// Everything that distinguishes this token from others.
     pub fn key(&self) -> CacheKey {
         let known = self.known.and_then(|known| match self.subject {
             Subject::ClientCredentials | Subject::ManagedIdentity(_) => Some(&known.app),

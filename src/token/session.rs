@@ -11,7 +11,6 @@ use crate::lru::Lru;
 use crate::secret::Secret;
 use crate::sync::Mutex;
 
-/// Requests a random key.
 pub const ALLOCATE: &str = "AllocateForMe";
 
 /// Seconds. A refresh token that is unused for 14 days is forgotten, as MSAL does.
@@ -27,7 +26,6 @@ pub fn allocate() -> Result<String, ring::error::Unspecified> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// The user that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// `tid`.
@@ -89,7 +87,6 @@ impl SessionId {
 
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// The user who started it.
     pub owner: Owner,
     pub refresh_token: Option<Secret<String>>,
     /// Unix seconds: when its tokens came from the token service.

@@ -62,7 +62,6 @@ pub struct Sharing<'a> {
 }
 
 pub enum Answer<'a> {
-    /// Another replica's token.
     Found(Arc<AccessToken>),
     /// The token service must be asked, and what it gives is published.
     Ask(Option<Box<Sharing<'a>>>),
@@ -155,15 +154,12 @@ impl Shared {
     }
 }
 
-/// One look-up in progress.
 struct Look<'a, 'l> {
     shared: &'a Shared,
     visit: Visit<'a>,
     lead: &'l Lead,
     session: Option<(SessionId, Owner)>,
-    /// The session as the store has it.
     seen: Option<Seen>,
-    /// Held.
     lock: Option<Lock>,
     unreadable: bool,
 }
@@ -200,7 +196,6 @@ impl<'a> Look<'a, '_> {
         }
     }
 
-    /// Looks once.
     fn once(
         &mut self,
         lock: Option<&Lock>,

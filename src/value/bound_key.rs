@@ -24,7 +24,6 @@ const OTHER_TYPE: &str = "an RSA key, or an elliptic curve key on P-256 or P-384
 const PRIVATE: &str = "a public key; this JWK holds a private one";
 
 impl BoundKey {
-    /// Parses any of the accepted forms.
     pub fn parse(text: &str) -> Result<Self, Expected> {
         if text.len() > MAX_BYTES {
             return Err("a public key of at most 16 KiB");

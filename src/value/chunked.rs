@@ -20,7 +20,6 @@ pub struct Bounds {
     pub trailers: usize,
 }
 
-/// Why a body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkError {
     Malformed(&'static str),

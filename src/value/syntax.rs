@@ -54,7 +54,6 @@ pub fn method(text: &str) -> Result<String, Expected> {
     Ok(method)
 }
 
-/// The name of an additional request header.
 pub fn header_name(name: &str) -> Result<(), Expected> {
     if !header::is_token(name) {
         return Err("an HTTP header name after the dot");
@@ -150,7 +149,6 @@ pub fn alphanumeric(text: &str) -> Result<(), Expected> {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(()).ok_or("letters and digits")
 }
 
-/// A .NET log level.
 pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "trace" | "0" => log::LevelFilter::Trace,

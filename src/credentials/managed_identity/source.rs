@@ -45,7 +45,6 @@ pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
         .map_err(|expected| format!("the environment's {NAME}: expected {expected}"))
 }
 
-/// An endpoint and its credentials.
 #[derive(Debug)]
 pub struct IdentitySource {
     pub kind: Kind,
@@ -176,7 +175,6 @@ fn revocation(wanted: &IdentityRequest<'_>) -> String {
     capabilities + &revoked.unwrap_or_default()
 }
 
-/// Lower-case hexadecimal.
 fn sha256(text: &str) -> String {
     hex::encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

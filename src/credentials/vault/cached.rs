@@ -13,7 +13,6 @@ const INTERVAL: u64 = 4 * 60 * 60;
 /// Seconds before expiry from which a renewed certificate may exist.
 const NEAR: u64 = 30 * 24 * 60 * 60;
 
-/// A cached value with its validity.
 pub struct Cached<T> {
     state: Mutex<CachedState<T>>,
 }

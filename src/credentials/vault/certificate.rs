@@ -16,7 +16,6 @@ use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
 use crate::value::b64;
 use crate::value::percent::encode_component;
 
-/// A certificate in a vault, cached.
 pub struct VaultCertificate {
     vault: Vault,
     name: String,

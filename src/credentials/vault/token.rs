@@ -24,7 +24,6 @@ const MARGIN: u64 = 5 * 60;
 /// Seconds; Entra's longest-lived access tokens last a day.
 const MAX_LIFETIME: u64 = 48 * 3600;
 
-/// The variables of the environment.
 pub struct Environment {
     application: Option<Result<Application, String>>,
     /// `AZURE_CLIENT_ID`; without a secret or file, it names a managed identity.
