@@ -182,7 +182,7 @@ pub(crate) fn acquirer(
         bytes: limits.token_cache_bytes,
         sessions: limits.sessions,
     };
-    Acquirer::sharing(settings, Arc::clone(exchange), Arc::clone(clock), variable, shared)
+    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), variable, shared)
 }
 
 /// What other replicas know, where that is configured.

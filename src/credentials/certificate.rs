@@ -7,7 +7,6 @@ use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use super::material::KeyMaterial;
 use crate::secret::Secret;
 use crate::value::{b64, der};
 
@@ -15,6 +14,15 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// A certificate with less time left is warned about.
 const NOTICE: u64 = 30 * DAY;
+
+/// Certificates and keys from any kind of file.
+#[derive(Default)]
+pub struct KeyMaterial {
+    /// DER.
+    pub certificates: Vec<Vec<u8>>,
+    /// DER, PKCS#8 or PKCS#1.
+    pub keys: Vec<Zeroizing<Vec<u8>>>,
+}
 
 pub struct Certificate {
     /// DER: the certificate itself, then those of its issuers that were given.

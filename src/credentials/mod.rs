@@ -6,13 +6,11 @@ pub mod assertion;
 #[cfg(feature = "pfx")]
 mod ber;
 pub mod certificate;
-pub mod cloud;
 pub mod federated;
 pub mod form;
 pub mod identity;
 pub mod local;
 pub mod managed_identity;
-pub mod material;
 mod name;
 #[cfg(feature = "pfx")]
 mod pbe;
@@ -191,7 +189,8 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
-            Box::new(identity::IdentityAssertion::new(client_id.clone(), token_exchange_url.clone()))
+            let (client_id, token_exchange_url) = (client_id.clone(), token_exchange_url.clone());
+            Box::new(identity::IdentityAssertion { client_id, token_exchange_url })
         }
         CredentialSource::KeyVault(described) => Box::new(vault::VaultCertificate::new(described, environment())),
         CredentialSource::SignedAssertionFromVault(described) => {

@@ -4,14 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ring::digest;
-
 use super::certificate::Certificate;
 use super::name::Name;
 use crate::config::Selector;
 use crate::file::{self, Stamp};
 use crate::sync::Mutex;
-use crate::value::{der, hex};
+use crate::value::{der, hash, hex};
 
 /// Relative to the user's home.
 const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
@@ -106,8 +104,7 @@ impl std::fmt::Display for Selector {
 }
 
 fn thumbprint(der: &[u8]) -> String {
-    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
-    hex::encode(hash.as_ref())
+    hex::encode(&hash::sha1(der))
 }
 
 fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {

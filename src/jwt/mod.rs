@@ -7,7 +7,6 @@
 pub mod claims;
 pub mod compact;
 mod explain;
-mod fingerprint;
 mod json;
 #[cfg(feature = "jwe")]
 pub mod jwe;
@@ -27,9 +26,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::jwks::KeySet;
+use crate::value::hash;
 use crate::value::jwk::Key;
 use claims::Claims;
-use fingerprint::Fingerprint;
 use policy::{Permission, optional};
 
 pub use explain::Finding;
@@ -80,7 +79,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<V
     let assertion = Zeroizing::new(token.to_owned());
     Ok(Verified {
         assertion,
-        digest: *Fingerprint::of(token).as_bytes(),
+        digest: hash::sha256(token),
         claims_json,
         key,
         expires_at,

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use super::claims::{Claim, Claims};
-use super::fingerprint::Fingerprint;
 use super::json::Value;
 use super::policy::optional;
 use super::replay::Replays;
@@ -17,6 +16,7 @@ use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
 use crate::jwks::KeySet;
 use crate::value::b64;
+use crate::value::hash::sha256;
 use crate::value::header::is_token;
 use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
@@ -98,7 +98,7 @@ impl SignedRequests {
         if self.settings.reject_replays {
             // Excludes the signature: a different ECDSA signature of the same text can be derived
             // without the key.
-            self.replays.enter(Fingerprint::of(jws.signing_input), until, now)?;
+            self.replays.enter(sha256(jws.signing_input), until, now)?;
         }
         Ok(token)
     }

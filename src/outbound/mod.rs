@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 use crate::memory::{HeldBody, Reservation};
 use crate::sync::Mutex;
 use crate::turns::{self, Lane};
+use crate::value::date;
 use crate::value::url::Origin;
 
 /// The kind of server called. Determines proxy, redirects and the metric's label.
@@ -191,6 +192,11 @@ impl OutResponse {
         let (_, value) = self.headers.iter().find(|(own, _)| own == name)?;
         std::str::from_utf8(value).ok()
     }
+
+    /// `Retry-After` in seconds from `now` (RFC 9110 §10.2.3).
+    pub fn retry_after(&self, now: u64) -> Option<u64> {
+        date::retry_after(self.header("retry-after")?, now)
+    }
 }
 
 /// Why there is no response. Messages name host and cause, never a path, query, header or body.
@@ -236,6 +242,13 @@ impl std::fmt::Display for OutError {
 }
 
 impl std::error::Error for OutError {}
+
+impl OutError {
+    /// True if another attempt may succeed at once. After a timeout, nobody has time for one.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Broken(_) | Self::Proxy { timed_out: false, .. })
+    }
+}
 
 /// Sends one request and returns the whole response. Does not follow redirects.
 pub trait Exchange: Send + Sync {

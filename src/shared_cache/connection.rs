@@ -76,7 +76,7 @@ impl Connection {
             if let Some(user) = user {
                 auth.arg(user.as_str());
             }
-            auth.arg(password.0.expose().as_str());
+            auth.arg(password.expose().as_str());
             introduction.push(auth);
         }
         if *database > 0 {

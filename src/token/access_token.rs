@@ -32,4 +32,9 @@ impl AccessToken {
     pub fn token(&self) -> &str {
         self.authorization().split_once(' ').map_or("", |(_, token)| token)
     }
+
+    /// A copy of [`Self::token`], to be passed on.
+    pub fn secret(&self) -> Secret<String> {
+        Secret::new(self.token().to_owned())
+    }
 }

@@ -108,12 +108,18 @@ pub struct Unavailable {
     pub retry_after: Option<u64>,
 }
 
+impl From<Unavailable> for Error {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(Arc::new(unavailable))
+    }
+}
+
 pub const BUSY: &str =
     "waited too long for a turn to call an upstream (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
 
 impl Error {
     pub fn unavailable(cause: impl Into<String>) -> Self {
-        Self::Unavailable(Arc::new(Unavailable { cause: cause.into(), retry_after: None }))
+        Unavailable { cause: cause.into(), retry_after: None }.into()
     }
 
     /// Adds the challenge that the request was to meet, if the user must meet one and the token

@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 
 use ring::digest;
 
-/// A SHA-256.
-pub type Digest = [u8; 32];
+use crate::value::hash::{self, Digest};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
@@ -107,18 +106,8 @@ impl KeyBuilder {
 
     pub fn finish(mut self) -> Digest {
         self.context.update(&self.buffer[..self.used]);
-        bytes(self.context.finish())
+        hash::array(self.context.finish())
     }
-}
-
-pub fn sha256(text: &[u8]) -> Digest {
-    bytes(digest::digest(&digest::SHA256, text))
-}
-
-fn bytes(hash: digest::Digest) -> Digest {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(hash.as_ref());
-    bytes
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::claims;
 use super::error::Error;
 use super::session::{Owner, SessionId};
 use crate::credentials::form::Form;
+use crate::credentials::managed_identity::IdentityRequest;
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
@@ -42,14 +43,7 @@ pub enum Grant {
 #[derive(Debug)]
 pub enum Job {
     Leg(Box<Leg>),
-    ManagedIdentity {
-        /// `None` is the system-assigned identity.
-        client_id: Option<String>,
-        resource: String,
-        /// `ClientCapabilities` of the registration.
-        capabilities: Vec<String>,
-        correlation_id: String,
-    },
+    ManagedIdentity(IdentityRequest),
     /// No request could yield the token.
     Impossible(Error),
 }
@@ -59,7 +53,7 @@ impl Job {
     pub fn name(&self) -> &str {
         match self {
             Self::Leg(leg) => &leg.client.registration.section,
-            Self::ManagedIdentity { .. } => "managed identity",
+            Self::ManagedIdentity(_) => "managed identity",
             Self::Impossible(_) => "cache",
         }
     }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-pub use crate::credentials::cloud::exchange_audience;
+pub use crate::credentials::identity::exchange_audience;
 pub use access_token::AccessToken;
 pub use error::{Error, Remedy, TokenError};
 pub use flight::Wake;
@@ -39,7 +39,7 @@ pub use shared::SharedFigures;
 
 use crate::clock::Clock;
 use crate::credentials::form::Form;
-use crate::credentials::managed_identity::{self, ManagedIdentities};
+use crate::credentials::managed_identity::{IdentityRequest, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
@@ -149,18 +149,9 @@ fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(Job, Lead) -> bool + Send + Syn
 }
 
 impl Acquirer {
-    /// `environment` reads the variables that locate the managed identity endpoint.
+    /// `environment` reads the variables that locate the managed identity endpoint. `shared` is what
+    /// other replicas know.
     pub fn new(
-        settings: AcquirerSettings,
-        exchange: Arc<dyn Exchange>,
-        clock: Arc<dyn Clock>,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Arc<Self> {
-        Self::sharing(settings, exchange, clock, environment, None)
-    }
-
-    /// With what other replicas know.
-    pub fn sharing(
         settings: AcquirerSettings,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
@@ -228,7 +219,7 @@ impl Acquirer {
     fn lane(&self, job: &Job) -> Option<Lane> {
         match job {
             Job::Leg(leg) => Some(Lane::of_url(&self.token_endpoint(leg).to_string())),
-            Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
+            Job::ManagedIdentity(_) => Some(Lane::ManagedIdentity),
             // Another replica may have it.
             Job::Impossible(Error::NoSession) if self.shared.is_some() => Some(Shared::lane()),
             Job::Impossible(_) => None,
@@ -281,15 +272,9 @@ impl Acquirer {
         };
         let outcome = match &job {
             Job::Leg(leg) => self.request(leg),
-            Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
-                let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
-                self.machine_token(&managed_identity::IdentityRequest {
-                    client_id: client_id.as_deref(),
-                    resource,
-                    capabilities,
-                    revoked: revoked.as_ref(),
-                    correlation_id,
-                })
+            Job::ManagedIdentity(wanted) => {
+                let revoked = lead.revoked().map(|token| token.secret());
+                self.machine_token(wanted, revoked.as_ref())
             }
             Job::Impossible(error) => Err(error.clone()),
         };
@@ -310,8 +295,12 @@ impl Acquirer {
         }
     }
 
-    fn machine_token(&self, wanted: &managed_identity::IdentityRequest<'_>) -> Result<Arc<AccessToken>, Error> {
-        let token = self.machine.token(wanted).map_err(|failure| match failure {
+    fn machine_token(
+        &self,
+        wanted: &IdentityRequest,
+        revoked: Option<&Secret<String>>,
+    ) -> Result<Arc<AccessToken>, Error> {
+        let token = self.machine.token(wanted, revoked).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
             // MSAL's error code for a refusal of a managed identity endpoint.
             Failure::Unusable(description) => Error::Refused(Arc::new(TokenError {
@@ -382,9 +371,11 @@ impl Acquirer {
         match &leg.proof {
             Proof::Credentials => Ok(leg.form(&self.authenticate(leg, audience)?, None)),
             Proof::Agent(agent) => {
-                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
+                // The registration's token for the agent is the agent's client assertion.
+                let of_blueprint = self.exchange_token(leg, Subject::ClientCredentials, Some(agent))?;
+                let proof = ClientAuth::Assertion(of_blueprint);
                 let exchange = match &leg.grant {
-                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
+                    Grant::AgentUser(_) => Some(self.exchange_token(leg, Subject::AgentAutonomous(agent), None)?),
                     _ => None,
                 };
                 Ok(leg.form(&proof, exchange.as_ref()))
@@ -417,21 +408,16 @@ impl Acquirer {
 
     /// Acquires the tokens that agents authenticate with.
     /// <https://learn.microsoft.com/entra/agent-id/identity-platform/agent-oauth-protocols>
-    fn exchange_token(&self, leg: &Leg, agent: &str, which: ExchangeToken) -> Result<Secret<String>, Error> {
+    fn exchange_token(&self, leg: &Leg, subject: Subject<'_>, fmi_path: Option<&str>) -> Result<Secret<String>, Error> {
         let host = &leg.client.registration.instance.origin.host;
         let scopes = [format!("{}/.default", exchange_audience(host))];
-        let (subject, fmi_path) = match which {
-            ExchangeToken::OfBlueprint => (Subject::ClientCredentials, Some(agent)),
-            ExchangeToken::OfAgent => (Subject::AgentAutonomous(agent), None),
-        };
         let wanted = TokenRequest {
             tenant: Some(&leg.tenant),
             fmi_path,
             user_flow: leg.user_flow.as_deref(),
             ..TokenRequest::plain(&leg.client, subject, &scopes, &leg.correlation_id)
         };
-        let token = self.acquire_in_place(&wanted)?;
-        Ok(Secret::new(token.token().to_owned()))
+        Ok(self.acquire_in_place(&wanted)?.secret())
     }
 
     /// Rejects another token type than requested, or an unbound token would pass as bound.
@@ -496,14 +482,6 @@ impl Acquirer {
     }
 }
 
-#[derive(Clone, Copy)]
-enum ExchangeToken {
-    /// The registration's token for the agent: the agent's client assertion.
-    OfBlueprint,
-    /// The agent's own token, for the `user_fic` grant.
-    OfAgent,
-}
-
 /// The machine's identity, for a credential of this client. Its tokens are cached like any other.
 struct MachineIdentity<'a> {
     acquirer: &'a Acquirer,
@@ -517,7 +495,7 @@ impl Identities for MachineIdentity<'_> {
         let wanted =
             TokenRequest::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
         match self.acquirer.acquire_in_place(&wanted) {
-            Ok(token) => Ok(Secret::new(token.token().to_owned())),
+            Ok(token) => Ok(token.secret()),
             Err(Error::Refused(refusal)) => Err(Failure::Unusable(refusal.description.clone())),
             Err(error) => Err(Failure::Unavailable(error.to_string())),
         }

@@ -8,15 +8,17 @@ use std::time::Duration;
 use super::authority;
 use super::cache::Mode;
 use super::error::Error;
-use super::key::{CacheKey, Digest, KeyBuilder, KnownRequests, sha256};
+use super::key::{CacheKey, KeyBuilder, KnownRequests};
 use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
 use crate::config::InForce;
 use crate::credentials::Client;
+use crate::credentials::managed_identity::IdentityRequest;
 use crate::jwt::Verified;
 use crate::options::{AgentUser, Flow};
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
+use crate::value::hash::{Digest, sha256};
 use crate::value::resource::of_app_scope;
 
 /// The token of a calling user, for on-behalf-of (RFC 7523 §2.1). Always verified.
@@ -43,7 +45,7 @@ impl<'a> From<&'a Verified> for UserAssertion<'a> {
 impl<'a> UserAssertion<'a> {
     /// For tests that start after verification.
     pub fn unverified(token: &'a str, tenant: &'a str) -> Self {
-        Self { token, digest: super::key::sha256(token.as_bytes()), tenant: Some(tenant), object_id: Some("o1") }
+        Self { token, digest: sha256(token), tenant: Some(tenant), object_id: Some("o1") }
     }
 }
 
@@ -161,7 +163,7 @@ impl<'a> TokenRequest<'a> {
         Mode {
             force: self.force_refresh,
             anew: matches!(self.subject, Subject::Session(SessionSubject { starts: true, .. })),
-            claims: self.claims.map(|claims| sha256(claims.as_bytes())),
+            claims: self.claims.map(sha256),
         }
     }
 
@@ -251,12 +253,12 @@ impl<'a> TokenRequest<'a> {
                 return Job::Impossible(Error::TokenType { expected: "PoP" });
             }
             Subject::ManagedIdentity(client_id) => {
-                return Job::ManagedIdentity {
+                return Job::ManagedIdentity(IdentityRequest {
                     client_id: client_id.map(str::to_owned),
                     resource: of_app_scope(self.scopes.first().map_or("", String::as_str)).to_owned(),
                     capabilities: self.client.registration.client_capabilities.clone(),
                     correlation_id: self.correlation_id.to_owned(),
-                };
+                });
             }
         };
         Job::Leg(Box::new(self.leg(agent, grant)))

@@ -1,15 +1,15 @@
 //! Long-running sessions: on-behalf-of continues after the user's token has expired, with the
 //! refresh token it yielded. A session belongs to the user who started it.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::key::{Digest, KeyBuilder};
+use super::key::KeyBuilder;
 use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
 use crate::sync::Mutex;
+use crate::value::b64;
+use crate::value::hash::Digest;
 
 pub const ALLOCATE: &str = "AllocateForMe";
 
@@ -23,7 +23,7 @@ const OVERHEAD: usize = 256;
 pub fn allocate() -> Result<String, ring::error::Unspecified> {
     let mut bytes = [0u8; 32];
     SystemRandom::new().fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    Ok(b64::url(bytes))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

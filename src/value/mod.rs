@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod date;
 pub mod der;
 pub mod guid;
+pub mod hash;
 pub mod header;
 pub mod hex;
 pub mod json;

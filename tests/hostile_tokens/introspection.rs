@@ -87,7 +87,7 @@ fn start() -> (http::Running, SocketAddr) {
     };
     let shared = Shared {
         connections: Arc::new(UreqExchange::new(nowhere).unwrap()),
-        acquirer: Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), |_| None),
+        acquirer: Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), |_| None, None),
         exchange,
         clock,
         budget: budget.clone(),

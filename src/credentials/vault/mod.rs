@@ -6,6 +6,7 @@
 mod cached;
 mod call;
 mod certificate;
+mod entry;
 mod signer;
 #[cfg(test)]
 mod tests;
