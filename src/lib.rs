@@ -25,7 +25,7 @@
 //! clock redaction watched
 //! value
 //! allocator descriptors file lru memory notify secret spelling turns
-//! sync
+//! errors sync
 //! ```
 
 mod allocator;
@@ -36,6 +36,7 @@ mod clock;
 mod config;
 mod credentials;
 mod descriptors;
+mod errors;
 mod file;
 mod healthcheck;
 mod http;

@@ -1,6 +1,5 @@
 //! Fetches an authority's documents once.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::authority::{Authority, V1, is_safe};
@@ -8,6 +7,7 @@ use super::document::{self, DocumentError};
 use super::issuer::{self, V1Issuer};
 use super::{Issuer, KeySet};
 use crate::config::{Config, Registration};
+use crate::errors::errors;
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
 use crate::value::url::Url;
 
@@ -39,34 +39,23 @@ impl KeySettings {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum FetchError {
-    Unreachable(OutError),
-    /// Any status but 200. Redirects are not followed.
-    Status(u16),
-    Metadata(DocumentError),
-    Keys(DocumentError),
-    /// The metadata points to an origin that does not belong to the authority.
-    ForeignKeys(String),
-    /// Plain HTTP beyond loopback.
-    Insecure(String),
+errors! {
+    FetchError {
+        Unreachable(error: OutError) => "no answer: {error}";
+        /// Any status but 200. Redirects are not followed.
+        Status(status: u16) => "the answer has status {status}{}", hint(*status);
+        Metadata(error: DocumentError) => "the metadata document is unusable: {error}";
+        Keys(error: DocumentError) => "the key document is unusable: {error}";
+        /// The metadata points to an origin that does not belong to the authority.
+        ForeignKeys(origin: String) => "the document names {origin}, which does not belong to this authority";
+        /// Plain HTTP beyond loopback.
+        Insecure(origin: String) => "{origin} is neither https nor loopback";
+    }
 }
 
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(error) => write!(f, "no answer: {error}"),
-            // Entra's answer for an unknown tenant.
-            Self::Status(400) => f.write_str("the answer has status 400; does the tenant exist (TenantId)?"),
-            Self::Status(status) => write!(f, "the answer has status {status}"),
-            Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
-            Self::Keys(error) => write!(f, "the key document is unusable: {error}"),
-            Self::ForeignKeys(origin) => {
-                write!(f, "the document names {origin}, which does not belong to this authority")
-            }
-            Self::Insecure(origin) => write!(f, "{origin} is neither https nor loopback"),
-        }
-    }
+/// Entra answers 400 for an unknown tenant.
+const fn hint(status: u16) -> &'static str {
+    if status == 400 { "; does the tenant exist (TenantId)?" } else { "" }
 }
 
 /// Fetches metadata and keys. Reuses the v1 issuer of `known` as long as the v2 issuer is

@@ -45,21 +45,10 @@ impl Outcome {
     }
 }
 
-impl Check {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Size => "size",
-            Self::Decryption => "decryption",
-            Self::Structure => "structure",
-            Self::Header => "header",
-            Self::Key => "key",
-            Self::Signature => "signature",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-            Self::Lifetime => "lifetime",
-            Self::Permission => "permission",
-            Self::Binding => "binding",
-        }
+/// In lower case.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_ascii_lowercase())
     }
 }
 
@@ -189,6 +178,6 @@ fn several(names: impl Iterator<Item = impl AsRef<str>>) -> String {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { check, outcome, looked_at, expected, found } = self;
-        write!(f, "{}: {}: looked at {looked_at}; expected {expected}; found {found}", check.name(), outcome.name())
+        write!(f, "{check}: {}: looked at {looked_at}; expected {expected}; found {found}", outcome.name())
     }
 }

@@ -45,7 +45,7 @@ impl Agent {
 }
 
 fn named(key: &'static str, text: String) -> Result<String, OptionsError> {
-    syntax::plain(&text).map(|()| text).map_err(|expected| OptionsError::AgentParameter { key, expected })
+    syntax::plain(&text).map(|()| text).map_err(|expected| OptionsError::AgentParameter(key, expected))
 }
 
 #[cfg(test)]

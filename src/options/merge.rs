@@ -30,7 +30,7 @@ impl<'a> Effective<'a> {
         if let (true, None, Some(claims)) = (options.pop, options.pop_public_key, options.pop_claims) {
             let key = "AcquireTokenOptions.PopClaims";
             syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
-                .map_err(|expected| OptionsError::Malformed { key: key.to_owned(), expected: expected.to_owned() })?;
+                .map_err(|expected| OptionsError::Malformed(key.to_owned(), expected.to_owned()))?;
         }
         // A token is neither sent to nor made for an origin that the operator has not listed.
         let mut named = api.options.base_url.iter().chain(&api.options.allowed_base_urls);
@@ -160,7 +160,7 @@ mod tests {
         let key = "optionsOverride.AcquireTokenOptions.PopPublicKey=%7B%22kid%22:%22k%22%7D";
         let merged = |query: &str| Effective::merge(&api, &overrides(query)).map(|effective| effective.options.pop);
         assert_eq!(merged(claims), Ok(false));
-        assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(OptionsError::Malformed { .. })));
+        assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(OptionsError::Malformed(..))));
         // With its own key the caller signs the request itself, and so adds these members itself.
         assert_eq!(merged(&format!("{claims}&{scheme}&{key}")), Ok(true));
         assert_eq!(merged(key), Ok(true));

@@ -103,12 +103,13 @@ impl Overrides {
                     return Err(OptionsError::Repeated(AGENT_KEYS[at]));
                 }
             } else if is_agent_key(&key) {
-                return Err(OptionsError::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
+                let nearest = nearest_agent_key(&key);
+                return Err(OptionsError::UnknownKey(key.into_owned(), nearest));
             }
         }
         for Given { option, name, parameter, value } in given {
             let set = option.set(&mut overrides.options, &parameter, &value);
-            set.map_err(|expected| OptionsError::Malformed { key: name, expected })?;
+            set.map_err(|expected| OptionsError::Malformed(name, expected))?;
         }
         let [identity, username, user_id] = agent;
         overrides.agent = Agent::select(identity, username, user_id)?;
@@ -133,8 +134,7 @@ struct Given<'a> {
 
 /// The option of that name, and the part of the name in place of `<Name>`.
 fn find(name: &str) -> Result<(Override, &str), OptionsError> {
-    Override::find(name)
-        .ok_or_else(|| OptionsError::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
+    Override::find(name).ok_or_else(|| OptionsError::UnknownKey(format!("{PREFIX}{name}"), nearest(name)))
 }
 
 /// The most similar known key, for the message.

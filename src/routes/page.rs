@@ -92,7 +92,7 @@ fn api(api: &Api, section: &str, proxies: bool) -> Value {
 
 fn check(finding: &Finding) -> Value {
     json!({
-        "check": finding.check.name(),
+        "check": finding.check.to_string(),
         "outcome": finding.outcome.name(),
         "lookedAt": finding.looked_at,
         "expected": finding.expected,
