@@ -175,14 +175,7 @@ pub(crate) fn acquirer(
     clock: &Arc<dyn Clock>,
     shared: Option<token::Shared>,
 ) -> Arc<Acquirer> {
-    let limits = &config.limits;
-    let settings = token::AcquirerSettings {
-        timeout: limits.token_request_timeout,
-        entries: limits.token_cache_entries,
-        bytes: limits.token_cache_bytes,
-        sessions: limits.sessions,
-    };
-    Acquirer::new(settings, Arc::clone(exchange), Arc::clone(clock), variable, shared)
+    Acquirer::new(&config.limits, Arc::clone(exchange), Arc::clone(clock), variable, shared)
 }
 
 /// What other replicas know, where that is configured.
@@ -209,9 +202,7 @@ pub(crate) fn shared_store(config: &Config, warn: &mut dyn FnMut(String)) -> Res
     let settings = &config.sidecar.shared_cache;
     let (Some(url), Some(key_file)) = (&settings.url, &settings.key_file) else { return Ok(None) };
     let roots = Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?;
-    let prefix = settings.prefix.clone().unwrap_or_default();
-    SharedCache::new(shared_cache::Settings { url: url.clone(), key_file, prefix, timeout: settings.timeout }, &roots)
-        .map(Some)
+    SharedCache::new(url.clone(), key_file, settings, &roots).map(Some)
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {

@@ -78,7 +78,7 @@ pub mod internal {
     pub use crate::routes::route::Endpoint;
     pub use crate::routes::{Routes, Service, Shared};
     pub use crate::secret::Secret;
-    pub use crate::token::{Acquirer, AcquirerSettings};
+    pub use crate::token::Acquirer;
     pub use crate::turns::{Bounds, Lane, Turns};
     pub mod config {
         pub use crate::config::{Api, ApiOptions, Config, Invocation, Listen, PopValidation};

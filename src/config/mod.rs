@@ -34,6 +34,8 @@ mod tests;
 pub use api_options::ManagedIdentity;
 pub use api_options::{ApiOptions, InForce, Ranked};
 pub use describe::{describe, documentation};
+#[cfg(feature = "shared-cache")]
+pub use fields::SharedCache;
 pub use fields::{AllowOverrides, AllowedCallers, Limits, PopValidation, Sidecar};
 pub use keys::find as find_key;
 pub use load::{LoadError, Loaded, load};

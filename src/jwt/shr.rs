@@ -119,16 +119,13 @@ impl SignedRequests {
             required || (settings.present_claims && listed && claims.has(name))
         };
         let path = |text: &str| text.trim_matches('/').to_owned();
-        let checks: [(_, _, &dyn Fn(&str) -> bool, _); 3] = [
-            (settings.method, "m", &|own| own == request.method, "it is for another method"),
-            (settings.host, "u", &|own| is_host(own, &request.uri), "it is for another host"),
-            (settings.path, "p", &|own| path(own) == path(&request.uri.path), "it is for another path"),
-        ];
-        for (required, name, is_ours, otherwise) in checks {
-            if wanted(required, name) && !optional(claims.text(name), name)?.is_some_and(is_ours) {
-                return Err(Rejection::RequestMismatch(otherwise));
-            }
-        }
+        let check = |required, name, is_ours: &dyn Fn(&str) -> bool, otherwise| {
+            let good = !wanted(required, name) || optional(claims.text(name), name)?.is_some_and(is_ours);
+            if good { Ok(()) } else { Err(Rejection::RequestMismatch(otherwise)) }
+        };
+        check(settings.method, "m", &|own| own == request.method, "it is for another method")?;
+        check(settings.host, "u", &|own| is_host(own, &request.uri), "it is for another host")?;
+        check(settings.path, "p", &|own| path(own) == path(&request.uri.path), "it is for another path")?;
         if wanted(settings.query, "q") {
             let signed = required(claims.array("q"), "q", "its query is not signed")?;
             check_query(signed, request.uri.query.as_deref(), settings.accept_unsigned_query)?;

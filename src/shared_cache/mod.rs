@@ -24,6 +24,7 @@ use self::failure::expect;
 use self::pool::Pool;
 pub use self::seal::Kind;
 use self::seal::{Keys, MAX_VALUE, Name};
+use crate::config::SharedCache as Settings;
 use crate::outbound::resolver::SystemResolver;
 use crate::outbound::roots::Roots;
 use crate::sync::Mutex;
@@ -54,13 +55,6 @@ return ''";
 const COMPARE_AND_DELETE: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
-
-pub struct Settings<'a> {
-    pub url: StoreUrl,
-    pub key_file: &'a Path,
-    pub prefix: String,
-    pub timeout: Duration,
-}
 
 pub struct SharedCache {
     /// For messages: without a password.
@@ -124,12 +118,17 @@ pub struct Lock {
 }
 
 impl SharedCache {
-    pub fn new(settings: Settings<'_>, roots: &Roots) -> Result<Self, String> {
-        let Settings { url, key_file, prefix, timeout } = settings;
+    pub fn new(url: StoreUrl, key_file: &Path, settings: &Settings, roots: &Roots) -> Result<Self, String> {
         let tls = roots.client_config().map_err(|error| format!("Sidecar:SharedCache:Url: {error}"))?;
         let target = Target { url: url.clone(), tls, resolver: Arc::new(SystemResolver) };
-        let (keys, pool, health) = (key_file_of(key_file), Pool::new(target), Mutex::default());
-        Ok(Self { url, keys, prefix, timeout, pool, health })
+        Ok(Self {
+            url,
+            keys: key_file_of(key_file),
+            prefix: settings.prefix.clone().unwrap_or_default(),
+            timeout: settings.timeout,
+            pool: Pool::new(target),
+            health: Mutex::default(),
+        })
     }
 
     /// Begins one request's use of the store, of which `spent` is over.

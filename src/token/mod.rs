@@ -38,6 +38,7 @@ pub use shared::Shared;
 pub use shared::SharedFigures;
 
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::credentials::form::Form;
 use crate::credentials::managed_identity::{IdentityRequest, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
@@ -54,15 +55,6 @@ use key::CacheKey;
 use leg::{Grant, Job, Leg, Proof};
 use session::{Session, SessionId, Sessions};
 use shared::Answer;
-
-#[derive(Clone, Copy, Debug)]
-pub struct AcquirerSettings {
-    /// Per token request.
-    pub timeout: Duration,
-    pub entries: usize,
-    pub bytes: usize,
-    pub sessions: usize,
-}
 
 /// Handle for resuming a parked request.
 #[derive(Debug)]
@@ -122,7 +114,8 @@ const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000
 const NESTED_WAIT: Duration = Duration::from_secs(40);
 
 pub struct Acquirer {
-    settings: AcquirerSettings,
+    /// Per token request.
+    timeout: Duration,
     cache: Arc<Cache>,
     sessions: Sessions,
     /// What other replicas know.
@@ -152,7 +145,7 @@ impl Acquirer {
     /// `environment` reads the variables that locate the managed identity endpoint. `shared` is what
     /// other replicas know.
     pub fn new(
-        settings: AcquirerSettings,
+        limits: &Limits,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
         environment: impl Fn(&str) -> Option<String>,
@@ -163,9 +156,9 @@ impl Acquirer {
             region: region::Region::new(&environment),
             discovery: discovery::Discovery::default(),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
-            settings,
-            cache: Cache::new(settings.entries, settings.bytes),
-            sessions: Sessions::new(settings.sessions, settings.bytes, lifetime),
+            timeout: limits.token_request_timeout,
+            cache: Cache::new(limits.token_cache_entries, limits.token_cache_bytes),
+            sessions: Sessions::new(limits.sessions, limits.token_cache_bytes, lifetime),
             shared,
             exchange,
             clock,
@@ -336,7 +329,7 @@ impl Acquirer {
         if registration.client_id.is_empty() {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
-        let discovered = self.discovery.ask(registration, &*self.exchange, self.settings.timeout)?;
+        let discovered = self.discovery.ask(registration, &*self.exchange, self.timeout)?;
         let mut url = discovered.unwrap_or_else(|| self.token_endpoint(leg));
         // The assertion's audience is the endpoint without extra query parameters.
         let audience = url.to_string();
@@ -348,7 +341,7 @@ impl Acquirer {
             host: &url.origin.host,
             correlation_id: &leg.correlation_id,
             headers: leg.headers(),
-            timeout: self.settings.timeout,
+            timeout: self.timeout,
         };
         request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_sidecar::internal::Acquirer;
 use entra_sidecar::internal::BodyMemory;
 use entra_sidecar::internal::Endpoint;
 use entra_sidecar::internal::Metrics;
@@ -13,7 +14,6 @@ use entra_sidecar::internal::jwks::{self, Keys};
 use entra_sidecar::internal::jwt::Rejection;
 use entra_sidecar::internal::outbound::{Exchange, OutError, OutRequest, OutResponse};
 use entra_sidecar::internal::outbound::{ExchangeSettings, Proxies, Roots, SystemResolver, UreqExchange};
-use entra_sidecar::internal::{Acquirer, AcquirerSettings};
 use entra_sidecar::internal::{Bounds, Turns};
 use entra_sidecar::internal::{Clock, ManualClock};
 use entra_sidecar::internal::{Routes, Service, Shared};
@@ -76,7 +76,6 @@ fn start() -> (http::Running, SocketAddr) {
     let server = Server::bind(&config.listen, &limits).unwrap();
     let address = server.local_addrs()[0];
     let budget = Budget { turns: Turns::new(Bounds { calls: 4, decryptions: 1 }), memory: BodyMemory::new(1 << 20) };
-    let settings = AcquirerSettings { timeout: second, entries: 1, bytes: 1, sessions: 1 };
     let keys = Keys::start(jwks::KeySettings::of(&config).unwrap(), Arc::clone(&exchange), Arc::clone(&clock)).unwrap();
     let nowhere = ExchangeSettings {
         connect_timeout: second,
@@ -87,7 +86,7 @@ fn start() -> (http::Running, SocketAddr) {
     };
     let shared = Shared {
         connections: Arc::new(UreqExchange::new(nowhere).unwrap()),
-        acquirer: Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), |_| None, None),
+        acquirer: Acquirer::new(&config.limits, Arc::clone(&exchange), Arc::clone(&clock), |_| None, None),
         exchange,
         clock,
         budget: budget.clone(),
