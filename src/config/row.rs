@@ -10,7 +10,7 @@ use crate::value::header;
 use crate::value::network::Network;
 use crate::value::store_url::StoreUrl;
 use crate::value::url::Url;
-use crate::value::{Expected, guid, quantity, resource, syntax};
+use crate::value::{Expected, ensure, guid, quantity, resource, syntax};
 
 #[derive(Debug)]
 pub struct Row {
@@ -134,7 +134,7 @@ kinds! {
     /// A path below a base URL.
     RelativePath, "path", |_, text| text_if(syntax::relative_path(text), text);
     /// A `token` (RFC 9110 §5.6.2).
-    Token, "word", |_, text| text_if(header::is_token(text).then_some(()).ok_or("one word"), text);
+    Token, "word", |_, text| text_if(ensure(header::is_token(text), "one word"), text);
     Alphanumeric, "letters, digits", |_, text| text_if(syntax::alphanumeric(text), text);
     Thumbprint, "thumbprint", |_, text| Ok(Value::Text(syntax::thumbprint(text)?));
     /// In CIDR notation, or `*`.

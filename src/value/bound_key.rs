@@ -3,7 +3,7 @@
 
 use super::der::{self, RsaPublicKey};
 use super::jwk::{Members, PublicKey, Unusable};
-use super::{Expected, b64, pem};
+use super::{Expected, b64, ensure, pem};
 
 /// Keys take a few hundred bytes; a certificate chain may take several thousand.
 const MAX_BYTES: usize = 16 * 1024;
@@ -25,9 +25,7 @@ const PRIVATE: &str = "a public key; this JWK holds a private one";
 
 impl BoundKey {
     pub fn parse(text: &str) -> Result<Self, Expected> {
-        if text.len() > MAX_BYTES {
-            return Err("a public key of at most 16 KiB");
-        }
+        ensure(text.len() <= MAX_BYTES, "a public key of at most 16 KiB")?;
         let text = text.trim();
         if text.starts_with('{') {
             return from_json(text.as_bytes());

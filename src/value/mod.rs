@@ -27,3 +27,8 @@ pub mod wide;
 
 /// What was expected instead; reads on from the word "expected".
 pub type Expected = &'static str;
+
+/// Fails with what was expected unless it holds.
+pub const fn ensure(holds: bool, expected: Expected) -> Result<(), Expected> {
+    if holds { Ok(()) } else { Err(expected) }
+}

@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Expected;
 use super::percent::decode;
 use super::quantity::digits;
 use super::url::{Origin, parse_authority};
+use super::{Expected, ensure};
 use crate::secret::Secret;
 
 const DEFAULT_PORT: u16 = 6379;
@@ -32,9 +32,7 @@ pub enum Server {
 impl StoreUrl {
     pub fn parse(text: &str) -> Result<Self, Expected> {
         const EXPECTED: &str = "redis://, rediss:// or unix:, e.g. rediss://:password@host:6379/0";
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("a URL of visible ASCII characters");
-        }
+        ensure(text.bytes().all(|byte| byte.is_ascii_graphic()), "a URL of visible ASCII characters")?;
         let (scheme, rest) = text.split_once(':').ok_or(EXPECTED)?;
         match (scheme.to_ascii_lowercase().as_str(), rest.strip_prefix("//")) {
             ("redis", Some(rest)) => tcp(false, rest),
@@ -65,9 +63,7 @@ impl StoreUrl {
 }
 
 fn tcp(tls: bool, rest: &str) -> Result<StoreUrl, Expected> {
-    if rest.contains(['?', '#']) {
-        return Err("a URL without query and fragment");
-    }
+    ensure(!rest.contains(['?', '#']), "a URL without query and fragment")?;
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
     let (user, password) = match login.map(|login| login.split_once(':')) {
@@ -81,9 +77,7 @@ fn tcp(tls: bool, rest: &str) -> Result<StoreUrl, Expected> {
 /// `unix:/path` or `unix:///path`, and after a `?` what a path has no place for: `user`, `pass`, `db`.
 fn unix(rest: &str) -> Result<StoreUrl, Expected> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if !path.starts_with('/') {
-        return Err("an absolute path after unix:");
-    }
+    ensure(path.starts_with('/'), "an absolute path after unix:")?;
     let (mut user, mut password, mut database) = (None, None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or("user=, pass= or db= after the ?")?;
