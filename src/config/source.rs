@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Diagnostic, json};
 use crate::file;
+use crate::value::text::strip_prefix;
 
 /// What is needed to read the configuration at the start and on a reload.
 #[derive(Clone, Default)]
@@ -245,10 +246,7 @@ fn add_variables(
     origin: &Arc<Origin>,
 ) {
     for (name, value) in variables {
-        let Some(name) = name.to_str() else { continue };
-        let Some(key) = name.get(prefix.len()..).filter(|_| name[..prefix.len()].eq_ignore_ascii_case(prefix)) else {
-            continue;
-        };
+        let Some(key) = name.to_str().and_then(|name| strip_prefix(name, prefix)) else { continue };
         let key = key.replace("__", ":");
         if prefix.is_empty() && is_host_key(&key) {
             continue;

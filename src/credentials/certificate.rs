@@ -8,7 +8,7 @@ use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
-use crate::value::{b64, der};
+use crate::value::der;
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -74,11 +74,6 @@ impl Certificate {
         }
         Err(problem)
     }
-}
-
-/// `x5t#S256` (RFC 7515 §4.1.8).
-pub fn thumbprint(der: &[u8]) -> String {
-    b64::url_sha256(der)
 }
 
 /// Reads PKCS#8, else PKCS#1. If both fail, returns the error of the format that matched.

@@ -135,8 +135,8 @@ fn load(files: Vec<File>) -> Read {
     read
 }
 
-#[cfg(test)]
 #[cfg(feature = "pfx")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::credentials::testing::{certificates, data, now};

@@ -8,7 +8,7 @@ pub mod claims;
 pub mod compact;
 mod explain;
 mod json;
-#[cfg(feature = "jwe")]
+#[cfg_attr(not(feature = "jwe"), path = "no_jwe.rs")]
 pub mod jwe;
 pub mod memory;
 mod policy;

@@ -9,6 +9,7 @@ use super::agent::Agent;
 use crate::config::{ApiOptions, Override};
 use crate::spelling;
 use crate::value::percent;
+use crate::value::text::strip_prefix;
 
 /// Bytes. The limit for heads is lower by default (32 KiB), but an operator can raise it.
 const MAX_QUERY: usize = 64 * 1024;
@@ -85,7 +86,7 @@ impl Overrides {
         for parameter in parameters(query) {
             let (key, value) = parameter?;
             let decoded = || decode(&key, value);
-            if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
+            if let Some(name) = strip_prefix(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 if !may_say(option) {
                     return Err(OptionsError::NotInHeader(name.to_owned()));
@@ -154,17 +155,12 @@ fn nearest(name: &str) -> String {
 /// True for an unknown key that begins like an agent parameter. Ignoring it would return a token of
 /// another identity.
 fn is_agent_key(key: &str) -> bool {
-    strip_prefix_ignoring_case(key.trim_start(), "Agent").is_some()
+    strip_prefix(key.trim_start(), "Agent").is_some()
 }
 
 fn nearest_agent_key(key: &str) -> String {
     let known = spelling::nearest(key, '.', AGENT_KEYS, |key| ((*key).to_owned(), Some((*key).to_owned())));
     known.unwrap_or_default().to_owned()
-}
-
-fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (start, rest) = text.split_at_checked(prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 #[cfg(test)]
