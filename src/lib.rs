@@ -98,7 +98,7 @@ pub mod internal {
     }
     pub mod jwt {
         pub use crate::jwt::shr::{OriginalRequest, SignedRequests};
-        pub use crate::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, Rejection, Validator, verify, verify_signature};
+        pub use crate::jwt::{Policy, Rejection, Validator, verify, verify_signature};
         pub mod compact {
             pub use crate::jwt::compact::parse;
         }

@@ -32,7 +32,7 @@ use claims::Claims;
 use policy::{Permission, optional};
 
 pub use explain::Finding;
-pub use policy::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, check_audience};
+pub use policy::{Policy, check_audience};
 pub use rejection::Rejection;
 pub use validator::Validator;
 

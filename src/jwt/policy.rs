@@ -7,11 +7,6 @@ use crate::config::Registration;
 use crate::jwks::{Issuer, KeySet};
 use crate::value::jwk::Key;
 
-/// Seconds; the default of Microsoft's libraries and most others.
-pub const DEFAULT_SKEW: u64 = 300;
-/// The default of `Sidecar:Limits:TokenBytes`.
-pub const DEFAULT_MAX_BYTES: usize = 64 * 1024;
-
 /// Claims that may contain the scopes. Entra uses `scp`; .NET renames it to the long name, which
 /// gateways pass on; other providers use `scope` (RFC 9068 §2.2.3). Only the first one present
 /// counts, so scopes are never combined.

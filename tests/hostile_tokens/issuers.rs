@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use entra_sidecar::internal::config::{self, Invocation};
 use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, Policy, verify};
+use entra_sidecar::internal::jwt::{Policy, verify};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ impl Authority {
         std::fs::write(&file, "{}").unwrap();
         let invocation = Invocation { config_file: Some(PathBuf::from(&file)), settings: all, ..Invocation::default() };
         let config = config::load(&invocation).unwrap().config;
-        let policy = Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, DEFAULT_MAX_BYTES);
+        let policy = Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes);
         let issuer = full(metadata_issuer);
         let (keys, _) = document::keys(json!({ "keys": [jwk("rsa")] }).to_string().as_bytes()).unwrap();
         Self { policy, keys: KeySet::new(keys, &issuer, accepted_issuers(&issuer, v1)) }

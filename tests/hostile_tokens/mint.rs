@@ -2,7 +2,7 @@
 //! sidecar does not judge its own hand.
 
 use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+use entra_sidecar::internal::jwt::Policy;
 use local_tenant::keys::SigningKey;
 pub use local_tenant::sample::{CLIENT, NOW, TENANT, b64, jws, payload};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ pub fn policy() -> Policy {
     Policy {
         audiences: vec![CLIENT.into(), format!("api://{CLIENT}")],
         issuers: Vec::new(),
-        skew: DEFAULT_SKEW,
+        skew: 300,
         required_scopes: Vec::new(),
         allow_acl: true,
         validate_issuer: true,
@@ -78,7 +78,7 @@ pub fn policy() -> Policy {
         role_claim: "roles".into(),
         allowed_tenants: Vec::new(),
         reject_bound_as_bearer: false,
-        max_bytes: DEFAULT_MAX_BYTES,
+        max_bytes: 64 * 1024,
     }
 }
 
