@@ -47,8 +47,8 @@ struct Running {
 fn start(config: Config) -> Result<Running, String> {
     // Before any thread starts, so that an early signal cannot kill a half-built process.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
-    let mut limits = http_limits(&config);
-    limits.connections = descriptors::provide_for(limits.connections, config.limits.upstream_calls);
+    let mut limits = config.limits.clone();
+    limits.connections = descriptors::provide_for(limits.connections, limits.upstream_calls);
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let (shared, service) = build(config, server.monitor(), true)?;
     let budget = shared.budget.clone();
@@ -78,7 +78,7 @@ fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Ser
 
 /// The same without a front door, for a command that asks once.
 pub(crate) fn once(config: Config, fetches: bool) -> Result<Once, String> {
-    let nowhere = Server::bind(&[], &http_limits(&config)).map_err(|error| error.to_string())?;
+    let nowhere = Server::bind(&[], &config.limits).map_err(|error| error.to_string())?;
     build(config, nowhere.monitor(), fetches).map(|(shared, service)| Once::new(shared, service))
 }
 
@@ -236,34 +236,11 @@ pub(crate) fn exchange(
 }
 
 fn budget(config: &Config) -> Budget {
-    let bounds = Bounds { calls: config.limits.upstream_calls, decryptions: decryptions() };
+    // At most half of the processors, so that garbage that looks encrypted cannot starve other
+    // requests.
+    let decryptions = thread::available_parallelism().map_or(1, usize::from) / 2;
+    let bounds = Bounds { calls: config.limits.upstream_calls, decryptions };
     Budget { turns: Turns::new(bounds), memory: BodyMemory::new(config.limits.body_memory) }
-}
-
-/// Decryption uses at most half of the processors, so that garbage that looks encrypted cannot
-/// starve other requests.
-fn decryptions() -> usize {
-    (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
-}
-
-fn http_limits(config: &Config) -> http::Limits {
-    let limits = &config.limits;
-    http::Limits {
-        workers: limits.workers,
-        // Decryptions have their own turns, and a request that waits for another lane midway keeps
-        // its thread.
-        blocking_threads: limits.upstream_calls.saturating_mul(2).saturating_add(decryptions()),
-        queue_timeout: limits.queue_timeout,
-        connections: limits.connections,
-        head_bytes: limits.request_head_bytes,
-        headers: limits.request_headers,
-        head_timeout: limits.head_timeout,
-        body_timeout: limits.body_timeout,
-        write_timeout: limits.write_timeout,
-        idle_timeout: limits.idle_timeout,
-        body_bytes: limits.request_body_bytes,
-        shutdown_timeout: limits.shutdown_timeout,
-    }
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -81,13 +81,13 @@ pub mod internal {
     pub use crate::token::Acquirer;
     pub use crate::turns::{Bounds, Lane, Turns};
     pub mod config {
-        pub use crate::config::{Api, ApiOptions, Config, Invocation, Listen, PopValidation};
+        pub use crate::config::{Api, ApiOptions, Config, Invocation, Limits, Listen, PopValidation};
         pub use crate::config::{describe, documentation, load};
     }
     pub mod http {
         pub use crate::http::head::Head;
         pub use crate::http::reader::{Fed, RequestReader};
-        pub use crate::http::{Body, Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request};
+        pub use crate::http::{Body, Budget, Cause, Handler, Keep, Monitor, Outcome, Peer, Reply, Request};
         pub use crate::http::{RequestError, Resumed, Running, Server, Stats, Waker};
     }
     pub mod jwks {

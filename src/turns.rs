@@ -107,6 +107,11 @@ impl Turns {
         Arc::new(Self { bounds, state: Mutex::default() })
     }
 
+    /// Threads that may block at once. A request that waits for another lane midway keeps its thread.
+    pub const fn threads(&self) -> usize {
+        self.bounds.calls.saturating_mul(2).saturating_add(self.bounds.decryptions)
+    }
+
     /// Active upstream calls, and waiting requests.
     pub fn figures(&self) -> (usize, usize) {
         let state = self.state.lock();

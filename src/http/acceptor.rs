@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use super::connection::Connection;
 use super::handler::{ConnectionId, Handler, Wake, Waker};
-use super::limits::Limits;
 use super::listen::Listener;
 use super::message::Peer;
 use super::poller::Poller;
@@ -17,6 +16,7 @@ use super::pool::Pool;
 use super::slots::Slots;
 use super::socket::Socket;
 use super::table::Table;
+use crate::config::Limits;
 use crate::memory::BodyMemory;
 use crate::sync::Mutex;
 use crate::turns::Turns;
@@ -69,8 +69,8 @@ impl<H: Handler> Shared<H> {
         poller: Poller,
         listeners: Vec<Listener>,
     ) -> Self {
-        let pool = Arc::new(Pool::new(limits.blocking_threads));
         let Budget { turns, memory } = budget;
+        let pool = Arc::new(Pool::new(turns.threads()));
         let poller = Arc::new(poller);
         let table = Table::new(limits.connections, Arc::clone(&slots), Arc::clone(&poller));
         let acceptor = |listener| Acceptor { listener: Mutex::new(Some(listener)), paused: AtomicBool::new(false) };

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use super::connection::{Connection, Stage, Wait};
 use super::handler::{ConnectionId, Wake};
-use super::limits::Limits;
 use super::poller::{Event, Poller};
 use super::slots::{ConnState, Slots};
+use crate::config::Limits;
 use crate::sync::{Mutex, MutexGuard};
 use crate::turns::Turn;
 

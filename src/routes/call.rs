@@ -113,7 +113,7 @@ impl Call<'_> {
     /// Checks the body's declared length and that it has been read. Call it once nothing else can
     /// refuse the request.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let configured = self.service.config.limits.request_body_bytes;
+        let configured = self.service.config.limits.body_bytes;
         let limit = if let Keep::UpTo(limit) = keep { limit.min(configured) } else { configured };
         if self.request.body.length().is_some_and(|length| length > limit) {
             return Err(Problem::from(&RequestError::BodyTooLarge { limit }).into());

@@ -10,7 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroize as _;
 
 use super::outbox::{self, Outbox};
-use crate::http::{self, BodyRead, CallerStream, RequestError};
+use crate::config::Limits;
+use crate::http::{BodyRead, CallerStream, RequestError};
 use crate::metrics::Metrics;
 use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite, TWO_ENDS};
 use crate::outbound::{OutError, OutResponse, UpstreamConnection, claims_challenge};
@@ -82,7 +83,7 @@ pub enum Stop {
 pub struct Pump {
     pub terms: Terms,
     connection: UpstreamConnection,
-    limits: http::Limits,
+    limits: Limits,
     up: Outbox,
     down: Outbox,
     /// Bytes of the answer that have not been parsed yet.
