@@ -275,7 +275,7 @@ impl Acquirer {
             log::warn!("{}: failed to acquire a token ({}): {error}", job.name(), error.code());
         }
         if let Some(sharing) = sharing {
-            sharing.publish(&lead, &outcome, &self.sessions, &*self.clock);
+            sharing.publish(&lead, &outcome);
         }
         lead.complete(&*self.clock, outcome)
     }
