@@ -50,11 +50,11 @@ impl Connection {
             // Either connects or fails at once.
             Server::Unix(path) => (UnixStream::connect(path)?, None),
             Server::Tcp(origin) => {
-                let addresses = addresses(&target.resolver, &origin.host, origin.port, left(deadline)?)?;
+                let addresses = addresses(&target.resolver, origin.host(), origin.port, left(deadline)?)?;
                 let tcp = connect(&addresses, deadline)?;
                 tcp.set_nodelay(true)?;
                 let tls = if origin.https {
-                    let host = origin.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                    let host = origin.host().trim_start_matches('[').trim_end_matches(']').to_owned();
                     let name = ServerName::try_from(host).map_err(io::Error::other)?;
                     let tls = ClientConnection::new(Arc::clone(&target.tls), name).map_err(io::Error::other)?;
                     Some(Box::new(tls))
