@@ -25,12 +25,12 @@ use crate::shared_cache::{self, SharedCache};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
-pub type Reload = Box<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>;
+pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded, LoadError>;
 
 /// Serves until SIGTERM or SIGINT. A second signal exits at once.
-pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
+pub fn serve(loaded: Loaded, reload: Reload<'_>) -> ExitCode {
     match start(loaded.config) {
-        Ok(running) => run(running, reload),
+        Ok((routes, server, signals)) => run(&routes, server, signals, reload),
         Err(problem) => {
             eprintln!("entra-sidecar: {problem}");
             ExitCode::FAILURE
@@ -38,13 +38,7 @@ pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
     }
 }
 
-struct Running {
-    routes: Arc<Routes>,
-    server: http::Running,
-    signals: Signals,
-}
-
-fn start(config: Config) -> Result<Running, String> {
+fn start(config: Config) -> Result<(Arc<Routes>, http::Running, Signals), String> {
     // Before any thread starts, so that an early signal cannot kill a half-built process.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
     let mut limits = config.limits.clone();
@@ -60,7 +54,7 @@ fn start(config: Config) -> Result<Running, String> {
     }
     let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes), budget).map_err(|error| format!("threads: {error}"))?;
-    Ok(Running { routes, server, signals })
+    Ok((routes, server, signals))
 }
 
 /// What answers requests, and what lives longer than a configuration. `fetches` signing keys, where anybody validates.
@@ -82,15 +76,14 @@ pub(crate) fn once(config: Config, fetches: bool) -> Result<Once, String> {
     build(config, nowhere.monitor(), fetches).map(|(shared, service)| Once::new(shared, service))
 }
 
-fn run(running: Running, reload: &Reload) -> ExitCode {
-    let Running { routes, server, mut signals } = running;
+fn run(routes: &Routes, server: http::Running, mut signals: Signals, reload: Reload<'_>) -> ExitCode {
     let manager = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     log::info!("entra-sidecar {} is ready", env!("CARGO_PKG_VERSION"));
     manager.tell(ServiceState::Ready { refused: false });
     for signal in &mut signals {
         if signal == SIGHUP {
             manager.tell(ServiceState::Reloading);
-            let taken = reload_into(&routes, reload);
+            let taken = reload_into(routes, reload);
             manager.tell(ServiceState::Ready { refused: !taken });
         } else {
             break;
@@ -121,7 +114,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
 
 /// Reloads the configuration and returns whether it was accepted. A bad configuration is reported
 /// and changes nothing.
-fn reload_into(routes: &Routes, reload: &Reload) -> bool {
+fn reload_into(routes: &Routes, reload: Reload<'_>) -> bool {
     let loaded = match reload() {
         Ok(loaded) => loaded,
         Err(LoadError { problems, .. }) => {
@@ -231,7 +224,7 @@ pub(crate) fn exchange(
         },
     };
     let connections = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
-    let measured = Measured::new(Box::new(Arc::clone(&connections)), Arc::clone(metrics));
+    let measured = Measured { inner: Box::new(Arc::clone(&connections)), metrics: Arc::clone(metrics) };
     Ok((Arc::new(InTurn(Box::new(measured))), connections))
 }
 

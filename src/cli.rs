@@ -169,15 +169,12 @@ fn serve(invocation: Invocation) -> ExitCode {
     let log = Arc::new(log::start(&loaded.config.logging, rust_log(&invocation)));
     warn(&loaded);
     let reloaded = Arc::clone(&log);
-    let code = app::serve(
-        loaded,
-        &(Box::new(move || {
-            let loaded = config::load(&invocation)?;
-            reloaded.apply(&loaded.config.logging);
-            warn(&loaded);
-            Ok(loaded)
-        }) as app::Reload),
-    );
+    let code = app::serve(loaded, &move || {
+        let loaded = config::load(&invocation)?;
+        reloaded.apply(&loaded.config.logging);
+        warn(&loaded);
+        Ok(loaded)
+    });
     log.flush();
     code
 }

@@ -272,14 +272,8 @@ pub fn process() -> Vec<Figure> {
 
 /// An [`Exchange`] that counts its requests.
 pub struct Measured {
-    inner: Box<dyn Exchange>,
-    metrics: Arc<Metrics>,
-}
-
-impl Measured {
-    pub fn new(inner: Box<dyn Exchange>, metrics: Arc<Metrics>) -> Self {
-        Self { inner, metrics }
-    }
+    pub inner: Box<dyn Exchange>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Exchange for Measured {

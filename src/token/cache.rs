@@ -142,9 +142,7 @@ impl Lead {
         let mut state = self.cache.state.lock();
         let mut entry = state.entries.remove(&self.key).unwrap_or_default();
         entry.token = Some(CachedToken::new(token, clock));
-        if let Some(weight) = entry.tidy(clock) {
-            state.evicted += state.entries.insert(self.key, entry, weight) as u64;
-        }
+        state.keep(self.key, entry, clock);
     }
 }
 
@@ -242,6 +240,12 @@ struct CacheState {
 }
 
 impl CacheState {
+    fn keep(&mut self, key: CacheKey, mut entry: Entry, clock: &dyn Clock) {
+        if let Some(weight) = entry.tidy(clock) {
+            self.evicted += self.entries.insert(key, entry, weight) as u64;
+        }
+    }
+
     fn tidy(&mut self, clock: &dyn Clock) {
         self.tidied = Some(clock.instant());
         self.entries.weigh(|entry| entry.tidy(clock));
@@ -346,7 +350,7 @@ impl Cache {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.flights.remove(&lead.key);
-        let (mut entry, outcome) = match outcome {
+        let (entry, outcome) = match outcome {
             Ok(token) => {
                 let held = CachedToken::new(&token, clock);
                 if held.freshness(clock) == Freshness::Expired {
@@ -367,9 +371,7 @@ impl Cache {
                 (Entry { token, blocked }, answer)
             }
         };
-        if let Some(weight) = entry.tidy(clock) {
-            state.evicted += state.entries.insert(lead.key, entry, weight) as u64;
-        }
+        state.keep(lead.key, entry, clock);
         outcome
     }
 

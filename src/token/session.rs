@@ -150,9 +150,13 @@ impl Sessions {
                 Session::new(owner.clone(), refresh_token, now)
             }
         };
-        let weight = session.weight();
-        sessions.insert(id.0, session, weight);
+        keep(&mut sessions, id, session);
     }
+}
+
+fn keep(sessions: &mut Lru<Digest, Session>, id: &SessionId, session: Session) {
+    let weight = session.weight();
+    sessions.insert(id.0, session, weight);
 }
 
 /// For what other replicas know.
@@ -166,15 +170,13 @@ impl Sessions {
             stored = own;
         }
         stored.touched_at = now;
-        let weight = stored.weight();
-        sessions.insert(id.0, stored, weight);
+        keep(&mut sessions, id, stored);
     }
 
     /// Puts another replica's session in the place of the one in memory.
     pub(super) fn replace(&self, id: &SessionId, mut stored: Session, now: u64) {
         stored.touched_at = now;
-        let weight = stored.weight();
-        self.state.lock().insert(id.0, stored, weight);
+        keep(&mut self.state.lock(), id, stored);
     }
 }
 
