@@ -78,7 +78,6 @@ impl Described {
     }
 }
 
-/// The command and its settings.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Serve,
@@ -89,7 +88,6 @@ enum Command {
     Validate { token: Source, explain: bool },
 }
 
-/// Why no command runs.
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
     /// Text to print, such as the help.
@@ -283,7 +281,6 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
     Ok((command, invocation))
 }
 
-/// What `--help` prints without a command.
 fn overview() -> String {
     let line = |name: String, does: &str| format!("  {name:<18}{does}\n");
     let options = OPTIONS.iter().filter(|option| option.commands.is_empty());

@@ -91,7 +91,7 @@ pub mod internal {
         pub use crate::http::{RequestError, Resumed, Running, Server, Stats, Waker};
     }
     pub mod jwks {
-        pub use crate::jwks::{KeySet, KeySettings, Keys, V1Issuer, accepted_issuers};
+        pub use crate::jwks::{KeySet, KeySettings, Keys, V1, accepted_issuers};
         pub mod document {
             pub use crate::jwks::document::{issuer, keys, metadata};
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_sidecar::internal::config::PopValidation;
-use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers};
+use entra_sidecar::internal::jwks::{KeySet, V1, accepted_issuers};
 use entra_sidecar::internal::jwt::{OriginalRequest, SignedRequests};
 use entra_sidecar::internal::jwt::{Policy, Rejection, Validator, compact, verify};
 use entra_sidecar::internal::value::Key;
@@ -31,7 +31,7 @@ static JWK: LazyLock<String> = LazyLock::new(|| {
 });
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(vec![Key::from_jwk(&JWK).unwrap()], issuer, accepted_issuers(issuer, V1Issuer::Unavailable))
+    KeySet::new(vec![Key::from_jwk(&JWK).unwrap()], issuer, accepted_issuers(issuer, V1::Unknown))
 });
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {

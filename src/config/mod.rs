@@ -90,7 +90,6 @@ impl Config {
         changed
     }
 
-    /// The registration that acquires tokens for an API.
     pub fn registration(&self, api: &Api) -> &Arc<Registration> {
         api.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
     }

@@ -44,7 +44,6 @@ pub(super) const ROWS: &[Row] = &[
     key("DownstreamApis:*:AcquireTokenOptions:ExtraParameters:*", Kind::Unused, "No effect: for extensions of the original."),
 ];
 
-/// An option that a request may override.
 #[derive(Clone, Copy, Debug)]
 pub struct Override(&'static Row);
 

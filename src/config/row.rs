@@ -33,7 +33,6 @@ pub struct Row {
     pub help: &'static str,
 }
 
-/// Where an option may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Settings,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::authority::{Authority, V1, is_safe};
+use super::authority::{Authority, is_safe};
 use super::document::{self, DocumentError};
-use super::issuer::{self, V1Issuer};
+use super::issuer::{self, V1};
 use super::{Issuer, KeySet};
 use crate::config::{Config, Registration};
 use crate::errors::errors;
@@ -100,14 +100,14 @@ pub fn token_endpoint(
 
 fn issuers(settings: &KeySettings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
     match &settings.authority.v1 {
-        V1::None => issuer::accepted(v2, V1Issuer::None),
-        V1::Unknown => issuer::accepted(v2, V1Issuer::Unavailable),
-        V1::Document(url) => {
+        V1::None => issuer::accepted(v2, V1::None),
+        V1::Unknown => issuer::accepted(v2, V1::Unknown),
+        V1::Known(url) => {
             let learnt = get(settings, exchange, url)
                 .and_then(|bytes| document::issuer(&bytes).map_err(FetchError::Metadata))
                 .inspect_err(|error| log::debug!("failed to fetch the v1 document at {}: {error}", url.origin))
                 .ok();
-            issuer::accepted(v2, learnt.as_deref().map_or(V1Issuer::Unavailable, V1Issuer::Learnt))
+            issuer::accepted(v2, learnt.as_deref().map_or(V1::Unknown, V1::Known))
         }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use fetch::{KeySettings, token_endpoint};
-pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
+pub use issuer::{Issuer, V1, accepted as accepted_issuers};
 pub use refresh::{Keys, RefreshAnswer};
 
 use crate::value::jwk::Key;

@@ -84,7 +84,6 @@ pub fn request_token(
     Ok(attempt(exchange, clock, post, &form()?, false)?)
 }
 
-/// Why an attempt gave no token.
 enum Failed {
     /// Another attempt may succeed.
     Transient(Unavailable),

@@ -84,7 +84,6 @@ pub enum Step {
     Lead(Lead, Lane),
 }
 
-/// The result of looking for a long-running session.
 #[derive(Debug)]
 pub enum FoundSession {
     /// With the time in which the shared cache was asked.

@@ -49,10 +49,8 @@ impl<'a> UserAssertion<'a> {
     }
 }
 
-/// The token's subject, and how it is acquired.
 pub type Subject<'a> = Flow<'a, UserAssertion<'a>, SessionSubject<'a>>;
 
-/// A long-running session, and what renews its token.
 #[derive(Clone, Copy)]
 pub struct SessionSubject<'a> {
     pub id: &'a SessionId,

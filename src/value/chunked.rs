@@ -88,7 +88,6 @@ impl Decoder {
         Ok(at)
     }
 
-    /// One byte of framing.
     fn step(&mut self, byte: u8, bounds: Bounds) -> Result<ChunkState, ChunkError> {
         Ok(match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,

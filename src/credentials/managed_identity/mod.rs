@@ -39,7 +39,6 @@ const RETRIES: u32 = 3;
 /// Retries if IMDS first answers 410: it is being upgraded, which takes up to 70 seconds.
 const RETRIES_WHILE_GONE: u32 = 7;
 
-/// Pause after a 410 from IMDS.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
 
 /// The client of this machine's managed identity endpoint. It caches nothing.
