@@ -110,9 +110,15 @@ kinds! {
     Tenant, "tenant", |_, text| Ok(Value::Text(syntax::tenant(text)?));
     Method, "HTTP method", |_, text| Ok(Value::Text(syntax::method(text)?));
     /// The value of the header that the key's last segment names.
-    Header, "header value", |name, text| text_if(syntax::header_name(name).and_then(|()| syntax::header_value(text)), text);
+    Header, "header value", |name, text| {
+        syntax::header_name(name)?;
+        text_if(syntax::header_value(text), text)
+    };
     /// The claim for the header of answers that the key's last segment names.
-    ClaimHeader, "claim", |name, text| text_if(syntax::answer_header(name).and_then(|()| syntax::plain(text)), text);
+    ClaimHeader, "claim", |name, text| {
+        syntax::answer_header(name)?;
+        text_if(syntax::plain(text), text)
+    };
     HeaderValue, "header value", |_, text| text_if(syntax::header_value(text), text);
     MediaType, "media type", |_, text| text_if(syntax::media_type(text), text);
     /// `Bearer` or `PoP`. In settings also the name of a registration: see [`crate::config::sections`].
@@ -124,7 +130,10 @@ kinds! {
     /// The value of the query parameter that the key's last segment names.
     Parameter, "text", |name, text| text_if(syntax::parameter(name), text);
     /// The same, except for fields of the token request.
-    TokenParameter, "text", |name, text| text_if(syntax::parameter(name).and_then(|()| syntax::token_parameter(name)), text);
+    TokenParameter, "text", |name, text| {
+        syntax::parameter(name)?;
+        text_if(syntax::token_parameter(name), text)
+    };
     /// [`crate::config::check`] warns of texts that were meant as lists.
     Scope, "scope", |_, text| Ok(Value::List(syntax::scopes(text)?.collect()));
     PublicKey, "public key", |_, text| Ok(Value::Key(BoundKey::parse(text)?));
