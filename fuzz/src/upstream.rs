@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::internal::jwks::{KeySet, V1, accepted_issuers, document};
 use entra_sidecar::internal::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
 use entra_sidecar::internal::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
 use entra_sidecar::internal::outbound::{Hop, next_hop};
@@ -35,7 +35,7 @@ pub fn metadata(data: &[u8]) {
     let Ok(found) = document::metadata(data) else { return };
     assert!(!found.issuer.trim().is_empty() && document::issuer(data) == Ok(found.issuer.clone()));
     assert_eq!(Url::parse(&found.jwks_uri.to_string()).as_ref(), Ok(&found.jwks_uri));
-    let accepted = accepted_issuers(&found.issuer, V1Issuer::Unavailable);
+    let accepted = accepted_issuers(&found.issuer, V1::Unknown);
     assert_eq!(accepted[0].as_str(), found.issuer);
     let tenant = "11111111-2222-3333-4444-555555555555";
     for issuer in &accepted {

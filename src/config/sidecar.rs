@@ -49,8 +49,7 @@ fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     check_shared_cache(reader, sidecar);
-    let bodies =
-        [(limits.request_body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
+    let bodies = [(limits.body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
     // A body of the permitted size would never fit.
     if let Some((size, name)) = bodies.into_iter().filter(|(size, _)| *size > limits.body_memory).max() {
         let memory = reader.given("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");

@@ -60,9 +60,9 @@ fn the_default_registration_is_of_the_public_cloud() {
 fn default_limits_of_callers() {
     let limits = good(&[]).limits;
     assert!(limits.workers >= 2);
-    assert_eq!((limits.connections, limits.request_head_bytes, limits.request_headers), (4096, 32 << 10, 100));
+    assert_eq!((limits.connections, limits.head_bytes, limits.headers), (4096, 32 << 10, 100));
     assert_eq!((limits.head_timeout, limits.idle_timeout), (Duration::from_secs(10), Duration::from_mins(2)));
-    assert_eq!((limits.request_body_bytes, limits.body_memory), (30 << 20, 64 << 20));
+    assert_eq!((limits.body_bytes, limits.body_memory), (30 << 20, 64 << 20));
     assert_eq!((limits.token_bytes, limits.shutdown_timeout), (64 << 10, Duration::from_secs(30)));
 }
 
@@ -776,7 +776,7 @@ fn samples(kind: &row::Kind) -> ((&'static str, &'static str), Option<(&'static 
         Kind::RelativePath => of_value("me", "../x"),
         Kind::Plain => of_value("a/b", "a\u{1}b"),
         Kind::Token => of_value("B2C_1_edit", "a b"),
-        Kind::Choice(_) => of_value("Cookie", "Via"),
+        Kind::Choice(..) => of_value("Cookie", "Via"),
         other => panic!("no option is of the kind {other:?}"),
     }
 }

@@ -107,7 +107,7 @@ pub fn data(name: &str) -> std::path::PathBuf {
 
 /// The certificates of a PEM file there.
 pub fn certificates(name: &str) -> Vec<Vec<u8>> {
-    let mut material = super::material::KeyMaterial::default();
+    let mut material = super::certificate::KeyMaterial::default();
     material.add(&std::fs::read(data(name)).unwrap(), None).unwrap();
     material.certificates
 }

@@ -28,7 +28,6 @@ impl<'a> ProxiedPath<'a> {
 }
 
 impl Target {
-    /// Joins the options' base URL, path and query parameters.
     pub fn new(effective: &Effective<'_>) -> Result<Self, OptionsError> {
         Self::join(effective, "", None)
     }

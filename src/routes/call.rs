@@ -124,7 +124,7 @@ impl Call<'_> {
     /// Checks the body's declared length and that it has been read. Call it once nothing else can
     /// refuse the request.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let configured = self.service.config.limits.request_body_bytes;
+        let configured = self.service.config.limits.body_bytes;
         let own = if let Keep::UpTo(limit) = keep { limit } else { usize::MAX };
         let limit = own.min(configured);
         if self.request.body.length().is_some_and(|length| length > limit) {

@@ -20,7 +20,6 @@ pub struct Bounds {
     pub trailers: usize,
 }
 
-/// Why a body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkError {
     Malformed(&'static str),
@@ -91,7 +90,6 @@ impl Decoder {
         Ok(at)
     }
 
-    /// One byte of framing.
     fn step(&mut self, byte: u8, bounds: Bounds) -> Result<ChunkState, ChunkError> {
         Ok(match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,

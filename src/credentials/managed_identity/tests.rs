@@ -67,8 +67,13 @@ impl Machine {
         capabilities: &[String],
         revoked: Option<&Secret<String>>,
     ) -> Result<IdentityToken, Failure> {
-        let resource = "https://vault.azure.net";
-        self.identities.token(&IdentityRequest { client_id, resource, capabilities, revoked, correlation_id: "cid" })
+        let wanted = IdentityRequest {
+            client_id: client_id.map(str::to_owned),
+            resource: "https://vault.azure.net".to_owned(),
+            capabilities: capabilities.to_vec(),
+            correlation_id: "cid".to_owned(),
+        };
+        self.identities.token(&wanted, revoked)
     }
 
     fn requests(&self) -> Vec<String> {
