@@ -100,7 +100,10 @@ impl Reader<'_> {
 
     /// Fills the fields of the sidecar's own sections from the table.
     pub fn fill_own(&self, sidecar: &mut Sidecar, limits: &mut Limits) {
-        for key in table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_))) {
+        let own = || table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_)));
+        let is_missing = |pattern| self.given(pattern).is_none();
+        let aliases = own().filter(|key| key.alias.is_some_and(is_missing));
+        for key in own().filter(|key| key.alias.is_none()).chain(aliases) {
             for (name, value) in self.values(key, key.pattern) {
                 let fits = match key.field {
                     Field::Sidecar(field) => field(sidecar).fill(&name, value),

@@ -19,11 +19,6 @@ pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut limits = Limits { workers: cores.max(2), ..Limits::default() };
     reader.fill_own(&mut sidecar, &mut limits);
-    if reader.given("Sidecar:Limits:ShutdownTimeout").is_none()
-        && let Some(timeout) = reader.duration("shutdownTimeoutSeconds")
-    {
-        limits.shutdown_timeout = timeout;
-    }
     if sidecar.trusted_certificates.is_empty() {
         sidecar.trusted_certificates = certificates_of_openssl(reader);
     }

@@ -642,6 +642,25 @@ fn a_key_of_another_kind_of_credential_is_told_its_own() {
 }
 
 #[test]
+fn limits_of_kestrel_hold_unless_the_sidecars_own_are_given() {
+    let kestrel = [
+        ("Kestrel__Limits__MaxRequestBodySize", "1000000"),
+        ("Kestrel__Limits__MaxRequestHeaderCount", "50"),
+        ("Kestrel__Limits__KeepAliveTimeout", "00:02:10"),
+        ("ASPNETCORE_SHUTDOWNTIMEOUTSECONDS", "7"),
+    ];
+    let limits = |own: &[(&str, &str)]| good(&[&kestrel, own].concat()).limits;
+    let seen = limits(&[]);
+    assert_eq!((seen.body_bytes, seen.headers), (1_000_000, 50));
+    assert_eq!((seen.idle_timeout, seen.shutdown_timeout), (Duration::from_secs(130), Duration::from_secs(7)));
+    let seen = limits(&[("Sidecar__Limits__RequestBodyBytes", "5"), ("Sidecar__Limits__ShutdownTimeout", "3")]);
+    assert_eq!((seen.body_bytes, seen.headers, seen.shutdown_timeout), (5, 50, Duration::from_secs(3)));
+    let (key, _) = problem(&[("Kestrel__Limits__MaxRequestBodySize", "much")]);
+    assert_eq!(key, "Kestrel:Limits:MaxRequestBodySize");
+    assert!(warnings(&[("Kestrel__Limits__MaxRequestLineSize", "8192")]).is_empty());
+}
+
+#[test]
 fn listening_follows_the_precedence_of_asp_net_core() {
     let ports = |variables: &[(&str, &str)]| -> Vec<u16> {
         let port = |listen: &Listen| if let Listen::Tcp(address) = listen { address.port() } else { 0 };
