@@ -7,10 +7,10 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::arrival::Arrival;
 use super::head::Terms;
-use super::limits::Limits;
 use super::reader::{Progress, RequestReader};
 use super::request_error::RequestError;
 use super::socket::Socket;
+use crate::config::Limits;
 use crate::value::date::HTTP_LEN;
 
 /// Read at once.

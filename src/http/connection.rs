@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::arrival::Arrival;
 use super::handler::{ConnectionId, PendingAnswer};
 use super::head::Terms;
-use super::limits::Limits;
 use super::message::{BodyStream, Peer, RequestRecord};
 use super::poller::Event;
 use super::reader::{Progress, RequestReader};
 use super::slots::ConnState;
 use super::socket::Socket;
+use crate::config::Limits;
 use crate::memory;
 use crate::turns;
 

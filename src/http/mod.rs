@@ -42,7 +42,6 @@ mod worker;
 pub use acceptor::Budget;
 pub use caller::{BodyRead, CallerStream};
 pub use handler::{Advance, AnswerEnd, Cause, Handler, Outcome, PendingAnswer, Resumed, Waker};
-pub use limits::Limits;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request, RequestRecord};
 pub use reader::Keep;
 pub use reply::phrase;
@@ -51,11 +50,10 @@ pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
 
 #[cfg(test)]
-pub(crate) fn test_limits() -> Limits {
+pub(crate) fn test_limits() -> crate::config::Limits {
     use std::time::Duration;
-    Limits {
+    crate::config::Limits {
         workers: 4,
-        blocking_threads: 16,
         queue_timeout: Duration::from_secs(5),
         connections: 4096,
         head_bytes: 32 * 1024,
@@ -66,5 +64,6 @@ pub(crate) fn test_limits() -> Limits {
         idle_timeout: Duration::from_mins(2),
         body_bytes: 30 * 1024 * 1024,
         shutdown_timeout: Duration::from_secs(30),
+        ..Default::default()
     }
 }

@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 
 use super::head::{Fields, Framing, Head};
-use super::limits::Limits;
 use super::message::Body;
 use super::request_error::RequestError;
 use super::scan::{HeadEnd, Scanner};
+use crate::config::Limits;
 use crate::memory::{HeldBody, Reservation};
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 

@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 
 use super::acceptor::{Budget, Shared};
 use super::handler::Handler;
-use super::limits::Limits;
 use super::listen::{BindError, Listener};
 use super::poller::Poller;
 use super::slots::{Monitor, Phase, Slots, Stats};
 use super::supervisor::supervise;
 use super::worker::work;
+use crate::config::Limits;
 use crate::config::Listen;
 
 /// A server that is bound and not started yet.

@@ -3,6 +3,7 @@
 //! Hop-by-hop fields and the fields named by `Connection` are removed before anything is added (RFC 9110 §7.6.1), so a
 //! caller that names `authorization` there removes its own field and never the token.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
@@ -34,10 +35,8 @@ pub struct RequestHead<'a, F> {
     /// Configured fields, which replace the caller's. Names are lower case.
     pub configured: &'a BTreeMap<String, String>,
     pub authorization: &'a str,
-    /// Sent if the caller sent none.
+    /// Replaces a field of the caller's that says another one.
     pub correlation_id: &'a str,
-    /// Whether the correlation id replaces the caller's.
-    pub replaces_id: bool,
     pub framing: BodyFraming,
 }
 
@@ -52,13 +51,13 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         request_line::write(&mut out, self.method, self.url, self.to_proxy);
         let stays = |name: &str| header::is_named_by(connection(self.fields.clone()), name);
-        let replaced = |name: &str| {
+        let replaced = |name: &str, value: &[u8]| {
             self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
-                || self.replaces_id && name.eq_ignore_ascii_case(CORRELATION)
+                || name.eq_ignore_ascii_case(CORRELATION) && value != self.correlation_id.as_bytes()
         };
         let mut identified = self.configured.contains_key(CORRELATION);
         for (name, value) in self.fields.clone() {
-            if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name) {
+            if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name, value) {
                 identified |= name.eq_ignore_ascii_case(CORRELATION);
                 push(&mut out, name, value);
             }
@@ -93,7 +92,7 @@ impl AnswerHead<'_> {
                 continue;
             }
             match links.rewritten(name, value) {
-                Some(link) => push(out, name, link.as_bytes()),
+                Some(link) => push(out, name, &link),
                 None => push(out, name, value),
             }
         }
@@ -108,9 +107,12 @@ impl AnswerHead<'_> {
         }
     }
 
-    /// Appends `Date` and the correlation id if the API sent none.
+    /// Appends `Date` and the correlation id if the API sent none that is forwarded.
     pub fn complete(&self, out: &mut Vec<u8>, date: &[u8; HTTP_LEN], correlation_id: &str) {
-        let has = |wanted: &str| self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let has = |wanted: &str| {
+            self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted))
+                && !header::is_named_by(connection(self.fields.iter().copied()), wanted)
+        };
         if !has("date") {
             push(out, "Date", date);
         }
@@ -131,23 +133,43 @@ pub struct LinkRewrite {
     pub base: String,
     /// The sidecar's URL for that base.
     pub here: String,
+    /// The parameters that the sidecar adds to every query.
+    pub query: String,
 }
 
 impl LinkRewrite {
     /// The new value of a link field, if it points to the base URL or below it.
-    fn rewritten(&self, name: &str, value: &[u8]) -> Option<String> {
+    fn rewritten(&self, name: &str, value: &[u8]) -> Option<Vec<u8>> {
         if !LINKS.iter().any(|link| link.eq_ignore_ascii_case(name)) {
             return None;
         }
-        let text = std::str::from_utf8(value).ok()?;
+        // An origin is ASCII. What follows passes as it is.
+        let ascii = value.iter().position(|byte| !byte.is_ascii()).unwrap_or(value.len());
+        let text = std::str::from_utf8(&value[..ascii]).ok()?;
         let authority = text.find("://")? + 3;
         let end = text[authority..].find(['/', '?', '#']).map_or(text.len(), |at| authority + at);
-        let (origin, rest) = text.split_at(end);
-        if Url::parse(origin).ok()?.origin != self.origin {
+        if Url::parse(&text[..end]).ok()?.origin != self.origin {
             return None;
         }
-        let rest = rest.strip_prefix(&self.base)?;
-        (rest.is_empty() || rest.starts_with(['/', '?'])).then(|| format!("{}{rest}", self.here))
+        let rest = value[end..].strip_prefix(self.base.as_bytes())?;
+        let goes_on = rest.is_empty() || rest.starts_with(b"/") || rest.starts_with(b"?");
+        goes_on.then(|| [self.here.as_bytes(), &self.without_own_query(rest)].concat())
+    }
+
+    /// What follows the base, without the parameters that the sidecar will add once more.
+    fn without_own_query<'a>(&self, rest: &'a [u8]) -> Cow<'a, [u8]> {
+        let fragment = rest.iter().position(|byte| *byte == b'#').unwrap_or(rest.len());
+        let Some(at) = rest[..fragment].iter().position(|byte| *byte == b'?').filter(|_| !self.query.is_empty()) else {
+            return rest.into();
+        };
+        let mut left: Vec<&[u8]> = rest[at + 1..fragment].split(|byte| *byte == b'&').collect();
+        for own in self.query.split('&') {
+            if let Some(again) = left.iter().position(|parameter| *parameter == own.as_bytes()) {
+                left.remove(again);
+            }
+        }
+        let mark: &[u8] = if left.is_empty() { b"" } else { b"?" };
+        [&rest[..at], mark, &left.join(&b'&'), &rest[fragment..]].concat().into()
     }
 }
 
@@ -184,7 +206,6 @@ mod tests {
             configured: &configured,
             authorization: "Bearer t",
             correlation_id: "id",
-            replaces_id: false,
             framing,
         };
         let lines = lines(&head.write());
@@ -221,15 +242,35 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_own_id_stays() {
-        let own = [("X-MS-Client-Request-Id", &b"mine"[..])];
-        let sent = request(&own, &[], &[], BodyFraming::Chunked);
-        assert_eq!(sent[1..], ["X-MS-Client-Request-Id: mine", OWN[1], "Transfer-Encoding: chunked", ""]);
+    fn the_api_gets_the_one_id_of_the_request() {
+        for (callers, sent) in [("id", "X-MS-Client-Request-Id: id"), ("a b", OWN[0])] {
+            let own = [("X-MS-Client-Request-Id", callers.as_bytes())];
+            let mut lines = request(&own, &[], &[], BodyFraming::Chunked);
+            lines[1..].sort();
+            let mut expected = [sent, OWN[1], "Transfer-Encoding: chunked", ""];
+            expected.sort_unstable();
+            assert_eq!(lines[1..], expected, "{callers}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_is_replaced_by_the_sidecars_own() {
+        let text = b"HTTP/1.1 200 OK\r\nConnection: Date, X-MS-Client-Request-Id\r\nDate: old\r\nX-MS-Client-Request-Id: old\r\n\r\n";
+        let (head, _) = AnswerHead::parse(text, false).unwrap().unwrap();
+        let mut out = Vec::new();
+        head.write(&mut out, &links());
+        head.complete(&mut out, b"Thu, 01 Jan 1970 00:00:00 GMT", "id");
+        assert_eq!(lines(&out)[1..], ["Date: Thu, 01 Jan 1970 00:00:00 GMT", OWN[0]]);
     }
 
     fn links() -> LinkRewrite {
         let origin = Url::parse("https://api.example/").unwrap().origin;
-        LinkRewrite { origin, base: "/v1".into(), here: "http://localhost:5000/Proxy/a".into() }
+        LinkRewrite {
+            origin,
+            base: "/v1".into(),
+            here: "http://localhost:5000/Proxy/a".into(),
+            query: "k=1&v=2".into(),
+        }
     }
 
     /// The lines of an answer as it goes on, and where its body ends.
@@ -299,6 +340,10 @@ mod tests {
             ("https://api.example/v1", Some("")),
             ("https://API.example:443/v1/x/y?z=1#f", Some("/x/y?z=1#f")),
             ("https://api.example/v1?x", Some("?x")),
+            ("https://api.example/v1/x?a=b&v=2&k=1&k=1#f", Some("/x?a=b&k=1#f")),
+            ("https://api.example/v1/x?k=1&v=2", Some("/x")),
+            ("https://api.example/v1/x?k=1%20&V=2", Some("/x?k=1%20&V=2")),
+            ("https://api.example/v1/\u{e4}", Some("/\u{e4}")),
             ("https://api.example/v1/", Some("/")),
             ("https://api.example/v12", None),
             ("https://api.example/", None),

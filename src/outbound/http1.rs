@@ -55,7 +55,10 @@ impl<'a> AnswerHead<'a> {
     pub fn parse(bytes: &'a [u8], bodiless: bool) -> Result<Option<(Self, usize)>, &'static str> {
         let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut raw = httparse::Response::new(&mut room);
-        let length = match raw.parse(bytes) {
+        // A blank before the colon is removed, as a proxy has to (RFC 9112 §5.1).
+        let mut rules = httparse::ParserConfig::default();
+        rules.allow_spaces_after_header_name_in_responses(true);
+        let length = match rules.parse_response(&mut raw, bytes) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many header fields"),

@@ -29,14 +29,16 @@ pub use ureq::{ExchangeSettings, Step, Thumbprint, UpstreamCall, UpstreamConnect
 
 use std::borrow::Cow;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::memory::{HeldBody, Reservation};
+use crate::sync::Mutex;
 use crate::turns::{self, Lane};
+use crate::value::date;
 use crate::value::url::{Origin, Url};
 
 /// The field by which Entra's and an API's logs name a request.
@@ -63,7 +65,7 @@ pub struct OutRequest {
     pub method: String,
     pub url: Url,
     /// Names are lower case. Values may contain tokens, and are wiped.
-    pub headers: Vec<(Cow<'static, str>, Zeroizing<String>)>,
+    pub headers: Vec<(Cow<'static, str>, Zeroizing<Vec<u8>>)>,
     /// `None` sends neither a body nor a length.
     pub body: Option<OutBody>,
     /// For the whole exchange, including the response body.
@@ -100,7 +102,7 @@ impl OutRequest {
     /// Adds a header. `name` is lower case.
     #[must_use]
     pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: &str) -> Self {
-        self.headers.push((name.into(), Zeroizing::new(value.to_owned())));
+        self.headers.push((name.into(), Zeroizing::new(value.as_bytes().to_vec())));
         self
     }
 
@@ -157,16 +159,12 @@ impl RelayedBody {
         Arc::new(Self(Mutex::new(Some(Arc::new(body)))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<HeldBody>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn current(&self) -> Option<Arc<HeldBody>> {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 
     pub fn release(&self) {
-        *self.lock() = None;
+        *self.0.lock() = None;
     }
 }
 
@@ -194,7 +192,7 @@ impl AnswerMemory {
     /// Grows to `size` bytes, and waits at most `limit` for memory. Returns whether it succeeded.
     pub fn cover(&self, size: usize, limit: Duration) -> bool {
         let size = size.saturating_add(self.kept.load(Ordering::Relaxed));
-        self.reservation.lock().unwrap_or_else(PoisonError::into_inner).wait_in_place(size, limit)
+        self.reservation.lock().wait_in_place(size, limit)
     }
 }
 
@@ -212,6 +210,11 @@ impl OutResponse {
     /// The first value of a header, if it is UTF-8. `name` is lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.headers.all(name).next()?).ok()
+    }
+
+    /// `Retry-After` in seconds from `now` (RFC 9110 §10.2.3).
+    pub fn retry_after(&self, now: u64) -> Option<u64> {
+        date::retry_after(self.header("retry-after")?, now)
     }
 }
 
@@ -258,6 +261,13 @@ impl std::fmt::Display for OutError {
 }
 
 impl std::error::Error for OutError {}
+
+impl OutError {
+    /// True if another attempt may succeed at once. After a timeout, nobody has time for one.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Broken(_) | Self::Proxy { timed_out: false, .. })
+    }
+}
 
 /// Sends one request and returns the whole response. Does not follow redirects.
 pub trait Exchange: Send + Sync {

@@ -290,7 +290,7 @@ mod tests {
 
     fn followed(locations: &[&'static str]) -> (u16, Vec<String>) {
         let script = Script { locations: locations.to_vec(), asked: Mutex::default() };
-        let header = |name: &'static str| (name.into(), Zeroizing::new("v".to_owned()));
+        let header = |name: &'static str| (name.into(), Zeroizing::new(b"v".to_vec()));
         let request = OutRequest {
             upstream: Upstream::Downstream,
             method: "POST".into(),

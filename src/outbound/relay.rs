@@ -22,10 +22,10 @@ pub struct DownstreamCall<'a> {
     /// Not sent if empty.
     pub accept: &'a str,
     /// Sent only with a body.
-    pub content_type: Option<&'a str>,
+    pub content_type: Option<&'a [u8]>,
     /// Headers that came with the body and describe it, except its type; names in lower case. Sent
     /// only with a body.
-    pub described: &'a [(String, String)],
+    pub described: &'a [(String, Vec<u8>)],
     /// `traceparent` and `tracestate` of the caller, or nothing. A configured `traceparent` replaces
     /// both.
     pub trace: &'a [(String, String)],
@@ -54,20 +54,20 @@ impl DownstreamCall<'_> {
         // header.
         let described = self.described.iter().filter(|_| self.body.is_some());
         let described: Vec<_> = described
-            .filter(|(own, value)| header::is_value(value) && !headers.iter().any(|(name, _)| name == own))
+            .filter(|(own, _)| !headers.iter().any(|(name, _)| name == own))
             .map(|(name, value)| field(name.clone(), value))
             .collect();
         headers.extend(described);
         let traced = headers.iter().any(|(name, _)| name == "traceparent");
-        let mut add = |name: Cow<'static, str>, value: &str| {
-            if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| *own == name) {
+        let mut add = |name: Cow<'static, str>, value: &[u8]| {
+            if !value.is_empty() && !headers.iter().any(|(own, _)| *own == name) {
                 headers.push(field(name, value));
             }
         };
-        add("accept".into(), self.accept);
-        add(CORRELATION.into(), correlation_id);
+        add("accept".into(), self.accept.as_bytes());
+        add(CORRELATION.into(), correlation_id.as_bytes());
         for (name, value) in self.trace.iter().filter(|_| !traced) {
-            add(name.clone().into(), value);
+            add(name.clone().into(), value.as_bytes());
         }
         if self.body.is_some() {
             add("content-type".into(), self.content_type.unwrap_or_default());
@@ -82,8 +82,8 @@ impl DownstreamCall<'_> {
     }
 }
 
-fn field(name: impl Into<Cow<'static, str>>, value: &str) -> (Cow<'static, str>, Zeroizing<String>) {
-    (name.into(), Zeroizing::new(value.to_owned()))
+fn field(name: impl Into<Cow<'static, str>>, value: impl AsRef<[u8]>) -> (Cow<'static, str>, Zeroizing<Vec<u8>>) {
+    (name.into(), Zeroizing::new(value.as_ref().to_vec()))
 }
 
 #[cfg(test)]
@@ -100,8 +100,8 @@ mod tests {
             method,
             url: &url,
             accept,
-            content_type: Some("text/csv"),
-            described: &[("content-encoding".to_owned(), "gzip".to_owned())],
+            content_type: Some(b"text/csv"),
+            described: &[("content-encoding".to_owned(), b"gzip".to_vec())],
             trace: &[],
             headers: &headers,
             body: relayed.as_ref(),
@@ -112,7 +112,7 @@ mod tests {
         let request = call.request("Bearer t", "id");
         assert_eq!((request.method.as_str(), request.url.to_string().as_str()), (method, "https://api.example/me?x=1"));
         let mut lines: Vec<_> =
-            request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();
+            request.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
         lines.sort();
         lines.extend(request.body.map(|body| String::from_utf8(body.current().to_vec()).unwrap()));
         lines

@@ -231,12 +231,12 @@ impl UreqExchange {
         Some(connection::to_proxy(&proxy, origin))
     }
 
-    /// A connection for a proxied request: an idle one if there is one, else a new one.
+    /// A connection for a proxied request: an idle one if there is one and `pooled`, else a new one.
     ///
     /// # Errors
     /// The origin cannot be reached.
-    pub fn open(&self, origin: &Origin) -> Result<UpstreamConnection, OutError> {
-        if let Some(connection) = self.idle(origin) {
+    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<UpstreamConnection, OutError> {
+        if let Some(connection) = self.idle(origin).filter(|_| pooled) {
             return Ok(connection);
         }
         self.dial(Upstream::Proxy, origin, None, self.connect_timeout)

@@ -156,7 +156,7 @@ impl<'a> Acquisition<'a> {
             }
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
             Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
-            Some(Resumed { on: Parked::Api(token, _), .. }) => return Ok(token),
+            Some(Resumed { on: Parked::Api(token, _) | Parked::Stale(token, _), .. }) => return Ok(token),
             Some(Resumed { on: Parked::Answered(answered), .. }) => return Ok(answered.token),
             _ => None,
         };

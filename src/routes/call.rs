@@ -27,6 +27,8 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
+    /// A turn to send it once more, on a new connection: an idle one had been closed.
+    Stale(Arc<AccessToken>, Option<AllocatedKey>),
     /// What the API answered.
     Answered(Box<ApiAnswer>),
     /// A token with the claims that the API asked for in this answer.
@@ -37,7 +39,11 @@ impl Parked {
     /// The key that was generated for the caller's long-running session.
     pub fn allocated(&self) -> Option<&AllocatedKey> {
         match self {
-            Self::Token(_, key) | Self::Lead(_, key) | Self::Api(_, key) | Self::Challenged(_, _, key) => key.as_ref(),
+            Self::Token(_, key)
+            | Self::Lead(_, key)
+            | Self::Api(_, key)
+            | Self::Stale(_, key)
+            | Self::Challenged(_, _, key) => key.as_ref(),
             Self::Answered(answered) => answered.allocated.as_ref(),
             Self::Keys | Self::Decryption | Self::Session => None,
         }
@@ -118,7 +124,7 @@ impl Call<'_> {
     /// Checks the body's declared length and that it has been read. Call it once nothing else can
     /// refuse the request.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let configured = self.service.config.limits.request_body_bytes;
+        let configured = self.service.config.limits.body_bytes;
         let own = if let Keep::UpTo(limit) = keep { limit } else { usize::MAX };
         let limit = own.min(configured);
         if self.request.body.length().is_some_and(|length| length > limit) {

@@ -61,7 +61,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         accept: effective.options.accept,
         content_type: downstream_content_type(
             effective.options.content_type,
-            call.request.headers.text("content-type"),
+            call.request.headers.first("content-type"),
         ),
         described: &described,
         trace: &correlation::trace_context(call.request.headers),
@@ -108,11 +108,11 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
 
 /// The fields that describe the caller's body, which is passed on unchanged. `Content-Type` has its
 /// own rules.
-fn described(call: &Call<'_>) -> Vec<(String, String)> {
+fn described(call: &Call<'_>) -> Vec<(String, Vec<u8>)> {
     let fields = call.request.headers.0.iter().filter(|field| header::describes_body(field.name));
     let fields = fields.map(|field| (field.name.to_ascii_lowercase(), field.value));
     let fields = fields.filter(|(name, _)| name != "content-type");
-    fields.filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?.to_owned()))).collect()
+    fields.map(|(name, value)| (name, value.to_vec())).collect()
 }
 
 /// Sends a request, or goes on after its `first` answer.

@@ -14,7 +14,7 @@ use super::service::Service;
 use crate::config::{Api, ApiOptions};
 use crate::http::{Keep, Reply, Resumed};
 use crate::options::{Agent, Effective, OptionsError, Overrides, decode, parameters};
-use crate::token::key::sha256;
+use crate::value::hash::sha256;
 use crate::value::{guid, hex, resource};
 
 /// The secret that an application has from its environment, in `IDENTITY_HEADER`.
@@ -94,7 +94,7 @@ pub fn token(call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply,
         Acquisition::new(call, &asked, effective, resumed.as_ref())?.token(call, resumed)
     };
     let mut token = acquire(&effective, resumed)?;
-    if !anew && query.revoked.is_some_and(|revoked| revoked == sha256(token.token().as_bytes())) {
+    if !anew && query.revoked.is_some_and(|revoked| revoked == sha256(token.token())) {
         effective.options.force_refresh = true;
         token = acquire(&effective, None)?;
     }

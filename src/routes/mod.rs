@@ -31,7 +31,7 @@ mod service;
 mod stage;
 mod validate;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use access::{Ended, Entry};
@@ -46,6 +46,7 @@ pub use service::Service;
 
 use crate::clock::Clock;
 use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
+use crate::sync::RwLock;
 use crate::token;
 use crate::value::guid;
 
@@ -63,14 +64,14 @@ impl Routes {
     }
 
     pub fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.service.read())
     }
 
     /// Installs another configuration. Requests in flight keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
         ready(&service, &self.shared);
-        let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.service.write();
         std::mem::replace(&mut current, service)
     }
 

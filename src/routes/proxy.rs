@@ -38,6 +38,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     let target = Target::proxied(&effective, path, request.query)?;
     let lane = Lane::Origin(Arc::clone(target.origin().text()));
     let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
+    let is_stale = matches!(resumed, Some(Resumed { on: Parked::Stale(..), .. }));
     let mut idle = None;
     let (token, held) = match resumed {
         // A token for this challenge takes a request to Entra.
@@ -54,15 +55,17 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
             }
         }
         resumed => {
-            let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
+            let has_turn =
+                matches!(resumed, Some(Resumed { on: Parked::Api(..) | Parked::Stale(..), cause: Cause::Turn }));
             let token = acquisition.token(call, resumed)?;
             if !has_turn && !turns::has(&lane) {
                 // Looked for before a head is built, which a thread would have to build again.
-                if !turns::may_block() && request.body.is_here() {
+                if !turns::may_block() && request.body.is_here() && !is_stale {
                     idle = call.shared.connections.idle(target.origin());
                 }
                 if idle.is_none() {
-                    return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+                    let parked = if is_stale { Parked::Stale } else { Parked::Api };
+                    return Err(Halt::Call(parked(token, acquisition.allocated()), lane));
                 }
             }
             (Some(token), None)
@@ -82,7 +85,6 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
             configured: &effective.options.extra_headers,
             authorization: &acquisition.authorization(call, token, destination)?,
             correlation_id: acquisition.correlation_id(),
-            replaces_id: effective.options.correlation_id.is_some(),
             framing,
         };
         written = forwarded.write();
@@ -94,6 +96,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
         origin: target.origin().clone(),
         base: target.base_path().to_owned(),
         here: ["http://", host, own].concat(),
+        query: target.own_query().to_owned(),
     };
     let mut terms = terms(call, framing, links, allocated.as_deref());
     terms.may_challenge &= !challenged;
@@ -104,7 +107,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
         token,
         allocated,
         start: Instant::now(),
-        stage: Stage::Ready(Ready { terms, connection, head: written, received }),
+        stage: Stage::Ready(Ready { terms, connection, head: written, received, is_stale }),
     };
     Err(Halt::Pending(Box::new(answer), lane))
 }
@@ -165,6 +168,8 @@ struct Ready {
     head: Zeroizing<Vec<u8>>,
     /// The begin of an answer, if the request was sent before.
     received: Vec<u8>,
+    /// Whether only a new connection will do.
+    is_stale: bool,
 }
 
 impl PendingAnswer<Parked> for ProxyCall {
@@ -202,25 +207,21 @@ impl PendingAnswer<Parked> for ProxyCall {
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready(Ready { connection: Some(connection), terms, .. }) = self.stage {
+        let Self { stage, token, allocated, .. } = *self;
+        if let Stage::Ready(Ready { connection: Some(connection), terms, .. }) = stage {
             terms.connections.keep(connection);
         }
-        parked(self.token, self.allocated)
+        // Without a token it starts over.
+        token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
     }
-}
-
-/// What the request is handled again with.
-fn parked(token: Option<Arc<AccessToken>>, allocated: Option<String>) -> Parked {
-    // Without a token it starts over.
-    token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
 }
 
 impl ProxyCall {
     /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
     fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<Option<&mut (Pump, OpenStream)>, OutError> {
-        self.stage.begin(|Ready { terms, connection, head, received }| {
+        self.stage.begin(|Ready { terms, connection, head, received, is_stale }| {
             let counted = terms.metrics.open_stream();
-            let connection = connection.map_or_else(|| terms.connections.open(&terms.links.origin), Ok)?;
+            let connection = connection.map_or_else(|| terms.connections.open(&terms.links.origin, !is_stale), Ok)?;
             Ok((Pump::new(caller, terms, connection, head, received), counted))
         })
     }
@@ -230,7 +231,8 @@ impl ProxyCall {
         // The API had closed an idle connection.
         let repeats = self.is_idempotent && pump.was_stale();
         if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, repeats) {
-            return AnswerEnd::Retry(parked(self.token.take(), self.allocated.take()));
+            let (token, allocated) = (self.token.take(), self.allocated.take());
+            return AnswerEnd::Retry(token.map_or(Parked::Keys, |token| Parked::Stale(token, allocated)));
         }
         // An answer of which the caller has received nothing can still be replaced by an error.
         let status = pump.status();

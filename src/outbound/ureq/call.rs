@@ -325,20 +325,20 @@ fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizi
     let room = request.url.path.len() + values + copied.len() + 512;
     let mut out = Zeroizing::new(Vec::with_capacity(room));
     request_line::write(&mut out, &request.method, &request.url, connection.to_proxy.as_ref());
-    let mut put = |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     if !request.headers.iter().any(|(name, _)| name == "user-agent") {
-        put(&["user-agent: ", USER_AGENT, "\r\n"]);
+        put(&[b"user-agent: ", USER_AGENT.as_bytes(), b"\r\n"]);
     }
     for (name, value) in &request.headers {
-        if !header::is_token(name) || !value.bytes().all(|byte| byte.is_ascii() && header::is_value_char(byte)) {
+        if !header::is_token(name) || !value.iter().all(|byte| header::is_value_char(*byte)) {
             return Err(format!("the request's header '{name}' cannot be sent"));
         }
-        put(&[name, ": ", value, "\r\n"]);
+        put(&[name.as_bytes(), b": ", value, b"\r\n"]);
     }
     if let Some(body) = body {
-        put(&["content-length: ", &body.len().to_string(), "\r\n"]);
+        put(&[b"content-length: ", body.len().to_string().as_bytes(), b"\r\n"]);
     }
-    put(&["\r\n"]);
+    put(&[b"\r\n"]);
     out.extend_from_slice(copied);
     Ok(out)
 }

@@ -3,12 +3,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+
+use crate::sync::Mutex;
 
 /// Interval between checks of idle connections.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -22,32 +24,24 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn unblock(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
-        *self.unsent() = Some(Vec::new());
+        *self.unsent.lock() = Some(Vec::new());
         Ok(())
     }
 
     /// Marks it as in use.
     pub(super) fn begin(&self) {
-        *self.idle_since() = None;
+        *self.idle_since.lock() = None;
     }
 
     fn blocks(&self) -> bool {
-        self.unsent().is_none()
-    }
-
-    fn unsent(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unsent.lock().is_none()
     }
 
     /// Sends these bytes behind those that did not fit before; true if all are sent. `None`: the socket blocks.
     pub(super) fn send_later(&self, bytes: &[u8]) -> Option<io::Result<bool>> {
-        let mut unsent = self.unsent();
+        let mut unsent = self.unsent.lock();
         let unsent = unsent.as_mut()?;
         unsent.extend_from_slice(bytes);
         while !unsent.is_empty() {
@@ -70,7 +64,7 @@ impl Socket {
     /// Closes the connection if it is idle and either the peer has closed it or it was idle for too
     /// long. The lock keeps it idle meanwhile.
     fn tidy(&self, longest: Duration) {
-        let idle_since = self.idle_since();
+        let idle_since = self.idle_since.lock();
         if idle_since.is_some_and(|since| since.elapsed() > longest || !self.is_quiet()) {
             // Fails if the connection is closed already.
             let _ = self.stream.shutdown(Shutdown::Both);
@@ -121,8 +115,8 @@ impl Sockets {
 
     fn add(self: &Arc<Self>, stream: TcpStream) -> Arc<Socket> {
         let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None), unsent: Mutex::default() });
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&socket));
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        self.list.lock().push(Arc::downgrade(&socket));
+        let mut watched = self.watched.lock();
         if !*watched {
             let own = Arc::downgrade(self);
             let watch = move || {
@@ -140,7 +134,7 @@ impl Sockets {
 
     pub(super) fn tidy(&self) {
         let sockets: Vec<_> = {
-            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut list = self.list.lock();
             list.retain(|socket| socket.strong_count() > 0);
             list.iter().filter_map(Weak::upgrade).collect()
         };
@@ -224,7 +218,7 @@ impl Transport for Tcp {
     /// Called before a connection enters the pool and after it leaves, which is when the check is
     /// needed.
     fn is_open(&mut self) -> bool {
-        let mut idle_since = self.socket.idle_since();
+        let mut idle_since = self.socket.idle_since.lock();
         let open = idle_since.is_none() || self.socket.is_quiet();
         *idle_since = open.then(Instant::now);
         open
