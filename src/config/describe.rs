@@ -90,8 +90,9 @@ Settings come from these sources. Later ones win:
 The case of keys does not matter. A `*` below stands for an index or a name. A section named by an
 `AcquireTokenOptions:AuthenticationOptionsName` has the same keys as `AzureAd`.
 
-A malformed value prevents the start, with one line for each. An unknown key in one of these
-sections causes a warning. `entra-sidecar check --all` shows the settings in force and their sources.
+A malformed value prevents the start, with one line for each. An unknown key in `AzureAd`,
+`DownstreamApis` or `Sidecar`, or directly in `Logging`, causes a warning, and so does a section
+with a similar name. `entra-sidecar check --all` shows the settings in force and their sources.
 
 JSON may contain comments and trailing commas. Write a list as a JSON array, by index (`Scopes__0`),
 or as one text: scopes are separated by spaces, hosts and networks by semicolons, others by either.
