@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::row::Row;
 use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, sections, table};
 use crate::value::text::quote;
@@ -20,7 +21,9 @@ pub fn describe(invocation: &Invocation, config: Option<&Config>, all: bool) -> 
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
     let computed = config.map(computed).unwrap_or_default();
-    for key in table::rows().filter(|key| all && !gathered.settings.has_section(key.pattern)) {
+    let is_given = |key: &Row| gathered.settings.has_section(key.pattern);
+    let is_told_by_alias = |key: &Row| table::rows().any(|own| own.alias == Some(key.pattern) && is_given(own));
+    for key in table::rows().filter(|key| all && !is_given(key) && !is_told_by_alias(key)) {
         let follows = computed.iter().find(|(name, _)| *name == key.pattern).map(|(_, value)| value.as_str());
         if let Some(default) = follows.or(key.default).filter(|_| !key.pattern.contains('*')) {
             lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
@@ -132,5 +135,13 @@ mod tests {
         assert!(text.contains("AzureAd:ClientSecret = [redacted] (command line)\n"), "{text}");
         assert!(text.contains("AzureAd:TenantId = \"a\\nb\" (command line)\n"), "{text}");
         assert!(text.contains("Sidecar:Metrics = \"true\" (default)\n"), "{text}");
+    }
+
+    #[test]
+    fn another_spelling_hides_the_default() {
+        let settings = vec![("Kestrel:Limits:MaxRequestHeaderCount".to_owned(), Zeroizing::new("50".to_owned()))];
+        let text = describe(&Invocation { settings, ..Invocation::default() }, None, true);
+        assert!(text.contains("Kestrel:Limits:MaxRequestHeaderCount = \"50\" (command line)\n"), "{text}");
+        assert!(!text.contains("Sidecar:Limits:RequestHeaders"), "{text}");
     }
 }
