@@ -132,11 +132,18 @@ fn reload_into(routes: &Routes, reload: Reload<'_>) -> bool {
     true
 }
 
-fn replace(routes: &Routes, config: Config) -> Result<(), String> {
+fn replace(routes: &Routes, mut config: Config) -> Result<(), String> {
     let (shared, old) = (routes.shared(), routes.service());
+    let fixed = old.config.keep_in(&mut config);
+    if let Some((size, name)) = config.limits.too_large_a_body() {
+        let memory = config.limits.body_memory;
+        return Err(format!(
+            "Sidecar:Limits:BodyMemory: expected at least the {size} bytes of Sidecar:Limits:{name}; in force until a restart \
+             are {memory}"
+        ));
+    }
     let same_keys = jwks::KeySettings::of(&config) == jwks::KeySettings::of(&old.config);
     let keys = if same_keys { Arc::clone(&old.keys) } else { keys(&config, &shared.exchange, &shared.clock, true)? };
-    let fixed = old.config.needs_restart(&config);
     let service = Service::replacing(&old, config, keys)?;
     if let Some(problem) = service.unusable_credentials(shared.clock.unix()).next() {
         return Err(problem);

@@ -43,7 +43,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     shared_cache(config, online, &mut findings);
     for api in &config.apis {
         good(&line(config, api));
-        if let Err(refused) = without_overrides(api, config.sidecar.allow_overrides.any()) {
+        if let Err(refused) = without_overrides(api, config.registration(api), config.sidecar.allow_overrides.any()) {
             let every = format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name);
             if config.sidecar.allow_overrides.any() {
                 odd(&every);
@@ -151,14 +151,14 @@ fn line(config: &Config, api: &Api) -> String {
 }
 
 /// Checks whether a request without overrides can be served, as far as the options show.
-fn without_overrides(api: &Api, overridable: bool) -> Result<(), OptionsError> {
+fn without_overrides(api: &Api, registration: &Registration, overridable: bool) -> Result<(), OptionsError> {
     let none = Overrides::default();
     match Effective::merge(api, &none) {
         // Callers may have to name the scopes.
         Err(OptionsError::NoScopes(_)) if overridable => Ok(()),
         effective => {
             let effective = effective?;
-            flow(&effective).scopes(&effective).map(drop)
+            flow(&effective).scopes(&effective, registration).map(drop)
         }
     }
 }
@@ -216,8 +216,8 @@ fn token(acquisition: &Acquisition<'_>, api: &Api) -> Option<Result<u64, String>
 
 fn app_token(acquisition: &Acquisition<'_>, api: &Api, effective: &Effective<'_>) -> Result<u64, String> {
     let subject = Flow::select(effective, true, Inbound::None).with_session(|_| Err("a session is a user's"))?;
-    let scopes = subject.scopes(effective).map_err(|invalid| invalid.to_string())?;
     let registration = acquisition.config.registration(api);
+    let scopes = subject.scopes(effective, registration).map_err(|invalid| invalid.to_string())?;
     let credentials = Credentials::new(&registration.credentials);
     let client = Arc::new(Client { registration: Arc::clone(registration), credentials });
     let correlation_id = guid::random();

@@ -149,6 +149,14 @@ pub struct Limits {
     pub shutdown_timeout: Duration,
 }
 
+impl Limits {
+    /// The size and the name of the largest body that is permitted and would never fit into the memory for bodies.
+    pub fn too_large_a_body(&self) -> Option<(usize, &'static str)> {
+        let bodies = [(self.body_bytes, "RequestBodyBytes"), (self.downstream_body_bytes, "DownstreamBodyBytes")];
+        bodies.into_iter().filter(|(size, _)| *size > self.body_memory).max()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

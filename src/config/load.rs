@@ -22,6 +22,10 @@ pub struct LoadError {
 
 pub fn load(invocation: &Invocation) -> Result<Loaded, LoadError> {
     let gathered = source::gather(invocation);
+    // Of the rest it cannot be said what is missing.
+    if gathered.is_incomplete {
+        return Err(LoadError { problems: gathered.problems, warnings: Vec::new() });
+    }
     let registrations = sections::named(&gathered.settings);
     let mut reader = Reader {
         settings: &gathered.settings,

@@ -51,6 +51,7 @@ use std::time::Duration;
 
 use self::slot::Field;
 use crate::secret::Secret;
+use crate::value::syntax;
 use crate::value::url::Url;
 
 #[derive(Debug)]
@@ -74,16 +75,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// The keys of changed settings that need a restart: addresses, threads, connections and the
-    /// cache outlive a reload.
-    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let [mut old, mut other] = [self, new].map(|config| (config.sidecar.clone(), config.limits.clone()));
+    /// Keeps in `new` what is in force until a restart, and returns the keys of changed settings among it: addresses, threads,
+    /// connections and the cache outlive a reload.
+    pub fn keep_in(&self, new: &mut Self) -> Vec<&'static str> {
+        let (mut sidecar, mut limits) = (self.sidecar.clone(), self.limits.clone());
         let mut changed = Vec::from_iter((self.listen != new.listen).then_some("urls"));
-        for key in table::rows().filter(|key| key.restart) {
+        new.listen.clone_from(&self.listen);
+        for key in table::rows().filter(|key| key.restart && key.alias.is_none()) {
             let differs = match key.field {
                 Field::Named | Field::Api(_) => false,
-                Field::Sidecar(field) => field(&mut old.0) != field(&mut other.0),
-                Field::Limits(field) => field(&mut old.1) != field(&mut other.1),
+                Field::Sidecar(field) => field(&mut sidecar).swap_into(field(&mut new.sidecar)),
+                Field::Limits(field) => field(&mut limits).swap_into(field(&mut new.limits)),
             };
             changed.extend(differs.then_some(key.pattern));
         }
@@ -199,6 +201,18 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// The tenant for an application's own token: the requested one, else the configured one. If the
+    /// latter is not a single tenant, `AppHomeTenantId` replaces it.
+    pub fn app_tenant<'a>(&'a self, requested: Option<&'a str>) -> &'a str {
+        let configured = match &self.app_home_tenant {
+            Some(home) if syntax::is_meta_tenant(&self.tenant) => home,
+            _ => &self.tenant,
+        };
+        // A customer directory is a single tenant.
+        let single = self.instance.origin.ciam_tenant().is_some();
+        requested.filter(|tenant| !tenant.is_empty() && !single).unwrap_or(configured)
+    }
+
     /// A copy with another policy (user flow) of the B2C tenant. If the authority names a policy,
     /// it is the last segment: `/{domain}/{policy}` or `/tfp/{domain}/{policy}`.
     #[must_use]

@@ -98,6 +98,13 @@ impl Reader<'_> {
         said.into_iter().filter_map(parse).collect()
     }
 
+    /// The spelling of a setting that is given: its own, or another one.
+    pub fn spelling(&self, path: &str) -> String {
+        let is_used = |row: &&Row| row.alias == Some(path) && self.given(row.pattern).is_some();
+        let other = table::rows().find(is_used).filter(|_| self.given(path).is_none());
+        other.map_or(path, |row| row.pattern).to_owned()
+    }
+
     /// Fills the fields of the sidecar's own sections from the table.
     pub fn fill_own(&self, sidecar: &mut Sidecar, limits: &mut Limits) {
         let own = || table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_)));

@@ -44,12 +44,12 @@ fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     check_shared_cache(reader, sidecar);
-    let bodies = [(limits.body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
-    // A body of the permitted size would never fit.
-    if let Some((size, name)) = bodies.into_iter().filter(|(size, _)| *size > limits.body_memory).max() {
-        let memory = reader.given("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");
-        let message = format!("expected at least the {size} bytes of Sidecar:Limits:{name}, got '{memory}'");
-        reader.problem("Sidecar:Limits:BodyMemory", &message);
+    const MEMORY: &str = "Sidecar:Limits:BodyMemory";
+    let is_malformed = reader.problems.iter().any(|problem| problem.key.eq_ignore_ascii_case(MEMORY));
+    if let Some((size, name)) = limits.too_large_a_body().filter(|_| !is_malformed) {
+        let memory = reader.given(MEMORY).unwrap_or("64MiB");
+        let name = reader.spelling(&format!("Sidecar:Limits:{name}"));
+        reader.problem(MEMORY, &format!("expected at least the {size} bytes of {name}, got '{memory}'"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Assigns values to fields: each row names a field, and [`Slot::fill`] fills it.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,21 @@ pub enum Slot<'a> {
 }
 
 impl Slot<'_> {
+    /// Exchanges the values of a field of two configurations, if they differ. Returns whether they did.
+    pub fn swap_into(self, other: Slot<'_>) -> bool {
+        let differs = self != other;
+        match (self, other) {
+            (Slot::Number(own), Slot::Number(other)) => mem::swap(own, other),
+            (Slot::Duration(own), Slot::Duration(other)) => mem::swap(own, other),
+            (Slot::File(own), Slot::File(other)) => mem::swap(own, other),
+            (Slot::Files(own), Slot::Files(other)) => mem::swap(own, other),
+            (Slot::Text(own), Slot::Text(other)) => mem::swap(own, other),
+            (Slot::Store(own), Slot::Store(other)) => mem::swap(own, other),
+            (own, _) => debug_assert!(false, "no setting of this type needs a restart: {own:?}"),
+        }
+        differs
+    }
+
     /// Assigns the value of a key whose last segment is `name`. False if the row's kind does not
     /// fit the field's type: a mistake in the table, which tests find.
     pub fn fill(self, name: &str, value: Value) -> bool {

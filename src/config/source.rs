@@ -143,6 +143,8 @@ pub struct Gathered {
     /// `Production` by default.
     pub environment: String,
     pub problems: Vec<Diagnostic>,
+    /// Whether a file could not be read, so that settings are missing.
+    pub is_incomplete: bool,
 }
 
 /// Larger files are refused.
@@ -150,7 +152,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 pub fn gather(invocation: &Invocation) -> Gathered {
     let mut settings = Settings::default();
-    let mut problems = Vec::new();
+    let (mut problems, mut is_incomplete) = (Vec::new(), false);
     for (prefix, origin) in [("DOTNET_", Origin::DotnetHost), ("ASPNETCORE_", Origin::AspNetHost)] {
         add_variables(&mut settings, &mut problems, &invocation.variables, prefix, &Arc::new(origin));
     }
@@ -175,8 +177,8 @@ pub fn gather(invocation: &Invocation) -> Gathered {
             None => (root.join("appsettings.json"), false),
         };
         let overlay = overlay_of(&file, &environment);
-        add_file(&mut settings, &mut problems, &file, must_exist, Origin::File);
-        add_file(&mut settings, &mut problems, &overlay, false, Origin::EnvironmentFile);
+        is_incomplete = !add_file(&mut settings, &mut problems, &file, must_exist, Origin::File)
+            | !add_file(&mut settings, &mut problems, &overlay, false, Origin::EnvironmentFile);
     } else {
         // It becomes part of a file name.
         problems.push(Diagnostic::value("ASPNETCORE_ENVIRONMENT", &environment, "letters, digits, '.', '_' and '-'"));
@@ -189,7 +191,7 @@ pub fn gather(invocation: &Invocation) -> Gathered {
     if let Some(urls) = &invocation.urls {
         settings.set("urls", Some(Zeroizing::new(urls.clone())), &words);
     }
-    Gathered { settings, environment, problems }
+    Gathered { settings, environment, problems, is_incomplete }
 }
 
 /// Keys that decide which files are read. Files and variables without a prefix cannot set them.
@@ -206,16 +208,17 @@ fn overlay_of(file: &Path, environment: &str) -> PathBuf {
     if own.exists() { own } else { file.with_file_name(format!("appsettings.{environment}.json")) }
 }
 
+/// Adds what a file says. False if it cannot be read.
 fn add_file(
     settings: &mut Settings,
     problems: &mut Vec<Diagnostic>,
     path: &Path,
     must_exist: bool,
     origin: fn(String) -> Origin,
-) {
+) -> bool {
     let name = path.display().to_string();
     let result = match file::read(path, MAX_FILE) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return true,
         Err(error) => Err(error.to_string()),
         Ok(bytes) => match std::str::from_utf8(&bytes) {
             Err(error) => Err(format!("not UTF-8 after byte {}", error.valid_up_to())),
@@ -228,6 +231,7 @@ fn add_file(
             for (key, value) in flat.into_iter().filter(|(key, _)| !is_host_key(key)) {
                 settings.set(&key, value, &origin);
             }
+            return true;
         }
         // Append a position to the name, as compilers do.
         Err(cause) if cause.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -236,6 +240,7 @@ fn add_file(
         }
         Err(cause) => problems.push(Diagnostic::new(&name, &cause)),
     }
+    false
 }
 
 fn add_variables(

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{AgentUser, Effective, OptionsError};
+use crate::config::Registration;
 use crate::value::resource::{is_bare, is_default_scope};
 use crate::value::syntax;
 
@@ -95,12 +96,17 @@ impl<'a, U, S> Flow<'a, U, S> {
 
     /// The scopes to request. An app token needs a single resource and a single tenant, which is
     /// checked.
-    pub fn scopes(&self, effective: &Effective<'a>) -> Result<Cow<'a, [String]>, OptionsError> {
+    pub fn scopes(
+        &self,
+        effective: &Effective<'a>,
+        registration: &Registration,
+    ) -> Result<Cow<'a, [String]>, OptionsError> {
         let options = &effective.options;
         if !self.is_app_token() {
             return Ok(Cow::Borrowed(options.scopes));
         }
-        if !matches!(self, Self::ManagedIdentity(_)) && options.tenant.is_some_and(syntax::is_meta_tenant) {
+        if !matches!(self, Self::ManagedIdentity(_)) && syntax::is_meta_tenant(registration.app_tenant(options.tenant))
+        {
             return Err(OptionsError::AppTenant);
         }
         match options.scopes {

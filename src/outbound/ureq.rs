@@ -169,7 +169,7 @@ impl UreqExchange {
         let step = match call.advance(false) {
             Ok(Step::Waits) if Instant::now() >= call.deadline => Err(CallError::Late),
             // It is repeated on a new connection.
-            Err(_) if call.may_repeat() => Ok(Step::Blocks),
+            Err(CallError::Io(_)) if call.may_repeat() => Ok(Step::Blocks),
             step => step,
         };
         step.map_err(|error| self.failed(call, error))
@@ -183,7 +183,7 @@ impl UreqExchange {
         loop {
             match call.run() {
                 Ok(()) => return self.complete(call),
-                Err(_) if call.may_repeat() => {
+                Err(CallError::Io(_)) if call.may_repeat() => {
                     let left = call.deadline.saturating_duration_since(Instant::now());
                     let UpstreamCall { request, deadline, .. } = call;
                     let (origin, from) = (&request.url.origin, request.redirected_from.as_ref());

@@ -115,7 +115,7 @@ impl<'a> Acquisition<'a> {
         };
         let flow = Flow::select(effective, asked.door.is_authenticated(), inbound);
         let client = call.service.client(asked.api);
-        let scopes = flow.scopes(effective)?;
+        let scopes = flow.scopes(effective, &client.registration)?;
         let session = match &flow {
             Flow::Session(key) => Some(session(call, client, key, caller, resumed)?),
             _ => None,

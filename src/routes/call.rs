@@ -80,7 +80,7 @@ pub enum Halt {
 #[derive(Debug)]
 pub struct HeldAnswer {
     /// The connection it arrives on.
-    pub connection: Option<UpstreamConnection>,
+    pub connection: UpstreamConnection,
     /// The bytes received so far, the whole head included.
     pub received: Vec<u8>,
 }

@@ -90,7 +90,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
         written = forwarded.write();
     }
     let host = request.headers.text("host").unwrap_or_default();
-    let (connection, received) = held.map_or((idle, Vec::new()), |held| (held.connection, held.received));
+    let (connection, received) = held.map_or((idle, Vec::new()), |held| (Some(held.connection), held.received));
     let allocated = acquisition.allocated();
     let links = LinkRewrite {
         origin: target.origin().clone(),
@@ -241,7 +241,7 @@ impl ProxyCall {
         match ended {
             Ok(Flow::Challenged(claims)) => {
                 count(Ending::Whole(401));
-                let (connection, received) = pump.hold();
+                let (Some(connection), received) = pump.hold() else { return AnswerEnd::Broken };
                 let held = Box::new(HeldAnswer { connection, received });
                 AnswerEnd::Retry(Parked::Challenged(claims, held, self.allocated.clone()))
             }

@@ -3,7 +3,6 @@
 
 use crate::config::Registration;
 use crate::value::percent::encode_component;
-use crate::value::syntax::is_meta_tenant;
 use crate::value::url::{Origin, Url};
 
 /// Aliases of the clouds' hosts, and the host that receives token requests.
@@ -14,18 +13,6 @@ const PREFERRED: &[(&str, &str)] = &[
     ("login.chinacloudapi.cn", "login.partner.microsoftonline.cn"),
     ("login.usgovcloudapi.net", "login.microsoftonline.us"),
 ];
-
-/// The tenant for an application's own token: the requested one, else the configured one. If the
-/// latter is not a single tenant, `AppHomeTenantId` replaces it.
-pub fn app_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>) -> &'a str {
-    let configured = match &registration.app_home_tenant {
-        Some(home) if is_meta_tenant(&registration.tenant) => home,
-        _ => &registration.tenant,
-    };
-    // A customer directory is a single tenant.
-    let single = registration.instance.origin.ciam_tenant().is_some();
-    requested.filter(|tenant| !tenant.is_empty() && !single).unwrap_or(configured)
-}
 
 /// The tenant for a user's token: the requested one, else the user's own, else the configured one.
 pub fn user_tenant<'a>(registration: &'a Registration, requested: Option<&'a str>, own: Option<&'a str>) -> &'a str {
@@ -111,7 +98,7 @@ mod tests {
         );
         let instance = Url::parse("https://contoso.ciamlogin.com/").unwrap();
         let ciam = Registration { instance, tenant: "own".into(), ..registration() };
-        assert_eq!(app_tenant(&ciam, Some("other")), "own");
+        assert_eq!(ciam.app_tenant(Some("other")), "own");
     }
 
     #[test]
@@ -139,8 +126,8 @@ mod tests {
     #[test]
     fn the_home_tenant_stands_in_for_a_class_of_tenants() {
         let multi = Registration { tenant: "common".into(), app_home_tenant: Some("home".into()), ..registration() };
-        assert_eq!(app_tenant(&multi, None), "home");
-        assert_eq!(app_tenant(&multi, Some("asked")), "asked");
+        assert_eq!(multi.app_tenant(None), "home");
+        assert_eq!(multi.app_tenant(Some("asked")), "asked");
         assert_eq!(user_tenant(&multi, None, Some("users")), "users");
         assert_eq!(user_tenant(&multi, None, None), "common");
     }

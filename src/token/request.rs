@@ -146,7 +146,7 @@ impl<'a> TokenRequest<'a> {
         let registration = &self.client.registration;
         match self.subject {
             Subject::ClientCredentials | Subject::AgentAutonomous(_) | Subject::AgentUser(..) => {
-                authority::app_tenant(registration, self.tenant)
+                registration.app_tenant(self.tenant)
             }
             // The machine's endpoint knows only one tenant.
             Subject::ManagedIdentity(_) => "",

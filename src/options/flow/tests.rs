@@ -1,6 +1,7 @@
 use super::super::Overrides;
 use super::*;
-use crate::config::{Api, ApiOptions};
+use crate::config::testing::registration;
+use crate::config::{Api, ApiOptions, Registration};
 
 fn api(scopes: &[&str]) -> Api {
     let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
@@ -76,6 +77,10 @@ fn every_row_of_the_flow_table() {
     }
 }
 
+fn one_tenant() -> Registration {
+    registration("https://login.microsoftonline.com/", "contoso.com")
+}
+
 #[test]
 fn an_app_token_is_for_one_default_scope() {
     let guid = "00000003-0000-0000-c000-000000000000";
@@ -83,7 +88,7 @@ fn an_app_token_is_for_one_default_scope() {
         let api = api(scopes);
         let none = Overrides::default();
         let options = Effective::merge(&api, &none).unwrap();
-        Flow::<()>::ClientCredentials.scopes(&options).map(Cow::into_owned)
+        Flow::<()>::ClientCredentials.scopes(&options, &one_tenant()).map(Cow::into_owned)
     };
     for (scope, expected) in [
         ("https://graph.microsoft.com/.default", "https://graph.microsoft.com/.default"),
@@ -129,13 +134,20 @@ fn an_app_token_is_issued_by_one_tenant() {
         let none = Overrides::default();
         let options = Effective::merge(&api, &none).unwrap();
         let flow: Flow<()> = if user { Flow::OnBehalfOf(()) } else { Flow::ClientCredentials };
-        flow.scopes(&options).is_err()
+        flow.scopes(&options, &one_tenant()).is_err()
     };
     for tenant in ["common", "Organizations", "consumers"] {
         assert!(refused(tenant, false), "{tenant}");
         assert!(!refused(tenant, true), "{tenant}");
     }
     assert!(!refused("contoso.com", false));
+    let api = api(&["https://a/.default"]);
+    let none = Overrides::default();
+    let options = Effective::merge(&api, &none).unwrap();
+    let refused = |registration: &Registration| Flow::<()>::ClientCredentials.scopes(&options, registration).is_err();
+    let several = registration("https://login.microsoftonline.com/", "common");
+    let home = Registration { app_home_tenant: Some("contoso.com".to_owned()), ..several.clone() };
+    assert_eq!((refused(&several), refused(&home), refused(&one_tenant())), (true, false, false));
 }
 
 #[test]
@@ -143,5 +155,8 @@ fn a_users_token_takes_the_scopes_as_they_are() {
     let api = api(&["User.Read", "Mail.Read"]);
     let none = Overrides::default();
     let options = Effective::merge(&api, &none).unwrap();
-    assert_eq!(Flow::<()>::OnBehalfOf(()).scopes(&options).unwrap().as_ref(), ["User.Read", "Mail.Read"]);
+    assert_eq!(
+        Flow::<()>::OnBehalfOf(()).scopes(&options, &one_tenant()).unwrap().as_ref(),
+        ["User.Read", "Mail.Read"]
+    );
 }
