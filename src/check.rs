@@ -79,8 +79,8 @@ impl Findings {
         self.good = false;
     }
 
-    /// Says what a check of this key came to; true if it is good.
-    fn judge(&mut self, key: &str, verdict: Result<impl Display, impl Display>) -> bool {
+    /// Reports the result of a check of this key; true if it passed.
+    fn report(&mut self, key: &str, verdict: Result<impl Display, impl Display>) -> bool {
         let passed = verdict.is_ok();
         match verdict {
             Ok(verdict) => good(&format!("{key}: {verdict}")),
@@ -111,7 +111,7 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
     for (list, descriptions) in lists {
         for Inspection { index, source_type, result, .. } in Credentials::new(descriptions).inspect(now) {
             let key = format!("{}:{list}:{index} ({source_type})", registration.section);
-            findings.judge(&key, result.map(|()| "usable"));
+            findings.report(&key, result.map(|()| "usable"));
         }
     }
 }
@@ -121,12 +121,14 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
 fn shared_cache(config: &Config, online: bool, findings: &mut Findings) {
     let settings = &config.sidecar.shared_cache;
     let (Some(key_file), Some(_)) = (&settings.key_file, &settings.url) else { return };
-    if !findings.judge("Sidecar:SharedCache:KeyFile", crate::shared_cache::judge(key_file)) || !online {
+    if !findings.report("Sidecar:SharedCache:KeyFile", crate::shared_cache::judge(key_file)) || !online {
         return;
     }
     // The certificates are judged for all upstreams.
     match app::shared_store(config, &mut |_| ()) {
-        Ok(Some(store)) => drop(findings.judge("Sidecar:SharedCache:Url", store.probe())),
+        Ok(Some(store)) => {
+            findings.report("Sidecar:SharedCache:Url", store.probe());
+        }
         Ok(None) => {}
         Err(problem) => findings.bad(&problem),
     }
@@ -200,7 +202,7 @@ fn online(
                 format!("acquired a token, expires in {} s", expires_at.saturating_sub(clock.unix()))
             }),
         };
-        findings.judge(&key, verdict);
+        findings.report(&key, verdict);
     }
 }
 

@@ -250,18 +250,17 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
             described.name, described.operand
         )));
     }
-    let source = |name: &str| Source::named(name);
     let command = match described.name {
         "check" => Command::Check { online: line.has("online"), all: line.has("all") },
         "healthcheck" => Command::Healthcheck,
         "openapi" => Command::OpenApi,
         "validate" => Command::Validate {
-            token: operand.map_or(Source::Input, |name| source(name)),
+            token: operand.map_or(Source::Input, |name| Source::named(name)),
             explain: line.has("explain"),
         },
         "token" | "header" => Command::Acquire(Acquisition {
             api: operand.ok_or_else(|| Stop::Usage(format!("expected an API: {} API", described.name)))?.clone(),
-            user_token: line.last("user-token").map(source),
+            user_token: line.last("user-token").map(Source::named),
             overrides: line.pairs("override")?,
             output: match line.last("output") {
                 Some(form) => Output::parse(form).map_err(Stop::Usage)?,
@@ -300,7 +299,7 @@ fn overview() -> String {
     )
 }
 
-/// The words of a command line, sorted.
+/// The words of a command line, by kind.
 #[derive(Default)]
 struct Line {
     /// Options and their values, in order. Every spelling of a setting is a `set`.

@@ -1,6 +1,7 @@
-//! Errors, each told once: the variant and its text.
+//! Declares error enums, with each variant's text beside it.
 
-/// An enum that displays each variant as its text, which may name the variant's fields.
+/// Declares an enum whose `Display` writes each variant's text. The text may name the variant's
+/// fields; expressions after it fill its `{}`.
 macro_rules! errors {
     ($(#[$meta:meta])* $name:ident {
         $($(#[$doc:meta])* $kind:ident $(($($field:ident: $type:ty),*))? => $text:literal $(, $part:expr)*;)*

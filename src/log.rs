@@ -16,7 +16,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::config::Logging;
 use crate::sync::RwLock;
-use crate::value::text::strip_prefix;
+use crate::value::text::strip_prefix_ignoring_case;
 use line::CRATE;
 use queue::{Queue, Sink};
 
@@ -147,7 +147,7 @@ fn filters(logging: &Logging, rust_log: bool) -> Vec<(Option<String>, LevelFilte
 fn longest_prefix(logging: &Logging, category: &str) -> Option<LevelFilter> {
     let lies_in = |name: &str| {
         let name = name.strip_suffix(".*").or_else(|| name.strip_suffix('*')).unwrap_or(name);
-        strip_prefix(category, name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        strip_prefix_ignoring_case(category, name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     let known = logging.categories.iter().filter(|(name, _)| !name.is_empty() && lies_in(name));
     known.max_by_key(|(name, _)| name.len()).map(|(_, level)| *level)

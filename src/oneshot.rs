@@ -14,7 +14,7 @@ use crate::file;
 use crate::secret::Secret;
 use crate::value::date::to_rfc3339_seconds;
 use crate::value::percent::encode_component;
-use crate::value::text::strip_prefix;
+use crate::value::text::strip_prefix_ignoring_case;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Acquisition {
@@ -146,8 +146,8 @@ fn read(source: &Source, limit: usize) -> Result<Zeroizing<String>, String> {
     };
     let content = content.map_err(|error| format!("{name}: {error}"))?;
     let text = std::str::from_utf8(&content).map_err(|_| format!("{name}: expected a token, which is ASCII"))?.trim();
-    let text = strip_prefix(text, "Authorization:").map_or(text, str::trim_start);
-    let text = strip_prefix(text, "Bearer ").map_or(text, str::trim_start);
+    let text = strip_prefix_ignoring_case(text, "Authorization:").map_or(text, str::trim_start);
+    let text = strip_prefix_ignoring_case(text, "Bearer ").map_or(text, str::trim_start);
     if text.is_empty() { Err(format!("{name}: expected a token, and it is empty")) } else { Ok(text.to_owned().into()) }
 }
 

@@ -1,8 +1,8 @@
 //! The locks of `std` without poisoning.
 //!
 //! A panic in a request is caught and counted, and the program goes on; a poisoned lock would turn
-//! that one failure into one for every later request. What is under a lock is consistent wherever
-//! something can panic: changes are made in one step, or by code that cannot panic.
+//! that one failure into one for every later request. Data under a lock is consistent wherever code
+//! can panic: it is changed in one step, or by code that cannot panic.
 
 use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;

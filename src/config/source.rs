@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Diagnostic, json};
 use crate::file;
-use crate::value::text::strip_prefix;
+use crate::value::text::strip_prefix_ignoring_case;
 
 /// What is needed to read the configuration at the start and on a reload.
 #[derive(Clone, Default)]
@@ -251,7 +251,7 @@ fn add_variables(
     origin: &Arc<Origin>,
 ) {
     for (name, value) in variables {
-        let Some(key) = name.to_str().and_then(|name| strip_prefix(name, prefix)) else { continue };
+        let Some(key) = name.to_str().and_then(|name| strip_prefix_ignoring_case(name, prefix)) else { continue };
         let key = key.replace("__", ":");
         if prefix.is_empty() && is_host_key(&key) {
             continue;

@@ -47,6 +47,7 @@ const HOST: &[Row] = &[
     key("forwardedHeaders_Enabled", Kind::Unused, "No effect, with a warning: forwarded headers are never trusted."),
     key("AllowedHosts", Kind::Host, "Values of `Host` to accept besides loopback names: names, `*.domain`, or `*` for any.").list(Split::Semicolon),
     key("Kestrel:Endpoints:*:Url", Kind::Text, "Addresses to listen on. Beats `URLS`, but not `--urls`."),
+    key("Kestrel:Endpoints:*:Protocols", Kind::Unused, "No effect: only HTTP/1.1 is served."),
     key("Kestrel:Limits:MaxConcurrentConnections", Kind::Count(1..=1_000_000), "Another spelling of `Sidecar:Limits:Connections`.").limit(|limits| Slot::Number(&mut limits.connections)).restart().alias_of("Sidecar:Limits:Connections"),
     key("Kestrel:Limits:MaxRequestHeadersTotalSize", Kind::Size(256..=1 << 20), "Another spelling of `Sidecar:Limits:RequestHeadBytes`.").limit(|limits| Slot::Number(&mut limits.head_bytes)).restart().alias_of("Sidecar:Limits:RequestHeadBytes"),
     key("Kestrel:Limits:MaxRequestHeaderCount", Kind::Count(1..=1_000), "Another spelling of `Sidecar:Limits:RequestHeaders`.").limit(|limits| Slot::Number(&mut limits.headers)).restart().alias_of("Sidecar:Limits:RequestHeaders"),
@@ -54,7 +55,6 @@ const HOST: &[Row] = &[
     key("Kestrel:Limits:KeepAliveTimeout", TIMEOUT, "Another spelling of `Sidecar:Limits:IdleTimeout`.").limit(|limits| Slot::Duration(&mut limits.idle_timeout)).restart().alias_of("Sidecar:Limits:IdleTimeout"),
     key("Kestrel:Limits:MaxRequestBodySize", BODY, "Another spelling of `Sidecar:Limits:RequestBodyBytes`.").limit(|limits| Slot::Number(&mut limits.body_bytes)).restart().alias_of("Sidecar:Limits:RequestBodyBytes"),
     key("Kestrel:Limits:*", Kind::Unused, "No effect: a request line has the limit of the head, and bodies a minimum rate of their own."),
-    key("Kestrel:Endpoints:*:Protocols", Kind::Unused, "No effect: only HTTP/1.1 is served."),
 
     key("AzureAd:Instance", Kind::Url, "The cloud's authority host.").or("https://login.microsoftonline.com/"),
     key("AzureAd:TenantId", Kind::Tenant, "GUID, domain, `common`, `organizations` or `consumers`. Required unless `Authority` contains it."),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Delay after the first failure; doubles after each.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest delay without a usable set, and with one.
 const RETRY_WITHOUT_SET: Duration = Duration::from_secs(30);
 const RETRY_WITH_SET: Duration = Duration::from_secs(300);
 

@@ -15,6 +15,7 @@ pub struct Replays {
 #[derive(Default)]
 struct Seen {
     all: HashSet<Digest>,
+    /// By the last second of validity.
     by_end: BTreeSet<(u64, Digest)>,
 }
 

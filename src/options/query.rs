@@ -9,7 +9,7 @@ use super::agent::Agent;
 use crate::config::{ApiOptions, Override};
 use crate::spelling;
 use crate::value::percent;
-use crate::value::text::strip_prefix;
+use crate::value::text::strip_prefix_ignoring_case;
 
 /// Bytes. The limit for heads is lower by default (32 KiB), but an operator can raise it.
 const MAX_QUERY: usize = 64 * 1024;
@@ -86,7 +86,7 @@ impl Overrides {
         for parameter in parameters(query) {
             let (key, value) = parameter?;
             let decoded = || decode(&key, value);
-            if let Some(name) = strip_prefix(&key, PREFIX) {
+            if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 if !may_say(option) {
                     return Err(OptionsError::NotInHeader(name.to_owned()));
@@ -155,7 +155,7 @@ fn nearest(name: &str) -> String {
 /// True for an unknown key that begins like an agent parameter. Ignoring it would return a token of
 /// another identity.
 fn is_agent_key(key: &str) -> bool {
-    strip_prefix(key.trim_start(), "Agent").is_some()
+    strip_prefix_ignoring_case(key.trim_start(), "Agent").is_some()
 }
 
 fn nearest_agent_key(key: &str) -> String {

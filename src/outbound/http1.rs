@@ -84,7 +84,7 @@ impl<'a> AnswerHead<'a> {
 }
 
 /// An answer as far as it has arrived.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Incoming {
     /// Received, of which the bytes up to `at` were parsed.
     inbox: Vec<u8>,
@@ -233,7 +233,6 @@ impl Incoming {
 }
 
 /// The part of an answer's body that has not arrived yet.
-#[derive(Debug)]
 enum AnswerBody {
     Length(u64),
     Chunked(Box<Decoder>),

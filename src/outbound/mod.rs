@@ -58,7 +58,8 @@ pub enum Upstream {
     Proxy,
 }
 
-#[derive(Clone, Debug)]
+/// Not `Debug`, since it holds tokens.
+#[derive(Clone)]
 pub struct OutRequest {
     pub upstream: Upstream,
     /// Upper case.
@@ -114,7 +115,7 @@ impl OutRequest {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum OutBody {
     /// Created here; wiped on drop.
     Own(Zeroizing<Vec<u8>>),
@@ -132,7 +133,6 @@ impl OutBody {
 }
 
 /// The bytes of a body while it is being sent.
-#[derive(Debug)]
 pub enum BodyBytes<'a> {
     Own(&'a [u8]),
     Held(Option<Arc<HeldBody>>),
@@ -151,7 +151,6 @@ impl Deref for BodyBytes<'_> {
 
 /// A caller's body, shared by all attempts to send it. It is released once no further attempt is
 /// possible.
-#[derive(Debug)]
 pub struct RelayedBody(Mutex<Option<Arc<HeldBody>>>);
 
 impl RelayedBody {

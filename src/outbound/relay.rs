@@ -13,7 +13,7 @@ use crate::value::url::Url;
 
 /// A downstream request without its token. It takes only the body, the headers that describe the
 /// body, and the trace from the inbound request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct DownstreamCall<'a> {
     /// Upper case.
     pub method: &'a str,

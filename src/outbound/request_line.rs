@@ -5,8 +5,7 @@ use zeroize::Zeroizing;
 use super::OutError;
 use crate::value::url::{Origin, Url};
 
-/// What a plain `http` request tells a forward proxy (RFC 9112 §3.2.2).
-#[derive(Debug)]
+/// What a plain `http` request tells a forward proxy (RFC 9112 §3.2.2). Not `Debug`, since it holds a password.
 pub struct ToProxy {
     /// Makes the target absolute.
     pub origin: Origin,

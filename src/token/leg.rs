@@ -42,6 +42,7 @@ pub enum Grant {
 
 #[derive(Debug)]
 pub enum Job {
+    /// A request to a token endpoint.
     Leg(Box<Leg>),
     ManagedIdentity(IdentityRequest),
     /// No request could yield the token.

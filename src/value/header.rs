@@ -1,5 +1,7 @@
 //! Header syntax, and the fields that must not be forwarded or set by callers.
 
+use super::text::strip_prefix_ignoring_case;
+
 /// `tchar` (RFC 9110 §5.6.2).
 pub const fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -29,7 +31,7 @@ fn is_one_of(name: &str, names: &[&str]) -> bool {
 
 /// Whether a name begins, in any case, with one of these.
 fn begins_with(name: &str, prefixes: &[&str]) -> bool {
-    prefixes.iter().any(|prefix| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix)))
+    prefixes.iter().any(|prefix| strip_prefix_ignoring_case(name, prefix).is_some())
 }
 
 /// True for fields of one connection rather than of the message, named in any case (RFC 9110 §7.6.1).

@@ -58,7 +58,7 @@ pub fn header_name(name: &str) -> Result<(), Expected> {
 
 /// The name of a header that a configuration adds to answers.
 pub fn answer_header(name: &str) -> Result<(), Expected> {
-    let good = header::is_token(name) && !header::is_fixed_in_answers(&name.to_ascii_lowercase());
+    let good = header::is_token(name) && !header::is_fixed_in_answers(name);
     ensure(good, "the name of an HTTP header that neither frames an answer nor is part of every one")
 }
 

@@ -32,7 +32,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// The text behind a prefix in any case (ASCII).
-pub fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+pub fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }

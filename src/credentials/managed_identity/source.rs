@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::credentials::form::{self, Form};
-use crate::outbound::{OutRequest, Thumbprint, Upstream};
+use crate::outbound::{CORRELATION, OutRequest, Thumbprint, Upstream};
 use crate::secret::Secret;
 use crate::value::hash::sha256;
 use crate::value::hex;
@@ -123,7 +123,7 @@ impl IdentitySource {
         let refused = |what: &str| Err(format!("{} {what}; remove the client id", self.name()));
         let request = |method, url: &Url| {
             OutRequest::new(Upstream::ManagedIdentity, method, url.clone(), timeout, MAX_ANSWER)
-                .header("x-ms-client-request-id", correlation_id)
+                .header(CORRELATION, correlation_id)
         };
         let identity = client_id.map(|id| ("client_id", id));
         let query = match self.kind {

@@ -22,7 +22,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::outbound::{OutRequest, OutResponse, Upstream, challenge};
+use crate::outbound::{CORRELATION, OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
 use crate::sync::Mutex;
 use crate::value::resource::of_app_scope;
@@ -87,7 +87,7 @@ impl Vault {
         let request = || {
             let plain = OutRequest::new(Upstream::KeyVault, method, url.clone(), ATTEMPT, MAX_ANSWER)
                 .header("accept", "application/json")
-                .header("x-ms-client-request-id", call.context.correlation_id);
+                .header(CORRELATION, call.context.correlation_id);
             let Some(token) = token else {
                 // Send no body to a vault before authenticating.
                 return plain;

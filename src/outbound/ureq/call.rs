@@ -29,7 +29,6 @@ const ROUNDS: usize = 64;
 /// Bodies up to this size are sent in one piece with the head.
 const COPIED_BODY: usize = 16 * 1024;
 
-#[derive(Debug)]
 pub struct UpstreamCall {
     pub(super) connection: UpstreamConnection,
     pub(super) request: OutRequest,
