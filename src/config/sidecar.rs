@@ -26,6 +26,8 @@ pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     (sidecar, limits)
 }
 
+const MEMORY: &str = "Sidecar:Limits:BodyMemory";
+
 fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: bool) {
     if sidecar.allow_insecure_upstream {
         reader.warn("Sidecar:AllowInsecureUpstream", "true allows tokens and secrets to be sent without TLS");
@@ -44,7 +46,6 @@ fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     check_shared_cache(reader, sidecar);
-    const MEMORY: &str = "Sidecar:Limits:BodyMemory";
     let is_malformed = reader.problems.iter().any(|problem| problem.key.eq_ignore_ascii_case(MEMORY));
     if let Some((size, name)) = limits.too_large_a_body().filter(|_| !is_malformed) {
         let memory = reader.given(MEMORY).unwrap_or("64MiB");

@@ -642,6 +642,16 @@ fn a_key_of_another_kind_of_credential_is_told_its_own() {
 }
 
 #[test]
+fn a_body_that_never_fits_is_told_once_and_by_the_key_that_is_given() {
+    let (key, message) = problem(&[("Kestrel__Limits__MaxRequestBodySize", "100000000")]);
+    assert_eq!(key, "Sidecar:Limits:BodyMemory");
+    assert_eq!(message, "expected at least the 100000000 bytes of Kestrel:Limits:MaxRequestBodySize, got '64MiB'");
+    let (key, message) = problem(&[("Sidecar__Limits__BodyMemory", "100MB")]);
+    assert_eq!(key, "Sidecar:Limits:BodyMemory");
+    assert!(message.contains("100MB") && !message.contains("at least the"), "{message}");
+}
+
+#[test]
 fn limits_of_kestrel_hold_unless_the_sidecars_own_are_given() {
     let kestrel = [
         ("Kestrel__Limits__MaxRequestBodySize", "1000000"),

@@ -104,7 +104,7 @@ pub fn follow(
             return Err(OutError::Timeout(format!("{}: no time left after a redirect", request.url.origin)));
         }
     }
-    last.ok_or_else(|| OutError::Connect("the upstream's URL is malformed".to_owned()))
+    last.ok_or_else(|| OutError::Broken("no answer".to_owned()))
 }
 
 fn redirected(mut request: OutRequest, url: Url, get: bool) -> OutRequest {

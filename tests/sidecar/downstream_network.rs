@@ -68,6 +68,17 @@ fn a_field_of_the_body_is_sent_on_byte_for_byte() {
 }
 
 #[test]
+fn an_answer_that_never_comes_over_an_idle_connection_is_a_timeout() {
+    let api = RawUpstream::start(|request| if request.target() == "/warm" { ok("x") } else { Act::Stall(Vec::new()) });
+    let scene = scene(&format!("http://{}", api.address)).with("Sidecar:Limits:DownstreamTimeout", "0.5");
+    let sidecar = scene.start();
+    sidecar.get(&format!("{APP}?optionsOverride.RelativePath=warm")).expect(200);
+    let detail = sidecar.get(APP).expect(504).json()["detail"].to_string();
+    assert!(detail.contains("no complete answer within 500ms (Sidecar:Limits:DownstreamTimeout)"), "{detail}");
+    assert_eq!(api.received().len(), 2, "it is not asked again");
+}
+
+#[test]
 fn an_untrusted_server_gets_no_request_and_is_named() {
     let api = RawUpstream::tls(|_| ok("welcome"));
     let other_root = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/testdata/root.pem");

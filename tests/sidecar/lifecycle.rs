@@ -124,6 +124,34 @@ fn a_reload_names_what_only_a_restart_changes() {
     sidecar.signal("-HUP");
     let told = |line: &String| line.contains("Sidecar:Limits:RequestBodyBytes") && line.contains("restart");
     eventually("it is named", || sidecar.log().iter().any(told));
+    let others = |line: &String| line.contains("restart") && !told(line);
+    assert!(!sidecar.log().iter().any(others), "and nothing else, whatever other spelling it has");
+    // Nor is it in force in part, whatever tells the length of a body.
+    let path = "/AuthorizationHeaderUnauthenticated/App";
+    Request::new("POST", path).body("text/plain", vec![b'a'; 1500]).send(sidecar.address).expect(413);
+    let mut client = Client::connect(sidecar.address);
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5dc\r\n"));
+    client.send(vec![b'a'; 1500]);
+    client.send("\r\n0\r\n\r\n");
+    client.answer().expect(413);
+}
+
+#[test]
+fn a_reload_that_permits_what_never_fits_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("appsettings.json");
+    let write = |memory: &str, body: &str| {
+        let limits =
+            format!("{{\"BodyMemory\":\"{memory}\",\"RequestBodyBytes\":\"1MiB\",\"DownstreamBodyBytes\":\"{body}\"}}");
+        std::fs::write(&path, format!("{{\"Sidecar\":{{\"Limits\":{limits}}}}}")).unwrap();
+    };
+    write("2MiB", "1MiB");
+    let scene = Scene::new().with("contentRoot", folder.path().to_str().unwrap());
+    let sidecar = scene.start();
+    write("8MiB", "4MiB");
+    sidecar.signal("-HUP");
+    let told = "not reloaded: Sidecar:Limits:BodyMemory: expected at least the 4194304 bytes of Sidecar:Limits:DownstreamBodyBytes";
+    eventually("it is refused", || sidecar.log().iter().any(|line| line.contains(told)));
 }
 
 #[test]
