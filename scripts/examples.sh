@@ -5,20 +5,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fail() { echo "examples: $*" >&2; exit 1; }
-have() { command -v "$1" >/dev/null 2>&1; }
-install() { # package...
-  [ "$(id -u)" -eq 0 ] || fail "needs $*"
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
-}
+# shellcheck source=scripts/tools.sh
+source scripts/tools.sh
 
-have curl || install curl
-have node || install nodejs
-have npm || install npm
-have prometheus || install prometheus
-python3 -c 'import venv, ensurepip' 2>/dev/null || install python3 python3-venv
+fail() { echo "examples: $*" >&2; exit 1; }
+skip() { echo "examples: skipped: $1"; exit 0; }
+
+need curl curl ca-certificates
+if ! { need node nodejs && need npm npm && need prometheus prometheus; }; then skip "not all of Node, npm and Prometheus can be had"; fi
+python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv || skip "Python makes no environments here"
 target=${CARGO_TARGET_DIR:-target}
-clients=$(scripts/clients.sh) || { echo "examples: skipped: the clients cannot be had"; exit 0; }
+clients=$(scripts/clients.sh) || skip "the clients cannot be had"
 venv=$clients/venv
 
 # shellcheck source=scripts/lib.sh
