@@ -102,6 +102,9 @@ step "deployment files"
 have promtool || install_packages prometheus || true
 scripts/deploy-test.sh
 
+step "what a release refuses"
+scripts/release-test.sh
+
 step "dependencies"
 # The licences, sources and bans of deny.toml; cargo-deny knows the advisories besides.
 scripts/sbom.sh --check
