@@ -63,6 +63,10 @@ cat >"$work/appsettings.json" <<JSON
     // Called as the machine, by its managed identity: no credential at all.
     "storage": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["$DOWNSTREAM_APP_SCOPE"],
                  "AcquireTokenOptions": { "ManagedIdentity": { "UserAssignedClientId": "$USER_IDENTITY_CLIENT_ID" } } },
+    // For the SDKs of docs/sdk.md.
+    "openai": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://cognitiveservices.azure.com/.default"] },
+    "graph": { "BaseUrl": "$BASE_URL/", "Scopes": ["https://graph.microsoft.com/.default"] },
+    "blob": { "BaseUrl": "$BASE_URL/blob/", "Scopes": ["https://storage.azure.com/.default"] },
     // Nobody consented to this one.
     "mail": { "BaseUrl": "$DOWNSTREAM_URL", "Scopes": ["https://graph.microsoft.com/Mail.Send"] },
     // Cannot be reached.
@@ -171,6 +175,8 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   step 200 'Bearer' 'curl $SIDECAR/ProxyUnauthenticated/reports/any/path?x=1 -d "{\"year\":2026}"'
   step 200 'Bearer' 'curl $SIDECAR/Proxy/orders/any/path -H "Authorization: Bearer $TOKEN"'
   step 404 '' 'curl "$SIDECAR/ProxyUnauthenticated/reports/missing?_status=404"'
+  step 200 '[DONE]' 'curl $SIDECAR/ProxyUnauthenticated/openai/openai/v1/chat/completions -H "Content-Type: application/json" -d "{\"model\":\"gpt-4o\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}"'
+  step 200 'displayName' 'curl "$SIDECAR/ProxyUnauthenticated/graph/v1.0/users?\$top=1&\$select=displayName"'
 
   chapter "A reverse proxy asks before it lets a request through"
   step 200 'X-Auth-Kind: user' 'curl "$SIDECAR/ForwardAuth?scope=access_as_user" -H "Authorization: Bearer $TOKEN"'
@@ -258,7 +264,7 @@ echo "TOKEN, EXPIRED, FOREIGN: tokens of the user alice, as an application's use
   ask -X POST "$TENANT/_control/faults?kind=token&cut=answer&times=1000000"
   step 200 '{"authorizationHeader":"Bearer ' 'curl $SIDECAR/AuthorizationHeaderUnauthenticated/reports'
   step 503 'Retry-After:' \
-    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.Scopes=https://graph.microsoft.com/.default"'
+    'curl "$SIDECAR/AuthorizationHeaderUnauthenticated/reports?optionsOverride.Scopes=https://vault.azure.net/.default"'
   ask -X DELETE "$TENANT/_control/faults"
 
   chapter "Operating it"

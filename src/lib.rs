@@ -110,7 +110,7 @@ pub mod internal {
         pub use crate::outbound::resolver::SystemResolver;
         pub use crate::outbound::roots::Roots;
         pub use crate::outbound::{
-            Exchange, HeaderValues, OutError, OutRequest, OutResponse, claims_challenge, render,
+            Exchange, HeaderFields, HeaderValues, OutError, OutRequest, OutResponse, claims_challenge, render,
         };
         pub use crate::outbound::{ExchangeSettings, UreqExchange};
         pub mod challenge {

@@ -113,11 +113,7 @@ impl RequestSigner {
             SigningKey::Rsa(_) => ("PS256", &self.bound.kid),
         };
         let header = json!({ "alg": algorithm, "kid": kid, "typ": "pop" });
-        let origin = &url.origin;
-        let host = match (origin.https, origin.port) {
-            (true, 443) | (false, 80) => origin.host.clone(),
-            (_, port) => format!("{}:{port}", origin.host),
-        };
+        let host = url.origin.authority();
         let raw = |value: Value| to_raw_value(&value).map_err(|_| ring::error::Unspecified);
         let mut payload = claims;
         let own = [

@@ -14,21 +14,12 @@ use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Calls to one origin.
+    /// Calls to one origin, by its text.
     Origin(Arc<str>),
     /// All managed identity endpoints.
     ManagedIdentity,
     /// Decryption of inbound tokens, bounded by processors rather than upstream calls.
     Decryption,
-}
-
-impl Lane {
-    /// The lane of the URL's origin: everything before the path.
-    pub fn of_url(url: &str) -> Self {
-        let authority = url.find("://").map_or(0, |at| at + 3);
-        let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |at| authority + at);
-        Self::Origin(Arc::from(&url[..end]))
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -284,7 +275,7 @@ mod tests {
     use super::*;
 
     fn lane(name: &str) -> Lane {
-        Lane::of_url(&format!("https://{name}/path"))
+        Lane::Origin(name.into())
     }
 
     fn turns(calls: usize) -> Arc<Turns> {
@@ -303,13 +294,6 @@ mod tests {
         match turns.request(lane, move |turn| drop(log.send((name, turn)))) {
             Requested::Queued(place) => place,
             Requested::Granted(_) => panic!("it should wait"),
-        }
-    }
-
-    #[test]
-    fn a_lane_is_the_origin_of_its_url() {
-        for url in ["https://a:8443/x?y", "https://a:8443", "https://a:8443?q", "https://a:8443#f"] {
-            assert_eq!(Lane::of_url(url), Lane::Origin("https://a:8443".into()), "{url}");
         }
     }
 

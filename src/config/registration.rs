@@ -208,6 +208,6 @@ fn with_slash(url: &Url) -> Url {
 }
 
 fn public_cloud() -> Url {
-    let origin = crate::value::url::Origin { https: true, host: "login.microsoftonline.com".to_owned(), port: 443 };
+    let origin = crate::value::url::Origin::new(true, "login.microsoftonline.com", 443);
     Url { origin, path: "/".to_owned(), query: None }
 }

@@ -22,7 +22,7 @@ impl Source for IdentityAssertion {
         // A resource, not a scope: with `/.default` the exchange fails.
         let audience = match &self.token_exchange_url {
             Some(url) => of_app_scope(url),
-            None => exchange_audience(&context.registration.instance.origin.host),
+            None => exchange_audience(context.registration.instance.origin.host()),
         };
         context.identities.managed_identity(self.client_id.as_deref(), audience).map(ClientAuth::Assertion)
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{ClientAuth, Context, Failure, Identities, Source};
 use crate::clock::ManualClock;
 use crate::config::{Registration, testing::registration};
-use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
+use crate::outbound::{Exchange, HeaderFields, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 use crate::value::der;
 
@@ -132,5 +132,5 @@ pub fn now() -> u64 {
 
 #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
 pub fn answer(status: u16, body: &str) -> Result<OutResponse, OutError> {
-    Ok(OutResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec() })
+    Ok(OutResponse { status, headers: HeaderFields::default(), body: body.as_bytes().to_vec() })
 }

@@ -402,10 +402,13 @@ impl<H: Handler> Driver<H> {
                 return Ok(Next::Wait(Wait::Turn));
             }
             Advance::Waits { until, for_room } => {
-                if !pending.is_watched {
-                    let watched = pending.answer.upstream().map(|fd| self.shared.poller.watch_upstream(fd, conn.id));
-                    // Without descriptors or memory to watch it, a thread waits for it.
-                    let Some(Ok(())) = watched else { return Err(pending) };
+                if !pending.is_watched
+                    && let Some(upstream) = pending.answer.upstream()
+                {
+                    // Without memory to watch it, a thread waits for it.
+                    if self.shared.poller.watch_upstream(upstream, conn.id).is_err() {
+                        return Err(pending);
+                    }
                     pending.is_watched = true;
                 }
                 conn.deadline = until;

@@ -246,7 +246,9 @@ impl RequestReader {
         };
         match *keep {
             Keep::No => bytes.clear(),
-            Keep::UpTo(limit) if bytes.len() > limit => return Err(RequestError::BodyTooLarge { limit }),
+            Keep::UpTo(limit) if bytes.len() > limit => {
+                return Err(RequestError::BodyTooLarge { limit, configured: false });
+            }
             Keep::Yes | Keep::UpTo(_) => {}
         }
         Ok((taken, done.then_some(*head)))
@@ -341,7 +343,7 @@ fn decode(decoder: &mut Decoder, input: &[u8], out: &mut Vec<u8>, limits: &Limit
     let bounds = Bounds { body: limits.body_bytes, trailers: limits.head_bytes };
     decoder.decode(input, out, bounds).map_err(|error| match error {
         ChunkError::Malformed(what) => RequestError::Malformed(what),
-        ChunkError::TooLarge => RequestError::BodyTooLarge { limit: limits.body_bytes },
+        ChunkError::TooLarge => RequestError::BodyTooLarge { limit: limits.body_bytes, configured: true },
         ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: limits.head_bytes },
     })
 }

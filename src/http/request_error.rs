@@ -23,8 +23,9 @@ pub enum RequestError {
     },
     /// The body exceeds the limit, or its declared length does.
     BodyTooLarge {
-        /// `RequestBodyBytes`.
         limit: usize,
+        /// Whether the limit is `RequestBodyBytes` rather than the endpoint's own.
+        configured: bool,
     },
     /// `Expect` names something other than `100-continue` (RFC 9110 §10.1.1).
     Expectation,
@@ -63,7 +64,10 @@ impl fmt::Display for RequestError {
             Self::TooManyHeaders { limit } => {
                 write!(f, "the request has more than {limit} header fields (Sidecar:Limits:RequestHeaders)")
             }
-            Self::BodyTooLarge { limit } => write!(f, "the request body is longer than {limit} bytes"),
+            Self::BodyTooLarge { limit, configured } => {
+                let setting = if *configured { " (Sidecar:Limits:RequestBodyBytes)" } else { "" };
+                write!(f, "the request body is longer than {limit} bytes{setting}")
+            }
             Self::Expectation => f.write_str("the only supported expectation is 100-continue"),
             Self::HeadTimeout => f.write_str("the request head was not complete in time (Sidecar:Limits:HeadTimeout)"),
             Self::BodyTimeout => f.write_str("the request body made no progress, or came too slowly"),

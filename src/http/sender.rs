@@ -80,6 +80,7 @@ impl<H: Handler> Driver<H> {
                     self.output.clear();
                     stream.fill(&mut self.output, PIECE);
                     if self.output.is_empty() {
+                        reply.recycle();
                         return Self::sent(conn, after);
                     }
                     match conn.socket.send(&self.output, &[]) {

@@ -85,7 +85,8 @@ impl Authority {
             let kin = own.https
                 && keys.https
                 && keys.port == own.port
-                && (same_cloud(&own.host, &keys.host) || (own.ciam_tenant().is_some() && keys.ciam_tenant().is_some()));
+                && (same_cloud(own.host(), keys.host())
+                    || (own.ciam_tenant().is_some() && keys.ciam_tenant().is_some()));
             own == keys || kin || (own.is_loopback() && keys.is_loopback())
         })
     }

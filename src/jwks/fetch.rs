@@ -138,7 +138,7 @@ fn get_within(
     if !is_safe(&url.origin, allow_insecure) {
         return Err(FetchError::Insecure(url.origin.to_string()));
     }
-    let request = OutRequest::new(Upstream::Metadata, "GET", url.to_string(), timeout, document::MAX_BYTES);
+    let request = OutRequest::new(Upstream::Metadata, "GET", url.clone(), timeout, document::MAX_BYTES);
     let answer = exchange.send(request.header("accept", "application/json")).map_err(FetchError::Unreachable)?;
     if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
 }

@@ -188,7 +188,7 @@ fn matches(claim: Option<&str>, is_ours: impl Fn(&str) -> bool, otherwise: &'sta
 /// `host` or `host:port`, ignoring case (draft §3).
 fn is_host(claim: &str, uri: &Url) -> bool {
     let (own, claim) = (&uri.origin, claim.to_ascii_lowercase());
-    claim == own.host || claim.strip_prefix(own.host.as_str()) == Some(&format!(":{}", own.port))
+    claim == own.host() || claim.strip_prefix(own.host()) == Some(&format!(":{}", own.port))
 }
 
 /// Checks `[["a","b"], base64url(SHA-256("a=1&b=2"))]` (draft §3.2) against the names and values in

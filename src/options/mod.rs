@@ -18,4 +18,4 @@ pub use flow::{Flow, Inbound, SessionKey};
 pub use merge::Effective;
 pub use method::{downstream_content_type, downstream_method, sends_body};
 pub use query::{Overrides, decode, parameters};
-pub use target::Target;
+pub use target::{ProxiedPath, Target};

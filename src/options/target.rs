@@ -6,10 +6,24 @@ use super::merge::Effective;
 use crate::value::url::{Origin, Url};
 use crate::value::{percent, syntax};
 
-/// A URL that a token may be sent to: [`Effective::merge`] has checked its origin. [`Target::new`]
-/// is the only constructor.
+/// A URL that a token may be sent to: [`Effective::merge`] has checked its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(Url);
+pub struct Target {
+    url: Url,
+    /// Length of the path before what a proxied request appends to it.
+    base: usize,
+}
+
+/// A path that stays below the base URL, however the API reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxiedPath<'a>(&'a str);
+
+impl<'a> ProxiedPath<'a> {
+    pub fn new(path: &'a str) -> Result<Self, OptionsError> {
+        syntax::proxied_path(path).map_err(OptionsError::ProxiedPath)?;
+        Ok(Self(path))
+    }
+}
 
 impl Target {
     /// Joins the options' base URL, path and query parameters.
@@ -19,9 +33,12 @@ impl Target {
 
     /// The target of a proxied request: the caller's path is appended, and its query inserted before the configured
     /// parameters, both byte for byte.
-    pub fn proxied(effective: &Effective<'_>, path: &str, query: Option<&str>) -> Result<Self, OptionsError> {
-        syntax::proxied_path(path).map_err(OptionsError::ProxiedPath)?;
-        Self::join(effective, path, query)
+    pub fn proxied(
+        effective: &Effective<'_>,
+        path: ProxiedPath<'_>,
+        query: Option<&str>,
+    ) -> Result<Self, OptionsError> {
+        Self::join(effective, path.0, query)
     }
 
     fn join(effective: &Effective<'_>, passed: &str, passed_query: Option<&str>) -> Result<Self, OptionsError> {
@@ -37,8 +54,9 @@ impl Target {
             joined.push('/');
         }
         joined.extend(percent::encode_rest(path.strip_prefix('/').unwrap_or(path)));
+        let base_length = joined.trim_end_matches('/').len();
         if let Some(passed) = passed.strip_prefix('/') {
-            joined.truncate(joined.trim_end_matches('/').len());
+            joined.truncate(base_length);
             joined.push('/');
             joined.push_str(passed);
         }
@@ -59,16 +77,21 @@ impl Target {
             parameters.push_str(&percent::encode_component(value));
         }
         let query = Some(parameters).filter(|parameters| !parameters.is_empty() || passed_query.is_some());
-        Ok(Self(Url { origin: base.origin.clone(), path: joined, query }))
+        Ok(Self { url: Url { origin: base.origin.clone(), path: joined, query }, base: base_length })
     }
 
     /// The URL. A signed request is bound to it.
     pub const fn url(&self) -> &Url {
-        &self.0
+        &self.url
     }
 
     pub const fn origin(&self) -> &Origin {
-        &self.0.origin
+        &self.url.origin
+    }
+
+    /// The configured path, without a trailing slash. Below it everything is the proxied request's.
+    pub fn base_path(&self) -> &str {
+        &self.url.path[..self.base]
     }
 }
 

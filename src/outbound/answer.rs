@@ -3,6 +3,7 @@
 //! control characters would make it six times as large.
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -46,14 +47,19 @@ enum Content {
     Base64,
 }
 
+/// Room for the head of a usual answer, in bytes.
+const HEAD: usize = 1024;
+
 /// Every 3 bytes become 4 characters of base64.
 const BASE64_UNIT: usize = 3;
 
 impl Rendered {
     /// `memory` is the reservation for the answer's body.
     pub fn new(answer: OutResponse, values: HeaderValues, memory: Option<Arc<AnswerMemory>>) -> Self {
-        let mut head = format!("{{\"statusCode\":{},\"headers\":", answer.status).into_bytes();
-        // Writing to memory cannot fail, and every key is a string.
+        let mut head = Vec::with_capacity(HEAD);
+        // Writing to memory cannot fail.
+        let _ = write!(head, "{{\"statusCode\":{},\"headers\":", answer.status);
+        // Every key is a string.
         let written = serde_json::to_writer(&mut head, &Fields { answer: &answer, values });
         debug_assert!(written.is_ok(), "{written:?}");
         head.extend_from_slice(b",\"content\":");
@@ -124,10 +130,8 @@ fn content(answer: &OutResponse) -> (Content, usize) {
     if answer.body.is_empty() {
         return (Content::Null, 0);
     }
-    let coded = |(name, value): &(String, Vec<u8>)| {
-        name == "content-encoding" && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
-    };
-    let text = if answer.headers.iter().any(coded) {
+    let is_coded = |coding: &[u8]| !coding.trim_ascii().eq_ignore_ascii_case(b"identity");
+    let text = if answer.headers.all("content-encoding").any(is_coded) {
         None
     } else {
         charset::detect(answer.header("content-type").unwrap_or_default(), &answer.body)
@@ -180,17 +184,11 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn shown(&self, name: &str) -> bool {
-        let named_by_connection = || {
-            let options = self.answer.headers.iter().filter(|(own, _)| own == "connection");
-            options
-                .flat_map(|(_, value)| value.split(|byte| *byte == b','))
-                .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-        };
         let joinable = self.values == HeaderValues::Arrays || name != "set-cookie";
         joinable
             && (name != "content-length" || self.length_is_sound())
             && !header::is_hop_by_hop(name)
-            && !named_by_connection()
+            && !header::is_named_by(self.answer.headers.all("connection"), name)
     }
 }
 
@@ -198,10 +196,9 @@ impl Fields<'_> {
     /// True if the `Content-Length` is trustworthy: repeated lengths, a list, or a transfer coding
     /// invalidate it (RFC 9112 §6.3).
     fn length_is_sound(&self) -> bool {
-        let named = |wanted: &'static str| self.answer.headers.iter().filter(move |(name, _)| name == wanted);
-        let mut lengths = named("content-length").map(|(_, value)| value);
+        let mut lengths = self.answer.headers.all("content-length");
         let one = lengths.next().is_some_and(|value| value.iter().all(u8::is_ascii_digit)) && lengths.next().is_none();
-        one && named("transfer-encoding").next().is_none()
+        one && self.answer.headers.all("transfer-encoding").next().is_none()
     }
 }
 
@@ -210,13 +207,13 @@ impl Serialize for Fields<'_> {
         let headers = &self.answer.headers;
         let mut map = serializer.serialize_map(None)?;
         for (index, (name, _)) in headers.iter().enumerate() {
-            let again = headers[..index].iter().any(|(earlier, _)| earlier == name);
+            let again = headers.iter().take(index).any(|(earlier, _)| earlier == name);
             if again || !self.shown(name) {
                 continue;
             }
-            let values = headers[index..].iter().filter(|(own, _)| own == name).map(|(_, value)| FieldValue(value));
+            let values = headers.all(name).map(FieldValue);
             match self.values {
-                HeaderValues::Joined => map.serialize_entry(name, &Joined(&values.collect::<Vec<_>>()))?,
+                HeaderValues::Joined => map.serialize_entry(name, &Joined(values))?,
                 HeaderValues::Arrays => map.serialize_entry(name, &values.collect::<Vec<_>>())?,
             }
         }
@@ -243,11 +240,11 @@ impl Serialize for FieldValue<'_> {
     }
 }
 
-struct Joined<'a>(&'a [FieldValue<'a>]);
+struct Joined<T>(T);
 
-impl fmt::Display for Joined<'_> {
+impl<'a, T: Iterator<Item = FieldValue<'a>> + Clone> fmt::Display for Joined<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, value) in self.0.iter().enumerate() {
+        for (index, value) in self.0.clone().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}{value}")?;
         }
@@ -255,7 +252,7 @@ impl fmt::Display for Joined<'_> {
     }
 }
 
-impl Serialize for Joined<'_> {
+impl<'a, T: Iterator<Item = FieldValue<'a>> + Clone> Serialize for Joined<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -264,6 +261,7 @@ impl Serialize for Joined<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::HeaderFields;
 
     fn render_with(values: HeaderValues, headers: &[(&str, &str)], body: &[u8]) -> String {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
@@ -331,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_header_that_is_no_utf8_is_latin_1() {
-        let headers = vec![("x".to_owned(), b"\xe9\"".to_vec()), ("y".to_owned(), "\u{e9}".as_bytes().to_vec())];
+        let headers = HeaderFields::from([("x", &b"\xe9\""[..]), ("y", "\u{e9}".as_bytes())]);
         let json = render(OutResponse { status: 404, headers, body: Vec::new() }, HeaderValues::Joined);
         assert_eq!(
             json,
@@ -376,7 +374,7 @@ mod tests {
                 r#"{{"statusCode":200,"headers":{{"content-type":"{content_type}"}},"content":{content}{tail}}}"#
             );
             for room in [4096, 4097, 5000, 65_536] {
-                let headers = vec![("content-type".to_owned(), content_type.as_bytes().to_vec())];
+                let headers = HeaderFields::from([("content-type", content_type)]);
                 let answer = OutResponse { status: 200, headers, body: body.clone() };
                 let mut rendered = Rendered::new(answer, HeaderValues::Joined, None);
                 let mut json = Vec::new();

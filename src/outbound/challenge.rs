@@ -50,7 +50,7 @@ fn decode_claims(text: &str) -> Option<String> {
 
 /// The challenges in a response.
 pub fn of(answer: &OutResponse) -> Vec<Challenge> {
-    parse(answer.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| value.as_slice()))
+    parse(answer.headers.all("www-authenticate"))
 }
 
 /// The challenges of all fields in order. A syntax error ends its field.
@@ -155,6 +155,7 @@ fn text(ascii: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::HeaderFields;
 
     const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1700000000"}}}"#;
     const CODED: &str = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNzAwMDAwMDAwIn19fQ==";
@@ -236,7 +237,7 @@ mod tests {
             assert_eq!(claims(&[&field]), None, "{field}");
         }
         let field = format!("Bearer error=\"insufficient_claims\", claims=\"{CODED}\"");
-        let headers = vec![("www-authenticate".to_owned(), field.into_bytes())];
+        let headers = HeaderFields::from([("www-authenticate", field)]);
         assert_eq!(claims_challenge(&OutResponse { status: 403, headers, body: Vec::new() }), None);
     }
 

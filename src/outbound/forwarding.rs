@@ -4,9 +4,12 @@
 //! caller that names `authorization` there removes its own field and never the token.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write as _;
 
 use zeroize::Zeroizing;
 
+use super::request_line::{self, ToProxy};
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::date::HTTP_LEN;
 use crate::value::header;
@@ -41,11 +44,14 @@ pub enum BodyFraming {
 
 /// What the forwarded request head is built from.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestHead<'a> {
+pub struct RequestHead<'a, F> {
+    pub method: &'a str,
     /// The target.
     pub url: &'a Url,
+    /// Set if a forward proxy takes the request.
+    pub to_proxy: Option<&'a ToProxy>,
     /// The caller's fields in their order.
-    pub fields: &'a [Field<'a>],
+    pub fields: F,
     /// Names of the caller's credentials that are forwarded.
     pub kept: &'a [String],
     /// Configured fields, which replace the caller's. Names are lower case.
@@ -60,20 +66,24 @@ pub struct RequestHead<'a> {
     pub framing: BodyFraming,
 }
 
-impl RequestHead<'_> {
-    /// The field lines and the empty line.
+impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
+    /// The whole head, the empty line included.
     pub fn write(&self) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::with_capacity(2048 + self.authorization.len()));
-        let origin = self.url.origin.to_string();
-        push(&mut out, "Host", origin.split_once("://").map_or("", |(_, host)| host).as_bytes());
-        let stays = Named::by(self.fields);
+        let lines = |(name, value): Field<'_>| name.len() + value.len() + 4;
+        let fields: usize = self.fields.clone().map(lines).sum();
+        let target = self.url.path.len() + self.url.query.as_ref().map_or(0, String::len);
+        // Wiped in one place, unless configured fields or a proxy need more.
+        let room = fields + target + self.authorization.len() + 512;
+        let mut out = Zeroizing::new(Vec::with_capacity(room));
+        request_line::write(&mut out, self.method, self.url, self.to_proxy);
+        let stays = |name: &str| header::is_named_by(connection(self.fields.clone()), name);
         let replaced = |name: &str| {
             self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
                 || self.replaces_id && name.eq_ignore_ascii_case(CORRELATION)
         };
         let mut identified = self.configured.contains_key(CORRELATION);
-        for (name, value) in self.fields {
-            if header::is_forwarded(name, self.kept) && !stays.contains(name) && !replaced(name) {
+        for (name, value) in self.fields.clone() {
+            if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name) {
                 identified |= name.eq_ignore_ascii_case(CORRELATION);
                 push(&mut out, name, value);
             }
@@ -86,7 +96,7 @@ impl RequestHead<'_> {
         }
         push(&mut out, "Authorization", self.authorization.as_bytes());
         match self.framing {
-            BodyFraming::Length(length) => push(&mut out, "Content-Length", length.to_string().as_bytes()),
+            BodyFraming::Length(length) => write_all(&mut out, format_args!("Content-Length: {length}\r\n")),
             BodyFraming::Chunked => push(&mut out, "Transfer-Encoding", b"chunked"),
             BodyFraming::None | BodyFraming::UntilClose => {}
         }
@@ -97,18 +107,9 @@ impl RequestHead<'_> {
 
 const CORRELATION: &str = "x-ms-client-request-id";
 
-/// The options listed in `Connection`.
-struct Named<'a>(Vec<&'a [u8]>);
-
-impl<'a> Named<'a> {
-    fn by(fields: &[Field<'a>]) -> Self {
-        let own = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
-        Self(own.flat_map(|(_, value)| value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)).collect())
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|own| own.eq_ignore_ascii_case(name.as_bytes()))
-    }
+/// The values of `Connection`.
+fn connection<'a>(fields: impl Iterator<Item = Field<'a>>) -> impl Iterator<Item = &'a [u8]> {
+    fields.filter(|(name, _)| name.eq_ignore_ascii_case("connection")).map(|(_, value)| value)
 }
 
 /// The head of an answer.
@@ -148,7 +149,7 @@ impl<'a> AnswerHead<'a> {
         }
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
         let framing = framing(status, bodiless, &fields)?;
-        let closes = Named::by(&fields).contains("close");
+        let closes = header::is_named_by(connection(fields.iter().copied()), "close");
         let has_length = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let has_two_ends = framing == BodyFraming::Chunked && has_length;
         let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose && !has_two_ends;
@@ -159,16 +160,15 @@ impl<'a> AnswerHead<'a> {
     /// Appends the status line and the end-to-end fields, with links rewritten. Framing fields without a length, `Connection`
     /// and the empty line are left to the caller.
     pub fn write(&self, out: &mut Vec<u8>, links: &LinkRewrite) {
-        out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, self.reason).as_bytes());
-        let stays = Named::by(&self.fields);
+        write_all(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, self.reason));
         for (name, value) in &self.fields {
-            let lower = name.to_ascii_lowercase();
-            let length = lower == "content-length";
-            let stays_here = header::is_hop_by_hop(&lower) || stays.contains(name) && !length;
-            if stays_here || lower.starts_with("x-sidecar-error") || length && !self.has_length() {
+            let length = name.eq_ignore_ascii_case("content-length");
+            let stays = header::is_hop_by_hop(name)
+                || header::is_named_by(connection(self.fields.iter().copied()), name) && !length;
+            if stays || header::is_refusal_mark(name) || length && !self.has_length() {
                 continue;
             }
-            match links.rewritten(&lower, value) {
+            match links.rewritten(name, value) {
                 Some(link) => push(out, name, link.as_bytes()),
                 None => push(out, name, value),
             }
@@ -298,6 +298,9 @@ fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFram
     })
 }
 
+/// Fields whose value is a link, which clients follow or poll.
+const LINKS: [&str; 4] = ["location", "content-location", "operation-location", "azure-asyncoperation"];
+
 /// Turns links to the API into links through the sidecar.
 #[derive(Debug)]
 pub struct LinkRewrite {
@@ -310,9 +313,9 @@ pub struct LinkRewrite {
 }
 
 impl LinkRewrite {
-    /// The new value of a link field, if it points to the base URL or below it. `name` is lower case.
+    /// The new value of a link field, if it points to the base URL or below it.
     fn rewritten(&self, name: &str, value: &[u8]) -> Option<String> {
-        if !matches!(name, "location" | "content-location" | "operation-location" | "azure-asyncoperation") {
+        if !LINKS.iter().any(|link| link.eq_ignore_ascii_case(name)) {
             return None;
         }
         let text = std::str::from_utf8(value).ok()?;
@@ -325,6 +328,11 @@ impl LinkRewrite {
         let rest = rest.strip_prefix(&self.base)?;
         (rest.is_empty() || rest.starts_with(['/', '?'])).then(|| format!("{}{rest}", self.here))
     }
+}
+
+fn write_all(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // Cannot fail.
+    let _ = out.write_fmt(text);
 }
 
 fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -346,8 +354,10 @@ mod tests {
         let kept: Vec<String> = kept.iter().map(|name| (*name).to_owned()).collect();
         let configured = configured.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = RequestHead {
+            method: "GET",
             url: &url,
-            fields,
+            to_proxy: None,
+            fields: fields.iter().copied(),
             kept: &kept,
             configured: &configured,
             authorization: "Bearer t",
@@ -355,7 +365,9 @@ mod tests {
             replaces_id: false,
             framing,
         };
-        lines(&head.write())
+        let lines = lines(&head.write());
+        assert_eq!(lines[0], "GET /v1 HTTP/1.1");
+        lines[1..].to_vec()
     }
 
     const OWN: [&str; 3] = ["x-ms-client-request-id: id", "Authorization: Bearer t", ""];

@@ -7,15 +7,18 @@ pub mod answer;
 pub mod challenge;
 mod charset;
 pub mod forwarding;
+mod header_fields;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
+pub mod request_line;
 pub mod resolver;
 pub mod roots;
 pub mod ureq;
 
 pub use answer::{HeaderValues, Rendered, render};
 pub use challenge::claims_challenge;
+pub use header_fields::HeaderFields;
 pub use proxy::Proxies;
 pub use redirect::{FollowedResponse, follow};
 pub use relay::CallLimits;
@@ -23,6 +26,7 @@ pub use resolver::SystemResolver;
 pub use roots::Roots;
 pub use ureq::{ExchangeSettings, Step, Thumbprint, UpstreamCall, UpstreamConnection, UreqExchange};
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,7 +35,7 @@ use zeroize::Zeroizing;
 
 use crate::memory::{HeldBody, Reservation};
 use crate::turns::{self, Lane};
-use crate::value::url::Origin;
+use crate::value::url::{Origin, Url};
 
 /// The kind of server called. Determines proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,10 +57,9 @@ pub struct OutRequest {
     pub upstream: Upstream,
     /// Upper case.
     pub method: String,
-    /// Absolute.
-    pub url: String,
+    pub url: Url,
     /// Names are lower case. Values may contain tokens, and are wiped.
-    pub headers: Vec<(String, Zeroizing<String>)>,
+    pub headers: Vec<(Cow<'static, str>, Zeroizing<String>)>,
     /// `None` sends neither a body nor a length.
     pub body: Option<OutBody>,
     /// For the whole exchange, including the response body.
@@ -75,7 +78,7 @@ pub struct OutRequest {
 
 impl OutRequest {
     /// Without headers and body, on a pooled connection, and without a memory budget.
-    pub fn new(upstream: Upstream, method: &str, url: String, timeout: Duration, max_body: usize) -> Self {
+    pub fn new(upstream: Upstream, method: &str, url: Url, timeout: Duration, max_body: usize) -> Self {
         Self {
             upstream,
             method: method.to_owned(),
@@ -92,8 +95,8 @@ impl OutRequest {
 
     /// Adds a header. `name` is lower case.
     #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), Zeroizing::new(value.to_owned())));
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: &str) -> Self {
+        self.headers.push((name.into(), Zeroizing::new(value.to_owned())));
         self
     }
 
@@ -181,9 +184,7 @@ impl AnswerMemory {
 pub struct OutResponse {
     /// The final status, never 1xx.
     pub status: u16,
-    /// In the order received, names in lower case. Values are bytes, since HTTP does not promise
-    /// UTF-8.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: HeaderFields,
     /// Without transfer coding; content coding is left as it is.
     pub body: Vec<u8>,
 }
@@ -191,8 +192,7 @@ pub struct OutResponse {
 impl OutResponse {
     /// The first value of a header, if it is UTF-8. `name` is lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().find(|(own, _)| own == name)?;
-        std::str::from_utf8(value).ok()
+        std::str::from_utf8(self.headers.all(name).next()?).ok()
     }
 }
 
@@ -259,7 +259,7 @@ impl Exchange for InTurn {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         let lane = match request.upstream {
             Upstream::ManagedIdentity => Lane::ManagedIdentity,
-            _ => Lane::of_url(&request.url),
+            _ => Lane::Origin(Arc::clone(request.url.origin.text())),
         };
         turns::switch(&lane).map_err(|turns::Busy| OutError::Busy)?;
         self.0.send(request)

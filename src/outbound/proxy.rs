@@ -113,7 +113,7 @@ impl Exception {
     }
 
     fn covers(&self, origin: &Origin) -> bool {
-        let host = origin.host.trim_matches(['[', ']']);
+        let host = origin.host().trim_matches(['[', ']']);
         match self {
             Self::Every => true,
             Self::Domain(name, port) => {

@@ -42,8 +42,8 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
         (301 | 302 | 307 | 308, _) => false,
         _ => return Hop::Stay,
     };
-    let mut locations = answer.headers.iter().filter(|(name, _)| name == "location");
-    let (Some((_, location)), None) = (locations.next(), locations.next()) else { return Hop::Stay };
+    let mut locations = answer.headers.all("location");
+    let (Some(location), None) = (locations.next(), locations.next()) else { return Hop::Stay };
     // An empty reference, or a fragment alone, means the same URL again.
     let location = location.trim_ascii();
     if location.is_empty() || location.starts_with(b"#") || location.len() > MAX_LOCATION {
@@ -78,42 +78,41 @@ pub fn follow(
     let deadline = clock.instant() + request.timeout;
     let mut last: Option<FollowedResponse> = None;
     for hops in 0..=MAX_REDIRECTS {
-        let Ok(url) = Url::parse(&request.url) else { break };
         let again = request.clone();
         let foreign = again.redirected_from.is_some();
         let answer = match exchange.send(request) {
             Err(OutError::NotPublic) if last.is_some() => break,
             answer => answer?,
         };
-        let hop = if hops == MAX_REDIRECTS { Hop::Stay } else { next_hop(&again.method, &url, &answer) };
+        let hop = if hops == MAX_REDIRECTS { Hop::Stay } else { next_hop(&again.method, &again.url, &answer) };
         if let Some(memory) = again.memory.as_deref() {
             memory.keep(answer.body.len());
         }
         last = Some(FollowedResponse { answer, foreign });
         request = match hop {
             Hop::Stay => break,
-            Hop::Same { url, get } => redirected(again, &url, get),
+            Hop::Same { url, get } => redirected(again, url, get),
             Hop::Foreign { url: target } => {
                 let get = again.method != "HEAD";
-                let mut bare = redirected(again, &target, get);
-                bare.headers.retain(|(name, _)| HARMLESS.contains(&name.as_str()));
-                bare.redirected_from.get_or_insert(url.origin);
+                let origin = again.url.origin.clone();
+                let mut bare = redirected(again, target, get);
+                bare.headers.retain(|(name, _)| HARMLESS.contains(&&**name));
+                bare.redirected_from.get_or_insert(origin);
                 // A redirect must not reuse connections opened for an API.
                 bare.pooled = false;
                 bare
             }
         };
-        let host = Url::parse(&request.url).map(|url| url.origin.to_string()).unwrap_or_default();
         request.timeout = deadline.saturating_duration_since(clock.instant());
         if request.timeout == Duration::ZERO {
-            return Err(OutError::Timeout(format!("{host}: no time left after a redirect")));
+            return Err(OutError::Timeout(format!("{}: no time left after a redirect", request.url.origin)));
         }
     }
     last.ok_or_else(|| OutError::Connect("the upstream's URL is malformed".to_owned()))
 }
 
-fn redirected(mut request: OutRequest, url: &Url, get: bool) -> OutRequest {
-    request.url = url.to_string();
+fn redirected(mut request: OutRequest, url: Url, get: bool) -> OutRequest {
+    request.url = url;
     if get {
         "GET".clone_into(&mut request.method);
         request.body = None;
@@ -177,9 +176,10 @@ mod tests {
     use super::super::OutBody;
     use super::*;
     use crate::clock::ManualClock;
+    use crate::outbound::HeaderFields;
 
     fn answer(status: u16, location: &str) -> OutResponse {
-        let headers = vec![("location".to_owned(), location.as_bytes().to_vec())];
+        let headers = HeaderFields::from([("location", location)]);
         OutResponse { status, headers, body: Vec::new() }
     }
 
@@ -265,9 +265,9 @@ mod tests {
     fn a_location_that_is_absent_doubled_or_endless_is_not_followed() {
         let url = Url::parse("https://api.example/").unwrap();
         let mut twice = answer(302, "/x");
-        twice.headers.push(twice.headers[0].clone());
+        twice.headers = HeaderFields::from([("location", "/x"), ("location", "/x")]);
         assert_eq!(next_hop("GET", &url, &twice), Hop::Stay);
-        twice.headers.clear();
+        twice.headers = HeaderFields::default();
         assert_eq!(next_hop("GET", &url, &twice), Hop::Stay);
         let long = |length: usize| format!("/{}", "x".repeat(length - 1));
         assert_ne!(next_hop("GET", &url, &answer(302, &long(MAX_LOCATION))), Hop::Stay);
@@ -284,7 +284,7 @@ mod tests {
         fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
             let mut asked = self.asked.lock().unwrap();
             asked.push(request);
-            let not_public = asked.last().is_some_and(|request| request.url.contains("//10."));
+            let not_public = asked.last().is_some_and(|request| request.url.origin.host().starts_with("10."));
             if not_public && asked.last().is_some_and(|request| request.redirected_from.is_some()) {
                 return Err(OutError::NotPublic);
             }
@@ -294,11 +294,11 @@ mod tests {
 
     fn followed(locations: &[&'static str]) -> (u16, Vec<String>) {
         let script = Script { locations: locations.to_vec(), asked: Mutex::default() };
-        let header = |name: &str| (name.to_owned(), Zeroizing::new("v".to_owned()));
+        let header = |name: &'static str| (name.into(), Zeroizing::new("v".to_owned()));
         let request = OutRequest {
             upstream: Upstream::Downstream,
             method: "POST".into(),
-            url: "https://api.example/".into(),
+            url: Url::parse("https://api.example/").unwrap(),
             headers: ["authorization", "accept", "content-type", "x-key"].map(header).into(),
             body: Some(OutBody::Own(Zeroizing::new(b"b".to_vec()))),
             memory: None,
@@ -309,7 +309,7 @@ mod tests {
         };
         let arrival = follow(&script, &ManualClock::at(0), request).unwrap();
         let show = |request: &OutRequest| {
-            let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<_> = request.headers.iter().map(|(name, _)| &**name).collect();
             format!("{} {} {} {}", request.method, request.url, names.join(","), request.body.is_some())
         };
         (arrival.answer.status, script.asked.lock().unwrap().iter().map(show).collect())

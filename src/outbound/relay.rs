@@ -1,5 +1,6 @@
 //! Builds the request to a downstream API.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,12 +48,12 @@ pub struct CallLimits {
 
 impl DownstreamCall<'_> {
     pub fn request(&self, authorization: &str, correlation_id: &str, limits: CallLimits) -> OutRequest {
-        let mut headers = vec![field("authorization", authorization), field("accept-encoding", "identity")];
+        let mut headers = Vec::with_capacity(8 + self.headers.len());
+        headers.extend([field("authorization", authorization), field("accept-encoding", "identity")]);
         for (name, value) in self.headers {
-            let name = name.to_ascii_lowercase();
-            let usable = header::is_token(&name) && header::is_value(value) && !header::is_reserved(&name);
-            if usable && (self.body.is_some() || !header::describes_body(&name)) {
-                headers.push(field(&name, value));
+            let usable = header::is_token(name) && header::is_value(value) && !header::is_reserved(name);
+            if usable && (self.body.is_some() || !header::describes_body(name)) {
+                headers.push(field(name.to_ascii_lowercase(), value));
             }
         }
         // A header set by name takes precedence over the option for it, and over the inbound
@@ -60,35 +61,35 @@ impl DownstreamCall<'_> {
         let described = self.described.iter().filter(|_| self.body.is_some());
         let described: Vec<_> = described
             .filter(|(own, value)| header::is_value(value) && !headers.iter().any(|(name, _)| name == own))
-            .map(|(name, value)| field(name, value))
+            .map(|(name, value)| field(name.clone(), value))
             .collect();
         headers.extend(described);
         let traced = headers.iter().any(|(name, _)| name == "traceparent");
-        let mut add = |name: &str, value: &str| {
-            if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| own == name) {
+        let mut add = |name: Cow<'static, str>, value: &str| {
+            if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| *own == name) {
                 headers.push(field(name, value));
             }
         };
-        add("accept", self.accept);
-        add("x-ms-client-request-id", correlation_id);
+        add("accept".into(), self.accept);
+        add("x-ms-client-request-id".into(), correlation_id);
         for (name, value) in self.trace.iter().filter(|_| !traced) {
-            add(name, value);
+            add(name.clone().into(), value);
         }
         if self.body.is_some() {
-            add("content-type", self.content_type.unwrap_or_default());
+            add("content-type".into(), self.content_type.unwrap_or_default());
         }
         // Methods that normally have content send a length even without any (RFC 9110 §8.6).
         let says_length = matches!(self.method, "POST" | "PUT" | "PATCH");
         let none = || says_length.then(|| OutBody::Own(Zeroizing::default()));
         let body = self.body.map(|body| OutBody::Relayed(Arc::clone(body))).or_else(none);
-        let (method, url) = (self.method, self.url.to_string());
+        let (method, url) = (self.method, self.url.clone());
         let plain = OutRequest::new(Upstream::Downstream, method, url, limits.timeout, limits.max_body);
         OutRequest { headers, body, memory: Some(Arc::clone(self.memory)), ..plain }
     }
 }
 
-fn field(name: &str, value: &str) -> (String, Zeroizing<String>) {
-    (name.to_owned(), Zeroizing::new(value.to_owned()))
+fn field(name: impl Into<Cow<'static, str>>, value: &str) -> (Cow<'static, str>, Zeroizing<String>) {
+    (name.into(), Zeroizing::new(value.to_owned()))
 }
 
 #[cfg(test)]
@@ -114,7 +115,7 @@ mod tests {
         };
         let limits = CallLimits { timeout: Duration::from_secs(1), max_body: 1 };
         let request = call.request("Bearer t", "id", limits);
-        assert_eq!((request.method.as_str(), request.url.as_str()), (method, "https://api.example/me?x=1"));
+        assert_eq!((request.method.as_str(), request.url.to_string().as_str()), (method, "https://api.example/me?x=1"));
         let mut lines: Vec<_> =
             request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();
         lines.sort();

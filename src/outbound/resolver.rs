@@ -82,7 +82,7 @@ pub(super) fn reachable(
     limit: Duration,
 ) -> Vec<SocketAddr> {
     if !found.iter().all(|address| is_public(address.ip())) {
-        let own = addresses(resolver, &own.host, own.port, limit).unwrap_or_default();
+        let own = addresses(resolver, own.host(), own.port, limit).unwrap_or_default();
         found.retain(|address| is_public(address.ip()) || own.iter().any(|own| own.ip() == address.ip()));
     }
     found
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_redirect_reaches_public_addresses_and_the_apis_own() {
         let resolver: Arc<dyn Resolve> = Arc::new(Fixed("api.example", vec!["10.0.0.1:443".parse().unwrap()]));
-        let own = Origin { https: true, host: "api.example".into(), port: 443 };
+        let own = Origin::new(true, "api.example", 443);
         let reach = |found: &[&str]| {
             let found = found.iter().map(|address| address.parse().unwrap()).collect();
             let left = reachable(&resolver, found, &own, Duration::from_secs(5));

@@ -25,10 +25,11 @@ pub use pinned::Thumbprint;
 use tcp::Sockets;
 
 use super::proxy::{Proxies, ProxyError, ProxyUrl};
+use super::request_line::ToProxy;
 use super::resolver::{self, Resolve};
 use super::roots::Roots;
 use super::{Exchange, OutError, OutRequest, OutResponse, Upstream};
-use crate::value::url::{Origin, Url};
+use crate::value::url::Origin;
 
 /// A managed identity endpoint is at most one hop away. If it is not reached in this time, the
 /// machine is not in Azure.
@@ -129,12 +130,11 @@ impl UreqExchange {
 impl Exchange for UreqExchange {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         let deadline = Instant::now() + request.timeout;
-        let url = parse(&request.url)?;
-        let origin = &url.origin;
+        let origin = &request.url.origin;
         let proxied = self.proxy(request.upstream, origin).is_some();
         if let (true, Some(own)) = (proxied, &request.redirected_from) {
             // The proxy resolves names itself, but addresses known here are checked all the same.
-            let found = resolver::addresses(&self.resolver, &origin.host, origin.port, self.connect_timeout);
+            let found = resolver::addresses(&self.resolver, origin.host(), origin.port, self.connect_timeout);
             let found = found.unwrap_or_default();
             if !found.is_empty() && resolver::reachable(&self.resolver, found, own, self.connect_timeout).is_empty() {
                 return Err(OutError::NotPublic);
@@ -146,7 +146,7 @@ impl Exchange for UreqExchange {
             Some(connection) => connection,
             None => self.dial(request.upstream, origin, request.redirected_from.as_ref(), request.timeout)?,
         };
-        self.finish(self.call(connection, request, &url, deadline)?)
+        self.finish(self.call(connection, request, deadline)?)
     }
 }
 
@@ -157,8 +157,8 @@ impl UreqExchange {
     /// The request cannot be sent at all.
     pub fn begin(&self, connection: UpstreamConnection, request: OutRequest) -> Result<UpstreamCall, OutError> {
         Phase::begin(false);
-        let (url, deadline) = (parse(&request.url)?, Instant::now() + request.timeout);
-        self.call(connection, request, &url, deadline)
+        let deadline = Instant::now() + request.timeout;
+        self.call(connection, request, deadline)
     }
 
     /// Goes on with a call as far as that is possible without blocking.
@@ -179,12 +179,11 @@ impl UreqExchange {
         &self,
         connection: UpstreamConnection,
         request: OutRequest,
-        url: &Url,
         deadline: Instant,
     ) -> Result<UpstreamCall, OutError> {
-        let (upstream, timeout) = (request.upstream, request.timeout);
-        UpstreamCall::new(connection, request, url, deadline)
-            .map_err(|error| self.unanswered(&url.origin, upstream, timeout, error))
+        let (upstream, timeout, origin) = (request.upstream, request.timeout, request.url.origin.clone());
+        UpstreamCall::new(connection, request, deadline)
+            .map_err(|error| self.unanswered(&origin, upstream, timeout, error))
     }
 
     /// Takes a call to its end. Blocks.
@@ -197,10 +196,10 @@ impl UreqExchange {
                 Ok(()) => return self.complete(call),
                 Err(_) if call.may_repeat() => {
                     let left = call.deadline.saturating_duration_since(Instant::now());
-                    let UpstreamCall { request, origin, deadline, .. } = call;
-                    let connection = self.dial(request.upstream, &origin, request.redirected_from.as_ref(), left)?;
-                    let url = parse(&request.url)?;
-                    call = self.call(connection, request, &url, deadline)?;
+                    let UpstreamCall { request, deadline, .. } = call;
+                    let (origin, from) = (&request.url.origin, request.redirected_from.as_ref());
+                    let connection = self.dial(request.upstream, origin, from, left)?;
+                    call = self.call(connection, request, deadline)?;
                 }
                 Err(error) => return Err(self.failed(&call, error)),
             }
@@ -212,7 +211,7 @@ impl UreqExchange {
     /// # Errors
     /// A proxy answered.
     pub fn complete(&self, call: UpstreamCall) -> Result<OutResponse, OutError> {
-        let (upstream, proxied) = (call.request.upstream, self.proxy(call.request.upstream, &call.origin));
+        let (upstream, proxied) = (call.request.upstream, self.proxy(call.request.upstream, &call.request.url.origin));
         let (response, connection) = call.end();
         if let Some(connection) = connection {
             self.pool(upstream).keep(connection);
@@ -226,7 +225,7 @@ impl UreqExchange {
     }
 
     fn failed(&self, call: &UpstreamCall, error: CallError) -> OutError {
-        self.unanswered(&call.origin, call.request.upstream, call.request.timeout, error)
+        self.unanswered(&call.request.url.origin, call.request.upstream, call.request.timeout, error)
     }
 
     fn unanswered(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: CallError) -> OutError {
@@ -239,12 +238,18 @@ impl UreqExchange {
         }
     }
 
-    /// A connection for a proxied request: an idle one if `pooled`, else a new one.
+    /// What a request to this origin tells a forward proxy, if one takes it.
+    pub fn to_proxy(&self, origin: &Origin) -> Option<ToProxy> {
+        let proxy = self.proxy(Upstream::Proxy, origin).filter(|_| !origin.https)?;
+        Some(connection::to_proxy(&proxy, origin))
+    }
+
+    /// A connection for a proxied request: an idle one if there is one, else a new one.
     ///
     /// # Errors
     /// The origin cannot be reached.
-    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<UpstreamConnection, OutError> {
-        if let Some(connection) = self.idle(origin).filter(|_| pooled) {
+    pub fn open(&self, origin: &Origin) -> Result<UpstreamConnection, OutError> {
+        if let Some(connection) = self.idle(origin) {
             return Ok(connection);
         }
         self.dial(Upstream::Proxy, origin, None, self.connect_timeout)
@@ -259,10 +264,6 @@ impl UreqExchange {
     pub fn keep(&self, connection: UpstreamConnection) {
         self.connections.keep(connection);
     }
-}
-
-fn parse(url: &str) -> Result<Url, OutError> {
-    Url::parse(url).map_err(|expected| OutError::Connect(format!("the upstream's URL: expected {expected}")))
 }
 
 impl UreqExchange {

@@ -251,7 +251,7 @@ fn session(
         FoundSession::NeedsTurn => {
             let authority = registration.authority.as_ref().unwrap_or(&registration.instance);
             // Most likely the lane that it needs next.
-            Err(Halt::Call(Parked::Session, Lane::of_url(&authority.to_string())))
+            Err(Halt::Call(Parked::Session, Lane::Origin(Arc::clone(authority.origin.text()))))
         }
     };
     let Some(caller) = caller.filter(|_| named.user.is_some()) else {

@@ -1,5 +1,6 @@
 //! Decides who may call, cheapest rule first. `X-Forwarded-*` is never trusted.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -148,7 +149,7 @@ impl Admission {
         if port.is_some_and(|port| !port.is_empty() && parse_port(port).is_none()) {
             return false;
         }
-        let name = name.to_ascii_lowercase();
+        let name = lower(name);
         if is_loopback_host(&name) || (self.beyond_loopback && cannot_be_rebound(&name)) {
             return true;
         }
@@ -160,6 +161,11 @@ impl Admission {
             None => *allowed == name,
         })
     }
+}
+
+/// A host in lower case, which is how most callers write it.
+fn lower(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 /// True if no public name resolves to this host: it is an address or has a single label, as in

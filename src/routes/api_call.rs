@@ -69,9 +69,10 @@ pub struct ApiCall {
     start: Instant,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a second allocation for each call costs more than the room")]
 enum Stage {
-    Ready(Box<(UpstreamConnection, OutRequest)>),
-    Running(Box<UpstreamCall>),
+    Ready(UpstreamConnection, OutRequest),
+    Running(UpstreamCall),
     Over,
 }
 
@@ -82,15 +83,14 @@ impl ApiCall {
         request: OutRequest,
         terms: ApiCallTerms,
     ) -> Self {
-        Self { connections, terms, stage: Stage::Ready(Box::new((connection, request))), start: Instant::now() }
+        Self { connections, terms, stage: Stage::Ready(connection, request), start: Instant::now() }
     }
 
     fn begin(&mut self) -> Result<&mut UpstreamCall, OutError> {
         if let Stage::Ready(..) = self.stage
-            && let Stage::Ready(ready) = std::mem::replace(&mut self.stage, Stage::Over)
+            && let Stage::Ready(connection, request) = std::mem::replace(&mut self.stage, Stage::Over)
         {
-            let (connection, request) = *ready;
-            self.stage = Stage::Running(Box::new(self.connections.begin(connection, request)?));
+            self.stage = Stage::Running(self.connections.begin(connection, request)?);
         }
         match &mut self.stage {
             Stage::Running(call) => Ok(call),
@@ -134,7 +134,7 @@ impl PendingAnswer<Parked> for ApiCall {
                 let Stage::Running(call) = std::mem::replace(&mut self.stage, Stage::Over) else {
                     return Advance::Blocks;
                 };
-                Advance::End(self.end(connections.complete(*call)))
+                Advance::End(self.end(connections.complete(call)))
             }
             Err(error) => Advance::End(self.end(Err(error))),
         }
@@ -144,7 +144,7 @@ impl PendingAnswer<Parked> for ApiCall {
         let begun = self.begin().map(|_| ());
         let answer = match (begun, std::mem::replace(&mut self.stage, Stage::Over)) {
             (Err(error), _) => Err(error),
-            (Ok(()), Stage::Running(call)) => self.connections.finish(*call),
+            (Ok(()), Stage::Running(call)) => self.connections.finish(call),
             (Ok(()), Stage::Ready(..) | Stage::Over) => Err(OutError::Broken("the call is over".to_owned())),
         };
         self.end(answer)
@@ -158,8 +158,8 @@ impl PendingAnswer<Parked> for ApiCall {
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready(ready) = self.stage {
-            self.connections.keep(ready.0);
+        if let Stage::Ready(connection, _) = self.stage {
+            self.connections.keep(connection);
         }
         Parked::Api(self.terms.token, self.terms.rendering.allocated)
     }

@@ -66,7 +66,7 @@ pub enum Halt {
 #[derive(Debug)]
 pub struct HeldAnswer {
     /// The connection it arrives on.
-    pub connection: UpstreamConnection,
+    pub connection: Option<UpstreamConnection>,
     /// The bytes received so far, the whole head included.
     pub received: Vec<u8>,
 }
@@ -114,9 +114,10 @@ impl Call<'_> {
     /// refuse the request.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
         let configured = self.service.config.limits.request_body_bytes;
-        let limit = if let Keep::UpTo(limit) = keep { limit.min(configured) } else { configured };
+        let own = if let Keep::UpTo(limit) = keep { limit } else { usize::MAX };
+        let limit = own.min(configured);
         if self.request.body.length().is_some_and(|length| length > limit) {
-            return Err(Problem::from(&RequestError::BodyTooLarge { limit }).into());
+            return Err(Problem::from(&RequestError::BodyTooLarge { limit, configured: configured <= own }).into());
         }
         if self.request.body.is_here() { Ok(()) } else { Err(Halt::NeedsBody(keep)) }
     }

@@ -26,7 +26,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     let effective = Effective::merge(asked.api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let target = acquisition.target(call)?;
-    let lane = Lane::of_url(&target.target.origin().to_string());
+    let lane = Lane::Origin(Arc::clone(target.target.origin().text()));
     let has_turn = matches!(resumed, Some(Resumed { cause: Cause::Turn, .. })) || turns::has(&lane);
     let (token, answered) = match resumed {
         // What follows an answer takes further calls.
@@ -103,8 +103,9 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
 /// The fields that describe the caller's body, which is passed on unchanged. `Content-Type` has its
 /// own rules.
 fn described(call: &Call<'_>) -> Vec<(String, String)> {
-    let fields = call.request.headers.0.iter().map(|field| (field.name.to_ascii_lowercase(), field.value));
-    let fields = fields.filter(|(name, _)| name != "content-type" && header::describes_body(name));
+    let fields = call.request.headers.0.iter().filter(|field| header::describes_body(field.name));
+    let fields = fields.map(|field| (field.name.to_ascii_lowercase(), field.value));
+    let fields = fields.filter(|(name, _)| name != "content-type");
     fields.filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?.to_owned()))).collect()
 }
 

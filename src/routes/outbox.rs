@@ -41,6 +41,10 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    pub const fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self { bytes, at: 0 }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
     }

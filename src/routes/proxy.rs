@@ -3,7 +3,7 @@
 //! new one, or takes a body that is still arriving.
 
 use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,13 +17,11 @@ use super::pump::{Flow, Pump, Stop, Terms};
 use super::route::Route;
 use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
 use crate::metrics::{Ending, OpenStream};
-use crate::options::{Effective, OptionsError, Target};
-use crate::outbound::forwarding::{BodyFraming, Field, LinkRewrite, RequestHead, is_idempotent};
+use crate::options::{Effective, ProxiedPath, Target};
+use crate::outbound::forwarding::{BodyFraming, LinkRewrite, RequestHead, is_idempotent};
 use crate::outbound::{OutError, Upstream, UpstreamConnection, UreqExchange};
 use crate::token::{self, AccessToken};
 use crate::turns::{self, Lane};
-use crate::value::syntax;
-use crate::value::url::Origin;
 
 /// Prepares the call. The result says what the request waits for, why it is refused, or streams the answer.
 pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Halt {
@@ -33,7 +31,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
 fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Halt, Halt> {
     let request = call.request;
     let (own, path) = route.proxied;
-    syntax::proxied_path(path).map_err(OptionsError::ProxiedPath)?;
+    let path = ProxiedPath::new(path)?;
     let asked = ask(call, route, resumed.as_ref())?;
     if upgrades_to_websocket(call) {
         return Err(Problem::with(501, "Upgrade is not supported").into());
@@ -41,7 +39,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let effective = Effective::merge(asked.api, &asked.overrides)?;
     let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let target = Target::proxied(&effective, path, request.query)?;
-    let lane = Lane::of_url(&target.origin().to_string());
+    let lane = Lane::Origin(Arc::clone(target.origin().text()));
     let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
     let mut idle = None;
     let (token, held) = match resumed {
@@ -76,12 +74,14 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     };
     let framing = framing(call);
     let destination = || Ok(Destination { method: request.method_name.to_owned().into(), target: target.clone() });
-    let mut fields_sent = Zeroizing::default();
+    let mut written = Zeroizing::default();
     if let Some(token) = &token {
-        let fields: Vec<Field<'_>> = request.headers.0.iter().map(|field| (field.name, field.value)).collect();
-        let written = RequestHead {
+        let to_proxy = call.shared.connections.to_proxy(target.origin());
+        let forwarded = RequestHead {
+            method: request.method_name,
             url: target.url(),
-            fields: &fields,
+            to_proxy: to_proxy.as_ref(),
+            fields: request.headers.0.iter().map(|field| (field.name, field.value)),
             kept: &asked.api.options.keep_headers,
             configured: &effective.options.extra_headers,
             authorization: &acquisition.authorization(call, token, destination)?,
@@ -89,33 +89,27 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             replaces_id: effective.options.correlation_id.is_some(),
             framing,
         };
-        fields_sent = written.write();
+        written = forwarded.write();
     }
-    let url = target.url();
-    let query = url.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    let base = Target::new(&effective)?;
     let host = request.headers.text("host").unwrap_or_default();
-    let (connection, received) = held.map_or((idle, Vec::new()), |held| (Some(held.connection), held.received));
+    let (connection, received) = held.map_or((idle, Vec::new()), |held| (held.connection, held.received));
     let allocated = acquisition.allocated();
     let links = LinkRewrite {
-        origin: url.origin.clone(),
-        base: base.url().base_path().to_owned(),
-        here: format!("http://{host}{own}"),
+        origin: target.origin().clone(),
+        base: target.base_path().to_owned(),
+        here: ["http://", host, own].concat(),
     };
     let mut terms = terms(call, framing, links, allocated.as_deref());
     terms.may_challenge &= !challenged;
     let answer = ProxyCall {
         connections: Arc::clone(&call.shared.connections),
         receipt: Receipt::new(call, route.endpoint),
-        method_name: request.method_name.to_owned(),
+        is_idempotent: is_idempotent(request.method_name),
         api: asked.api.name.clone(),
-        origin: url.origin.clone(),
-        target: format!("{}{query}", url.path),
-        head: fields_sent,
         token,
         allocated,
         start: Instant::now(),
-        stage: Stage::Ready(Box::new(Ready { terms, connection, received, fresh: false })),
+        stage: Stage::Ready(Ready { terms, connection, head: written, received }),
     };
     Ok(Halt::Pending(Box::new(answer), lane))
 }
@@ -126,7 +120,6 @@ fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: O
     Terms {
         framing,
         bodiless: call.request.method == Method::Head,
-        host: links.origin.to_string(),
         links,
         correlation_id: call.correlation_id.to_owned(),
         further: allocated.map_or_else(String::new, |key| format!("X-Long-Running-Session-Key: {key}\r\n")),
@@ -135,6 +128,7 @@ fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: O
         first_byte: limits.proxy_first_byte_timeout,
         idle: limits.proxy_idle_timeout,
         metrics: Arc::clone(&call.shared.metrics),
+        connections: Arc::clone(&call.shared.connections),
     }
 }
 
@@ -164,13 +158,8 @@ const BY_BODY: &str = " broken off: the request body was refused";
 struct ProxyCall {
     connections: Arc<UreqExchange>,
     receipt: Receipt,
-    method_name: String,
+    is_idempotent: bool,
     api: String,
-    origin: Origin,
-    /// Path and query.
-    target: String,
-    /// The header fields, including the token.
-    head: Zeroizing<Vec<u8>>,
     /// `None` if no token could be had for a challenge.
     token: Option<Arc<AccessToken>>,
     /// The key of a long-running session that was allocated for the caller.
@@ -179,9 +168,10 @@ struct ProxyCall {
     stage: Stage,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a second allocation for each call costs more than the room")]
 enum Stage {
-    Ready(Box<Ready>),
-    Running(Box<Pump>, OpenStream),
+    Ready(Ready),
+    Running(Pump, OpenStream),
     Over,
 }
 
@@ -190,10 +180,10 @@ struct Ready {
     terms: Terms,
     /// Another idle connection, or a new one, is taken if there is none.
     connection: Option<UpstreamConnection>,
+    /// The request's head, including the token; empty if the request was sent before.
+    head: Zeroizing<Vec<u8>>,
     /// The begin of an answer, if the request was sent before.
     received: Vec<u8>,
-    /// Whether only a new connection will do.
-    fresh: bool,
 }
 
 impl fmt::Debug for ProxyCall {
@@ -213,47 +203,45 @@ impl PendingAnswer<Parked> for ProxyCall {
             Ok(Flow::Busy) => Advance::Busy,
             Ok(Flow::Waits) if !pump.is_sent() => Advance::Blocks,
             Ok(Flow::Waits) => Advance::Waits { until: pump.check_at(caller), for_room: pump.needs_room() },
-            ended => self.end(ended, caller).map_or(Advance::Blocks, Advance::End),
+            ended => Advance::End(self.end(ended, caller)),
         }
     }
 
     fn run(mut self: Box<Self>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
-        loop {
-            if let Err(end) = self.begin(caller) {
-                return end;
-            }
-            let Stage::Running(pump, _) = &mut self.stage else { return AnswerEnd::Broken };
-            let ended = pump.run(caller);
-            if let Some(end) = self.end(ended, caller) {
-                return end;
-            }
+        if let Err(end) = self.begin(caller) {
+            return end;
         }
+        let Stage::Running(pump, _) = &mut self.stage else { return AnswerEnd::Broken };
+        let ended = pump.run(caller);
+        self.end(ended, caller)
     }
 
     fn upstream(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
-            Stage::Running(pump, _) => Some(pump.as_fd()),
+            Stage::Running(pump, _) => pump.upstream(),
             _ => None,
         }
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        let Self { stage, connections, token, allocated, .. } = *self;
-        if let Stage::Ready(ready) = stage
-            && let Some(connection) = ready.connection
-        {
-            connections.keep(connection);
+        if let Stage::Ready(Ready { connection: Some(connection), .. }) = self.stage {
+            self.connections.keep(connection);
         }
-        // Without a token it starts over.
-        token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
+        parked(self.token, self.allocated)
     }
+}
+
+/// What the request is handled again with.
+fn parked(token: Option<Arc<AccessToken>>, allocated: Option<String>) -> Parked {
+    // Without a token it starts over.
+    token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
 }
 
 impl ProxyCall {
     /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
     fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<(), AnswerEnd<Parked>> {
-        let Ready { terms, connection, received, fresh } = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Ready(ready) => *ready,
+        let Ready { terms, connection, head, received } = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Ready(ready) => ready,
             stage => {
                 self.stage = stage;
                 return Ok(());
@@ -262,31 +250,27 @@ impl ProxyCall {
         let counted = self.receipt.metrics.open_stream();
         let connection = match connection {
             Some(connection) => connection,
-            None => self.connections.open(&self.origin, !fresh).map_err(|error| self.refused(&error))?,
+            None => self.connections.open(&terms.links.origin).map_err(|error| self.refused(&error))?,
         };
-        let request = if received.is_empty() { self.request_head(&connection) } else { Zeroizing::default() };
-        let pump = Pump::new(caller, terms, connection, &request, received);
-        self.stage = Stage::Running(Box::new(pump), counted);
+        self.stage = Stage::Running(Pump::new(caller, terms, connection, head, received), counted);
         Ok(())
     }
 
-    /// Concludes an exchange that has ended. `None`: it is repeated.
-    fn end(&mut self, ended: Result<Flow, Stop>, caller: &mut CallerStream<'_>) -> Option<AnswerEnd<Parked>> {
+    /// Concludes an exchange that has ended.
+    fn end(&mut self, ended: Result<Flow, Stop>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
         let Stage::Running(pump, _counted) = std::mem::replace(&mut self.stage, Stage::Over) else {
-            return Some(AnswerEnd::Broken);
+            return AnswerEnd::Broken;
         };
         // The API had closed an idle connection.
-        let repeats = is_idempotent(&self.method_name) && pump.was_stale();
+        let repeats = self.is_idempotent && pump.was_stale();
         if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, repeats) {
-            let terms = pump.into_terms();
-            self.stage = Stage::Ready(Box::new(Ready { terms, connection: None, received: Vec::new(), fresh: true }));
-            return None;
+            return AnswerEnd::Retry(parked(self.token.take(), self.allocated.take()));
         }
         // An answer of which the caller has received nothing can still be replaced by an error.
         let status = pump.status.filter(|_| pump.begun);
         let resets = pump.ends_with_connection();
         let count = |ending| self.receipt.metrics.upstream(Upstream::Proxy, ending, self.start.elapsed());
-        Some(match ended {
+        match ended {
             Ok(Flow::Challenged(claims)) => {
                 count(Ending::Whole(401));
                 let (connection, received) = pump.hold();
@@ -297,11 +281,7 @@ impl ProxyCall {
                 let status = status.unwrap_or_default();
                 count(Ending::Whole(status));
                 self.receipt.finish(status, "", "");
-                let (connection, closes) = pump.end();
-                if let Some(connection) = connection {
-                    self.connections.keep(connection);
-                }
-                AnswerEnd::Complete { closes }
+                AnswerEnd::Complete { closes: pump.closes() }
             }
             Err(Stop::Caller) => {
                 count(Ending::Cancelled);
@@ -311,35 +291,18 @@ impl ProxyCall {
             }
             Err(Stop::Refused(refusal)) => {
                 count(Ending::Cancelled);
-                let Some(status) = status else { return Some(self.reply(Problem::from(&refusal))) };
+                let Some(status) = status else { return self.reply(Problem::from(&refusal)) };
                 self.receipt.finish(status, BY_BODY, BY_BODY.trim_start());
                 Self::broken(caller, resets)
             }
             Err(Stop::Failed(error)) => {
-                let Some(status) = status else { return Some(self.refused(&error)) };
+                let Some(status) = status else { return self.refused(&error) };
                 count(Ending::Failed(&error));
                 log::warn!("the API '{}' broke off its answer: {error}", self.api);
                 self.receipt.finish(status, BY_API, BY_API.trim_start());
                 Self::broken(caller, resets)
             }
-        })
-    }
-
-    /// The request's head. A forward proxy gets an absolute target and its own credentials (RFC 9112 §3.2.2).
-    fn request_head(&self, connection: &UpstreamConnection) -> Zeroizing<Vec<u8>> {
-        let mut head = Zeroizing::new(Vec::with_capacity(self.head.len() + self.target.len() + 256));
-        let to_proxy = connection.to_proxy.as_ref();
-        let origin = to_proxy.map_or("", |to_proxy| &to_proxy.origin);
-        for part in [&self.method_name, " ", origin, &self.target, " HTTP/1.1\r\n"] {
-            head.extend_from_slice(part.as_bytes());
         }
-        if let Some(authorization) = to_proxy.and_then(|to_proxy| to_proxy.authorization.as_ref()) {
-            for part in ["Proxy-Authorization: ", authorization, "\r\n"] {
-                head.extend_from_slice(part.as_bytes());
-            }
-        }
-        head.extend_from_slice(&self.head);
-        head
     }
 
     fn broken(caller: &mut CallerStream<'_>, resets: bool) -> AnswerEnd<Parked> {

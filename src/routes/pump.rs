@@ -2,24 +2,27 @@
 //! side only after the last piece has left on the other, so a slow side slows the other one down. It never blocks, apart
 //! from [`Pump::run`], which waits for both sides where a thread may do so.
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::outbox::{self, Outbox};
 use crate::http::{self, BodyRead, CallerStream, RequestError};
 use crate::metrics::Metrics;
 use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite, TWO_ENDS};
-use crate::outbound::{OutError, OutResponse, UpstreamConnection, claims_challenge};
+use crate::outbound::{OutError, OutResponse, UpstreamConnection, UreqExchange, claims_challenge};
 use crate::value::chunked::{Bounds, ChunkError};
 
 /// Bytes read at once of an answer with a length.
 const PIECE: usize = 48 * 1024;
 /// Bytes of an answer's head at most, and read at once of an answer without a length.
 const INPUT: usize = 32 * 1024;
+/// Bytes that an answer's head gains at most, but for longer links.
+const ADDED: usize = 512;
 /// Attempts to write within `WriteTimeout`. The kernel reports room only once a third of its buffer is free, and less than
 /// that is progress too.
 const ATTEMPTS: u32 = 8;
@@ -47,10 +50,10 @@ pub struct Terms {
     pub first_byte: Duration,
     /// `ProxyIdleTimeout`.
     pub idle: Duration,
-    /// The API's origin, for messages.
-    pub host: String,
     /// Counts the bytes.
     pub metrics: Arc<Metrics>,
+    /// Keeps the connection for the next request.
+    pub connections: Arc<UreqExchange>,
 }
 
 /// How far an exchange has come.
@@ -81,7 +84,10 @@ pub enum Stop {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about either side")]
 pub struct Pump {
     pub terms: Terms,
-    connection: UpstreamConnection,
+    /// `None` once it may serve another request.
+    connection: Option<UpstreamConnection>,
+    /// Whether it had served a request before.
+    reused: bool,
     limits: http::Limits,
     up: Outbox,
     down: Outbox,
@@ -121,18 +127,16 @@ impl Pump {
         caller: &mut CallerStream<'_>,
         terms: Terms,
         connection: UpstreamConnection,
-        head: &[u8],
+        head: Zeroizing<Vec<u8>>,
         begun: Vec<u8>,
     ) -> Self {
         let now = Instant::now();
-        let mut up = Outbox::default();
-        up.bytes.reserve(head.len());
-        up.bytes.extend_from_slice(head);
         caller.invite();
         Self {
-            connection,
+            reused: connection.reused,
+            connection: Some(connection),
             limits: caller.limits().clone(),
-            up,
+            up: Outbox::new(head),
             down: Outbox::default(),
             api_ready: !begun.is_empty(),
             heard: !begun.is_empty(),
@@ -189,9 +193,12 @@ impl Pump {
                 Taken::Some => (moved, self.heard_at) = (true, Instant::now()),
                 Taken::Challenge(claims) => return Ok(Flow::Challenged(claims)),
             }
-            if self.answer.as_ref().is_some_and(AnswerBody::is_done) && self.down.is_empty() {
-                self.give_back();
-                return Ok(Flow::Whole);
+            if self.answer.as_ref().is_some_and(AnswerBody::is_done) {
+                self.release();
+                if self.down.is_empty() {
+                    self.give_back();
+                    return Ok(Flow::Whole);
+                }
             }
             if !moved {
                 self.give_back();
@@ -199,6 +206,15 @@ impl Pump {
             }
         }
         Ok(Flow::Busy)
+    }
+
+    /// Gives the connection back if it can serve another request. The answer need not have left yet: whoever has read it
+    /// may ask again at once, and should find the connection.
+    fn release(&mut self) {
+        let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
+        if let Some(connection) = self.connection.take_if(|_| clean) {
+            self.terms.connections.keep(connection);
+        }
     }
 
     fn give_back(&mut self) {
@@ -219,36 +235,38 @@ impl Pump {
 
     /// Whether the whole request was sent.
     pub fn is_sent(&self) -> bool {
-        self.body_done && self.up.is_empty() && self.connection.is_sent().unwrap_or(true)
+        self.body_done && self.up.is_empty() && self.has_flushed()
+    }
+
+    /// Whether no bytes wait in the connection to the API.
+    fn has_flushed(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| connection.is_sent().unwrap_or(true))
     }
 
     /// Whether a reused connection closed before it answered, and the request can be sent again because none of its body was
     /// read.
     pub const fn was_stale(&self) -> bool {
-        self.connection.reused && !self.heard && !self.body_begun
+        self.reused && !self.heard && !self.body_begun
     }
 
-    /// The connection, where it can serve another request, and whether the caller was told that its connection ends.
-    pub fn end(self) -> (Option<UpstreamConnection>, bool) {
-        let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
-        (Some(self.connection).filter(|_| clean), self.closes)
+    /// Whether the caller was told that its connection ends.
+    pub const fn closes(&self) -> bool {
+        self.closes
     }
 
-    /// The parameters, for another attempt.
-    pub fn into_terms(self) -> Terms {
-        self.terms
+    /// The connection to the API, while the exchange needs it.
+    pub fn upstream(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(AsFd::as_fd)
     }
 
     /// The connection and what has come of the answer.
-    pub fn hold(self) -> (UpstreamConnection, Vec<u8>) {
+    pub fn hold(self) -> (Option<UpstreamConnection>, Vec<u8>) {
         (self.connection, self.inbox)
     }
 
     fn send_up(&mut self, caller: &mut CallerStream<'_>) -> bool {
-        if self.up.is_empty() {
-            return false;
-        }
-        match self.connection.send(self.up.rest()) {
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.up.is_empty()) else { return false };
+        match connection.send(self.up.rest()) {
             Ok(0) => false,
             Ok(sent) => {
                 self.up.sent(sent);
@@ -321,7 +339,7 @@ impl Pump {
 
     /// Reads from the API, if the last piece has left.
     fn take_answer(&mut self, caller: &CallerStream<'_>) -> Result<Taken, Stop> {
-        let Self { answer, down, inbox, connection, .. } = self;
+        let Self { answer, down, inbox, connection: Some(connection), .. } = self else { return Ok(Taken::Nothing) };
         if !down.is_empty() || answer.as_ref().is_some_and(AnswerBody::is_done) || !self.api_ready {
             return Ok(Taken::Nothing);
         }
@@ -397,20 +415,39 @@ impl Pump {
     }
 
     fn failed(&self, cause: &str) -> Stop {
-        Stop::Failed(OutError::Broken(format!("{}: {cause}", self.terms.host)))
+        Stop::Failed(OutError::Broken(format!("{}: {cause}", self.terms.links.origin)))
     }
 
     /// Parses heads up to the final one. Returns the claims that the API asks for.
     fn look_at_heads(&mut self, caller: &CallerStream<'_>) -> Result<Option<String>, Stop> {
-        while let Some(end) = head_end(&self.inbox) {
-            let bytes: Vec<u8> = self.inbox[..end].to_vec();
-            let head = AnswerHead::parse(&bytes, self.terms.bodiless).map_err(|cause| self.failed(cause))?;
-            let Some((head, _)) = head else { return Err(self.failed("the answer is no HTTP")) };
+        let inbox = mem::take(&mut self.inbox);
+        let mut at = 0;
+        let claims = self.look_at_heads_in(&inbox, &mut at, caller);
+        self.inbox = inbox;
+        self.inbox.drain(..at);
+        claims
+    }
+
+    /// The same for these bytes, and moves `at` behind what was parsed.
+    fn look_at_heads_in(
+        &mut self,
+        inbox: &[u8],
+        at: &mut usize,
+        caller: &CallerStream<'_>,
+    ) -> Result<Option<String>, Stop> {
+        while let Some(length) = head_end(&inbox[*at..]) {
+            let end = *at + length;
+            let head = AnswerHead::parse(&inbox[*at..end], self.terms.bodiless);
+            let Some((head, _)) = head.map_err(|cause| self.failed(cause))? else {
+                return Err(self.failed("the answer is no HTTP"));
+            };
+            outbox::reserve(&mut self.down.bytes, length + ADDED);
             // Whoever reads it further on could take the other end.
             if head.has_two_ends {
                 return Err(self.failed(TWO_ENDS));
             }
-            match (head.status, &self.connection.to_proxy) {
+            let to_proxy = self.connection.as_ref().and_then(|connection| connection.to_proxy.as_ref());
+            match (head.status, to_proxy) {
                 (101, _) => return Err(self.failed("answered 101 to a request that asked for no upgrade")),
                 // The caller got its own 100 when the request was sent.
                 (100, _) => {}
@@ -424,14 +461,14 @@ impl Pump {
                     let challenge = self.challenge(&head);
                     if challenge.is_none() {
                         self.begin(&head, caller);
-                        self.inbox.drain(..end);
+                        *at = end;
                     }
                     return Ok(challenge);
                 }
             }
-            self.inbox.drain(..end);
+            *at = end;
         }
-        if self.inbox.len() >= INPUT { Err(self.failed("the head of the answer is too long")) } else { Ok(None) }
+        if inbox.len() - *at >= INPUT { Err(self.failed("the head of the answer is too long")) } else { Ok(None) }
     }
 
     /// The claims that a 401 asks for, if another attempt is possible.
@@ -439,8 +476,8 @@ impl Pump {
         if !self.terms.may_challenge || head.status != 401 {
             return None;
         }
-        let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
-        claims_challenge(&OutResponse { status: 401, headers: fields.collect(), body: Vec::new() })
+        let headers = head.fields.iter().copied().collect();
+        claims_challenge(&OutResponse { status: 401, headers, body: Vec::new() })
     }
 
     /// Starts the final answer.
@@ -481,7 +518,7 @@ impl Pump {
         let wants_body = self.wants_body();
         let of_caller =
             PollFlags::RDHUP | flags(wants_body, PollFlags::IN) | flags(!self.down.is_empty(), PollFlags::OUT);
-        let all_sent = self.up.is_empty() && self.connection.is_sent().unwrap_or(true);
+        let all_sent = self.up.is_empty() && self.has_flushed();
         let of_api = flags(self.down.is_empty(), PollFlags::IN) | flags(!all_sent, PollFlags::OUT);
         let now = Instant::now();
         let due = self.due(caller);
@@ -490,9 +527,10 @@ impl Pump {
         } else {
             self.limits.write_timeout / ATTEMPTS
         });
-        let mut fds = [PollFd::new(&self.connection, of_api), PollFd::new(caller, of_caller)];
         // Left out while nothing is wanted from it: poll always reports an ended connection, which would busy-loop.
-        let first = usize::from(of_api.is_empty());
+        let api = self.upstream().filter(|_| !of_api.is_empty());
+        let first = usize::from(api.is_none());
+        let mut fds = [PollFd::from_borrowed_fd(api.unwrap_or(caller.as_fd()), of_api), PollFd::new(caller, of_caller)];
         let wait =
             Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
         // An interrupted poll reports nothing, and the loop continues.
@@ -542,20 +580,14 @@ impl Pump {
 
     /// The API sent too little in time.
     fn timeout(&self) -> Stop {
-        let Terms { host, first_byte, idle, .. } = &self.terms;
+        let Terms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
         let (what, limit, setting) = match (&self.answer, self.sent_at) {
             (None, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
             (None, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
             _ => ("nothing of the answer", idle, "ProxyIdleTimeout"),
         };
-        let cause = format!("{host}: {what} within {limit:?} (Sidecar:Limits:{setting})");
+        let cause = format!("{origin}: {what} within {limit:?} (Sidecar:Limits:{setting})");
         Stop::Failed(OutError::Timeout(cause))
-    }
-}
-
-impl AsFd for Pump {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
     }
 }
 

@@ -57,12 +57,12 @@ impl Connection {
                 Stream::Plain(Socket { kind: SocketKind::Unix(UnixStream::connect(path)?), deadline })
             }
             Server::Tcp(origin) => {
-                let addresses = addresses(&target.resolver, &origin.host, origin.port, left(deadline)?)?;
+                let addresses = addresses(&target.resolver, origin.host(), origin.port, left(deadline)?)?;
                 let tcp = connect(&addresses, deadline)?;
                 tcp.set_nodelay(true)?;
                 let socket = Socket { kind: SocketKind::Tcp(tcp), deadline };
                 if origin.https {
-                    let host = origin.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                    let host = origin.host().trim_start_matches('[').trim_end_matches(']').to_owned();
                     let name = ServerName::try_from(host).map_err(io::Error::other)?;
                     let tls = ClientConnection::new(Arc::clone(&target.tls), name).map_err(io::Error::other)?;
                     Stream::Tls(Box::new(StreamOwned::new(tls, socket)))

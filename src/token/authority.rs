@@ -52,13 +52,13 @@ pub fn token_endpoint(registration: &Registration, tenant: &str, region: Option<
         return authority.with_path(&format!("{}{SUFFIX}", authority.base_path()));
     }
     let instance = &registration.instance;
-    let host = &instance.origin.host;
+    let host = instance.origin.host();
     let path = match (&registration.policy, &registration.domain, instance.origin.ciam_tenant()) {
         (Some(policy), Some(domain), _) => format!("/tfp/{}/{}", encode_component(domain), encode_component(policy)),
         (.., Some(own)) if tenant.is_empty() => format!("/{own}"),
         _ => format!("/{}", encode_component(tenant)),
     };
-    let origin = Origin { host: request_host(host, region), ..instance.origin.clone() };
+    let origin = Origin::new(instance.origin.https, &request_host(host, region), instance.origin.port);
     Url { origin, path: format!("{}{path}{SUFFIX}", instance.base_path()), query: None }
 }
 

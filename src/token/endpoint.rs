@@ -13,6 +13,7 @@ use crate::credentials::token_response::{TokenResponse, seconds};
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
 use crate::value::date;
+use crate::value::url::Url;
 
 /// Bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -37,9 +38,7 @@ const MAX_REFRESH_TOKEN: usize = 16 * 1024;
 /// A token request apart from its form.
 pub struct Post<'a> {
     /// The token endpoint, including extra query parameters.
-    pub url: String,
-    /// For messages.
-    pub host: &'a str,
+    pub url: &'a Url,
     /// `client-request-id`.
     pub correlation_id: &'a str,
     /// Names are lower case.
@@ -101,10 +100,10 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         .header("return-client-request-id", "true")
         // Tells the service that this client honours `Retry-After`, as MSAL does.
         .header("x-ms-lib-capability", "retry-after, h429");
-    let request = post.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request = post.headers.iter().fold(request, |request, (name, value)| request.header(name.clone(), value));
     let request = OutRequest { pooled: !again, ..request };
     let failed = |what: &str, retry_after| Unavailable {
-        cause: format!("the token endpoint at {} {what}", post.host),
+        cause: format!("the token endpoint at {} {what}", post.url.origin.host()),
         retry_after,
     };
     match exchange.send(request) {
@@ -211,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::outbound::HeaderFields;
 
     /// Answers in order, and counts.
     struct Script(Mutex<Vec<Result<OutResponse, OutError>>>);
@@ -234,24 +234,19 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
     fn answer(status: u16, body: &str) -> Result<OutResponse, OutError> {
-        Ok(OutResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec() })
+        Ok(OutResponse { status, headers: HeaderFields::default(), body: body.as_bytes().to_vec() })
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
     fn advised(status: u16, seconds: &str) -> Result<OutResponse, OutError> {
-        let headers = vec![("retry-after".to_owned(), seconds.as_bytes().to_vec())];
+        let headers = HeaderFields::from([("retry-after", seconds)]);
         Ok(OutResponse { status, headers, body: Vec::new() })
     }
 
     fn run(script: &Script) -> (Result<TokenAnswer, Error>, u64) {
         let clock = ManualClock::at(0);
-        let post = Post {
-            url: "https://login.example/token".into(),
-            host: "login.example",
-            correlation_id: "id",
-            headers: Vec::new(),
-            timeout: Duration::from_secs(15),
-        };
+        let url = Url::parse("https://login.example/token").unwrap();
+        let post = Post { url: &url, correlation_id: "id", headers: Vec::new(), timeout: Duration::from_secs(15) };
         let form = || Ok(Form::default().field("client_secret", "hunter2"));
         (request_token(script, &clock, &post, &form), clock.unix())
     }
@@ -330,7 +325,7 @@ mod tests {
             ("-1", None),
             ("1.5", None),
         ] {
-            let headers = vec![("retry-after".to_owned(), text.as_bytes().to_vec())];
+            let headers = HeaderFields::from([("retry-after", text)]);
             assert_eq!(retry_after(&OutResponse { status: 503, headers, body: Vec::new() }, 10), expected, "{text}");
         }
     }

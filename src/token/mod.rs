@@ -234,7 +234,7 @@ impl Acquirer {
     /// The lane of a job's first request. `None`: no request.
     fn lane(&self, job: &Job) -> Option<Lane> {
         match job {
-            Job::Leg(leg) => Some(Lane::of_url(&self.token_endpoint(leg).to_string())),
+            Job::Leg(leg) => Some(Lane::Origin(Arc::clone(self.token_endpoint(leg).origin.text()))),
             Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
             // Another replica may have it.
             Job::Impossible(Error::NoSession) if self.shared.is_some() => Some(Shared::lane()),
@@ -364,8 +364,7 @@ impl Acquirer {
         query.extend(leg.extra_query.iter().map(|(name, value)| (name.clone(), value.clone())));
         url.query = encode_query(&query).or(url.query);
         let post = Post {
-            url: url.to_string(),
-            host: &url.origin.host,
+            url: &url,
             correlation_id: &leg.correlation_id,
             headers: leg.headers(),
             timeout: self.settings.timeout,
@@ -427,7 +426,7 @@ impl Acquirer {
     /// Acquires the tokens that agents authenticate with.
     /// <https://learn.microsoft.com/entra/agent-id/identity-platform/agent-oauth-protocols>
     fn exchange_token(&self, leg: &Leg, agent: &str, which: ExchangeToken) -> Result<Secret<String>, Error> {
-        let host = &leg.client.registration.instance.origin.host;
+        let host = leg.client.registration.instance.origin.host();
         let scopes = [format!("{}/.default", exchange_audience(host))];
         let (subject, fmi_path) = match which {
             ExchangeToken::OfBlueprint => (Subject::ClientCredentials, Some(agent)),

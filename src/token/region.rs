@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::credentials::managed_identity::imds;
 use crate::outbound::{Exchange, OutRequest, OutResponse, Upstream};
+use crate::value::url::Url;
 
 /// Of the metadata service's API. A host that does not support it lists its own versions.
 const VERSION: &str = "2021-02-01";
@@ -88,7 +89,7 @@ fn newest(body: &[u8]) -> Option<String> {
 }
 
 fn send(service: &str, version: &str, exchange: &dyn Exchange) -> Result<OutResponse, String> {
-    let url = format!("{service}?api-version={version}");
+    let url = Url::parse(&format!("{service}?api-version={version}"))?;
     let request = OutRequest::new(Upstream::ManagedIdentity, "GET", url, TIMEOUT, MAX_ANSWER);
     exchange.send(request.header("metadata", "true")).map_err(|error| error.to_string())
 }
@@ -98,6 +99,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::outbound::HeaderFields;
     use crate::outbound::OutError;
 
     struct Machine {
@@ -107,10 +109,10 @@ mod tests {
 
     impl Exchange for Machine {
         fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-            assert_eq!((request.headers[0].0.as_str(), request.headers[0].1.as_str()), ("metadata", "true"));
-            self.asked.lock().unwrap().push(request.url);
+            assert_eq!((&*request.headers[0].0, request.headers[0].1.as_str()), ("metadata", "true"));
+            self.asked.lock().unwrap().push(request.url.to_string());
             let (status, body) = self.answers.lock().unwrap().remove(0);
-            Ok(OutResponse { status, headers: Vec::new(), body: body.into() })
+            Ok(OutResponse { status, headers: HeaderFields::default(), body: body.into() })
         }
     }
 

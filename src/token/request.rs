@@ -202,7 +202,7 @@ impl<'a> TokenRequest<'a> {
         let authority = registration.authority.as_ref().unwrap_or(&registration.instance);
         let key = KeyBuilder::new("token")
             .text(&registration.section)
-            .text(&authority.origin.host)
+            .text(authority.origin.host())
             .bytes(&authority.origin.port.to_le_bytes())
             .text(authority.base_path())
             .option(self.user_flow.or(registration.policy.as_deref()))

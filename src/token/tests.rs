@@ -9,7 +9,7 @@ use crate::clock::ManualClock;
 use crate::config::{CredentialDescription, CredentialSource, Registration};
 use crate::credentials::{Client, Credentials};
 use crate::options::AgentUser;
-use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::outbound::{HeaderFields, OutError, OutRequest, OutResponse};
 use crate::value::bound_key::BoundKey;
 
 /// Tenant `t1`, client `c1`, with a secret.
@@ -74,14 +74,15 @@ impl Service {
 
 #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
 fn ok(body: &str) -> Result<OutResponse, OutError> {
-    Ok(OutResponse { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() })
+    Ok(OutResponse { status: 200, headers: HeaderFields::default(), body: body.as_bytes().to_vec() })
 }
 
 impl Exchange for Service {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
+        let url = request.url.to_string();
         let Some(body) = request.body else {
-            self.requests.lock().unwrap().push((request.url.clone(), BTreeMap::new()));
-            return (self.answer)(&request.url, &BTreeMap::new());
+            self.requests.lock().unwrap().push((url.clone(), BTreeMap::new()));
+            return (self.answer)(&url, &BTreeMap::new());
         };
         let body = String::from_utf8(body.to_vec()).unwrap();
         let decode = |text: &str| {
@@ -107,8 +108,8 @@ impl Exchange for Service {
         for name in form.keys() {
             assert!(crate::value::syntax::token_parameter(name).is_err(), "{name}");
         }
-        self.requests.lock().unwrap().push((request.url.clone(), form.clone()));
-        (self.answer)(&request.url, &form)
+        self.requests.lock().unwrap().push((url.clone(), form.clone()));
+        (self.answer)(&url, &form)
     }
 }
 

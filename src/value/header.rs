@@ -22,18 +22,38 @@ pub fn is_value(text: &str) -> bool {
     text.is_ascii() && text.bytes().all(is_value_char) && text.trim_matches([' ', '\t']).len() == text.len()
 }
 
-/// True for fields of one connection rather than of the message (RFC 9110 §7.6.1). `name` is lower
-/// case.
+/// Whether a name, in any case, is one of these.
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Whether a name begins, in any case, with one of these.
+fn begins_with(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix)))
+}
+
+/// True for fields of one connection rather than of the message, named in any case (RFC 9110 §7.6.1).
 pub fn is_hop_by_hop(name: &str) -> bool {
-    HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
+    is_one_of(name, HOP_BY_HOP) || begins_with(name, &["proxy-"])
 }
 
 const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// Whether an answer may not have further fields of this name, in lower case: those that frame it or belong to the connection,
+/// Whether `Connection`, whose values these are, names a field, which then belongs to the connection too (RFC 9110 §7.6.1).
+pub fn is_named_by<'a>(mut connection: impl Iterator<Item = &'a [u8]>, name: &str) -> bool {
+    let is_name = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+    connection.any(|value| value.split(|byte| *byte == b',').any(is_name))
+}
+
+/// The field that marks the sidecar's own refusals. An API's answers never carry it.
+pub fn is_refusal_mark(name: &str) -> bool {
+    begins_with(name, &["x-sidecar-error"])
+}
+
+/// Whether an answer may not have further fields of this name, in any case: those that frame it or belong to the connection,
 /// those that every answer has, and the host that a proxy would be led to.
 pub fn is_fixed_in_answers(name: &str) -> bool {
-    is_hop_by_hop(name) || describes_body(name) || FIXED.contains(&name)
+    is_hop_by_hop(name) || describes_body(name) || is_one_of(name, FIXED)
 }
 
 /// The sidecar never sends `server`, so no claim may become one.
@@ -44,9 +64,9 @@ const FIXED: &[&str] = &[
 
 /// True for fields that describe the body: its coding, type, range and digests (RFC 9110 §8.3 to
 /// §8.5 and §14.4, RFC 6266, RFC 9530 and its predecessors). They are sent wherever the body is
-/// sent. `name` is lower case.
+/// sent. `name` may have any case.
 pub fn describes_body(name: &str) -> bool {
-    OF_BODY.contains(&name)
+    is_one_of(name, OF_BODY)
 }
 
 const OF_BODY: &[&str] = &[
@@ -66,12 +86,10 @@ const NOT_FORWARDED_PREFIXES: &[&str] = &["x-forwarded-", "x-sidecar-"];
 
 /// Whether a proxied request forwards this field, named in any case. `kept` lists the [`CREDENTIALS`] that are forwarded.
 pub fn is_forwarded(name: &str, kept: &[String]) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let same = |own: &str| own.eq_ignore_ascii_case(name);
-    !is_hop_by_hop(&lower)
-        && !NOT_FORWARDED.contains(&lower.as_str())
-        && !NOT_FORWARDED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
-        && (!CREDENTIALS.iter().any(|own| same(own)) || kept.iter().any(|own| same(own)))
+    !is_hop_by_hop(name)
+        && !is_one_of(name, NOT_FORWARDED)
+        && !begins_with(name, NOT_FORWARDED_PREFIXES)
+        && (!is_one_of(name, CREDENTIALS) || kept.iter().any(|own| own.eq_ignore_ascii_case(name)))
 }
 
 /// Further reserved names; docs/endpoints.md has the reason for each.
@@ -86,8 +104,7 @@ const OWN_PREFIXES: &[&str] = &["x-forwarded-", "x-ms-client-principal", "x-ms-t
 /// the message, name the host, or are how proxies and gateways vouch for a caller. `name` may have
 /// any case.
 pub fn is_reserved(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    is_hop_by_hop(&name) || OWN.contains(&name.as_str()) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    is_hop_by_hop(name) || is_one_of(name, OWN) || begins_with(name, OWN_PREFIXES)
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl fmt::Display for StoreUrl {
         match &self.server {
             Server::Tcp(origin) => {
                 let scheme = if origin.https { "rediss" } else { "redis" };
-                write!(f, "{scheme}://{}:{}/{}", origin.host, origin.port, self.database)
+                write!(f, "{scheme}://{}:{}/{}", origin.host(), origin.port, self.database)
             }
             Server::Unix(path) => write!(f, "unix:{}", path.display()),
         }

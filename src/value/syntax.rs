@@ -1,6 +1,7 @@
 //! Rules for values that operators configure and callers override: the same rule, and the same
 //! message, for both. Each check takes decoded text.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use serde_json::{Map, Value};
@@ -249,8 +250,10 @@ pub fn proxied_path(path: &str) -> Result<(), Expected> {
         return Err("a path without backslashes, fragments and control characters");
     }
     // Some servers decode these before they resolve dot segments, and treat text after `;` as parameters of a segment.
-    let undone = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/");
-    let undone = undone.replace("%5c", "/").replace("%5C", "/");
+    let undone = ["%2e", "%2E", "%2f", "%2F", "%5c", "%5C"].into_iter().fold(Cow::Borrowed(path), |text, code| {
+        let sign = if code.eq_ignore_ascii_case("%2e") { "." } else { "/" };
+        if text.contains(code) { Cow::Owned(text.replace(code, sign)) } else { text }
+    });
     let name = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
     if undone.split('/').any(name) { Err("a path without the segments . and ..") } else { Ok(()) }
 }

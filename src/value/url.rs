@@ -2,39 +2,59 @@
 //! fragment.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Expected;
 use super::quantity::digits;
 
 /// Scheme, host and port: where a token may be sent (RFC 6454 §4). Normalized, so equality is
-/// enough.
+/// enough. Cheap to clone, since every call of an API names its origin several times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     pub https: bool,
-    /// Lower case; an IPv6 address keeps its brackets.
-    pub host: String,
     /// Defaults to the scheme's port.
     pub port: u16,
+    text: Arc<str>,
 }
 
 impl Origin {
+    /// `host` is lower case; an IPv6 address has its brackets.
+    pub fn new(https: bool, host: &str, port: u16) -> Self {
+        let (scheme, own) = if https { ("https", 443) } else { ("http", 80) };
+        let text = if port == own { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") };
+        Self { https, port, text: text.into() }
+    }
+
+    /// Scheme, host and port, the latter unless it is the scheme's.
+    pub const fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// Host and port, the latter unless it is the scheme's: the value of `Host`.
+    pub fn authority(&self) -> &str {
+        &self.text[if self.https { "https://" } else { "http://" }.len()..]
+    }
+
+    /// Lower case; an IPv6 address keeps its brackets.
+    pub fn host(&self) -> &str {
+        split_port(self.authority()).0
+    }
+
     /// True for `localhost`, `*.localhost`, `127.0.0.0/8` and `[::1]`.
     pub fn is_loopback(&self) -> bool {
-        is_loopback_host(&self.host)
+        is_loopback_host(self.host())
     }
 
     /// The tenant that the host of a customer directory names: `contoso.ciamlogin.com` implies
     /// `contoso.onmicrosoft.com`, as in MSAL.
     pub fn ciam_tenant(&self) -> Option<String> {
-        self.host.strip_suffix(".ciamlogin.com").map(|name| format!("{name}.onmicrosoft.com"))
+        self.host().strip_suffix(".ciamlogin.com").map(|name| format!("{name}.onmicrosoft.com"))
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, own) = if self.https { ("https", 443) } else { ("http", 80) };
-        write!(f, "{scheme}://{}", self.host)?;
-        if self.port == own { Ok(()) } else { write!(f, ":{}", self.port) }
+        f.write_str(&self.text)
     }
 }
 
@@ -130,7 +150,7 @@ pub(super) fn parse_authority(https: bool, default: u16, authority: &str) -> Res
         None | Some("") => default,
         Some(digits) => parse_port(digits).filter(|port| *port != 0).ok_or("a port from 1 to 65535")?,
     };
-    Ok(Origin { https, host: host.to_ascii_lowercase(), port })
+    Ok(Origin::new(https, &host.to_ascii_lowercase(), port))
 }
 
 /// Splits `host`, `host:port` or `[address]:port` before the port, and checks neither part.

@@ -11,7 +11,7 @@ use entra_sidecar::internal::config::{Config, Invocation, load};
 use entra_sidecar::internal::http::{self, Budget, Server};
 use entra_sidecar::internal::jwks::{self, Keys};
 use entra_sidecar::internal::jwt::Rejection;
-use entra_sidecar::internal::outbound::{Exchange, OutError, OutRequest, OutResponse};
+use entra_sidecar::internal::outbound::{Exchange, HeaderFields, OutError, OutRequest, OutResponse};
 use entra_sidecar::internal::outbound::{ExchangeSettings, Proxies, Roots, SystemResolver, UreqExchange};
 use entra_sidecar::internal::{Acquirer, AcquirerSettings};
 use entra_sidecar::internal::{Bounds, Turns};
@@ -31,13 +31,13 @@ struct Documents;
 impl Exchange for Documents {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         let base = "https://login.microsoftonline.com";
-        let document = if request.url.ends_with("/keys") {
+        let document = if request.url.path.ends_with("/keys") {
             let keys = ["rsa", "ps-only", "for-encryption", "personal", "weak", "p256", "p384"].map(jwk);
             json!({ "keys": keys })
         } else {
             json!({ "issuer": format!("{base}/{{tenantid}}/v2.0"), "jwks_uri": format!("{base}/keys") })
         };
-        Ok(OutResponse { status: 200, headers: Vec::new(), body: document.to_string().into_bytes() })
+        Ok(OutResponse { status: 200, headers: HeaderFields::default(), body: document.to_string().into_bytes() })
     }
 }
 

@@ -118,7 +118,7 @@ impl Handler for Script {
                 waker.wake();
                 return Outcome::Park { on: query, until: Instant::now() + NEVER };
             }
-            "/block" => return Outcome::Call { on: query, lane: Lane::of_url("http://upstream") },
+            "/block" => return Outcome::Call { on: query, lane: Lane::Origin("http://upstream".into()) },
             "/hold" => self.block(),
             "/refuse" => return Outcome::Reply(text(403, "refused")),
             "/close" => {
@@ -132,7 +132,7 @@ impl Handler for Script {
             return Outcome::Reply(text(200, vec![b'x'; bytes.parse().unwrap()]));
         }
         if request.body.length().is_some_and(|length| length > self.body_limit) {
-            let refusal = RequestError::BodyTooLarge { limit: self.body_limit };
+            let refusal = RequestError::BodyTooLarge { limit: self.body_limit, configured: true };
             return Outcome::Reply(text(refusal.status(), refusal.to_string()));
         }
         if !request.body.is_here() {

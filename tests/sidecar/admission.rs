@@ -153,6 +153,7 @@ fn a_refusal_before_parsing_has_an_id_and_a_log_line() {
         .body("text/plain", "eleven byte")
         .send(sidecar.address)
         .expect(413);
+    assert!(answer.body.contains("longer than 10 bytes (Sidecar:Limits:RequestBodyBytes)"), "{}", answer.body);
     assert_eq!(answer.header("x-ms-client-request-id"), Some(id));
     let line =
         |line: &String| line.contains("POST /DownstreamApiUnauthenticated/{serviceName} 413") && line.contains(id);

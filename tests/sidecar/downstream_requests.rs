@@ -27,7 +27,7 @@ fn overrides(pairs: &[(&str, &str)]) -> String {
 fn headers(received: &Received) -> Vec<String> {
     let (mut plain, tokens): (Vec<_>, Vec<_>) = received.head[1..]
         .iter()
-        .filter(|line| !line.starts_with("host: "))
+        .filter(|line| !line.starts_with("Host: "))
         .map(|line| {
             line.split_once(": ").map(|(name, value)| format!("{}: {value}", name.to_ascii_lowercase())).unwrap()
         })

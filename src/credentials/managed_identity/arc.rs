@@ -60,9 +60,10 @@ pub fn authorization(path: &Path) -> Result<Zeroizing<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::HeaderFields;
 
     fn named(field: &str) -> Result<PathBuf, String> {
-        let headers = vec![("www-authenticate".to_owned(), field.as_bytes().to_vec())];
+        let headers = HeaderFields::from([("www-authenticate", field)]);
         key_path(&OutResponse { status: 401, headers, body: Vec::new() }, Path::new(KEY_FOLDER))
     }
 

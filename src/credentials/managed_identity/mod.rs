@@ -106,7 +106,7 @@ impl ManagedIdentities {
         };
         let unusable = |reason| Failure::Unusable(format!("{}: {reason}", source.name()));
         let path = arc::key_path(&challenge, &self.arc_keys).map_err(unusable)?;
-        second.headers.push(("authorization".to_owned(), arc::authorization(&path).map_err(unusable)?));
+        second.headers.push(("authorization".into(), arc::authorization(&path).map_err(unusable)?));
         second.timeout = second.timeout.min(deadline.saturating_duration_since(self.clock.instant()));
         Ok(self.exchange.send(second))
     }

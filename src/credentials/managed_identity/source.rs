@@ -119,7 +119,7 @@ impl IdentitySource {
         let IdentityRequest { client_id, resource, correlation_id, .. } = *wanted;
         let refused = |what: &str| Err(format!("{} {what}; remove the client id", self.name()));
         let request = |method, url: &Url| {
-            OutRequest::new(Upstream::ManagedIdentity, method, url.to_string(), timeout, MAX_ANSWER)
+            OutRequest::new(Upstream::ManagedIdentity, method, url.clone(), timeout, MAX_ANSWER)
                 .header("x-ms-client-request-id", correlation_id)
         };
         let identity = client_id.map(|id| ("client_id", id));

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::outbound::Upstream;
+use crate::outbound::{HeaderFields, Upstream};
 use crate::secret::Secret;
 
 const START: u64 = 1_767_225_600;
@@ -82,12 +82,12 @@ impl Machine {
 
 #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
 fn answer(status: u16, body: &str) -> Result<OutResponse, OutError> {
-    Ok(OutResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec() })
+    Ok(OutResponse { status, headers: HeaderFields::default(), body: body.as_bytes().to_vec() })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
 fn with_header(status: u16, name: &str, value: &str) -> Result<OutResponse, OutError> {
-    Ok(OutResponse { status, headers: vec![(name.into(), value.into())], body: Vec::new() })
+    Ok(OutResponse { status, headers: HeaderFields::from([(name, value)]), body: Vec::new() })
 }
 
 fn timeout() -> Result<OutResponse, OutError> {

@@ -85,7 +85,7 @@ impl Vault {
         let mut url = self.url.with_path(&format!("{}{path}", self.url.base_path()));
         url.query = Some(format!("api-version={VERSION}"));
         let request = || {
-            let plain = OutRequest::new(Upstream::KeyVault, method, url.to_string(), ATTEMPT, MAX_ANSWER)
+            let plain = OutRequest::new(Upstream::KeyVault, method, url.clone(), ATTEMPT, MAX_ANSWER)
                 .header("accept", "application/json")
                 .header("x-ms-client-request-id", call.context.correlation_id);
             let Some(token) = token else {
@@ -112,8 +112,8 @@ impl Vault {
         });
         let resource = resource.ok_or_else(|| format!("{} answered 401 without naming a resource", self.name()))?;
         let own = &self.url.origin;
-        let host = Url::parse(resource).map(|resource| resource.origin.host).unwrap_or_default();
-        let dotted = own.host.strip_suffix(&host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let host = Url::parse(resource).map(|resource| resource.origin.host().to_owned()).unwrap_or_default();
+        let dotted = own.host().strip_suffix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         if own.is_loopback() || (host.contains('.') && dotted) {
             return Ok(resource.to_owned());
         }

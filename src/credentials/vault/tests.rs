@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::credentials::Source;
 use crate::credentials::testing::{World, answer, certificates, data, now, verified};
-use crate::outbound::OutError;
+use crate::outbound::{HeaderFields, OutError};
 
 const VAULT: &str = "https://own.vault.azure.net";
 const DAY: u64 = 24 * 60 * 60;
@@ -36,7 +36,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
 #[expect(clippy::unnecessary_wraps, reason = "stands for an exchange, which may fail")]
 fn challenge(resource: &str) -> Answer {
     let field = format!("Bearer authorization=\"https://login.microsoftonline.com/t1\", {resource}");
-    Ok(OutResponse { status: 401, headers: vec![("www-authenticate".into(), field.into())], body: Vec::new() })
+    Ok(OutResponse { status: 401, headers: HeaderFields::from([("www-authenticate", field)]), body: Vec::new() })
 }
 
 /// The vault's description of the certificate in `tests/data/credentials`.
@@ -306,7 +306,7 @@ fn a_refusal_says_what_to_do_and_a_failure_that_it_passes() {
 fn retry_after_is_waited_for_up_to_five_seconds() {
     let advised = |seconds: &'static str| {
         failing(move || {
-            Ok(OutResponse { status: 503, headers: vec![("retry-after".into(), seconds.into())], body: Vec::new() })
+            Ok(OutResponse { status: 503, headers: HeaderFields::from([("retry-after", seconds)]), body: Vec::new() })
         })
     };
     let (_, requests, waited) = advised("5");

@@ -127,12 +127,12 @@ impl Application {
             .field("scope", &format!("{resource}/.default"))
             .field("grant_type", "client_credentials");
         let request = || {
-            OutRequest::new(Upstream::Token, "POST", self.endpoint.to_string(), ATTEMPT, MAX_ANSWER)
+            OutRequest::new(Upstream::Token, "POST", self.endpoint.clone(), ATTEMPT, MAX_ANSWER)
                 .header("accept", "application/json")
                 .body(form::MEDIA_TYPE, form.encode())
                 .header("client-request-id", call.context.correlation_id)
         };
-        let name = format!("the token endpoint at {}", self.endpoint.origin.host);
+        let name = format!("the token endpoint at {}", self.endpoint.origin.host());
         let answer = call.send(&name, request)?;
         if answer.status != 200 {
             let reason = reason(&answer.body, |line| form.redact(line));

@@ -11,7 +11,7 @@ use crate::jwks::authority::Authority;
 use crate::jwks::document::DocumentError;
 use crate::jwks::schedule::LIFETIME;
 use crate::jwks::testing::{RSA_A, RSA_B, registration};
-use crate::outbound::{OutError, OutRequest, OutResponse};
+use crate::outbound::{HeaderFields, OutError, OutRequest, OutResponse};
 
 const INSTANCE: &str = "https://login.microsoftonline.com";
 const METADATA: &str = "https://login.microsoftonline.com/t/v2.0/.well-known/openid-configuration";
@@ -51,10 +51,10 @@ impl Entra {
 impl Exchange for Entra {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         assert_eq!((request.method.as_str(), request.body.is_none()), ("GET", true));
-        self.journal.lock().unwrap().push(request.url.clone());
-        match self.documents.lock().unwrap().get(&request.url) {
+        self.journal.lock().unwrap().push(request.url.to_string());
+        match self.documents.lock().unwrap().get(&request.url.to_string()) {
             Some((status, body)) => {
-                Ok(OutResponse { status: *status, headers: Vec::new(), body: body.clone().into_bytes() })
+                Ok(OutResponse { status: *status, headers: HeaderFields::default(), body: body.clone().into_bytes() })
             }
             None => Err(OutError::Connect("login.microsoftonline.com: refused".into())),
         }

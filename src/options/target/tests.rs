@@ -209,7 +209,8 @@ fn pass(configured: &[(&str, &str)], path: &str, query: Option<&str>) -> Result<
     }
     let none = Overrides::default();
     let effective = Effective::merge(&api, &none).unwrap();
-    Target::proxied(&effective, path, query)
+    ProxiedPath::new(path)
+        .and_then(|path| Target::proxied(&effective, path, query))
         .map(|target| target.url().to_string())
         .map_err(|invalid| invalid.to_string())
 }

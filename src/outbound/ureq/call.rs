@@ -10,12 +10,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
 use super::super::forwarding::{AnswerBody, AnswerHead, BodyFraming, is_idempotent};
+use super::super::request_line;
 use super::super::{OutBody, OutRequest, OutResponse, Upstream, claims_challenge};
 use super::connection::UpstreamConnection;
 use crate::memory::FREE;
 use crate::value::chunked::{Bounds, ChunkError};
 use crate::value::header;
-use crate::value::url::{Origin, Url};
 
 /// Identifies the program in Entra's logs.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
@@ -37,17 +37,12 @@ thread_local! {
 
 /// A call that was begun.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about either direction")]
 pub struct UpstreamCall {
     pub(super) connection: UpstreamConnection,
     pub(super) request: OutRequest,
-    pub(super) origin: Origin,
     /// The request's head, with a small body behind it.
     head: Zeroizing<Vec<u8>>,
-    /// How much of head and body was sent.
-    sent: usize,
-    /// False once the upstream reads no more.
-    sends: bool,
+    sending: Sending,
     /// What was received and not parsed.
     inbox: Vec<u8>,
     /// The answer so far, and what is missing of its body.
@@ -63,6 +58,16 @@ pub struct UpstreamCall {
     heard: bool,
     /// When the whole exchange is overdue.
     pub(super) deadline: Instant,
+}
+
+/// How far the request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// So many bytes of head and body.
+    Sent(usize),
+    Whole,
+    /// The upstream reads no more of it. It may have answered before.
+    Refused,
 }
 
 /// What comes next.
@@ -105,17 +110,14 @@ impl UpstreamCall {
     pub(super) fn new(
         connection: UpstreamConnection,
         request: OutRequest,
-        url: &Url,
         deadline: Instant,
     ) -> Result<Self, CallError> {
-        let head = head(&connection, &request, url)?;
+        let head = head(&connection, &request)?;
         Ok(Self {
             connection,
             request,
-            origin: url.origin.clone(),
             head,
-            sent: 0,
-            sends: true,
+            sending: Sending::Sent(0),
             inbox: Vec::new(),
             answer: None,
             length: None,
@@ -165,7 +167,7 @@ impl UpstreamCall {
 
     /// Goes on as far as the connection allows. Only with `may_block` it waits for memory, or takes a long body.
     pub(super) fn advance(&mut self, may_block: bool) -> Result<Step, CallError> {
-        let sends = self.sends && self.sent != usize::MAX;
+        let sends = matches!(self.sending, Sending::Sent(_));
         self.send();
         if !may_block && sends {
             // The answer takes a while.
@@ -200,14 +202,16 @@ impl UpstreamCall {
 
     /// Whether the whole request has left, or no more of it will.
     fn is_sent(&self) -> io::Result<bool> {
-        Ok(!self.sends || self.sent == usize::MAX && self.connection.is_sent()?)
+        Ok(match self.sending {
+            Sending::Sent(_) => false,
+            Sending::Whole => self.connection.is_sent()?,
+            Sending::Refused => true,
+        })
     }
 
     /// Sends as much as fits.
     fn send(&mut self) {
-        if !self.sends || self.sent == usize::MAX {
-            return;
-        }
+        let Sending::Sent(mut sent) = self.sending else { return };
         let relayed = match &self.request.body {
             Some(OutBody::Relayed(body)) => body.current(),
             _ => None,
@@ -217,25 +221,20 @@ impl UpstreamCall {
             _ => relayed.as_deref().map_or(&[][..], |body| body.bytes.as_slice()),
         };
         let body = if body.len() > COPIED_BODY { body } else { &[] };
-        loop {
-            let rest = match self.sent.checked_sub(self.head.len()) {
-                None => &self.head[self.sent..],
+        self.sending = loop {
+            let rest = match sent.checked_sub(self.head.len()) {
+                None => &self.head[sent..],
                 Some(at) => &body[at..],
             };
             if rest.is_empty() {
-                self.sent = usize::MAX;
-                return;
+                break Sending::Whole;
             }
             match self.connection.send(rest) {
-                Ok(0) => return,
-                Ok(sent) => self.sent += sent,
-                // The upstream may have answered before it stopped reading.
-                Err(_) => {
-                    self.sends = false;
-                    return;
-                }
+                Ok(0) => break Sending::Sent(sent),
+                Ok(more) => sent += more,
+                Err(_) => break Sending::Refused,
             }
-        }
+        };
     }
 
     /// Receives into a buffer of this thread, behind what was left over. `None`: nothing has arrived.
@@ -292,8 +291,8 @@ impl UpstreamCall {
 
     /// Starts the answer.
     fn begin(&mut self, head: &AnswerHead<'_>) -> Result<(), CallError> {
-        let fields = head.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()));
-        let response = OutResponse { status: head.status, headers: fields.collect(), body: Vec::new() };
+        let headers = head.fields.iter().copied().collect();
+        let response = OutResponse { status: head.status, headers, body: Vec::new() };
         self.persists = head.persists;
         self.length = match head.framing {
             BodyFraming::Length(length) => Some(usize::try_from(length).unwrap_or(usize::MAX)),
@@ -404,9 +403,8 @@ impl UpstreamCall {
 
     /// The answer, and the connection if it can serve another request.
     pub(super) fn end(self) -> (Option<OutResponse>, Option<UpstreamConnection>) {
-        let whole = self.sends && self.sent == usize::MAX;
         // A redirect's target is no API: its connections serve no calls.
-        let clean = whole && self.persists && self.request.redirected_from.is_none();
+        let clean = self.sending == Sending::Whole && self.persists && self.request.redirected_from.is_none();
         (self.answer.map(|(response, _)| response), Some(self.connection).filter(|_| clean))
     }
 }
@@ -424,11 +422,8 @@ fn may_follow(response: &OutResponse) -> bool {
     matches!(response.status, 301 | 302 | 307 | 308) || claims_challenge(response).is_some()
 }
 
-/// The head of a request, with a small body behind it. A forward proxy gets an absolute target and its own credentials (RFC
-/// 9112 §3.2.2).
-fn head(connection: &UpstreamConnection, request: &OutRequest, url: &Url) -> Result<Zeroizing<Vec<u8>>, CallError> {
-    let authority = url.origin.to_string();
-    let authority = authority.split_once("://").map_or("", |(_, authority)| authority);
+/// The head of a request, with a small body behind it.
+fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizing<Vec<u8>>, CallError> {
     let relayed = match &request.body {
         Some(OutBody::Relayed(body)) => body.current(),
         _ => None,
@@ -440,20 +435,12 @@ fn head(connection: &UpstreamConnection, request: &OutRequest, url: &Url) -> Res
     };
     let copied = body.filter(|body| body.len() <= COPIED_BODY).unwrap_or_default();
     let values: usize = request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let room = request.method.len() + request.url.len() + values + copied.len() + 512;
+    let room = request.url.path.len() + values + copied.len() + 512;
     let mut out = Zeroizing::new(Vec::with_capacity(room));
-    let to_proxy = connection.to_proxy.as_ref();
+    request_line::write(&mut out, &request.method, &request.url, connection.to_proxy.as_ref());
     let mut put = |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
-    put(&[&request.method, " ", to_proxy.map_or("", |proxy| &proxy.origin), &url.path]);
-    if let Some(query) = &url.query {
-        put(&["?", query]);
-    }
-    put(&[" HTTP/1.1\r\nhost: ", authority, "\r\n"]);
     if !request.headers.iter().any(|(name, _)| name == "user-agent") {
         put(&["user-agent: ", USER_AGENT, "\r\n"]);
-    }
-    if let Some(authorization) = to_proxy.and_then(|proxy| proxy.authorization.as_ref()) {
-        put(&["proxy-authorization: ", authorization, "\r\n"]);
     }
     for (name, value) in &request.headers {
         if !header::is_token(name) || !value.bytes().all(|byte| byte.is_ascii() && header::is_value_char(byte)) {

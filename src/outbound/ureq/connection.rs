@@ -23,6 +23,7 @@ use ureq::{Error, Proxy, Timeout, http};
 use zeroize::Zeroizing;
 
 use super::super::OutError;
+use super::super::request_line::ToProxy;
 use super::connect::{self, NoLookup};
 use super::tcp::Socket;
 use crate::value::url::Origin;
@@ -63,22 +64,17 @@ impl<In: Transport> Connector<In> for Boxed {
     }
 }
 
-/// What a plain `http` request tells a forward proxy (RFC 9112 §3.2.2).
-pub struct ToProxy {
-    /// Prefix that makes the target absolute.
-    pub origin: String,
-    /// `Proxy-Authorization`.
-    pub authorization: Option<Zeroizing<String>>,
-    /// The error for a 407, which only a proxy sends (RFC 9110 §15.5.8).
-    pub refusal: OutError,
-}
-
 /// `Proxy-Authorization`, if the proxy's URL has a user (RFC 7617 §2).
 fn authorization(proxy: &Proxy) -> Option<Zeroizing<String>> {
     let (user, password) = (proxy.username(), proxy.password());
     user.or(password)?;
     let pair = Zeroizing::new(format!("{}:{}", user.unwrap_or_default(), password.unwrap_or_default()));
     Some(Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes()))))
+}
+
+/// What a request to an `http` origin tells this proxy.
+pub(super) fn to_proxy(proxy: &Proxy, origin: &Origin) -> ToProxy {
+    ToProxy { origin: origin.clone(), authorization: authorization(proxy), refusal: refused_by(proxy) }
 }
 
 /// The error for a 407 from this proxy.
@@ -267,11 +263,7 @@ impl ConnectionPool {
         let transport = self.way.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
         let socket = connect::dialed().ok_or(Error::ConnectionFailed)?;
         socket.unblock()?;
-        let to_proxy = plain.map(|proxy| ToProxy {
-            origin: origin.to_string(),
-            authorization: authorization(proxy),
-            refusal: refused_by(proxy),
-        });
+        let to_proxy = plain.map(|proxy| to_proxy(proxy, origin));
         let (origin, proxied) = (origin.clone(), proxy.is_some());
         Ok(UpstreamConnection { transport, socket, origin, proxied, to_proxy, reused: false })
     }

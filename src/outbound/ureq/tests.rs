@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::super::OutBody;
 use super::super::resolver::SystemResolver;
 use super::*;
+use crate::value::url::Url;
 
 /// A server that runs `serve` on a thread per connection, and counts connections.
 struct Server {
@@ -89,11 +90,11 @@ fn settings(proxies: Proxies) -> ExchangeSettings {
     }
 }
 
-fn get(url: String) -> OutRequest {
+fn get(url: &str) -> OutRequest {
     OutRequest {
         upstream: Upstream::Downstream,
         method: "GET".into(),
-        url,
+        url: Url::parse(url).unwrap(),
         headers: Vec::new(),
         body: None,
         memory: None,
@@ -104,7 +105,7 @@ fn get(url: String) -> OutRequest {
     }
 }
 
-fn post(url: String, body: &str) -> OutRequest {
+fn post(url: &str, body: &str) -> OutRequest {
     OutRequest { method: "POST".into(), body: Some(OutBody::Own(Zeroizing::new(body.into()))), ..get(url) }
 }
 
@@ -117,8 +118,8 @@ fn one_connection_serves_many_requests() {
     let server = Server::answering(ok("hello"));
     let exchange = exchange();
     for _ in 0..5 {
-        assert_eq!(exchange.send(get(server.url("/"))).unwrap().body, b"hello");
-        assert_eq!(exchange.send(post(server.url("/"), "x")).unwrap().body, b"hello");
+        assert_eq!(exchange.send(get(&server.url("/"))).unwrap().body, b"hello");
+        assert_eq!(exchange.send(post(&server.url("/"), "x")).unwrap().body, b"hello");
     }
     assert_eq!(server.connections(), 1);
 }
@@ -134,28 +135,29 @@ fn a_request_says_what_it_was_given_and_no_more() {
         }
     });
     let exchange = exchange();
-    let mut request = get(server.url("/a%20b?c=d"));
+    let mut request = get(&server.url("/a%20b?c=d"));
     request.headers = vec![("authorization".into(), Zeroizing::new("Bearer t".into()))];
     exchange.send(request).unwrap();
     let with_body = |method: &str, body: &str| {
-        let request = OutRequest { method: method.into(), ..post(server.url("/"), body) };
+        let request = OutRequest { method: method.into(), ..post(&server.url("/"), body) };
         exchange.send(request).unwrap();
     };
     with_body("DELETE", "x");
     with_body("PROPFIND", "y");
     with_body("POST", "");
     let version = env!("CARGO_PKG_VERSION");
-    let common = |length: &str| format!("{length}user-agent: entra-sidecar/{version}\r\nhost: {}\r\n", server.address);
+    let common = |length: &str| format!("{length}user-agent: entra-sidecar/{version}\r\n");
     let sorted = |request: &str| {
         let mut lines: Vec<_> = request.lines().map(str::to_owned).collect();
         lines[1..].sort();
         lines.join("\r\n")
     };
+    let host = format!("Host: {}", server.address);
     let expected = [
-        format!("GET /a%20b?c=d HTTP/1.1\r\nauthorization: Bearer t\r\n{}\r\n", common("")),
-        format!("DELETE / HTTP/1.1\r\n{}\r\nx", common("content-length: 1\r\n")),
-        format!("PROPFIND / HTTP/1.1\r\n{}\r\ny", common("content-length: 1\r\n")),
-        format!("POST / HTTP/1.1\r\n{}\r\n", common("content-length: 0\r\n")),
+        format!("GET /a%20b?c=d HTTP/1.1\r\n{host}\r\nauthorization: Bearer t\r\n{}\r\n", common("")),
+        format!("DELETE / HTTP/1.1\r\n{host}\r\n{}\r\nx", common("content-length: 1\r\n")),
+        format!("PROPFIND / HTTP/1.1\r\n{host}\r\n{}\r\ny", common("content-length: 1\r\n")),
+        format!("POST / HTTP/1.1\r\n{host}\r\n{}\r\n", common("content-length: 0\r\n")),
     ];
     let seen = seen.lock().unwrap();
     assert_eq!(
@@ -172,7 +174,7 @@ fn a_pooled_connection_that_the_server_closed_is_replaced() {
     });
     let exchange = exchange();
     for number in 1..=3 {
-        let request = if number % 2 == 0 { post(server.url("/"), "x") } else { get(server.url("/")) };
+        let request = if number % 2 == 0 { post(&server.url("/"), "x") } else { get(&server.url("/")) };
         // The close may arrive while the next request is on its way; a POST lost this way is not
         // repeated.
         let request = OutRequest { upstream: Upstream::KeyVault, ..request };
@@ -209,10 +211,10 @@ fn a_harmless_request_lost_on_a_pooled_connection_is_resent() {
     ] {
         let (server, read) = closing_on_the_second();
         let exchange = exchange();
-        exchange.send(get(server.url("/"))).unwrap();
+        exchange.send(get(&server.url("/"))).unwrap();
         let body = (method != "GET").then(|| Zeroizing::new(b"x".to_vec()));
         let request =
-            OutRequest { upstream, method: method.into(), body: body.map(OutBody::Own), ..get(server.url("/")) };
+            OutRequest { upstream, method: method.into(), body: body.map(OutBody::Own), ..get(&server.url("/")) };
         let answer = exchange.send(request);
         if repeated {
             assert_eq!(answer.unwrap().body, b"first", "{method}");
@@ -229,7 +231,7 @@ fn a_new_connection_that_breaks_is_not_tried_again() {
     let server = Server::start(|_, mut stream| {
         read_request(&mut stream);
     });
-    assert!(matches!(exchange().send(get(server.url("/"))), Err(OutError::Broken(_))));
+    assert!(matches!(exchange().send(get(&server.url("/"))), Err(OutError::Broken(_))));
     assert_eq!(server.connections(), 1);
 }
 
@@ -237,8 +239,8 @@ fn a_new_connection_that_breaks_is_not_tried_again() {
 fn what_is_tried_once_more_gets_a_connection_of_its_own() {
     let (server, read) = closing_on_the_second();
     let exchange = exchange();
-    exchange.send(get(server.url("/"))).unwrap();
-    let request = OutRequest { upstream: Upstream::Token, pooled: false, ..post(server.url("/"), "x") };
+    exchange.send(get(&server.url("/"))).unwrap();
+    let request = OutRequest { upstream: Upstream::Token, pooled: false, ..post(&server.url("/"), "x") };
     assert_eq!(exchange.send(request).unwrap().body, b"first");
     assert_eq!((server.connections(), read.load(Ordering::SeqCst)), (2, 2));
 }
@@ -246,7 +248,7 @@ fn what_is_tried_once_more_gets_a_connection_of_its_own() {
 #[test]
 fn a_server_that_is_not_there_is_named_without_path_or_query() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let refused = exchange().send(get(format!("http://{address}/path?secret=1"))).unwrap_err();
+    let refused = exchange().send(get(&format!("http://{address}/path?secret=1"))).unwrap_err();
     assert_eq!(refused, OutError::Connect(format!("http://{address}: Connection refused (os error 111)")));
 }
 
@@ -256,7 +258,7 @@ fn a_server_that_never_answers_times_out() {
         read_request(&mut stream);
         read_request(&mut stream);
     });
-    let request = OutRequest { timeout: Duration::from_millis(50), ..get(server.url("/path")) };
+    let request = OutRequest { timeout: Duration::from_millis(50), ..get(&server.url("/path")) };
     let host = format!("http://{}: no ", server.address);
     match exchange().send(request) {
         Err(OutError::Timeout(text)) => assert!(text.starts_with(&host) && text.contains(" within 50ms"), "{text}"),
@@ -268,7 +270,7 @@ fn a_server_that_never_answers_times_out() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
         read_request(&mut stream);
     });
-    let request = OutRequest { timeout: Duration::from_millis(50), ..get(server.url("/path")) };
+    let request = OutRequest { timeout: Duration::from_millis(50), ..get(&server.url("/path")) };
     assert!(matches!(exchange().send(request), Err(OutError::Timeout(_))));
 }
 
@@ -285,7 +287,7 @@ fn a_body_has_a_limit_however_it_is_framed() {
             let server = Server::start(move |_, mut stream| {
                 while read_request(&mut stream).is_some() && stream.write_all(answer.as_bytes()).is_ok() && !close {}
             });
-            match exchange().send(get(server.url("/"))) {
+            match exchange().send(get(&server.url("/"))) {
                 Ok(answer) => assert!(length <= 1024 && answer.body.len() == length, "{length}"),
                 Err(error) => assert!(length > 1024 && error == OutError::TooLarge(1024), "{length}: {error}"),
             }
@@ -299,7 +301,7 @@ fn a_truncated_body_is_an_error() {
         read_request(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
     });
-    assert!(matches!(exchange().send(get(server.url("/"))), Err(OutError::Broken(_))));
+    assert!(matches!(exchange().send(get(&server.url("/"))), Err(OutError::Broken(_))));
 }
 
 #[test]
@@ -311,10 +313,10 @@ fn an_answer_is_passed_on_whole_whatever_its_status() {
     ));
     let exchange = exchange();
     for _ in 0..2 {
-        let answer = exchange.send(get(server.url("/"))).unwrap();
+        let answer = exchange.send(get(&server.url("/"))).unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (302, &b"no"[..]));
         assert_eq!(answer.header("location"), Some("http://127.0.0.1:1/"));
-        let two: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "x-two").map(|(_, value)| value).collect();
+        let two: Vec<_> = answer.headers.all("x-two").collect();
         assert_eq!(two, [b"a", b"b"]);
         assert_eq!(answer.header("content-encoding"), Some("gzip"));
     }
@@ -327,7 +329,7 @@ fn what_is_no_http_is_broken() {
         ["SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 200 OK\r\nbad header\r\n\r\n"]
     {
         let server = Server::answering(answer);
-        assert!(matches!(exchange().send(get(server.url("/"))), Err(OutError::Broken(_))), "{answer}");
+        assert!(matches!(exchange().send(get(&server.url("/"))), Err(OutError::Broken(_))), "{answer}");
     }
 }
 
@@ -347,7 +349,7 @@ fn an_idle_connection_that_the_upstream_closed_is_closed_too() {
         ended.lock().unwrap().send(end.map_err(|error| error.kind())).unwrap();
     });
     let exchange = exchange();
-    assert!(exchange.send(get(server.url("/"))).is_ok());
+    assert!(exchange.send(get(&server.url("/"))).is_ok());
     gate.wait();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -362,7 +364,7 @@ fn an_idle_connection_that_the_upstream_closed_is_closed_too() {
 #[test]
 fn localhost_is_resolved_without_a_name_server() {
     let server = Server::answering(ok("here"));
-    let answer = exchange().send(get(format!("http://api.localhost:{}/", server.address.port())));
+    let answer = exchange().send(get(&format!("http://api.localhost:{}/", server.address.port())));
     assert_eq!(answer.unwrap().body, b"here");
 }
 
@@ -378,7 +380,7 @@ fn managed_identities_avoid_the_proxy() {
     let url = format!("http://user:hunter2@{}", proxy.address);
     let proxies = Proxies::from_environment(|name| (name == "HTTPS_PROXY").then(|| url.clone())).unwrap();
     let exchange = exchange_with(proxies, Roots::BuiltIn);
-    let Err(OutError::Proxy { cause, timed_out: false }) = exchange.send(get("https://api.invalid/path".into())) else {
+    let Err(OutError::Proxy { cause, timed_out: false }) = exchange.send(get("https://api.invalid/path")) else {
         panic!("the proxy's failure")
     };
     assert!(cause.starts_with(&format!("http://{} (the proxy): no tunnel: ", proxy.address)), "{cause}");
@@ -388,7 +390,7 @@ fn managed_identities_avoid_the_proxy() {
     let identity = OutRequest {
         upstream: Upstream::ManagedIdentity,
         timeout: Duration::from_millis(20),
-        ..get("https://192.0.2.1/".into())
+        ..get("https://192.0.2.1/")
     };
     assert!(exchange.send(identity).is_err());
     assert_eq!(proxy.connections(), 1);
@@ -405,7 +407,7 @@ fn what_a_proxy_fails_in_is_told_of_the_proxy() {
             let url = format!("http://user:hunter2@{address}");
             let proxies = Proxies::from_environment(|name| name.ends_with("_proxy").then(|| url.clone())).unwrap();
             let exchange = exchange_with(proxies, Roots::BuiltIn);
-            let failure = exchange.send(get(format!("{scheme}://api.invalid/"))).unwrap_err();
+            let failure = exchange.send(get(&format!("{scheme}://api.invalid/"))).unwrap_err();
             let OutError::Proxy { cause, timed_out: false } = failure else {
                 panic!("{scheme} {address}: {failure:?}")
             };
@@ -471,12 +473,12 @@ fn a_certificate_is_checked_against_the_roots_and_the_name() {
     let port = server.address.port();
     let trusting = exchange_with(Proxies::default(), test_root());
     for _ in 0..2 {
-        assert_eq!(trusting.send(get(format!("https://localhost:{port}/"))).unwrap().body, b"secret");
+        assert_eq!(trusting.send(get(&format!("https://localhost:{port}/"))).unwrap().body, b"secret");
     }
     assert_eq!(*handshakes.lock().unwrap(), [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
-    let wrong_name = trusting.send(get(format!("https://127.0.0.1:{port}/"))).unwrap_err();
+    let wrong_name = trusting.send(get(&format!("https://127.0.0.1:{port}/"))).unwrap_err();
     assert!(matches!(&wrong_name, OutError::Connect(text) if text.contains("TLS: ")), "{wrong_name}");
-    let unknown_root = exchange().send(get(format!("https://localhost:{port}/path"))).unwrap_err().to_string();
+    let unknown_root = exchange().send(get(&format!("https://localhost:{port}/path"))).unwrap_err().to_string();
     assert_eq!(unknown_root, format!("https://localhost:{port}: TLS: invalid peer certificate: UnknownIssuer"));
 }
 
@@ -491,7 +493,7 @@ fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
             let machine = Thumbprint::parse(thumbprint).ok();
             assert!(machine.is_some());
             let exchange = UreqExchange::new(ExchangeSettings { machine, ..settings(Proxies::default()) }).unwrap();
-            exchange.send(OutRequest { upstream, ..get(url.clone()) }).map(|answer| answer.body)
+            exchange.send(OutRequest { upstream, ..get(&url) }).map(|answer| answer.body)
         };
         assert_eq!(send(own, Upstream::ManagedIdentity), Ok(b"secret".to_vec()));
         let refused = send(other, Upstream::ManagedIdentity);
@@ -508,7 +510,7 @@ fn roots_vouch_beside_a_thumbprint() {
         UreqExchange::new(ExchangeSettings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();
     let request = |host: &str| OutRequest {
         upstream: Upstream::ManagedIdentity,
-        ..get(format!("https://{host}:{}/", server.address.port()))
+        ..get(&format!("https://{host}:{}/", server.address.port()))
     };
     assert_eq!(exchange.send(request("localhost")).unwrap().body, b"secret");
     assert!(exchange.send(request("127.0.0.1")).is_err());
