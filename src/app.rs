@@ -25,12 +25,12 @@ use crate::shared_cache::{self, SharedCache};
 use crate::token::{self, Acquirer};
 use crate::turns::{Bounds, Turns};
 
-pub type Reload = Box<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>;
+pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded, LoadError>;
 
 /// Serves until SIGTERM or SIGINT. A second signal exits at once.
-pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
+pub fn serve(loaded: Loaded, reload: Reload<'_>) -> ExitCode {
     match start(loaded.config) {
-        Ok(running) => run(running, reload),
+        Ok((routes, server, signals)) => run(&routes, server, signals, reload),
         Err(problem) => {
             eprintln!("entra-sidecar: {problem}");
             ExitCode::FAILURE
@@ -38,17 +38,11 @@ pub fn serve(loaded: Loaded, reload: &Reload) -> ExitCode {
     }
 }
 
-struct Running {
-    routes: Arc<Routes>,
-    server: http::Running,
-    signals: Signals,
-}
-
-fn start(config: Config) -> Result<Running, String> {
+fn start(config: Config) -> Result<(Arc<Routes>, http::Running, Signals), String> {
     // Before any thread starts, so that an early signal cannot kill a half-built process.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
-    let mut limits = http_limits(&config);
-    limits.connections = descriptors::provide_for(limits.connections, config.limits.upstream_calls);
+    let mut limits = config.limits.clone();
+    limits.connections = descriptors::provide_for(limits.connections, limits.upstream_calls);
     let server = Server::bind(&config.listen, &limits).map_err(|error| format!("urls: {error}"))?;
     let (shared, service) = build(config, server.monitor(), true)?;
     let budget = shared.budget.clone();
@@ -60,7 +54,7 @@ fn start(config: Config) -> Result<Running, String> {
     }
     let routes = Arc::new(Routes::new(shared, service));
     let server = server.start(Arc::clone(&routes), budget).map_err(|error| format!("threads: {error}"))?;
-    Ok(Running { routes, server, signals })
+    Ok((routes, server, signals))
 }
 
 /// What answers requests, and what lives longer than a configuration. `fetches` signing keys, where anybody validates.
@@ -78,19 +72,18 @@ fn build(config: Config, monitor: Monitor, fetches: bool) -> Result<(Shared, Ser
 
 /// The same without a front door, for a command that asks once.
 pub(crate) fn once(config: Config, fetches: bool) -> Result<Once, String> {
-    let nowhere = Server::bind(&[], &http_limits(&config)).map_err(|error| error.to_string())?;
+    let nowhere = Server::bind(&[], &config.limits).map_err(|error| error.to_string())?;
     build(config, nowhere.monitor(), fetches).map(|(shared, service)| Once::new(shared, service))
 }
 
-fn run(running: Running, reload: &Reload) -> ExitCode {
-    let Running { routes, server, mut signals } = running;
+fn run(routes: &Routes, server: http::Running, mut signals: Signals, reload: Reload<'_>) -> ExitCode {
     let manager = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     log::info!("entra-sidecar {} is ready", env!("CARGO_PKG_VERSION"));
     manager.tell(ServiceState::Ready { refused: false });
     for signal in &mut signals {
         if signal == SIGHUP {
             manager.tell(ServiceState::Reloading);
-            let taken = reload_into(&routes, reload);
+            let taken = reload_into(routes, reload);
             manager.tell(ServiceState::Ready { refused: !taken });
         } else {
             break;
@@ -121,7 +114,7 @@ fn run(running: Running, reload: &Reload) -> ExitCode {
 
 /// Reloads the configuration and returns whether it was accepted. A bad configuration is reported
 /// and changes nothing.
-fn reload_into(routes: &Routes, reload: &Reload) -> bool {
+fn reload_into(routes: &Routes, reload: Reload<'_>) -> bool {
     let loaded = match reload() {
         Ok(loaded) => loaded,
         Err(LoadError { problems, .. }) => {
@@ -175,14 +168,7 @@ pub(crate) fn acquirer(
     clock: &Arc<dyn Clock>,
     shared: Option<token::Shared>,
 ) -> Arc<Acquirer> {
-    let limits = &config.limits;
-    let settings = token::AcquirerSettings {
-        timeout: limits.token_request_timeout,
-        entries: limits.token_cache_entries,
-        bytes: limits.token_cache_bytes,
-        sessions: limits.sessions,
-    };
-    Acquirer::sharing(settings, Arc::clone(exchange), Arc::clone(clock), variable, shared)
+    Acquirer::new(&config.limits, Arc::clone(exchange), Arc::clone(clock), variable, shared)
 }
 
 /// What other replicas know, where that is configured.
@@ -197,7 +183,6 @@ fn shared_cache(config: &Config) -> Result<Option<token::Shared>, String> {
     Ok(store.map(|store| token::Shared::new(store, config.sidecar.shared_cache.session_lifetime)))
 }
 
-/// The configuration of another build was refused.
 #[cfg(not(feature = "shared-cache"))]
 #[expect(clippy::unnecessary_wraps, reason = "with the feature it may fail")]
 const fn shared_cache(_: &Config) -> Result<Option<token::Shared>, String> {
@@ -210,9 +195,7 @@ pub(crate) fn shared_store(config: &Config, warn: &mut dyn FnMut(String)) -> Res
     let settings = &config.sidecar.shared_cache;
     let (Some(url), Some(key_file)) = (&settings.url, &settings.key_file) else { return Ok(None) };
     let roots = Roots::load(&config.sidecar.trusted_certificates, warn).map_err(|error| error.to_string())?;
-    let prefix = settings.prefix.clone().unwrap_or_default();
-    SharedCache::new(shared_cache::Settings { url: url.clone(), key_file, prefix, timeout: settings.timeout }, &roots)
-        .map(Some)
+    SharedCache::new(url.clone(), key_file, settings, &roots).map(Some)
 }
 
 pub(crate) fn metrics() -> Arc<Metrics> {
@@ -241,39 +224,16 @@ pub(crate) fn exchange(
         },
     };
     let connections = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
-    let measured = Measured::new(Box::new(Arc::clone(&connections)), Arc::clone(metrics));
+    let measured = Measured { inner: Box::new(Arc::clone(&connections)), metrics: Arc::clone(metrics) };
     Ok((Arc::new(InTurn(Box::new(measured))), connections))
 }
 
 fn budget(config: &Config) -> Budget {
-    let bounds = Bounds { calls: config.limits.upstream_calls, decryptions: decryptions() };
+    // At most half of the processors, so that garbage that looks encrypted cannot starve other
+    // requests.
+    let decryptions = thread::available_parallelism().map_or(1, usize::from) / 2;
+    let bounds = Bounds { calls: config.limits.upstream_calls, decryptions };
     Budget { turns: Turns::new(bounds), memory: BodyMemory::new(config.limits.body_memory) }
-}
-
-/// Decryption uses at most half of the processors, so that garbage that looks encrypted cannot
-/// starve other requests.
-fn decryptions() -> usize {
-    (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
-}
-
-fn http_limits(config: &Config) -> http::Limits {
-    let limits = &config.limits;
-    http::Limits {
-        workers: limits.workers,
-        // Decryptions have their own turns, and a request that waits for another lane midway keeps
-        // its thread.
-        blocking_threads: limits.upstream_calls.saturating_mul(2).saturating_add(decryptions()),
-        queue_timeout: limits.queue_timeout,
-        connections: limits.connections,
-        head_bytes: limits.request_head_bytes,
-        headers: limits.request_headers,
-        head_timeout: limits.head_timeout,
-        body_timeout: limits.body_timeout,
-        write_timeout: limits.write_timeout,
-        idle_timeout: limits.idle_timeout,
-        body_bytes: limits.request_body_bytes,
-        shutdown_timeout: limits.shutdown_timeout,
-    }
 }
 
 fn variable(name: &str) -> Option<String> {

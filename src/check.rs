@@ -1,6 +1,7 @@
 //! The `check` command: finds mistakes before the first request does. Each finding is a line that
 //! begins with its key. Good ones go to standard output, others to standard error.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Api, Config, Registration};
-use crate::credentials::{Client, Credentials};
+use crate::credentials::{Client, Credentials, Inspection};
 use crate::jwks::{self, Issuer, Keys};
 use crate::options::{Effective, Flow, Inbound, OptionsError, Overrides};
 use crate::outbound::Exchange;
@@ -77,6 +78,16 @@ impl Findings {
         let _ = writeln!(std::io::stderr(), "entra-sidecar: {line}");
         self.good = false;
     }
+
+    /// Says what a check of this key came to; true if it is good.
+    fn judge(&mut self, key: &str, verdict: Result<impl Display, impl Display>) -> bool {
+        let passed = verdict.is_ok();
+        match verdict {
+            Ok(verdict) => good(&format!("{key}: {verdict}")),
+            Err(problem) => self.bad(&format!("{key}: {problem}")),
+        }
+        passed
+    }
 }
 
 // If these cannot be written, the verdict stays the same.
@@ -97,15 +108,10 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
         ("ClientCredentials", &registration.credentials),
         ("TokenDecryptionCredentials", &registration.decryption_credentials),
     ];
-    let inspections = lists.into_iter().flat_map(|(list, descriptions)| {
-        let inspections = Credentials::new(descriptions).inspect(now);
-        inspections.into_iter().map(move |inspection| (list, inspection))
-    });
-    for (list, inspection) in inspections {
-        let key = format!("{}:{list}:{}", registration.section, inspection.index);
-        match inspection.result {
-            Ok(()) => good(&format!("{key} ({}): usable", inspection.source_type)),
-            Err(reason) => findings.bad(&format!("{key} ({}): {reason}", inspection.source_type)),
+    for (list, descriptions) in lists {
+        for Inspection { index, source_type, result, .. } in Credentials::new(descriptions).inspect(now) {
+            let key = format!("{}:{list}:{index} ({source_type})", registration.section);
+            findings.judge(&key, result.map(|()| "usable"));
         }
     }
 }
@@ -115,17 +121,12 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
 fn shared_cache(config: &Config, online: bool, findings: &mut Findings) {
     let settings = &config.sidecar.shared_cache;
     let (Some(key_file), Some(_)) = (&settings.key_file, &settings.url) else { return };
-    match crate::shared_cache::judge(key_file) {
-        Ok(verdict) => good(&format!("Sidecar:SharedCache:KeyFile: {verdict}")),
-        Err(problem) => return findings.bad(&format!("Sidecar:SharedCache:KeyFile: {problem}")),
-    }
-    if !online {
+    if !findings.judge("Sidecar:SharedCache:KeyFile", crate::shared_cache::judge(key_file)) || !online {
         return;
     }
     // The certificates are judged for all upstreams.
-    match app::shared_store(config, &mut |_| ()).map(|store| store.map(|store| store.probe())) {
-        Ok(Some(Ok(verdict))) => good(&format!("Sidecar:SharedCache:Url: {verdict}")),
-        Ok(Some(Err(problem))) => findings.bad(&format!("Sidecar:SharedCache:Url: {problem}")),
+    match app::shared_store(config, &mut |_| ()) {
+        Ok(Some(store)) => drop(findings.judge("Sidecar:SharedCache:Url", store.probe())),
         Ok(None) => {}
         Err(problem) => findings.bad(&problem),
     }
@@ -143,8 +144,7 @@ fn line(config: &Config, api: &Api) -> String {
         _ if options.request_app_token == Some(true) => "client credentials".to_owned(),
         _ => "on-behalf-of (client credentials on unauthenticated endpoints)".to_owned(),
     };
-    let bound =
-        if options.pop == Some(true) || options.pop_public_key.is_some() { ", bound to a key (PoP)" } else { "" };
+    let bound = if options.is_bound() { ", bound to a key (PoP)" } else { "" };
     let scopes = if options.scopes.is_empty() { "none".to_owned() } else { options.scopes.join(" ") };
     let section = &config.registration(api).section;
     format!("DownstreamApis:{}: {flow}{bound}; registration {section}; scopes {scopes}", api.name)
@@ -170,7 +170,6 @@ fn flow<'a>(effective: &Effective<'a>) -> Flow<'a, ()> {
     Flow::select(effective, true, inbound)
 }
 
-/// What acquiring a token needs.
 struct Acquisition<'a> {
     config: &'a Config,
     acquirer: Arc<Acquirer>,
@@ -195,14 +194,13 @@ fn online(
     }
     for api in &config.apis {
         let key = format!("DownstreamApis:{}", api.name);
-        match token(acquisition, api) {
-            None => good(&format!("{key}: needs a user's token, so none was requested")),
-            Some(Ok(expires_at)) => {
-                let seconds = expires_at.saturating_sub(clock.unix());
-                good(&format!("{key}: acquired a token, expires in {seconds} s"));
-            }
-            Some(Err(reason)) => findings.bad(&format!("{key}: {reason}")),
-        }
+        let verdict = match token(acquisition, api) {
+            None => Ok("needs a user's token, so none was requested".to_owned()),
+            Some(outcome) => outcome.map(|expires_at| {
+                format!("acquired a token, expires in {} s", expires_at.saturating_sub(clock.unix()))
+            }),
+        };
+        findings.judge(&key, verdict);
     }
 }
 

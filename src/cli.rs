@@ -1,5 +1,5 @@
 //! The command line. Accepts the spellings of .NET's configuration (`--AzureAd:TenantId=x`,
-//! `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) by turning them into `--set` before `argh` parses.
+//! `/AzureAd:TenantId x`, `AzureAd__TenantId=x`) as `--set`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -8,109 +8,69 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use crate::allocator;
 use crate::config::{self, Config, Invocation, LoadError, Loaded};
 use crate::oneshot::{self, Acquisition, Output, Source};
+use crate::value::text::{escape, quote};
 use crate::{app, check, healthcheck, log, openapi};
 
 /// Exit code for a wrong command line.
 const USAGE: u8 = 2;
 
-#[derive(FromArgs)]
-#[argh(
-    description = "Validates bearer tokens, acquires tokens and calls web APIs for the application beside it.",
-    note = "Any setting may be given as --KEY=VALUE too, e.g. --AzureAd:TenantId=contoso.com",
-    error_code(0, "good"),
-    error_code(1, "the configuration is wrong, or the start, the check or the command failed"),
-    error_code(2, "the command line is wrong")
-)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
-struct Words {
-    /// settings file instead of appsettings.json; must exist
-    #[argh(option, arg_name = "file")]
-    config: Vec<PathBuf>,
-    /// name of the environment, e.g. Development
-    #[argh(option, arg_name = "name")]
-    environment: Vec<String>,
-    /// where to listen, e.g. "http://127.0.0.1:5000;unix:/run/entra-sidecar.sock"
-    #[argh(option, arg_name = "list")]
-    urls: Vec<String>,
-    /// one setting, KEY=VALUE; repeatable
-    #[argh(option, arg_name = "key=value")]
-    set: Vec<String>,
-    #[argh(switch, hidden_help)]
-    all: bool,
-    #[argh(switch, hidden_help)]
-    online: bool,
-    #[argh(switch, hidden_help)]
-    explain: bool,
-    #[argh(option, hidden_help)]
-    user_token: Vec<String>,
-    #[argh(option, hidden_help, long = "override")]
-    overrides: Vec<String>,
-    #[argh(option, hidden_help)]
-    output: Vec<String>,
-    /// print the version
-    #[argh(switch)]
-    version: bool,
-    /// what to do, and to what
-    #[argh(positional, hidden_help)]
-    command: Vec<String>,
-}
-
-/// A command, for people.
 struct Described {
     name: &'static str,
     /// What it works on, where it takes something.
     operand: &'static str,
     does: &'static str,
-    /// Options that belong to it.
-    own: &'static [&'static str],
     example: &'static str,
 }
 
 #[rustfmt::skip] // A row is a line.
 const COMMANDS: [Described; 7] = [
-    Described { name: "serve", operand: "", does: "serve until SIGTERM or SIGINT (default)", own: &[], example: "entra-sidecar serve --urls http://127.0.0.1:5000" },
-    Described { name: "check", operand: "", does: "judge configuration and credentials, and print what would run", own: &["all", "online"], example: "entra-sidecar check --online" },
-    Described { name: "healthcheck", operand: "", does: "ask the running sidecar's /healthz, with the same configuration", own: &[], example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]" },
-    Described { name: "token", operand: " API", does: "acquire a token for a configured API, and print it", own: ACQUIRING, example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com" },
-    Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header line", own: ACQUIRING, example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
-    Described { name: "validate", operand: " [FILE]", does: "judge a token in a file or on standard input, as /Validate would", own: &["explain"], example: "entra-sidecar validate --explain token.txt" },
-    Described { name: "openapi", operand: "", does: "print the OpenAPI document", own: &[], example: "entra-sidecar openapi > openapi.json" },
+    Described { name: "serve", operand: "", does: "serve until SIGTERM or SIGINT (default)", example: "entra-sidecar serve --urls http://127.0.0.1:5000" },
+    Described { name: "check", operand: "", does: "judge configuration and credentials, and print what would run", example: "entra-sidecar check --online" },
+    Described { name: "healthcheck", operand: "", does: "ask the running sidecar's /healthz, with the same configuration", example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]" },
+    Described { name: "token", operand: " API", does: "acquire a token for a configured API, and print it", example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com" },
+    Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header line", example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
+    Described { name: "validate", operand: " [FILE]", does: "judge a token in a file or on standard input, as /Validate would", example: "entra-sidecar validate --explain token.txt" },
+    Described { name: "openapi", operand: "", does: "print the OpenAPI document", example: "entra-sidecar openapi > openapi.json" },
 ];
 
-const ACQUIRING: &[&str] = &["user-token", "override", "output"];
+struct Choice {
+    name: &'static str,
+    /// What follows it. Empty: a switch.
+    value: &'static str,
+    does: &'static str,
+    /// The commands that take it. Empty: all.
+    commands: &'static [&'static str],
+}
 
-/// An option of some commands: name, value, what it is for, and whether it is given.
-type OwnOption = (&'static str, &'static str, &'static str, fn(&Words) -> bool);
+const ACQUIRING: &[&str] = &["token", "header"];
 
-const OWN: [OwnOption; 6] = [
-    ("all", "", "show settings at their default too", |words| words.all),
-    ("online", "", "call Entra as well: metadata, and a token for each API that can have one", |words| words.online),
-    ("explain", "", "name each check: what was looked at, expected and found", |words| words.explain),
-    ("user-token", " FILE", "on behalf of the user whose token this is; - is standard input", |words| {
-        !words.user_token.is_empty()
-    }),
-    ("override", " KEY=VALUE", "a key of the query of /AuthorizationHeader; repeatable", |words| {
-        !words.overrides.is_empty()
-    }),
-    ("output", " FORM", "token, header, json or exec-credential (what kubectl reads)", |words| {
-        !words.output.is_empty()
-    }),
+#[rustfmt::skip] // A row is a line.
+const OPTIONS: [Choice; 11] = [
+    Choice { name: "config", value: " FILE", does: "settings file instead of appsettings.json; must exist", commands: &[] },
+    Choice { name: "environment", value: " NAME", does: "name of the environment, e.g. Development", commands: &[] },
+    Choice { name: "urls", value: " LIST", does: "where to listen, e.g.\n                    \"http://127.0.0.1:5000;unix:/run/entra-sidecar.sock\"", commands: &[] },
+    Choice { name: "set", value: " KEY=VALUE", does: "one setting, KEY=VALUE; repeatable", commands: &[] },
+    Choice { name: "version", value: "", does: "print the version", commands: &[] },
+    Choice { name: "all", value: "", does: "show settings at their default too", commands: &["check"] },
+    Choice { name: "online", value: "", does: "call Entra as well: metadata, and a token for each API that can have one", commands: &["check"] },
+    Choice { name: "explain", value: "", does: "name each check: what was looked at, expected and found", commands: &["validate"] },
+    Choice { name: "user-token", value: " FILE", does: "on behalf of the user whose token this is; - is standard input", commands: ACQUIRING },
+    Choice { name: "override", value: " KEY=VALUE", does: "a key of the query of /AuthorizationHeader; repeatable", commands: ACQUIRING },
+    Choice { name: "output", value: " FORM", does: "token, header, json or exec-credential (what kubectl reads)", commands: ACQUIRING },
 ];
 
 impl Described {
-    /// What `--help` prints.
     fn help(&self) -> String {
         let mut options = String::new();
-        for (name, value, does, _) in OWN.iter().filter(|(name, ..)| self.own.contains(name)) {
+        for Choice { name, value, does, .. } in OPTIONS.iter().filter(|option| option.commands.contains(&self.name)) {
             let _ = writeln!(options, "  {:<24}{does}", format!("--{name}{value}"));
         }
-        let Self { name, operand, does, example, .. } = self;
+        let Self { name, operand, does, example } = self;
         format!(
             "Usage: entra-sidecar {name}{operand} [options]\n\n{name}: {does}.\n\nOptions:\n{options}  \
              and those of every command: entra-sidecar --help\n\nExample:\n  {example}"
@@ -118,7 +78,6 @@ impl Described {
     }
 }
 
-/// The command and its settings.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Serve,
@@ -129,7 +88,6 @@ enum Command {
     Validate { token: Source, explain: bool },
 }
 
-/// Why no command runs.
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
     /// Text to print, such as the help.
@@ -191,7 +149,7 @@ fn once(invocation: &Invocation, work: impl FnOnce(Config) -> Result<(), String>
 fn shown(done: Result<(), String>) -> ExitCode {
     let Err(problem) = done else { return ExitCode::SUCCESS };
     let mut line = String::new();
-    crate::value::text::escape(&problem, &mut line);
+    escape(&problem, &mut line);
     complain(&line);
     ExitCode::FAILURE
 }
@@ -209,15 +167,12 @@ fn serve(invocation: Invocation) -> ExitCode {
     let log = Arc::new(log::start(&loaded.config.logging, rust_log(&invocation)));
     warn(&loaded);
     let reloaded = Arc::clone(&log);
-    let code = app::serve(
-        loaded,
-        &(Box::new(move || {
-            let loaded = config::load(&invocation)?;
-            reloaded.apply(&loaded.config.logging);
-            warn(&loaded);
-            Ok(loaded)
-        }) as app::Reload),
-    );
+    let code = app::serve(loaded, &move || {
+        let loaded = config::load(&invocation)?;
+        reloaded.apply(&loaded.config.logging);
+        warn(&loaded);
+        Ok(loaded)
+    });
     log.flush();
     code
 }
@@ -272,46 +227,43 @@ fn complain(line: &str) {
 }
 
 fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
-    let (normal, help) = normalise(words).map_err(Stop::Usage)?;
-    let normal: Vec<&str> = normal.iter().map(|word| word.as_str()).collect();
-    // Every word was looked at already: nothing is left to be wrong.
-    let words = Words::from_args(&["entra-sidecar"], &normal)
-        .map_err(|_| Stop::Usage("expected a command and options".to_owned()))?;
-    let mut given = words.command.iter().map(String::as_str);
-    let named = given.next();
-    let described = COMMANDS.iter().find(|known| known.name == named.unwrap_or("serve"));
-    if help {
+    let line = Line::read(words).map_err(Stop::Usage)?;
+    let mut plain = line.plain.iter();
+    let named = plain.next();
+    let described = COMMANDS.iter().find(|known| named.map_or("serve", String::as_str) == known.name);
+    if line.help {
         return Err(Stop::Shown(described.filter(|_| named.is_some()).map_or_else(overview, Described::help)));
     }
-    if words.version {
+    if line.has("version") {
         return Err(Stop::Shown(format!("entra-sidecar {}", env!("CARGO_PKG_VERSION"))));
     }
     let known = || COMMANDS.map(|known| known.name).join(", ");
     let described = described.ok_or_else(|| Stop::Usage(format!("unknown command: expected one of {}", known())))?;
-    let foreign = OWN.iter().find(|(name, .., given)| given(&words) && !described.own.contains(name));
-    if let Some((name, ..)) = foreign {
-        let owners: Vec<&str> = COMMANDS.iter().filter(|known| known.own.contains(name)).map(|own| own.name).collect();
-        return Err(Stop::Usage(format!("--{name} belongs to {}", owners.join(" and "))));
+    let own = |option: &Choice| option.commands.is_empty() || option.commands.contains(&described.name);
+    if let Some(Choice { name, commands, .. }) = OPTIONS.iter().find(|option| line.has(option.name) && !own(option)) {
+        return Err(Stop::Usage(format!("--{name} belongs to {}", commands.join(" and "))));
     }
-    let operand = given.next().map(str::to_owned);
-    if given.next().is_some() || (operand.is_some() && described.operand.is_empty()) {
+    let operand = plain.next();
+    if plain.next().is_some() || (operand.is_some() && described.operand.is_empty()) {
         return Err(Stop::Usage(format!(
             "too many arguments: expected entra-sidecar {}{}",
             described.name, described.operand
         )));
     }
+    let source = |name: &str| Source::named(name);
     let command = match described.name {
-        "check" => Command::Check { online: words.online, all: words.all },
+        "check" => Command::Check { online: line.has("online"), all: line.has("all") },
         "healthcheck" => Command::Healthcheck,
         "openapi" => Command::OpenApi,
-        "validate" => {
-            Command::Validate { token: operand.as_deref().map_or(Source::Input, Source::named), explain: words.explain }
-        }
+        "validate" => Command::Validate {
+            token: operand.map_or(Source::Input, |name| source(name)),
+            explain: line.has("explain"),
+        },
         "token" | "header" => Command::Acquire(Acquisition {
-            api: operand.ok_or_else(|| Stop::Usage(format!("expected an API: {} API", described.name)))?,
-            user_token: words.user_token.last().map(|name| Source::named(name)),
-            overrides: pairs("--override", words.overrides)?,
-            output: match words.output.last() {
+            api: operand.ok_or_else(|| Stop::Usage(format!("expected an API: {} API", described.name)))?.clone(),
+            user_token: line.last("user-token").map(source),
+            overrides: line.pairs("override")?,
+            output: match line.last("output") {
                 Some(form) => Output::parse(form).map_err(Stop::Usage)?,
                 None if described.name == "token" => Output::Token,
                 None => Output::Header,
@@ -320,85 +272,109 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
         _ => Command::Serve,
     };
     let invocation = Invocation {
-        config_file: words.config.into_iter().next_back(),
-        environment: words.environment.into_iter().next_back(),
-        urls: words.urls.into_iter().next_back(),
-        settings: pairs("--set", words.set)?,
+        config_file: line.last("config").map(PathBuf::from),
+        environment: line.last("environment").map(str::to_owned),
+        urls: line.last("urls").map(str::to_owned),
+        settings: line.pairs("set")?,
         variables: Vec::new(),
     };
     Ok((command, invocation))
 }
 
-/// What `--help` prints without a command.
 fn overview() -> String {
-    let options = Words::from_args(&["entra-sidecar"], &["--help"]).err().map_or_else(String::new, |exit| exit.output);
-    let commands =
-        COMMANDS.map(|Described { name, operand, does, .. }| format!("  {:<18}{does}\n", format!("{name}{operand}")));
-    let options = options.split_once('\n').map_or("", |(_, rest)| rest);
-    let commands = commands.concat();
-    format!("Usage: entra-sidecar [command] [options]\n{options}\nCommands, each with a --help of its own:\n{commands}")
+    let line = |name: String, does: &str| format!("  {name:<18}{does}\n");
+    let options = OPTIONS.iter().filter(|option| option.commands.is_empty());
+    let options: String = options.map(|option| line(format!("--{}", option.name), option.does)).collect();
+    let help = line("--help, help".to_owned(), "display usage information");
+    let commands = COMMANDS.map(|known| line(format!("{}{}", known.name, known.operand), known.does)).concat();
+    format!(
+        "Usage: entra-sidecar [command] [options]\n\n\
+         Validates bearer tokens, acquires tokens and calls web APIs for the application beside it.\n\n\
+         Options:\n{options}{help}\n\
+         Notes:\n  Any setting may be given as --KEY=VALUE too, e.g. --AzureAd:TenantId=contoso.com\n\n\
+         Error codes:\n  0 good\n  \
+         1 the configuration is wrong, or the start, the check or the command failed\n  \
+         2 the command line is wrong\n\n\
+         Commands, each with a --help of its own:\n{commands}"
+    )
 }
 
-/// Words of the form KEY=VALUE.
-fn pairs(option: &str, words: Vec<String>) -> Result<Vec<(String, Zeroizing<String>)>, Stop> {
-    let pair = |word: String| {
-        let (key, value) = word.split_once('=').filter(|(key, _)| !key.is_empty())?;
-        Some((key.to_owned(), Zeroizing::new(value.to_owned())))
-    };
-    words
-        .into_iter()
-        .map(|word| pair(word).ok_or_else(|| Stop::Usage(format!("{option}: expected KEY=VALUE"))))
-        .collect()
+/// The words of a command line, sorted.
+#[derive(Default)]
+struct Line {
+    /// Options and their values, in order. Every spelling of a setting is a `set`.
+    given: Vec<(&'static str, Zeroizing<String>)>,
+    /// The command and what it works on.
+    plain: Vec<String>,
+    help: bool,
 }
 
-/// Turns every accepted spelling into `--option value` and `--set KEY=VALUE`, with plain words behind them, and says whether help
-/// is wanted.
-fn normalise(words: &[String]) -> Result<(Vec<Zeroizing<String>>, bool), String> {
-    let (mut normal, mut plain, mut help) = (Vec::new(), Vec::new(), false);
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let (name, given) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-        let mut value =
-            || given.or_else(|| words.next().map(String::as_str)).ok_or_else(|| format!("{name}: expected a value"));
-        if let Some(option) = name.strip_prefix("--") {
-            let lower = option.to_ascii_lowercase();
-            match lower.as_str() {
-                "config" | "environment" | "urls" | "set" | "user-token" | "override" | "output" => {
-                    let value = value()?.to_owned();
-                    normal.extend([Zeroizing::new(format!("--{lower}")), Zeroizing::new(value)]);
+impl Line {
+    fn read(words: &[String]) -> Result<Self, String> {
+        let mut line = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (name, given) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+            let mut value = || {
+                given.or_else(|| words.next().map(String::as_str)).ok_or_else(|| format!("{name}: expected a value"))
+            };
+            if let Some(option) = name.strip_prefix("--") {
+                match OPTIONS.iter().find(|known| known.name.eq_ignore_ascii_case(option)) {
+                    Some(known) if !known.value.is_empty() => line.add(known.name, value()?.to_owned()),
+                    Some(known) if given.is_none() => line.add(known.name, String::new()),
+                    _ if option.eq_ignore_ascii_case("help") && given.is_none() => line.help = true,
+                    _ if is_key(option) => line.set(option, value()?),
+                    _ => return Err(format!("unknown option {}", quote(name))),
                 }
-                "help" if given.is_none() => help = true,
-                "online" | "all" | "explain" | "version" if given.is_none() => {
-                    normal.push(Zeroizing::new(format!("--{lower}")));
+            } else if let Some(key) = name.strip_prefix('/').filter(|key| is_key(key)) {
+                line.set(key, value()?);
+            } else if word == "-h" || (word == "help" && line.plain.is_empty()) {
+                line.help = true;
+            } else if word == "-V" {
+                line.add("version", String::new());
+            } else if name != "-" && name.starts_with('-') {
+                return Err(format!("{}: a key is given with two dashes, --KEY=VALUE", quote(name)));
+            } else if let Some(value) = given {
+                if !is_key(name) {
+                    return Err(format!("unknown setting {}", quote(name)));
                 }
-                _ if is_key(option) => normal.extend(set(option, value()?)),
-                _ => return Err(format!("unknown option {}", crate::value::text::quote(name))),
+                line.set(name, value);
+            } else {
+                line.plain.push(word.clone());
             }
-        } else if let Some(key) = name.strip_prefix('/').filter(|key| is_key(key)) {
-            normal.extend(set(key, value()?));
-        } else if word == "-h" || (word == "help" && plain.is_empty()) {
-            help = true;
-        } else if word == "-V" {
-            normal.push(Zeroizing::new("--version".to_owned()));
-        } else if name != "-" && name.starts_with('-') {
-            return Err(format!("{}: a key is given with two dashes, --KEY=VALUE", crate::value::text::quote(name)));
-        } else if let Some(value) = given {
-            if !is_key(name) {
-                return Err(format!("unknown setting {}", crate::value::text::quote(name)));
-            }
-            normal.extend(set(name, value));
-        } else {
-            plain.push(Zeroizing::new(word.clone()));
         }
+        Ok(line)
     }
-    // What no option is to be taken for may look like one.
-    normal.push(Zeroizing::new("--".to_owned()));
-    normal.extend(plain);
-    Ok((normal, help))
-}
 
-fn set(key: &str, value: &str) -> [Zeroizing<String>; 2] {
-    [Zeroizing::new("--set".to_owned()), Zeroizing::new(format!("{key}={value}"))]
+    fn add(&mut self, option: &'static str, value: String) {
+        self.given.push((option, Zeroizing::new(value)));
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.add("set", format!("{key}={value}"));
+    }
+
+    fn values(&self, option: &str) -> impl DoubleEndedIterator<Item = &str> {
+        self.given.iter().filter(move |(name, _)| *name == option).map(|(_, value)| value.as_str())
+    }
+
+    fn has(&self, option: &str) -> bool {
+        self.last(option).is_some()
+    }
+
+    fn last(&self, option: &str) -> Option<&str> {
+        self.values(option).next_back()
+    }
+
+    /// The values of an option of the form KEY=VALUE.
+    fn pairs(&self, option: &str) -> Result<Vec<(String, Zeroizing<String>)>, Stop> {
+        let pair = |text: &str| {
+            let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty())?;
+            Some((key.to_owned(), Zeroizing::new(value.to_owned())))
+        };
+        let expected = || Stop::Usage(format!("--{option}: expected KEY=VALUE"));
+        self.values(option).map(|text| pair(text).ok_or_else(expected)).collect()
+    }
 }
 
 /// True for the key of a setting: a path, or a known key without a section.
@@ -488,7 +464,8 @@ mod tests {
 
     #[test]
     fn each_command_has_help_with_an_example() {
-        assert!(COMMANDS.iter().all(|known| known.own.iter().all(|own| OWN.iter().any(|(name, ..)| name == own))));
+        let known = |command: &&str| COMMANDS.iter().any(|known| known.name == *command);
+        assert!(OPTIONS.iter().all(|option| option.commands.iter().all(known)));
         for Described { name, example, .. } in COMMANDS {
             let Err(Stop::Shown(text)) = parsed(&format!("{name} --help")) else { panic!("{name}") };
             assert!(text.starts_with(&format!("Usage: entra-sidecar {name}")) && text.contains(example), "{text}");

@@ -1,9 +1,9 @@
 //! The source of time. Everything that checks an expiry takes a [`Clock`], so that tests advance
 //! the time instead of waiting.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::sync::Mutex;
 use crate::turns;
 
 pub trait Clock: Send + Sync {
@@ -48,11 +48,11 @@ impl ManualClock {
     }
 
     pub fn advance(&self, by: Duration) {
-        *self.elapsed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += by;
+        *self.elapsed.lock() += by;
     }
 
     fn elapsed(&self) -> Duration {
-        *self.elapsed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.elapsed.lock()
     }
 }
 

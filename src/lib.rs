@@ -25,6 +25,7 @@
 //! clock redaction watched
 //! value
 //! allocator descriptors file lru memory notify secret spelling turns
+//! errors sync
 //! ```
 
 mod allocator;
@@ -35,6 +36,7 @@ mod clock;
 mod config;
 mod credentials;
 mod descriptors;
+mod errors;
 mod file;
 mod healthcheck;
 mod http;
@@ -56,6 +58,7 @@ mod secret;
 mod shared_cache;
 mod shr;
 mod spelling;
+mod sync;
 mod token;
 mod turns;
 mod value;
@@ -75,27 +78,27 @@ pub mod internal {
     pub use crate::routes::route::Endpoint;
     pub use crate::routes::{Routes, Service, Shared};
     pub use crate::secret::Secret;
-    pub use crate::token::{Acquirer, AcquirerSettings};
+    pub use crate::token::Acquirer;
     pub use crate::turns::{Bounds, Lane, Turns};
     pub mod config {
-        pub use crate::config::{Api, ApiOptions, Config, Invocation, Listen, PopValidation};
+        pub use crate::config::{Api, ApiOptions, Config, Invocation, Limits, Listen, PopValidation};
         pub use crate::config::{describe, documentation, load};
     }
     pub mod http {
         pub use crate::http::head::Head;
         pub use crate::http::reader::{Fed, RequestReader};
-        pub use crate::http::{Body, Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request};
+        pub use crate::http::{Body, Budget, Cause, Handler, Keep, Monitor, Outcome, Peer, Reply, Request};
         pub use crate::http::{RequestError, Resumed, Running, Server, Stats, Waker};
     }
     pub mod jwks {
-        pub use crate::jwks::{KeySet, KeySettings, Keys, V1Issuer, accepted_issuers};
+        pub use crate::jwks::{KeySet, KeySettings, Keys, V1, accepted_issuers};
         pub mod document {
             pub use crate::jwks::document::{issuer, keys, metadata};
         }
     }
     pub mod jwt {
         pub use crate::jwt::shr::{OriginalRequest, SignedRequests};
-        pub use crate::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, Rejection, Validator, verify, verify_signature};
+        pub use crate::jwt::{Policy, Rejection, Validator, verify, verify_signature};
         pub mod compact {
             pub use crate::jwt::compact::parse;
         }
@@ -117,7 +120,8 @@ pub mod internal {
             pub use crate::outbound::challenge::parse;
         }
         pub mod forwarding {
-            pub use crate::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
+            pub use crate::outbound::forwarding::{LinkRewrite, RequestHead};
+            pub use crate::outbound::http1::{AnswerHead, BodyFraming};
         }
     }
     pub mod value {

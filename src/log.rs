@@ -8,13 +8,15 @@ mod line;
 mod queue;
 
 use std::fmt::Write;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use env_logger::{Builder, Target};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::config::Logging;
+use crate::sync::RwLock;
+use crate::value::text::strip_prefix;
 use line::CRATE;
 use queue::{Queue, Sink};
 
@@ -60,10 +62,9 @@ pub fn start(logging: &Logging, rust_log: Option<String>) -> Handle {
 }
 
 impl Handle {
-    /// Replaces levels and format.
     pub fn apply(&self, logging: &Logging) {
         let logger = build(logging, self.rust_log.as_deref(), &self.queue);
-        *self.logger.0.write().unwrap_or_else(PoisonError::into_inner) = logger;
+        *self.logger.0.write() = logger;
         log::set_max_level(self.logger.level());
     }
 
@@ -84,19 +85,19 @@ struct Reloadable(RwLock<env_logger::Logger>);
 
 impl Reloadable {
     fn level(&self) -> LevelFilter {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).filter()
+        self.0.read().filter()
     }
 }
 
 impl Log for Reloadable {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let other = metadata.target() != ACCESS && !metadata.target().starts_with(CRATE);
-        !(other && metadata.level() > OTHERS) && self.0.read().unwrap_or_else(PoisonError::into_inner).enabled(metadata)
+        !(other && metadata.level() > OTHERS) && self.0.read().enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.read().unwrap_or_else(PoisonError::into_inner).log(record);
+            self.0.read().log(record);
         }
     }
 
@@ -146,8 +147,7 @@ fn filters(logging: &Logging, rust_log: bool) -> Vec<(Option<String>, LevelFilte
 fn longest_prefix(logging: &Logging, category: &str) -> Option<LevelFilter> {
     let lies_in = |name: &str| {
         let name = name.strip_suffix(".*").or_else(|| name.strip_suffix('*')).unwrap_or(name);
-        let start = category.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        start && (category.len() == name.len() || category[name.len()..].starts_with('.'))
+        strip_prefix(category, name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     let known = logging.categories.iter().filter(|(name, _)| !name.is_empty() && lies_in(name));
     known.max_by_key(|(name, _)| name.len()).map(|(_, level)| *level)

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The first bytes of each body that do not count.
 pub const FREE: usize = 64 * 1024;
@@ -65,17 +67,12 @@ impl BodyMemory {
         Arc::new(Self { bytes, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Usage> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn used(&self) -> usize {
-        self.lock().used
+        self.state.lock().used
     }
 
-    /// True while a body waits for memory.
     pub fn is_short(&self) -> bool {
-        !self.lock().waiting.is_empty()
+        !self.state.lock().waiting.is_empty()
     }
 
     /// An empty reservation, to be grown later.
@@ -87,7 +84,7 @@ impl BodyMemory {
         if bytes == 0 {
             return;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.used -= bytes;
         self.serve(state);
     }
@@ -125,7 +122,7 @@ impl Reservation {
     fn take(&mut self, size: usize, in_turn: bool) -> bool {
         let more = size.saturating_sub(FREE).saturating_sub(self.counted);
         if more > 0 {
-            let mut state = self.memory.lock();
+            let mut state = self.memory.state.lock();
             if state.used + more > self.memory.bytes || !in_turn && !state.waiting.is_empty() {
                 return false;
             }
@@ -136,7 +133,6 @@ impl Reservation {
         true
     }
 
-    /// True if it takes anything from the budget.
     pub const fn is_counted(&self) -> bool {
         self.counted > 0
     }
@@ -148,7 +144,7 @@ impl Reservation {
     /// Calls `wake` when there may be room for a body of `size` bytes.
     pub fn wait(&self, size: usize, wake: impl FnOnce() + Send + 'static) -> Place {
         let bytes = size.saturating_sub(FREE).saturating_sub(self.counted);
-        let mut state = self.memory.lock();
+        let mut state = self.memory.state.lock();
         state.arrivals += 1;
         let number = state.arrivals;
         state.waiting.push_back(Waiter { number, bytes, wake: Box::new(wake) });
@@ -187,7 +183,7 @@ impl Drop for Reservation {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.memory.lock();
+        let mut state = self.memory.state.lock();
         let Ok(at) = state.waiting.binary_search_by_key(&self.number, |waiter| waiter.number) else { return };
         let waiter = state.waiting.remove(at);
         // Waiters behind it may fit where it did not.

@@ -32,7 +32,6 @@ const KINDS: [(Upstream, &str); 6] = [
 ];
 
 const OUTCOMES: [&str; 8] = ["2xx", "3xx", "4xx", "5xx", "connect_error", "timeout", "broken", "cancelled"];
-/// Directions of proxied bytes.
 const DIRECTIONS: [&str; 2] = ["request", "response"];
 
 #[derive(Debug, Default)]
@@ -93,12 +92,10 @@ pub struct Metrics {
     upstream: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
     upstream_seconds: [Histogram; KINDS.len()],
     validations: Vec<(&'static str, AtomicU64)>,
-    /// Proxied requests in progress.
     open_streams: AtomicU64,
     forwarded: [AtomicU64; DIRECTIONS.len()],
 }
 
-/// Counts a proxied request until it is dropped.
 #[derive(Debug)]
 pub struct OpenStream(Arc<Metrics>);
 
@@ -108,13 +105,11 @@ impl Drop for OpenStream {
     }
 }
 
-/// How an upstream request ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
     /// With a complete answer of this status.
     Whole(u16),
     Failed(&'a OutError),
-    /// The caller ended it.
     Cancelled,
 }
 
@@ -147,14 +142,12 @@ impl Metrics {
         self.request_seconds[endpoint].observe(duration);
     }
 
-    /// Counts a validated token.
     pub fn validation(&self, outcome: &str) {
         if let Some((_, counter)) = self.validations.iter().find(|(own, _)| *own == outcome) {
             add(counter);
         }
     }
 
-    /// A proxied request starts.
     pub fn open_stream(self: &Arc<Self>) -> OpenStream {
         add(&self.open_streams);
         OpenStream(Arc::clone(self))
@@ -165,7 +158,6 @@ impl Metrics {
         self.forwarded[direction].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// One request to an upstream.
     pub fn upstream(&self, kind: Upstream, ending: Ending<'_>, duration: Duration) {
         let kind = KINDS.iter().position(|(own, _)| *own == kind).unwrap_or(0);
         let outcome = match ending {
@@ -280,14 +272,8 @@ pub fn process() -> Vec<Figure> {
 
 /// An [`Exchange`] that counts its requests.
 pub struct Measured {
-    inner: Box<dyn Exchange>,
-    metrics: Arc<Metrics>,
-}
-
-impl Measured {
-    pub fn new(inner: Box<dyn Exchange>, metrics: Arc<Metrics>) -> Self {
-        Self { inner, metrics }
-    }
+    pub inner: Box<dyn Exchange>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Exchange for Measured {

@@ -14,8 +14,8 @@ use crate::file;
 use crate::secret::Secret;
 use crate::value::date::to_rfc3339_seconds;
 use crate::value::percent::encode_component;
+use crate::value::text::strip_prefix;
 
-/// A token to be acquired.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Acquisition {
     pub api: String,
@@ -33,11 +33,9 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// The forms of an acquired token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     Token,
-    /// The line of a header.
     Header,
     /// The header's value, and when it expires.
     Json,
@@ -143,19 +141,14 @@ fn read(source: &Source, limit: usize) -> Result<Zeroizing<String>, String> {
     // One that is longer than allowed is for the check of its size to refuse.
     let limit = (limit as u64).saturating_mul(2).max(1 << 20);
     let (name, content) = match source {
-        Source::Input => ("standard input".to_owned(), input(limit)),
+        Source::Input => ("standard input".to_owned(), file::read_from(std::io::stdin().lock(), limit, limit)),
         Source::File(path) => (path.display().to_string(), file::read(path, limit)),
     };
     let content = content.map_err(|error| format!("{name}: {error}"))?;
     let text = std::str::from_utf8(&content).map_err(|_| format!("{name}: expected a token, which is ASCII"))?.trim();
-    let start = |text: &str, word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    let text = if start(text, "Authorization:") { text["Authorization:".len()..].trim_start() } else { text };
-    let text = if start(text, "Bearer ") { text["Bearer ".len()..].trim_start() } else { text };
+    let text = strip_prefix(text, "Authorization:").map_or(text, str::trim_start);
+    let text = strip_prefix(text, "Bearer ").map_or(text, str::trim_start);
     if text.is_empty() { Err(format!("{name}: expected a token, and it is empty")) } else { Ok(text.to_owned().into()) }
-}
-
-fn input(limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    file::read_from(std::io::stdin().lock(), limit, limit)
 }
 
 impl Source {

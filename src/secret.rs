@@ -27,6 +27,14 @@ impl<T: Zeroize + AsRef<[u8]>> Secret<T> {
     }
 }
 
+impl<T: Zeroize + AsRef<[u8]>> PartialEq for Secret<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.0.as_ref())
+    }
+}
+
+impl<T: Zeroize + AsRef<[u8]>> Eq for Secret<T> {}
+
 /// Compares in a time that depends on the lengths only.
 pub fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) = (one.as_chunks(), other.as_chunks());

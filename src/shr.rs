@@ -6,16 +6,15 @@ use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PSS_SHA256, RsaKeyPair};
-use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::file;
 use crate::value::b64;
 use crate::value::bound_key::BoundKey;
 use crate::value::der;
 use crate::value::jwk::PublicKey;
+use crate::value::pem;
 use crate::value::url::Url;
 
 /// A key takes a few kilobytes; a larger file means a wrong path.
@@ -24,7 +23,6 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 /// A private key and the names of its public half.
 pub struct RequestSigner {
     key: SigningKey,
-    /// The public key (RFC 7517).
     jwk: Value,
     bound: BoundKey,
 }
@@ -42,7 +40,7 @@ impl RequestSigner {
         let failed = |_| format!("{KEY_FILE}: failed to generate a key");
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
-        let mut signer = Self::from_section(SectionKind::PrivateKey, document.as_ref())?;
+        let mut signer = Self::of(b"PRIVATE KEY", document.as_ref())?;
         signer.bound.generated = true;
         Ok(signer)
     }
@@ -51,22 +49,22 @@ impl RequestSigner {
     pub fn from_file(path: &Path) -> Result<Self, String> {
         let failed = |what: String| format!("{KEY_FILE}: {}: {what}", path.display());
         let content = file::read(path, MAX_KEY_FILE).map_err(|error| failed(error.to_string()))?;
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&content) {
-            let (kind, der) = section.map_err(|error| failed(format!("malformed PEM: {error}")))?;
-            let der = Zeroizing::new(der);
-            if matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey) {
-                return Self::from_section(kind, &der).map_err(failed);
+        let malformed = |expected| failed(format!("expected {expected}"));
+        for section in pem::sections(&content) {
+            let section = section.map_err(malformed)?;
+            if matches!(section.label, b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY") {
+                return Self::of(section.label, &section.decode().map_err(malformed)?).map_err(failed);
             }
         }
         Err(failed("contains no unencrypted private key in PEM".to_owned()))
     }
 
-    fn from_section(kind: SectionKind, der: &[u8]) -> Result<Self, String> {
+    fn of(label: &[u8], der: &[u8]) -> Result<Self, String> {
         let unusable = || "expected an RSA key of 2048 to 4096 bits or a P-256 key".to_owned();
         let random = SystemRandom::new();
-        let ec = match kind {
-            SectionKind::PrivateKey => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok(),
-            SectionKind::EcPrivateKey => der::ec_private_key(der).and_then(|(private, public)| {
+        let ec = match label {
+            b"PRIVATE KEY" => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok(),
+            b"EC PRIVATE KEY" => der::ec_private_key(der).and_then(|(private, public)| {
                 let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
                 EcdsaKeyPair::from_private_key_and_public_key(signing, private, public, &random).ok()
             }),
@@ -76,8 +74,8 @@ impl RequestSigner {
             let public = PublicKey::P256(pair.public_key().as_ref().to_vec());
             (SigningKey::P256(Box::new(pair)), public)
         } else {
-            let pair = match kind {
-                SectionKind::PrivateKey => RsaKeyPair::from_pkcs8(der),
+            let pair = match label {
+                b"PRIVATE KEY" => RsaKeyPair::from_pkcs8(der),
                 _ => RsaKeyPair::from_der(der),
             };
             let pair = pair.map_err(|_| unusable())?;

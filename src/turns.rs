@@ -8,15 +8,16 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::Mutex;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Calls to one origin, by its text.
     Origin(Arc<str>),
-    /// All managed identity endpoints.
     ManagedIdentity,
     /// Decryption of inbound tokens, bounded by processors rather than upstream calls.
     Decryption,
@@ -43,7 +44,6 @@ impl Bounds {
 type Grant = Box<dyn FnOnce(Turn) + Send>;
 
 struct Waiter {
-    /// Order of arrival.
     number: u64,
     grant: Grant,
 }
@@ -88,7 +88,6 @@ pub enum Requested {
     Queued(Place),
 }
 
-/// The turn did not come in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -99,20 +98,21 @@ impl Turns {
         Arc::new(Self { bounds, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, TurnsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Threads that may block at once. A request that waits for another lane midway keeps its thread.
+    pub const fn threads(&self) -> usize {
+        self.bounds.calls.saturating_mul(2).saturating_add(self.bounds.decryptions)
     }
 
     /// Active upstream calls, and waiting requests.
     pub fn figures(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.active_calls, state.waiting)
     }
 
     /// Takes a turn, or a place in the lane's queue. `grant` runs on the thread that returns the
     /// turn it receives.
     pub fn request(self: &Arc<Self>, lane: &Lane, grant: impl FnOnce(Turn) + Send + 'static) -> Requested {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if self.is_free(&state, lane) {
             Self::take(&mut state, lane);
             drop(state);
@@ -141,7 +141,7 @@ impl Turns {
     /// Returns a turn, and grants what is now available to the longest waiters.
     fn give_back(self: &Arc<Self>, lane: &Lane) {
         let mut granted: Vec<(Grant, Turn)> = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.active_calls -= usize::from(*lane != Lane::Decryption);
         if let Some(queue) = state.lanes.get_mut(lane) {
             queue.active -= 1;
@@ -188,7 +188,7 @@ impl Drop for Turn {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.turns.lock();
+        let mut state = self.turns.state.lock();
         let Some(queue) = state.lanes.get_mut(&self.lane) else { return };
         let Ok(at) = queue.waiting.binary_search_by_key(&self.number, |waiter| waiter.number) else { return };
         let waiter = queue.waiting.remove(at);
@@ -201,7 +201,6 @@ impl Drop for Place {
     }
 }
 
-/// The turn of the current thread.
 struct ThreadTurn {
     turns: Arc<Turns>,
     turn: Option<Turn>,
@@ -329,7 +328,7 @@ mod tests {
             drop(turn);
         }
         assert_eq!(turns.figures(), (0, 0));
-        assert!(turns.lock().lanes.is_empty(), "nothing is left behind");
+        assert!(turns.state.lock().lanes.is_empty(), "nothing is left behind");
     }
 
     #[test]

@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::file::{self, Stamp};
+use crate::sync::Mutex;
 
 /// A larger file means a wrong path: no certificate, key or token is this long.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -50,7 +51,7 @@ impl<T> Watched<T> {
 
     /// The current content or, unless strict, the last good one. An error names the file.
     pub fn current(&self) -> Result<Arc<T>, String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let stamps: Result<Vec<Stamp>, String> = self.paths.iter().map(|path| stamp(path)).collect();
         let unchanged = matches!((&stamps, &state.stamps), (Ok(now), Some(then)) if now == then);
         if !unchanged {
@@ -86,7 +87,7 @@ impl<T> Watched<T> {
 
     /// Forces a read at the next use.
     pub fn forget(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).stamps = None;
+        self.state.lock().stamps = None;
     }
 
     fn names(&self) -> String {

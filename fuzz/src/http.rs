@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use entra_sidecar::internal::BodyMemory;
+use entra_sidecar::internal::config::Limits;
 use entra_sidecar::internal::http::Head;
-use entra_sidecar::internal::http::{Body, Keep, Limits};
+use entra_sidecar::internal::http::{Body, Keep};
 use entra_sidecar::internal::http::{Fed, RequestReader};
 use entra_sidecar::internal::value::chunked::{Bounds, ChunkError, Decoder};
 
@@ -13,7 +14,6 @@ fn limits() -> Limits {
     let second = Duration::from_secs(1);
     Limits {
         workers: 1,
-        blocking_threads: 1,
         queue_timeout: second,
         connections: 1,
         head_bytes: 512,
@@ -24,6 +24,7 @@ fn limits() -> Limits {
         idle_timeout: second,
         body_bytes: 256,
         shutdown_timeout: second,
+        ..Limits::default()
     }
 }
 

@@ -6,15 +6,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entra_sidecar::internal::config::PopValidation;
-use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers};
-use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy, Rejection, Validator, compact, verify};
+use entra_sidecar::internal::jwks::{KeySet, V1, accepted_issuers};
 use entra_sidecar::internal::jwt::{OriginalRequest, SignedRequests};
+use entra_sidecar::internal::jwt::{Policy, Rejection, Validator, compact, verify};
 use entra_sidecar::internal::value::Key;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::Value;
 
 const NOW: u64 = 1_700_000_000;
+/// Seconds.
+const SKEW: u64 = 300;
 const CLIENT: &str = "aaaaaaaa-0000-0000-0000-000000000001";
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
@@ -29,7 +31,7 @@ static JWK: LazyLock<String> = LazyLock::new(|| {
 });
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(vec![Key::from_jwk(&JWK).unwrap()], issuer, accepted_issuers(issuer, V1Issuer::Unavailable))
+    KeySet::new(vec![Key::from_jwk(&JWK).unwrap()], issuer, accepted_issuers(issuer, V1::Unknown))
 });
 
 fn b64(bytes: impl AsRef<[u8]>) -> String {
@@ -46,7 +48,7 @@ fn policy() -> Policy {
     Policy {
         audiences: vec![CLIENT.into()],
         issuers: Vec::new(),
-        skew: DEFAULT_SKEW,
+        skew: SKEW,
         required_scopes: Vec::new(),
         allow_acl: true,
         validate_issuer: true,
@@ -54,7 +56,7 @@ fn policy() -> Policy {
         role_claim: "roles".into(),
         allowed_tenants: Vec::new(),
         reject_bound_as_bearer: false,
-        max_bytes: DEFAULT_MAX_BYTES,
+        max_bytes: 64 * 1024,
     }
 }
 
@@ -98,7 +100,7 @@ pub fn claims(data: &[u8]) {
     let ours = |aud: &Value| aud.as_str().is_some_and(|aud| aud == CLIENT || aud == format!("{CLIENT}/"));
     assert!(ours(&claims["aud"]) || claims["aud"].as_array().is_some_and(|all| all.iter().any(ours)));
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let (now, skew) = (NOW as f64, DEFAULT_SKEW as f64);
+    let (now, skew) = (NOW as f64, SKEW as f64);
     assert!(claims["exp"].as_f64().unwrap() >= now - skew);
     assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_f64().unwrap() < now + skew + 1.0));
     assert!(!verified.is_app_only() || verified.scopes().next().is_none());

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
+use entra_sidecar::internal::jwks::{KeySet, V1, accepted_issuers, document};
 use entra_sidecar::internal::outbound::forwarding::{AnswerHead, BodyFraming, LinkRewrite, RequestHead};
 use entra_sidecar::internal::outbound::{HeaderValues, OutResponse, challenge, claims_challenge, render};
 use entra_sidecar::internal::outbound::{Hop, next_hop};
@@ -35,7 +35,7 @@ pub fn metadata(data: &[u8]) {
     let Ok(found) = document::metadata(data) else { return };
     assert!(!found.issuer.trim().is_empty() && document::issuer(data) == Ok(found.issuer.clone()));
     assert_eq!(Url::parse(&found.jwks_uri.to_string()).as_ref(), Ok(&found.jwks_uri));
-    let accepted = accepted_issuers(&found.issuer, V1Issuer::Unavailable);
+    let accepted = accepted_issuers(&found.issuer, V1::Unknown);
     assert_eq!(accepted[0].as_str(), found.issuer);
     let tenant = "11111111-2222-3333-4444-555555555555";
     for issuer in &accepted {
@@ -81,7 +81,7 @@ pub fn forwarding(data: &[u8]) {
     assert!(length <= data.len());
     let url = Url::parse("https://api.example/v1").unwrap();
     let here = "http://localhost/Proxy/a".to_owned();
-    let links = LinkRewrite { origin: url.origin.clone(), base: "/v1".to_owned(), here };
+    let links = LinkRewrite { origin: url.origin.clone(), base: "/v1".to_owned(), here, query: "k=1".to_owned() };
     let mut out = Vec::new();
     head.write(&mut out, &links);
     head.complete(&mut out, b"Thu, 01 Jan 1970 00:00:00 GMT", "id");
@@ -104,7 +104,6 @@ pub fn forwarding(data: &[u8]) {
         configured: &std::collections::BTreeMap::new(),
         authorization: "Bearer t",
         correlation_id: "id",
-        replaces_id: false,
         framing: BodyFraming::Length(1),
     }
     .write();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reader::Reader;
-use super::{Api, Config, Diagnostic, sections};
+use super::{Api, Config, sections};
 use crate::value::syntax;
 
 /// Every configured API, sorted by name.
@@ -34,7 +34,7 @@ pub fn check(reader: &mut Reader<'_>, config: &Config) {
             && let Err(expected) = syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
         {
             let key = ["PopClaims", "PopClaim"].map(at).into_iter().find(|key| reader.given(key).is_some());
-            reader.problems.push(Diagnostic::value(&key.unwrap_or_default(), claims, expected));
+            reader.refuse(&key.unwrap_or_default(), claims, expected);
         }
         if let Some(flow) = &options.user_flow {
             let registration = config.registration(api);
@@ -42,7 +42,7 @@ pub fn check(reader: &mut Reader<'_>, config: &Config) {
             // of the authority.
             if registration.domain.is_none() || (registration.authority.is_some() && registration.policy.is_none()) {
                 let expected = format!("a B2C registration: {}:Domain is not configured", registration.section);
-                reader.problems.push(Diagnostic::value(&at("UserFlow"), flow, &expected));
+                reader.refuse(&at("UserFlow"), flow, &expected);
             }
         }
     }
@@ -56,7 +56,7 @@ pub fn check_identity_endpoint(reader: &mut Reader<'_>, config: &Config) {
         Some(api) if api.options.is_bound() => "an API whose tokens are not bound to a key",
         Some(_) => return,
     };
-    reader.problems.push(Diagnostic::value("Sidecar:IdentityEndpoint:Api", name, expected));
+    reader.refuse("Sidecar:IdentityEndpoint:Api", name, expected);
 }
 
 /// `ProtocolScheme` is another way to ask for signed HTTP requests.
@@ -64,7 +64,7 @@ fn asks_for_pop(reader: &mut Reader<'_>, section: &str) -> bool {
     let key = format!("{section}:ProtocolScheme");
     let said = reader.word(&key).unwrap_or_default();
     if said.starts_with("MTLS") {
-        reader.problems.push(Diagnostic::value(&key, &said, "Bearer or PoP, since mutual TLS is not supported"));
+        reader.refuse(&key, &said, "Bearer or PoP, since mutual TLS is not supported");
     }
     said == "PoP"
 }
@@ -80,7 +80,7 @@ fn acquiring_section(reader: &mut Reader<'_>, api: &str) -> Option<String> {
         } else {
             "the name of another section with the keys of AzureAd"
         };
-        reader.problems.push(Diagnostic::value(&key, &section, expected));
+        reader.refuse(&key, &section, expected);
         return None;
     }
     Some(section.to_lowercase())

@@ -23,13 +23,10 @@ pub struct ApiOptions {
     pub http_method: Option<String>,
     /// Empty: no `Accept` is sent.
     pub accept: Option<String>,
-    /// The type of the downstream request's body.
     pub content_type: Option<String>,
     /// Headers of the downstream request, names in lower case. Reserved names have been refused.
     pub extra_headers: BTreeMap<String, String>,
-    /// Query parameters of the downstream request.
     pub extra_query: BTreeMap<String, String>,
-    /// Whether pass-through is on.
     pub proxy: Option<bool>,
     /// The caller's credential headers that pass-through keeps, as the table spells them.
     pub keep_headers: Vec<String>,
@@ -42,17 +39,13 @@ pub struct ApiOptions {
     /// A claims request as JSON text.
     pub claims: Option<String>,
     pub force_refresh: Option<bool>,
-    /// `fmi_path` of app token requests.
     pub fmi_path: Option<String>,
-    /// The key to bind the token to.
     pub pop_public_key: Option<BoundKey>,
     /// Members of a signed request: the JSON text of an object.
     pub pop_claims: Option<String>,
     /// The key of a long-running session, or `AllocateForMe`.
     pub session_key: Option<String>,
-    /// Asks for a managed identity's token.
     pub managed_identity: Option<ManagedIdentity>,
-    /// The B2C policy of token requests.
     pub user_flow: Option<String>,
     /// Added to the URL of the token endpoint.
     pub token_query: BTreeMap<String, String>,

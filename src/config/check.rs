@@ -1,10 +1,9 @@
 //! Checks that need nothing but the table: the type of each value, and whether its key is known.
 
-use super::Diagnostic;
 use super::keys;
 use super::reader::Reader;
 use super::row::{Kind, Split};
-use super::source::Setting;
+use super::slot::Value;
 use crate::spelling;
 use crate::value::text::quote;
 use crate::value::url::Url;
@@ -12,8 +11,7 @@ use crate::value::url::Url;
 /// Checks the type of every value, and that no upstream is called without TLS by accident.
 pub fn types(reader: &mut Reader<'_>) {
     let insecure = reader.flag("Sidecar:AllowInsecureUpstream");
-    let mut problems = Vec::new();
-    for setting in reader.settings() {
+    for setting in reader.settings.iter() {
         let (Some(key), Some(value)) = (reader.find(&setting.key), &setting.value) else { continue };
         let name = setting.key.rsplit(':').next().unwrap_or_default();
         let items: Vec<&str> = match key.list {
@@ -29,76 +27,59 @@ pub fn types(reader: &mut Reader<'_>) {
         }
         for item in items {
             match key.kind.parse(name, item) {
-                Err(expected) if key.secret => {
-                    problems.push(Diagnostic::new(&setting.key, &format!("expected {expected}")));
-                }
-                Err(expected) => problems.push(Diagnostic::value(&setting.key, item, &expected)),
-                Ok(_) if matches!(key.kind, Kind::Url | Kind::BaseUrl) && !insecure => {
-                    problems.extend(without_tls(setting, item));
+                Err(expected) if key.secret => reader.problem(&setting.key, &format!("expected {expected}")),
+                Err(expected) => reader.refuse(&setting.key, item, &expected),
+                Ok(Value::Url(Url { origin, .. })) if !insecure && !origin.https && !origin.is_loopback() => {
+                    let expected = "https://, since http:// is for loopback hosts only unless \
+                                    Sidecar:AllowInsecureUpstream is true";
+                    reader.refuse(&setting.key, item, expected);
                 }
                 Ok(_) => {}
             }
         }
     }
-    reader.problems.extend(problems);
 }
 
 /// Warns of lists of scopes in a form that is not split: the whole text would be one scope, which
 /// Entra refuses.
 pub fn scopes(reader: &mut Reader<'_>) {
-    let mut warnings = Vec::new();
-    for setting in reader.settings() {
+    for setting in reader.settings.iter() {
         let (Some(key), Some(value)) = (reader.find(&setting.key), &setting.value) else { continue };
-        let list = key.list == Some(Split::Space);
         let found = match value {
-            _ if !list => continue,
+            _ if key.list != Some(Split::Space) => continue,
             json if is_json_list(json) => "a JSON list as text, which counts as one scope",
             text if text.contains(',') => "separated by commas, so it counts as one scope",
             _ => continue,
         };
         let message = format!("{}: {found}: expected scopes separated by spaces, or by index (:0, :1)", quote(value));
-        warnings.push(Diagnostic::new(&setting.key, &message));
+        reader.warn(&setting.key, &message);
     }
-    reader.warnings.extend(warnings);
 }
 
 fn is_json_list(text: &str) -> bool {
     serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).is_ok()
 }
 
-fn without_tls(setting: &Setting, value: &str) -> Option<Diagnostic> {
-    let url = Url::parse(value).ok()?;
-    let exposed = !url.origin.https && !url.origin.is_loopback();
-    exposed.then(|| {
-        let expected =
-            "https://, since http:// is for loopback hosts only unless Sidecar:AllowInsecureUpstream is true";
-        Diagnostic::value(&setting.key, value, expected)
-    })
-}
-
 /// Warns of unknown keys in the sidecar's sections, and of sections with a similar name.
 pub fn unknown(reader: &mut Reader<'_>) {
-    let mut warnings = Vec::new();
-    for setting in reader.settings() {
+    for setting in reader.settings.iter() {
         let key = &setting.key;
         let first = key.split(':').next().unwrap_or_default();
         let ours = keys::is_ours(key)
             || reader.registrations.iter().any(|name| key.to_lowercase().starts_with(&format!("{name}:")))
             || (first.eq_ignore_ascii_case("Logging") && key.split(':').count() == 2);
+        let is_section = keys::is_section(key, reader.registrations);
         let empty = setting.value.as_ref().is_some_and(|value| value.is_empty());
-        if reader.find(key).is_some() || (empty && keys::is_section(key, reader.registrations)) {
+        if reader.find(key).is_some() || (empty && is_section) {
             continue;
         }
         if ours {
-            let is_section = keys::is_section(key, reader.registrations);
             let nearest = keys::nearest(key, reader.registrations);
-            warnings.push(Diagnostic::new(key, &unknown_key(is_section, &nearest)));
+            reader.warn(key, &unknown_key(is_section, &nearest));
         } else if let Some(section) = misspelt_section(key, first) {
-            warnings
-                .push(Diagnostic::new(key, &format!("unknown section, ignored; the nearest known one is {section}")));
+            reader.warn(key, &format!("unknown section, ignored; the nearest known one is {section}"));
         }
     }
-    reader.warnings.extend(warnings);
 }
 
 /// A section has keys below it, so a value of its own is a mistake of another kind.

@@ -52,7 +52,6 @@ fn computed(config: &Config) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The reference of all settings, in Markdown.
 pub fn documentation() -> String {
     let mut out = String::from(INTRODUCTION);
     let mut section = "";

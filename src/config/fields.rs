@@ -91,7 +91,6 @@ pub struct AllowOverrides {
 }
 
 impl AllowOverrides {
-    /// Whether any endpoint accepts overrides.
     pub const fn any(self) -> bool {
         self.authorization_header
             || self.authorization_header_unauthenticated
@@ -115,20 +114,27 @@ pub struct PopValidation {
     pub reject_bound_as_bearer: bool,
 }
 
+/// What callers can make the program spend: `Sidecar:Limits` (docs/configuration.md).
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     pub workers: usize,
     pub upstream_calls: usize,
+    /// How long a request may wait for turns and memory, in total.
     pub queue_timeout: Duration,
     pub body_memory: usize,
     pub connections: usize,
-    pub request_head_bytes: usize,
-    pub request_headers: usize,
+    /// Of a request head, and of the trailer section of a chunked body.
+    pub head_bytes: usize,
+    pub headers: usize,
+    /// From the first byte of a head to its end.
     pub head_timeout: Duration,
+    /// Without progress of a body.
     pub body_timeout: Duration,
+    /// Without progress of an answer.
     pub write_timeout: Duration,
+    /// Between requests, and before the first one.
     pub idle_timeout: Duration,
-    pub request_body_bytes: usize,
+    pub body_bytes: usize,
     pub token_bytes: usize,
     pub connect_timeout: Duration,
     pub token_request_timeout: Duration,

@@ -3,6 +3,7 @@
 use super::row::Row;
 use super::table;
 use crate::spelling;
+use crate::value::text::strip_prefix;
 
 /// Sections with the shape of another one that is in the table.
 const SAME_SHAPE: [(&str, &str); 3] = [
@@ -14,10 +15,9 @@ const SAME_SHAPE: [(&str, &str); 3] = [
 /// The path's segments as the table spells them: a registration is `AzureAd`, a list of credentials
 /// `ClientCredentials`.
 fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
-    let named = registrations.iter().find_map(|name| {
-        let rest = path.get(name.len()..)?;
-        (path[..name.len()].eq_ignore_ascii_case(name) && (rest.is_empty() || rest.starts_with(':'))).then_some(rest)
-    });
+    let named = registrations
+        .iter()
+        .find_map(|name| strip_prefix(path, name).filter(|rest| rest.is_empty() || rest.starts_with(':')));
     let mut segments: Vec<&str> = match named {
         Some(rest) => std::iter::once("AzureAd").chain(rest.split(':').skip(1)).collect(),
         None => path.split(':').collect(),
@@ -31,7 +31,6 @@ fn canonical<'a>(path: &'a str, registrations: &[String]) -> Vec<&'a str> {
     segments
 }
 
-/// The row of a path.
 pub fn find(path: &str, registrations: &[String]) -> Option<&'static Row> {
     let segments = canonical(path, registrations);
     table::rows().find(|key| key.matches(&segments))

@@ -56,7 +56,7 @@ pub fn read(reader: &mut Reader<'_>) -> Vec<Listen> {
                     reader.warn(&key, &format!("{}: {note}", quote(&url)));
                 }
             }
-            Err(expected) => reader.problem(&key, &format!("{}: expected {expected}", quote(&url))),
+            Err(expected) => reader.refuse(&key, &url, &expected),
         }
     }
     if reader.given("forwardedHeaders_Enabled").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {

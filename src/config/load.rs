@@ -20,7 +20,6 @@ pub struct LoadError {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads all sources and checks every value.
 pub fn load(invocation: &Invocation) -> Result<Loaded, LoadError> {
     let gathered = source::gather(invocation);
     let registrations = sections::named(&gathered.settings);

@@ -34,6 +34,8 @@ mod tests;
 pub use api_options::ManagedIdentity;
 pub use api_options::{ApiOptions, InForce, Ranked};
 pub use describe::{describe, documentation};
+#[cfg(feature = "shared-cache")]
+pub use fields::SharedCache;
 pub use fields::{AllowOverrides, AllowedCallers, Limits, PopValidation, Sidecar};
 pub use keys::find as find_key;
 pub use load::{LoadError, Loaded, load};
@@ -88,7 +90,6 @@ impl Config {
         changed
     }
 
-    /// The registration that acquires tokens for an API.
     pub fn registration(&self, api: &Api) -> &Arc<Registration> {
         api.registration.as_ref().and_then(|name| self.registrations.get(name)).unwrap_or(&self.azure_ad)
     }
@@ -183,7 +184,6 @@ pub struct Registration {
     pub client_capabilities: Vec<String>,
     pub azure_region: Option<String>,
     pub send_x5c: bool,
-    /// Query parameters of token requests.
     pub extra_query: BTreeMap<String, String>,
     pub app_home_tenant: Option<String>,
     /// B2C only.
@@ -263,7 +263,6 @@ pub enum CredentialSource {
     SignedAssertionFromVault(VaultCertificate),
 }
 
-/// How a certificate is chosen from a store.
 #[derive(Clone, Debug)]
 pub enum Selector {
     /// SHA-1 in lower-case hex, without separators.
@@ -274,7 +273,6 @@ pub enum Selector {
     SubjectName(String),
 }
 
-/// A certificate in Key Vault.
 #[derive(Clone, Debug)]
 pub struct VaultCertificate {
     pub vault: Url,
@@ -283,14 +281,12 @@ pub struct VaultCertificate {
     pub managed_identity_client_id: Option<String>,
 }
 
-/// An API of the section `DownstreamApis`.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// As written.
     pub name: String,
     /// The section whose registration acquires tokens, in lower case. `None`: `AzureAd`.
     pub registration: Option<String>,
-    /// The options that requests may override.
     pub options: ApiOptions,
 }
 

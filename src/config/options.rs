@@ -8,7 +8,6 @@ use super::row::{Kind, Place, Row, Split, key};
 use super::slot::{Slot, Value};
 use crate::value::header;
 
-/// The beginning of every pattern.
 const SECTION: &str = "DownstreamApis:*:";
 
 #[rustfmt::skip] // A row is a line.
@@ -21,12 +20,12 @@ pub(super) const ROWS: &[Row] = &[
     key("DownstreamApis:*:RequestAppToken", Kind::Bool, "Whether to get an app token instead of a user's.").or("false").api(|options| Slot::Given(&mut options.request_app_token)),
     key("DownstreamApis:*:AcceptHeader", Kind::HeaderValue, "`Accept` header of the call. Empty: none is sent.").or("application/json").api(|options| Slot::Text(&mut options.accept)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:ContentType", Kind::MediaType, "Type of a body sent without `Content-Type`. An override replaces the body's own type.").api(|options| Slot::Text(&mut options.content_type)).only(Place::SettingsAndQuery),
-    key("DownstreamApis:*:ProtocolScheme", Kind::Choices { offered: &["Bearer", "PoP"], accepted: &["Bearer", "PoP", "MTLS", "MTLS_POP"] }, "`PoP` signs HTTP requests. Mutual TLS is not supported.").or("Bearer"),
+    key("DownstreamApis:*:ProtocolScheme", Kind::Choice(&["Bearer", "PoP"], &["MTLS", "MTLS_POP"]), "`PoP` signs HTTP requests. Mutual TLS is not supported.").or("Bearer"),
     key("DownstreamApis:*:CustomHeader:*", Kind::Header, "Another spelling of `ExtraHeaderParameters`.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::Query).alias_of("DownstreamApis:*:ExtraHeaderParameters:*"),
     key("DownstreamApis:*:ExtraHeaderParameters:*", Kind::Header, "Headers to add to the call, by name.").secret().api(|options| Slot::Headers(&mut options.extra_headers)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:ExtraQueryParameters:*", Kind::Parameter, "Query parameters to add to the call, by name.").secret().api(|options| Slot::Map(&mut options.extra_query)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:Proxy:Enabled", Kind::Bool, "Whether `/Proxy*` passes requests through to the API.").or("true").api(|options| Slot::Given(&mut options.proxy)).only(Place::Settings),
-    key("DownstreamApis:*:Proxy:KeepHeaders", Kind::Choice(header::CREDENTIALS), "Credentials of the caller's own that `/Proxy*` lets through beside the token.").list(Split::Either).api(|options| Slot::List(&mut options.keep_headers)).only(Place::Settings),
+    key("DownstreamApis:*:Proxy:KeepHeaders", Kind::Choice(header::CREDENTIALS, &[]), "Credentials of the caller's own that `/Proxy*` lets through beside the token.").list(Split::Either).api(|options| Slot::List(&mut options.keep_headers)).only(Place::Settings),
     key("DownstreamApis:*:AcquireTokenOptions:Tenant", Kind::Tenant, "Replaces the registration's tenant: a GUID or a domain name.").api(|options| Slot::Text(&mut options.tenant)),
     key("DownstreamApis:*:AcquireTokenOptions:AuthenticationOptionsName", Kind::Text, "The section with the registration to use instead of `AzureAd`."),
     key("DownstreamApis:*:AcquireTokenOptions:AuthenticationScheme", Kind::Scheme, "`Bearer` or `PoP`. With `PoP` and without `PopPublicKey`, the sidecar signs requests with its own key. In settings, any other value means `AuthenticationOptionsName`.").api(|options| Slot::Given(&mut options.pop)),
@@ -45,7 +44,6 @@ pub(super) const ROWS: &[Row] = &[
     key("DownstreamApis:*:AcquireTokenOptions:ExtraParameters:*", Kind::Unused, "No effect: for extensions of the original."),
 ];
 
-/// An option that a request may override.
 #[derive(Clone, Copy, Debug)]
 pub struct Override(&'static Row);
 

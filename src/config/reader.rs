@@ -8,7 +8,7 @@ use super::api_options::ApiOptions;
 use super::fields::{Limits, Sidecar};
 use super::row::{Kind, Row, Split};
 use super::slot::{Field, Value};
-use super::source::{Invocation, Origin, Setting, Settings};
+use super::source::{Invocation, Origin, Settings};
 use super::{Diagnostic, keys, options, table};
 use crate::value::url::Url;
 
@@ -26,11 +26,6 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// All settings, known or not.
-    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
-        self.settings.iter()
-    }
-
     /// The row of a key that an operator has written.
     pub fn find(&self, path: &str) -> Option<&'static Row> {
         keys::find(path, self.registrations)
@@ -105,7 +100,10 @@ impl Reader<'_> {
 
     /// Fills the fields of the sidecar's own sections from the table.
     pub fn fill_own(&self, sidecar: &mut Sidecar, limits: &mut Limits) {
-        for key in table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_))) {
+        let own = || table::rows().filter(|key| matches!(key.field, Field::Sidecar(_) | Field::Limits(_)));
+        let is_missing = |pattern| self.given(pattern).is_none();
+        let aliases = own().filter(|key| key.alias.is_some_and(is_missing));
+        for key in own().filter(|key| key.alias.is_none()).chain(aliases) {
             for (name, value) in self.values(key, key.pattern) {
                 let fits = match key.field {
                     Field::Sidecar(field) => field(sidecar).fill(&name, value),
@@ -176,7 +174,6 @@ impl Reader<'_> {
         names.filter_map(|name| Some((name.clone(), value(&name)?))).collect()
     }
 
-    /// The source that set a key.
     pub fn origin(&self, path: &str) -> Option<&Origin> {
         self.row(path)?;
         self.settings.setting(path).map(|setting| &*setting.origin)
@@ -191,6 +188,11 @@ impl Reader<'_> {
     /// Reports a problem that prevents the start.
     pub fn problem(&mut self, key: &str, message: &str) {
         self.problems.push(Diagnostic::new(key, message));
+    }
+
+    /// Reports a value, which is shown. Not for secrets.
+    pub fn refuse(&mut self, key: &str, value: &str, expected: &str) {
+        self.problems.push(Diagnostic::value(key, value, expected));
     }
 
     pub fn warn(&mut self, key: &str, message: &str) {

@@ -179,7 +179,7 @@ fn client_id(reader: &mut Reader<'_>, section: &str, authority: &Authority) -> S
         Ok(guid) => guid,
         Err(_) if authority.other.as_ref().is_some_and(|url| url.origin.ciam_tenant().is_none()) => said,
         Err(_) => {
-            reader.problems.push(super::Diagnostic::value(&key, &said, "the application (client) id, a GUID"));
+            reader.refuse(&key, &said, "the application (client) id, a GUID");
             said
         }
     }

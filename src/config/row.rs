@@ -10,7 +10,7 @@ use crate::value::header;
 use crate::value::network::Network;
 use crate::value::store_url::StoreUrl;
 use crate::value::url::Url;
-use crate::value::{guid, quantity, resource, syntax};
+use crate::value::{Expected, ensure, guid, quantity, resource, syntax};
 
 #[derive(Debug)]
 pub struct Row {
@@ -23,7 +23,6 @@ pub struct Row {
     pub secret: bool,
     /// The separators of a list that is written as one text. `None`: not a list.
     pub list: Option<Split>,
-    /// The field to fill.
     pub(super) field: Field,
     /// The pattern of the key that this one is an alias of.
     pub(super) alias: Option<&'static str>,
@@ -34,7 +33,6 @@ pub struct Row {
     pub help: &'static str,
 }
 
-/// Where an option may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Settings,
@@ -45,67 +43,130 @@ pub enum Place {
     Everywhere,
 }
 
-/// The type of a value.
-#[derive(Debug)]
-pub enum Kind {
-    Text,
+/// Reads a value: the key's last segment and the text go in. The error completes "expected …".
+type Rule = fn(&str, &str) -> Result<Value, String>;
+
+/// The type of a value: its name in the documentation, and its rule.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident, $name:literal, $rule:expr;)*) => {
+        #[derive(Debug)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+            Count(RangeInclusive<u64>),
+            /// In bytes.
+            Size(RangeInclusive<u64>),
+            /// In milliseconds.
+            Duration(RangeInclusive<u64>),
+            /// One of the offered words, in any case. The others are known, but nothing to choose.
+            Choice(&'static [&'static str], &'static [&'static str]),
+        }
+
+        impl Kind {
+            /// Parses a value. `name` is the key's last segment.
+            pub(super) fn parse(&self, name: &str, text: &str) -> Result<Value, String> {
+                let rule: Rule = match self {
+                    $(Self::$kind => $rule,)*
+                    Self::Count(range) => return Ok(Value::Number(quantity::count(text, range)?)),
+                    Self::Size(range) => return Ok(Value::Number(quantity::size(text, range)?)),
+                    Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
+                    Self::Choice(offered, others) => {
+                        let mut all = offered.iter().chain(*others).enumerate();
+                        let found = all.find(|(_, choice)| choice.eq_ignore_ascii_case(text));
+                        let found = found.map(|(at, choice)| Value::Choice(at, choice));
+                        return found.ok_or_else(|| format!("one of {}", offered.join(", ")));
+                    }
+                };
+                rule(name, text)
+            }
+
+            pub fn describe(&self) -> String {
+                let seconds = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
+                match self {
+                    $(Self::$kind => $name.to_owned(),)*
+                    Self::Count(range) => format!("number, {} to {}", range.start(), range.end()),
+                    Self::Size(range) => format!("size, {} to {} bytes", range.start(), range.end()),
+                    Self::Duration(range) => {
+                        format!("duration, {} to {} s", seconds(range.start()), seconds(range.end()))
+                    }
+                    Self::Choice(offered, _) => format!("`{}`", offered.join("`, `")),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Text, "text", |_, text| text_if(Ok(()), text);
     /// Text without control characters.
-    Plain,
-    Bool,
+    Plain, "text", |_, text| text_if(syntax::plain(text), text);
+    Bool, "bool", |_, text| Ok(Value::Flag(syntax::boolean(text)?));
     /// `http` or `https`, for an upstream. [`crate::config::check`] restricts `http`.
-    Url,
+    Url, "URL", |_, text| Ok(Value::Url(Url::parse(text)?));
     /// The same, and no server reads its path as leading upwards.
-    BaseUrl,
-    Guid,
-    Tenant,
-    Count(RangeInclusive<u64>),
-    /// In bytes.
-    Size(RangeInclusive<u64>),
-    /// In milliseconds.
-    Duration(RangeInclusive<u64>),
-    /// Any case is accepted.
-    Choice(&'static [&'static str]),
-    /// The same. What `accepted` has beyond `offered` is known, but nothing to choose.
-    Choices {
-        offered: &'static [&'static str],
-        accepted: &'static [&'static str],
-    },
-    Method,
-    /// The value of the header that the key's last segment names.
-    Header,
-    /// The claim for the header of answers that the key's last segment names.
-    ClaimHeader,
-    HeaderValue,
-    MediaType,
-    /// `Bearer` or `PoP`. In settings also the name of a registration: see
-    /// [`crate::config::sections`].
-    Scheme,
-    /// The value of the query parameter that the key's last segment names.
-    Parameter,
-    /// The same, except for fields of the token request.
-    TokenParameter,
-    /// [`crate::config::check`] warns of texts that were meant as lists.
-    Scope,
-    PublicKey,
-    /// The text of a JSON object.
-    Json,
-    /// A path below a base URL.
-    RelativePath,
-    /// A `token` (RFC 9110 §5.6.2).
-    Token,
-    /// Letters and digits.
-    Alphanumeric,
-    Thumbprint,
-    /// In CIDR notation, or `*`.
-    Network,
-    /// What a token is for ([`resource::parse`]), or `*`.
-    Resource,
-    Host,
+    BaseUrl, "URL", |_, text| Ok(Value::Url(syntax::base_url(text)?));
     /// Of a Redis or Valkey server.
-    Store,
-    Level,
+    Store, "URL", |_, text| Ok(Value::Store(StoreUrl::parse(text)?));
+    Guid, "GUID", |_, text| Ok(Value::Text(guid::parse(text)?));
+    Tenant, "tenant", |_, text| Ok(Value::Text(syntax::tenant(text)?));
+    Method, "HTTP method", |_, text| Ok(Value::Text(syntax::method(text)?));
+    /// The value of the header that the key's last segment names.
+    Header, "header value", |name, text| {
+        syntax::header_name(name)?;
+        text_if(syntax::header_value(text), text)
+    };
+    /// The claim for the header of answers that the key's last segment names.
+    ClaimHeader, "claim", |name, text| {
+        syntax::answer_header(name)?;
+        text_if(syntax::plain(text), text)
+    };
+    HeaderValue, "header value", |_, text| text_if(syntax::header_value(text), text);
+    MediaType, "media type", |_, text| text_if(syntax::media_type(text), text);
+    /// `Bearer` or `PoP`. In settings also the name of a registration: see [`crate::config::sections`].
+    Scheme, "text", |_, text| match text.to_ascii_lowercase().as_str() {
+        "bearer" => Ok(Value::Flag(false)),
+        "pop" => Ok(Value::Flag(true)),
+        _ => Err("Bearer or PoP".to_owned()),
+    };
+    /// The value of the query parameter that the key's last segment names.
+    Parameter, "text", |name, text| text_if(syntax::parameter(name), text);
+    /// The same, except for fields of the token request.
+    TokenParameter, "text", |name, text| {
+        syntax::parameter(name)?;
+        text_if(syntax::token_parameter(name), text)
+    };
+    /// [`crate::config::check`] warns of texts that were meant as lists.
+    Scope, "scope", |_, text| Ok(Value::List(syntax::scopes(text)?.collect()));
+    PublicKey, "public key", |_, text| Ok(Value::Key(BoundKey::parse(text)?));
+    /// The text of a JSON object.
+    Json, "JSON object", |_, text| text_if(syntax::json_object(text, &[]), text);
+    /// A path below a base URL.
+    RelativePath, "path", |_, text| text_if(syntax::relative_path(text), text);
+    /// A `token` (RFC 9110 §5.6.2).
+    Token, "word", |_, text| text_if(ensure(header::is_token(text), "one word"), text);
+    Alphanumeric, "letters, digits", |_, text| text_if(syntax::alphanumeric(text), text);
+    Thumbprint, "thumbprint", |_, text| Ok(Value::Text(syntax::thumbprint(text)?));
+    /// In CIDR notation, or `*`.
+    Network, "network", |_, text| match text {
+        "*" => text_if(Ok(()), text),
+        _ => Network::parse_exact(text).and_then(|_| text_if(Ok(()), text)),
+    };
+    /// What a token is for ([`resource::parse`]), or `*`.
+    Resource, "resource", |_, text| text_if(Ok(()), if text == "*" { text } else { resource::parse(text)? });
+    Host, "host", |_, text| Ok(Value::Text(syntax::host(text)?));
+    Level, "level", |_, text| text_if(syntax::level(text).map(drop), text);
     /// Known, but without effect.
-    Unused,
+    Unused, "text", |_, text| text_if(Ok(()), text);
+}
+
+fn text_if(checked: Result<(), Expected>, text: &str) -> Result<Value, String> {
+    Ok(checked.map(|()| Value::Text(text.to_owned()))?)
+}
+
+impl Kind {
+    /// True if blanks at the ends are part of the value.
+    pub(super) const fn keeps_blanks(&self) -> bool {
+        matches!(self, Self::Text | Self::Parameter | Self::TokenParameter)
+    }
 }
 
 /// The separators of a list that is written as one text.
@@ -117,113 +178,12 @@ pub enum Split {
 }
 
 impl Split {
-    /// The test for a separator.
     pub fn divides(self) -> fn(char) -> bool {
         match self {
             Self::Space => char::is_whitespace,
             Self::Semicolon => |c| c == ';',
             Self::Either => |c: char| c == ';' || c.is_whitespace(),
         }
-    }
-}
-
-impl Kind {
-    /// Parses a value. `name` is the key's last segment. The error completes "expected …".
-    pub(super) fn parse(&self, name: &str, text: &str) -> Result<Value, String> {
-        match self {
-            Self::Bool => return Ok(Value::Flag(syntax::boolean(text)?)),
-            Self::Url => return Ok(Value::Url(Url::parse(text)?)),
-            Self::BaseUrl => return Ok(Value::Url(syntax::base_url(text)?)),
-            Self::Guid => return Ok(Value::Text(guid::parse(text)?)),
-            Self::Tenant => return Ok(Value::Text(syntax::tenant(text)?)),
-            Self::Count(range) => return Ok(Value::Number(quantity::count(text, range)?)),
-            Self::Size(range) => return Ok(Value::Number(quantity::size(text, range)?)),
-            Self::Duration(range) => return Ok(Value::Duration(quantity::duration(text, range)?)),
-            Self::Choice(choices) => {
-                let at = choices.iter().position(|choice| choice.eq_ignore_ascii_case(text));
-                let at = at.ok_or_else(|| format!("one of {}", choices.join(", ")))?;
-                return Ok(Value::Choice(at, choices[at]));
-            }
-            Self::Choices { offered, accepted } => {
-                let found = accepted.iter().position(|choice| choice.eq_ignore_ascii_case(text));
-                let at = found.ok_or_else(|| format!("one of {}", offered.join(", ")))?;
-                return Ok(Value::Choice(at, accepted[at]));
-            }
-            Self::Method => return Ok(Value::Text(syntax::method(text)?)),
-            Self::PublicKey => return Ok(Value::Key(BoundKey::parse(text)?)),
-            Self::Scope => return Ok(Value::List(syntax::scopes(text)?.collect())),
-            Self::Plain => syntax::plain(text)?,
-            Self::Header => syntax::header_name(name).and_then(|()| syntax::header_value(text))?,
-            Self::ClaimHeader => syntax::answer_header(name).and_then(|()| syntax::plain(text))?,
-            Self::HeaderValue => syntax::header_value(text)?,
-            Self::MediaType => syntax::media_type(text)?,
-            Self::Parameter | Self::TokenParameter if name.is_empty() => {
-                return Err("a parameter's name after the dot".to_owned());
-            }
-            Self::TokenParameter => syntax::token_parameter(name)?,
-            Self::Scheme if text.eq_ignore_ascii_case("Bearer") => return Ok(Value::Flag(false)),
-            Self::Scheme if text.eq_ignore_ascii_case("PoP") => return Ok(Value::Flag(true)),
-            Self::Scheme => return Err("Bearer or PoP".to_owned()),
-            Self::Json => syntax::json_object(text, &[])?,
-            Self::RelativePath => syntax::relative_path(text)?,
-            Self::Token if !header::is_token(text) => return Err("one word".to_owned()),
-            Self::Alphanumeric if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                return Err("letters and digits".to_owned());
-            }
-            Self::Thumbprint => return Ok(Value::Text(syntax::thumbprint(text)?)),
-            Self::Resource if text != "*" => return Ok(Value::Text(resource::parse(text)?.to_owned())),
-            Self::Network if text != "*" => Network::parse_exact(text).map(drop)?,
-            Self::Host => return Ok(Value::Text(syntax::host(text)?)),
-            Self::Store => return Ok(Value::Store(StoreUrl::parse(text)?)),
-            Self::Level => syntax::level(text).map(drop)?,
-            Self::Text
-            | Self::Unused
-            | Self::Parameter
-            | Self::Token
-            | Self::Alphanumeric
-            | Self::Network
-            | Self::Resource => {}
-        }
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    /// True if blanks at the ends are part of the value.
-    pub(super) const fn keeps_blanks(&self) -> bool {
-        matches!(self, Self::Text | Self::Parameter | Self::TokenParameter)
-    }
-
-    /// Its name in the documentation.
-    pub fn describe(&self) -> String {
-        let bound = |milliseconds: &u64| std::time::Duration::from_millis(*milliseconds).as_secs_f64();
-        let name = match self {
-            Self::Count(range) => return format!("number, {} to {}", range.start(), range.end()),
-            Self::Size(range) => return format!("size, {} to {} bytes", range.start(), range.end()),
-            Self::Duration(range) => return format!("duration, {} to {} s", bound(range.start()), bound(range.end())),
-            Self::Choice(choices) | Self::Choices { offered: choices, .. } => {
-                return format!("`{}`", choices.join("`, `"));
-            }
-            Self::Text | Self::Plain | Self::Scheme | Self::Parameter | Self::TokenParameter | Self::Unused => "text",
-            Self::Bool => "bool",
-            Self::Url | Self::BaseUrl | Self::Store => "URL",
-            Self::Guid => "GUID",
-            Self::Tenant => "tenant",
-            Self::Method => "HTTP method",
-            Self::Header | Self::HeaderValue => "header value",
-            Self::MediaType => "media type",
-            Self::Scope => "scope",
-            Self::PublicKey => "public key",
-            Self::Json => "JSON object",
-            Self::RelativePath => "path",
-            Self::Token => "word",
-            Self::Alphanumeric => "letters, digits",
-            Self::Thumbprint => "thumbprint",
-            Self::Network => "network",
-            Self::Resource => "resource",
-            Self::ClaimHeader => "claim",
-            Self::Host => "host",
-            Self::Level => "level",
-        };
-        name.to_owned()
     }
 }
 
@@ -292,12 +252,10 @@ impl Row {
         self
     }
 
-    /// True if a request may set it.
     pub(super) const fn is_override(&self) -> bool {
         !matches!(self.place, Place::Settings)
     }
 
-    /// True if the configuration may set it.
     pub(super) const fn is_setting(&self) -> bool {
         !matches!(self.place, Place::Query)
     }

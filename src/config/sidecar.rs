@@ -19,11 +19,6 @@ pub fn read(reader: &mut Reader<'_>) -> (Sidecar, Limits) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut limits = Limits { workers: cores.max(2), ..Limits::default() };
     reader.fill_own(&mut sidecar, &mut limits);
-    if reader.given("Sidecar:Limits:ShutdownTimeout").is_none()
-        && let Some(timeout) = reader.duration("shutdownTimeoutSeconds")
-    {
-        limits.shutdown_timeout = timeout;
-    }
     if sidecar.trusted_certificates.is_empty() {
         sidecar.trusted_certificates = certificates_of_openssl(reader);
     }
@@ -49,8 +44,7 @@ fn check(reader: &mut Reader<'_>, sidecar: &Sidecar, limits: &Limits, exposed: b
         reader.warn("Sidecar:AllowedTenants", "is blank: every tenant of the authority is accepted");
     }
     check_shared_cache(reader, sidecar);
-    let bodies =
-        [(limits.request_body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
+    let bodies = [(limits.body_bytes, "RequestBodyBytes"), (limits.downstream_body_bytes, "DownstreamBodyBytes")];
     // A body of the permitted size would never fit.
     if let Some((size, name)) = bodies.into_iter().filter(|(size, _)| *size > limits.body_memory).max() {
         let memory = reader.given("Sidecar:Limits:BodyMemory").unwrap_or("64MiB");

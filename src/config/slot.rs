@@ -26,7 +26,6 @@ pub enum Value {
     Text(String),
 }
 
-/// The field that a setting fills.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
     /// None: the setting is read by name, or has no effect.

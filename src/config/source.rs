@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Diagnostic, json};
 use crate::file;
+use crate::value::text::strip_prefix;
 
 /// What is needed to read the configuration at the start and on a reload.
 #[derive(Clone, Default)]
@@ -24,7 +25,6 @@ pub struct Invocation {
     pub urls: Option<String>,
     /// `--set KEY=VALUE` and its other spellings, in order.
     pub settings: Vec<(String, Zeroizing<String>)>,
-    /// The environment of the process.
     pub variables: Vec<(OsString, OsString)>,
 }
 
@@ -60,7 +60,6 @@ pub struct Setting {
     pub key: String,
     /// `None`: JSON's `null`, which hides lower sources.
     pub value: Option<Zeroizing<String>>,
-    /// The source of the current value.
     pub origin: Arc<Origin>,
     /// When it was first set. The earliest spelling of a section's name is used.
     first: usize,
@@ -247,10 +246,7 @@ fn add_variables(
     origin: &Arc<Origin>,
 ) {
     for (name, value) in variables {
-        let Some(name) = name.to_str() else { continue };
-        let Some(key) = name.get(prefix.len()..).filter(|_| name[..prefix.len()].eq_ignore_ascii_case(prefix)) else {
-            continue;
-        };
+        let Some(key) = name.to_str().and_then(|name| strip_prefix(name, prefix)) else { continue };
         let key = key.replace("__", ":");
         if prefix.is_empty() && is_host_key(&key) {
             continue;

@@ -60,9 +60,9 @@ fn the_default_registration_is_of_the_public_cloud() {
 fn default_limits_of_callers() {
     let limits = good(&[]).limits;
     assert!(limits.workers >= 2);
-    assert_eq!((limits.connections, limits.request_head_bytes, limits.request_headers), (4096, 32 << 10, 100));
+    assert_eq!((limits.connections, limits.head_bytes, limits.headers), (4096, 32 << 10, 100));
     assert_eq!((limits.head_timeout, limits.idle_timeout), (Duration::from_secs(10), Duration::from_mins(2)));
-    assert_eq!((limits.request_body_bytes, limits.body_memory), (30 << 20, 64 << 20));
+    assert_eq!((limits.body_bytes, limits.body_memory), (30 << 20, 64 << 20));
     assert_eq!((limits.token_bytes, limits.shutdown_timeout), (64 << 10, Duration::from_secs(30)));
 }
 
@@ -642,6 +642,25 @@ fn a_key_of_another_kind_of_credential_is_told_its_own() {
 }
 
 #[test]
+fn limits_of_kestrel_hold_unless_the_sidecars_own_are_given() {
+    let kestrel = [
+        ("Kestrel__Limits__MaxRequestBodySize", "1000000"),
+        ("Kestrel__Limits__MaxRequestHeaderCount", "50"),
+        ("Kestrel__Limits__KeepAliveTimeout", "00:02:10"),
+        ("ASPNETCORE_SHUTDOWNTIMEOUTSECONDS", "7"),
+    ];
+    let limits = |own: &[(&str, &str)]| good(&[&kestrel, own].concat()).limits;
+    let seen = limits(&[]);
+    assert_eq!((seen.body_bytes, seen.headers), (1_000_000, 50));
+    assert_eq!((seen.idle_timeout, seen.shutdown_timeout), (Duration::from_secs(130), Duration::from_secs(7)));
+    let seen = limits(&[("Sidecar__Limits__RequestBodyBytes", "5"), ("Sidecar__Limits__ShutdownTimeout", "3")]);
+    assert_eq!((seen.body_bytes, seen.headers, seen.shutdown_timeout), (5, 50, Duration::from_secs(3)));
+    let (key, _) = problem(&[("Kestrel__Limits__MaxRequestBodySize", "much")]);
+    assert_eq!(key, "Kestrel:Limits:MaxRequestBodySize");
+    assert!(warnings(&[("Kestrel__Limits__MaxRequestLineSize", "8192")]).is_empty());
+}
+
+#[test]
 fn listening_follows_the_precedence_of_asp_net_core() {
     let ports = |variables: &[(&str, &str)]| -> Vec<u16> {
         let port = |listen: &Listen| if let Listen::Tcp(address) = listen { address.port() } else { 0 };
@@ -776,7 +795,7 @@ fn samples(kind: &row::Kind) -> ((&'static str, &'static str), Option<(&'static 
         Kind::RelativePath => of_value("me", "../x"),
         Kind::Plain => of_value("a/b", "a\u{1}b"),
         Kind::Token => of_value("B2C_1_edit", "a b"),
-        Kind::Choice(_) => of_value("Cookie", "Via"),
+        Kind::Choice(..) => of_value("Cookie", "Via"),
         other => panic!("no option is of the kind {other:?}"),
     }
 }

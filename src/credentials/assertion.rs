@@ -5,7 +5,7 @@ use ring::signature;
 use serde_json::json;
 
 use super::Context;
-use super::certificate::{Certificate, thumbprint};
+use super::certificate::Certificate;
 use crate::secret::Secret;
 use crate::value::{b64, guid};
 
@@ -27,7 +27,7 @@ pub fn sign(certificate: &Certificate, context: &Context<'_>) -> Result<Secret<S
 /// <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>
 pub fn unsigned(chain: &[Vec<u8>], context: &Context<'_>) -> String {
     let own = chain.first().map_or(&[][..], |der| der);
-    let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint(own) });
+    let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": b64::url_sha256(own) });
     if context.registration.send_x5c {
         // Standard base64, not base64url (RFC 7515 §4.1.6).
         header["x5c"] = chain.iter().map(b64::standard).collect();

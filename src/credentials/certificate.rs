@@ -7,14 +7,22 @@ use ring::error::KeyRejected;
 use ring::signature::{KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use super::material::KeyMaterial;
 use crate::secret::Secret;
-use crate::value::{b64, der};
+use crate::value::der;
 
 const DAY: u64 = 24 * 60 * 60;
 
 /// A certificate with less time left is warned about.
 const NOTICE: u64 = 30 * DAY;
+
+/// Certificates and keys from any kind of file.
+#[derive(Default)]
+pub struct KeyMaterial {
+    /// DER.
+    pub certificates: Vec<Vec<u8>>,
+    /// DER, PKCS#8 or PKCS#1.
+    pub keys: Vec<Zeroizing<Vec<u8>>>,
+}
 
 pub struct Certificate {
     /// DER: the certificate itself, then those of its issuers that were given.
@@ -66,11 +74,6 @@ impl Certificate {
         }
         Err(problem)
     }
-}
-
-/// `x5t#S256` (RFC 7515 §4.1.8).
-pub fn thumbprint(der: &[u8]) -> String {
-    b64::url_sha256(der)
 }
 
 /// Reads PKCS#8, else PKCS#1. If both fail, returns the error of the format that matched.

@@ -1,20 +1,25 @@
 //! A managed identity's token as client assertion.
 //! <https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity>
 
-use super::cloud::exchange_audience;
 use super::{ClientAuth, Context, Failure, Source};
 use crate::value::resource::of_app_scope;
 
-pub struct IdentityAssertion {
-    client_id: Option<String>,
-    token_exchange_url: Option<String>,
+/// The audience of tokens that are exchanged for others, without `/.default`.
+pub fn exchange_audience(host: &str) -> &'static str {
+    match host {
+        "login.microsoftonline.us" | "login.usgovcloudapi.net" => "api://AzureADTokenExchangeUSGov",
+        "login.partner.microsoftonline.cn" | "login.chinacloudapi.cn" => "api://AzureADTokenExchangeChina",
+        "login.sovcloud-identity.fr" => "api://AzureADTokenExchangeFrance",
+        "login.sovcloud-identity.de" => "api://AzureADTokenExchangeGermany",
+        _ => "api://AzureADTokenExchange",
+    }
 }
 
-impl IdentityAssertion {
-    /// Defaults to the system-assigned identity and the audience of the registration's cloud.
-    pub const fn new(client_id: Option<String>, token_exchange_url: Option<String>) -> Self {
-        Self { client_id, token_exchange_url }
-    }
+pub struct IdentityAssertion {
+    /// `None`: the system-assigned identity.
+    pub client_id: Option<String>,
+    /// `None`: the audience of the registration's cloud.
+    pub token_exchange_url: Option<String>,
 }
 
 impl Source for IdentityAssertion {
@@ -37,7 +42,8 @@ mod tests {
     fn asked(instance: &str, client_id: Option<&str>, url: Option<&str>) -> (Option<String>, String) {
         let mut world = World::at(0);
         world.registration.instance = Url::parse(instance).unwrap();
-        let source = IdentityAssertion::new(client_id.map(str::to_owned), url.map(str::to_owned));
+        let source =
+            IdentityAssertion { client_id: client_id.map(str::to_owned), token_exchange_url: url.map(str::to_owned) };
         assert_eq!(world.authenticate(&source), Ok("MI".into()));
         world.asked.into_inner().unwrap().remove(0)
     }
@@ -57,6 +63,6 @@ mod tests {
     fn its_failure_is_passed_on() {
         let failure = Failure::Unavailable("no IMDS".into());
         let world = World::at(0).identity(Err(failure.clone()));
-        assert_eq!(world.authenticate(&IdentityAssertion::new(None, None)), Err(failure));
+        assert_eq!(world.authenticate(&IdentityAssertion { client_id: None, token_exchange_url: None }), Err(failure));
     }
 }

@@ -6,13 +6,11 @@ pub mod assertion;
 #[cfg(feature = "pfx")]
 mod ber;
 pub mod certificate;
-pub mod cloud;
 pub mod federated;
 pub mod form;
 pub mod identity;
 pub mod local;
 pub mod managed_identity;
-pub mod material;
 mod name;
 #[cfg(feature = "pfx")]
 mod pbe;
@@ -63,7 +61,6 @@ pub struct Credentials {
     list: Vec<Credential>,
 }
 
-/// The result of [`Credentials::inspect`] for one credential.
 #[derive(Debug)]
 pub struct Inspection {
     /// Its position in the configuration.
@@ -134,7 +131,6 @@ impl Credentials {
         self.list.iter().filter_map(certificate).collect()
     }
 
-    /// Fetches remote credentials, and returns the failures.
     pub fn fetch(&self, context: &Context<'_>) -> Vec<CredentialFailure> {
         let fetch = |credential: &Credential| {
             let failure = credential.source.fetch(context).err()?;
@@ -193,7 +189,8 @@ fn source(source: &CredentialSource) -> Box<dyn Source> {
         }
         CredentialSource::SignedAssertionFilePath { path } => Box::new(federated::FederatedToken::new(path.clone())),
         CredentialSource::SignedAssertionFromManagedIdentity { client_id, token_exchange_url } => {
-            Box::new(identity::IdentityAssertion::new(client_id.clone(), token_exchange_url.clone()))
+            let (client_id, token_exchange_url) = (client_id.clone(), token_exchange_url.clone());
+            Box::new(identity::IdentityAssertion { client_id, token_exchange_url })
         }
         CredentialSource::KeyVault(described) => Box::new(vault::VaultCertificate::new(described, environment())),
         CredentialSource::SignedAssertionFromVault(described) => {
@@ -210,7 +207,6 @@ impl Source for SharedSecret {
     }
 }
 
-/// A registration with its credentials.
 pub struct Client {
     pub registration: Arc<Registration>,
     pub credentials: Credentials,

@@ -77,7 +77,6 @@ impl Name {
     }
 }
 
-/// Splits off one value and its separator.
 fn value_of(written: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let quoted = written.starts_with('"');

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use ring::{digest, pbkdf2};
 use zeroize::Zeroizing;
 
+use crate::errors::errors;
 use crate::value::cbc;
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 
@@ -25,26 +26,16 @@ const DES_EDE3_CBC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 3, 7];
 /// 2.16.840.1.101.3.4.1, AES.
 const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// Not the structure that the standard prescribes.
-    Malformed,
-    /// An unsupported scheme, cipher or hash.
-    Unsupported,
-    /// More than [`MAX_ITERATIONS`].
-    TooSlow,
-    /// The output makes no sense.
-    WrongPassword,
-}
-
-impl std::fmt::Display for Closed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "malformed or cut off; export it again",
-            Self::Unsupported => "unsupported encryption; export it again with AES-256",
-            Self::TooSlow => "more than 1000000 iterations of key derivation",
-            Self::WrongPassword => "the password (CertificatePassword) is wrong or missing",
-        })
+errors! {
+    /// Why an encrypted key stays closed.
+    #[derive(Copy)]
+    Closed {
+        Malformed => "malformed or cut off; export it again";
+        /// A scheme, cipher or hash.
+        Unsupported => "unsupported encryption; export it again with AES-256";
+        /// [`MAX_ITERATIONS`].
+        TooSlow => "more than 1000000 iterations of key derivation";
+        WrongPassword => "the password (CertificatePassword) is wrong or missing";
     }
 }
 
@@ -104,7 +95,6 @@ impl<'a> Password<'a> {
     }
 }
 
-/// Reads an INTEGER as an iteration count.
 pub fn iterations(integer: &[u8]) -> Result<NonZeroU32, Closed> {
     let number = integer.iter().try_fold(0u32, |number, byte| number.checked_mul(256)?.checked_add(u32::from(*byte)));
     match number.filter(|number| *number <= MAX_ITERATIONS) {

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::material::KeyMaterial;
+use super::certificate::KeyMaterial;
 use crate::secret::Secret;
 use crate::value::der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, expect};
 use crate::value::pem;

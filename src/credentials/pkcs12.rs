@@ -5,7 +5,7 @@ use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 use super::ber::to_der;
-use super::material::KeyMaterial;
+use super::certificate::KeyMaterial;
 use super::pbe::{Closed, Password, decrypt, iterations};
 use crate::value::der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, expect};
 

@@ -18,7 +18,6 @@ pub enum ClientAuth {
     Assertion(Secret<String>),
 }
 
-/// Why a credential cannot be used now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// A local cause that the operator can fix: file, format, dates.
@@ -35,7 +34,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure with its credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialFailure {
     /// Position in `ClientCredentials`.
@@ -50,16 +48,13 @@ impl fmt::Display for CredentialFailure {
     }
 }
 
-/// What a credential needs for one token request.
 pub struct Context<'a> {
     /// The token endpoint of the request: the assertion's audience.
     pub audience: &'a str,
-    /// The registration that authenticates.
     pub registration: &'a Registration,
     pub clock: &'a dyn Clock,
     /// For credentials that are fetched.
     pub exchange: &'a dyn Exchange,
-    /// Tokens of the machine's own identity.
     pub identities: &'a dyn Identities,
     /// Sent to every upstream of the request.
     pub correlation_id: &'a str,
@@ -70,7 +65,6 @@ pub trait Identities {
     fn managed_identity(&self, client_id: Option<&str>, resource: &str) -> Result<Secret<String>, Failure>;
 }
 
-/// A kind of credential.
 pub trait Source: Send + Sync {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
@@ -90,7 +84,6 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// Fetches a remote certificate.
     fn fetch(&self, _: &Context<'_>) -> Result<(), Failure> {
         Ok(())
     }

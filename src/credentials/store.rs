@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use ring::digest;
+use std::sync::Arc;
 
 use super::certificate::Certificate;
 use super::name::Name;
 use crate::config::Selector;
 use crate::file::{self, Stamp};
-use crate::value::{der, hex};
+use crate::sync::Mutex;
+use crate::value::{der, hash, hex};
 
 /// Relative to the user's home.
 const FOLDER: &str = ".dotnet/corefx/cryptography/x509stores/my";
@@ -35,7 +34,6 @@ struct Read {
     problem: Option<String>,
 }
 
-/// A file as of its last read.
 #[derive(PartialEq, Eq)]
 struct File {
     path: PathBuf,
@@ -57,7 +55,7 @@ impl Store {
     /// The newest certificate that is valid now; if none is valid, the newest.
     pub fn find(&self, now: u64) -> Result<Arc<Certificate>, String> {
         let folder = self.folder.clone()?;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.read.lock();
         let files = list(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         if files != read.files {
             *read = load(files);
@@ -77,7 +75,7 @@ impl Store {
 
     /// Forces a read at the next use.
     pub fn forget(&self) {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
+        self.read.lock().files.clear();
     }
 }
 
@@ -106,8 +104,7 @@ impl std::fmt::Display for Selector {
 }
 
 fn thumbprint(der: &[u8]) -> String {
-    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der);
-    hex::encode(hash.as_ref())
+    hex::encode(&hash::sha1(der))
 }
 
 fn list(folder: &PathBuf) -> std::io::Result<Vec<File>> {
@@ -138,8 +135,8 @@ fn load(files: Vec<File>) -> Read {
     read
 }
 
-#[cfg(test)]
 #[cfg(feature = "pfx")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::credentials::testing::{certificates, data, now};

@@ -84,8 +84,8 @@ impl World {
 impl Exchange for World {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         assert!(!request.timeout.is_zero() && request.max_body > 0);
-        let headers = request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str()));
-        let body = request.body.as_ref().map(|body| String::from_utf8(body.to_vec()).unwrap());
+        let headers = request.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
+        let body = request.body.as_ref().map(|body| String::from_utf8(body.current().to_vec()).unwrap());
         let first = format!("{} {}", request.method, request.url);
         let text = [first].into_iter().chain(headers).chain(body).collect::<Vec<_>>().join("\n");
         self.requests.lock().unwrap().push(text.clone());
@@ -107,7 +107,7 @@ pub fn data(name: &str) -> std::path::PathBuf {
 
 /// The certificates of a PEM file there.
 pub fn certificates(name: &str) -> Vec<Vec<u8>> {
-    let mut material = super::material::KeyMaterial::default();
+    let mut material = super::certificate::KeyMaterial::default();
     material.add(&std::fs::read(data(name)).unwrap(), None).unwrap();
     material.certificates
 }

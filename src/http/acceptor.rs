@@ -1,7 +1,7 @@
 //! The state that a server's threads share, and the accepting of connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use super::connection::Connection;
 use super::handler::{ConnectionId, Handler, Wake, Waker};
-use super::limits::Limits;
 use super::listen::Listener;
 use super::message::Peer;
 use super::poller::Poller;
@@ -17,7 +16,9 @@ use super::pool::Pool;
 use super::slots::Slots;
 use super::socket::Socket;
 use super::table::Table;
+use crate::config::Limits;
 use crate::memory::BodyMemory;
+use crate::sync::Mutex;
 use crate::turns::Turns;
 
 /// Connections accepted from one listener before the worker turns to open connections.
@@ -52,12 +53,6 @@ struct Acceptor {
     paused: AtomicBool,
 }
 
-impl Acceptor {
-    fn lock(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 enum Round {
     /// Nothing left in the backlog, or the batch is full.
     Over,
@@ -74,8 +69,8 @@ impl<H: Handler> Shared<H> {
         poller: Poller,
         listeners: Vec<Listener>,
     ) -> Self {
-        let pool = Arc::new(Pool::new(limits.blocking_threads));
         let Budget { turns, memory } = budget;
+        let pool = Arc::new(Pool::new(turns.threads()));
         let poller = Arc::new(poller);
         let table = Table::new(limits.connections, Arc::clone(&slots), Arc::clone(&poller));
         let acceptor = |listener| Acceptor { listener: Mutex::new(Some(listener)), paused: AtomicBool::new(false) };
@@ -102,7 +97,7 @@ impl<H: Handler> Shared<H> {
     /// Registers the listeners with the epoll.
     pub fn open(&self) -> Result<(), Errno> {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
-            if let Some(listener) = &*acceptor.lock() {
+            if let Some(listener) = &*acceptor.listener.lock() {
                 self.poller.add_listener(listener, number)?;
             }
         }
@@ -112,12 +107,18 @@ impl<H: Handler> Shared<H> {
     /// Accepts waiting connections and arms the listener again.
     pub fn accept(&self, number: usize) {
         let acceptor = &self.acceptors[number];
-        let listener = acceptor.lock();
+        let listener = acceptor.listener.lock();
         let Some(listener) = &*listener else { return };
         if let Round::Exhausted = self.accept_from(listener, BATCH) {
             acceptor.paused.store(true, Ordering::SeqCst);
             self.wake_supervisor();
-        } else if let Err(error) = self.poller.arm_listener(listener, number) {
+        } else {
+            self.arm(listener, number);
+        }
+    }
+
+    fn arm(&self, listener: &Listener, number: usize) {
+        if let Err(error) = self.poller.arm_listener(listener, number) {
             log::error!("cannot wait for connections: {error}");
         }
     }
@@ -148,8 +149,8 @@ impl<H: Handler> Shared<H> {
             // Another worker may take the freed slot first.
             (0..3).find_map(|_| if self.table.evict(&self.limits) { self.table.reserve() } else { None })
         });
-        if let Some((token, only)) = place {
-            self.table.insert(Connection::new(token, socket, peer, Instant::now(), &self.limits));
+        if let Some((id, only)) = place {
+            self.table.insert(Connection::new(id, socket, peer, Instant::now(), &self.limits));
             if only {
                 self.wake_supervisor();
             }
@@ -163,10 +164,9 @@ impl<H: Handler> Shared<H> {
     pub fn rearm_paused(&self) {
         for (number, acceptor) in self.acceptors.iter().enumerate() {
             if acceptor.paused.swap(false, Ordering::SeqCst)
-                && let Some(listener) = &*acceptor.lock()
-                && let Err(error) = self.poller.arm_listener(listener, number)
+                && let Some(listener) = &*acceptor.listener.lock()
             {
-                log::error!("cannot wait for connections: {error}");
+                self.arm(listener, number);
             }
         }
     }
@@ -174,7 +174,7 @@ impl<H: Handler> Shared<H> {
     /// Accepts what is left in the backlog, then closes the listeners.
     pub fn close(&self) {
         for acceptor in &self.acceptors {
-            if let Some(listener) = acceptor.lock().take() {
+            if let Some(listener) = acceptor.listener.lock().take() {
                 self.accept_from(&listener, self.limits.connections);
             }
         }

@@ -10,21 +10,36 @@ const RATE_GRACE: Duration = Duration::from_secs(10);
 /// How often the rate of a body that holds memory is looked at.
 const RATE_PERIOD: Duration = Duration::from_secs(1);
 
-/// How a body comes in.
 pub(super) struct Arrival {
-    pub began: Instant,
+    began: Instant,
     /// When some of it came last.
-    pub progress: Instant,
-    pub received: u64,
-    pub holds_memory: bool,
+    progress: Instant,
+    /// Bytes.
+    received: u64,
 }
 
 impl Arrival {
-    /// When it is looked at again, or is overdue: it has to make progress, and not too slowly.
-    pub fn deadline(&self, timeout: Duration, others_wait: bool, now: Instant) -> Instant {
+    pub const fn begin(now: Instant) -> Self {
+        Self { began: now, progress: now, received: 0 }
+    }
+
+    pub const fn receive(&mut self, bytes: usize, now: Instant) {
+        self.received += bytes as u64;
+        self.progress = now;
+    }
+
+    /// Leaves out a time up to now in which nothing was read.
+    pub fn excuse(&mut self, held_up: Duration, now: Instant) {
+        self.began += held_up;
+        self.progress = now;
+    }
+
+    /// When it is looked at again, or is overdue: it has to make progress, and not too slowly. `others_wait` for memory that
+    /// it holds.
+    pub fn deadline(&self, timeout: Duration, holds_memory: bool, others_wait: bool, now: Instant) -> Instant {
         let at_rate = |rate| self.began + RATE_GRACE.max(Duration::from_secs(self.received / rate));
         let due = (self.progress + timeout).min(at_rate(LEAST_RATE));
-        match (self.holds_memory, others_wait) {
+        match (holds_memory, others_wait) {
             (false, _) => due,
             (true, true) => due.min(at_rate(LEAST_RATE_WHILE_SHORT)),
             // Whether others wait by then will be seen then.
@@ -52,10 +67,10 @@ mod tests {
             (11, 1 << 19, true, false, 11, 12),
             (11, 1 << 30, true, true, 11, 21),
         ] {
-            let arrival = Arrival { began, progress: at(progress), received, holds_memory };
+            let arrival = Arrival { began, progress: at(progress), received };
             let expected = at(due);
             assert_eq!(
-                arrival.deadline(timeout, others_wait, at(now)),
+                arrival.deadline(timeout, holds_memory, others_wait, at(now)),
                 expected,
                 "{progress} {received} {holds_memory} {others_wait}"
             );

@@ -4,14 +4,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::arrival::Arrival;
 use super::handler::{ConnectionId, PendingAnswer};
 use super::head::Terms;
-use super::limits::Limits;
 use super::message::{BodyStream, Peer, RequestRecord};
 use super::poller::Event;
 use super::reader::{Progress, RequestReader};
 use super::slots::ConnState;
 use super::socket::Socket;
+use crate::config::Limits;
 use crate::memory;
 use crate::turns;
 
@@ -30,16 +31,10 @@ pub(super) struct Connection<P> {
     pub reader: RequestReader,
     /// Bytes read beyond the current request while it is parked or its answer is being sent.
     pub ahead: Vec<u8>,
-    /// Of the current request.
     pub record: RequestRecord,
-    /// True if the caller waits for `100 Continue`.
     pub expects_continue: bool,
-    pub body_began: Instant,
-    /// When the latest bytes of the body arrived.
-    pub body_progress: Instant,
-    pub body_received: u64,
-    /// Bytes of memory that the body is waiting for.
-    pub wanted_memory: usize,
+    /// Of the body.
+    pub arrival: Arrival,
     /// What is left of `QueueTimeout`, for turns and memory together.
     pub patience: Duration,
     /// Start of the wait for a request: the accept or the last answer.
@@ -63,9 +58,8 @@ pub(super) enum Stage<P> {
     Queued(P, turns::Place, Instant),
     /// An answer that an upstream has a part in, with its turn.
     Pending(Pending<P>),
-    /// A body has waited for memory since this time and is not being read.
-    Unread(memory::Place, Instant),
-    /// An answer is being sent.
+    /// A body has waited for so many bytes of memory since this time and is not being read.
+    Unread(memory::Place, usize, Instant),
     Sending(Unsent, After),
     /// The last answer has been sent. Up to this many bytes are read and dropped.
     Lingering(usize),
@@ -82,14 +76,15 @@ pub(super) struct Pending<P> {
 
 /// The part of an answer that did not fit into the socket's buffer.
 pub(super) struct Unsent {
+    /// And a small body, or a piece of one that is streamed.
     pub head: Vec<u8>,
     pub body: Vec<u8>,
+    /// Of both.
     pub sent: usize,
     /// Produces the rest of the body.
     pub stream: Option<Box<dyn BodyStream>>,
-    /// Bytes of this answer sent when it last made progress.
-    pub progress: u64,
-    pub progress_at: Instant,
+    /// How many bytes of this answer were sent when it last made progress, and when that was.
+    pub progress: Option<(u64, Instant)>,
     /// Bytes of this answer sent.
     pub total: u64,
 }
@@ -128,10 +123,7 @@ impl<P> Connection<P> {
             ahead: Vec::new(),
             record: RequestRecord::new(now),
             expects_continue: false,
-            body_began: now,
-            body_progress: now,
-            body_received: 0,
-            wanted_memory: 0,
+            arrival: Arrival::begin(now),
             patience: limits.queue_timeout,
             waiting_since: now,
             deadline: now + limits.idle_timeout,
@@ -193,8 +185,8 @@ impl Unsent {
             self.head.clear();
             self.body.clear();
             self.sent = 0;
-            stream.fill(&mut self.body, PIECE);
-            if self.body.is_empty() {
+            stream.fill(&mut self.head, PIECE);
+            if self.head.is_empty() {
                 self.stream = None;
             }
         }

@@ -1,6 +1,5 @@
-//! Moves one connection on: reads, lets the handler judge and answer, sends. Workers do this
-//! without blocking. Threads of the pool do it for requests that have a turn, and leave the rest to
-//! the workers.
+//! Moves one connection on: reads, and lets the handler judge and answer. Workers do this without
+//! blocking.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,44 +9,45 @@ use std::time::Instant;
 
 use super::acceptor::Shared;
 use super::arrival::Arrival;
-use super::caller::CallerStream;
 use super::connection::{After, Connection, Pending, Stage, Wait};
 use super::date;
-use super::handler::{Advance, AnswerEnd, Cause, ConnectionId, Handler, Outcome, PendingAnswer, Resumed, Waker};
+use super::handler::{Cause, ConnectionId, Handler, Outcome, PendingAnswer, Resumed, Waker};
 use super::head::Terms;
 use super::message::{Reply, Request, RequestRecord};
 use super::poller::Event;
 use super::reader::{Fed, Keep, Progress};
 use super::request_error::RequestError;
 use super::slots::{ConnState, Phase};
-use crate::clock::{Clock as _, SystemClock};
-use crate::turns::{self, Lane, Requested, Turn};
+use crate::turns::Lane;
 
 /// Bytes read at once. A request that fits is handled in this buffer, without a copy.
 const INPUT_BYTES: usize = 64 * 1024;
 /// Requests and reads of one connection before other connections have their turn.
 const STEPS: u32 = 32;
 
-/// What comes next for a connection.
 pub(super) enum Next<P> {
     /// Continue with the connection's stage.
     Step,
     Wait(Wait),
+    /// Wait for a turn, in the queue of its lane.
+    Queue,
     /// The request needs a turn on this lane.
     Call(P, Lane),
     /// The same, for an answer that need not block.
     Begin(Box<dyn PendingAnswer<P>>, Lane, Terms),
+    /// From here on the answer may have to block.
+    Block(Pending<P>),
     Close,
 }
 
-type Handled<P> = (Outcome<P>, Terms);
+pub(super) type Handled<P> = (Outcome<P>, Terms);
 
 pub(super) struct Driver<H: Handler> {
     pub shared: Arc<Shared<H>>,
     pub input: Vec<u8>,
     pub output: Vec<u8>,
     pub date: date::Cached,
-    waker: Waker,
+    pub waker: Waker,
     steps: u32,
 }
 
@@ -71,18 +71,9 @@ impl<H: Handler> Driver<H> {
             let next = match mem::replace(&mut conn.stage, Stage::Receiving) {
                 Stage::Receiving => self.receive(&mut conn),
                 Stage::Parked(on) => self.resume_parked(&mut conn, on, woken),
-                Stage::Queued(on, place, since) => match self.still_queued(&mut conn, on, place, since) {
-                    Some(next) => next,
-                    None => match self.shared.table.enqueue(conn) {
-                        Some((conn, turn)) => return self.dispatch_queued(conn, turn),
-                        None => return,
-                    },
-                },
-                Stage::Pending(pending) => match self.advance(&mut conn, pending) {
-                    Ok(next) => next,
-                    Err(pending) => return self.dispatch(conn, Work::Go(pending.answer, pending.terms), pending.turn),
-                },
-                Stage::Unread(place, since) => self.resume_unread(&mut conn, place, since, woken),
+                Stage::Queued(on, place, since) => self.still_queued(&mut conn, on, place, since),
+                Stage::Pending(pending) => self.advance(&mut conn, pending),
+                Stage::Unread(place, size, since) => self.resume_unread(&mut conn, place, size, since, woken),
                 Stage::Sending(unsent, after) => self.send_more(&mut conn, unsent, after),
                 Stage::Lingering(left) => self.linger(&mut conn, left),
             };
@@ -92,11 +83,13 @@ impl<H: Handler> Driver<H> {
                     Some(back) => conn = back,
                     None => return,
                 },
+                Next::Queue => return self.enqueue(conn),
                 Next::Call(on, lane) => return self.queue(conn, on, &lane),
                 Next::Begin(answer, lane, terms) => match self.begin(conn, answer, &lane, terms) {
                     Some(back) => conn = back,
                     None => return,
                 },
+                Next::Block(pending) => return self.dispatch(conn, pending),
                 Next::Close => return self.shared.table.close(conn),
             }
         }
@@ -194,8 +187,7 @@ impl<H: Handler> Driver<H> {
             Ok(Fed::More) => {
                 conn.deadline = match conn.reader.progress() {
                     Progress::Body => {
-                        conn.body_received += input.len() as u64;
-                        conn.body_progress = now;
+                        conn.arrival.receive(input.len(), now);
                         self.body_deadline(conn, now)
                     }
                     _ => conn.record.received + self.shared.limits.head_timeout,
@@ -206,7 +198,7 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Numbers the call of the handler that follows, and points the waker at it.
-    fn begin_call(&mut self, conn: &mut Connection<H::Parked>) {
+    pub fn begin_call(&mut self, conn: &mut Connection<H::Parked>) {
         conn.call += 1;
         self.shared.slots.working(conn.id, ConnState::Handling);
         self.waker.id = conn.id;
@@ -216,13 +208,8 @@ impl<H: Handler> Driver<H> {
     /// When the body has to be checked again, or is overdue.
     fn body_deadline(&self, conn: &mut Connection<H::Parked>, now: Instant) -> Instant {
         let holds_memory = conn.reader.reservation().is_some_and(|reservation| reservation.is_counted());
-        let body = Arrival {
-            began: conn.body_began,
-            progress: conn.body_progress,
-            received: conn.body_received,
-            holds_memory,
-        };
-        body.deadline(self.shared.limits.body_timeout, holds_memory && self.shared.memory.is_short(), now)
+        let others_wait = holds_memory && self.shared.memory.is_short();
+        conn.arrival.deadline(self.shared.limits.body_timeout, holds_memory, others_wait, now)
     }
 
     /// Sets the deadline for more bytes, after the socket has run dry.
@@ -252,7 +239,7 @@ impl<H: Handler> Driver<H> {
     /// Reads the body, as soon as there is memory for it.
     fn expect_body(&mut self, conn: &mut Connection<H::Parked>, keep: Keep) -> Next<H::Parked> {
         let now = Instant::now();
-        (conn.body_began, conn.body_progress, conn.body_received) = (now, now, 0);
+        conn.arrival = Arrival::begin(now);
         let declared = conn.reader.declared().filter(|_| keep != Keep::No);
         conn.reader.expect(keep, self.shared.memory.nothing());
         match conn.reader.reserve(declared.unwrap_or(0), &self.shared.limits) {
@@ -276,9 +263,8 @@ impl<H: Handler> Driver<H> {
         let waker = self.waker.clone();
         let Some(reservation) = conn.reader.reservation() else { return Next::Close };
         let place = reservation.wait(size, move || waker.wake());
-        conn.wanted_memory = size;
         conn.deadline = since + conn.patience;
-        conn.stage = Stage::Unread(place, since);
+        conn.stage = Stage::Unread(place, size, since);
         Next::Wait(Wait::Wake)
     }
 
@@ -286,19 +272,17 @@ impl<H: Handler> Driver<H> {
         &mut self,
         conn: &mut Connection<H::Parked>,
         place: crate::memory::Place,
+        size: usize,
         since: Instant,
         woken: bool,
     ) -> Next<H::Parked> {
         let now = Instant::now();
         if woken {
             drop(place);
-            let size = conn.wanted_memory;
             let grown = conn.reader.reservation().is_some_and(|reservation| reservation.grow_in_turn(size));
             if grown {
                 conn.patience = conn.patience.saturating_sub(now - since);
-                // The body was not read during this time, so it does not count against its rate.
-                conn.body_began += now - since;
-                conn.body_progress = now;
+                conn.arrival.excuse(now - since, now);
                 return Self::invite_body(conn);
             }
             if now < conn.deadline {
@@ -307,7 +291,7 @@ impl<H: Handler> Driver<H> {
         } else if conn.unread == Event::End {
             return Next::Close;
         } else if now < conn.deadline {
-            conn.stage = Stage::Unread(place, since);
+            conn.stage = Stage::Unread(place, size, since);
             return Next::Wait(Wait::Wake);
         }
         self.refuse(conn, RequestError::NoMemory, &[])
@@ -322,8 +306,7 @@ impl<H: Handler> Driver<H> {
         self.resume(conn, Resumed { on, cause: if woken { Cause::Woken } else { Cause::Overdue } })
     }
 
-    /// Handles a kept request again.
-    fn resume(&mut self, conn: &mut Connection<H::Parked>, resumed: Resumed<H::Parked>) -> Next<H::Parked> {
+    pub fn resume(&mut self, conn: &mut Connection<H::Parked>, resumed: Resumed<H::Parked>) -> Next<H::Parked> {
         match self.replay(conn, resumed) {
             Ok(result) => {
                 let more = !conn.ahead.is_empty();
@@ -333,7 +316,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    fn replay(
+    pub fn replay(
         &mut self,
         conn: &mut Connection<H::Parked>,
         resumed: Resumed<H::Parked>,
@@ -345,95 +328,8 @@ impl<H: Handler> Driver<H> {
         })
     }
 
-    /// Does the work of a request that has its turn.
-    fn work(&mut self, conn: &mut Connection<H::Parked>, mut work: Work<H::Parked>) -> Worked<H::Parked> {
-        loop {
-            let (answer, terms) = match work {
-                Work::Go(answer, terms) => (answer, terms),
-                Work::Handle(on) => match self.replay(conn, Resumed { on, cause: Cause::Turn }) {
-                    Ok((Outcome::Pending { answer, .. }, terms)) => (answer, terms),
-                    Ok(handled) => return Worked::Handled(handled),
-                    Err(refusal) => return Worked::Refused(refusal),
-                },
-            };
-            let end = self.with_caller(conn, terms, |caller| answer.run(caller)).unwrap_or(AnswerEnd::Broken);
-            match end {
-                AnswerEnd::Retry(on) => work = Work::Handle(on),
-                AnswerEnd::Reply(reply) => return Worked::Handled((Outcome::Reply(reply), terms)),
-                AnswerEnd::Complete { closes } => return Worked::Streamed(terms, closes),
-                AnswerEnd::Broken => return Worked::Broken,
-            }
-        }
-    }
-
-    /// Calls a pending answer. `None`: it panicked.
-    fn with_caller<R>(
-        &mut self,
-        conn: &mut Connection<H::Parked>,
-        terms: Terms,
-        go_on: impl FnOnce(&mut CallerStream<'_>) -> R,
-    ) -> Option<R> {
-        let date = *self.date.at(SystemClock.unix());
-        let Connection { socket, reader, ahead, expects_continue, unread, .. } = &mut *conn;
-        let mut caller = CallerStream::new((socket, reader), ahead, expects_continue, &self.shared.limits, terms, date);
-        caller.is_gone = *unread == Event::End;
-        caller.draining = self.shared.slots.phase() >= Phase::Draining;
-        let result = catch_unwind(AssertUnwindSafe(|| go_on(&mut caller)));
-        if result.is_err() {
-            self.shared.slots.panics.fetch_add(1, Ordering::Relaxed);
-        }
-        result.ok()
-    }
-
-    /// Goes on with a pending answer as far as it need not block. `Err`: from here on it has to.
-    fn advance(
-        &mut self,
-        conn: &mut Connection<H::Parked>,
-        mut pending: Pending<H::Parked>,
-    ) -> Result<Next<H::Parked>, Pending<H::Parked>> {
-        if conn.unread == Event::Upstream {
-            conn.unread = Event::None;
-        }
-        let advanced = self.with_caller(conn, pending.terms, |caller| pending.answer.advance(caller));
-        let end = match advanced.unwrap_or(Advance::End(AnswerEnd::Broken)) {
-            Advance::Blocks => return Err(pending),
-            Advance::Busy => {
-                conn.stage = Stage::Pending(pending);
-                return Ok(Next::Wait(Wait::Turn));
-            }
-            Advance::Waits { until, for_room } => {
-                if !pending.is_watched
-                    && let Some(upstream) = pending.answer.upstream()
-                {
-                    // Without memory to watch it, a thread waits for it.
-                    if self.shared.poller.watch_upstream(upstream, conn.id).is_err() {
-                        return Err(pending);
-                    }
-                    pending.is_watched = true;
-                }
-                conn.deadline = until;
-                conn.stage = Stage::Pending(pending);
-                return Ok(Next::Wait(if for_room { Wait::Room } else { Wait::Bytes }));
-            }
-            Advance::End(end) => end,
-        };
-        let terms = pending.terms;
-        // Frees the turn before the caller can ask again.
-        drop(pending);
-        let more = !conn.ahead.is_empty();
-        Ok(match end {
-            AnswerEnd::Retry(on) => self.resume(conn, Resumed { on, cause: Cause::Woken }),
-            AnswerEnd::Reply(reply) => self.conclude(conn, (Outcome::Reply(reply), terms), more),
-            AnswerEnd::Complete { closes } => {
-                let after = self.after(conn, terms, closes, more);
-                Self::sent(conn, after)
-            }
-            AnswerEnd::Broken => Next::Close,
-        })
-    }
-
     /// Forgets the present request and says what follows its answer.
-    fn after(&self, conn: &mut Connection<H::Parked>, terms: Terms, close: bool, more: bool) -> After {
+    pub fn after(&self, conn: &mut Connection<H::Parked>, terms: Terms, close: bool, more: bool) -> After {
         let unread_body = conn.reader.progress() == Progress::Body;
         conn.reader.finish();
         if !unread_body && !terms.keep_alive && !more && conn.unread == Event::None {
@@ -446,7 +342,7 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Acts on the handler's outcome. `more`: bytes of a further request have been read.
-    fn conclude(
+    pub fn conclude(
         &mut self,
         conn: &mut Connection<H::Parked>,
         result: Handled<H::Parked>,
@@ -467,156 +363,6 @@ impl<H: Handler> Driver<H> {
             }
         }
     }
-
-    /// Gets a turn for the request, or a place in the lane's queue.
-    fn queue(&mut self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, lane: &Lane) {
-        match self.request_turn(&mut conn, lane) {
-            Requested::Granted(turn) => self.dispatch(conn, Work::Handle(on), turn),
-            Requested::Queued(place) => self.enqueue(conn, on, place),
-        }
-    }
-
-    /// Gets a turn for an answer that need not block, and returns the connection. `None`: it waits for its turn.
-    fn begin(
-        &mut self,
-        mut conn: Box<Connection<H::Parked>>,
-        answer: Box<dyn PendingAnswer<H::Parked>>,
-        lane: &Lane,
-        terms: Terms,
-    ) -> Option<Box<Connection<H::Parked>>> {
-        match self.request_turn(&mut conn, lane) {
-            Requested::Granted(turn) => {
-                conn.stage = Stage::Pending(Pending { answer, turn, terms, is_watched: false });
-                return Some(conn);
-            }
-            Requested::Queued(place) => self.enqueue(conn, answer.into_parked(), place),
-        }
-        None
-    }
-
-    fn request_turn(&mut self, conn: &mut Connection<H::Parked>, lane: &Lane) -> Requested {
-        self.begin_call(conn);
-        let (id, call, shared) = (conn.id, conn.call, Arc::clone(&self.shared));
-        let granted = move |turn| {
-            let pool = Arc::clone(&shared.pool);
-            pool.run(Box::new(move || {
-                if let Some((conn, turn)) = shared.table.begin(id, call, turn) {
-                    Driver::for_call(shared).begin_queued(conn, turn);
-                }
-            }));
-        };
-        self.shared.turns.request(lane, granted)
-    }
-
-    fn enqueue(&self, mut conn: Box<Connection<H::Parked>>, on: H::Parked, place: turns::Place) {
-        let now = Instant::now();
-        conn.deadline = now + conn.patience;
-        conn.stage = Stage::Queued(on, place, now);
-        if let Some((conn, turn)) = self.shared.table.enqueue(conn) {
-            self.dispatch_queued(conn, turn);
-        }
-    }
-
-    /// Handles an event or a timeout of a queued request. `None` leaves it in the queue.
-    fn still_queued(
-        &mut self,
-        conn: &mut Connection<H::Parked>,
-        on: H::Parked,
-        place: turns::Place,
-        since: Instant,
-    ) -> Option<Next<H::Parked>> {
-        // The caller closed its end before any work was done, so none is done.
-        if conn.unread == Event::End {
-            return Some(Next::Close);
-        }
-        if Instant::now() < conn.deadline {
-            conn.stage = Stage::Queued(on, place, since);
-            return None;
-        }
-        drop(place);
-        Some(self.resume(conn, Resumed { on, cause: Cause::NoTurn }))
-    }
-
-    fn dispatch(&self, conn: Box<Connection<H::Parked>>, work: Work<H::Parked>, turn: Turn) {
-        let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(Box::new(move || Driver::for_call(shared).call(conn, work, turn)));
-    }
-
-    fn dispatch_queued(&self, conn: Box<Connection<H::Parked>>, turn: Turn) {
-        let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(Box::new(move || Driver::for_call(shared).begin_queued(conn, turn)));
-    }
-
-    /// Handles a request whose turn came while it was queued.
-    fn begin_queued(&mut self, mut conn: Box<Connection<H::Parked>>, turn: Turn) {
-        match mem::replace(&mut conn.stage, Stage::Receiving) {
-            Stage::Queued(on, place, since) => {
-                drop(place);
-                conn.patience = conn.patience.saturating_sub(since.elapsed());
-                self.call(conn, Work::Handle(on), turn);
-            }
-            stage => {
-                conn.stage = stage;
-                self.shared.table.hand_over(conn);
-            }
-        }
-    }
-
-    /// Works on a request that has a turn, on a thread that may block.
-    fn call(&mut self, mut conn: Box<Connection<H::Parked>>, work: Work<H::Parked>, turn: Turn) {
-        let patience = conn.patience;
-        let (worked, left) = turns::with_turn(turn, patience, || self.work(&mut conn, work));
-        conn.patience = left;
-        let more = !conn.ahead.is_empty();
-        let next = match worked {
-            Worked::Handled(result) => self.conclude(&mut conn, result, more),
-            Worked::Streamed(terms, closes) => {
-                let after = self.after(&mut conn, terms, closes, more);
-                Self::sent(&mut conn, after)
-            }
-            Worked::Broken => Next::Close,
-            Worked::Refused(refusal) => self.refuse(&mut conn, refusal, &[]),
-        };
-        let next = match next {
-            // Answered, and no byte of another request has been read.
-            Next::Step
-                if matches!(conn.stage, Stage::Receiving) && conn.ahead.is_empty() && conn.unread == Event::None =>
-            {
-                self.await_bytes(&mut conn)
-            }
-            Next::Step => Next::Wait(Wait::Turn),
-            next => next,
-        };
-        match next {
-            Next::Call(on, lane) => self.queue(conn, on, &lane),
-            Next::Close => self.shared.table.close(conn),
-            Next::Wait(wait) => {
-                if let Some(conn) = self.shared.table.put(conn, wait) {
-                    self.shared.table.hand_over(conn);
-                }
-            }
-            // `Step` was turned into a wait above, and pending answers have run to their end.
-            Next::Step | Next::Begin(..) => self.shared.table.hand_over(conn),
-        }
-    }
-}
-
-/// What to do for a request that has its turn.
-enum Work<P> {
-    /// Handle it again.
-    Handle(P),
-    /// Go on with its answer.
-    Go(Box<dyn PendingAnswer<P>>, Terms),
-}
-
-/// What became of a request that had its turn.
-enum Worked<P> {
-    Handled(Handled<P>),
-    /// The whole answer was streamed; the flag says whether its head said `Connection: close`.
-    Streamed(Terms, bool),
-    /// Its answer cannot be completed.
-    Broken,
-    Refused(RequestError),
 }
 
 /// Calls the handler. A panic is counted and answered. It closes the connection, and the thread

@@ -61,7 +61,7 @@ pub enum Outcome<P> {
 }
 
 /// An answer that an upstream has a part in. It may stream the request's body and itself.
-pub trait PendingAnswer<P>: Send + fmt::Debug {
+pub trait PendingAnswer<P>: Send {
     /// Begins, or takes another look at both sides. Never blocks.
     fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<P>;
     /// Goes on until the answer is complete or broken. Blocks.
@@ -72,7 +72,12 @@ pub trait PendingAnswer<P>: Send + fmt::Debug {
     fn into_parked(self: Box<Self>) -> P;
 }
 
-/// How far a pending answer has come.
+impl<P> fmt::Debug for dyn PendingAnswer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PendingAnswer")
+    }
+}
+
 #[derive(Debug)]
 pub enum Advance<P> {
     /// It waits for either side.
@@ -89,7 +94,6 @@ pub enum Advance<P> {
     End(AnswerEnd<P>),
 }
 
-/// How a pending answer ended.
 #[derive(Debug)]
 pub enum AnswerEnd<P> {
     /// Nothing was sent. This is the answer.

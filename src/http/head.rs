@@ -3,11 +3,13 @@
 //! unique.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use httparse::Header;
 
 use super::message::{Body, Headers, Method, Peer, Request, RequestRecord};
 use super::request_error::RequestError;
+use crate::value::url::{parse_port, split_port};
 use crate::value::wide;
 
 /// Heads with up to this many fields need no heap.
@@ -94,7 +96,6 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// The request that this head begins.
     pub fn request(&self, body: Body<'a>, peer: Peer, record: &'a RequestRecord) -> Request<'a> {
         let Self { method, method_name, path, query, headers, .. } = *self;
         Request { method, method_name, path, query, headers, body, peer, record }
@@ -207,26 +208,13 @@ impl<'a> MessageFields<'a> {
 fn parse_host(value: &[u8]) -> Result<&str, RequestError> {
     const MALFORMED: RequestError = RequestError::Malformed("Host is malformed");
     let text = std::str::from_utf8(value).map_err(|_| MALFORMED)?;
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or(MALFORMED)?;
-            address.parse::<std::net::Ipv6Addr>().map_err(|_| MALFORMED)?;
-            if !port.is_empty() && !port.starts_with(':') {
-                return Err(MALFORMED);
-            }
-            (address, port.get(1..))
-        }
-        None => match text.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (text, None),
-        },
-    };
-    let bracketed = text.starts_with('[');
+    let (name, port) = split_port(text);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let good_name = bracketed || !name.is_empty() && name.bytes().all(plain);
-    let good_port = port.is_none_or(|digits| {
-        digits.is_empty() || digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
-    });
+    let good_name = match name.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !name.is_empty() && name.bytes().all(plain),
+    };
+    let good_port = port.is_none_or(|digits| digits.is_empty() || parse_port(digits).is_some());
     if good_name && good_port { Ok(text) } else { Err(MALFORMED) }
 }
 

@@ -21,15 +21,10 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 #[derive(Debug)]
 pub enum BindError {
-    /// An address cannot be bound.
     Address(SocketAddr, io::Error),
-    /// A socket file cannot be created.
     File(PathBuf, io::Error),
-    /// Another server answers on the socket file.
     InUse(PathBuf),
-    /// A file that is not a socket has that name.
     NoSocket(PathBuf),
-    /// The kernel gave no epoll or eventfd.
     Poller(io::Error),
 }
 

@@ -52,7 +52,6 @@ impl Method {
     }
 }
 
-/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) are converted to IPv4.
@@ -173,7 +172,6 @@ impl<'a> Headers<'a> {
 /// The caching directives of an answer (RFC 9111 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caching {
-    /// No directive.
     Unsaid,
     /// `no-store`.
     NoStore,
@@ -182,7 +180,6 @@ pub enum Caching {
 }
 
 impl Caching {
-    /// The header lines.
     pub const fn fields(self) -> &'static str {
         match self {
             Self::Unsaid => "",
@@ -206,7 +203,6 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Produces what follows `body` while the answer is being sent.
     pub stream: Option<Box<dyn BodyStream>>,
-    /// Close the connection after this answer.
     pub close: bool,
 }
 
@@ -229,7 +225,6 @@ thread_local! {
 }
 
 impl Reply {
-    /// An answer without a body.
     pub const fn new(status: u16) -> Self {
         Self {
             status,

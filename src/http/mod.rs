@@ -9,7 +9,7 @@
 //! listen ─▶ acceptor ─▶ table ◀──▶ worker ─▶ driver ──Request──▶ Handler
 //!                         ▲          ▲          │ scan ▶ head (reader)    ▲ Reply, NeedsBody, Park, Call
 //!                         └─ poller ─┘   sender ◀┘ ◀──────────────────────────────┘
-//!              turns ─▶ pool ─▶ driver: requests that have their turn; caller: body and answer of those that stream
+//!              turns ─▶ pool ─▶ turn: requests that have their turn; caller: body and answer of those that stream
 //! server starts all; the supervisor watches deadlines and carries out the shutdown
 //! ```
 
@@ -21,7 +21,6 @@ pub mod date;
 mod driver;
 mod handler;
 pub mod head;
-mod limits;
 mod listen;
 pub mod message;
 mod poller;
@@ -36,12 +35,12 @@ mod slots;
 mod socket;
 mod supervisor;
 mod table;
+mod turn;
 mod worker;
 
 pub use acceptor::Budget;
 pub use caller::{BodyRead, CallerStream};
 pub use handler::{Advance, AnswerEnd, Cause, Handler, Outcome, PendingAnswer, Resumed, Waker};
-pub use limits::Limits;
 pub use message::{Body, BodyStream, Caching, Headers, Method, Peer, Reply, Request, RequestRecord};
 pub use reader::Keep;
 pub use reply::phrase;
@@ -50,11 +49,10 @@ pub use server::{Running, Server};
 pub use slots::{Monitor, Stats};
 
 #[cfg(test)]
-pub(crate) fn test_limits() -> Limits {
+pub(crate) fn test_limits() -> crate::config::Limits {
     use std::time::Duration;
-    Limits {
+    crate::config::Limits {
         workers: 4,
-        blocking_threads: 16,
         queue_timeout: Duration::from_secs(5),
         connections: 4096,
         head_bytes: 32 * 1024,
@@ -65,5 +63,6 @@ pub(crate) fn test_limits() -> Limits {
         idle_timeout: Duration::from_mins(2),
         body_bytes: 30 * 1024 * 1024,
         shutdown_timeout: Duration::from_secs(30),
+        ..Default::default()
     }
 }

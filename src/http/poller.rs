@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -11,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::handler::ConnectionId;
+use crate::sync::Mutex;
 
 /// User data of the eventfd. No table is large enough to have this index.
 const WAKEUP: u64 = u64::MAX;
@@ -87,18 +87,14 @@ impl Poller {
 
     /// Has a worker visit a connection.
     pub fn visit(&self, id: ConnectionId) {
-        self.visits().push_back(id);
+        self.visits.lock().push_back(id);
         self.wake();
-    }
-
-    fn visits(&self) -> MutexGuard<'_, VecDeque<ConnectionId>> {
-        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes some visits and wakes the next worker if there are more, to spread them over the
     /// workers.
     fn take_visits(&self, ready: &mut Vec<Ready>) {
-        let mut visits = self.visits();
+        let mut visits = self.visits.lock();
         let taken = visits.len().min(VISITS);
         ready.extend(visits.drain(..taken).map(Ready::Visit));
         if !visits.is_empty() {

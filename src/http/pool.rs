@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Idle time after which a thread ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -22,7 +24,6 @@ pub(super) struct Pool {
 }
 
 struct PoolState {
-    /// Jobs waiting for a thread.
     jobs: VecDeque<Job>,
     /// The last element became idle last.
     idle: Vec<Arc<IdleThread>>,
@@ -43,24 +44,20 @@ impl Pool {
         Self { most: most.max(1), state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[cfg(test)]
     fn threads(&self) -> usize {
-        self.lock().threads
+        self.state.lock().threads
     }
 
     /// Runs a job on an idle thread, else on a new one, else on the first thread that becomes free.
     pub fn run(self: &Arc<Self>, job: Job) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.stopped {
             return;
         }
         if let Some(thread) = state.idle.pop() {
             drop(state);
-            *thread.lock() = Some(job);
+            *thread.job.lock() = Some(job);
             thread.given.notify_one();
             return;
         }
@@ -79,14 +76,14 @@ impl Pool {
         let pool = Arc::clone(self);
         let thread = thread::Builder::new().name("upstream".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || pool.work()) {
-            self.lock().threads -= 1;
+            self.state.lock().threads -= 1;
             log::warn!("cannot create a thread for upstream calls: {error}; they wait for existing ones");
         }
     }
 
     /// Tries again to make a thread for waiting jobs.
     pub fn retry(self: &Arc<Self>) {
-        self.grow(self.lock());
+        self.grow(self.state.lock());
     }
 
     fn work(&self) {
@@ -98,7 +95,7 @@ impl Pool {
 
     /// The next job. `None`: the thread has been removed from the count and must end.
     fn next(&self, thread: &Arc<IdleThread>) -> Option<Job> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(job) = state.jobs.pop_front() {
             return Some(job);
         }
@@ -114,7 +111,7 @@ impl Pool {
     /// Waits for a job, for at most [`IDLE`].
     fn wait(&self, thread: &Arc<IdleThread>) -> Option<Job> {
         let end = Instant::now() + IDLE;
-        let mut job = thread.lock();
+        let mut job = thread.job.lock();
         loop {
             if let Some(job) = job.take() {
                 return Some(job);
@@ -122,7 +119,7 @@ impl Pool {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(job);
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if let Some(at) = state.idle.iter().position(|own| Arc::ptr_eq(own, thread)) {
                     state.idle.remove(at);
                     state.threads -= 1;
@@ -130,33 +127,27 @@ impl Pool {
                 }
                 // A job is being handed over.
                 drop(state);
-                job = thread.lock();
+                job = thread.job.lock();
                 while job.is_none() {
-                    job = thread.given.wait(job).unwrap_or_else(PoisonError::into_inner);
+                    job = thread.given.wait(job);
                 }
                 continue;
             }
-            job = thread.given.wait_timeout(job, left).unwrap_or_else(PoisonError::into_inner).0;
+            job = thread.given.wait_timeout(job, left);
         }
     }
 
     /// Ends idle threads and drops jobs that have not begun.
     pub fn stop(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.stopped = true;
         let (jobs, idle) = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.idle));
         drop(state);
         drop(jobs);
         for thread in idle {
-            *thread.lock() = Some(Box::new(|| ()));
+            *thread.job.lock() = Some(Box::new(|| ()));
             thread.given.notify_one();
         }
-    }
-}
-
-impl IdleThread {
-    fn lock(&self) -> MutexGuard<'_, Option<Job>> {
-        self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,7 +171,7 @@ mod tests {
             let sender = sender.clone();
             pool.run(Box::new(move || sender.send(()).unwrap()));
             done.recv().unwrap();
-            while pool.lock().idle.is_empty() {
+            while pool.state.lock().idle.is_empty() {
                 thread::yield_now();
             }
         }

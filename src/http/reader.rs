@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 
 use super::head::{Fields, Framing, Head};
-use super::limits::Limits;
 use super::message::Body;
 use super::request_error::RequestError;
 use super::scan::{HeadEnd, Scanner};
+use crate::config::Limits;
 use crate::memory::{HeldBody, Reservation};
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 
@@ -50,7 +50,39 @@ enum Rest {
     Chunks(Decoder),
 }
 
-/// What to do with a body.
+impl Rest {
+    const fn length(&self) -> Option<usize> {
+        match self {
+            Self::Bytes(length) => Some(*length),
+            Self::Chunks(_) => None,
+        }
+    }
+
+    /// Appends the part of `input` that belongs to the body, or drops it. Returns its length, and whether the body ends with
+    /// it.
+    fn take(&mut self, input: &[u8], out: Option<&mut Vec<u8>>, bounds: Bounds) -> Result<(usize, bool), RequestError> {
+        match self {
+            Self::Bytes(missing) => {
+                let taken = input.len().min(*missing);
+                if let Some(out) = out {
+                    out.extend_from_slice(&input[..taken]);
+                }
+                *missing -= taken;
+                Ok((taken, *missing == 0))
+            }
+            Self::Chunks(decoder) => {
+                let taken = decoder.decode(input, out.unwrap_or(&mut Vec::new()), bounds);
+                let taken = taken.map_err(|error| match error {
+                    ChunkError::Malformed(what) => RequestError::Malformed(what),
+                    ChunkError::TooLarge => RequestError::BodyTooLarge { limit: bounds.body, configured: true },
+                    ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: bounds.trailers },
+                })?;
+                Ok((taken, decoder.is_done()))
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Read it for the handler.
@@ -157,9 +189,9 @@ impl RequestReader {
 
     /// Skips a chunked body that nobody reads, if all of it is here. Returns its length in `input`, else 0.
     pub fn skip(&mut self, input: &[u8], limits: &Limits) -> usize {
-        let Part::Judged(end, Rest::Chunks(decoder)) = &mut self.part else { return 0 };
-        match decode(decoder, input, &mut Vec::new(), limits) {
-            Ok(taken) if decoder.is_done() => {
+        let Part::Judged(end, rest @ Rest::Chunks(_)) = &mut self.part else { return 0 };
+        match rest.take(input, None, limits.bounds()) {
+            Ok((taken, true)) => {
                 self.part = Part::Whole(*end, 0);
                 taken
             }
@@ -178,7 +210,7 @@ impl RequestReader {
     /// The declared length. `None` for a chunked body.
     pub fn declared(&self) -> Option<usize> {
         match &self.part {
-            Part::Judged(_, Rest::Bytes(length)) => Some(*length),
+            Part::Judged(_, rest) => rest.length(),
             _ => None,
         }
     }
@@ -201,7 +233,6 @@ impl RequestReader {
         if reservation.grow_to(size) { Ok(()) } else { Err(size) }
     }
 
-    /// The reservation of the body being read.
     pub fn reservation(&mut self) -> Option<&mut Reservation> {
         self.body.get_mut().as_mut()?.reservation.as_mut()
     }
@@ -229,54 +260,37 @@ impl RequestReader {
     fn take_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<HeadEnd>), RequestError> {
         let Part::Body(head, rest, keep) = &mut self.part else { return Ok((0, None)) };
         let Some(HeldBody { bytes, .. }) = self.body.get_mut() else { return Ok((0, None)) };
-        let (taken, done) = match rest {
-            Rest::Bytes(missing) => {
-                let taken = input.len().min(*missing);
-                if *keep != Keep::No {
-                    if bytes.capacity() - bytes.len() < taken {
-                        let room = (*missing).min(bytes.len().max(FIRST_BODY_ROOM));
-                        bytes.reserve_exact(room.max(taken));
-                    }
-                    bytes.extend_from_slice(&input[..taken]);
-                }
-                *missing -= taken;
-                (taken, *missing == 0)
+        if let (Rest::Bytes(missing), Keep::Yes | Keep::UpTo(_)) = (&rest, &keep) {
+            let taken = input.len().min(*missing);
+            if bytes.capacity() - bytes.len() < taken {
+                let room = (*missing).min(bytes.len().max(FIRST_BODY_ROOM));
+                bytes.reserve_exact(room.max(taken));
             }
-            Rest::Chunks(decoder) => (decode(decoder, input, bytes, limits)?, decoder.is_done()),
-        };
-        match *keep {
-            Keep::No => bytes.clear(),
-            Keep::UpTo(limit) if bytes.len() > limit => {
-                return Err(RequestError::BodyTooLarge { limit, configured: false });
-            }
-            Keep::Yes | Keep::UpTo(_) => {}
+        }
+        let out = Some(&mut *bytes).filter(|_| *keep != Keep::No);
+        let (taken, done) = rest.take(input, out, limits.bounds())?;
+        if let Keep::UpTo(limit) = *keep
+            && bytes.len() > limit
+        {
+            return Err(RequestError::BodyTooLarge { limit, configured: false });
         }
         Ok((taken, done.then_some(*head)))
     }
 
     /// Appends to `out` the body bytes in `input`, without their transfer coding, and returns how much of `input` belonged
     /// to the body. A body that arrived with its head is appended at once, and nothing of `input` is used.
-    pub fn read_body(&mut self, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
+    pub fn read_body(&mut self, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, RequestError> {
         if let Some(held) = self.body.get_mut().take() {
             out.extend_from_slice(&held.bytes);
         }
         let (Part::Judged(head, rest) | Part::Body(head, rest, _)) = &mut self.part else { return Ok(0) };
-        let (taken, done) = match rest {
-            Rest::Bytes(missing) => {
-                let taken = input.len().min(*missing);
-                out.extend_from_slice(&input[..taken]);
-                *missing -= taken;
-                (taken, *missing == 0)
-            }
-            Rest::Chunks(decoder) => (decode(decoder, input, out, limits)?, decoder.is_done()),
-        };
+        let (taken, done) = rest.take(input, Some(out), bounds)?;
         if done {
             self.part = Part::Whole(*head, 0);
         }
         Ok(taken)
     }
 
-    /// Whether [`Self::read_body`] has returned the whole body.
     pub fn body_is_read(&mut self) -> bool {
         matches!(self.part, Part::Whole(..)) && self.body.get_mut().is_none()
     }
@@ -290,13 +304,7 @@ impl RequestReader {
     pub fn replay<R>(&self, receive: impl FnOnce(&Head<'_>, Body<'_>) -> R) -> Result<R, RequestError> {
         let (end, body) = match &self.part {
             Part::Whole(end, length) => (end, Body::Held { body: &self.body, length: *length }),
-            Part::Judged(end, rest) | Part::Body(end, rest, _) => (
-                end,
-                Body::Expected(match rest {
-                    Rest::Bytes(length) => Some(*length),
-                    Rest::Chunks(_) => None,
-                }),
-            ),
+            Part::Judged(end, rest) | Part::Body(end, rest, _) => (end, Body::Expected(rest.length())),
             Part::Head(_) => return Err(RequestError::Malformed("the request is not complete")),
         };
         let mut fields = Fields::with_room_for(end.fields);
@@ -338,14 +346,10 @@ impl RequestReader {
     }
 }
 
-/// Decodes chunks of a request within the server's limits.
-fn decode(decoder: &mut Decoder, input: &[u8], out: &mut Vec<u8>, limits: &Limits) -> Result<usize, RequestError> {
-    let bounds = Bounds { body: limits.body_bytes, trailers: limits.head_bytes };
-    decoder.decode(input, out, bounds).map_err(|error| match error {
-        ChunkError::Malformed(what) => RequestError::Malformed(what),
-        ChunkError::TooLarge => RequestError::BodyTooLarge { limit: limits.body_bytes, configured: true },
-        ChunkError::TrailersTooLarge => RequestError::HeadTooLarge { limit: limits.head_bytes },
-    })
+impl Limits {
+    const fn bounds(&self) -> Bounds {
+        Bounds { body: self.body_bytes, trailers: self.head_bytes }
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ pub enum RequestError {
     },
     /// `Expect` names something other than `100-continue` (RFC 9110 §10.1.1).
     Expectation,
-    /// The head was not complete in time.
     HeadTimeout,
     /// The body made no progress, or was too slow.
     BodyTimeout,

@@ -3,8 +3,8 @@
 //! Each byte is looked at once, no matter how small the pieces are, so a caller that sends single
 //! bytes costs no more per byte. [`super::head`] interprets the lines.
 
-use super::limits::Limits;
 use super::request_error::RequestError;
+use crate::config::Limits;
 use crate::value::wide;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,6 @@ pub struct HeadEnd {
     pub fields: usize,
 }
 
-/// How much of a head has been scanned.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     at: usize,

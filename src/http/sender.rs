@@ -67,39 +67,16 @@ impl<H: Handler> Driver<H> {
         } else if reply.body.len() <= COPIED_BODY {
             self.output.append(&mut reply.body);
         }
-        match conn.socket.send(&self.output, &reply.body) {
+        let (head, body) = (mem::take(&mut self.output), mem::take(&mut reply.body));
+        let mut unsent = Unsent { head, body, sent: 0, stream: reply.stream.take(), progress: None, total: 0 };
+        match unsent.send(&conn.socket) {
             Err(_) => Next::Close,
-            Ok(sent) if sent == self.output.len() + reply.body.len() && reply.stream.is_none() => {
+            Ok(true) => {
+                (self.output, reply.body) = (unsent.head, unsent.body);
                 reply.recycle();
                 Self::sent(conn, after)
             }
-            Ok(sent) => {
-                let mut sent = sent;
-                // As long as the socket takes all of it, the pieces share one buffer.
-                while let Some(stream) = reply.stream.as_mut().filter(|_| sent == self.output.len()) {
-                    self.output.clear();
-                    stream.fill(&mut self.output, PIECE);
-                    if self.output.is_empty() {
-                        reply.recycle();
-                        return Self::sent(conn, after);
-                    }
-                    match conn.socket.send(&self.output, &[]) {
-                        Ok(more) => sent = more,
-                        Err(_) => return Next::Close,
-                    }
-                }
-                let (head, body, stream) = (mem::take(&mut self.output), reply.body, reply.stream);
-                let unsent = Unsent {
-                    head,
-                    body,
-                    sent,
-                    stream,
-                    progress: sent as u64,
-                    progress_at: Instant::now(),
-                    total: sent as u64,
-                };
-                self.send_more(conn, unsent, after)
-            }
+            Ok(false) => self.await_room(conn, unsent, after),
         }
     }
 
@@ -107,19 +84,21 @@ impl<H: Handler> Driver<H> {
         match unsent.send(&conn.socket) {
             Err(_) => Next::Close,
             Ok(true) => Self::sent(conn, after),
-            Ok(false) => {
-                let now = Instant::now();
-                let timeout = self.shared.limits.write_timeout;
-                if unsent.total > unsent.progress {
-                    (unsent.progress, unsent.progress_at) = (unsent.total, now);
-                } else if now >= unsent.progress_at + timeout {
-                    return Next::Close;
-                }
-                conn.deadline = (unsent.progress_at + timeout).min(now + timeout / LOOKS);
-                conn.stage = Stage::Sending(unsent, after);
-                Next::Wait(Wait::Room)
-            }
+            Ok(false) => self.await_room(conn, unsent, after),
         }
+    }
+
+    fn await_room(&self, conn: &mut Connection<H::Parked>, mut unsent: Unsent, after: After) -> Next<H::Parked> {
+        let now = Instant::now();
+        let timeout = self.shared.limits.write_timeout;
+        let last = unsent.progress.filter(|(total, _)| *total == unsent.total);
+        let (_, since) = *unsent.progress.insert(last.unwrap_or((unsent.total, now)));
+        if now >= since + timeout {
+            return Next::Close;
+        }
+        conn.deadline = (since + timeout).min(now + timeout / LOOKS);
+        conn.stage = Stage::Sending(unsent, after);
+        Next::Wait(Wait::Room)
     }
 
     /// Continues after a complete answer.

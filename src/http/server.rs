@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 
 use super::acceptor::{Budget, Shared};
 use super::handler::Handler;
-use super::limits::Limits;
 use super::listen::{BindError, Listener};
 use super::poller::Poller;
 use super::slots::{Monitor, Phase, Slots, Stats};
 use super::supervisor::supervise;
 use super::worker::work;
+use crate::config::Limits;
 use crate::config::Listen;
 
 /// A server that is bound and not started yet.
@@ -40,12 +40,10 @@ impl Server {
         self.listeners.iter().filter_map(Listener::address).collect()
     }
 
-    /// For health checks and metrics.
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
     }
 
-    /// Starts the threads.
     pub fn start<H: Handler>(self, handler: Arc<H>, budget: Budget) -> io::Result<Running> {
         let Self { limits, listeners, poller, monitor } = self;
         let workers = limits.workers;
@@ -78,7 +76,6 @@ impl Server {
     }
 }
 
-/// A started server.
 #[derive(Debug)]
 pub struct Running {
     monitor: Monitor,
@@ -94,7 +91,6 @@ impl Running {
         self.supervisor.thread().unpark();
     }
 
-    /// True once the shutdown has begun.
     pub fn draining(&self) -> bool {
         self.monitor.draining()
     }

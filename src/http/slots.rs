@@ -64,15 +64,12 @@ pub struct Stats {
     pub idle: usize,
     /// Connections with a head or body arriving.
     pub reading: usize,
-    /// Connections whose request is being handled.
     pub handling: usize,
     /// Connections whose request waits to be woken.
     pub parked: usize,
     /// Connections whose answer is being sent, or was sent and is not acknowledged.
     pub writing: usize,
-    /// Handlers that panicked.
     pub panics: u64,
-    /// Connections closed to make room for others.
     pub evictions: u64,
 }
 
@@ -118,7 +115,6 @@ pub(super) struct Slots {
     phase: AtomicU8,
     pub panics: AtomicU64,
     pub evictions: AtomicU64,
-    /// Worker threads that have not ended.
     pub workers_alive: AtomicUsize,
 }
 
@@ -159,7 +155,6 @@ impl Slots {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
     }
 
-    /// The id of the slot's current user.
     pub fn id(&self, index: u32) -> ConnectionId {
         ConnectionId { index, generation: self.all[index as usize].generation.load(Ordering::Acquire) }
     }
@@ -170,26 +165,25 @@ impl Slots {
 
     /// Makes every earlier id of this slot stale.
     pub fn retire(&self, id: ConnectionId) {
-        let slot = &self.all[id.index as usize];
-        slot.deadline.store(NEVER, Ordering::Relaxed);
-        slot.since.store(NEVER, Ordering::Relaxed);
-        slot.state.store(ConnState::Free as u8, Ordering::Relaxed);
-        slot.generation.store(id.generation.wrapping_add(1), Ordering::Release);
+        self.set(id, ConnState::Free, NEVER, NEVER);
+        self.all[id.index as usize].generation.store(id.generation.wrapping_add(1), Ordering::Release);
     }
 
     /// A thread has taken the connection, so it has no deadline.
     pub fn working(&self, id: ConnectionId, state: ConnState) {
-        let slot = &self.all[id.index as usize];
-        slot.deadline.store(NEVER, Ordering::Relaxed);
-        slot.since.store(NEVER, Ordering::Relaxed);
-        slot.state.store(state as u8, Ordering::Relaxed);
+        self.set(id, state, NEVER, NEVER);
     }
 
     /// The connection was put back.
     pub fn waiting(&self, id: ConnectionId, state: ConnState, deadline: Instant, since: Instant) {
+        let since = if state.is_evictable() { self.stamp(since) } else { NEVER };
+        self.set(id, state, self.stamp(deadline), since);
+    }
+
+    fn set(&self, id: ConnectionId, state: ConnState, deadline: u64, since: u64) {
         let slot = &self.all[id.index as usize];
-        slot.deadline.store(self.stamp(deadline), Ordering::Relaxed);
-        slot.since.store(if state.is_evictable() { self.stamp(since) } else { NEVER }, Ordering::Relaxed);
+        slot.deadline.store(deadline, Ordering::Relaxed);
+        slot.since.store(since, Ordering::Relaxed);
         slot.state.store(state as u8, Ordering::Relaxed);
     }
 

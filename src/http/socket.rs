@@ -51,7 +51,6 @@ impl Socket {
         }
     }
 
-    /// Shuts down the sending side.
     pub fn finish_sending(&self) {
         // Fails on a broken connection, which the next read reports too.
         let _ = rustix::net::shutdown(&self.0, Shutdown::Write);

@@ -61,7 +61,7 @@ fn drain<H: Handler>(shared: &Shared<H>) {
         if slots.phase() == Phase::Finishing {
             // Each is read once more before it is closed.
             let idle = |state| matches!(state, ConnState::Idle | ConnState::Lingering);
-            slots.all_in(idle).for_each(|token| shared.poller.visit(token));
+            slots.all_in(idle).for_each(|id| shared.poller.visit(id));
         }
         visit_due(shared);
         thread::park_timeout(DRAIN_PERIOD);
@@ -77,5 +77,5 @@ fn drain<H: Handler>(shared: &Shared<H>) {
 }
 
 fn visit_due<H: Handler>(shared: &Shared<H>) {
-    shared.slots.take_due(Instant::now()).for_each(|token| shared.poller.visit(token));
+    shared.slots.take_due(Instant::now()).for_each(|id| shared.poller.visit(id));
 }

@@ -2,14 +2,15 @@
 //! while it works. Events that occur meanwhile are noted in the connection's cell.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::{Connection, Stage, Wait};
 use super::handler::{ConnectionId, Wake};
-use super::limits::Limits;
 use super::poller::{Event, Poller};
 use super::slots::{ConnState, Slots};
+use crate::config::Limits;
+use crate::sync::{Mutex, MutexGuard};
 use crate::turns::Turn;
 
 /// Candidates that one eviction tries. Each that has to be skipped has a request waiting to be
@@ -47,21 +48,17 @@ impl<P> Table<P> {
     }
 
     fn cell(&self, id: ConnectionId) -> MutexGuard<'_, Cell<P>> {
-        self.cells[id.index as usize].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn free(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cells[id.index as usize].lock()
     }
 
     /// Open connections, including those that threads have taken out.
     pub fn open(&self) -> usize {
-        self.cells.len() - self.free().len()
+        self.cells.len() - self.free.lock().len()
     }
 
     /// Reserves a slot, and says whether it is the only connection. `None`: the table is full.
     pub fn reserve(&self) -> Option<(ConnectionId, bool)> {
-        let mut free = self.free();
+        let mut free = self.free.lock();
         let only = free.len() == self.cells.len();
         free.pop().map(|index| (self.slots.id(index), only))
     }
@@ -184,7 +181,7 @@ impl<P> Table<P> {
         self.slots.retire(id);
         drop(cell);
         drop(turn);
-        self.free().push(id.index);
+        self.free.lock().push(id.index);
     }
 
     /// Closes the connection that has waited longest for a request. False if every one has a

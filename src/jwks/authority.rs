@@ -1,6 +1,6 @@
 //! The location of a registration's metadata, and the servers trusted to host its keys.
 
-use super::issuer::same_cloud;
+use super::issuer::{V1, same_cloud};
 use crate::config::Registration;
 use crate::value::guid;
 use crate::value::percent::{encode_component, encode_query};
@@ -8,28 +8,17 @@ use crate::value::url::{Origin, Url};
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
-/// An authority as a source of metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     /// The only source of `issuer` and `jwks_uri`.
     pub metadata: Url,
     /// The document with the issuer of v1 tokens.
-    pub v1: V1,
+    pub v1: V1<Url>,
     /// The only tenant whose tokens are accepted, if the registration names one by id.
     pub tenant: Option<String>,
     /// The configured instance or authority. With `MetadataAddress`, it may differ from the
     /// document's origin.
     origin: Origin,
-}
-
-/// Whether the authority issues v1 tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum V1 {
-    /// B2C, CIAM and other providers issue none.
-    None,
-    /// It does, but the document's location is unknown (`MetadataAddress`).
-    Unknown,
-    Document(Url),
 }
 
 impl Authority {
@@ -58,7 +47,7 @@ impl Authority {
             let v1 = if instance.origin.ciam_tenant().is_some() {
                 V1::None
             } else {
-                V1::Document(document(&of(v1_tenant), "", registration))
+                V1::Known(document(&of(v1_tenant), "", registration))
             };
             (of(&registration.tenant), v1)
         };
@@ -131,7 +120,7 @@ mod tests {
         let v2 = "https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration";
         assert_eq!(authority.metadata.to_string(), v2);
         let v1 = url("https://login.microsoftonline.com/common/.well-known/openid-configuration");
-        assert_eq!(authority.v1, V1::Document(v1));
+        assert_eq!(authority.v1, V1::Known(v1));
         own.extra_query.insert("appid".into(), "a b".into());
         assert_eq!(metadata(&own), format!("{v2}?appid=a%20b"));
         own.metadata_address = Some(url("https://mirror.example/openid.json"));

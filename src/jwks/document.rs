@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::errors::errors;
 use crate::value::jwk::Key;
 use crate::value::url::Url;
 
@@ -20,30 +21,15 @@ pub struct Metadata {
     pub token_endpoint: Option<Url>,
 }
 
-/// Why a document is unusable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DocumentError {
-    TooLarge,
-    /// Not JSON with the expected members.
-    Malformed,
-    KeyAddress,
-    TooManyKeys,
-    /// All keys are unusable.
-    NoUsableKey,
-    /// `token_endpoint` is missing or not an absolute URL.
-    NoTokenEndpoint,
-}
-
-impl std::fmt::Display for DocumentError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::TooLarge => "it is longer than 1 MiB",
-            Self::Malformed => "it does not have the expected form",
-            Self::KeyAddress => "its jwks_uri is not an absolute URL",
-            Self::TooManyKeys => "it has more than 256 keys",
-            Self::NoUsableKey => "it has no usable key",
-            Self::NoTokenEndpoint => "its token_endpoint is missing or not an absolute URL",
-        })
+errors! {
+    #[derive(Copy)]
+    DocumentError {
+        TooLarge => "it is longer than 1 MiB";
+        Malformed => "it does not have the expected form";
+        KeyAddress => "its jwks_uri is not an absolute URL";
+        TooManyKeys => "it has more than 256 keys";
+        NoUsableKey => "it has no usable key";
+        NoTokenEndpoint => "its token_endpoint is missing or not an absolute URL";
     }
 }
 

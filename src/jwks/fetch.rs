@@ -1,17 +1,16 @@
 //! Fetches an authority's documents once.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::authority::{Authority, V1, is_safe};
+use super::authority::{Authority, is_safe};
 use super::document::{self, DocumentError};
-use super::issuer::{self, V1Issuer};
+use super::issuer::{self, V1};
 use super::{Issuer, KeySet};
 use crate::config::{Config, Registration};
+use crate::errors::errors;
 use crate::outbound::{Exchange, OutError, OutRequest, Upstream};
 use crate::value::url::Url;
 
-/// The source of the keys, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySettings {
     pub authority: Authority,
@@ -40,35 +39,23 @@ impl KeySettings {
     }
 }
 
-/// Why there are no new keys.
-#[derive(Debug, PartialEq, Eq)]
-pub enum FetchError {
-    Unreachable(OutError),
-    /// Any status but 200. Redirects are not followed.
-    Status(u16),
-    Metadata(DocumentError),
-    Keys(DocumentError),
-    /// The metadata points to an origin that does not belong to the authority.
-    ForeignKeys(String),
-    /// Plain HTTP beyond loopback.
-    Insecure(String),
+errors! {
+    FetchError {
+        Unreachable(error: OutError) => "no answer: {error}";
+        /// Any status but 200. Redirects are not followed.
+        Status(status: u16) => "the answer has status {status}{}", hint(*status);
+        Metadata(error: DocumentError) => "the metadata document is unusable: {error}";
+        Keys(error: DocumentError) => "the key document is unusable: {error}";
+        /// The metadata points to an origin that does not belong to the authority.
+        ForeignKeys(origin: String) => "the document names {origin}, which does not belong to this authority";
+        /// Plain HTTP beyond loopback.
+        Insecure(origin: String) => "{origin} is neither https nor loopback";
+    }
 }
 
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(error) => write!(f, "no answer: {error}"),
-            // Entra's answer for an unknown tenant.
-            Self::Status(400) => f.write_str("the answer has status 400; does the tenant exist (TenantId)?"),
-            Self::Status(status) => write!(f, "the answer has status {status}"),
-            Self::Metadata(error) => write!(f, "the metadata document is unusable: {error}"),
-            Self::Keys(error) => write!(f, "the key document is unusable: {error}"),
-            Self::ForeignKeys(origin) => {
-                write!(f, "the document names {origin}, which does not belong to this authority")
-            }
-            Self::Insecure(origin) => write!(f, "{origin} is neither https nor loopback"),
-        }
-    }
+/// Entra answers 400 for an unknown tenant.
+const fn hint(status: u16) -> &'static str {
+    if status == 400 { "; does the tenant exist (TenantId)?" } else { "" }
 }
 
 /// Fetches metadata and keys. Reuses the v1 issuer of `known` as long as the v2 issuer is
@@ -113,14 +100,14 @@ pub fn token_endpoint(
 
 fn issuers(settings: &KeySettings, exchange: &dyn Exchange, v2: &str) -> Vec<Issuer> {
     match &settings.authority.v1 {
-        V1::None => issuer::accepted(v2, V1Issuer::None),
-        V1::Unknown => issuer::accepted(v2, V1Issuer::Unavailable),
-        V1::Document(url) => {
+        V1::None => issuer::accepted(v2, V1::None),
+        V1::Unknown => issuer::accepted(v2, V1::Unknown),
+        V1::Known(url) => {
             let learnt = get(settings, exchange, url)
                 .and_then(|bytes| document::issuer(&bytes).map_err(FetchError::Metadata))
                 .inspect_err(|error| log::debug!("failed to fetch the v1 document at {}: {error}", url.origin))
                 .ok();
-            issuer::accepted(v2, learnt.as_deref().map_or(V1Issuer::Unavailable, V1Issuer::Learnt))
+            issuer::accepted(v2, learnt.as_deref().map_or(V1::Unknown, V1::Known))
         }
     }
 }

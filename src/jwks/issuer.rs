@@ -69,31 +69,29 @@ impl Issuer {
         }
     }
 
-    /// Fills in the tenant.
     pub fn of_tenant(&self, tid: &str) -> String {
         self.0.replace(TENANT, tid)
     }
 }
 
-/// What is known about the v1 issuer.
+/// What is known of v1 tokens: the location of the document with their issuer, or the issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum V1Issuer<'a> {
-    /// The authority issues no v1 tokens (B2C, CIAM, other providers).
+pub enum V1<T> {
+    /// The authority issues none (B2C, CIAM, other providers).
     None,
-    /// The v1 document is unavailable, so the cloud's rule applies.
-    Unavailable,
-    /// From the v1 document.
-    Learnt(&'a str),
+    /// The document cannot be located (`MetadataAddress`) or fetched, so the cloud's rule applies.
+    Unknown,
+    Known(T),
 }
 
 /// All issuers accepted for the `issuer` in the metadata.
-pub fn accepted(issuer: &str, v1: V1Issuer<'_>) -> Vec<Issuer> {
+pub fn accepted(issuer: &str, v1: V1<&str>) -> Vec<Issuer> {
     let mut all = v2_forms(issuer);
     match v1 {
         // A server without versions answers with its v2 document, which adds nothing.
-        V1Issuer::Learnt(v1) if v1 != issuer => all.push(Issuer::new(v1)),
-        V1Issuer::Learnt(_) | V1Issuer::Unavailable => all.extend(v1_rule(issuer)),
-        V1Issuer::None => {}
+        V1::Known(v1) if v1 != issuer => all.push(Issuer::new(v1)),
+        V1::Known(_) | V1::Unknown => all.extend(v1_rule(issuer)),
+        V1::None => {}
     }
     all
 }
@@ -196,10 +194,10 @@ mod tests {
         let v2 = "https://login.microsoftonline.com/{tenantid}/v2.0";
         let v1 = "https://sts.windows.net/{tenantid}/";
         let last = |known| accepted(v2, known).last().map(|issuer| issuer.as_str().to_owned());
-        assert_eq!(last(V1Issuer::Unavailable).as_deref(), Some(v1));
-        assert_eq!(last(V1Issuer::Learnt(v2)).as_deref(), Some(v1));
-        assert_eq!(last(V1Issuer::Learnt("https://v1.example/")).as_deref(), Some("https://v1.example/"));
-        assert_ne!(last(V1Issuer::None).as_deref(), Some(v1));
+        assert_eq!(last(V1::Unknown).as_deref(), Some(v1));
+        assert_eq!(last(V1::Known(v2)).as_deref(), Some(v1));
+        assert_eq!(last(V1::Known("https://v1.example/")).as_deref(), Some("https://v1.example/"));
+        assert_ne!(last(V1::None).as_deref(), Some(v1));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use fetch::{KeySettings, token_endpoint};
-pub use issuer::{Issuer, V1Issuer, accepted as accepted_issuers};
+pub use issuer::{Issuer, V1, accepted as accepted_issuers};
 pub use refresh::{Keys, RefreshAnswer};
 
 use crate::value::jwk::Key;
@@ -68,7 +68,6 @@ impl KeySet {
         ids.into_iter()
     }
 
-    /// True if this key is still in the set.
     pub fn holds(&self, key: &Arc<Key>) -> bool {
         self.find(key.kid()).iter().any(|own| Arc::ptr_eq(own, key) || own == key)
     }

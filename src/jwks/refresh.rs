@@ -2,7 +2,7 @@
 //! on the network: a request that needs new keys leaves a waker and is called back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use super::KeySet;
@@ -10,6 +10,7 @@ pub use super::fetch::{FetchError, KeySettings};
 use super::schedule::{FetchReason, Schedule};
 use crate::clock::Clock;
 use crate::outbound::Exchange;
+use crate::sync::{Condvar, Mutex};
 
 /// Called once: on the fetching thread or, if there is nothing to wait for, on the caller's thread
 /// before the method returns.
@@ -44,7 +45,6 @@ struct KeysState {
 }
 
 impl Keys {
-    /// Starts fetching in the background.
     pub fn start(settings: KeySettings, exchange: Arc<dyn Exchange>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let keys = Self::idle(settings, exchange, clock);
         let shared = Arc::clone(&keys.shared);
@@ -52,7 +52,6 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Fetches once, as a check.
     pub fn probe(settings: &KeySettings, exchange: &dyn Exchange) -> Result<KeySet, FetchError> {
         super::fetch::fetch(settings, exchange, None)
     }
@@ -67,14 +66,14 @@ impl Keys {
     /// The current keys. `None` before the first success, and when the last one is more than a day
     /// old.
     pub fn snapshot(&self) -> Option<Arc<KeySet>> {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         state.usable(&*self.shared.clock)
     }
 
     /// A token refers to a key that is not in `seen`, so the keys may have rotated. Fetches at
     /// once, but at most once per `RefreshInterval`.
     pub fn on_unknown_kid(&self, seen: &Arc<KeySet>, waker: Waker) -> RefreshAnswer {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         if state.set.as_ref().is_some_and(|set| !Arc::ptr_eq(set, seen)) {
             drop(state);
             waker();
@@ -92,7 +91,7 @@ impl Keys {
     /// There is no [snapshot](Keys::snapshot). Waiting helps during the fetch at start, but not
     /// while the authority is down.
     pub fn on_missing(&self, waker: Waker) -> RefreshAnswer {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         if state.usable(&*self.shared.clock).is_some() {
             drop(state);
             waker();
@@ -108,12 +107,12 @@ impl Keys {
     /// Seconds since the last successful fetch.
     pub fn age_seconds(&self) -> Option<u64> {
         let now = self.shared.clock.instant();
-        self.shared.lock().schedule.age(now).map(|age| age.as_secs())
+        self.shared.state.lock().schedule.age(now).map(|age| age.as_secs())
     }
 
     /// Stops fetching and calls all wakers. The result of a running fetch is dropped.
     pub fn stop(&self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.stopped = true;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
@@ -147,7 +146,7 @@ impl Shared {
 
     /// Sleeps until a fetch is due. `None`: stopped.
     fn next(&self) -> Option<(FetchReason, Option<Arc<KeySet>>)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.stopped {
                 return None;
@@ -156,7 +155,7 @@ impl Shared {
             if wait.is_zero() {
                 return Some((state.schedule.begin(), state.set.clone()));
             }
-            (state, _) = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait_timeout(state, wait);
         }
     }
 
@@ -174,7 +173,7 @@ impl Shared {
     }
 
     fn end(&self, set: Option<KeySet>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.schedule.end(set.is_some(), self.clock.instant());
         if let Some(set) = set {
             state.set = Some(Arc::new(set));
@@ -182,11 +181,6 @@ impl Shared {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         wake(waiting);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, KeysState> {
-        // The state is consistent whenever something can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

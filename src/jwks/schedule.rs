@@ -6,17 +6,13 @@ use std::time::{Duration, Instant};
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Delay after the first failure; doubles after each.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Longest retry delay without a usable set.
 const RETRY_WITHOUT_SET: Duration = Duration::from_secs(30);
-/// Longest retry delay with a usable set.
 const RETRY_WITH_SET: Duration = Duration::from_secs(300);
 
-/// Why keys are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchReason {
     /// At start, as scheduled, or as a retry.
     Due,
-    /// A token referred to an unknown key.
     UnknownKey,
 }
 
@@ -49,7 +45,6 @@ impl Schedule {
         }
     }
 
-    /// Time until the next fetch.
     pub fn wait(&self, now: Instant) -> Duration {
         if self.forced { Duration::ZERO } else { self.due.saturating_duration_since(now) }
     }
@@ -91,7 +86,6 @@ impl Schedule {
         true
     }
 
-    /// True if the last set may still be used.
     pub fn is_usable(&self, now: Instant) -> bool {
         self.last_success.is_some_and(|last| now.saturating_duration_since(last) < LIFETIME)
     }
@@ -101,7 +95,6 @@ impl Schedule {
         self.attempts == 0
     }
 
-    /// Time since the last success.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         self.last_success.map(|last| now.saturating_duration_since(last))
     }

@@ -3,7 +3,7 @@
 use local_tenant::keys::SigningKey;
 pub use local_tenant::sample::{TENANT, b64};
 
-use super::{KeySet, V1Issuer, accepted_issuers};
+use super::{KeySet, V1, accepted_issuers};
 use crate::config::Registration;
 use crate::value::jwk::{Algorithm, Key};
 
@@ -51,7 +51,7 @@ pub fn key_set() -> KeySet {
     let keys = [("rsa-a", RSA_A), ("rsa-b", RSA_B), ("p256", P256), ("p384", P384)];
     let keys = keys.iter().map(|(kid, key)| Key::from_jwk(&key.jwk(kid)).unwrap()).collect();
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable))
+    KeySet::new(keys, issuer, accepted_issuers(issuer, V1::Unknown))
 }
 
 /// A registration with a valid client id.

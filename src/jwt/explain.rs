@@ -17,24 +17,19 @@ use crate::value::jwk::Algorithm;
 /// More keys or issuers than that are counted, not named.
 const NAMED: usize = 12;
 
-/// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
-    /// The token is refused for it.
     Failed,
     /// An earlier one had failed: what was found is what the token says of itself.
     NotReached,
 }
 
-/// One check of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub check: Check,
     pub outcome: Outcome,
-    /// The part of the token.
     pub looked_at: &'static str,
-    /// What would be good.
     pub expected: String,
     /// What is there. Of the token no more than a name, a time or an address.
     pub found: String,
@@ -50,21 +45,10 @@ impl Outcome {
     }
 }
 
-impl Check {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Size => "size",
-            Self::Decryption => "decryption",
-            Self::Structure => "structure",
-            Self::Header => "header",
-            Self::Key => "key",
-            Self::Signature => "signature",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-            Self::Lifetime => "lifetime",
-            Self::Permission => "permission",
-            Self::Binding => "binding",
-        }
+/// In lower case.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_ascii_lowercase())
     }
 }
 
@@ -104,39 +88,34 @@ pub(super) fn explain(
     };
 
     let mut findings = Vec::new();
-    let mut tell = |check, looked_at, expected: String, found: String| {
+    let mut tell = |check, looked_at, expected: &str, found: &str| {
         let outcome = outcome(check);
-        let found = if legible || outcome != Outcome::NotReached { found } else { "nothing legible".to_owned() };
+        let found = if legible || outcome != Outcome::NotReached { found } else { "nothing legible" };
+        let (expected, found) = (expected.to_owned(), found.to_owned());
         findings.push(Finding { check, outcome, looked_at, expected, found });
     };
     let bytes = |count: usize| format!("{count} bytes");
-    tell(Check::Size, "the token's length", format!("at most {}", bytes(policy.max_bytes)), bytes(token.len()));
+    tell(Check::Size, "the token's length", &format!("at most {}", bytes(policy.max_bytes)), &bytes(token.len()));
     if encrypted {
         let found = if inner.is_some() { "a token that it decrypts" } else { "none that decrypts it" };
-        tell(
-            Check::Decryption,
-            "the encrypted token",
-            "a key of TokenDecryptionCredentials".to_owned(),
-            found.to_owned(),
-        );
+        tell(Check::Decryption, "the encrypted token", "a key of TokenDecryptionCredentials", found);
     }
     let found = match rejection {
         Some(Rejection::Malformed(why)) => (*why).to_owned(),
         _ => format!("{} parts", parts.len()),
     };
     let expected = "three parts in base64url, header and payload of strict JSON";
-    tell(Check::Structure, "the parts between the dots", expected.to_owned(), found);
+    tell(Check::Structure, "the parts between the dots", expected, &found);
     let critical = if header.has("crit") || header.has("b64") { ", and crit or b64" } else { "" };
     let expected = format!("one of {}, and no crit", Algorithm::ALL.map(|(name, _)| name).join(", "));
-    tell(Check::Header, "alg", expected, format!("{}{critical}", name(&header, "alg")));
-    let expected = format!("a key of the authority: {}", several(keys.ids()));
-    tell(Check::Key, "kid", expected, name(&header, "kid"));
+    tell(Check::Header, "alg", &expected, &format!("{}{critical}", name(&header, "alg")));
+    tell(Check::Key, "kid", &format!("a key of the authority: {}", several(keys.ids())), &name(&header, "kid"));
     let found = match outcome(Check::Signature) {
         Outcome::Passed => "it is",
         Outcome::Failed => "it is not",
         Outcome::NotReached => "not verified",
     };
-    tell(Check::Signature, "the signature", "made with that key".to_owned(), found.to_owned());
+    tell(Check::Signature, "the signature", "made with that key", found);
 
     let accepted = if policy.issuers.is_empty() { keys.issuers() } else { &policy.issuers };
     let issuers = several(accepted.iter().map(Issuer::as_str));
@@ -146,29 +125,28 @@ pub(super) fn explain(
         tenants => format!("{issuers}, of the tenants {}", tenants.join(", ")),
     };
     let found = format!("{} of tenant {}", name(&payload, "iss"), name(&payload, "tid"));
-    tell(Check::Issuer, "iss, tid", expected, found);
+    tell(Check::Issuer, "iss, tid", &expected, &found);
     let found = text(payload.texts("aud").map(|audiences| audiences.join(", ")));
-    tell(Check::Audience, "aud", several(policy.audiences.iter().map(String::as_str)), found);
+    tell(Check::Audience, "aud", &several(policy.audiences.iter().map(String::as_str)), &found);
     let (earliest, latest) = (now.saturating_sub(policy.skew), now.saturating_add(policy.skew));
     let expected = format!("nbf up to {}, exp from {}", time(latest), time(earliest));
-    tell(Check::Lifetime, "nbf, exp", expected, format!("nbf {}, exp {}", moment("nbf"), moment("exp")));
+    tell(Check::Lifetime, "nbf, exp", &expected, &format!("nbf {}, exp {}", moment("nbf"), moment("exp")));
     if let Ok(Permission { scopes, roles, app_only, .. }) = Permission::read(&payload, &policy.role_claim) {
         let expected = match policy.required_scopes.as_slice() {
-            [_, ..] if !app_only => format!("a user's token with the scope {}", policy.required_scopes.join(" or ")),
-            _ if policy.allow_acl => "anything, since AllowWebApiToBeAuthorizedByACL is true".to_owned(),
-            _ => "scopes or roles, since AllowWebApiToBeAuthorizedByACL is false".to_owned(),
+            [_, ..] if !app_only => &format!("a user's token with the scope {}", policy.required_scopes.join(" or ")),
+            _ if policy.allow_acl => "anything, since AllowWebApiToBeAuthorizedByACL is true",
+            _ => "scopes or roles, since AllowWebApiToBeAuthorizedByACL is false",
         };
         let whose = if app_only { "an application's token" } else { "a user's token" };
         let scopes = scopes.map_or_else(|| "absent".to_owned(), harmless);
         let found = format!("{whose}, scopes {scopes}, roles {}", several(roles.iter().map(|role| harmless(role))));
-        tell(Check::Permission, "scp, roles", expected, found);
+        tell(Check::Permission, "scp, roles", expected, &found);
     } else {
-        tell(Check::Permission, "scp, roles", "texts".to_owned(), "malformed".to_owned());
+        tell(Check::Permission, "scp, roles", "texts", "malformed");
     }
     if policy.reject_bound_as_bearer {
         let found = if payload.has("cnf") { "cnf" } else { "absent" };
-        let expected = "absent, since RejectBoundAsBearer is true".to_owned();
-        tell(Check::Binding, "cnf", expected, found.to_owned());
+        tell(Check::Binding, "cnf", "absent, since RejectBoundAsBearer is true", found);
     }
     findings
 }
@@ -194,6 +172,6 @@ fn several(names: impl Iterator<Item = impl AsRef<str>>) -> String {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { check, outcome, looked_at, expected, found } = self;
-        write!(f, "{}: {}: looked at {looked_at}; expected {expected}; found {found}", check.name(), outcome.name())
+        write!(f, "{check}: {}: looked at {looked_at}; expected {expected}; found {found}", outcome.name())
     }
 }

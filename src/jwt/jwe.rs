@@ -6,7 +6,7 @@
 //! trusted: it is a JWS, verified like any other.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::{aead, digest, hmac};
+use ring::{aead, hmac};
 use rsa::PrivateKey;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey;
@@ -21,12 +21,11 @@ use super::Rejection;
 use super::claims::{Claim, Claims};
 use crate::secret::Secret;
 use crate::value::b64::{self, from_url};
-use crate::value::{cbc, hex};
+use crate::value::{cbc, hash, hex};
 
 /// RSA keys have at least 2048 bits (RFC 7518 §4.3).
 const MIN_RSA_BYTES: usize = 256;
 
-/// A private key for decrypting tokens.
 pub struct DecryptionKey {
     private: PrivateKey,
     /// Lower-case hexadecimal SHA-1 of the certificate: Entra's `kid`.
@@ -46,12 +45,8 @@ impl DecryptionKey {
         if private.size() < MIN_RSA_BYTES {
             return Err("the RSA key is shorter than 2048 bits");
         }
-        let sha1 = certificate.map(|der| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der));
-        Ok(Self {
-            private,
-            thumbprint: sha1.as_ref().map(|sha1| hex::encode(sha1.as_ref())),
-            x5t: sha1.as_ref().map(b64::url),
-        })
+        let sha1 = certificate.map(hash::sha1);
+        Ok(Self { private, thumbprint: sha1.map(|sha1| hex::encode(&sha1)), x5t: sha1.map(b64::url) })
     }
 
     /// True if a header's `kid` or `x5t` refers to this key. Both forms occur in both members.

@@ -10,7 +10,7 @@
 //! recently used.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -18,6 +18,7 @@ use super::Verified;
 use crate::jwks::KeySet;
 use crate::lru::Lru;
 use crate::secret::equal_in_constant_time;
+use crate::sync::Mutex;
 
 /// Seconds for which a token is trusted without verifying it again.
 const MAX_AGE: u64 = 300;
@@ -52,7 +53,7 @@ impl Memory {
     /// Returns the token if it is still valid with these keys.
     pub fn find(&self, token: &str, keys: &KeySet, now: u64) -> Option<Arc<Verified>> {
         let hash = self.hasher.hash_one(token);
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let entry = entries.get(&hash)?;
         if !equal_in_constant_time(entry.received().as_bytes(), token.as_bytes()) {
             return None;
@@ -75,16 +76,12 @@ impl Memory {
         // The texts make up nearly all of its size.
         let copy = entry.encrypted.as_ref().map_or(0, |encrypted| encrypted.len());
         let size = copy + entry.token.assertion().len() + entry.token.claims_json().len() + size_of::<Verified>();
-        self.lock().insert(self.hasher.hash_one(received), entry, size);
+        self.entries.lock().insert(self.hasher.hash_one(received), entry, size);
     }
 
     #[cfg(any(feature = "jwe", test))]
     pub fn clear(&self) {
-        self.lock().weigh(|_| None);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Lru<u64, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().weigh(|_| None);
     }
 }
 
@@ -112,7 +109,7 @@ mod tests {
         assert!(memory.find("other", &key_set(), NOW).is_none());
         assert!(Arc::ptr_eq(&memory.find(&text, &key_set(), NOW + 299).unwrap(), &token));
         assert!(memory.find(&text, &key_set(), NOW + 300).is_none());
-        assert!(memory.lock().len() == 0, "and forgotten");
+        assert!(memory.entries.lock().len() == 0, "and forgotten");
     }
 
     #[test]
@@ -147,9 +144,9 @@ mod tests {
         assert!(memory.find(&a, &key_set(), NOW).is_some());
         memory.insert(&c, token_c, NOW);
         let found = [a, b, c].map(|it| memory.find(&it, &key_set(), NOW).is_some());
-        assert_eq!((found, memory.lock().len()), ([true, false, true], 2));
+        assert_eq!((found, memory.entries.lock().len()), ([true, false, true], 2));
         memory.clear();
-        assert!(memory.lock().len() == 0);
+        assert!(memory.entries.lock().len() == 0);
     }
 
     #[test]
@@ -157,8 +154,8 @@ mod tests {
         let memory = Memory::new(10, 300);
         let [(a, token), (b, _)] = ["a", "b"].map(verified);
         memory.insert(&a, token, NOW);
-        let entry = memory.lock().remove(&memory.hasher.hash_one(&a)).unwrap();
-        memory.lock().insert(memory.hasher.hash_one(&b), entry, 1);
+        let entry = memory.entries.lock().remove(&memory.hasher.hash_one(&a)).unwrap();
+        memory.entries.lock().insert(memory.hasher.hash_one(&b), entry, 1);
         assert!(memory.find(&b, &key_set(), NOW).is_none());
     }
 
@@ -176,6 +173,6 @@ mod tests {
         let memory = Memory::new(0, 300);
         let (text, token) = verified("a");
         memory.insert(&text, token, NOW);
-        assert!(memory.lock().len() == 0);
+        assert!(memory.entries.lock().len() == 0);
     }
 }

@@ -7,11 +7,6 @@ use crate::config::Registration;
 use crate::jwks::{Issuer, KeySet};
 use crate::value::jwk::Key;
 
-/// Seconds; the default of Microsoft's libraries and most others.
-pub const DEFAULT_SKEW: u64 = 300;
-/// The default of `Sidecar:Limits:TokenBytes`.
-pub const DEFAULT_MAX_BYTES: usize = 64 * 1024;
-
 /// Claims that may contain the scopes. Entra uses `scp`; .NET renames it to the long name, which
 /// gateways pass on; other providers use `scope` (RFC 9068 §2.2.3). Only the first one present
 /// counts, so scopes are never combined.
@@ -33,7 +28,6 @@ pub struct Policy {
     pub allow_acl: bool,
     pub validate_issuer: bool,
     pub require_expiration: bool,
-    /// The claim with an application's roles.
     pub role_claim: String,
     /// Accepted `tid`. If empty, all that the issuer allows.
     pub allowed_tenants: Vec<String>,
@@ -44,7 +38,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The rules that a registration configures.
     pub fn of(registration: &Registration, allowed_tenants: &[String], max_bytes: usize) -> Self {
         let client = &registration.client_id;
         let audiences = match registration.audiences.as_slice() {
@@ -70,11 +63,7 @@ impl Policy {
 
     /// Checks `iss`, and that `tid` and the signing key agree with it.
     pub(super) fn check_issuer(&self, claims: &Claims<'_>, key: &Key, keys: &KeySet) -> Result<(), Rejection> {
-        let iss = match claims.text("iss") {
-            Claim::Present(iss) => iss,
-            Claim::Absent => return Err(Rejection::IssuerInvalid(None)),
-            Claim::Malformed => return Err(Rejection::ClaimMalformed("iss")),
-        };
+        let iss = optional(claims.text("iss"), "iss")?.ok_or(Rejection::IssuerInvalid(None))?;
         let tid = optional(claims.text("tid"), "tid")?;
         let accepted = if self.issuers.is_empty() { keys.issuers() } else { &self.issuers };
         if self.validate_issuer && !accepted.iter().any(|issuer| issuer.matches(iss, tid)) {
@@ -92,17 +81,16 @@ impl Policy {
 
     /// Checks `exp` and `nbf` (RFC 7519 §4.1.4, §4.1.5), and returns `exp`.
     pub(super) fn check_lifetime(&self, claims: &Claims<'_>, now: u64) -> Result<u64, Rejection> {
-        let exp = match claims.time("exp") {
-            Claim::Present(exp) => seconds(exp),
-            Claim::Absent if self.require_expiration => return Err(Rejection::NoExpiration),
-            Claim::Absent => u64::MAX,
-            Claim::Malformed => return Err(Rejection::ClaimMalformed("exp")),
+        let exp = match optional(claims.time("exp"), "exp")? {
+            Some(exp) => seconds(exp),
+            None if self.require_expiration => return Err(Rejection::NoExpiration),
+            None => u64::MAX,
         };
         let nbf = optional(claims.time("nbf"), "nbf")?.map(seconds);
         optional(claims.time("iat"), "iat")?;
         if let Some(nbf) = nbf {
             if nbf > exp {
-                return Err(Rejection::LifetimeInvalid { not_before: nbf, expires: exp });
+                return Err(Rejection::LifetimeInvalid(nbf, exp));
             }
             if nbf > now.saturating_add(self.skew) {
                 return Err(Rejection::NotYetValid(nbf));
@@ -130,7 +118,6 @@ impl Policy {
     }
 }
 
-/// The permissions in a token.
 pub(super) struct Permission<'a> {
     /// Space-separated; `None` if there is no such claim.
     pub scopes: Option<&'a str>,
@@ -190,11 +177,7 @@ fn key_may_sign(key: &Key, iss: &str, tid: Option<&str>, metadata: Option<&Issue
 
 /// `aud`: any one of the accepted ones (RFC 7519 §4.1.3).
 pub fn check_audience(claims: &Claims<'_>, accepted: &[String]) -> Result<(), Rejection> {
-    let audiences = match claims.texts("aud") {
-        Claim::Present(audiences) => audiences,
-        Claim::Absent => return Err(Rejection::AudienceInvalid(None)),
-        Claim::Malformed => return Err(Rejection::ClaimMalformed("aud")),
-    };
+    let audiences = optional(claims.texts("aud"), "aud")?.ok_or(Rejection::AudienceInvalid(None))?;
     let ours = |aud: &&str| !aud.is_empty() && accepted.iter().any(|own| without_slash(own) == without_slash(aud));
     if audiences.iter().any(ours) {
         return Ok(());

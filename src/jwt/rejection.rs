@@ -3,69 +3,94 @@
 use crate::value::date::to_invariant;
 use std::borrow::Cow;
 
-/// The failed check. Texts from the token are truncated, and cannot leave a quoted string.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
+/// Why a token is rejected: the check that failed, its code and its description. Texts from the token
+/// are truncated, and cannot leave a quoted string.
+macro_rules! rejections {
+    ($($(#[$doc:meta])* $kind:ident $(($($field:ident: $type:ty),*))? => $check:expr, $code:literal, $text:expr;)*) => {
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Rejection {
+            $($(#[$doc])* $kind $(($($type),*))?,)*
+        }
+
+        #[allow(unused_variables, reason = "each method reads another column")]
+        impl Rejection {
+            /// All [codes](Rejection::code), for metric labels.
+            pub const CODES: &[&'static str] = &[$($code),*];
+
+            /// A stable name for metrics and logs.
+            pub const fn code(&self) -> &'static str {
+                match self { $(Self::$kind $(($($field),*))? => $code,)* }
+            }
+
+            pub const fn check(&self) -> Check {
+                match self { $(Self::$kind $(($($field),*))? => $check,)* }
+            }
+
+            /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from
+            /// the token, and is safe inside a quoted string.
+            pub fn description(&self) -> Cow<'static, str> {
+                match self { $(Self::$kind $(($($field),*))? => $text.into(),)* }
+            }
+        }
+    };
+}
+
+rejections! {
     /// The limit in bytes.
-    TooLarge(usize),
+    TooLarge(limit: usize) => Check::Size, "too_large", format!("The token is longer than {limit} bytes");
     /// Not a token; the text completes "The token is malformed:".
-    Malformed(&'static str),
+    Malformed(why: &'static str) => Check::Structure, "malformed", format!("The token is malformed: {why}");
     /// `alg` is missing or not supported.
-    AlgorithmNotAllowed,
+    AlgorithmNotAllowed => Check::Header, "algorithm_not_allowed", "The signature algorithm is not allowed";
     /// `crit` requires an unsupported extension (RFC 7515 §4.1.11).
-    CriticalHeader,
-    KeyIdMissing,
+    CriticalHeader => Check::Header, "critical_header", "The token has a critical header that is not supported";
+    KeyIdMissing => Check::Key, "key_id_missing", "The token does not name a signature key";
     /// The `kid` is unknown; a new fetch may find its key.
-    KeyNotFound,
-    /// The key with this `kid` does not support this `alg`.
-    KeyMismatch,
-    SignatureInvalid,
-    /// The claim has the wrong type.
-    ClaimMalformed(&'static str),
+    KeyNotFound => Check::Key, "key_not_found", "The signature key was not found";
+    KeyMismatch => Check::Key, "key_mismatch", "The signature key is not for this algorithm";
+    SignatureInvalid => Check::Signature, "signature_invalid", "The signature is invalid";
+    ClaimMalformed(name: &'static str) => reading(name), "claim_malformed", format!("The claim '{name}' is malformed");
     /// `iss` is missing, unknown, or contradicts `tid`.
-    IssuerInvalid(Option<String>),
-    /// The tenant is not in the allow list.
-    TenantNotAllowed(Option<String>),
-    /// The key may only sign for another issuer.
-    KeyIssuerInvalid(String),
+    IssuerInvalid(issuer: Option<String>) => Check::Issuer, "issuer_invalid",
+        format!("The issuer '{}' is invalid", or_null(issuer.as_ref()));
+    TenantNotAllowed(tenant: Option<String>) => Check::Issuer, "tenant_not_allowed",
+        format!("The tenant '{}' is not allowed", or_null(tenant.as_ref()));
+    KeyIssuerInvalid(issuer: String) => Check::Issuer, "key_issuer_invalid",
+        format!("The issuer '{issuer}' is invalid: the signature key belongs to another");
     /// `aud` is missing or does not match.
-    AudienceInvalid(Option<String>),
-    NoExpiration,
+    AudienceInvalid(audience: Option<String>) => Check::Audience, "audience_invalid",
+        format!("The audience '{}' is invalid", or_null(audience.as_ref()));
+    NoExpiration => Check::Lifetime, "no_expiration", "The token has no expiration";
     /// `nbf` is after `exp`, in seconds since 1970.
-    LifetimeInvalid {
-        not_before: u64,
-        expires: u64,
-    },
-    /// `nbf` is in the future.
-    NotYetValid(u64),
-    /// `exp` is in the past.
-    Expired(u64),
+    LifetimeInvalid(not_before: u64, expires: u64) => Check::Lifetime, "lifetime_invalid", format!(
+        "The token lifetime is invalid; NotBefore: '{}', Expires: '{}'", to_invariant(*not_before), to_invariant(*expires)
+    );
+    NotYetValid(time: u64) => Check::Lifetime, "not_yet_valid",
+        format!("The token is not valid before '{}'", to_invariant(*time));
+    Expired(time: u64) => Check::Lifetime, "expired", format!("The token expired at '{}'", to_invariant(*time));
     /// The token has none of these scopes. The only rejection with status 403.
-    ScopeRequired(Vec<String>),
-    /// Neither scopes nor roles, and no access list.
-    NotAuthorized,
+    ScopeRequired(scopes: Vec<String>) => Check::Permission, "scope_required", match scopes.as_slice() {
+        [one] => format!("The scope '{one}' is required"),
+        several => format!("One of the scopes '{}' is required", several.join("', '")),
+    };
+    NotAuthorized => Check::Permission, "not_authorized", "The token has neither scopes nor roles";
     /// Decryption failed. The cause is hidden, since revealing it would be an oracle.
-    DecryptionFailed,
-    /// A signed HTTP request does not match the request it came with.
-    RequestMismatch(&'static str),
-    /// A signed HTTP request is too old, or from the future.
-    RequestExpired,
-    /// A signed HTTP request was used before.
-    RequestReplayed,
-    /// The replay memory is full, so new signed HTTP requests cannot be checked.
-    ReplayMemoryFull,
-    /// A signed HTTP request contains a user's token.
-    NotAppOnly,
-    /// Only Microsoft Graph can check the signature.
-    ForMicrosoftGraph,
-    /// A token that is bound to a key came without proof of it.
-    BoundAsBearer,
+    DecryptionFailed => Check::Decryption, "decryption_failed", "The token cannot be decrypted";
+    RequestMismatch(what: &'static str) => Check::Binding, "request_mismatch", format!("The signed request is invalid: {what}");
+    RequestExpired => Check::Binding, "request_expired", "The signed request is not within its lifetime";
+    RequestReplayed => Check::Binding, "request_replayed", "The signed request was used before";
+    ReplayMemoryFull => Check::Binding, "replay_memory_full", "The signed request cannot be checked for replay";
+    NotAppOnly => Check::Permission, "not_app_only", "The token in a signed request must be an application's";
+    ForMicrosoftGraph => Check::Signature, "for_microsoft_graph",
+        "The signature is invalid: the token is for Microsoft Graph, which alone can check it; ask for a token for this \
+         application";
+    BoundAsBearer => Check::Binding, "bound_as_bearer",
+        "The token is bound to a key, but came as Bearer without proof of it";
 }
 
 /// The checks that a token goes through, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// How long it is.
     Size,
     /// Whether one of our keys decrypts an encrypted token.
     Decryption,
@@ -84,75 +109,6 @@ pub enum Check {
     /// `scp`, `roles`.
     Permission,
     Binding,
-}
-
-/// Each rejection with the check that failed, its code and its description.
-macro_rules! rejections {
-    ($($variant:pat => $check:expr, $code:literal, $text:expr;)*) => {
-        #[allow(unused_variables, reason = "each method reads another column")]
-        impl Rejection {
-            /// All [codes](Rejection::code), for metric labels.
-            pub const CODES: &[&'static str] = &[$($code),*];
-
-            /// A stable name for metrics and logs.
-            pub const fn code(&self) -> &'static str {
-                match self { $($variant => $code,)* }
-            }
-
-            pub const fn check(&self) -> Check {
-                match self { $($variant => $check,)* }
-            }
-
-            /// The `error_description` of the challenge. Quotes only `aud`, `iss` and times from
-            /// the token, and is safe inside a quoted string.
-            pub fn description(&self) -> Cow<'static, str> {
-                match self { $($variant => $text.into(),)* }
-            }
-        }
-    };
-}
-
-rejections! {
-    Self::TooLarge(limit) => Check::Size, "too_large", format!("The token is longer than {limit} bytes");
-    Self::Malformed(why) => Check::Structure, "malformed", format!("The token is malformed: {why}");
-    Self::AlgorithmNotAllowed => Check::Header, "algorithm_not_allowed", "The signature algorithm is not allowed";
-    Self::CriticalHeader => Check::Header, "critical_header", "The token has a critical header that is not supported";
-    Self::KeyIdMissing => Check::Key, "key_id_missing", "The token does not name a signature key";
-    Self::KeyNotFound => Check::Key, "key_not_found", "The signature key was not found";
-    Self::KeyMismatch => Check::Key, "key_mismatch", "The signature key is not for this algorithm";
-    Self::SignatureInvalid => Check::Signature, "signature_invalid", "The signature is invalid";
-    Self::ClaimMalformed(name) => reading(name), "claim_malformed", format!("The claim '{name}' is malformed");
-    Self::IssuerInvalid(issuer) => Check::Issuer, "issuer_invalid",
-        format!("The issuer '{}' is invalid", or_null(issuer.as_ref()));
-    Self::TenantNotAllowed(tenant) => Check::Issuer, "tenant_not_allowed",
-        format!("The tenant '{}' is not allowed", or_null(tenant.as_ref()));
-    Self::KeyIssuerInvalid(issuer) => Check::Issuer, "key_issuer_invalid",
-        format!("The issuer '{issuer}' is invalid: the signature key belongs to another");
-    Self::AudienceInvalid(audience) => Check::Audience, "audience_invalid",
-        format!("The audience '{}' is invalid", or_null(audience.as_ref()));
-    Self::NoExpiration => Check::Lifetime, "no_expiration", "The token has no expiration";
-    Self::LifetimeInvalid { not_before, expires } => Check::Lifetime, "lifetime_invalid", format!(
-        "The token lifetime is invalid; NotBefore: '{}', Expires: '{}'", to_invariant(*not_before), to_invariant(*expires)
-    );
-    Self::NotYetValid(time) => Check::Lifetime, "not_yet_valid",
-        format!("The token is not valid before '{}'", to_invariant(*time));
-    Self::Expired(time) => Check::Lifetime, "expired", format!("The token expired at '{}'", to_invariant(*time));
-    Self::ScopeRequired(scopes) => Check::Permission, "scope_required", match scopes.as_slice() {
-        [one] => format!("The scope '{one}' is required"),
-        several => format!("One of the scopes '{}' is required", several.join("', '")),
-    };
-    Self::NotAuthorized => Check::Permission, "not_authorized", "The token has neither scopes nor roles";
-    Self::DecryptionFailed => Check::Decryption, "decryption_failed", "The token cannot be decrypted";
-    Self::RequestMismatch(what) => Check::Binding, "request_mismatch", format!("The signed request is invalid: {what}");
-    Self::RequestExpired => Check::Binding, "request_expired", "The signed request is not within its lifetime";
-    Self::RequestReplayed => Check::Binding, "request_replayed", "The signed request was used before";
-    Self::ReplayMemoryFull => Check::Binding, "replay_memory_full", "The signed request cannot be checked for replay";
-    Self::NotAppOnly => Check::Permission, "not_app_only", "The token in a signed request must be an application's";
-    Self::ForMicrosoftGraph => Check::Signature, "for_microsoft_graph",
-        "The signature is invalid: the token is for Microsoft Graph, which alone can check it; ask for a token for this \
-         application";
-    Self::BoundAsBearer => Check::Binding, "bound_as_bearer",
-        "The token is bound to a key, but came as Bearer without proof of it";
 }
 
 /// The check that reads this claim.
@@ -213,7 +169,7 @@ mod tests {
             (Rejection::IssuerInvalid(Some("y".into())), "The issuer 'y' is invalid"),
             (Rejection::NoExpiration, "The token has no expiration"),
             (
-                Rejection::LifetimeInvalid { not_before: 1, expires: 0 },
+                Rejection::LifetimeInvalid(1, 0),
                 "The token lifetime is invalid; NotBefore: '01/01/1970 00:00:01', Expires: '01/01/1970 00:00:00'",
             ),
             (Rejection::NotYetValid(0), "The token is not valid before '01/01/1970 00:00:00'"),

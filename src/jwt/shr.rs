@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use super::claims::{Claim, Claims};
-use super::fingerprint::Fingerprint;
 use super::json::Value;
 use super::policy::optional;
 use super::replay::Replays;
@@ -17,6 +16,7 @@ use super::{Rejection, Validator, Verified, compact, signature};
 use crate::config::PopValidation;
 use crate::jwks::KeySet;
 use crate::value::b64;
+use crate::value::hash::sha256;
 use crate::value::header::is_token;
 use crate::value::jwk::PublicKey;
 use crate::value::url::Url;
@@ -82,11 +82,7 @@ impl SignedRequests {
         validator.check_size(signed)?;
         let jws = compact::parse(signed)?;
         let claims = Claims::parse(&jws.payload).ok_or(Rejection::Malformed("its payload is not strict JSON"))?;
-        let token = match claims.text("at") {
-            Claim::Present(token) => token,
-            Claim::Absent => return Err(Rejection::RequestMismatch("it contains no access token")),
-            Claim::Malformed => return Err(Rejection::ClaimMalformed("at")),
-        };
+        let token = required(claims.text("at"), "at", "it contains no access token")?;
         let token = validator.validate_bound(token, keys, now)?;
         let key = bound_key(&token, &claims)?;
         if !key.fits(jws.algorithm) {
@@ -98,7 +94,7 @@ impl SignedRequests {
         if self.settings.reject_replays {
             // Excludes the signature: a different ECDSA signature of the same text can be derived
             // without the key.
-            self.replays.enter(Fingerprint::of(jws.signing_input), until, now)?;
+            self.replays.enter(sha256(jws.signing_input), until, now)?;
         }
         Ok(token)
     }
@@ -122,25 +118,16 @@ impl SignedRequests {
             let listed = settings.claims_when_present.iter().any(|own| own == name);
             required || (settings.present_claims && listed && claims.has(name))
         };
-        if wanted(settings.method, "m") {
-            let is_ours = |method: &str| method == request.method;
-            matches(optional(claims.text("m"), "m")?, is_ours, "it is for another method")?;
-        }
-        if wanted(settings.host, "u") {
-            let is_ours = |host: &str| is_host(host, &request.uri);
-            matches(optional(claims.text("u"), "u")?, is_ours, "it is for another host")?;
-        }
-        if wanted(settings.path, "p") {
-            let path = |text: &str| text.trim_matches('/').to_owned();
-            let is_ours = |own: &str| path(own) == path(&request.uri.path);
-            matches(optional(claims.text("p"), "p")?, is_ours, "it is for another path")?;
-        }
+        let path = |text: &str| text.trim_matches('/').to_owned();
+        let check = |required, name, is_ours: &dyn Fn(&str) -> bool, otherwise| {
+            let good = !wanted(required, name) || optional(claims.text(name), name)?.is_some_and(is_ours);
+            if good { Ok(()) } else { Err(Rejection::RequestMismatch(otherwise)) }
+        };
+        check(settings.method, "m", &|own| own == request.method, "it is for another method")?;
+        check(settings.host, "u", &|own| is_host(own, &request.uri), "it is for another host")?;
+        check(settings.path, "p", &|own| path(own) == path(&request.uri.path), "it is for another path")?;
         if wanted(settings.query, "q") {
-            let signed = match claims.array("q") {
-                Claim::Present(signed) => signed,
-                Claim::Absent => return Err(Rejection::RequestMismatch("its query is not signed")),
-                Claim::Malformed => return Err(Rejection::ClaimMalformed("q")),
-            };
+            let signed = required(claims.array("q"), "q", "its query is not signed")?;
             check_query(signed, request.uri.query.as_deref(), settings.accept_unsigned_query)?;
         }
         Ok(())
@@ -181,8 +168,8 @@ fn jwk_in(confirmation: &Claims<'_>) -> Result<PublicKey, Rejection> {
     PublicKey::from_members(|name| jwk.get(name).and_then(Value::as_text)).map_err(|_| UNUSABLE)
 }
 
-fn matches(claim: Option<&str>, is_ours: impl Fn(&str) -> bool, otherwise: &'static str) -> Result<(), Rejection> {
-    if claim.is_some_and(is_ours) { Ok(()) } else { Err(Rejection::RequestMismatch(otherwise)) }
+fn required<T>(claim: Claim<T>, name: &'static str, absent: &'static str) -> Result<T, Rejection> {
+    optional(claim, name)?.ok_or(Rejection::RequestMismatch(absent))
 }
 
 /// `host` or `host:port`, ignoring case (draft §3).

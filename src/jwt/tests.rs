@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::jwks::testing::{P256, P384, RSA_A, RSA_B, TENANT, TestKey, b64, key_set};
-use crate::jwks::{Issuer, V1Issuer, accepted_issuers};
+use crate::jwks::{Issuer, V1, accepted_issuers};
 use crate::jwt::testing::{CLIENT, NOW, payload, policy};
 use crate::value::jwk::Algorithm;
 
@@ -161,8 +161,7 @@ fn a_key_signs_for_its_own_issuer_only() {
     let common = "https://login.microsoftonline.com/{tenantid}/v2.0";
     let with = |issuer: &str, changes: &[(&str, &str)]| {
         let jwk = RSA_A.jwk("rsa-a").replacen('{', &format!(r#"{{"issuer":"{issuer}","#), 1);
-        let keys =
-            KeySet::new(vec![Key::from_jwk(&jwk).unwrap()], common, accepted_issuers(common, V1Issuer::Unavailable));
+        let keys = KeySet::new(vec![Key::from_jwk(&jwk).unwrap()], common, accepted_issuers(common, V1::Unknown));
         verify(&token(changes), &keys, &policy(), NOW).map(|_| ()).map_err(|it| it.code())
     };
     let personal = "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0";

@@ -1,22 +1,19 @@
 //! Validates tokens against one policy, and remembers those that passed.
 
 use std::sync::Arc;
-#[cfg(feature = "jwe")]
-use std::sync::{PoisonError, RwLock};
 
 use zeroize::Zeroizing;
 
 use super::explain::{Finding, explain};
-#[cfg(feature = "jwe")]
 use super::jwe::{self, DecryptionKey};
 use super::memory::Memory;
 use super::{Policy, Rejection, Verified, verify};
 use crate::jwks::KeySet;
+use crate::sync::RwLock;
 
 pub struct Validator {
     policy: Policy,
     memory: Memory,
-    #[cfg(feature = "jwe")]
     decryption_keys: RwLock<Arc<[DecryptionKey]>>,
 }
 
@@ -24,18 +21,13 @@ impl Validator {
     /// `remembered` is the capacity of the memory, in tokens.
     pub fn new(policy: Policy, remembered: usize) -> Self {
         let memory = Memory::new(remembered, policy.skew);
-        Self {
-            policy,
-            memory,
-            #[cfg(feature = "jwe")]
-            decryption_keys: RwLock::default(),
-        }
+        Self { policy, memory, decryption_keys: RwLock::default() }
     }
 
     /// Replaces the decryption keys. Without any, encrypted tokens are rejected.
     #[cfg(feature = "jwe")]
     pub fn set_decryption_keys(&self, keys: Vec<DecryptionKey>) {
-        *self.decryption_keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+        *self.decryption_keys.write() = keys.into();
         // Tokens decrypted with a removed key must fail from now on.
         self.memory.clear();
     }
@@ -51,30 +43,21 @@ impl Validator {
 
     /// Describes each check of a token that was validated with this result.
     pub fn explain(&self, token: &str, keys: &KeySet, now: u64, rejection: Option<&Rejection>) -> Vec<Finding> {
-        #[cfg(feature = "jwe")]
         let opened = match rejection {
             Some(Rejection::TooLarge(_)) => None,
             _ if jwe::is_encrypted(token) => self.open(token).ok(),
             _ => None,
         };
-        #[cfg(not(feature = "jwe"))]
-        let opened: Option<Zeroizing<Vec<u8>>> = None;
         let inner = opened.as_ref().and_then(|inner| std::str::from_utf8(inner).ok());
         explain((token, inner), keys, &self.policy, now, rejection)
     }
 
     /// True if the token must be decrypted, which takes far longer than anything else.
     pub fn decrypts(&self, token: &str, keys: &KeySet, now: u64) -> bool {
-        #[cfg(feature = "jwe")]
-        return !self.decryption_keys().is_empty()
+        !self.decryption_keys().is_empty()
             && self.check_size(token).is_ok()
             && jwe::is_encrypted(token)
-            && self.memory.find(token, keys, now).is_none();
-        #[cfg(not(feature = "jwe"))]
-        return {
-            let _ = (token, keys, now);
-            false
-        };
+            && self.memory.find(token, keys, now).is_none()
     }
 
     /// Validates the access token in a signed HTTP request: it must be an application's, which
@@ -109,17 +92,14 @@ impl Validator {
         Ok(verified)
     }
 
-    #[cfg(feature = "jwe")]
     fn decryption_keys(&self) -> Arc<[DecryptionKey]> {
-        Arc::clone(&self.decryption_keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.decryption_keys.read())
     }
 
-    #[cfg(feature = "jwe")]
     fn open(&self, token: &str) -> Result<Zeroizing<Vec<u8>>, Rejection> {
         jwe::decrypt(token, &self.decryption_keys())
     }
 
-    #[cfg(feature = "jwe")]
     fn verify(&self, token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
         if !jwe::is_encrypted(token) {
             return verify(token, keys, policy, now);
@@ -128,12 +108,6 @@ impl Validator {
         let inner =
             std::str::from_utf8(&inner).map_err(|_| Rejection::Malformed("its decrypted content is not a token"))?;
         verify(inner, keys, policy, now)
-    }
-
-    #[cfg(not(feature = "jwe"))]
-    #[expect(clippy::unused_self, reason = "with the feature `jwe` the keys are here")]
-    fn verify(&self, token: &str, keys: &KeySet, policy: &Policy, now: u64) -> Result<Verified, Rejection> {
-        verify(token, keys, policy, now)
     }
 }
 

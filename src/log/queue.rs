@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::sync::{Condvar, Mutex};
 
 /// Capacity in lines.
 const LINES: usize = 4_096;
@@ -41,7 +43,7 @@ impl Queue {
 
     /// Queues a line, or counts it as dropped. Never blocks on the writer.
     pub fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.lines.len() >= LINES || state.bytes + line.len() > BYTES {
             state.dropped += 1;
             return;
@@ -55,20 +57,20 @@ impl Queue {
     /// Waits until the queue is empty, for at most `limit`.
     pub fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while state.writing || !state.lines.is_empty() {
             let Some(rest) = end.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) else { return };
-            state = self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, rest);
         }
     }
 
     /// Blocks until there are lines, and takes all of them.
     fn take(&self) -> Vec<u8> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.writing = false;
         self.changed.notify_all();
         while state.lines.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
         state.writing = true;
         state.bytes = 0;
@@ -81,10 +83,6 @@ impl Queue {
             );
         }
         batch
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,7 +142,7 @@ mod tests {
         let ((leave, gate), (written, lines)) = (mpsc::channel(), mpsc::channel());
         let queue = Queue::start(Gate { leave: gate, written });
         queue.push(b"first\n");
-        while !queue.lock().writing {
+        while !queue.state.lock().writing {
             thread::yield_now();
         }
         for _ in 0..LINES + 7 {

@@ -12,7 +12,6 @@ pub struct Agent {
     pub user: Option<AgentUser>,
 }
 
-/// How a request identifies the agent's user account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AgentUser {
     /// `AgentUsername`: a user principal name, as sent.
@@ -46,7 +45,7 @@ impl Agent {
 }
 
 fn named(key: &'static str, text: String) -> Result<String, OptionsError> {
-    syntax::plain(&text).map(|()| text).map_err(|expected| OptionsError::AgentParameter { key, expected })
+    syntax::plain(&text).map(|()| text).map_err(|expected| OptionsError::AgentParameter(key, expected))
 }
 
 #[cfg(test)]

@@ -25,7 +25,6 @@ pub enum Flow<'a, U, S = SessionKey<'a, U>> {
     ManagedIdentity(Option<&'a str>),
     /// The agent's own token, by the agent's client id.
     AgentAutonomous(&'a str),
-    /// A token for the agent's user account.
     AgentUser(&'a str, &'a AgentUser),
     /// A token for the inbound user, through the agent.
     AgentOnBehalfOf(&'a str, U),
@@ -37,12 +36,9 @@ pub enum Flow<'a, U, S = SessionKey<'a, U>> {
     Session(S),
 }
 
-/// A long-running session as named by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionKey<'a, U> {
-    /// The key of a new or existing session.
     pub key: &'a str,
-    /// The agent that acts for the user.
     pub agent: Option<&'a str>,
     /// The calling user. `None`: the caller presents the key alone.
     pub user: Option<U>,

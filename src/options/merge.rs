@@ -4,11 +4,9 @@ use super::{Agent, OptionsError, Overrides};
 use crate::config::{Api, InForce};
 use crate::value::syntax;
 
-/// The options that a request is answered with.
 #[derive(Clone, Debug)]
 pub struct Effective<'a> {
     pub api: &'a Api,
-    /// The agent that the request names.
     pub agent: Option<&'a Agent>,
     /// Checked: there are scopes, the operator listed the base URL's origin for this API, and a
     /// request for an agent's user never asks for an app token.
@@ -16,7 +14,6 @@ pub struct Effective<'a> {
 }
 
 impl<'a> Effective<'a> {
-    /// Lays the overrides over the configured options.
     pub fn merge(api: &'a Api, overrides: &'a Overrides) -> Result<Self, OptionsError> {
         let mut options = overrides.options.over(&api.options);
         if overrides.agent.as_ref().is_some_and(|agent| agent.user.is_some()) {
@@ -33,7 +30,7 @@ impl<'a> Effective<'a> {
         if let (true, None, Some(claims)) = (options.pop, options.pop_public_key, options.pop_claims) {
             let key = "AcquireTokenOptions.PopClaims";
             syntax::json_object(claims, &syntax::SIGNED_MEMBERS)
-                .map_err(|expected| OptionsError::Malformed { key: key.to_owned(), expected: expected.to_owned() })?;
+                .map_err(|expected| OptionsError::Malformed(key.to_owned(), expected.to_owned()))?;
         }
         // A token is neither sent to nor made for an origin that the operator has not listed.
         let mut named = api.options.base_url.iter().chain(&api.options.allowed_base_urls);
@@ -163,7 +160,7 @@ mod tests {
         let key = "optionsOverride.AcquireTokenOptions.PopPublicKey=%7B%22kid%22:%22k%22%7D";
         let merged = |query: &str| Effective::merge(&api, &overrides(query)).map(|effective| effective.options.pop);
         assert_eq!(merged(claims), Ok(false));
-        assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(OptionsError::Malformed { .. })));
+        assert!(matches!(merged(&format!("{claims}&{scheme}")), Err(OptionsError::Malformed(..))));
         // With its own key the caller signs the request itself, and so adds these members itself.
         assert_eq!(merged(&format!("{claims}&{scheme}&{key}")), Ok(true));
         assert_eq!(merged(key), Ok(true));

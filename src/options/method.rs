@@ -18,8 +18,9 @@ pub fn sends_body(method: &str) -> bool {
 }
 
 /// The body's type: the override, else the inbound one, else the configured one.
-pub fn downstream_content_type<'a>(said: Ranked<'a>, inbound: Option<&'a str>) -> Option<&'a str> {
-    said.asked.or(inbound.filter(|text| !text.trim().is_empty())).or(said.configured)
+pub fn downstream_content_type<'a>(said: Ranked<'a>, inbound: Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let own = |text: Option<&'a str>| text.map(str::as_bytes);
+    own(said.asked).or(inbound.filter(|value| !value.trim_ascii().is_empty())).or(own(said.configured))
 }
 
 #[cfg(test)]
@@ -55,7 +56,10 @@ mod tests {
 
     #[test]
     fn the_bodys_type_is_the_callers_first() {
-        let of = |asked, inbound, configured| downstream_content_type(Ranked { asked, configured }, inbound);
+        let of = |asked, inbound: Option<&'static str>, configured| {
+            let inbound = inbound.map(str::as_bytes);
+            downstream_content_type(Ranked { asked, configured }, inbound).map(|value| str::from_utf8(value).unwrap())
+        };
         assert_eq!(of(Some("a/a"), Some("b/b"), Some("c/c")), Some("a/a"));
         assert_eq!(of(None, Some("b/b"), Some("c/c")), Some("b/b"));
         assert_eq!(of(None, None, Some("c/c")), Some("c/c"));

@@ -9,13 +9,13 @@ use super::agent::Agent;
 use crate::config::{ApiOptions, Override};
 use crate::spelling;
 use crate::value::percent;
+use crate::value::text::strip_prefix;
 
 /// Bytes. The limit for heads is lower by default (32 KiB), but an operator can raise it.
 const MAX_QUERY: usize = 64 * 1024;
 /// There are about two dozen keys. The rest is for scopes, headers and query parameters.
 const MAX_PARAMETERS: usize = 256;
 const PREFIX: &str = "optionsOverride.";
-/// The parameters that name an agent.
 const AGENT_KEYS: [&str; 3] = ["AgentIdentity", "AgentUsername", "AgentUserId"];
 
 /// The parameters of a query: each key decoded, each value as sent, since one that nobody asks for may be malformed.
@@ -33,7 +33,6 @@ pub fn parameters(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, &st
     })
 }
 
-/// The value of a parameter.
 pub fn decode<'a>(key: &str, value: &'a str) -> Result<Cow<'a, str>, OptionsError> {
     percent::decode_form(value).map_err(|_| OptionsError::Encoding(key.to_owned()))
 }
@@ -87,7 +86,7 @@ impl Overrides {
         for parameter in parameters(query) {
             let (key, value) = parameter?;
             let decoded = || decode(&key, value);
-            if let Some(name) = strip_prefix_ignoring_case(&key, PREFIX) {
+            if let Some(name) = strip_prefix(&key, PREFIX) {
                 let (option, parameter) = find(name)?;
                 if !may_say(option) {
                     return Err(OptionsError::NotInHeader(name.to_owned()));
@@ -105,12 +104,13 @@ impl Overrides {
                     return Err(OptionsError::Repeated(AGENT_KEYS[at]));
                 }
             } else if is_agent_key(&key) {
-                return Err(OptionsError::UnknownKey { nearest: nearest_agent_key(&key), key: key.into_owned() });
+                let nearest = nearest_agent_key(&key);
+                return Err(OptionsError::UnknownKey(key.into_owned(), nearest));
             }
         }
         for Given { option, name, parameter, value } in given {
             let set = option.set(&mut overrides.options, &parameter, &value);
-            set.map_err(|expected| OptionsError::Malformed { key: name, expected })?;
+            set.map_err(|expected| OptionsError::Malformed(name, expected))?;
         }
         let [identity, username, user_id] = agent;
         overrides.agent = Agent::select(identity, username, user_id)?;
@@ -124,7 +124,6 @@ impl Overrides {
     }
 }
 
-/// An override before its value is parsed.
 struct Given<'a> {
     option: Override,
     /// The key after the prefix, as the caller spelt it.
@@ -136,8 +135,7 @@ struct Given<'a> {
 
 /// The option of that name, and the part of the name in place of `<Name>`.
 fn find(name: &str) -> Result<(Override, &str), OptionsError> {
-    Override::find(name)
-        .ok_or_else(|| OptionsError::UnknownKey { key: format!("{PREFIX}{name}"), nearest: nearest(name) })
+    Override::find(name).ok_or_else(|| OptionsError::UnknownKey(format!("{PREFIX}{name}"), nearest(name)))
 }
 
 /// The most similar known key, for the message.
@@ -157,18 +155,12 @@ fn nearest(name: &str) -> String {
 /// True for an unknown key that begins like an agent parameter. Ignoring it would return a token of
 /// another identity.
 fn is_agent_key(key: &str) -> bool {
-    strip_prefix_ignoring_case(key.trim_start(), "Agent").is_some()
+    strip_prefix(key.trim_start(), "Agent").is_some()
 }
 
-/// The most similar agent parameter.
 fn nearest_agent_key(key: &str) -> String {
     let known = spelling::nearest(key, '.', AGENT_KEYS, |key| ((*key).to_owned(), Some((*key).to_owned())));
     known.unwrap_or_default().to_owned()
-}
-
-fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (start, rest) = text.split_at_checked(prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub struct Target {
     url: Url,
     /// Length of the path before what a proxied request appends to it.
     base: usize,
+    /// The query without what a proxied request says itself.
+    own_query: String,
 }
 
 /// A path that stays below the base URL, however the API reads it.
@@ -26,7 +28,6 @@ impl<'a> ProxiedPath<'a> {
 }
 
 impl Target {
-    /// Joins the options' base URL, path and query parameters.
     pub fn new(effective: &Effective<'_>) -> Result<Self, OptionsError> {
         Self::join(effective, "", None)
     }
@@ -61,23 +62,25 @@ impl Target {
             joined.push_str(passed);
         }
 
-        let mut parameters = base.query.clone().unwrap_or_default();
+        let mut own_query = base.query.clone().unwrap_or_default();
         if let Some(query) = query {
-            separate(&mut parameters);
-            parameters.extend(percent::encode_rest(query));
+            separate(&mut own_query);
+            own_query.extend(percent::encode_rest(query));
         }
+        let mut parameters = own_query.clone();
         if let Some(query) = passed_query.filter(|query| !query.is_empty()) {
             separate(&mut parameters);
             parameters.push_str(query);
         }
         for (name, value) in options.extra_query.iter() {
-            separate(&mut parameters);
-            parameters.push_str(&percent::encode_component(name));
-            parameters.push('=');
-            parameters.push_str(&percent::encode_component(value));
+            let (name, value) = (percent::encode_component(name), percent::encode_component(value));
+            for query in [&mut own_query, &mut parameters] {
+                separate(query);
+                query.extend([&*name, "=", &*value]);
+            }
         }
         let query = Some(parameters).filter(|parameters| !parameters.is_empty() || passed_query.is_some());
-        Ok(Self { url: Url { origin: base.origin.clone(), path: joined, query }, base: base_length })
+        Ok(Self { url: Url { origin: base.origin.clone(), path: joined, query }, base: base_length, own_query })
     }
 
     /// The URL. A signed request is bound to it.
@@ -87,6 +90,11 @@ impl Target {
 
     pub const fn origin(&self) -> &Origin {
         &self.url.origin
+    }
+
+    /// The configured part of the query.
+    pub fn own_query(&self) -> &str {
+        &self.own_query
     }
 
     /// The configured path, without a trailing slash. Below it everything is the proxied request's.

@@ -14,7 +14,6 @@ use super::charset::{self, Charset};
 use super::{AnswerMemory, OutResponse};
 use crate::value::{header, json};
 
-/// The form of header values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderValues {
     /// One string per name, with several values joined by `, `. Omits `set-cookie`, which cannot be
@@ -39,7 +38,6 @@ pub struct Rendered {
     _memory: Option<Arc<AnswerMemory>>,
 }
 
-/// The form of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     Null,
@@ -190,9 +188,7 @@ impl Fields<'_> {
             && !header::is_hop_by_hop(name)
             && !header::is_named_by(self.answer.headers.all("connection"), name)
     }
-}
 
-impl Fields<'_> {
     /// True if the `Content-Length` is trustworthy: repeated lengths, a list, or a transfer coding
     /// invalidate it (RFC 9112 §6.3).
     fn length_is_sound(&self) -> bool {

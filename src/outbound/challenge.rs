@@ -48,7 +48,6 @@ fn decode_claims(text: &str) -> Option<String> {
     Some(json)
 }
 
-/// The challenges in a response.
 pub fn of(answer: &OutResponse) -> Vec<Challenge> {
     parse(answer.headers.all("www-authenticate"))
 }

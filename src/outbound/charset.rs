@@ -1,7 +1,6 @@
 //! Detects whether a body is text: in the charset of its `Content-Type`, else in UTF-8. Text must
 //! decode without loss.
 
-/// A text encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Charset {
     Utf8,
@@ -13,7 +12,6 @@ pub(super) enum Charset {
     Utf16(Endian),
 }
 
-/// A body that is text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub charset: Charset,

@@ -3,50 +3,28 @@
 //! Hop-by-hop fields and the fields named by `Connection` are removed before anything is added (RFC 9110 §7.6.1), so a
 //! caller that names `authorization` there removes its own field and never the token.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
 
 use zeroize::Zeroizing;
 
+use super::CORRELATION;
+use super::http1::{AnswerHead, BodyFraming, Field, connection};
 use super::request_line::{self, ToProxy};
-use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::date::HTTP_LEN;
 use crate::value::header;
 use crate::value::url::{Origin, Url};
-
-/// The error for an answer whose end is told twice.
-pub const TWO_ENDS: &str = "the answer says twice where it ends";
 
 /// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
 }
 
-/// Header fields that an API may send.
-const MAX_FIELDS: usize = 256;
-
-/// A field's name and value as received.
-pub type Field<'a> = (&'a str, &'a [u8]);
-
-/// How a body is delimited (RFC 9112 §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFraming {
-    /// There is no body.
-    None,
-    /// By this length.
-    Length(u64),
-    /// By the chunked coding.
-    Chunked,
-    /// By the end of the connection; answers only.
-    UntilClose,
-}
-
-/// What the forwarded request head is built from.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a, F> {
     pub method: &'a str,
-    /// The target.
     pub url: &'a Url,
     /// Set if a forward proxy takes the request.
     pub to_proxy: Option<&'a ToProxy>,
@@ -56,13 +34,9 @@ pub struct RequestHead<'a, F> {
     pub kept: &'a [String],
     /// Configured fields, which replace the caller's. Names are lower case.
     pub configured: &'a BTreeMap<String, String>,
-    /// The value of `Authorization`.
     pub authorization: &'a str,
-    /// Sent if the caller sent none.
+    /// Replaces a field of the caller's that says another one.
     pub correlation_id: &'a str,
-    /// Whether the correlation id replaces the caller's.
-    pub replaces_id: bool,
-    /// The framing of the body.
     pub framing: BodyFraming,
 }
 
@@ -77,13 +51,13 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         request_line::write(&mut out, self.method, self.url, self.to_proxy);
         let stays = |name: &str| header::is_named_by(connection(self.fields.clone()), name);
-        let replaced = |name: &str| {
+        let replaced = |name: &str, value: &[u8]| {
             self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
-                || self.replaces_id && name.eq_ignore_ascii_case(CORRELATION)
+                || name.eq_ignore_ascii_case(CORRELATION) && value != self.correlation_id.as_bytes()
         };
         let mut identified = self.configured.contains_key(CORRELATION);
         for (name, value) in self.fields.clone() {
-            if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name) {
+            if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name, value) {
                 identified |= name.eq_ignore_ascii_case(CORRELATION);
                 push(&mut out, name, value);
             }
@@ -105,58 +79,7 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
     }
 }
 
-const CORRELATION: &str = "x-ms-client-request-id";
-
-/// The values of `Connection`.
-fn connection<'a>(fields: impl Iterator<Item = Field<'a>>) -> impl Iterator<Item = &'a [u8]> {
-    fields.filter(|(name, _)| name.eq_ignore_ascii_case("connection")).map(|(_, value)| value)
-}
-
-/// The head of an answer.
-#[derive(Debug)]
-pub struct AnswerHead<'a> {
-    /// 100 or above.
-    pub status: u16,
-    reason: &'a str,
-    /// In the order received.
-    pub fields: Vec<Field<'a>>,
-    /// The framing of the body.
-    pub framing: BodyFraming,
-    /// Whether a length stands beside the chunked coding, which overrides it (RFC 9112 §6.3).
-    pub has_two_ends: bool,
-    /// Whether the connection stays open after this answer.
-    pub persists: bool,
-}
-
-impl<'a> AnswerHead<'a> {
-    /// Parses a head and returns it with its length; `None` if it is incomplete. `bodiless`: it answers HEAD.
-    ///
-    /// # Errors
-    /// It is malformed, or its framing is ambiguous.
-    pub fn parse(bytes: &'a [u8], bodiless: bool) -> Result<Option<(Self, usize)>, &'static str> {
-        let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut raw = httparse::Response::new(&mut room);
-        let length = match raw.parse(bytes) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many header fields"),
-            Err(_) => return Err("the answer is no HTTP"),
-        };
-        let status = raw.code.unwrap_or_default();
-        // RFC 9110 §15.
-        if status < 100 {
-            return Err("the answer's status is less than 100");
-        }
-        let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
-        let framing = framing(status, bodiless, &fields)?;
-        let closes = header::is_named_by(connection(fields.iter().copied()), "close");
-        let has_length = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let has_two_ends = framing == BodyFraming::Chunked && has_length;
-        let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose && !has_two_ends;
-        let reason = raw.reason.unwrap_or_default();
-        Ok(Some((Self { status, reason, fields, framing, has_two_ends, persists }, length)))
-    }
-
+impl AnswerHead<'_> {
     /// Appends the status line and the end-to-end fields, with links rewritten. Framing fields without a length, `Connection`
     /// and the empty line are left to the caller.
     pub fn write(&self, out: &mut Vec<u8>, links: &LinkRewrite) {
@@ -169,7 +92,7 @@ impl<'a> AnswerHead<'a> {
                 continue;
             }
             match links.rewritten(name, value) {
-                Some(link) => push(out, name, link.as_bytes()),
+                Some(link) => push(out, name, &link),
                 None => push(out, name, value),
             }
         }
@@ -184,9 +107,12 @@ impl<'a> AnswerHead<'a> {
         }
     }
 
-    /// Appends `Date` and the correlation id if the API sent none.
+    /// Appends `Date` and the correlation id if the API sent none that is forwarded.
     pub fn complete(&self, out: &mut Vec<u8>, date: &[u8; HTTP_LEN], correlation_id: &str) {
-        let has = |wanted: &str| self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let has = |wanted: &str| {
+            self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted))
+                && !header::is_named_by(connection(self.fields.iter().copied()), wanted)
+        };
         if !has("date") {
             push(out, "Date", date);
         }
@@ -196,137 +122,54 @@ impl<'a> AnswerHead<'a> {
     }
 }
 
-/// The part of an answer's body that has not arrived yet.
-#[derive(Debug)]
-pub enum AnswerBody {
-    /// So many bytes.
-    Length(u64),
-    Chunked(Box<Decoder>),
-    /// Everything up to the end of the connection.
-    UntilClose,
-    /// None.
-    Done,
-}
-
-impl AnswerBody {
-    pub fn new(framing: BodyFraming) -> Self {
-        match framing {
-            BodyFraming::None | BodyFraming::Length(0) => Self::Done,
-            BodyFraming::Length(length) => Self::Length(length),
-            BodyFraming::Chunked => Self::Chunked(Box::default()),
-            BodyFraming::UntilClose => Self::UntilClose,
-        }
-    }
-
-    /// How many bytes are missing, if that is known.
-    pub const fn length(&self) -> Option<u64> {
-        match self {
-            Self::Length(left) => Some(*left),
-            _ => None,
-        }
-    }
-
-    pub const fn is_done(&self) -> bool {
-        matches!(self, Self::Done)
-    }
-
-    /// Appends the part of `input` that belongs to the body, without its transfer coding. Returns how much of `input`
-    /// that was.
-    ///
-    /// # Errors
-    /// The chunks are malformed, or go beyond the bounds.
-    pub fn take(&mut self, input: &[u8], out: &mut Vec<u8>, bounds: Bounds) -> Result<usize, ChunkError> {
-        let used = match self {
-            Self::Done => 0,
-            Self::UntilClose => input.len(),
-            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).min(input.len()),
-            Self::Chunked(decoder) => {
-                let used = decoder.decode(input, out, bounds)?;
-                if decoder.is_done() {
-                    *self = Self::Done;
-                }
-                return Ok(used);
-            }
-        };
-        out.extend_from_slice(&input[..used]);
-        self.count(used);
-        Ok(used)
-    }
-
-    /// Counts bytes of a length that were read into place.
-    pub fn count(&mut self, received: usize) {
-        if let Self::Length(left) = self {
-            *left = left.saturating_sub(received as u64);
-            if *left == 0 {
-                *self = Self::Done;
-            }
-        }
-    }
-
-    /// Notes the end of the connection. False if the body is not complete.
-    pub fn end(&mut self) -> bool {
-        if matches!(self, Self::UntilClose) {
-            *self = Self::Done;
-        }
-        self.is_done()
-    }
-}
-
-/// The framing of an answer's body. Anything that two readers could read differently is refused (RFC 9112 §6.3, §11.2).
-fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFraming, &'static str> {
-    let all = |wanted: &'static str| fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
-    let (mut lengths, mut codings) = (all("content-length"), all("transfer-encoding"));
-    let (length, coding) = (lengths.next(), codings.next());
-    if lengths.next().is_some() || codings.next().is_some() {
-        return Err(TWO_ENDS);
-    }
-    let length = match length {
-        Some((_, digits)) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
-            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            Some(number.ok_or("the length of the answer is beyond measure")?)
-        }
-        Some(_) => return Err("the length of the answer is no number"),
-        None => None,
-    };
-    Ok(match (coding, length) {
-        _ if bodiless || status < 200 || matches!(status, 204 | 304) => BodyFraming::None,
-        (Some((_, coding)), _) if coding.eq_ignore_ascii_case(b"chunked") => BodyFraming::Chunked,
-        (Some(_), _) => return Err("the transfer coding of the answer is unknown"),
-        (None, Some(0)) => BodyFraming::Length(0),
-        (None, Some(length)) => BodyFraming::Length(length),
-        (None, None) => BodyFraming::UntilClose,
-    })
-}
-
 /// Fields whose value is a link, which clients follow or poll.
 const LINKS: [&str; 4] = ["location", "content-location", "operation-location", "azure-asyncoperation"];
 
 /// Turns links to the API into links through the sidecar.
 #[derive(Debug)]
 pub struct LinkRewrite {
-    /// The API's origin.
     pub origin: Origin,
     /// The API's base path, without a trailing slash.
     pub base: String,
     /// The sidecar's URL for that base.
     pub here: String,
+    /// The parameters that the sidecar adds to every query.
+    pub query: String,
 }
 
 impl LinkRewrite {
     /// The new value of a link field, if it points to the base URL or below it.
-    fn rewritten(&self, name: &str, value: &[u8]) -> Option<String> {
+    fn rewritten(&self, name: &str, value: &[u8]) -> Option<Vec<u8>> {
         if !LINKS.iter().any(|link| link.eq_ignore_ascii_case(name)) {
             return None;
         }
-        let text = std::str::from_utf8(value).ok()?;
+        // An origin is ASCII. What follows passes as it is.
+        let ascii = value.iter().position(|byte| !byte.is_ascii()).unwrap_or(value.len());
+        let text = std::str::from_utf8(&value[..ascii]).ok()?;
         let authority = text.find("://")? + 3;
         let end = text[authority..].find(['/', '?', '#']).map_or(text.len(), |at| authority + at);
-        let (origin, rest) = text.split_at(end);
-        if Url::parse(origin).ok()?.origin != self.origin {
+        if Url::parse(&text[..end]).ok()?.origin != self.origin {
             return None;
         }
-        let rest = rest.strip_prefix(&self.base)?;
-        (rest.is_empty() || rest.starts_with(['/', '?'])).then(|| format!("{}{rest}", self.here))
+        let rest = value[end..].strip_prefix(self.base.as_bytes())?;
+        let goes_on = rest.is_empty() || rest.starts_with(b"/") || rest.starts_with(b"?");
+        goes_on.then(|| [self.here.as_bytes(), &self.without_own_query(rest)].concat())
+    }
+
+    /// What follows the base, without the parameters that the sidecar will add once more.
+    fn without_own_query<'a>(&self, rest: &'a [u8]) -> Cow<'a, [u8]> {
+        let fragment = rest.iter().position(|byte| *byte == b'#').unwrap_or(rest.len());
+        let Some(at) = rest[..fragment].iter().position(|byte| *byte == b'?').filter(|_| !self.query.is_empty()) else {
+            return rest.into();
+        };
+        let mut left: Vec<&[u8]> = rest[at + 1..fragment].split(|byte| *byte == b'&').collect();
+        for own in self.query.split('&') {
+            if let Some(again) = left.iter().position(|parameter| *parameter == own.as_bytes()) {
+                left.remove(again);
+            }
+        }
+        let mark: &[u8] = if left.is_empty() { b"" } else { b"?" };
+        [&rest[..at], mark, &left.join(&b'&'), &rest[fragment..]].concat().into()
     }
 }
 
@@ -343,6 +186,7 @@ fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http1::TWO_ENDS;
     use super::*;
 
     fn lines(bytes: &[u8]) -> Vec<String> {
@@ -362,7 +206,6 @@ mod tests {
             configured: &configured,
             authorization: "Bearer t",
             correlation_id: "id",
-            replaces_id: false,
             framing,
         };
         let lines = lines(&head.write());
@@ -399,15 +242,35 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_own_id_stays() {
-        let own = [("X-MS-Client-Request-Id", &b"mine"[..])];
-        let sent = request(&own, &[], &[], BodyFraming::Chunked);
-        assert_eq!(sent[1..], ["X-MS-Client-Request-Id: mine", OWN[1], "Transfer-Encoding: chunked", ""]);
+    fn the_api_gets_the_one_id_of_the_request() {
+        for (callers, sent) in [("id", "X-MS-Client-Request-Id: id"), ("a b", OWN[0])] {
+            let own = [("X-MS-Client-Request-Id", callers.as_bytes())];
+            let mut lines = request(&own, &[], &[], BodyFraming::Chunked);
+            lines[1..].sort();
+            let mut expected = [sent, OWN[1], "Transfer-Encoding: chunked", ""];
+            expected.sort_unstable();
+            assert_eq!(lines[1..], expected, "{callers}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_is_replaced_by_the_sidecars_own() {
+        let text = b"HTTP/1.1 200 OK\r\nConnection: Date, X-MS-Client-Request-Id\r\nDate: old\r\nX-MS-Client-Request-Id: old\r\n\r\n";
+        let (head, _) = AnswerHead::parse(text, false).unwrap().unwrap();
+        let mut out = Vec::new();
+        head.write(&mut out, &links());
+        head.complete(&mut out, b"Thu, 01 Jan 1970 00:00:00 GMT", "id");
+        assert_eq!(lines(&out)[1..], ["Date: Thu, 01 Jan 1970 00:00:00 GMT", OWN[0]]);
     }
 
     fn links() -> LinkRewrite {
         let origin = Url::parse("https://api.example/").unwrap().origin;
-        LinkRewrite { origin, base: "/v1".into(), here: "http://localhost:5000/Proxy/a".into() }
+        LinkRewrite {
+            origin,
+            base: "/v1".into(),
+            here: "http://localhost:5000/Proxy/a".into(),
+            query: "k=1&v=2".into(),
+        }
     }
 
     /// The lines of an answer as it goes on, and where its body ends.
@@ -477,6 +340,10 @@ mod tests {
             ("https://api.example/v1", Some("")),
             ("https://API.example:443/v1/x/y?z=1#f", Some("/x/y?z=1#f")),
             ("https://api.example/v1?x", Some("?x")),
+            ("https://api.example/v1/x?a=b&v=2&k=1&k=1#f", Some("/x?a=b&k=1#f")),
+            ("https://api.example/v1/x?k=1&v=2", Some("/x")),
+            ("https://api.example/v1/x?k=1%20&V=2", Some("/x?k=1%20&V=2")),
+            ("https://api.example/v1/\u{e4}", Some("/\u{e4}")),
             ("https://api.example/v1/", Some("/")),
             ("https://api.example/v12", None),
             ("https://api.example/", None),

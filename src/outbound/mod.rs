@@ -4,10 +4,12 @@
 //! trait, so their tests run in memory.
 
 pub mod answer;
+pub mod buffers;
 pub mod challenge;
 mod charset;
 pub mod forwarding;
 mod header_fields;
+pub mod http1;
 pub mod proxy;
 pub mod redirect;
 pub mod relay;
@@ -21,26 +23,30 @@ pub use challenge::claims_challenge;
 pub use header_fields::HeaderFields;
 pub use proxy::Proxies;
 pub use redirect::{FollowedResponse, follow};
-pub use relay::CallLimits;
 pub use resolver::SystemResolver;
 pub use roots::Roots;
 pub use ureq::{ExchangeSettings, Step, Thumbprint, UpstreamCall, UpstreamConnection, UreqExchange};
 
 use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::memory::{HeldBody, Reservation};
+use crate::sync::Mutex;
 use crate::turns::{self, Lane};
+use crate::value::date;
 use crate::value::url::{Origin, Url};
+
+/// The field by which Entra's and an API's logs name a request.
+pub const CORRELATION: &str = "x-ms-client-request-id";
 
 /// The kind of server called. Determines proxy, redirects and the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
-    /// The token endpoint.
     Token,
     /// OpenID metadata and signing keys.
     Metadata,
@@ -59,7 +65,7 @@ pub struct OutRequest {
     pub method: String,
     pub url: Url,
     /// Names are lower case. Values may contain tokens, and are wiped.
-    pub headers: Vec<(Cow<'static, str>, Zeroizing<String>)>,
+    pub headers: Vec<(Cow<'static, str>, Zeroizing<Vec<u8>>)>,
     /// `None` sends neither a body nor a length.
     pub body: Option<OutBody>,
     /// For the whole exchange, including the response body.
@@ -96,7 +102,7 @@ impl OutRequest {
     /// Adds a header. `name` is lower case.
     #[must_use]
     pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: &str) -> Self {
-        self.headers.push((name.into(), Zeroizing::new(value.to_owned())));
+        self.headers.push((name.into(), Zeroizing::new(value.as_bytes().to_vec())));
         self
     }
 
@@ -112,16 +118,33 @@ impl OutRequest {
 pub enum OutBody {
     /// Created here; wiped on drop.
     Own(Zeroizing<Vec<u8>>),
-    /// A caller's body.
     Relayed(Arc<RelayedBody>),
 }
 
-#[cfg(test)]
 impl OutBody {
-    pub(crate) fn to_vec(&self) -> Vec<u8> {
+    /// The bytes for one attempt; none after a release.
+    pub fn current(&self) -> BodyBytes<'_> {
         match self {
-            Self::Own(body) => body.to_vec(),
-            Self::Relayed(body) => body.current().map_or_else(Vec::new, |body| body.bytes.clone()),
+            Self::Own(body) => BodyBytes::Own(body),
+            Self::Relayed(body) => BodyBytes::Held(body.current()),
+        }
+    }
+}
+
+/// The bytes of a body while it is being sent.
+#[derive(Debug)]
+pub enum BodyBytes<'a> {
+    Own(&'a [u8]),
+    Held(Option<Arc<HeldBody>>),
+}
+
+impl Deref for BodyBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Held(body) => body.as_ref().map_or(&[], |body| &body.bytes),
         }
     }
 }
@@ -136,18 +159,12 @@ impl RelayedBody {
         Arc::new(Self(Mutex::new(Some(Arc::new(body)))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<HeldBody>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> Option<Arc<HeldBody>> {
+        self.0.lock().clone()
     }
 
-    /// The body for one attempt; `None` after the release.
-    pub fn current(&self) -> Option<Arc<HeldBody>> {
-        self.lock().clone()
-    }
-
-    /// Frees the body and its memory.
     pub fn release(&self) {
-        *self.lock() = None;
+        *self.0.lock() = None;
     }
 }
 
@@ -175,7 +192,7 @@ impl AnswerMemory {
     /// Grows to `size` bytes, and waits at most `limit` for memory. Returns whether it succeeded.
     pub fn cover(&self, size: usize, limit: Duration) -> bool {
         let size = size.saturating_add(self.kept.load(Ordering::Relaxed));
-        self.reservation.lock().unwrap_or_else(PoisonError::into_inner).wait_in_place(size, limit)
+        self.reservation.lock().wait_in_place(size, limit)
     }
 }
 
@@ -193,6 +210,11 @@ impl OutResponse {
     /// The first value of a header, if it is UTF-8. `name` is lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.headers.all(name).next()?).ok()
+    }
+
+    /// `Retry-After` in seconds from `now` (RFC 9110 §10.2.3).
+    pub fn retry_after(&self, now: u64) -> Option<u64> {
+        date::retry_after(self.header("retry-after")?, now)
     }
 }
 
@@ -239,6 +261,13 @@ impl std::fmt::Display for OutError {
 }
 
 impl std::error::Error for OutError {}
+
+impl OutError {
+    /// True if another attempt may succeed at once. After a timeout, nobody has time for one.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Broken(_) | Self::Proxy { timed_out: false, .. })
+    }
+}
 
 /// Sends one request and returns the whole response. Does not follow redirects.
 pub trait Exchange: Send + Sync {

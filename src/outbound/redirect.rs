@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Exchange, OutError, OutRequest, OutResponse};
+use super::{CORRELATION, Exchange, OutError, OutRequest, OutResponse};
 use crate::clock::Clock;
 use crate::value::url::Url;
 use crate::value::{header, percent};
@@ -13,9 +13,8 @@ pub const MAX_REDIRECTS: usize = 5;
 /// The usual server limit for a request line.
 const MAX_LOCATION: usize = 8 * 1024;
 /// Headers sent to another origin: they neither identify nor authorize anyone.
-const HARMLESS: [&str; 3] = ["accept", "accept-encoding", "x-ms-client-request-id"];
+const HARMLESS: [&str; 3] = ["accept", "accept-encoding", CORRELATION];
 
-/// How to handle a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hop {
     /// The response is the result.
@@ -28,10 +27,7 @@ pub enum Hop {
         get: bool,
     },
     /// Repeat it there without token, other headers and body.
-    Foreign {
-        /// Another origin.
-        url: Url,
-    },
+    Foreign { url: Url },
 }
 
 /// The redirect in a response to `method` at `url` (RFC 9110 §15.4).
@@ -60,7 +56,6 @@ pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     if reads && (target.origin.https || !url.origin.https) { Hop::Foreign { url: target } } else { Hop::Stay }
 }
 
-/// The final response after redirects.
 #[derive(Clone, Debug)]
 pub struct FollowedResponse {
     pub answer: OutResponse,
@@ -68,19 +63,20 @@ pub struct FollowedResponse {
     pub foreign: bool,
 }
 
-/// Sends a request and follows redirects within its timeout. A redirect to an address that is not
+/// Sends a request, unless its `first` answer is here, and follows redirects within its timeout. A redirect to an address that is not
 /// public is returned as the response.
 pub fn follow(
     exchange: &dyn Exchange,
     clock: &dyn Clock,
     mut request: OutRequest,
+    mut first: Option<Result<OutResponse, OutError>>,
 ) -> Result<FollowedResponse, OutError> {
     let deadline = clock.instant() + request.timeout;
     let mut last: Option<FollowedResponse> = None;
     for hops in 0..=MAX_REDIRECTS {
         let again = request.clone();
         let foreign = again.redirected_from.is_some();
-        let answer = match exchange.send(request) {
+        let answer = match first.take().unwrap_or_else(|| exchange.send(request)) {
             Err(OutError::NotPublic) if last.is_some() => break,
             answer => answer?,
         };
@@ -294,7 +290,7 @@ mod tests {
 
     fn followed(locations: &[&'static str]) -> (u16, Vec<String>) {
         let script = Script { locations: locations.to_vec(), asked: Mutex::default() };
-        let header = |name: &'static str| (name.into(), Zeroizing::new("v".to_owned()));
+        let header = |name: &'static str| (name.into(), Zeroizing::new(b"v".to_vec()));
         let request = OutRequest {
             upstream: Upstream::Downstream,
             method: "POST".into(),
@@ -307,7 +303,7 @@ mod tests {
             pooled: true,
             redirected_from: None,
         };
-        let arrival = follow(&script, &ManualClock::at(0), request).unwrap();
+        let arrival = follow(&script, &ManualClock::at(0), request, None).unwrap();
         let show = |request: &OutRequest| {
             let names: Vec<_> = request.headers.iter().map(|(name, _)| &**name).collect();
             format!("{} {} {} {}", request.method, request.url, names.join(","), request.body.is_some())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{AnswerMemory, OutBody, OutRequest, RelayedBody, Upstream};
+use super::{AnswerMemory, CORRELATION, OutBody, OutRequest, RelayedBody, Upstream};
 use crate::value::header;
 use crate::value::url::Url;
 
@@ -22,10 +22,10 @@ pub struct DownstreamCall<'a> {
     /// Not sent if empty.
     pub accept: &'a str,
     /// Sent only with a body.
-    pub content_type: Option<&'a str>,
+    pub content_type: Option<&'a [u8]>,
     /// Headers that came with the body and describe it, except its type; names in lower case. Sent
     /// only with a body.
-    pub described: &'a [(String, String)],
+    pub described: &'a [(String, Vec<u8>)],
     /// `traceparent` and `tracestate` of the caller, or nothing. A configured `traceparent` replaces
     /// both.
     pub trace: &'a [(String, String)],
@@ -33,13 +33,7 @@ pub struct DownstreamCall<'a> {
     pub headers: &'a BTreeMap<String, String>,
     /// `None` if there is no body or it must not be sent.
     pub body: Option<&'a Arc<RelayedBody>>,
-    /// The memory budget for the response.
     pub memory: &'a Arc<AnswerMemory>,
-}
-
-/// Limits of a downstream call.
-#[derive(Clone, Copy, Debug)]
-pub struct CallLimits {
     /// For the whole exchange.
     pub timeout: Duration,
     /// For the response body, in bytes.
@@ -47,7 +41,7 @@ pub struct CallLimits {
 }
 
 impl DownstreamCall<'_> {
-    pub fn request(&self, authorization: &str, correlation_id: &str, limits: CallLimits) -> OutRequest {
+    pub fn request(&self, authorization: &str, correlation_id: &str) -> OutRequest {
         let mut headers = Vec::with_capacity(8 + self.headers.len());
         headers.extend([field("authorization", authorization), field("accept-encoding", "identity")]);
         for (name, value) in self.headers {
@@ -60,20 +54,20 @@ impl DownstreamCall<'_> {
         // header.
         let described = self.described.iter().filter(|_| self.body.is_some());
         let described: Vec<_> = described
-            .filter(|(own, value)| header::is_value(value) && !headers.iter().any(|(name, _)| name == own))
+            .filter(|(own, _)| !headers.iter().any(|(name, _)| name == own))
             .map(|(name, value)| field(name.clone(), value))
             .collect();
         headers.extend(described);
         let traced = headers.iter().any(|(name, _)| name == "traceparent");
-        let mut add = |name: Cow<'static, str>, value: &str| {
-            if !value.is_empty() && header::is_value(value) && !headers.iter().any(|(own, _)| *own == name) {
+        let mut add = |name: Cow<'static, str>, value: &[u8]| {
+            if !value.is_empty() && !headers.iter().any(|(own, _)| *own == name) {
                 headers.push(field(name, value));
             }
         };
-        add("accept".into(), self.accept);
-        add("x-ms-client-request-id".into(), correlation_id);
+        add("accept".into(), self.accept.as_bytes());
+        add(CORRELATION.into(), correlation_id.as_bytes());
         for (name, value) in self.trace.iter().filter(|_| !traced) {
-            add(name.clone().into(), value);
+            add(name.clone().into(), value.as_bytes());
         }
         if self.body.is_some() {
             add("content-type".into(), self.content_type.unwrap_or_default());
@@ -83,13 +77,13 @@ impl DownstreamCall<'_> {
         let none = || says_length.then(|| OutBody::Own(Zeroizing::default()));
         let body = self.body.map(|body| OutBody::Relayed(Arc::clone(body))).or_else(none);
         let (method, url) = (self.method, self.url.clone());
-        let plain = OutRequest::new(Upstream::Downstream, method, url, limits.timeout, limits.max_body);
+        let plain = OutRequest::new(Upstream::Downstream, method, url, self.timeout, self.max_body);
         OutRequest { headers, body, memory: Some(Arc::clone(self.memory)), ..plain }
     }
 }
 
-fn field(name: impl Into<Cow<'static, str>>, value: &str) -> (Cow<'static, str>, Zeroizing<String>) {
-    (name.into(), Zeroizing::new(value.to_owned()))
+fn field(name: impl Into<Cow<'static, str>>, value: impl AsRef<[u8]>) -> (Cow<'static, str>, Zeroizing<Vec<u8>>) {
+    (name.into(), Zeroizing::new(value.as_ref().to_vec()))
 }
 
 #[cfg(test)]
@@ -106,20 +100,21 @@ mod tests {
             method,
             url: &url,
             accept,
-            content_type: Some("text/csv"),
-            described: &[("content-encoding".to_owned(), "gzip".to_owned())],
+            content_type: Some(b"text/csv"),
+            described: &[("content-encoding".to_owned(), b"gzip".to_vec())],
             trace: &[],
             headers: &headers,
             body: relayed.as_ref(),
             memory: &AnswerMemory::new(BodyMemory::new(0).nothing(), Duration::ZERO),
+            timeout: Duration::from_secs(1),
+            max_body: 1,
         };
-        let limits = CallLimits { timeout: Duration::from_secs(1), max_body: 1 };
-        let request = call.request("Bearer t", "id", limits);
+        let request = call.request("Bearer t", "id");
         assert_eq!((request.method.as_str(), request.url.to_string().as_str()), (method, "https://api.example/me?x=1"));
         let mut lines: Vec<_> =
-            request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();
+            request.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
         lines.sort();
-        lines.extend(request.body.map(|body| String::from_utf8(body.to_vec()).unwrap()));
+        lines.extend(request.body.map(|body| String::from_utf8(body.current().to_vec()).unwrap()));
         lines
     }
 

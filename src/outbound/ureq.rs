@@ -146,7 +146,7 @@ impl Exchange for UreqExchange {
             Some(connection) => connection,
             None => self.dial(request.upstream, origin, request.redirected_from.as_ref(), request.timeout)?,
         };
-        self.finish(self.call(connection, request, deadline)?)
+        self.finish(UpstreamCall::new(connection, request, deadline)?)
     }
 }
 
@@ -158,7 +158,7 @@ impl UreqExchange {
     pub fn begin(&self, connection: UpstreamConnection, request: OutRequest) -> Result<UpstreamCall, OutError> {
         Phase::begin(false);
         let deadline = Instant::now() + request.timeout;
-        self.call(connection, request, deadline)
+        UpstreamCall::new(connection, request, deadline)
     }
 
     /// Goes on with a call as far as that is possible without blocking.
@@ -175,17 +175,6 @@ impl UreqExchange {
         step.map_err(|error| self.failed(call, error))
     }
 
-    fn call(
-        &self,
-        connection: UpstreamConnection,
-        request: OutRequest,
-        deadline: Instant,
-    ) -> Result<UpstreamCall, OutError> {
-        let (upstream, timeout, origin) = (request.upstream, request.timeout, request.url.origin.clone());
-        UpstreamCall::new(connection, request, deadline)
-            .map_err(|error| self.unanswered(&origin, upstream, timeout, error))
-    }
-
     /// Takes a call to its end. Blocks.
     ///
     /// # Errors
@@ -199,7 +188,7 @@ impl UreqExchange {
                     let UpstreamCall { request, deadline, .. } = call;
                     let (origin, from) = (&request.url.origin, request.redirected_from.as_ref());
                     let connection = self.dial(request.upstream, origin, from, left)?;
-                    call = self.call(connection, request, deadline)?;
+                    call = UpstreamCall::new(connection, request, deadline)?;
                 }
                 Err(error) => return Err(self.failed(&call, error)),
             }
@@ -225,10 +214,8 @@ impl UreqExchange {
     }
 
     fn failed(&self, call: &UpstreamCall, error: CallError) -> OutError {
-        self.unanswered(&call.request.url.origin, call.request.upstream, call.request.timeout, error)
-    }
-
-    fn unanswered(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: CallError) -> OutError {
+        let OutRequest { url, upstream, timeout, .. } = &call.request;
+        let (origin, upstream, limit) = (&url.origin, *upstream, *timeout);
         match error {
             CallError::Io(cause) => self.explain(origin, upstream, limit, &Error::Io(cause)),
             CallError::Late => self.explain(origin, upstream, limit, &Error::Timeout(Timeout::Global)),
@@ -244,18 +231,17 @@ impl UreqExchange {
         Some(connection::to_proxy(&proxy, origin))
     }
 
-    /// A connection for a proxied request: an idle one if there is one, else a new one.
+    /// A connection for a proxied request: an idle one if there is one and `pooled`, else a new one.
     ///
     /// # Errors
     /// The origin cannot be reached.
-    pub fn open(&self, origin: &Origin) -> Result<UpstreamConnection, OutError> {
-        if let Some(connection) = self.idle(origin) {
+    pub fn open(&self, origin: &Origin, pooled: bool) -> Result<UpstreamConnection, OutError> {
+        if let Some(connection) = self.idle(origin).filter(|_| pooled) {
             return Ok(connection);
         }
         self.dial(Upstream::Proxy, origin, None, self.connect_timeout)
     }
 
-    /// An idle connection to an API.
     pub fn idle(&self, origin: &Origin) -> Option<UpstreamConnection> {
         self.connections.take(origin, self.proxy(Upstream::Proxy, origin).is_some())
     }
@@ -264,9 +250,7 @@ impl UreqExchange {
     pub fn keep(&self, connection: UpstreamConnection) {
         self.connections.keep(connection);
     }
-}
 
-impl UreqExchange {
     /// Converts an error to words that name the host and the cause, and nothing of the request.
     fn explain(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
         let host = origin.to_string();
@@ -311,9 +295,7 @@ impl UreqExchange {
             }
         }
     }
-}
 
-impl UreqExchange {
     /// The same for a proxy. Names only its host, since its URL may contain a password.
     fn explain_proxy(&self, proxy: &Proxy, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
         let (cause, timed_out) = match error {

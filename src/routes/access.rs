@@ -13,17 +13,98 @@ use crate::http::{Method, Reply};
 use crate::metrics::Metrics;
 use crate::value::date;
 
-/// Appended to the line of a call that its caller abandoned.
-pub const CANCELLED: &str = " cancelled by the caller";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Whole,
+    /// The caller closed the connection.
+    Cancelled,
+    /// The API broke off or was too slow.
+    CutByApi,
+    /// The request's body was malformed or too slow.
+    CutByBody,
+}
 
-/// What has to be known of a request that ends elsewhere than where it was handled.
+impl Ended {
+    /// For the log line, which it ends, and for the page.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::Cancelled => "cancelled by the caller",
+            Self::CutByApi => "broken off by the API",
+            Self::CutByBody => "broken off: the request body was refused",
+        }
+    }
+}
+
+/// What is known of a request before its answer.
+pub struct Entry<'a> {
+    pub metrics: &'a Metrics,
+    pub recent: Option<&'a Recent>,
+    pub method: Method,
+    /// `None` if the path leads to none.
+    pub endpoint: Option<Endpoint>,
+    pub received: Instant,
+    pub id: &'a str,
+}
+
+impl Entry<'_> {
+    /// Counts and logs an answer.
+    pub fn reply(&self, reply: Reply) -> Reply {
+        self.finish(reply, "")
+    }
+
+    /// Counts and logs a problem in its form.
+    pub fn problem(&self, problem: Problem, form: Form) -> Reply {
+        let words = self.recent.map_or_else(String::new, |_| problem.words().to_owned());
+        self.finish(problem.into_reply_as(form), &words)
+    }
+
+    fn finish(&self, reply: Reply, problem: &str) -> Reply {
+        self.add(reply.status, Ended::Whole, problem);
+        reply.header(correlation::HEADER, self.id)
+    }
+
+    /// `problem` is what the caller was told of an error.
+    pub fn add(&self, status: u16, ended: Ended, problem: &str) {
+        let duration = self.received.elapsed();
+        self.metrics.request(self.endpoint.map(|endpoint| endpoint as usize), self.method, status, duration);
+        // A caller may leave a stream when it has enough. OpenAI's SDKs do so at `[DONE]`, before the
+        // last chunk.
+        let succeeded = status < 400 && matches!(ended, Ended::Whole | Ended::Cancelled);
+        let level = if succeeded { log::Level::Info } else { log::Level::Warn };
+        let (method, route) = (self.method.as_str(), self.endpoint.map_or("unknown", Endpoint::pattern));
+        let milliseconds = duration.as_secs_f64() * 1e3;
+        let (id, blank) = (self.id, if ended == Ended::Whole { "" } else { " " });
+        // Never the query, which may hold secrets.
+        log::log!(
+            target: "access",
+            level,
+            "{method} {route} {status} {milliseconds:.3} ms {id}{blank}{}",
+            ended.words()
+        );
+        // The page itself asks every few seconds.
+        if let Some(recent) = self.recent.filter(|_| self.endpoint != Some(Endpoint::Page)) {
+            recent.add(Answered {
+                time: date::to_rfc3339_seconds(SystemClock.unix()),
+                method,
+                route,
+                status,
+                milliseconds,
+                id: id.to_owned(),
+                problem: if problem.is_empty() { ended.words() } else { problem }.to_owned(),
+            });
+        }
+    }
+}
+
+/// The entry of a request that ends elsewhere than where it was handled.
 pub struct Receipt {
     pub metrics: Arc<Metrics>,
     recent: Option<Arc<Recent>>,
     endpoint: Endpoint,
     method: Method,
     received: Instant,
-    pub correlation_id: String,
+    correlation_id: String,
 }
 
 impl Receipt {
@@ -38,64 +119,14 @@ impl Receipt {
         }
     }
 
-    /// Counts and logs it as [`finish`] does.
-    pub fn finish(&self, status: u16, broken: &str, problem: &str) {
-        let sinks = (&*self.metrics, self.recent.as_deref());
-        let endpoint = Some(self.endpoint);
-        finish(sinks, self.method, endpoint, status, self.received, &self.correlation_id, broken, problem);
-    }
-
-    /// Counts and logs an answer.
-    pub fn reply(&self, reply: Reply) -> Reply {
-        self.finish(reply.status, "", "");
-        reply.header(correlation::HEADER, &self.correlation_id)
-    }
-
-    /// Counts and logs a problem in its form.
-    pub fn problem(&self, problem: Problem, form: Form) -> Reply {
-        self.finish(problem.status, "", problem.words());
-        problem.into_reply_as(form).header(correlation::HEADER, &self.correlation_id)
-    }
-}
-
-/// Counts and logs one request. `broken` is appended to the log line and says who broke the answer off; empty: nobody.
-/// `problem` is what the caller was told of an error.
-#[expect(clippy::too_many_arguments, reason = "each is a column of the access log or of the page")]
-pub fn finish(
-    (metrics, recent): (&Metrics, Option<&Recent>),
-    method: Method,
-    endpoint: Option<Endpoint>,
-    status: u16,
-    received: Instant,
-    id: &str,
-    broken: &str,
-    problem: &str,
-) {
-    let duration = received.elapsed();
-    metrics.request(endpoint.map(|endpoint| endpoint as usize), method, status, duration);
-    // A caller may leave a stream when it has enough. OpenAI's SDKs do so at `[DONE]`, before the
-    // last chunk.
-    let succeeded = status < 400 && (broken.is_empty() || broken == CANCELLED);
-    let level = if succeeded { log::Level::Info } else { log::Level::Warn };
-    // Never the query, which may hold secrets.
-    log::log!(
-        target: "access",
-        level,
-        "{} {} {status} {:.3} ms {id}{broken}",
-        method.as_str(),
-        endpoint.map_or("unknown", Endpoint::pattern),
-        duration.as_secs_f64() * 1e3,
-    );
-    // The page itself asks every few seconds.
-    if let Some(recent) = recent.filter(|_| endpoint != Some(Endpoint::Page)) {
-        recent.add(Answered {
-            time: date::to_rfc3339_seconds(SystemClock.unix()),
-            method: method.as_str(),
-            route: endpoint.map_or("unknown", Endpoint::pattern),
-            status,
-            milliseconds: duration.as_secs_f64() * 1e3,
-            id: id.to_owned(),
-            problem: problem.to_owned(),
-        });
+    pub fn entry(&self) -> Entry<'_> {
+        Entry {
+            metrics: &self.metrics,
+            recent: self.recent.as_deref(),
+            method: self.method,
+            endpoint: Some(self.endpoint),
+            received: self.received,
+            id: &self.correlation_id,
+        }
     }
 }

@@ -27,6 +27,9 @@ use crate::value::text::Shown;
 /// Added to the longest time that the request being waited for may take.
 const PARK_GRACE: Duration = Duration::from_secs(10);
 
+/// The field that tells the caller its generated session key.
+pub const SESSION_KEY: &str = "X-Long-Running-Session-Key";
+
 /// What a request asks for, before its options are merged.
 pub struct Asked<'a> {
     /// The verified caller. `None` on unauthenticated endpoints, and if no token is required.
@@ -36,7 +39,6 @@ pub struct Asked<'a> {
     pub known_requests: Option<&'a KnownRequests>,
     /// The options and agent in the query.
     pub overrides: Cow<'static, Overrides>,
-    /// By which way it came.
     pub door: Door,
 }
 
@@ -91,7 +93,6 @@ struct Session {
     spent: Duration,
 }
 
-/// The downstream call to make.
 pub struct Destination {
     /// Upper case.
     pub method: Cow<'static, str>,
@@ -155,7 +156,7 @@ impl<'a> Acquisition<'a> {
             }
             Some(Resumed { on: Parked::Token(ticket, _), .. }) => Some(ticket),
             Some(Resumed { on: Parked::Lead(lead, _), .. }) => return Ok(acquirer.lead(&self.wanted(None)?, *lead)?),
-            Some(Resumed { on: Parked::Api(token, _), .. }) => return Ok(token),
+            Some(Resumed { on: Parked::Api(token, _) | Parked::Stale(token, _), .. }) => return Ok(token),
             Some(Resumed { on: Parked::Answered(answered), .. }) => return Ok(answered.token),
             _ => None,
         };
@@ -174,6 +175,7 @@ impl<'a> Acquisition<'a> {
     /// been called already. If Entra requires interaction, its error carries a challenge: its own,
     /// else the API's.
     pub fn token_with_claims(&self, call: &Call<'_>, claims: &str) -> Result<Arc<AccessToken>, Halt> {
+        log::info!("the API '{}' wants further claims; acquiring a token with them", self.effective.api.name);
         let token = call.shared.acquirer.acquire_in_place(&self.wanted(Some(claims))?);
         Ok(token.map_err(|error| error.with_challenge(claims))?)
     }
@@ -204,7 +206,6 @@ impl<'a> Acquisition<'a> {
         self.session.as_ref()?.allocated.clone()
     }
 
-    /// Adds the generated session key to the answer.
     pub fn announce(&self, reply: Reply) -> Reply {
         announce(reply, self.session.as_ref().and_then(|session| session.allocated.as_deref()))
     }
@@ -229,7 +230,7 @@ impl<'a> Acquisition<'a> {
 /// Adds a generated session key to an answer.
 pub fn announce(reply: Reply, allocated: Option<&str>) -> Reply {
     match allocated {
-        Some(key) => reply.header("X-Long-Running-Session-Key", key),
+        Some(key) => reply.header(SESSION_KEY, key),
         None => reply,
     }
 }
@@ -261,20 +262,9 @@ fn session(
         let (owner, refresh_token) = (found.owner, found.refresh_token);
         return Ok(Session { id, owner, refresh_token, allocated: None, starts: false, spent });
     };
-    let allocated = match (named.key, on) {
-        (
-            session::ALLOCATE,
-            Some(
-                Parked::Token(_, Some(key))
-                | Parked::Lead(_, Some(key))
-                | Parked::Api(_, Some(key))
-                | Parked::Challenged(_, _, Some(key)),
-            ),
-        ) => Some(key.clone()),
-        (session::ALLOCATE, Some(Parked::Answered(answered))) if answered.allocated.is_some() => {
-            answered.allocated.clone()
-        }
-        (session::ALLOCATE, _) => Some(session::allocate().map_err(|_| Problem::new(500))?),
+    let allocated = match (named.key, on.and_then(Parked::allocated)) {
+        (session::ALLOCATE, Some(key)) => Some(key.clone()),
+        (session::ALLOCATE, None) => Some(session::allocate().map_err(|_| Problem::new(500))?),
         _ => None,
     };
     let id = SessionId::new(registration, named.agent, allocated.as_deref().unwrap_or(named.key));

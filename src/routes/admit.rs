@@ -61,7 +61,6 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// The text for the caller.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::Peer => "Callers must come from loopback, a unix socket or a network in Sidecar:AllowedCallers",
@@ -87,7 +86,6 @@ impl Admission {
         Self { beyond_loopback: callers.go_beyond_loopback(), callers, hosts, token }
     }
 
-    /// Whether the caller may pass.
     pub fn admit(&self, peer: Peer, headers: Headers<'_>) -> Result<(), Denial> {
         self.admit_place(peer, headers)?;
         Self::admit_no_page(headers)?;

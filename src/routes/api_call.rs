@@ -1,7 +1,6 @@
 //! A call of an API over an idle connection. A worker takes it to its end, unless that would block.
 
-use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::acquire::announce;
 use super::call::{AllocatedKey, ApiAnswer, Parked};
 use super::problem::{self, Form};
 use super::reply;
+use super::stage::Stage;
 use crate::http::{Advance, AnswerEnd, BodyStream, Caching, CallerStream, PendingAnswer, Reply};
 use crate::metrics::Ending;
 use crate::outbound::{
@@ -18,21 +18,9 @@ use crate::outbound::{
 };
 use crate::token::AccessToken;
 
-/// What becomes of the answer.
-pub struct ApiCallTerms {
-    pub receipt: Receipt,
-    /// The API's name.
-    pub api: String,
-    pub token: Arc<AccessToken>,
-    pub memory: Arc<AnswerMemory>,
-    pub rendering: Rendering,
-}
-
 /// How an API's answer becomes ours.
 pub struct Rendering {
-    /// Whether header values are arrays.
     pub arrays: bool,
-    /// Whether redirects are followed.
     pub follows: bool,
     /// The key of a long-running session that was allocated for the caller.
     pub allocated: Option<AllocatedKey>,
@@ -63,53 +51,30 @@ impl BodyStream for Rendered {
 }
 
 pub struct ApiCall {
-    connections: Arc<UreqExchange>,
-    terms: ApiCallTerms,
-    stage: Stage,
-    start: Instant,
-}
-
-#[expect(clippy::large_enum_variant, reason = "a second allocation for each call costs more than the room")]
-enum Stage {
-    Ready(UpstreamConnection, OutRequest),
-    Running(UpstreamCall),
-    Over,
+    pub connections: Arc<UreqExchange>,
+    pub receipt: Receipt,
+    pub api: String,
+    pub token: Arc<AccessToken>,
+    pub memory: Arc<AnswerMemory>,
+    pub rendering: Rendering,
+    pub start: Instant,
+    pub stage: Stage<(UpstreamConnection, OutRequest), UpstreamCall>,
 }
 
 impl ApiCall {
-    pub fn new(
-        connections: Arc<UreqExchange>,
-        connection: UpstreamConnection,
-        request: OutRequest,
-        terms: ApiCallTerms,
-    ) -> Self {
-        Self { connections, terms, stage: Stage::Ready(connection, request), start: Instant::now() }
-    }
-
-    fn begin(&mut self) -> Result<&mut UpstreamCall, OutError> {
-        if let Stage::Ready(..) = self.stage
-            && let Stage::Ready(connection, request) = std::mem::replace(&mut self.stage, Stage::Over)
-        {
-            self.stage = Stage::Running(self.connections.begin(connection, request)?);
-        }
-        match &mut self.stage {
-            Stage::Running(call) => Ok(call),
-            Stage::Ready(..) | Stage::Over => Err(OutError::Broken("the call is over".to_owned())),
-        }
+    fn begin(&mut self) -> Result<Option<&mut UpstreamCall>, OutError> {
+        self.stage.begin(|(connection, request)| self.connections.begin(connection, request))
     }
 
     fn end(&self, answer: Result<OutResponse, OutError>) -> AnswerEnd<Parked> {
-        let ApiCallTerms { receipt, api, token, memory, rendering } = &self.terms;
+        let Self { receipt, api, token, memory, rendering, .. } = self;
         let ending = answer.as_ref().map_or_else(Ending::Failed, |response| Ending::Whole(response.status));
         receipt.metrics.upstream(Upstream::Downstream, ending, self.start.elapsed());
         match answer {
             Ok(answer) if rendering.is_final(&answer) => {
-                AnswerEnd::Reply(receipt.reply(rendering.reply(answer, Arc::clone(memory))))
+                AnswerEnd::Reply(receipt.entry().reply(rendering.reply(answer, Arc::clone(memory))))
             }
-            Err(error) => {
-                log::warn!("the API '{api}' did not answer: {error}");
-                AnswerEnd::Reply(receipt.problem(problem::unanswered(api, &error), Form::Problem))
-            }
+            Err(error) => AnswerEnd::Reply(receipt.entry().problem(problem::unanswered(api, &error), Form::Problem)),
             answer => AnswerEnd::Retry(Parked::Answered(Box::new(ApiAnswer {
                 answer,
                 memory: Arc::clone(memory),
@@ -123,50 +88,40 @@ impl ApiCall {
 impl PendingAnswer<Parked> for ApiCall {
     fn advance(&mut self, _: &mut CallerStream<'_>) -> Advance<Parked> {
         let connections = Arc::clone(&self.connections);
-        let (step, until) = match self.begin() {
-            Ok(call) => (connections.advance(call), call.deadline()),
-            Err(error) => (Err(error), self.start),
-        };
-        match step {
-            Ok(Step::Waits) => Advance::Waits { until, for_room: false },
-            Ok(Step::Blocks) => Advance::Blocks,
-            Ok(Step::Done) => {
-                let Stage::Running(call) = std::mem::replace(&mut self.stage, Stage::Over) else {
-                    return Advance::Blocks;
-                };
-                Advance::End(self.end(connections.complete(call)))
+        let step = self.begin().and_then(|call| match call {
+            Some(call) => Ok((connections.advance(call)?, call.deadline)),
+            None => Err(over()),
+        });
+        Advance::End(match step {
+            Ok((Step::Waits, until)) => return Advance::Waits { until, for_room: false },
+            Ok((Step::Blocks, _)) => return Advance::Blocks,
+            Ok((Step::Done, _)) => {
+                let answer = self.stage.end().ok_or_else(over).and_then(|call| connections.complete(call));
+                self.end(answer)
             }
-            Err(error) => Advance::End(self.end(Err(error))),
-        }
+            Err(error) => self.end(Err(error)),
+        })
     }
 
     fn run(mut self: Box<Self>, _: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
-        let begun = self.begin().map(|_| ());
-        let answer = match (begun, std::mem::replace(&mut self.stage, Stage::Over)) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Stage::Running(call)) => self.connections.finish(call),
-            (Ok(()), Stage::Ready(..) | Stage::Over) => Err(OutError::Broken("the call is over".to_owned())),
-        };
+        let begun = self.begin().map(drop);
+        let answer = begun.and_then(|()| self.connections.finish(self.stage.end().ok_or_else(over)?));
         self.end(answer)
     }
 
     fn upstream(&self) -> Option<BorrowedFd<'_>> {
-        match &self.stage {
-            Stage::Running(call) => Some(call.as_fd()),
-            Stage::Ready(..) | Stage::Over => None,
-        }
+        self.stage.running().map(AsFd::as_fd)
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready(connection, _) = self.stage {
+        if let Stage::Ready((connection, _)) = self.stage {
             self.connections.keep(connection);
         }
-        Parked::Api(self.terms.token, self.terms.rendering.allocated)
+        Parked::Api(self.token, self.rendering.allocated)
     }
 }
 
-impl fmt::Debug for ApiCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiCall").field("api", &self.terms.api).finish_non_exhaustive()
-    }
+/// The server does not go on with what has ended.
+fn over() -> OutError {
+    OutError::Broken("the call is over".to_owned())
 }

@@ -9,7 +9,6 @@ use crate::http::Resumed;
 use crate::jwks::{KeySet, RefreshAnswer};
 use crate::jwt::shr::{OriginalRequest, access_token};
 use crate::jwt::{Finding, Rejection, Verified};
-use crate::token;
 use crate::turns::{self, Lane};
 
 /// The challenge in answer to an unusable signed request.
@@ -135,7 +134,7 @@ pub fn with_keys(
         if !turns::may_block() {
             return Err(Halt::Call(Parked::Decryption, Lane::Decryption));
         }
-        turns::switch(&Lane::Decryption).map_err(|turns::Busy| Problem::from(token::Error::Busy))?;
+        turns::switch(&Lane::Decryption)?;
     }
     let outcome = check(&keys, now);
     if let Err(Rejection::KeyNotFound) = &outcome

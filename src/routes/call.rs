@@ -27,17 +27,32 @@ pub enum Parked {
     Lead(Box<Lead>, Option<AllocatedKey>),
     /// A turn to call the API with this token.
     Api(Arc<AccessToken>, Option<AllocatedKey>),
+    /// A turn to send it once more, on a new connection: an idle one had been closed.
+    Stale(Arc<AccessToken>, Option<AllocatedKey>),
     /// What the API answered.
     Answered(Box<ApiAnswer>),
     /// A token with the claims that the API asked for in this answer.
     Challenged(String, Box<HeldAnswer>, Option<AllocatedKey>),
 }
 
-/// The outcome of a call of an API.
+impl Parked {
+    /// The key that was generated for the caller's long-running session.
+    pub fn allocated(&self) -> Option<&AllocatedKey> {
+        match self {
+            Self::Token(_, key)
+            | Self::Lead(_, key)
+            | Self::Api(_, key)
+            | Self::Stale(_, key)
+            | Self::Challenged(_, _, key) => key.as_ref(),
+            Self::Answered(answered) => answered.allocated.as_ref(),
+            Self::Keys | Self::Decryption | Self::Session => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct ApiAnswer {
     pub answer: Result<OutResponse, OutError>,
-    /// Holds the answer's memory.
     pub memory: Arc<AnswerMemory>,
     /// The token that the call was made with.
     pub token: Arc<AccessToken>,
@@ -56,7 +71,6 @@ pub enum Halt {
     Park(Parked, Instant),
     /// Waits for a turn.
     Call(Parked, Lane),
-    /// The body has to be read first.
     NeedsBody(Keep),
     /// An upstream takes part in its answer.
     Pending(Box<dyn PendingAnswer<Parked>>, Lane),
@@ -79,7 +93,6 @@ impl<P: Into<Problem>> From<P> for Halt {
 
 /// Lives as long as the process, across reloads of the configuration.
 pub struct Shared {
-    /// The HTTP client.
     pub exchange: Arc<dyn Exchange>,
     /// Connections for proxied requests.
     pub connections: Arc<UreqExchange>,
@@ -88,13 +101,11 @@ pub struct Shared {
     pub budget: Budget,
     pub acquirer: Arc<Acquirer>,
     pub metrics: Arc<Metrics>,
-    /// A view of the server's state.
     pub monitor: Monitor,
     /// What was asked last, in Development.
     pub recent: Option<Arc<Recent>>,
 }
 
-/// One request while it is being answered.
 pub struct Call<'a> {
     pub service: &'a Service,
     pub shared: &'a Shared,
@@ -113,7 +124,7 @@ impl Call<'_> {
     /// Checks the body's declared length and that it has been read. Call it once nothing else can
     /// refuse the request.
     pub fn body(&self, keep: Keep) -> Result<(), Halt> {
-        let configured = self.service.config.limits.request_body_bytes;
+        let configured = self.service.config.limits.body_bytes;
         let own = if let Keep::UpTo(limit) = keep { limit } else { usize::MAX };
         let limit = own.min(configured);
         if self.request.body.length().is_some_and(|length| length > limit) {

@@ -4,7 +4,7 @@ use crate::http::{Headers, RequestRecord};
 use crate::value::guid::{self, Guid};
 
 /// Returned with every answer.
-pub const HEADER: &str = "x-ms-client-request-id";
+pub use crate::outbound::CORRELATION as HEADER;
 
 /// Longer ids are replaced.
 const MAX_LENGTH: usize = 128;
@@ -29,7 +29,7 @@ impl Id<'_> {
 /// The caller's id, else the trace id of `traceparent`, else a GUID of the request, which stays the same however often it is
 /// handled.
 pub fn id<'a>(headers: Headers<'a>, request: &RequestRecord) -> Id<'a> {
-    let own = ["x-ms-client-request-id", "client-request-id"].into_iter().find_map(|name| {
+    let own = [HEADER, "client-request-id"].into_iter().find_map(|name| {
         let text = headers.text(name)?.trim();
         is_harmless(text).then_some(Id::Callers(text))
     });

@@ -3,13 +3,14 @@
 
 use std::convert::Infallible;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{CredentialSource, Registration};
 use crate::credentials::certificate::Certificate;
 use crate::credentials::{Client, CredentialFailure, Credentials};
 use crate::jwt::Validator;
 use crate::jwt::jwe::DecryptionKey;
+use crate::sync::Mutex;
 
 /// The credentials, and the keys last given to the validator.
 pub struct Decryption {
@@ -36,7 +37,7 @@ impl Decryption {
             return;
         }
         let found = self.client.credentials.certificates(now);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if found.len() == seen.len() && found.iter().zip(&*seen).all(|(one, other)| is_same(one, other)) {
             return;
         }

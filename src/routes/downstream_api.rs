@@ -1,19 +1,20 @@
 //! `/DownstreamApi*`: calls the API for the caller and returns its answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::access::Receipt;
 use super::acquire::{Acquisition, ask};
-use super::api_call::{ApiCall, ApiCallTerms, Rendering};
+use super::api_call::{ApiCall, Rendering};
 use super::call::{Call, Halt, Parked};
 use super::correlation;
 use super::problem;
 use super::route::Route;
+use super::stage::Stage;
 use crate::http::{Body, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
-    AnswerMemory, CallLimits, Exchange, FollowedResponse, OutError, OutRequest, OutResponse, RelayedBody,
-    claims_challenge, follow, relay,
+    AnswerMemory, FollowedResponse, OutError, OutRequest, OutResponse, RelayedBody, claims_challenge, follow, relay,
 };
 use crate::token::AccessToken;
 use crate::turns::{self, Lane};
@@ -60,19 +61,20 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
         accept: effective.options.accept,
         content_type: downstream_content_type(
             effective.options.content_type,
-            call.request.headers.text("content-type"),
+            call.request.headers.first("content-type"),
         ),
         described: &described,
         trace: &correlation::trace_context(call.request.headers),
         headers: &effective.options.extra_headers,
         body: body.as_ref(),
         memory: &memory,
+        timeout: limits.downstream_timeout,
+        max_body: limits.downstream_body_bytes,
     };
     let config = &call.service.config;
-    let limits = CallLimits { timeout: limits.downstream_timeout, max_body: limits.downstream_body_bytes };
     let authorized = |token: &AccessToken| {
         let authorization = acquisition.authorization(call, token, || acquisition.target(call))?;
-        Ok::<_, Halt>(request.request(&authorization, acquisition.correlation_id(), limits))
+        Ok::<_, Halt>(request.request(&authorization, acquisition.correlation_id()))
     };
     let rendering = Rendering {
         arrays: config.sidecar.header_values_as_arrays,
@@ -81,11 +83,16 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     };
     if let Some(connection) = idle {
         let request = authorized(&token)?;
-        let connections = Arc::clone(&call.shared.connections);
-        let receipt = Receipt::new(call, route.endpoint);
-        let api = asked.api.name.clone();
-        let call =
-            ApiCall::new(connections, connection, request, ApiCallTerms { receipt, api, token, memory, rendering });
+        let call = ApiCall {
+            connections: Arc::clone(&call.shared.connections),
+            receipt: Receipt::new(call, route.endpoint),
+            api: asked.api.name.clone(),
+            token,
+            memory,
+            rendering,
+            start: Instant::now(),
+            stage: Stage::Ready((connection, request)),
+        };
         return Err(Halt::Pending(Box::new(call), lane));
     }
     let sent = |request, first| send(call, request, first, &asked.api.name);
@@ -93,7 +100,6 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
     // Continuous access evaluation: the API asks for further claims. Tried once. An origin reached
     // by a redirect saw no token and may not challenge it.
     if let Some(claims) = Some(&answer).filter(|_| !foreign).and_then(claims_challenge) {
-        log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
         let token = acquisition.token_with_claims(call, &claims)?;
         answer = sent(authorized(&token)?, None)?.answer;
     }
@@ -102,11 +108,11 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
 
 /// The fields that describe the caller's body, which is passed on unchanged. `Content-Type` has its
 /// own rules.
-fn described(call: &Call<'_>) -> Vec<(String, String)> {
+fn described(call: &Call<'_>) -> Vec<(String, Vec<u8>)> {
     let fields = call.request.headers.0.iter().filter(|field| header::describes_body(field.name));
     let fields = fields.map(|field| (field.name.to_ascii_lowercase(), field.value));
     let fields = fields.filter(|(name, _)| name != "content-type");
-    fields.filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?.to_owned()))).collect()
+    fields.map(|(name, value)| (name, value.to_vec())).collect()
 }
 
 /// Sends a request, or goes on after its `first` answer.
@@ -116,27 +122,12 @@ fn send(
     first: Option<Result<OutResponse, OutError>>,
     api: &str,
 ) -> Result<FollowedResponse, Halt> {
-    let exchange = Begun { first: Mutex::new(first), rest: &*call.shared.exchange };
+    let exchange = &*call.shared.exchange;
     let arrival = if call.service.config.sidecar.allow_outbound_redirects {
-        follow(&exchange, &*call.shared.clock, request)
+        follow(exchange, &*call.shared.clock, request, first)
     } else {
-        exchange.send(request).map(|answer| FollowedResponse { answer, foreign: false })
+        let answer = first.unwrap_or_else(|| exchange.send(request));
+        answer.map(|answer| FollowedResponse { answer, foreign: false })
     };
-    arrival.map_err(|error| {
-        log::warn!("the API '{api}' did not answer: {error}");
-        problem::unanswered(api, &error).into()
-    })
-}
-
-/// An exchange whose first answer is here.
-struct Begun<'a> {
-    first: Mutex<Option<Result<OutResponse, OutError>>>,
-    rest: &'a dyn Exchange,
-}
-
-impl Exchange for Begun<'_> {
-    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        first.unwrap_or_else(|| self.rest.send(request))
-    }
+    arrival.map_err(|error| problem::unanswered(api, &error).into())
 }

@@ -78,7 +78,7 @@ impl Required {
                 "" if value.is_empty() => continue,
                 _ => {
                     let nearest = "scope, role or audience".to_owned();
-                    return Err(OptionsError::UnknownKey { key: key.into_owned(), nearest }.into());
+                    return Err(OptionsError::UnknownKey(key.into_owned(), nearest).into());
                 }
             };
             let value = decode(&key, value)?;

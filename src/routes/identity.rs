@@ -14,7 +14,7 @@ use super::service::Service;
 use crate::config::{Api, ApiOptions};
 use crate::http::{Keep, Reply, Resumed};
 use crate::options::{Agent, Effective, OptionsError, Overrides, decode, parameters};
-use crate::token::key::sha256;
+use crate::value::hash::sha256;
 use crate::value::{guid, hex, resource};
 
 /// The secret that an application has from its environment, in `IDENTITY_HEADER`.
@@ -95,7 +95,7 @@ pub fn token(call: &Call<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply,
         Acquisition::new(call, &asked, effective, resumed.as_ref())?.token(call, resumed)
     };
     let mut token = acquire(&effective, resumed)?;
-    if !anew && query.revoked.is_some_and(|revoked| revoked == sha256(token.token().as_bytes())) {
+    if !anew && query.revoked.is_some_and(|revoked| revoked == sha256(token.token())) {
         effective.options.force_refresh = true;
         token = acquire(&effective, None)?;
     }
@@ -126,7 +126,7 @@ fn admit(call: &Call<'_>) -> Result<(), Problem> {
 fn api(service: &Service, wanted: &str) -> Result<Arc<Api>, Problem> {
     let rules = &service.config.sidecar.identity_endpoint;
     let of_resource = |api: &&Arc<Api>| api.options.scopes.iter().any(|scope| resource::has_scope(wanted, scope));
-    let mut apis = service.apis().iter().filter(of_resource);
+    let mut apis = service.apis().filter(of_resource);
     // One whose tokens are bound to a key serves nobody here.
     let first = apis.clone().find(|api| !api.options.is_bound()).or_else(|| apis.next());
     if first.is_none() && !rules.resources.iter().any(|allowed| allowed == "*" || allowed == wanted) {

@@ -28,11 +28,13 @@ mod recent;
 mod reply;
 pub mod route;
 mod service;
+mod stage;
 mod validate;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
+use access::{Ended, Entry};
 use admit::{Admission, TOKEN_HEADER};
 use call::{Call, Halt};
 pub use call::{Parked, Shared};
@@ -44,6 +46,7 @@ pub use service::Service;
 
 use crate::clock::Clock;
 use crate::http::{Cause, Handler, Keep, Method, Outcome, Reply, Request, RequestError, Resumed, Waker};
+use crate::sync::RwLock;
 use crate::token;
 use crate::value::guid;
 
@@ -61,14 +64,14 @@ impl Routes {
     }
 
     pub fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.service.read())
     }
 
     /// Installs another configuration. Requests in flight keep theirs.
     pub fn replace(&self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
         ready(&service, &self.shared);
-        let mut current = self.service.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.service.write();
         std::mem::replace(&mut current, service)
     }
 
@@ -127,41 +130,33 @@ impl Routes {
             Endpoint::OAuthIntrospect => oauth::introspect(call, parked.as_ref()),
             Endpoint::ForwardAuth => forward_auth::forward_auth(call, parked.as_ref()),
             Endpoint::Identity => identity::token(call, parked),
-            Endpoint::Proxy | Endpoint::ProxyUnauthenticated => Err(proxy::proxy(call, &route, parked)),
+            Endpoint::Proxy | Endpoint::ProxyUnauthenticated => proxy::proxy(call, &route, parked),
             Endpoint::Page => page::page(call, parked.as_ref()),
         }
     }
 
-    /// Counts and logs an answer.
-    fn finish(
-        &self,
-        method: Method,
-        endpoint: Option<Endpoint>,
-        reply: Reply,
-        received: Instant,
-        id: &str,
-        problem: &str,
-    ) -> Reply {
-        let sinks = (&*self.shared.metrics, self.shared.recent.as_deref());
-        access::finish(sinks, method, endpoint, reply.status, received, id, "", problem);
-        reply
-    }
-
-    /// What went wrong, for those who look at the page.
-    fn words(&self, problem: &Problem) -> String {
-        self.shared.recent.as_ref().map_or_else(String::new, |_| problem.words().to_owned())
+    /// For the access log. Without a request, its head was never read.
+    fn entry<'a>(&'a self, request: Option<&Request<'_>>, endpoint: Option<Endpoint>, id: &'a str) -> Entry<'a> {
+        Entry {
+            metrics: &self.shared.metrics,
+            recent: self.shared.recent.as_deref(),
+            method: request.map_or(Method::Other, |request| request.method),
+            endpoint,
+            received: request.map_or_else(Instant::now, |request| request.record.received),
+            id,
+        }
     }
 }
 
-/// A problem in the form that the callers of an endpoint read. One that is switched off has none of its own.
-fn in_form(problem: Problem, service: &Service, endpoint: Option<Endpoint>, path: &str) -> Reply {
+/// A problem and the form in which the callers of an endpoint read it. One that is switched off has none of its own.
+fn in_form(problem: Problem, service: &Service, endpoint: Option<Endpoint>, path: &str) -> (Problem, Form) {
     let rules = &service.config.sidecar;
     let form = match Form::of(endpoint, path) {
         Form::Proxied if !rules.proxy => Form::Problem,
         form => form,
     };
     let semantic = rules.semantic_token_errors && matches!(form, Form::Problem | Form::Proxied);
-    if semantic { problem.semantic() } else { problem }.into_reply_as(form)
+    (if semantic { problem.semantic() } else { problem }, form)
 }
 
 /// Answers a request that got no turn in time.
@@ -196,44 +191,37 @@ impl Handler for Routes {
             }
             resumed => self.answer(&call, &mut endpoint, resumed),
         };
-        let mut words = String::new();
-        let reply = match answer {
-            Ok(reply) => reply,
+        let entry = self.entry(Some(request), endpoint, id);
+        Outcome::Reply(match answer {
+            Ok(reply) => entry.reply(reply),
             Err(Halt::Park(on, until)) => return Outcome::Park { on, until },
             Err(Halt::Call(on, lane)) => return Outcome::Call { on, lane },
             Err(Halt::NeedsBody(keep)) => return Outcome::NeedsBody(keep),
             Err(Halt::Pending(answer, lane)) => return Outcome::Pending { answer, lane },
             Err(Halt::Problem(problem)) => {
-                words = self.words(&problem);
-                in_form(problem, &service, endpoint, request.path)
+                let (problem, form) = in_form(problem, &service, endpoint, request.path);
+                entry.problem(problem, form)
             }
-        };
-        let reply = self.finish(request.method, endpoint, reply, request.record.received, id, &words);
-        Outcome::Reply(reply.header(correlation::HEADER, id))
+        })
     }
 
     fn refuse(&self, refusal: &RequestError, request: Option<&Request<'_>>) -> Reply {
         let problem = Problem::from(refusal);
-        let words = self.words(&problem);
         let Some(request) = request else {
-            let id = guid::random();
-            let reply = problem.into_reply();
-            let reply = self.finish(Method::Other, None, reply, Instant::now(), id.as_str(), &words);
-            return reply.header(correlation::HEADER, id.as_str());
+            return self.entry(None, None, guid::random().as_str()).problem(problem, Form::Problem);
         };
         let id = correlation::id(request.headers, request.record);
         let endpoint = match route(request.method, request.path) {
             Ok(route) => Some(route.endpoint),
             Err(no_route) => no_route.endpoint(),
         };
-        let reply = in_form(problem, &self.service(), endpoint, request.path);
-        let reply = self.finish(request.method, endpoint, reply, request.record.received, id.as_str(), &words);
-        reply.header(correlation::HEADER, id.as_str())
+        let (problem, form) = in_form(problem, &self.service(), endpoint, request.path);
+        self.entry(Some(request), endpoint, id.as_str()).problem(problem, form)
     }
 
     fn panicked(&self) -> Reply {
         let problem = Problem::new(500);
-        let words = self.words(&problem);
-        self.finish(Method::Other, None, problem.into_reply(), Instant::now(), "-", &words)
+        self.entry(None, None, "-").add(problem.status, Ended::Whole, problem.words());
+        problem.into_reply()
     }
 }

@@ -18,20 +18,17 @@ use crate::http::{Body, Cause, Headers, Method, Peer, Request, RequestRecord, Re
 use crate::jwks::KeySet;
 use crate::jwt::Finding;
 use crate::secret::Secret;
-use crate::token;
-use crate::turns::{self, Busy};
+use crate::turns;
 use crate::value::guid;
 
 /// Metadata, keys and the issuer of v1 tokens: as many documents does a fetch of signing keys ask for.
 const DOCUMENTS: u32 = 3;
 
-/// What answers, once.
 pub struct Once {
     shared: Shared,
     service: Service,
 }
 
-/// What was asked for.
 #[derive(Debug)]
 pub struct Acquired {
     /// The value of an `Authorization` header.
@@ -41,7 +38,6 @@ pub struct Acquired {
 }
 
 impl Once {
-    /// Answers with this configuration.
     pub const fn new(shared: Shared, service: Service) -> Self {
         Self { shared, service }
     }
@@ -135,7 +131,7 @@ impl Once {
                 }
                 Err(Halt::Call(on, lane)) => {
                     let patience = service.config.limits.queue_timeout;
-                    let turn = shared.budget.turns.wait(&lane, patience).map_err(|Busy| token::Error::Busy)?;
+                    let turn = shared.budget.turns.wait(&lane, patience)?;
                     turns::with_turn(turn, patience, || step(&call, Some(Resumed { on, cause: Cause::Turn }))).0
                 }
             };

@@ -1,37 +1,6 @@
 //! Bytes on their way to one side of a proxied request, framed as chunks where the receiver needs it.
 
-use std::cell::RefCell;
-
 use zeroize::Zeroizing;
-
-/// Buffers that a thread keeps for the next bytes, and how large they may be.
-const SPARES: usize = 2;
-const SPARE_BYTES: usize = 64 * 1024;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Makes room for so many bytes, in a buffer that was given back where there is one.
-pub fn reserve(buffer: &mut Vec<u8>, room: usize) {
-    if buffer.capacity() == 0
-        && let Some(spare) = SPARE.with_borrow_mut(Vec::pop)
-    {
-        *buffer = spare;
-    }
-    buffer.reserve_exact(room);
-}
-
-/// Gives an empty buffer back to the thread, so that an exchange that waits holds none.
-pub fn give_back(buffer: &mut Vec<u8>) {
-    if buffer.is_empty() && (1..=SPARE_BYTES).contains(&buffer.capacity()) {
-        SPARE.with_borrow_mut(|spares| {
-            if spares.len() < SPARES {
-                spares.push(std::mem::take(buffer));
-            }
-        });
-    }
-}
 
 /// Bytes waiting to be sent. They may hold a token and are wiped.
 #[derive(Default)]

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::authenticate::{Presented, explained};
@@ -18,6 +17,7 @@ use crate::http::{Keep, Reply, Resumed};
 use crate::jwt::Finding;
 use crate::value::b64;
 use crate::value::date::to_rfc3339_seconds;
+use crate::value::hash::sha256;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -41,7 +41,7 @@ pub fn page(call: &Call<'_>, resumed: Option<&Resumed<Parked>>) -> Result<Reply,
         "version": env!("CARGO_PKG_VERSION"),
         "health": String::from_utf8_lossy(&health::health(call).body),
         "registrations": service.clients().map(|client| registration(client, now)).collect::<Vec<_>>(),
-        "apis": service.apis().iter().map(|own| api(own, &service.client(own).registration.section, proxies)).collect::<Vec<_>>(),
+        "apis": service.apis().map(|own| api(own, &service.client(own).registration.section, proxies)).collect::<Vec<_>>(),
         "oauth": open(Endpoint::OAuthToken),
         "identity": open(Endpoint::Identity),
         "requests": call.shared.recent.as_ref().map(|recent| recent.all()),
@@ -92,7 +92,7 @@ fn api(api: &Api, section: &str, proxies: bool) -> Value {
 
 fn check(finding: &Finding) -> Value {
     json!({
-        "check": finding.check.name(),
+        "check": finding.check.to_string(),
         "outcome": finding.outcome.name(),
         "lookedAt": finding.looked_at,
         "expected": finding.expected,
@@ -103,7 +103,7 @@ fn check(finding: &Finding) -> Value {
 /// The page. Its policy lets nothing run and nothing be loaded but what is in it, and no other page frame it
 /// (Content Security Policy Level 3, §6).
 fn document() -> Reply {
-    let hash = |text: &str| b64::standard(digest(&SHA256, text.as_bytes()));
+    let hash = |text: &str| b64::standard(sha256(text));
     let mut policy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'"
         .to_owned();

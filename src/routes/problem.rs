@@ -16,6 +16,7 @@ use crate::jwt::Rejection;
 use crate::options::OptionsError;
 use crate::outbound::OutError;
 use crate::token::{self, Remedy, TokenError};
+use crate::turns;
 use crate::value::{b64, json};
 
 #[derive(Debug)]
@@ -221,7 +222,6 @@ impl Problem {
         self.detail.as_deref().or(described).unwrap_or_else(|| http::phrase(self.status))
     }
 
-    /// The answer in the form of its door.
     pub fn into_reply_as(self, form: Form) -> Reply {
         match form {
             Form::Problem => return self.into_reply(),
@@ -305,16 +305,20 @@ impl From<&http::RequestError> for Problem {
     }
 }
 
+impl From<turns::Busy> for Problem {
+    fn from(_: turns::Busy) -> Self {
+        Self::unavailable("Too many requests wait for upstreams", 1).retryable(true)
+    }
+}
+
 impl From<token::Error> for Problem {
     fn from(error: token::Error) -> Self {
         match error {
             token::Error::Refused(refusal) => refused(&refusal),
             token::Error::Unavailable(unavailable) => {
-                Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER))
-                    .extended(Extensions { retryable: Some(true), ..Extensions::default() })
+                Self::unavailable(NO_TOKEN, unavailable.retry_after.unwrap_or(RETRY_AFTER)).retryable(true)
             }
-            token::Error::Busy => Self::unavailable("Too many requests wait for upstreams", 1)
-                .extended(Extensions { retryable: Some(true), ..Extensions::default() }),
+            token::Error::Busy => turns::Busy.into(),
             token::Error::Credential(failures) => Self::with(500, NO_TOKEN).extended(Extensions {
                 error_code: Some("invalid_client_credential".to_owned()),
                 credentials: failures
@@ -344,24 +348,24 @@ fn described(rejection: &Rejection, registration: &Registration) -> Cow<'static,
 
 /// In the original's wording, because callers match on it.
 fn refused(refusal: &TokenError) -> Problem {
-    let known = |text: &Option<String>| text.clone();
     let detail = format!("MSAL.NetCore.{}: {}", refusal.code, refusal.description);
     let problem = Problem::with(500, detail).extended(Extensions {
         error_code: Some(refusal.code.clone()),
-        correlation_id: known(&refusal.correlation_id),
-        trace_id: known(&refusal.trace_id),
-        timestamp: known(&refusal.timestamp),
+        correlation_id: refusal.correlation_id.clone(),
+        trace_id: refusal.trace_id.clone(),
+        timestamp: refusal.timestamp.clone(),
         error_codes: refusal.error_codes.clone(),
-        suberror: known(&refusal.suberror),
-        claims: known(&refusal.claims),
+        suberror: refusal.suberror.clone(),
+        claims: refusal.claims.clone(),
         retryable: Some(false),
         ..Extensions::default()
     });
     Problem { remedy: Some(refusal.remedy()), ..problem }
 }
 
-/// The problem of a call of an API without an answer. Names the API and the host, but not the URL.
+/// The problem of a call of an API without an answer, which is logged. Names the API and the host, but not the URL.
 pub fn unanswered(api: &str, error: &OutError) -> Problem {
+    log::warn!("the API '{api}' did not answer: {error}");
     match error {
         OutError::Proxy { timed_out: true, .. } => {
             Problem::with(504, format!("The downstream API '{api}' cannot be reached: {error}"))
@@ -373,7 +377,7 @@ pub fn unanswered(api: &str, error: &OutError) -> Problem {
         OutError::Broken(_) => {
             Problem::with(502, format!("The downstream API '{api}' did not answer as it should: {error}"))
         }
-        OutError::Busy => token::Error::Busy.into(),
+        OutError::Busy => turns::Busy.into(),
         OutError::NoMemory { timed_out: true } => {
             Problem::with(504, format!("The downstream API '{api}' answered, but too late: {error}"))
         }

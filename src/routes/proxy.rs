@@ -2,33 +2,30 @@
 //! has a turn, [`super::pump`] moves the bytes. A worker does that over an idle connection; a thread that may block opens a
 //! new one, or takes a body that is still arriving.
 
-use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::access::{self, Receipt};
-use super::acquire::{Acquisition, Destination, ask};
+use super::access::{Ended, Receipt};
+use super::acquire::{Acquisition, Destination, SESSION_KEY, ask};
 use super::call::{Call, Halt, HeldAnswer, Parked};
 use super::problem::{Form, Problem, unanswered};
-use super::pump::{Flow, Pump, Stop, Terms};
+use super::pump::{Flow, ProxyTerms, Pump, Stop};
 use super::route::Route;
-use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Resumed};
+use super::stage::Stage;
+use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Reply, Resumed};
 use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, ProxiedPath, Target};
-use crate::outbound::forwarding::{BodyFraming, LinkRewrite, RequestHead, is_idempotent};
-use crate::outbound::{OutError, Upstream, UpstreamConnection, UreqExchange};
-use crate::token::{self, AccessToken};
+use crate::outbound::forwarding::{LinkRewrite, RequestHead, is_idempotent};
+use crate::outbound::http1::BodyFraming;
+use crate::outbound::{OutError, Upstream, UpstreamConnection};
+use crate::token::AccessToken;
 use crate::turns::{self, Lane};
 
 /// Prepares the call. The result says what the request waits for, why it is refused, or streams the answer.
-pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Halt {
-    prepare(call, route, resumed).unwrap_or_else(|halt| halt)
-}
-
-fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Halt, Halt> {
+pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>) -> Result<Reply, Halt> {
     let request = call.request;
     let (own, path) = route.proxied;
     let path = ProxiedPath::new(path)?;
@@ -41,6 +38,7 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
     let target = Target::proxied(&effective, path, request.query)?;
     let lane = Lane::Origin(Arc::clone(target.origin().text()));
     let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
+    let is_stale = matches!(resumed, Some(Resumed { on: Parked::Stale(..), .. }));
     let mut idle = None;
     let (token, held) = match resumed {
         // A token for this challenge takes a request to Entra.
@@ -49,24 +47,25 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         }
         // Continuous access evaluation. Without such a token the API's own 401 tells the caller what to do.
         Some(Resumed { on: Parked::Challenged(claims, held, _), .. }) => {
-            log::info!("the API '{}' wants further claims; acquiring a token with them", asked.api.name);
             let token = acquisition.token_with_claims(call, &claims);
-            turns::switch(&lane).map_err(|turns::Busy| token::Error::Busy)?;
+            turns::switch(&lane)?;
             match token {
                 Ok(token) => (Some(token), None),
                 Err(_) => (None, Some(held)),
             }
         }
         resumed => {
-            let has_turn = matches!(resumed, Some(Resumed { on: Parked::Api(..), cause: Cause::Turn }));
+            let has_turn =
+                matches!(resumed, Some(Resumed { on: Parked::Api(..) | Parked::Stale(..), cause: Cause::Turn }));
             let token = acquisition.token(call, resumed)?;
             if !has_turn && !turns::has(&lane) {
                 // Looked for before a head is built, which a thread would have to build again.
-                if !turns::may_block() && request.body.is_here() {
+                if !turns::may_block() && request.body.is_here() && !is_stale {
                     idle = call.shared.connections.idle(target.origin());
                 }
                 if idle.is_none() {
-                    return Err(Halt::Call(Parked::Api(token, acquisition.allocated()), lane));
+                    let parked = if is_stale { Parked::Stale } else { Parked::Api };
+                    return Err(Halt::Call(parked(token, acquisition.allocated()), lane));
                 }
             }
             (Some(token), None)
@@ -86,7 +85,6 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
             configured: &effective.options.extra_headers,
             authorization: &acquisition.authorization(call, token, destination)?,
             correlation_id: acquisition.correlation_id(),
-            replaces_id: effective.options.correlation_id.is_some(),
             framing,
         };
         written = forwarded.write();
@@ -98,31 +96,30 @@ fn prepare(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>>)
         origin: target.origin().clone(),
         base: target.base_path().to_owned(),
         here: ["http://", host, own].concat(),
+        query: target.own_query().to_owned(),
     };
     let mut terms = terms(call, framing, links, allocated.as_deref());
     terms.may_challenge &= !challenged;
     let answer = ProxyCall {
-        connections: Arc::clone(&call.shared.connections),
         receipt: Receipt::new(call, route.endpoint),
         is_idempotent: is_idempotent(request.method_name),
         api: asked.api.name.clone(),
         token,
         allocated,
         start: Instant::now(),
-        stage: Stage::Ready(Ready { terms, connection, head: written, received }),
+        stage: Stage::Ready(Ready { terms, connection, head: written, received, is_stale }),
     };
-    Ok(Halt::Pending(Box::new(answer), lane))
+    Err(Halt::Pending(Box::new(answer), lane))
 }
 
-/// The parameters of the exchange.
-fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> Terms {
+fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> ProxyTerms {
     let limits = &call.service.config.limits;
-    Terms {
+    ProxyTerms {
         framing,
         bodiless: call.request.method == Method::Head,
         links,
         correlation_id: call.correlation_id.to_owned(),
-        further: allocated.map_or_else(String::new, |key| format!("X-Long-Running-Session-Key: {key}\r\n")),
+        further: allocated.map_or_else(String::new, |key| format!("{SESSION_KEY}: {key}\r\n")),
         // Only a request without a body can be sent again.
         may_challenge: matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
         first_byte: limits.proxy_first_byte_timeout,
@@ -150,13 +147,7 @@ fn upgrades_to_websocket(call: &Call<'_>) -> bool {
     call.request.headers.all("upgrade").any(|value| value.split(|byte| *byte == b',').any(named))
 }
 
-/// Why an answer is not whole, for the access log.
-const BY_API: &str = " broken off by the API";
-const BY_BODY: &str = " broken off: the request body was refused";
-
-/// A request to an API.
 struct ProxyCall {
-    connections: Arc<UreqExchange>,
     receipt: Receipt,
     is_idempotent: bool,
     api: String,
@@ -165,40 +156,33 @@ struct ProxyCall {
     /// The key of a long-running session that was allocated for the caller.
     allocated: Option<String>,
     start: Instant,
-    stage: Stage,
-}
-
-#[expect(clippy::large_enum_variant, reason = "a second allocation for each call costs more than the room")]
-enum Stage {
-    Ready(Ready),
-    Running(Pump, OpenStream),
-    Over,
+    stage: Stage<Ready, (Pump, OpenStream)>,
 }
 
 /// What a request is begun with.
 struct Ready {
-    terms: Terms,
+    terms: ProxyTerms,
     /// Another idle connection, or a new one, is taken if there is none.
     connection: Option<UpstreamConnection>,
     /// The request's head, including the token; empty if the request was sent before.
     head: Zeroizing<Vec<u8>>,
     /// The begin of an answer, if the request was sent before.
     received: Vec<u8>,
-}
-
-impl fmt::Debug for ProxyCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProxyCall").field("api", &self.api).finish_non_exhaustive()
-    }
+    /// Whether only a new connection will do.
+    is_stale: bool,
 }
 
 impl PendingAnswer<Parked> for ProxyCall {
     fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<Parked> {
-        let begins = matches!(&self.stage, Stage::Ready(ready) if ready.connection.is_some());
-        if begins && let Err(end) = self.begin(caller) {
-            return Advance::End(end);
-        }
-        let Stage::Running(pump, _) = &mut self.stage else { return Advance::Blocks };
+        let begins = match &self.stage {
+            Stage::Ready(ready) if ready.connection.is_none() => return Advance::Blocks,
+            stage => matches!(stage, Stage::Ready(_)),
+        };
+        let pump = match self.begin(caller) {
+            Ok(Some((pump, _))) => pump,
+            Ok(None) => return Advance::End(AnswerEnd::Broken),
+            Err(error) => return Advance::End(self.refused(&error)),
+        };
         match if begins { pump.advance(caller) } else { pump.resume(caller) } {
             Ok(Flow::Busy) => Advance::Busy,
             Ok(Flow::Waits) if !pump.is_sent() => Advance::Blocks,
@@ -208,66 +192,50 @@ impl PendingAnswer<Parked> for ProxyCall {
     }
 
     fn run(mut self: Box<Self>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
-        if let Err(end) = self.begin(caller) {
-            return end;
+        match self.begin(caller) {
+            Ok(Some((pump, _))) => {
+                let ended = pump.run(caller);
+                self.end(ended, caller)
+            }
+            Ok(None) => AnswerEnd::Broken,
+            Err(error) => self.refused(&error),
         }
-        let Stage::Running(pump, _) = &mut self.stage else { return AnswerEnd::Broken };
-        let ended = pump.run(caller);
-        self.end(ended, caller)
     }
 
     fn upstream(&self) -> Option<BorrowedFd<'_>> {
-        match &self.stage {
-            Stage::Running(pump, _) => pump.upstream(),
-            _ => None,
-        }
+        self.stage.running().and_then(|(pump, _)| pump.upstream())
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready(Ready { connection: Some(connection), .. }) = self.stage {
-            self.connections.keep(connection);
+        let Self { stage, token, allocated, .. } = *self;
+        if let Stage::Ready(Ready { connection: Some(connection), terms, .. }) = stage {
+            terms.connections.keep(connection);
         }
-        parked(self.token, self.allocated)
+        // Without a token it starts over.
+        token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
     }
-}
-
-/// What the request is handled again with.
-fn parked(token: Option<Arc<AccessToken>>, allocated: Option<String>) -> Parked {
-    // Without a token it starts over.
-    token.map_or(Parked::Keys, |token| Parked::Api(token, allocated))
 }
 
 impl ProxyCall {
     /// Begins the exchange, unless it runs already. Blocks where it has to open a connection.
-    fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<(), AnswerEnd<Parked>> {
-        let Ready { terms, connection, head, received } = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Ready(ready) => ready,
-            stage => {
-                self.stage = stage;
-                return Ok(());
-            }
-        };
-        let counted = self.receipt.metrics.open_stream();
-        let connection = match connection {
-            Some(connection) => connection,
-            None => self.connections.open(&terms.links.origin).map_err(|error| self.refused(&error))?,
-        };
-        self.stage = Stage::Running(Pump::new(caller, terms, connection, head, received), counted);
-        Ok(())
+    fn begin(&mut self, caller: &mut CallerStream<'_>) -> Result<Option<&mut (Pump, OpenStream)>, OutError> {
+        self.stage.begin(|Ready { terms, connection, head, received, is_stale }| {
+            let counted = terms.metrics.open_stream();
+            let connection = connection.map_or_else(|| terms.connections.open(&terms.links.origin, !is_stale), Ok)?;
+            Ok((Pump::new(caller, terms, connection, head, received), counted))
+        })
     }
 
-    /// Concludes an exchange that has ended.
     fn end(&mut self, ended: Result<Flow, Stop>, caller: &mut CallerStream<'_>) -> AnswerEnd<Parked> {
-        let Stage::Running(pump, _counted) = std::mem::replace(&mut self.stage, Stage::Over) else {
-            return AnswerEnd::Broken;
-        };
+        let Some((pump, _counted)) = self.stage.end() else { return AnswerEnd::Broken };
         // The API had closed an idle connection.
         let repeats = self.is_idempotent && pump.was_stale();
         if let (Err(Stop::Failed(OutError::Broken(_))), true) = (&ended, repeats) {
-            return AnswerEnd::Retry(parked(self.token.take(), self.allocated.take()));
+            let (token, allocated) = (self.token.take(), self.allocated.take());
+            return AnswerEnd::Retry(token.map_or(Parked::Keys, |token| Parked::Stale(token, allocated)));
         }
         // An answer of which the caller has received nothing can still be replaced by an error.
-        let status = pump.status.filter(|_| pump.begun);
+        let status = pump.status();
         let resets = pump.ends_with_connection();
         let count = |ending| self.receipt.metrics.upstream(Upstream::Proxy, ending, self.start.elapsed());
         match ended {
@@ -280,26 +248,26 @@ impl ProxyCall {
             Ok(_) => {
                 let status = status.unwrap_or_default();
                 count(Ending::Whole(status));
-                self.receipt.finish(status, "", "");
+                self.receipt.entry().add(status, Ended::Whole, "");
                 AnswerEnd::Complete { closes: pump.closes() }
             }
             Err(Stop::Caller) => {
                 count(Ending::Cancelled);
                 // 499 is nginx's status for a caller that left before it was answered.
-                self.receipt.finish(status.unwrap_or(499), access::CANCELLED, access::CANCELLED.trim_start());
+                self.receipt.entry().add(status.unwrap_or(499), Ended::Cancelled, "");
                 AnswerEnd::Broken
             }
             Err(Stop::Refused(refusal)) => {
                 count(Ending::Cancelled);
                 let Some(status) = status else { return self.reply(Problem::from(&refusal)) };
-                self.receipt.finish(status, BY_BODY, BY_BODY.trim_start());
+                self.receipt.entry().add(status, Ended::CutByBody, "");
                 Self::broken(caller, resets)
             }
             Err(Stop::Failed(error)) => {
                 let Some(status) = status else { return self.refused(&error) };
                 count(Ending::Failed(&error));
                 log::warn!("the API '{}' broke off its answer: {error}", self.api);
-                self.receipt.finish(status, BY_API, BY_API.trim_start());
+                self.receipt.entry().add(status, Ended::CutByApi, "");
                 Self::broken(caller, resets)
             }
         }
@@ -314,11 +282,10 @@ impl ProxyCall {
 
     fn refused(&self, error: &OutError) -> AnswerEnd<Parked> {
         self.receipt.metrics.upstream(Upstream::Proxy, Ending::Failed(error), self.start.elapsed());
-        log::warn!("the API '{}' did not answer: {error}", self.api);
         self.reply(unanswered(&self.api, error))
     }
 
     fn reply(&self, problem: Problem) -> AnswerEnd<Parked> {
-        AnswerEnd::Reply(self.receipt.problem(problem, Form::Proxied))
+        AnswerEnd::Reply(self.receipt.entry().problem(problem, Form::Proxied))
     }
 }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::outbox::{self, Outbox};
-use crate::http::{self, BodyRead, CallerStream, RequestError};
+use super::outbox::Outbox;
+use crate::http::{BodyRead, CallerStream, RequestError};
 use crate::metrics::Metrics;
-use crate::outbound::forwarding::{AnswerBody, AnswerHead, BodyFraming, LinkRewrite, TWO_ENDS};
-use crate::outbound::{OutError, OutResponse, UpstreamConnection, UreqExchange, claims_challenge};
+use crate::outbound::forwarding::LinkRewrite;
+use crate::outbound::http1::{AnswerHead, BodyFraming, Incoming, TRAILERS_TOO_LONG, TWO_ENDS};
+use crate::outbound::{OutError, OutResponse, UpstreamConnection, UreqExchange, buffers, claims_challenge};
 use crate::value::chunked::{Bounds, ChunkError};
 
 /// Bytes read at once of an answer with a length.
@@ -32,13 +33,10 @@ const TURNS: u32 = 32;
 /// The cause of an answer that is not complete.
 const CUT: &str = "the connection was closed before the end of the answer";
 
-/// The parameters of one exchange.
-pub struct Terms {
-    /// The framing of the request's body.
+pub struct ProxyTerms {
     pub framing: BodyFraming,
     /// Whether the request is HEAD, whose answer has no body.
     pub bodiless: bool,
-    /// How links in the answer are rewritten.
     pub links: LinkRewrite,
     /// Added to an answer without one.
     pub correlation_id: String,
@@ -50,16 +48,12 @@ pub struct Terms {
     pub first_byte: Duration,
     /// `ProxyIdleTimeout`.
     pub idle: Duration,
-    /// Counts the bytes.
     pub metrics: Arc<Metrics>,
-    /// Keeps the connection for the next request.
     pub connections: Arc<UreqExchange>,
 }
 
-/// How far an exchange has come.
 #[derive(Debug)]
 pub enum Flow {
-    /// To its end.
     Whole,
     /// The API wants a token with these claims. Nothing was forwarded.
     Challenged(String),
@@ -69,7 +63,6 @@ pub enum Flow {
     Busy,
 }
 
-/// Why an exchange did not complete.
 #[derive(Debug)]
 pub enum Stop {
     /// The caller closed the connection or stopped reading.
@@ -80,81 +73,73 @@ pub enum Stop {
     Failed(OutError),
 }
 
-/// One exchange with an API.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about either side")]
+/// Bytes on their way in one direction.
+struct Direction {
+    out: Outbox,
+    /// Whether their source may have more.
+    ready: bool,
+    /// When they last made progress.
+    since: Instant,
+}
+
+/// How much of the request's body was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestBody {
+    /// There is none.
+    Absent,
+    Nothing,
+    Part,
+    Whole,
+}
+
+/// The final head, as it goes to the caller.
+struct SentHead {
+    status: u16,
+    /// Whether the body is sent in chunks.
+    chunked: bool,
+    /// Whether the caller is told that its connection ends.
+    closes: bool,
+}
+
 pub struct Pump {
-    pub terms: Terms,
+    pub terms: ProxyTerms,
     /// `None` once it may serve another request.
     connection: Option<UpstreamConnection>,
-    /// Whether it had served a request before.
-    reused: bool,
-    limits: http::Limits,
-    up: Outbox,
-    down: Outbox,
-    /// Bytes of the answer that have not been parsed yet.
-    inbox: Vec<u8>,
-    /// `None` until its head has arrived.
-    answer: Option<AnswerBody>,
-    /// Whether the answer is sent in chunks.
-    chunked: bool,
-    /// The answer's status, once its head has arrived.
-    pub status: Option<u16>,
-    /// Whether any bytes of the answer have arrived.
-    heard: bool,
-    /// Whether any bytes of it were sent to the caller.
-    pub begun: bool,
-    /// Whether any bytes of the request's body were read.
-    body_begun: bool,
-    body_done: bool,
-    /// Whether the API has stopped reading the body.
-    deaf: bool,
-    /// Whether each side may have something to read.
-    caller_ready: bool,
-    api_ready: bool,
-    persists: bool,
-    closes: bool,
-    /// When the last byte of the request was sent.
+    up: Direction,
+    body: RequestBody,
+    /// When the last byte of the request was sent, or the API stopped reading it.
     sent_at: Option<Instant>,
-    /// When each direction last made progress.
-    up_since: Instant,
-    down_since: Instant,
+    down: Direction,
+    answer: Incoming,
+    /// When the API last sent something, or could not.
     heard_at: Instant,
+    head: Option<SentHead>,
+    /// Whether the caller got any bytes of the answer, be they of an interim one.
+    begun: bool,
 }
 
 impl Pump {
     /// Starts with the head of the request, or, if that was sent before, with the answer received so far.
     pub fn new(
         caller: &mut CallerStream<'_>,
-        terms: Terms,
+        terms: ProxyTerms,
         connection: UpstreamConnection,
         head: Zeroizing<Vec<u8>>,
         begun: Vec<u8>,
     ) -> Self {
         let now = Instant::now();
         caller.invite();
+        let has_body = !matches!(terms.framing, BodyFraming::None | BodyFraming::Length(0));
         Self {
-            reused: connection.reused,
             connection: Some(connection),
-            limits: caller.limits().clone(),
-            up: Outbox::new(head),
-            down: Outbox::default(),
-            api_ready: !begun.is_empty(),
-            heard: !begun.is_empty(),
-            inbox: begun,
-            answer: None,
-            chunked: false,
-            status: None,
-            begun: false,
-            body_begun: false,
-            body_done: matches!(terms.framing, BodyFraming::None | BodyFraming::Length(0)),
-            deaf: false,
-            caller_ready: true,
-            persists: false,
-            closes: false,
+            up: Direction { out: Outbox::new(head), ready: true, since: now },
+            body: if has_body { RequestBody::Nothing } else { RequestBody::Absent },
             sent_at: None,
-            up_since: now,
-            down_since: now,
+            down: Direction { out: Outbox::default(), ready: !begun.is_empty(), since: now },
+            answer: Incoming::new(INPUT, begun),
             heard_at: now,
+            head: None,
+            begun: false,
             terms,
         }
     }
@@ -172,7 +157,7 @@ impl Pump {
 
     /// Takes another look at both sides, of which either may be ready.
     pub fn resume(&mut self, caller: &mut CallerStream<'_>) -> Result<Flow, Stop> {
-        (self.api_ready, self.caller_ready) = (true, true);
+        (self.down.ready, self.up.ready) = (true, true);
         match self.advance(caller)? {
             Flow::Waits if caller.is_gone => Err(Stop::Caller),
             Flow::Waits if Instant::now() >= self.due(caller) => Err(self.overdue(caller)),
@@ -183,7 +168,7 @@ impl Pump {
     /// Moves what can be moved without waiting, within reason.
     pub fn advance(&mut self, caller: &mut CallerStream<'_>) -> Result<Flow, Stop> {
         // Interim answers are not what was waited for.
-        if self.answer.is_none() && self.sent_at.is_some_and(|sent| sent.elapsed() >= self.terms.first_byte) {
+        if self.head.is_none() && self.sent_at.is_some_and(|sent| sent.elapsed() >= self.terms.first_byte) {
             return Err(self.timeout());
         }
         for _ in 0..TURNS {
@@ -193,15 +178,15 @@ impl Pump {
                 Taken::Some => (moved, self.heard_at) = (true, Instant::now()),
                 Taken::Challenge(claims) => return Ok(Flow::Challenged(claims)),
             }
-            if self.answer.as_ref().is_some_and(AnswerBody::is_done) {
+            if self.answer.is_done() {
                 self.release();
-                if self.down.is_empty() {
-                    self.give_back();
+                if self.down.out.is_empty() {
+                    buffers::give_back(&mut self.down.out.bytes);
                     return Ok(Flow::Whole);
                 }
             }
             if !moved {
-                self.give_back();
+                buffers::give_back(&mut self.down.out.bytes);
                 return Ok(Flow::Waits);
             }
         }
@@ -211,47 +196,52 @@ impl Pump {
     /// Gives the connection back if it can serve another request. The answer need not have left yet: whoever has read it
     /// may ask again at once, and should find the connection.
     fn release(&mut self) {
-        let clean = self.persists && self.body_done && self.up.is_empty() && self.inbox.is_empty();
+        let clean = self.answer.is_clean() && self.has_read_body() && self.up.out.is_empty();
         if let Some(connection) = self.connection.take_if(|_| clean) {
             self.terms.connections.keep(connection);
         }
     }
 
-    fn give_back(&mut self) {
-        outbox::give_back(&mut self.inbox);
-        outbox::give_back(&mut self.down.bytes);
+    const fn has_read_body(&self) -> bool {
+        matches!(self.body, RequestBody::Absent | RequestBody::Whole)
     }
 
     /// Whether bytes wait for room on the caller's side.
     pub fn needs_room(&self) -> bool {
-        !self.down.is_empty()
+        !self.down.out.is_empty()
     }
 
     /// When to look again at the latest. The kernel reports room only once a third of its buffer is free.
     pub fn check_at(&self, caller: &CallerStream<'_>) -> Instant {
         let due = self.due(caller);
-        if self.down.is_empty() { due } else { due.min(Instant::now() + self.limits.write_timeout / ATTEMPTS) }
+        if self.needs_room() { due.min(Instant::now() + caller.limits().write_timeout / ATTEMPTS) } else { due }
     }
 
-    /// Whether the whole request was sent.
     pub fn is_sent(&self) -> bool {
-        self.body_done && self.up.is_empty() && self.has_flushed()
+        self.has_read_body() && self.has_flushed()
     }
 
-    /// Whether no bytes wait in the connection to the API.
+    /// Whether no bytes wait on their way to the API.
     fn has_flushed(&self) -> bool {
-        self.connection.as_ref().is_none_or(|connection| connection.is_sent().unwrap_or(true))
+        let flushed = |connection: &UpstreamConnection| connection.is_sent().unwrap_or(true);
+        self.up.out.is_empty() && self.connection.as_ref().is_none_or(flushed)
     }
 
     /// Whether a reused connection closed before it answered, and the request can be sent again because none of its body was
     /// read.
-    pub const fn was_stale(&self) -> bool {
-        self.reused && !self.heard && !self.body_begun
+    pub fn was_stale(&self) -> bool {
+        let reused = self.connection.as_ref().is_some_and(|connection| connection.reused);
+        reused && !self.answer.heard && matches!(self.body, RequestBody::Absent | RequestBody::Nothing)
+    }
+
+    /// The status that the caller got.
+    pub fn status(&self) -> Option<u16> {
+        self.head.as_ref().filter(|_| self.begun).map(|head| head.status)
     }
 
     /// Whether the caller was told that its connection ends.
-    pub const fn closes(&self) -> bool {
-        self.closes
+    pub fn closes(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.closes)
     }
 
     /// The connection to the API, while the exchange needs it.
@@ -261,214 +251,161 @@ impl Pump {
 
     /// The connection and what has come of the answer.
     pub fn hold(self) -> (Option<UpstreamConnection>, Vec<u8>) {
-        (self.connection, self.inbox)
+        (self.connection, self.answer.into_unparsed())
     }
 
     fn send_up(&mut self, caller: &mut CallerStream<'_>) -> bool {
-        let Some(connection) = self.connection.as_mut().filter(|_| !self.up.is_empty()) else { return false };
-        match connection.send(self.up.rest()) {
-            Ok(0) => false,
+        let Self { connection: Some(connection), up: Direction { out, since, .. }, .. } = self else { return false };
+        if out.is_empty() {
+            return false;
+        }
+        match connection.send(out.rest()) {
+            Ok(0) => return false,
             Ok(sent) => {
-                self.up.sent(sent);
+                out.sent(sent);
                 self.terms.metrics.forwarded(0, sent);
-                let now = Instant::now();
-                if self.up.is_empty() {
-                    self.up.bytes.zeroize();
-                    caller.excuse(now - self.up_since);
-                    if self.body_done {
-                        self.sent_at = Some(now);
-                    }
+                let before = mem::replace(since, Instant::now());
+                if out.is_empty() {
+                    out.bytes.zeroize();
+                    caller.excuse(*since - before);
+                    self.sent_at = Some(*since).filter(|_| self.has_read_body());
                 }
-                self.up_since = now;
-                true
             }
             // The API may have answered before it stopped reading.
             Err(_) => {
-                self.deaf = true;
-                self.up.clear();
-                self.api_ready = true;
+                out.clear();
+                self.down.ready = true;
                 self.sent_at = Some(Instant::now());
-                true
             }
         }
+        true
     }
 
     fn take_body(&mut self, caller: &mut CallerStream<'_>) -> Result<bool, Stop> {
-        if self.body_done || self.deaf || !self.caller_ready || !self.up.is_empty() {
+        if !self.wants_body() || !self.up.ready {
             return Ok(false);
         }
         let chunked = self.terms.framing == BodyFraming::Chunked;
-        let taken = self.up.piece(chunked, |out| caller.take(out));
-        match taken {
-            BodyRead::Data => self.body_begun = true,
+        match self.up.out.piece(chunked, |out| caller.take(out)) {
+            BodyRead::Data => self.body = RequestBody::Part,
             BodyRead::Pending => {
-                self.caller_ready = false;
+                self.up.ready = false;
                 return Ok(false);
             }
             BodyRead::Closed => return Err(Stop::Caller),
             BodyRead::Refused(refusal) => return Err(Stop::Refused(refusal)),
         }
-        self.up_since = Instant::now();
+        self.up.since = Instant::now();
         if caller.is_taken() {
-            self.body_done = true;
+            self.body = RequestBody::Whole;
             if chunked {
-                self.up.last_chunk();
+                self.up.out.last_chunk();
             }
         }
         Ok(true)
     }
 
     fn send_down(&mut self, caller: &mut CallerStream<'_>) -> Result<bool, Stop> {
-        if self.down.is_empty() {
+        let Direction { out, since, .. } = &mut self.down;
+        if out.is_empty() {
             return Ok(false);
         }
-        match caller.send(self.down.rest()) {
-            None => Err(Stop::Caller),
-            Some(0) => Ok(false),
-            Some(sent) => {
-                self.down.sent(sent);
-                self.begun = true;
-                self.terms.metrics.forwarded(1, sent);
-                self.down_since = Instant::now();
-                // Nothing was read from the API meanwhile.
-                self.heard_at = self.down_since;
-                Ok(true)
-            }
-        }
+        let sent = match caller.send(out.rest()) {
+            None => return Err(Stop::Caller),
+            Some(0) => return Ok(false),
+            Some(sent) => sent,
+        };
+        out.sent(sent);
+        self.begun = true;
+        self.terms.metrics.forwarded(1, sent);
+        *since = Instant::now();
+        // Nothing was read from the API meanwhile.
+        self.heard_at = *since;
+        Ok(true)
     }
 
     /// Reads from the API, if the last piece has left.
     fn take_answer(&mut self, caller: &CallerStream<'_>) -> Result<Taken, Stop> {
-        let Self { answer, down, inbox, connection: Some(connection), .. } = self else { return Ok(Taken::Nothing) };
-        if !down.is_empty() || answer.as_ref().is_some_and(AnswerBody::is_done) || !self.api_ready {
+        let Self { answer, down: Direction { out, ready, .. }, connection: Some(connection), .. } = self else {
+            return Ok(Taken::Nothing);
+        };
+        if !*ready || !out.is_empty() || answer.is_done() {
             return Ok(Taken::Nothing);
         }
-        // The body of an answer with a length needs no parsing, so it is read into place.
-        let length = answer.as_ref().and_then(AnswerBody::length).filter(|_| inbox.is_empty());
-        if let (Some(left), Some(body)) = (length, &mut *answer) {
-            let left = usize::try_from(left).unwrap_or(usize::MAX);
-            outbox::reserve(&mut down.bytes, left.min(PIECE));
-            let received = match receive(connection, (&mut self.api_ready, &mut self.heard), &mut down.bytes) {
-                Ok(None) => return Ok(Taken::Nothing),
-                Ok(Some(0)) => return Err(self.failed(CUT)),
-                Ok(Some(received)) => received,
-                Err(cause) => return Err(self.failed(&cause)),
-            };
-            body.count(received);
-            if received > left {
-                // Bytes behind a complete answer belong to no request.
-                self.persists = false;
-                down.bytes.truncate(left);
+        let received = match answer.plain() {
+            Some(left) => {
+                buffers::reserve(&mut out.bytes, left.min(PIECE));
+                answer.receive_plain(connection, &mut out.bytes)
             }
-            return Ok(Taken::Some);
+            None => answer.receive(connection),
+        };
+        // The end of a connection may have come with its last bytes, and is reported once only: nothing but an empty read
+        // says that there is no more.
+        *ready = !matches!(received, Ok(None));
+        match received {
+            Ok(None) => return Ok(Taken::Nothing),
+            Ok(Some(0)) if !answer.end() => return Err(self.failed(CUT)),
+            Ok(Some(_)) => {}
+            Err(cause) => return Err(self.failed(&cause.to_string())),
         }
-        if inbox.is_empty() || answer.is_none() && head_end(inbox).is_none() {
-            outbox::reserve(inbox, INPUT.saturating_sub(inbox.len()));
-            match receive(connection, (&mut self.api_ready, &mut self.heard), inbox) {
-                Ok(None) => return Ok(Taken::Nothing),
-                Ok(Some(0)) => {
-                    if !answer.as_mut().is_some_and(AnswerBody::end) {
-                        return Err(self.failed(CUT));
-                    }
-                    self.finish();
-                    return Ok(Taken::Some);
-                }
-                Ok(Some(_)) => {}
-                Err(cause) => return Err(self.failed(&cause)),
-            }
-        }
-        if self.answer.is_none()
+        if self.head.is_none()
             && let Some(claims) = self.look_at_heads(caller)?
         {
             return Ok(Taken::Challenge(claims));
         }
-        self.take_input()?;
+        let chunked = self.head.as_ref().is_some_and(|head| head.chunked);
+        let bounds = Bounds { body: usize::MAX, trailers: caller.limits().head_bytes };
+        let taken = self.down.out.piece(chunked, |out| self.answer.take_body(out, bounds));
+        taken.map_err(|error| match error {
+            ChunkError::Malformed(what) => self.failed(what),
+            ChunkError::TooLarge | ChunkError::TrailersTooLarge => self.failed(TRAILERS_TOO_LONG),
+        })?;
+        if chunked && self.answer.is_done() {
+            self.down.out.last_chunk();
+        }
         Ok(Taken::Some)
-    }
-
-    /// Takes the body's part of the bytes received.
-    fn take_input(&mut self) -> Result<(), Stop> {
-        let Some(body) = &mut self.answer else { return Ok(()) };
-        if self.inbox.is_empty() || body.is_done() {
-            return Ok(());
-        }
-        let bounds = Bounds { body: usize::MAX, trailers: self.limits.head_bytes };
-        let inbox = &mut self.inbox;
-        match self.down.piece(self.chunked, |out| body.take(inbox, out, bounds)) {
-            Ok(used) => drop(inbox.drain(..used)),
-            Err(ChunkError::Malformed(what)) => return Err(self.failed(what)),
-            Err(ChunkError::TooLarge | ChunkError::TrailersTooLarge) => {
-                return Err(self.failed("the trailers of the answer are too long"));
-            }
-        }
-        if body.is_done() {
-            self.finish();
-        }
-        Ok(())
-    }
-
-    /// Ends the answer that goes to the caller.
-    fn finish(&mut self) {
-        if self.chunked {
-            self.down.last_chunk();
-        }
     }
 
     fn failed(&self, cause: &str) -> Stop {
         Stop::Failed(OutError::Broken(format!("{}: {cause}", self.terms.links.origin)))
     }
 
-    /// Parses heads up to the final one. Returns the claims that the API asks for.
+    /// Forwards the heads that have come, up to the final one. Returns the claims that the API asks for.
     fn look_at_heads(&mut self, caller: &CallerStream<'_>) -> Result<Option<String>, Stop> {
-        let inbox = mem::take(&mut self.inbox);
-        let mut at = 0;
-        let claims = self.look_at_heads_in(&inbox, &mut at, caller);
-        self.inbox = inbox;
-        self.inbox.drain(..at);
-        claims
+        let mut answer = mem::take(&mut self.answer);
+        let found = answer.heads(self.terms.bodiless, |head, length| self.forward(head, length, caller));
+        self.answer = answer;
+        found.map_err(|cause| self.failed(cause))?.transpose()
     }
 
-    /// The same for these bytes, and moves `at` behind what was parsed.
-    fn look_at_heads_in(
+    /// Forwards a head, unless it ends the exchange.
+    fn forward(
         &mut self,
-        inbox: &[u8],
-        at: &mut usize,
+        head: &AnswerHead<'_>,
+        length: usize,
         caller: &CallerStream<'_>,
-    ) -> Result<Option<String>, Stop> {
-        while let Some(length) = head_end(&inbox[*at..]) {
-            let end = *at + length;
-            let head = AnswerHead::parse(&inbox[*at..end], self.terms.bodiless);
-            let Some((head, _)) = head.map_err(|cause| self.failed(cause))? else {
-                return Err(self.failed("the answer is no HTTP"));
-            };
-            outbox::reserve(&mut self.down.bytes, length + ADDED);
-            // Whoever reads it further on could take the other end.
-            if head.has_two_ends {
-                return Err(self.failed(TWO_ENDS));
-            }
-            let to_proxy = self.connection.as_ref().and_then(|connection| connection.to_proxy.as_ref());
-            match (head.status, to_proxy) {
-                (101, _) => return Err(self.failed("answered 101 to a request that asked for no upgrade")),
-                // The caller got its own 100 when the request was sent.
-                (100, _) => {}
-                (102..200, _) if caller.terms.http_1_0 => {}
-                (..200, _) => {
-                    head.write(&mut self.down.bytes, &self.terms.links);
-                    self.down.bytes.extend_from_slice(b"\r\n");
-                }
-                (407, Some(proxy)) => return Err(Stop::Failed(proxy.refusal.clone())),
-                _ => {
-                    let challenge = self.challenge(&head);
-                    if challenge.is_none() {
-                        self.begin(&head, caller);
-                        *at = end;
-                    }
-                    return Ok(challenge);
-                }
-            }
-            *at = end;
+    ) -> Option<Result<String, Stop>> {
+        // Whoever reads it further on could take the other end.
+        if head.has_two_ends {
+            return Some(Err(self.failed(TWO_ENDS)));
         }
-        if inbox.len() - *at >= INPUT { Err(self.failed("the head of the answer is too long")) } else { Ok(None) }
+        buffers::reserve(&mut self.down.out.bytes, length + ADDED);
+        let to_proxy = self.connection.as_ref().and_then(|connection| connection.to_proxy.as_ref());
+        match (head.status, to_proxy) {
+            // The caller got its own 100 when the request was sent.
+            (100, _) => {}
+            (..200, _) if caller.terms.http_1_0 => {}
+            (..200, _) => {
+                head.write(&mut self.down.out.bytes, &self.terms.links);
+                self.down.out.bytes.extend_from_slice(b"\r\n");
+            }
+            (407, Some(proxy)) => return Some(Err(Stop::Failed(proxy.refusal.clone()))),
+            _ => match self.challenge(head) {
+                Some(claims) => return Some(Ok(claims)),
+                None => self.begin(head, caller),
+            },
+        }
+        None
     }
 
     /// The claims that a 401 asks for, if another attempt is possible.
@@ -480,96 +417,84 @@ impl Pump {
         claims_challenge(&OutResponse { status: 401, headers, body: Vec::new() })
     }
 
-    /// Starts the final answer.
     fn begin(&mut self, head: &AnswerHead<'_>, caller: &CallerStream<'_>) {
-        self.status = Some(head.status);
-        self.persists = head.persists;
         let unbounded = matches!(head.framing, BodyFraming::Chunked | BodyFraming::UntilClose);
-        self.chunked = unbounded && !caller.terms.http_1_0;
-        self.closes = !caller.terms.keep_alive
+        let chunked = unbounded && !caller.terms.http_1_0;
+        let closes = !caller.terms.keep_alive
             || caller.draining
-            || !self.body_done
-            || !self.up.is_empty()
-            || unbounded && !self.chunked;
-        let out = &mut self.down.bytes;
+            || !self.has_read_body()
+            || !self.up.out.is_empty()
+            || unbounded && !chunked;
+        let out = &mut self.down.out.bytes;
         head.write(out, &self.terms.links);
         head.complete(out, &caller.date, &self.terms.correlation_id);
         out.extend_from_slice(self.terms.further.as_bytes());
-        if self.chunked {
+        if chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        if self.closes {
+        if closes {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if caller.terms.http_1_0 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        self.answer = Some(AnswerBody::new(head.framing));
+        self.head = Some(SentHead { status: head.status, chunked, closes });
     }
 
     /// Whether the end of the connection would look like the end of the answer.
     pub fn ends_with_connection(&self) -> bool {
-        matches!(self.answer, Some(AnswerBody::Chunked(_) | AnswerBody::UntilClose)) && !self.chunked
+        self.answer.lacks_length() && self.head.as_ref().is_some_and(|head| !head.chunked)
     }
 
     /// Waits until something can be read or written, and checks the time limits.
     fn wait(&mut self, caller: &CallerStream<'_>) -> Result<(), Stop> {
         let flags = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
-        let wants_body = self.wants_body();
         let of_caller =
-            PollFlags::RDHUP | flags(wants_body, PollFlags::IN) | flags(!self.down.is_empty(), PollFlags::OUT);
-        let all_sent = self.up.is_empty() && self.has_flushed();
-        let of_api = flags(self.down.is_empty(), PollFlags::IN) | flags(!all_sent, PollFlags::OUT);
-        let now = Instant::now();
-        let due = self.due(caller);
-        let wait = due.saturating_duration_since(now).min(if self.down.is_empty() {
-            Duration::MAX
-        } else {
-            self.limits.write_timeout / ATTEMPTS
-        });
+            PollFlags::RDHUP | flags(self.wants_body(), PollFlags::IN) | flags(self.needs_room(), PollFlags::OUT);
+        let of_api = flags(!self.needs_room(), PollFlags::IN) | flags(!self.has_flushed(), PollFlags::OUT);
+        let wait = Timespec::try_from(self.check_at(caller).saturating_duration_since(Instant::now())).ok();
         // Left out while nothing is wanted from it: poll always reports an ended connection, which would busy-loop.
         let api = self.upstream().filter(|_| !of_api.is_empty());
         let first = usize::from(api.is_none());
         let mut fds = [PollFd::from_borrowed_fd(api.unwrap_or(caller.as_fd()), of_api), PollFd::new(caller, of_caller)];
-        let wait =
-            Timespec { tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
         // An interrupted poll reports nothing, and the loop continues.
-        let _ = poll(&mut fds[first..], Some(&wait));
+        let _ = poll(&mut fds[first..], wait.as_ref());
         let (connection, from_caller) = (fds[0].revents(), fds[1].revents());
         if from_caller.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
             return Err(Stop::Caller);
         }
-        self.caller_ready |= from_caller.contains(PollFlags::IN);
-        self.api_ready |= connection.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
-        if connection.is_empty() && from_caller.is_empty() && Instant::now() >= due {
+        self.up.ready |= from_caller.contains(PollFlags::IN);
+        self.down.ready |= connection.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        if connection.is_empty() && from_caller.is_empty() && Instant::now() >= self.due(caller) {
             Err(self.overdue(caller))
         } else {
             Ok(())
         }
     }
 
+    /// Whether more of the body is to be read. Once the API has stopped reading, none is.
     fn wants_body(&self) -> bool {
-        !self.body_done && !self.deaf && self.up.is_empty()
+        !self.has_read_body() && self.sent_at.is_none() && self.up.out.is_empty()
     }
 
     /// The nearest time limit.
     pub fn due(&self, caller: &CallerStream<'_>) -> Instant {
-        if !self.down.is_empty() {
-            return self.down_since + self.limits.write_timeout;
+        if self.needs_room() {
+            return self.down.since + caller.limits().write_timeout;
         }
         let wants_body = self.wants_body();
         let body = wants_body.then(|| caller.due());
-        let api = match (&self.answer, self.sent_at) {
+        let api = match (&self.head, self.sent_at) {
             (None, Some(sent)) => Some(sent + self.terms.first_byte),
-            (None, None) => (!wants_body).then(|| self.up_since + self.terms.idle),
+            (None, None) => (!wants_body).then(|| self.up.since + self.terms.idle),
             _ => Some(self.heard_at + self.terms.idle),
         };
         let all = body.into_iter().chain(api);
-        all.min().unwrap_or(self.up_since + self.terms.idle)
+        all.min().unwrap_or(self.up.since + self.terms.idle)
     }
 
     fn overdue(&self, caller: &CallerStream<'_>) -> Stop {
-        if !self.down.is_empty() {
+        if self.needs_room() {
             return Stop::Caller;
         }
         if self.wants_body() && Instant::now() >= caller.due() {
@@ -580,8 +505,8 @@ impl Pump {
 
     /// The API sent too little in time.
     fn timeout(&self) -> Stop {
-        let Terms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
-        let (what, limit, setting) = match (&self.answer, self.sent_at) {
+        let ProxyTerms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
+        let (what, limit, setting) = match (&self.head, self.sent_at) {
             (None, Some(_)) => ("no answer", first_byte, "ProxyFirstByteTimeout"),
             (None, None) => ("nothing of the body taken", idle, "ProxyIdleTimeout"),
             _ => ("nothing of the answer", idle, "ProxyIdleTimeout"),
@@ -591,34 +516,9 @@ impl Pump {
     }
 }
 
-/// What reading from the API brought.
 enum Taken {
     Nothing,
     Some,
     /// A demand for these claims.
     Challenge(String),
-}
-
-/// The length of the first complete head, whose lines may end in a bare LF (RFC 9112 §2.2).
-fn head_end(bytes: &[u8]) -> Option<usize> {
-    let mut lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    lines.find_map(|at| {
-        let empty = [&b"\r\n"[..], b"\n"].into_iter().find(|end| bytes[at..].starts_with(end))?;
-        Some(at + empty.len())
-    })
-}
-
-/// Receives from the API, and updates whether there may be more and whether anything was heard. `Some(0)`: the connection has
-/// ended.
-fn receive(
-    connection: &mut UpstreamConnection,
-    (ready, heard): (&mut bool, &mut bool),
-    into: &mut Vec<u8>,
-) -> Result<Option<usize>, String> {
-    let received = connection.receive(into).map_err(|cause| cause.to_string())?;
-    // The end of a connection may have come with its last bytes, and is reported once only: nothing but an empty read says
-    // that there is no more.
-    *ready = received.is_some();
-    *heard |= received.is_some_and(|received| received > 0);
-    Ok(received)
 }

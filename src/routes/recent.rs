@@ -1,9 +1,10 @@
 //! The last requests, which the page at `/` shows.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+
+use crate::sync::Mutex;
 
 /// The last requests, newest first.
 #[derive(Debug, Default)]
@@ -28,13 +29,13 @@ impl Recent {
 
     /// The oldest one makes room.
     pub fn add(&self, answered: Answered) {
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.0.lock();
         list.truncate(Self::MOST - 1);
         list.push_front(answered);
     }
 
     pub fn all(&self) -> Vec<Answered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().iter().cloned().collect()
     }
 }
 

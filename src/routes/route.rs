@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use crate::http::Method;
 use crate::value::percent::decode_lenient;
 
-/// What the program answers at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// The claims of the caller's token.
@@ -30,11 +29,8 @@ pub enum Endpoint {
     Proxy,
     /// The API itself, for the application or an agent.
     ProxyUnauthenticated,
-    /// Whether the program works.
     Health,
-    /// Figures for Prometheus.
     Metrics,
-    /// The description of all this.
     OpenApi,
     /// All this, for a developer to look at.
     Page,
@@ -81,7 +77,6 @@ impl Endpoint {
         matches!(self, Self::Health | Self::Metrics)
     }
 
-    /// Whether it forwards requests to the API.
     pub const fn is_proxy(self) -> bool {
         matches!(self, Self::Proxy | Self::ProxyUnauthenticated)
     }
@@ -116,23 +111,27 @@ pub fn begins_with(path: &str, segment: &str) -> bool {
     path.split('/').nth(1).is_some_and(|first| first.eq_ignore_ascii_case(segment))
 }
 
-/// The first segments of paths. Some endpoints have further ones, see [`find`].
-const FIRST_SEGMENTS: [(&str, Endpoint); 14] = [
-    ("Validate", Endpoint::Validate),
-    ("AuthorizationHeader", Endpoint::AuthorizationHeader),
-    ("AuthorizationHeaderUnauthenticated", Endpoint::AuthorizationHeaderUnauthenticated),
-    ("DownstreamApi", Endpoint::DownstreamApi),
-    ("DownstreamApiUnauthenticated", Endpoint::DownstreamApiUnauthenticated),
-    ("oauth2", Endpoint::OAuthToken),
-    ("ForwardAuth", Endpoint::ForwardAuth),
-    ("identity", Endpoint::Identity),
-    ("Proxy", Endpoint::Proxy),
-    ("ProxyUnauthenticated", Endpoint::ProxyUnauthenticated),
-    ("healthz", Endpoint::Health),
-    ("health", Endpoint::Health),
-    ("metrics", Endpoint::Metrics),
-    ("openapi", Endpoint::OpenApi),
-];
+/// The first segments of paths, and `/health`, which other programs answer at. Some endpoints have further segments, see
+/// [`find`].
+const FIRST_SEGMENTS: [(&str, Endpoint); Endpoint::ALL.len() + 1] = {
+    let mut segments = [("health", Endpoint::Health); Endpoint::ALL.len() + 1];
+    let mut row = 0;
+    while row < Endpoint::ALL.len() {
+        let (endpoint, path, _) = Endpoint::ALL[row];
+        segments[row] = (first_segment(path), endpoint);
+        row += 1;
+    }
+    segments
+};
+
+const fn first_segment(path: &str) -> &str {
+    let below = path.split_at(1).1;
+    let mut end = 0;
+    while end < below.len() && below.as_bytes()[end] != b'/' {
+        end += 1;
+    }
+    below.split_at(end).0
+}
 
 /// The endpoint of a path, the API's name as sent, and the path, split behind the name for proxy
 /// endpoints.
@@ -179,7 +178,6 @@ fn split_segment(path: &str) -> (&str, Option<&str>) {
     path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)))
 }
 
-/// What a request calls.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route<'a> {
     pub endpoint: Endpoint,

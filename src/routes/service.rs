@@ -32,9 +32,7 @@ pub struct Service {
     /// Signs requests with the sidecar's own key.
     pub signer: RequestSigner,
     /// Sorted by case-folded name.
-    apis: Vec<Arc<Api>>,
-    /// In the order of `apis`. A reload makes new ones.
-    known_requests: Vec<KnownRequests>,
+    apis: Vec<(Arc<Api>, KnownRequests)>,
     /// The registration in `AzureAd`.
     client: Arc<Client>,
     /// Other registrations, by the lower-case name of their section.
@@ -78,8 +76,7 @@ impl Service {
         Ok(Self {
             admission,
             signer,
-            known_requests: apis.iter().map(|_| KnownRequests::default()).collect(),
-            apis,
+            apis: apis.into_iter().map(|api| (api, KnownRequests::default())).collect(),
             signed_requests,
             validator: Validator::new(policy, config.limits.validated_tokens),
             #[cfg(feature = "jwe")]
@@ -98,12 +95,13 @@ impl Service {
 
     /// As [`Self::api`], with what is known of its token requests.
     pub fn api_with_requests(&self, name: &str) -> Option<(&Arc<Api>, &KnownRequests)> {
-        let at = self.apis.binary_search_by(|api| folded(&api.name).cmp(folded(name))).ok()?;
-        Some((&self.apis[at], &self.known_requests[at]))
+        let at = self.apis.binary_search_by(|(api, _)| folded(&api.name).cmp(folded(name))).ok()?;
+        let (api, known) = &self.apis[at];
+        Some((api, known))
     }
 
-    pub fn apis(&self) -> &[Arc<Api>] {
-        &self.apis
+    pub fn apis(&self) -> impl Iterator<Item = &Arc<Api>> + Clone {
+        self.apis.iter().map(|(api, _)| api)
     }
 
     /// The registration that acquires tokens for an API.

@@ -3,13 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Parser, Value};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection};
 
 use super::failure::{Failure, expect};
 use super::seal::MAX_VALUE;
@@ -19,7 +20,6 @@ use crate::value::store_url::{Server, StoreUrl};
 /// Room for one answer: a value of the permitted size, or an error message.
 const ANSWER_BYTES: usize = MAX_VALUE + 4 * 1024;
 
-/// Where and how to connect.
 pub struct Target {
     pub url: StoreUrl,
     pub tls: Arc<ClientConfig>,
@@ -31,46 +31,40 @@ pub struct Connection {
     parser: Parser,
 }
 
-enum Stream {
-    Plain(Socket),
-    Tls(Box<StreamOwned<ClientConnection, Socket>>),
+struct Stream {
+    socket: Socket,
+    tls: Option<Box<ClientConnection>>,
 }
 
-/// A socket whose reads and writes end at the deadline.
+/// A socket whose reads and writes end at the deadline. `UnixStream` treats both kinds of socket
+/// alike.
 struct Socket {
-    kind: SocketKind,
+    stream: UnixStream,
     deadline: Instant,
 }
 
-enum SocketKind {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 impl Connection {
-    /// Connects, authenticates and selects the database.
     pub fn open(target: &Target, deadline: Instant) -> Result<Self, Failure> {
         let StoreUrl { server, user, password, database } = &target.url;
-        let stream = match server {
+        let (stream, tls) = match server {
             // Either connects or fails at once.
-            Server::Unix(path) => {
-                Stream::Plain(Socket { kind: SocketKind::Unix(UnixStream::connect(path)?), deadline })
-            }
+            Server::Unix(path) => (UnixStream::connect(path)?, None),
             Server::Tcp(origin) => {
                 let addresses = addresses(&target.resolver, origin.host(), origin.port, left(deadline)?)?;
                 let tcp = connect(&addresses, deadline)?;
                 tcp.set_nodelay(true)?;
-                let socket = Socket { kind: SocketKind::Tcp(tcp), deadline };
-                if origin.https {
+                let tls = if origin.https {
                     let host = origin.host().trim_start_matches('[').trim_end_matches(']').to_owned();
                     let name = ServerName::try_from(host).map_err(io::Error::other)?;
                     let tls = ClientConnection::new(Arc::clone(&target.tls), name).map_err(io::Error::other)?;
-                    Stream::Tls(Box::new(StreamOwned::new(tls, socket)))
+                    Some(Box::new(tls))
                 } else {
-                    Stream::Plain(socket)
-                }
+                    None
+                };
+                (OwnedFd::from(tcp).into(), tls)
             }
         };
+        let stream = Stream { socket: Socket { stream, deadline }, tls };
         let mut connection = Self { stream, parser: Parser::new() };
         let mut introduction = Vec::new();
         if let Some(password) = password {
@@ -78,7 +72,7 @@ impl Connection {
             if let Some(user) = user {
                 auth.arg(user.as_str());
             }
-            auth.arg(password.0.expose().as_str());
+            auth.arg(password.expose().as_str());
             introduction.push(auth);
         }
         if *database > 0 {
@@ -99,7 +93,7 @@ impl Connection {
             command.write_packed_command(&mut packed);
         }
         let Self { stream, parser } = self;
-        stream.socket().deadline = deadline;
+        stream.socket.deadline = deadline;
         stream.write_all(&packed)?;
         stream.flush()?;
         let mut answers = Answers { stream, room: ANSWER_BYTES * commands.len(), ended: 2, refused: false };
@@ -137,10 +131,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 impl Socket {
     fn prepare(&self) -> io::Result<()> {
         let left = Some(left(self.deadline)?);
-        match &self.kind {
-            SocketKind::Tcp(tcp) => tcp.set_read_timeout(left).and_then(|()| tcp.set_write_timeout(left)),
-            SocketKind::Unix(unix) => unix.set_read_timeout(left).and_then(|()| unix.set_write_timeout(left)),
-        }
+        self.stream.set_read_timeout(left)?;
+        self.stream.set_write_timeout(left)
     }
 }
 
@@ -152,22 +144,14 @@ fn timed_out(error: io::Error) -> io::Error {
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.prepare()?;
-        let read = match &mut self.kind {
-            SocketKind::Tcp(tcp) => tcp.read(buffer),
-            SocketKind::Unix(unix) => unix.read(buffer),
-        };
-        read.map_err(timed_out)
+        self.stream.read(buffer).map_err(timed_out)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.prepare()?;
-        let written = match &mut self.kind {
-            SocketKind::Tcp(tcp) => tcp.write(bytes),
-            SocketKind::Unix(unix) => unix.write(bytes),
-        };
-        written.map_err(timed_out)
+        self.stream.write(bytes).map_err(timed_out)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -175,36 +159,27 @@ impl Write for Socket {
     }
 }
 
-impl Stream {
-    fn socket(&mut self) -> &mut Socket {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => &mut tls.sock,
-        }
-    }
-}
-
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.read(buffer),
-            Self::Tls(tls) => tls.read(buffer),
+        match &mut self.tls {
+            None => self.socket.read(buffer),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).read(buffer),
         }
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.write(bytes),
-            Self::Tls(tls) => tls.write(bytes),
+        match &mut self.tls {
+            None => self.socket.write(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(socket) => socket.flush(),
-            Self::Tls(tls) => tls.flush(),
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket).flush(),
         }
     }
 }

@@ -1,28 +1,21 @@
 //! Why the store was of no use.
 
-use std::{fmt, io};
+use std::io;
 
 use redis::Value;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Of the connection or the server.
-    Server(String),
-    /// Of one value.
-    Value(&'static str),
-    /// The key file.
-    Keys(String),
-    /// Not asked: it failed a moment ago, or the request has used up its time.
-    Skipped,
-}
+use crate::errors::errors;
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(cause) | Self::Keys(cause) => f.write_str(cause),
-            Self::Value(cause) => f.write_str(cause),
-            Self::Skipped => f.write_str("not asked"),
-        }
+errors! {
+    Failure {
+        /// Of the connection or the server.
+        Server(cause: String) => "{cause}";
+        /// Of one value.
+        Value(cause: &'static str) => "{cause}";
+        /// Of the key file.
+        Keys(cause: String) => "{cause}";
+        /// It failed a moment ago, or the request has used up its time.
+        Skipped => "not asked";
     }
 }
 

@@ -11,7 +11,7 @@ mod seal;
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value, cmd};
@@ -24,8 +24,10 @@ use self::failure::expect;
 use self::pool::Pool;
 pub use self::seal::Kind;
 use self::seal::{Keys, MAX_VALUE, Name};
+use crate::config::SharedCache as Settings;
 use crate::outbound::resolver::SystemResolver;
 use crate::outbound::roots::Roots;
+use crate::sync::Mutex;
 use crate::value::b64;
 use crate::value::store_url::StoreUrl;
 use crate::watched::Watched;
@@ -33,7 +35,6 @@ use crate::watched::Watched;
 /// How long a store that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How often failures are logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a lock lasts if its holder is gone, and the longest wait for another's answer.
@@ -55,13 +56,6 @@ const COMPARE_AND_DELETE: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
 
-pub struct Settings<'a> {
-    pub url: StoreUrl,
-    pub key_file: &'a Path,
-    pub prefix: String,
-    pub timeout: Duration,
-}
-
 pub struct SharedCache {
     /// For messages: without a password.
     url: StoreUrl,
@@ -81,7 +75,6 @@ struct Health {
     unlogged: u64,
 }
 
-/// What a request may still spend.
 #[derive(Clone, Copy)]
 struct Allowance {
     commands: Duration,
@@ -93,7 +86,6 @@ thread_local! {
     static ALLOWANCE: Cell<Option<Allowance>> = const { Cell::new(None) };
 }
 
-/// A value that the store has for an entry.
 pub struct Seen {
     /// Opened values: under the current key, then under the previous one.
     pub values: Vec<Zeroizing<Vec<u8>>>,
@@ -103,7 +95,6 @@ pub struct Seen {
     pub unreadable: bool,
 }
 
-/// An entry to read.
 pub struct Wanted<'a> {
     pub kind: Kind,
     pub key: &'a [u8; 32],
@@ -111,7 +102,6 @@ pub struct Wanted<'a> {
     pub extend: Option<Duration>,
 }
 
-/// An entry to write.
 pub struct Put<'a> {
     pub kind: Kind,
     pub key: &'a [u8; 32],
@@ -128,12 +118,17 @@ pub struct Lock {
 }
 
 impl SharedCache {
-    pub fn new(settings: Settings<'_>, roots: &Roots) -> Result<Self, String> {
-        let Settings { url, key_file, prefix, timeout } = settings;
+    pub fn new(url: StoreUrl, key_file: &Path, settings: &Settings, roots: &Roots) -> Result<Self, String> {
         let tls = roots.client_config().map_err(|error| format!("Sidecar:SharedCache:Url: {error}"))?;
         let target = Target { url: url.clone(), tls, resolver: Arc::new(SystemResolver) };
-        let (keys, pool, health) = (key_file_of(key_file), Pool::new(target), Mutex::default());
-        Ok(Self { url, keys, prefix, timeout, pool, health })
+        Ok(Self {
+            url,
+            keys: key_file_of(key_file),
+            prefix: settings.prefix.clone().unwrap_or_default(),
+            timeout: settings.timeout,
+            pool: Pool::new(target),
+            health: Mutex::default(),
+        })
     }
 
     /// Begins one request's use of the store, of which `spent` is over.
@@ -147,18 +142,14 @@ impl SharedCache {
         Ok(Visit { cache: self, keys, outermost: outer.is_none(), spent: Cell::default() })
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// False while it is left alone.
     pub fn is_asked(&self) -> bool {
-        self.health().until.is_none_or(|until| until <= Instant::now())
+        self.health.lock().until.is_none_or(|until| until <= Instant::now())
     }
 
     /// True if it may be asked now. After a pause, one request tries it first.
     fn may_ask(&self) -> bool {
-        let (mut health, now) = (self.health(), Instant::now());
+        let (mut health, now) = (self.health.lock(), Instant::now());
         match health.until {
             Some(until) if now < until => return false,
             Some(_) => health.until = Some(now + PAUSE),
@@ -169,7 +160,7 @@ impl SharedCache {
 
     /// Logs a failure, once in a while, and leaves a server alone that failed.
     fn failed(&self, failure: Failure) -> Failure {
-        let (mut health, now) = (self.health(), Instant::now());
+        let (mut health, now) = (self.health.lock(), Instant::now());
         match failure {
             Failure::Skipped => return failure,
             Failure::Server(_) => health.until = Some(now + PAUSE),
@@ -192,7 +183,7 @@ impl SharedCache {
         }
         let answers = self.pool.ask(commands, Instant::now() + time);
         if matches!(answers, Ok(_) | Err(Failure::Value(_))) {
-            self.health().until = None;
+            self.health.lock().until = None;
         }
         answers.map_err(|failure| self.failed(failure))
     }
@@ -220,7 +211,6 @@ impl SharedCache {
     }
 }
 
-/// The file with the keys.
 fn key_file_of(path: &Path) -> Watched<Keys> {
     Watched::new(vec![path.to_owned()], |contents| Keys::parse(contents.first().map_or(&[][..], |bytes| bytes)))
 }
@@ -231,7 +221,6 @@ pub fn judge(key_file: &Path) -> Result<&'static str, String> {
     Ok(if keys.previous.is_some() { "usable, with a previous key" } else { "usable" })
 }
 
-/// One request's use of the store.
 pub struct Visit<'a> {
     cache: &'a SharedCache,
     keys: Arc<Keys>,

@@ -1,12 +1,12 @@
 //! A few connections for all threads. A request takes one, or waits for one.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use redis::{Cmd, Value};
 
 use super::connection::{Connection, Target};
 use super::failure::Failure;
+use crate::sync::{Condvar, Mutex};
 
 /// Open at once.
 const MOST: usize = 16;
@@ -39,10 +39,6 @@ impl Pool {
         Self { target, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks on any connection. The server closes idle ones, so one that was kept is replaced once.
     pub fn ask(&self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Value>, Failure> {
         let mut taken = self.take(deadline)?;
@@ -54,7 +50,7 @@ impl Pool {
                 }
                 Err(failure @ Failure::Server(_)) if Instant::now() >= deadline => return Err(failure),
                 // The others were opened to the same server, which is perhaps another one now.
-                Err(Failure::Server(_)) => self.lock().idle.clear(),
+                Err(Failure::Server(_)) => self.state.lock().idle.clear(),
                 Err(failure) => return Err(failure),
             }
         }
@@ -65,14 +61,14 @@ impl Pool {
     }
 
     fn take(&self, deadline: Instant) -> Result<Taken<'_>, Failure> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while state.taken >= MOST {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // The others are waiting for the server, and will tell.
                 return Err(Failure::Skipped);
             }
-            state = self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.returned.wait_timeout(state, left);
         }
         state.taken += 1;
         Ok(Taken { pool: self, connection: state.idle.pop() })
@@ -81,7 +77,7 @@ impl Pool {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let mut state = self.pool.lock();
+        let mut state = self.pool.state.lock();
         state.taken -= 1;
         let connection = self.connection.take();
         if state.idle.len() < KEPT {

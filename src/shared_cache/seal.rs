@@ -17,7 +17,6 @@ const SALT: &[u8] = b"entra-sidecar shared cache 1";
 /// Bytes of a sealed value.
 pub const MAX_VALUE: usize = 256 * 1024;
 
-/// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Token,
@@ -38,7 +37,6 @@ impl Kind {
     }
 }
 
-/// The content of a key file.
 pub struct Keys {
     pub current: Sealer,
     /// Only read with.

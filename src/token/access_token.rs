@@ -25,13 +25,16 @@ impl AccessToken {
         self.plain
     }
 
-    /// The value for an `Authorization` header.
     pub fn authorization(&self) -> &str {
         self.header.expose()
     }
 
-    /// The token without its scheme.
     pub fn token(&self) -> &str {
         self.authorization().split_once(' ').map_or("", |(_, token)| token)
+    }
+
+    /// A copy of [`Self::token`], to be passed on.
+    pub fn secret(&self) -> Secret<String> {
+        Secret::new(self.token().to_owned())
     }
 }

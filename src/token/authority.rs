@@ -32,7 +32,6 @@ pub fn user_tenant<'a>(registration: &'a Registration, requested: Option<&'a str
     requested.or(own).filter(|tenant| !tenant.is_empty()).unwrap_or(&registration.tenant)
 }
 
-/// True if the region is to be detected.
 pub fn is_detected(configured: &str) -> bool {
     configured.eq_ignore_ascii_case("TryAutoDetect")
 }

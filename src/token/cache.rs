@@ -2,7 +2,7 @@
 //! in flight; other callers subscribe to its [`Flight`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access_token::AccessToken;
@@ -11,6 +11,7 @@ use super::flight::{Flight, Wake};
 use super::key::CacheKey;
 use crate::clock::Clock;
 use crate::lru::Lru;
+use crate::sync::Mutex;
 
 /// Seconds before expiry in which a token is not served, so that it does not expire on its way.
 /// While the token service is down, it is served until it expires.
@@ -28,10 +29,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// The weight of an entry apart from its token and error: keys, links, counters.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// The stage of a token's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Served.
     Fresh,
     /// Served, and renewed in the background.
     RefreshDue,
@@ -40,7 +39,6 @@ pub enum Freshness {
     Expired,
 }
 
-/// The pure expiry rule.
 pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Freshness {
     if now >= expires_at {
         return Freshness::Expired;
@@ -54,7 +52,6 @@ pub const fn freshness(now: u64, expires_at: u64, refresh_at: Option<u64>) -> Fr
     }
 }
 
-/// How a caller uses the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
     /// Skip the cached token and the remembered refusals.
@@ -71,7 +68,6 @@ impl Mode {
     }
 }
 
-/// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
     Hit(Arc<AccessToken>),
@@ -82,7 +78,6 @@ pub enum Lookup {
     /// Another caller's request is in flight, and this caller will be woken. If `shared` is false,
     /// that request has other claims, so the caller must look up again.
     Follow(Arc<Flight>, bool),
-    /// The caller makes the request.
     Lead(Lead),
 }
 
@@ -107,7 +102,7 @@ impl Lead {
 
     /// The token in memory, which is too old or not wanted.
     pub(super) fn held(&self) -> Option<Arc<AccessToken>> {
-        self.cache.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
+        self.cache.state.lock().entries.get(&self.key)?.token.as_ref().map(|held| Arc::clone(&held.token))
     }
 
     /// The cached token that was found revoked: it does not meet the requested claims.
@@ -138,26 +133,23 @@ impl Lead {
         self.mode.reads()
     }
 
-    /// True if the token starts a session.
     pub(super) const fn starts(&self) -> bool {
         self.mode.anew
     }
 
     /// Keeps a token in its last minutes, in case that there will be no other.
     pub(super) fn offer(&self, token: &Arc<AccessToken>, clock: &dyn Clock) {
-        let mut state = self.cache.lock();
+        let mut state = self.cache.state.lock();
         let mut entry = state.entries.remove(&self.key).unwrap_or_default();
         entry.token = Some(CachedToken::new(token, clock));
-        if let Some(weight) = entry.tidy(clock) {
-            state.evicted += state.entries.insert(self.key, entry, weight) as u64;
-        }
+        state.keep(self.key, entry, clock);
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
         if !self.completed {
-            self.cache.lock().flights.remove(&self.key);
+            self.cache.state.lock().flights.remove(&self.key);
             // Followers make their own request, unless this one hit a bug.
             self.flight.finish(Err(if std::thread::panicking() { Error::Defect } else { Error::Abandoned }));
         }
@@ -217,12 +209,9 @@ struct Block {
     generation: u64,
 }
 
-/// Why attempts are suppressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BlockReason {
-    /// The token service refused.
     Refused,
-    /// The token service sent `Retry-After`.
     Throttled,
     /// A recent attempt failed, and there is a usable token.
     Paused,
@@ -251,6 +240,12 @@ struct CacheState {
 }
 
 impl CacheState {
+    fn keep(&mut self, key: CacheKey, mut entry: Entry, clock: &dyn Clock) {
+        if let Some(weight) = entry.tidy(clock) {
+            self.evicted += self.entries.insert(key, entry, weight) as u64;
+        }
+    }
+
     fn tidy(&mut self, clock: &dyn Clock) {
         self.tidied = Some(clock.instant());
         self.entries.weigh(|entry| entry.tidy(clock));
@@ -264,12 +259,10 @@ impl CacheState {
     }
 }
 
-/// Figures for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheFigures {
     pub entries: usize,
     pub bytes: usize,
-    /// Entries evicted since the start.
     pub evicted: u64,
 }
 
@@ -291,12 +284,6 @@ impl Cache {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, CacheState> {
-        // Only a failed allocation can panic under this lock, and the maps stay consistent even
-        // then.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The single decision point for a key. `wake` is called only before following.
     pub fn look_up(
         self: &Arc<Self>,
@@ -305,7 +292,7 @@ impl Cache {
         mode: Mode,
         wake: impl FnOnce() -> Wake,
     ) -> Lookup {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         let now = clock.instant();
         state.tidy_now_and_then(now, clock);
@@ -360,10 +347,10 @@ impl Cache {
         clock: &dyn Clock,
         outcome: Result<Arc<AccessToken>, Error>,
     ) -> Result<Arc<AccessToken>, Error> {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         state.flights.remove(&lead.key);
-        let (mut entry, outcome) = match outcome {
+        let (entry, outcome) = match outcome {
             Ok(token) => {
                 let held = CachedToken::new(&token, clock);
                 if held.freshness(clock) == Freshness::Expired {
@@ -384,14 +371,12 @@ impl Cache {
                 (Entry { token, blocked }, answer)
             }
         };
-        if let Some(weight) = entry.tidy(clock) {
-            state.evicted += state.entries.insert(lead.key, entry, weight) as u64;
-        }
+        state.keep(lead.key, entry, clock);
         outcome
     }
 
     pub fn figures(&self, clock: &dyn Clock) -> CacheFigures {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.tidy(clock);
         CacheFigures { entries: state.entries.len(), bytes: state.entries.weight(), evicted: state.evicted }
     }
@@ -399,11 +384,10 @@ impl Cache {
     /// Forgets all refusals, including those of requests in flight, since the new configuration may
     /// fix the cause.
     pub fn forget_refusals(&self) {
-        self.lock().generation += 1;
+        self.state.lock().generation += 1;
     }
 }
 
-/// How long to remember a failure, if at all.
 fn block(error: &Error, lead: &Lead, clock: &dyn Clock, has_token: bool) -> Option<Block> {
     let (reason, pause) = match error {
         // A refusal of specific claims says nothing about the key's ordinary token.

@@ -2,13 +2,13 @@
 //! Their metadata names it (OpenID Connect Discovery 1.0 §3); it is fetched once and cached.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::error::Error;
 use crate::config::Registration;
 use crate::jwks;
 use crate::outbound::Exchange;
+use crate::sync::Mutex;
 use crate::value::url::Url;
 
 /// By authority.
@@ -22,10 +22,9 @@ fn authority_to_query(registration: &Registration) -> Option<&Url> {
 }
 
 impl Discovery {
-    /// The endpoint, if cached.
     pub fn known(&self, registration: &Registration) -> Option<Url> {
         let authority = authority_to_query(registration)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&authority.to_string()).cloned()
+        self.0.lock().get(&authority.to_string()).cloned()
     }
 
     /// Returns the endpoint in the metadata, which is fetched if necessary. `None` if it follows
@@ -46,12 +45,12 @@ impl Discovery {
                 authority.origin
             ))
         })?;
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         known.insert(authority.to_string(), found.clone());
         Ok(Some(found))
     }
 
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
     }
 }

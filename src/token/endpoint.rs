@@ -12,7 +12,6 @@ use crate::credentials::form::{self, Form};
 use crate::credentials::token_response::{TokenResponse, seconds};
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse, Upstream};
 use crate::secret::Secret;
-use crate::value::date;
 use crate::value::url::Url;
 
 /// Bytes.
@@ -20,6 +19,9 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Seconds; a longer `Retry-After` is not waited for.
 const MAX_WAIT: u64 = 5;
+
+/// Seconds; a longer `Retry-After` is capped.
+const MAX_RETRY_AFTER: u64 = 3600;
 
 /// Before a retry without `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -35,7 +37,6 @@ const MAX_CODES: usize = 16;
 /// Longer refresh tokens are not kept (docs/configuration.md, `Sidecar:Limits:Sessions`).
 const MAX_REFRESH_TOKEN: usize = 16 * 1024;
 
-/// A token request apart from its form.
 pub struct Post<'a> {
     /// The token endpoint, including extra query parameters.
     pub url: &'a Url,
@@ -69,30 +70,42 @@ pub fn request_token(
     post: &Post<'_>,
     form: &dyn Fn() -> Result<Form, Error>,
 ) -> Result<TokenAnswer, Error> {
-    match attempt(exchange, clock, post, &form()?, false) {
-        Attempt::Done(outcome) => outcome,
-        Attempt::Again(failure) => {
-            let pause = match failure.retry_after {
-                Some(seconds) if seconds > MAX_WAIT => return Err(Error::Unavailable(Arc::new(failure))),
-                Some(seconds) => Duration::from_secs(seconds),
-                None => PAUSE,
-            };
-            log::info!("{}; retrying once", failure.cause);
-            clock.sleep(pause);
-            match attempt(exchange, clock, post, &form()?, true) {
-                Attempt::Done(outcome) => outcome,
-                Attempt::Again(failure) => Err(Error::Unavailable(Arc::new(failure))),
-            }
+    let failure = match attempt(exchange, clock, post, &form()?, true) {
+        Err(Failed::Transient(failure)) => failure,
+        outcome => return Ok(outcome?),
+    };
+    let pause = match failure.retry_after {
+        Some(seconds) if seconds > MAX_WAIT => return Err(failure.into()),
+        Some(seconds) => Duration::from_secs(seconds),
+        None => PAUSE,
+    };
+    log::info!("{}; retrying once", failure.cause);
+    clock.sleep(pause);
+    Ok(attempt(exchange, clock, post, &form()?, false)?)
+}
+
+enum Failed {
+    /// Another attempt may succeed.
+    Transient(Unavailable),
+    Finally(Error),
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Transient(unavailable) => unavailable.into(),
+            Failed::Finally(error) => error,
         }
     }
 }
 
-enum Attempt {
-    Done(Result<TokenAnswer, Error>),
-    Again(Unavailable),
-}
-
-fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &Form, again: bool) -> Attempt {
+fn attempt(
+    exchange: &dyn Exchange,
+    clock: &dyn Clock,
+    post: &Post<'_>,
+    form: &Form,
+    pooled: bool,
+) -> Result<TokenAnswer, Failed> {
     let request = OutRequest::new(Upstream::Token, "POST", post.url.clone(), post.timeout, MAX_ANSWER)
         .header("accept", "application/json")
         .body(form::MEDIA_TYPE, form.encode())
@@ -101,54 +114,41 @@ fn attempt(exchange: &dyn Exchange, clock: &dyn Clock, post: &Post<'_>, form: &F
         // Tells the service that this client honours `Retry-After`, as MSAL does.
         .header("x-ms-lib-capability", "retry-after, h429");
     let request = post.headers.iter().fold(request, |request, (name, value)| request.header(name.clone(), value));
-    let request = OutRequest { pooled: !again, ..request };
     let failed = |what: &str, retry_after| Unavailable {
         cause: format!("the token endpoint at {} {what}", post.url.origin.host()),
         retry_after,
     };
-    match exchange.send(request) {
+    match exchange.send(OutRequest { pooled, ..request }) {
         Ok(response) => judge(&response, form, clock.unix(), failed),
-        Err(error @ (OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. })) => {
-            Attempt::Again(failed(&format!("cannot be reached: {error}"), None))
+        Err(OutError::Busy) => Err(Failed::Finally(Error::Busy)),
+        Err(error) if error.is_transient() => {
+            Err(Failed::Transient(failed(&format!("cannot be reached: {error}"), None)))
         }
-        Err(OutError::Busy) => Attempt::Done(Err(Error::Busy)),
-        Err(
-            error @ (OutError::NotPublic
-            | OutError::Timeout(_)
-            | OutError::Proxy { .. }
-            | OutError::TooLarge(_)
-            | OutError::NoMemory { .. }),
-        ) => Attempt::Done(Err(Error::Unavailable(Arc::new(failed(&format!("failed: {error}"), None))))),
+        Err(error) => Err(Failed::Finally(failed(&format!("failed: {error}"), None).into())),
     }
 }
 
-fn judge(response: &OutResponse, form: &Form, now: u64, failed: impl Fn(&str, Option<u64>) -> Unavailable) -> Attempt {
+fn judge(
+    response: &OutResponse,
+    form: &Form,
+    now: u64,
+    failed: impl Fn(&str, Option<u64>) -> Unavailable,
+) -> Result<TokenAnswer, Failed> {
     let status = response.status;
-    let unavailable = |what: &str| failed(what, retry_after(response, now));
-    match status {
-        200 => {
-            Attempt::Done(read_token(&response.body).map_err(|what| Error::Unavailable(Arc::new(unavailable(what)))))
-        }
-        408 | 500..=599 => Attempt::Again(unavailable(&format!("answered {status}"))),
-        429 => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable("answered 429 (throttled)"))))),
-        400..=499 => Attempt::Done(Err(match read_refusal(&response.body, form) {
+    let retry_after = response.retry_after(now).map(|seconds| seconds.min(MAX_RETRY_AFTER));
+    let unavailable = |what: &str| Failed::Finally(failed(what, retry_after).into());
+    Err(match status {
+        200 => return read_token(&response.body).map_err(unavailable),
+        408 | 500..=599 => Failed::Transient(failed(&format!("answered {status}"), retry_after)),
+        429 => unavailable("answered 429 (throttled)"),
+        400..=499 => match read_refusal(&response.body, form) {
             // RFC 6749 §4.1.2.1 gives no status for it; Entra sends 400.
-            Some(refusal) if refusal.code == "temporarily_unavailable" => {
-                Error::Unavailable(Arc::new(unavailable("is temporarily unavailable")))
-            }
-            Some(refusal) => Error::Refused(Arc::new(refusal)),
-            None => Error::Unavailable(Arc::new(unavailable(&format!("answered {status} without an OAuth error")))),
-        })),
-        _ => Attempt::Done(Err(Error::Unavailable(Arc::new(unavailable(&format!("answered {status}")))))),
-    }
-}
-
-/// Seconds; a longer `Retry-After` is capped.
-const MAX_RETRY_AFTER: u64 = 3600;
-
-/// Seconds from now (RFC 9110 §10.2.3).
-fn retry_after(response: &OutResponse, now: u64) -> Option<u64> {
-    date::retry_after(response.header("retry-after")?, now).map(|seconds| seconds.min(MAX_RETRY_AFTER))
+            Some(refusal) if refusal.code == "temporarily_unavailable" => unavailable("is temporarily unavailable"),
+            Some(refusal) => Failed::Finally(Error::Refused(Arc::new(refusal))),
+            None => unavailable(&format!("answered {status} without an OAuth error")),
+        },
+        _ => unavailable(&format!("answered {status}")),
+    })
 }
 
 /// An error reads on from the endpoint's name.
@@ -326,7 +326,7 @@ mod tests {
             ("1.5", None),
         ] {
             let headers = HeaderFields::from([("retry-after", text)]);
-            assert_eq!(retry_after(&OutResponse { status: 503, headers, body: Vec::new() }, 10), expected, "{text}");
+            assert_eq!(OutResponse { status: 503, headers, body: Vec::new() }.retry_after(10), expected, "{text}");
         }
     }
 

@@ -9,7 +9,6 @@ use crate::credentials::CredentialFailure;
 /// Cheap to clone: all callers that waited for the same request receive it.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// The token service permanently refused the request.
     Refused(Arc<TokenError>),
     /// The token service, a managed identity endpoint or a vault is unreachable, fails or
     /// throttles.
@@ -22,7 +21,6 @@ pub enum Error {
     Configuration(Arc<str>),
     /// The token service sent another token type than requested (RFC 6749 §7.1).
     TokenType {
-        /// `Bearer` or `PoP`.
         expected: &'static str,
     },
     /// There is no such long-running session, or nothing to renew its token with.
@@ -51,7 +49,6 @@ pub struct TokenError {
     pub timestamp: Option<String>,
 }
 
-/// Who can resolve a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// The user: consents, passes another factor, or meets the requested claims.
@@ -73,7 +70,6 @@ const USER_MUST_ACT: &[u64] = &[50072, 50074, 50076, 50078, 50079, 50158, 65001,
 const USER_MAY_RESOLVE: &[&str] = &["basic_action", "additional_action", "consent_required", "user_password_expired"];
 
 impl TokenError {
-    /// Bytes held.
     pub(super) fn weight(&self) -> usize {
         let further = [&self.suberror, &self.claims, &self.correlation_id, &self.trace_id, &self.timestamp];
         let further: usize = further.into_iter().flatten().map(String::len).sum();
@@ -104,7 +100,6 @@ impl TokenError {
     }
 }
 
-/// An upstream failed to answer as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// Contains nothing of the request.
@@ -113,13 +108,18 @@ pub struct Unavailable {
     pub retry_after: Option<u64>,
 }
 
+impl From<Unavailable> for Error {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(Arc::new(unavailable))
+    }
+}
+
 pub const BUSY: &str =
     "waited too long for a turn to call an upstream (Sidecar:Limits:UpstreamCalls, Sidecar:Limits:QueueTimeout)";
 
 impl Error {
-    /// An upstream failure without `Retry-After`.
     pub fn unavailable(cause: impl Into<String>) -> Self {
-        Self::Unavailable(Arc::new(Unavailable { cause: cause.into(), retry_after: None }))
+        Unavailable { cause: cause.into(), retry_after: None }.into()
     }
 
     /// Adds the challenge that the request was to meet, if the user must meet one and the token

@@ -1,18 +1,18 @@
 //! One request in flight, and everyone waiting for it.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access_token::AccessToken;
 use super::error::Error;
+use crate::sync::{Condvar, Mutex};
 
 /// Called once, when the flight completes.
 pub type Wake = Box<dyn FnOnce() + Send>;
 
 pub type Outcome = Result<Arc<AccessToken>, Error>;
 
-/// A request in flight.
 pub struct Flight {
     claims: Option<[u8; 32]>,
     state: Mutex<FlightState>,
@@ -37,13 +37,9 @@ impl Flight {
         self.claims
     }
 
-    fn lock(&self) -> MutexGuard<'_, FlightState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Calls `wake` when the flight completes, or at once if it has.
     pub(super) fn subscribe(&self, wake: Wake) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.outcome.is_none() {
             state.waiting.push(wake);
         } else {
@@ -54,7 +50,7 @@ impl Flight {
 
     pub(super) fn finish(&self, outcome: Outcome) {
         let waiting = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.outcome = Some(outcome);
             std::mem::take(&mut state.waiting)
         };
@@ -64,27 +60,26 @@ impl Flight {
         }
     }
 
-    /// The outcome, if the flight is complete.
     pub fn outcome(&self) -> Option<Outcome> {
-        self.lock().outcome.clone()
+        self.state.lock().outcome.clone()
     }
 
     /// Blocks until the flight completes, for at most `limit`.
     pub(super) fn wait(&self, limit: Duration) -> Option<Outcome> {
         let deadline = Instant::now() + limit;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(outcome) = &state.outcome {
                 return Some(outcome.clone());
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            state = self.completed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.completed.wait_timeout(state, left);
         }
     }
 }
 
 impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").field("completed", &self.lock().outcome.is_some()).finish_non_exhaustive()
+        f.debug_struct("Flight").field("completed", &self.state.lock().outcome.is_some()).finish_non_exhaustive()
     }
 }

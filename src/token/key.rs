@@ -5,10 +5,8 @@ use std::sync::OnceLock;
 
 use ring::digest;
 
-/// A SHA-256.
-pub type Digest = [u8; 32];
+use crate::value::hash::{self, Digest};
 
-/// Everything that distinguishes a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
     /// The hash of what is asked for: client, tenant, scopes and all options that change the token.
@@ -30,9 +28,7 @@ impl CacheKey {
 /// configuration alone, so it is computed once.
 #[derive(Debug, Default)]
 pub struct KnownRequests {
-    /// For the application's own token.
     pub app: OnceLock<Digest>,
-    /// For a token on behalf of a user.
     pub user: OnceLock<Digest>,
 }
 
@@ -46,7 +42,6 @@ pub struct KeyBuilder {
 }
 
 impl KeyBuilder {
-    /// `kind` separates the kinds of keys.
     pub fn new(kind: &str) -> Self {
         Self { context: digest::Context::new(&digest::SHA256), buffer: [0; 256], used: 0 }.text(kind)
     }
@@ -69,7 +64,6 @@ impl KeyBuilder {
         self
     }
 
-    /// Compared exactly.
     #[must_use]
     pub fn text(self, part: &str) -> Self {
         self.bytes(part.as_bytes())
@@ -112,18 +106,8 @@ impl KeyBuilder {
 
     pub fn finish(mut self) -> Digest {
         self.context.update(&self.buffer[..self.used]);
-        bytes(self.context.finish())
+        hash::array(self.context.finish())
     }
-}
-
-pub fn sha256(text: &[u8]) -> Digest {
-    bytes(digest::digest(&digest::SHA256, text))
-}
-
-fn bytes(hash: digest::Digest) -> Digest {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(hash.as_ref());
-    bytes
 }
 
 #[cfg(test)]

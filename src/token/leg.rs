@@ -9,13 +9,13 @@ use super::claims;
 use super::error::Error;
 use super::session::{Owner, SessionId};
 use crate::credentials::form::Form;
+use crate::credentials::managed_identity::IdentityRequest;
 use crate::credentials::{Client, ClientAuth};
 use crate::options::AgentUser;
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
 use crate::value::syntax;
 
-/// How the request authenticates.
 #[derive(Clone, Debug)]
 pub enum Proof {
     /// With the registration's own credentials.
@@ -30,7 +30,6 @@ pub enum Grant {
     ClientCredentials,
     /// RFC 7523 §2.1 with Entra's `requested_token_use`.
     OnBehalfOf {
-        /// The user's token.
         assertion: Secret<String>,
         /// `x-anchormailbox`, a routing hint.
         mailbox: Option<String>,
@@ -41,22 +40,10 @@ pub enum Grant {
     RefreshToken(Secret<String>),
 }
 
-/// The work needed to acquire a token.
 #[derive(Debug)]
 pub enum Job {
-    /// Request a token endpoint.
     Leg(Box<Leg>),
-    /// Request the machine's managed identity endpoint.
-    ManagedIdentity {
-        /// `None` is the system-assigned identity.
-        client_id: Option<String>,
-        /// The token's audience.
-        resource: String,
-        /// `ClientCapabilities` of the registration.
-        capabilities: Vec<String>,
-        /// Sent to the endpoint.
-        correlation_id: String,
-    },
+    ManagedIdentity(IdentityRequest),
     /// No request could yield the token.
     Impossible(Error),
 }
@@ -66,7 +53,7 @@ impl Job {
     pub fn name(&self) -> &str {
         match self {
             Self::Leg(leg) => &leg.client.registration.section,
-            Self::ManagedIdentity { .. } => "managed identity",
+            Self::ManagedIdentity(_) => "managed identity",
             Self::Impossible(_) => "cache",
         }
     }
@@ -74,9 +61,7 @@ impl Job {
 
 #[derive(Debug)]
 pub struct Leg {
-    /// The registration that acquires the token.
     pub client: Arc<Client>,
-    /// The tenant of the endpoint.
     pub tenant: String,
     pub proof: Proof,
     pub grant: Grant,
@@ -91,7 +76,6 @@ pub struct Leg {
     pub bound_key: Option<BoundKey>,
     /// Only for an application's token.
     pub fmi_path: Option<String>,
-    /// Overrides the registration's B2C policy.
     pub user_flow: Option<String>,
     pub extra_query: BTreeMap<String, String>,
     pub extra_headers: BTreeMap<String, String>,
@@ -168,7 +152,6 @@ impl Leg {
         scopes.join(" ")
     }
 
-    /// Headers apart from the standard ones.
     pub fn headers(&self) -> Vec<(String, String)> {
         let mailbox = match &self.grant {
             Grant::ClientCredentials | Grant::RefreshToken(_) => None,

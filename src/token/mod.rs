@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-pub use crate::credentials::cloud::exchange_audience;
+pub use crate::credentials::identity::exchange_audience;
 pub use access_token::AccessToken;
 pub use error::{Error, Remedy, TokenError};
 pub use flight::Wake;
@@ -38,8 +38,9 @@ pub use shared::Shared;
 pub use shared::SharedFigures;
 
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::credentials::form::Form;
-use crate::credentials::managed_identity::{self, ManagedIdentities};
+use crate::credentials::managed_identity::{IdentityRequest, ManagedIdentities};
 use crate::credentials::{Client, ClientAuth, Context, Failure, Identities};
 use crate::outbound::Exchange;
 use crate::secret::Secret;
@@ -54,18 +55,6 @@ use key::CacheKey;
 use leg::{Grant, Job, Leg, Proof};
 use session::{Session, SessionId, Sessions};
 use shared::Answer;
-
-#[derive(Clone, Copy, Debug)]
-pub struct AcquirerSettings {
-    /// Per token request.
-    pub timeout: Duration,
-    /// Capacity of the token cache.
-    pub entries: usize,
-    /// Bytes in the token cache.
-    pub bytes: usize,
-    /// Capacity for long-running sessions.
-    pub sessions: usize,
-}
 
 /// Handle for resuming a parked request.
 #[derive(Debug)]
@@ -85,7 +74,6 @@ impl Ticket {
     }
 }
 
-/// The next step of an acquisition.
 #[derive(Debug)]
 pub enum Step {
     Done(Arc<AccessToken>),
@@ -96,7 +84,6 @@ pub enum Step {
     Lead(Lead, Lane),
 }
 
-/// The result of looking for a long-running session.
 #[derive(Debug)]
 pub enum FoundSession {
     /// With the time in which the shared cache was asked.
@@ -108,13 +95,11 @@ pub enum FoundSession {
 /// Counts of lookups by outcome, since the start.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// Served from the cache.
     pub hit: AtomicU64,
     /// Requested from the shared cache or the token service.
     pub miss: AtomicU64,
     /// Answered from another caller's request.
     pub shared: AtomicU64,
-    /// Renewed in the background.
     pub refreshed: AtomicU64,
 }
 
@@ -128,7 +113,8 @@ const STALE_CREDENTIAL: &[u64] = &[700_027, 700_024, 7_000_214, 1_000_502, 7_000
 const NESTED_WAIT: Duration = Duration::from_secs(40);
 
 pub struct Acquirer {
-    settings: AcquirerSettings,
+    /// Per token request.
+    timeout: Duration,
     cache: Arc<Cache>,
     sessions: Sessions,
     /// What other replicas know.
@@ -139,7 +125,6 @@ pub struct Acquirer {
     region: region::Region,
     discovery: discovery::Discovery,
     refresher: refresh::Refresher,
-    /// For the metrics.
     pub results: Results,
 }
 
@@ -156,19 +141,10 @@ fn renewer(acquirer: &Weak<Acquirer>) -> impl Fn(Job, Lead) -> bool + Send + Syn
 }
 
 impl Acquirer {
-    /// `environment` reads the variables that locate the managed identity endpoint.
+    /// `environment` reads the variables that locate the managed identity endpoint. `shared` is what
+    /// other replicas know.
     pub fn new(
-        settings: AcquirerSettings,
-        exchange: Arc<dyn Exchange>,
-        clock: Arc<dyn Clock>,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Arc<Self> {
-        Self::sharing(settings, exchange, clock, environment, None)
-    }
-
-    /// With what other replicas know.
-    pub fn sharing(
-        settings: AcquirerSettings,
+        limits: &Limits,
         exchange: Arc<dyn Exchange>,
         clock: Arc<dyn Clock>,
         environment: impl Fn(&str) -> Option<String>,
@@ -179,9 +155,9 @@ impl Acquirer {
             region: region::Region::new(&environment),
             discovery: discovery::Discovery::default(),
             machine: ManagedIdentities::new(environment, Arc::clone(&exchange), Arc::clone(&clock)),
-            settings,
-            cache: Cache::new(settings.entries, settings.bytes),
-            sessions: Sessions::new(settings.sessions, settings.bytes, lifetime),
+            timeout: limits.token_request_timeout,
+            cache: Cache::new(limits.token_cache_entries, limits.token_cache_bytes),
+            sessions: Sessions::new(limits.sessions, limits.token_cache_bytes, lifetime),
             shared,
             exchange,
             clock,
@@ -235,7 +211,7 @@ impl Acquirer {
     fn lane(&self, job: &Job) -> Option<Lane> {
         match job {
             Job::Leg(leg) => Some(Lane::Origin(Arc::clone(self.token_endpoint(leg).origin.text()))),
-            Job::ManagedIdentity { .. } => Some(Lane::ManagedIdentity),
+            Job::ManagedIdentity(_) => Some(Lane::ManagedIdentity),
             // Another replica may have it.
             Job::Impossible(Error::NoSession) if self.shared.is_some() => Some(Shared::lane()),
             Job::Impossible(_) => None,
@@ -273,7 +249,6 @@ impl Acquirer {
         }
     }
 
-    /// Does the job and completes its flight.
     fn run_job(&self, mut job: Job, lead: Lead) -> Result<Arc<AccessToken>, Error> {
         let sharing = match &self.shared {
             Some(shared) => match shared.look_up(&mut job, &lead, &self.sessions, &*self.clock) {
@@ -289,15 +264,9 @@ impl Acquirer {
         };
         let outcome = match &job {
             Job::Leg(leg) => self.request(leg),
-            Job::ManagedIdentity { client_id, resource, capabilities, correlation_id } => {
-                let revoked = lead.revoked().map(|token| Secret::new(token.token().to_owned()));
-                self.machine_token(&managed_identity::IdentityRequest {
-                    client_id: client_id.as_deref(),
-                    resource,
-                    capabilities,
-                    revoked: revoked.as_ref(),
-                    correlation_id,
-                })
+            Job::ManagedIdentity(wanted) => {
+                let revoked = lead.revoked().map(|token| token.secret());
+                self.machine_token(wanted, revoked.as_ref())
             }
             Job::Impossible(error) => Err(error.clone()),
         };
@@ -305,7 +274,7 @@ impl Acquirer {
             log::warn!("{}: failed to acquire a token ({}): {error}", job.name(), error.code());
         }
         if let Some(sharing) = sharing {
-            sharing.publish(&lead, &outcome, &self.sessions, &*self.clock);
+            sharing.publish(&lead, &outcome);
         }
         lead.complete(&*self.clock, outcome)
     }
@@ -318,8 +287,12 @@ impl Acquirer {
         }
     }
 
-    fn machine_token(&self, wanted: &managed_identity::IdentityRequest<'_>) -> Result<Arc<AccessToken>, Error> {
-        let token = self.machine.token(wanted).map_err(|failure| match failure {
+    fn machine_token(
+        &self,
+        wanted: &IdentityRequest,
+        revoked: Option<&Secret<String>>,
+    ) -> Result<Arc<AccessToken>, Error> {
+        let token = self.machine.token(wanted, revoked).map_err(|failure| match failure {
             Failure::Unavailable(cause) => Error::unavailable(cause),
             // MSAL's error code for a refusal of a managed identity endpoint.
             Failure::Unusable(description) => Error::Refused(Arc::new(TokenError {
@@ -350,25 +323,20 @@ impl Acquirer {
         Ok(token)
     }
 
-    /// One request with its retry.
     fn attempt(&self, leg: &Leg) -> Result<TokenAnswer, Error> {
         let registration = &leg.client.registration;
         if registration.client_id.is_empty() {
             return Err(Error::Configuration(format!("{}:ClientId is not configured", registration.section).into()));
         }
-        let discovered = self.discovery.ask(registration, &*self.exchange, self.settings.timeout)?;
+        let discovered = self.discovery.ask(registration, &*self.exchange, self.timeout)?;
         let mut url = discovered.unwrap_or_else(|| self.token_endpoint(leg));
         // The assertion's audience is the endpoint without extra query parameters.
         let audience = url.to_string();
         let mut query = registration.extra_query.clone();
         query.extend(leg.extra_query.iter().map(|(name, value)| (name.clone(), value.clone())));
         url.query = encode_query(&query).or(url.query);
-        let post = Post {
-            url: &url,
-            correlation_id: &leg.correlation_id,
-            headers: leg.headers(),
-            timeout: self.settings.timeout,
-        };
+        let post =
+            Post { url: &url, correlation_id: &leg.correlation_id, headers: leg.headers(), timeout: self.timeout };
         request_token(&*self.exchange, &*self.clock, &post, &|| self.form(leg, &audience))
     }
 
@@ -390,9 +358,11 @@ impl Acquirer {
         match &leg.proof {
             Proof::Credentials => Ok(leg.form(&self.authenticate(leg, audience)?, None)),
             Proof::Agent(agent) => {
-                let proof = ClientAuth::Assertion(self.exchange_token(leg, agent, ExchangeToken::OfBlueprint)?);
+                // The registration's token for the agent is the agent's client assertion.
+                let of_blueprint = self.exchange_token(leg, Subject::ClientCredentials, Some(agent))?;
+                let proof = ClientAuth::Assertion(of_blueprint);
                 let exchange = match &leg.grant {
-                    Grant::AgentUser(_) => Some(self.exchange_token(leg, agent, ExchangeToken::OfAgent)?),
+                    Grant::AgentUser(_) => Some(self.exchange_token(leg, Subject::AgentAutonomous(agent), None)?),
                     _ => None,
                 };
                 Ok(leg.form(&proof, exchange.as_ref()))
@@ -425,21 +395,16 @@ impl Acquirer {
 
     /// Acquires the tokens that agents authenticate with.
     /// <https://learn.microsoft.com/entra/agent-id/identity-platform/agent-oauth-protocols>
-    fn exchange_token(&self, leg: &Leg, agent: &str, which: ExchangeToken) -> Result<Secret<String>, Error> {
+    fn exchange_token(&self, leg: &Leg, subject: Subject<'_>, fmi_path: Option<&str>) -> Result<Secret<String>, Error> {
         let host = leg.client.registration.instance.origin.host();
         let scopes = [format!("{}/.default", exchange_audience(host))];
-        let (subject, fmi_path) = match which {
-            ExchangeToken::OfBlueprint => (Subject::ClientCredentials, Some(agent)),
-            ExchangeToken::OfAgent => (Subject::AgentAutonomous(agent), None),
-        };
         let wanted = TokenRequest {
             tenant: Some(&leg.tenant),
             fmi_path,
             user_flow: leg.user_flow.as_deref(),
             ..TokenRequest::plain(&leg.client, subject, &scopes, &leg.correlation_id)
         };
-        let token = self.acquire_in_place(&wanted)?;
-        Ok(Secret::new(token.token().to_owned()))
+        Ok(self.acquire_in_place(&wanted)?.secret())
     }
 
     /// Rejects another token type than requested, or an unbound token would pass as bound.
@@ -504,14 +469,6 @@ impl Acquirer {
     }
 }
 
-#[derive(Clone, Copy)]
-enum ExchangeToken {
-    /// The registration's token for the agent: the agent's client assertion.
-    OfBlueprint,
-    /// The agent's own token, for the `user_fic` grant.
-    OfAgent,
-}
-
 /// The machine's identity, for a credential of this client. Its tokens are cached like any other.
 struct MachineIdentity<'a> {
     acquirer: &'a Acquirer,
@@ -525,7 +482,7 @@ impl Identities for MachineIdentity<'_> {
         let wanted =
             TokenRequest::plain(self.client, Subject::ManagedIdentity(client_id), &scopes, self.correlation_id);
         match self.acquirer.acquire_in_place(&wanted) {
-            Ok(token) => Ok(Secret::new(token.token().to_owned())),
+            Ok(token) => Ok(token.secret()),
             Err(Error::Refused(refusal)) => Err(Failure::Unusable(refusal.description.clone())),
             Err(error) => Err(Failure::Unavailable(error.to_string())),
         }

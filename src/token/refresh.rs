@@ -1,12 +1,13 @@
 //! Background renewal on a few dedicated threads, so that no worker or caller waits for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::cache::Lead;
 use super::leg::Job;
+use crate::sync::Mutex;
 
 const THREADS: usize = 2;
 
@@ -46,7 +47,7 @@ impl Refresher {
 
 fn work(renew: &impl Fn(Job, Lead) -> bool, jobs: &Mutex<Receiver<(Job, Lead)>>) {
     loop {
-        let Ok((job, lead)) = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
+        let Ok((job, lead)) = jobs.lock().recv() else { return };
         // A bug ends this renewal only; its lead is dropped, and a later caller tries again.
         match catch_unwind(AssertUnwindSafe(|| renew(job, lead))) {
             Ok(true) => {}

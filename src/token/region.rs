@@ -21,7 +21,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes; a machine's description takes a few kilobytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// The region, once known.
 pub struct Region {
     /// The metadata service, or the error in the variable that names it.
     service: Result<String, String>,
@@ -44,7 +43,6 @@ impl Region {
         self.found.get().map(String::as_str)
     }
 
-    /// Asks the machine once, in the background.
     pub fn find(&self, exchange: &Arc<dyn Exchange>) {
         if self.name().is_some() {
             return;
@@ -109,7 +107,7 @@ mod tests {
 
     impl Exchange for Machine {
         fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-            assert_eq!((&*request.headers[0].0, request.headers[0].1.as_str()), ("metadata", "true"));
+            assert_eq!((&*request.headers[0].0, &**request.headers[0].1), ("metadata", &b"true"[..]));
             self.asked.lock().unwrap().push(request.url.to_string());
             let (status, body) = self.answers.lock().unwrap().remove(0);
             Ok(OutResponse { status, headers: HeaderFields::default(), body: body.into() })

@@ -8,15 +8,17 @@ use std::time::Duration;
 use super::authority;
 use super::cache::Mode;
 use super::error::Error;
-use super::key::{CacheKey, Digest, KeyBuilder, KnownRequests, sha256};
+use super::key::{CacheKey, KeyBuilder, KnownRequests};
 use super::leg::{Grant, Job, Leg, Proof};
 use super::session::{Owner, SessionId};
 use crate::config::InForce;
 use crate::credentials::Client;
+use crate::credentials::managed_identity::IdentityRequest;
 use crate::jwt::Verified;
 use crate::options::{AgentUser, Flow};
 use crate::secret::Secret;
 use crate::value::bound_key::BoundKey;
+use crate::value::hash::{Digest, sha256};
 use crate::value::resource::of_app_scope;
 
 /// The token of a calling user, for on-behalf-of (RFC 7523 §2.1). Always verified.
@@ -43,19 +45,16 @@ impl<'a> From<&'a Verified> for UserAssertion<'a> {
 impl<'a> UserAssertion<'a> {
     /// For tests that start after verification.
     pub fn unverified(token: &'a str, tenant: &'a str) -> Self {
-        Self { token, digest: super::key::sha256(token.as_bytes()), tenant: Some(tenant), object_id: Some("o1") }
+        Self { token, digest: sha256(token), tenant: Some(tenant), object_id: Some("o1") }
     }
 }
 
-/// The token's subject, and how it is acquired.
 pub type Subject<'a> = Flow<'a, UserAssertion<'a>, SessionSubject<'a>>;
 
-/// A long-running session, and what renews its token.
 #[derive(Clone, Copy)]
 pub struct SessionSubject<'a> {
     pub id: &'a SessionId,
     pub owner: &'a Owner,
-    /// The agent that acquires the tokens.
     pub agent: Option<&'a str>,
     /// The user's token, or what the session keeps.
     pub renewal: Renewal<'a>,
@@ -66,12 +65,9 @@ pub struct SessionSubject<'a> {
     pub spent: Duration,
 }
 
-/// What renews a session's token.
 #[derive(Clone, Copy)]
 pub enum Renewal<'a> {
-    /// The user's own token.
     User(UserAssertion<'a>),
-    /// The session's refresh token.
     RefreshToken(&'a Secret<String>),
     /// There is no refresh token, so only the cached token is left.
     Nothing,
@@ -79,7 +75,6 @@ pub enum Renewal<'a> {
 
 #[derive(Clone, Copy)]
 pub struct TokenRequest<'a> {
-    /// The registration that acquires the token.
     pub client: &'a Arc<Client>,
     pub subject: Subject<'a>,
     /// Overrides the tenant that follows from subject and registration.
@@ -87,19 +82,16 @@ pub struct TokenRequest<'a> {
     pub scopes: &'a [String],
     /// A JSON object as text.
     pub claims: Option<&'a str>,
-    /// Skips the cache.
     pub force_refresh: bool,
     /// Sent to Entra.
     pub correlation_id: &'a str,
     /// The key that the token is bound to.
     pub bound_key: Option<&'a BoundKey>,
-    /// `fmi_path` of an application's token.
     pub fmi_path: Option<&'a str>,
     /// Overrides the registration's B2C policy.
     pub user_flow: Option<&'a str>,
     /// Parameters for the endpoint's URL; they override the registration's.
     pub extra_query: &'a BTreeMap<String, String>,
-    /// Headers for the token request.
     pub extra_headers: &'a BTreeMap<String, String>,
     /// The hashes of requests like this one, if only the user can differ.
     pub known: Option<&'a KnownRequests>,
@@ -132,7 +124,6 @@ impl<'a> TokenRequest<'a> {
         }
     }
 
-    /// A request without options.
     pub fn plain(client: &'a Arc<Client>, subject: Subject<'a>, scopes: &'a [String], correlation_id: &'a str) -> Self {
         Self {
             client,
@@ -151,7 +142,6 @@ impl<'a> TokenRequest<'a> {
         }
     }
 
-    /// The tenant of the endpoint.
     pub fn tenant(&self) -> &'a str {
         let registration = &self.client.registration;
         match self.subject {
@@ -171,7 +161,7 @@ impl<'a> TokenRequest<'a> {
         Mode {
             force: self.force_refresh,
             anew: matches!(self.subject, Subject::Session(SessionSubject { starts: true, .. })),
-            claims: self.claims.map(|claims| sha256(claims.as_bytes())),
+            claims: self.claims.map(sha256),
         }
     }
 
@@ -180,7 +170,6 @@ impl<'a> TokenRequest<'a> {
         if let Subject::Session(session) = &self.subject { session.spent } else { Duration::ZERO }
     }
 
-    /// Everything that distinguishes this token from others.
     pub fn key(&self) -> CacheKey {
         let known = self.known.and_then(|known| match self.subject {
             Subject::ClientCredentials | Subject::ManagedIdentity(_) => Some(&known.app),
@@ -262,12 +251,12 @@ impl<'a> TokenRequest<'a> {
                 return Job::Impossible(Error::TokenType { expected: "PoP" });
             }
             Subject::ManagedIdentity(client_id) => {
-                return Job::ManagedIdentity {
+                return Job::ManagedIdentity(IdentityRequest {
                     client_id: client_id.map(str::to_owned),
                     resource: of_app_scope(self.scopes.first().map_or("", String::as_str)).to_owned(),
                     capabilities: self.client.registration.client_capabilities.clone(),
                     correlation_id: self.correlation_id.to_owned(),
-                };
+                });
             }
         };
         Job::Leg(Box::new(self.leg(agent, grant)))

@@ -1,18 +1,16 @@
 //! Long-running sessions: on-behalf-of continues after the user's token has expired, with the
 //! refresh token it yielded. A session belongs to the user who started it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::key::{Digest, KeyBuilder};
+use super::key::KeyBuilder;
 use crate::config::Registration;
 use crate::lru::Lru;
 use crate::secret::Secret;
+use crate::sync::Mutex;
+use crate::value::b64;
+use crate::value::hash::Digest;
 
-/// Requests a random key.
 pub const ALLOCATE: &str = "AllocateForMe";
 
 /// Seconds. A refresh token that is unused for 14 days is forgotten, as MSAL does.
@@ -25,10 +23,9 @@ const OVERHEAD: usize = 256;
 pub fn allocate() -> Result<String, ring::error::Unspecified> {
     let mut bytes = [0u8; 32];
     SystemRandom::new().fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    Ok(b64::url(bytes))
 }
 
-/// The user that a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// `tid`.
@@ -90,7 +87,6 @@ impl SessionId {
 
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// The user who started it.
     pub owner: Owner,
     pub refresh_token: Option<Secret<String>>,
     /// Unix seconds: when its tokens came from the token service.
@@ -124,16 +120,12 @@ impl Sessions {
         Self { state: Mutex::new(Lru::new(limit, bytes)), lifetime }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lru<Digest, Session>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     const fn is_over(&self, session: &Session, now: u64) -> bool {
         session.touched_at.saturating_add(self.lifetime) <= now
     }
 
     pub fn find(&self, id: &SessionId, now: u64) -> Option<Session> {
-        let mut sessions = self.lock();
+        let mut sessions = self.state.lock();
         if self.is_over(sessions.get(&id.0)?, now) {
             sessions.remove(&id.0);
             return None;
@@ -149,7 +141,7 @@ impl Sessions {
     /// Starts or renews a session. If the answer has no refresh token, the old one stays (RFC 6749
     /// §6). A session that another user has started meanwhile stays theirs.
     pub(super) fn renew(&self, id: &SessionId, owner: &Owner, refresh_token: Option<Secret<String>>, now: u64) {
-        let mut sessions = self.lock();
+        let mut sessions = self.state.lock();
         let old = sessions.remove(&id.0).filter(|old| !self.is_over(old, now));
         let session = match old {
             Some(old) if old.owner != *owner => old,
@@ -158,9 +150,13 @@ impl Sessions {
                 Session::new(owner.clone(), refresh_token, now)
             }
         };
-        let weight = session.weight();
-        sessions.insert(id.0, session, weight);
+        keep(&mut sessions, id, session);
     }
+}
+
+fn keep(sessions: &mut Lru<Digest, Session>, id: &SessionId, session: Session) {
+    let weight = session.weight();
+    sessions.insert(id.0, session, weight);
 }
 
 /// For what other replicas know.
@@ -168,21 +164,19 @@ impl Sessions {
 impl Sessions {
     /// Takes over another replica's session, unless the one in memory is newer.
     pub(super) fn adopt(&self, id: &SessionId, mut stored: Session, now: u64) {
-        let mut sessions = self.lock();
+        let mut sessions = self.state.lock();
         let own = sessions.remove(&id.0).filter(|own| own.renewed_at > stored.renewed_at && !self.is_over(own, now));
         if let Some(own) = own {
             stored = own;
         }
         stored.touched_at = now;
-        let weight = stored.weight();
-        sessions.insert(id.0, stored, weight);
+        keep(&mut sessions, id, stored);
     }
 
     /// Puts another replica's session in the place of the one in memory.
     pub(super) fn replace(&self, id: &SessionId, mut stored: Session, now: u64) {
         stored.touched_at = now;
-        let weight = stored.weight();
-        self.lock().insert(id.0, stored, weight);
+        keep(&mut self.state.lock(), id, stored);
     }
 }
 

@@ -53,16 +53,20 @@ struct StoredSession {
     renewed_at: u64,
 }
 
-/// What the leader holds while it asks the token service.
+/// The leader's use of the store: one look-up, and what it holds while it asks the token service.
 pub struct Sharing<'a> {
     shared: &'a Shared,
     visit: Visit<'a>,
-    session: Option<(SessionId, Owner, Seen)>,
+    sessions: &'a Sessions,
+    clock: &'a dyn Clock,
+    session: Option<(SessionId, Owner)>,
+    /// The session as the store has it.
+    seen: Option<Seen>,
     lock: Option<Lock>,
+    unreadable: bool,
 }
 
 pub enum Answer<'a> {
-    /// Another replica's token.
     Found(Arc<AccessToken>),
     /// The token service must be asked, and what it gives is published.
     Ask(Option<Box<Sharing<'a>>>),
@@ -127,7 +131,13 @@ impl Shared {
 
     /// Looks for the token of a job, and waits while another replica asks for it. A session's newer
     /// refresh token becomes the job's. Blocks.
-    pub fn look_up(&self, job: &mut Job, lead: &Lead, sessions: &Sessions, clock: &dyn Clock) -> Answer<'_> {
+    pub fn look_up<'a>(
+        &'a self,
+        job: &mut Job,
+        lead: &Lead,
+        sessions: &'a Sessions,
+        clock: &'a dyn Clock,
+    ) -> Answer<'a> {
         let session = match job {
             Job::Leg(leg) if leg.bound_key.as_ref().is_none_or(|key| !key.generated) => leg.session.clone(),
             Job::Impossible(Error::NoSession) => None,
@@ -141,49 +151,32 @@ impl Shared {
                 return Answer::Ask(None);
             }
         };
-        let mut look = Look { shared: self, visit, lead, session, seen: None, lock: None, unreadable: false };
-        let found = look.run(job, sessions, clock);
+        let (seen, lock, unreadable) = (None, None, false);
+        let mut sharing = Sharing { shared: self, visit, sessions, clock, session, seen, lock, unreadable };
+        let found = sharing.run(lead, job);
         if lead.reads() || found.is_err() {
-            self.count(look.visit.spent(), &found, Option::is_some, |_| look.unreadable);
+            self.count(sharing.visit.spent(), &found, Option::is_some, |_| sharing.unreadable);
         }
         match found {
             Ok(Some(token)) => Answer::Found(token),
             // What cannot be read is replaced.
-            Ok(None) | Err(Failure::Value(_)) => Answer::Ask(Some(Box::new(look.into_sharing()))),
+            Ok(None) | Err(Failure::Value(_)) => Answer::Ask(Some(Box::new(sharing))),
             Err(_) => Answer::Ask(None),
         }
     }
 }
 
-/// One look-up in progress.
-struct Look<'a, 'l> {
-    shared: &'a Shared,
-    visit: Visit<'a>,
-    lead: &'l Lead,
-    session: Option<(SessionId, Owner)>,
-    /// The session as the store has it.
-    seen: Option<Seen>,
-    /// Held.
-    lock: Option<Lock>,
-    unreadable: bool,
-}
-
-impl<'a> Look<'a, '_> {
-    fn run(
-        &mut self,
-        job: &mut Job,
-        sessions: &Sessions,
-        clock: &dyn Clock,
-    ) -> Result<Option<Arc<AccessToken>>, Failure> {
-        if let Some(token) = self.once(None, job, sessions, clock)?.1 {
+impl Sharing<'_> {
+    fn run(&mut self, lead: &Lead, job: &mut Job) -> Result<Option<Arc<AccessToken>>, Failure> {
+        if let Some(token) = self.once(lead, job, None)?.1 {
             return Ok(Some(token));
         }
-        if !self.lead.reads() || !matches!(job, Job::Leg(_)) {
+        if !lead.reads() || !matches!(job, Job::Leg(_)) {
             return Ok(None);
         }
-        let Some(lock) = self.visit.lock(&self.lead.key().digest()) else { return Ok(None) };
+        let Some(lock) = self.visit.lock(&lead.key().digest()) else { return Ok(None) };
         loop {
-            let (locked, found) = self.once(Some(&lock), job, sessions, clock)?;
+            let (locked, found) = self.once(lead, job, Some(&lock))?;
             match (locked, found) {
                 (true, Some(token)) => {
                     self.visit.write(&[], Some(&lock))?;
@@ -200,17 +193,16 @@ impl<'a> Look<'a, '_> {
         }
     }
 
-    /// Looks once.
+    /// Returns whether the lock was taken, and the token if it may be served.
     fn once(
         &mut self,
-        lock: Option<&Lock>,
+        lead: &Lead,
         job: &mut Job,
-        sessions: &Sessions,
-        clock: &dyn Clock,
+        lock: Option<&Lock>,
     ) -> Result<(bool, Option<Arc<AccessToken>>), Failure> {
-        let now = clock.unix();
-        let reads = self.lead.reads();
-        let key = self.lead.key().digest();
+        let now = self.clock.unix();
+        let reads = lead.reads();
+        let key = lead.key().digest();
         let mut wanted = Vec::new();
         if reads {
             wanted.push(Wanted { kind: Kind::Token, key: &key, extend: None });
@@ -224,10 +216,10 @@ impl<'a> Look<'a, '_> {
         let token = reads.then(|| seen.next()).flatten();
         self.unreadable = token.as_ref().is_some_and(|token| token.unreadable);
         // A token of an earlier session with this key does not start one.
-        let mut may_serve = !self.lead.starts();
+        let mut may_serve = !lead.starts();
         if let (Some((id, owner)), Some(stored)) = (&self.session, seen.next()) {
-            if adopt(id, &stored, sessions, now) {
-                let session = sessions.find(id, now).filter(|session| session.owner == *owner);
+            if adopt(id, &stored, self.sessions, now) {
+                let session = self.sessions.find(id, now).filter(|session| session.owner == *owner);
                 may_serve |= session.is_some();
                 renew_with(job, session.and_then(|session| session.refresh_token));
             }
@@ -236,33 +228,20 @@ impl<'a> Look<'a, '_> {
         let Some(token) = token.as_ref().filter(|_| may_serve).and_then(latest_token) else {
             return Ok((locked, None));
         };
-        let newer = self.lead.held().is_none_or(|held| token.expires_at > held.expires_at);
+        let newer = lead.held().is_none_or(|held| token.expires_at > held.expires_at);
         Ok(match freshness(now, token.expires_at, token.refresh_at) {
             Freshness::Fresh | Freshness::RefreshDue if newer => (locked, Some(Arc::new(token))),
             Freshness::Expiring if newer => {
-                self.lead.offer(&Arc::new(token), clock);
+                lead.offer(&Arc::new(token), self.clock);
                 (locked, None)
             }
             _ => (locked, None),
         })
     }
 
-    fn into_sharing(self) -> Sharing<'a> {
-        let session = self.session.zip(self.seen).map(|((id, owner), seen)| (id, owner, seen));
-        Sharing { shared: self.shared, visit: self.visit, session, lock: self.lock }
-    }
-}
-
-impl Sharing<'_> {
     /// Publishes what the token service gave, and lets the other replicas go on.
-    pub fn publish(
-        self,
-        lead: &Lead,
-        outcome: &Result<Arc<AccessToken>, Error>,
-        sessions: &Sessions,
-        clock: &dyn Clock,
-    ) {
-        let now = clock.unix();
+    pub fn publish(&self, lead: &Lead, outcome: &Result<Arc<AccessToken>, Error>) {
+        let now = self.clock.unix();
         let token = outcome.as_ref().ok().map(|token| {
             let stored = StoredToken {
                 header: Zeroizing::new(token.authorization().to_owned()),
@@ -272,8 +251,9 @@ impl Sharing<'_> {
             };
             (encoded(&stored), Duration::from_secs(token.expires_at.saturating_sub(now)))
         });
-        let session = self.session.as_ref().filter(|_| outcome.is_ok()).and_then(|(id, owner, seen)| {
-            let session = sessions.find(id, now).filter(|session| session.owner == *owner)?;
+        let session = self.session.as_ref().zip(self.seen.as_ref()).filter(|_| outcome.is_ok());
+        let session = session.and_then(|((id, owner), seen)| {
+            let session = self.sessions.find(id, now).filter(|session| session.owner == *owner)?;
             Some((id, encoded(&StoredSession::from(&session)), seen))
         });
         let key = lead.key().digest();
@@ -291,7 +271,7 @@ impl Sharing<'_> {
                 if let (Some((id, ..)), Some(value)) = (session, standing.into_iter().flatten().next())
                     && let Some(stored) = opened_session(&value)
                 {
-                    sessions.replace(id, stored, now);
+                    self.sessions.replace(id, stored, now);
                 }
             }
             Err(Failure::Skipped) => {}

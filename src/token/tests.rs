@@ -84,7 +84,7 @@ impl Exchange for Service {
             self.requests.lock().unwrap().push((url.clone(), BTreeMap::new()));
             return (self.answer)(&url, &BTreeMap::new());
         };
-        let body = String::from_utf8(body.to_vec()).unwrap();
+        let body = String::from_utf8(body.current().to_vec()).unwrap();
         let decode = |text: &str| {
             let mut bytes = Vec::new();
             let mut rest = text.bytes();
@@ -121,8 +121,14 @@ struct Bench {
 
 fn bench(service: Arc<Service>) -> Bench {
     let clock = Arc::new(ManualClock::at(1_000_000));
-    let settings = AcquirerSettings { timeout: Duration::from_secs(15), entries: 100, bytes: 1 << 20, sessions: 10 };
-    let acquirer = Acquirer::new(settings, Arc::clone(&service) as _, Arc::clone(&clock) as _, |_| None);
+    let limits = Limits {
+        token_request_timeout: Duration::from_secs(15),
+        token_cache_entries: 100,
+        token_cache_bytes: 1 << 20,
+        sessions: 10,
+        ..Limits::default()
+    };
+    let acquirer = Acquirer::new(&limits, Arc::clone(&service) as _, Arc::clone(&clock) as _, |_| None, None);
     Bench { service, clock, acquirer }
 }
 

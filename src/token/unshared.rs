@@ -43,7 +43,7 @@ impl Shared {
 }
 
 impl Sharing {
-    pub const fn publish(&self, _: &Lead, _: &Result<Arc<AccessToken>, Error>, _: &Sessions, _: &dyn Clock) {
+    pub const fn publish(&self, _: &Lead, _: &Result<Arc<AccessToken>, Error>) {
         match *self {}
     }
 }

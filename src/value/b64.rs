@@ -6,6 +6,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::hash;
+
 /// Base64url without padding, as in JOSE (RFC 7515 §2).
 pub fn url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -19,7 +21,7 @@ pub fn from_url(text: &str) -> Option<Vec<u8>> {
 
 /// Base64url of the SHA-256: the form of thumbprints (RFC 7638 §3, RFC 7515 §4.1.8).
 pub fn url_sha256(bytes: &[u8]) -> String {
-    url(ring::digest::digest(&ring::digest::SHA256, bytes))
+    url(hash::sha256(bytes))
 }
 
 /// Standard base64, padded.

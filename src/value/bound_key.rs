@@ -3,7 +3,7 @@
 
 use super::der::{self, RsaPublicKey};
 use super::jwk::{Members, PublicKey, Unusable};
-use super::{Expected, b64, pem};
+use super::{Expected, b64, ensure, pem};
 
 /// Keys take a few hundred bytes; a certificate chain may take several thousand.
 const MAX_BYTES: usize = 16 * 1024;
@@ -24,11 +24,8 @@ const OTHER_TYPE: &str = "an RSA key, or an elliptic curve key on P-256 or P-384
 const PRIVATE: &str = "a public key; this JWK holds a private one";
 
 impl BoundKey {
-    /// Parses any of the accepted forms.
     pub fn parse(text: &str) -> Result<Self, Expected> {
-        if text.len() > MAX_BYTES {
-            return Err("a public key of at most 16 KiB");
-        }
+        ensure(text.len() <= MAX_BYTES, "a public key of at most 16 KiB")?;
         let text = text.trim();
         if text.starts_with('{') {
             return from_json(text.as_bytes());

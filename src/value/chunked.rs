@@ -20,7 +20,6 @@ pub struct Bounds {
     pub trailers: usize,
 }
 
-/// Why a body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkError {
     Malformed(&'static str),
@@ -33,6 +32,8 @@ pub enum ChunkError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkState {
     Size,
+    /// Behind a size.
+    Blank,
     Extension,
     SizeEnd,
     Data,
@@ -89,11 +90,13 @@ impl Decoder {
         Ok(at)
     }
 
-    /// One byte of framing.
     fn step(&mut self, byte: u8, bounds: Bounds) -> Result<ChunkState, ChunkError> {
         Ok(match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeEnd,
-            (ChunkState::Size, b';') if self.digits > 0 => ChunkState::Extension,
+            (ChunkState::Size | ChunkState::Blank, b';') if self.digits > 0 => ChunkState::Extension,
+            // Blanks before an extension are part of the grammar (RFC 9112 §7.1.1), alone they are not.
+            (ChunkState::Size, b' ' | b'\t') if self.digits > 0 => self.extension(byte).map(|_| ChunkState::Blank)?,
+            (ChunkState::Blank, b' ' | b'\t') => self.extension(byte).map(|_| ChunkState::Blank)?,
             (ChunkState::Size, _) => self.size_digit(byte)?,
             (ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
             (ChunkState::Extension, _) => self.extension(byte)?,
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_and_the_rest_is_left() {
-        let input = b"5\r\nhello\r\n6;a=\"b\"\r\n world\r\n000\r\nX-Sum: 1\r\n\r\n";
+        let input = b"5\r\nhello\r\n6 \t;a=\"b\"\r\n world\r\n000\r\nX-Sum: 1\r\n\r\n";
         let done = (b"hello world".to_vec(), Some(input.len()));
         assert_eq!(decode(input, BOUNDS), Ok(done.clone()));
         assert_eq!(decode(&[input, &b"GET"[..]].concat(), BOUNDS), Ok(done));
@@ -204,6 +207,8 @@ mod tests {
             &b"\r\n"[..],
             b" 1\r\n",
             b"1 \r\n",
+            b"1 1\r\n",
+            b"1 \t\r\n",
             b"+1\r\n",
             b"-1\r\n",
             b"0x1\r\n",

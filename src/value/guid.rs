@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Expected, hex};
+use super::{Expected, ensure, hex};
 
 /// Lower case with dashes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,7 @@ pub fn parse(text: &str) -> Result<String, Expected> {
         _ => text,
     };
     let digits: String = if is_guid(bare) { bare.split('-').collect() } else { bare.to_owned() };
-    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err("a GUID");
-    }
+    ensure(digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()), "a GUID")?;
     let digits = digits.to_ascii_lowercase();
     Ok([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
 }

@@ -128,7 +128,6 @@ impl PublicKey {
     }
 }
 
-/// A key for verifying signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     kid: String,
@@ -137,7 +136,6 @@ pub struct Key {
     public: PublicKey,
 }
 
-/// Why a JWK is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// Not a JSON object with the members of a JWK.

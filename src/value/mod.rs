@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod date;
 pub mod der;
 pub mod guid;
+pub mod hash;
 pub mod header;
 pub mod hex;
 pub mod json;
@@ -26,3 +27,8 @@ pub mod wide;
 
 /// What was expected instead; reads on from the word "expected".
 pub type Expected = &'static str;
+
+/// Fails with what was expected unless it holds.
+pub const fn ensure(holds: bool, expected: Expected) -> Result<(), Expected> {
+    if holds { Ok(()) } else { Err(expected) }
+}

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use super::quantity::digits;
 
-/// An address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,

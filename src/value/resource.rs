@@ -2,7 +2,7 @@
 //! (<https://learn.microsoft.com/entra/identity-platform/scopes-oidc#the-default-scope>).
 
 use super::url::is_scheme;
-use super::{Expected, guid, syntax};
+use super::{Expected, ensure, guid, syntax};
 
 const DEFAULT: &str = "/.default";
 
@@ -12,11 +12,8 @@ pub fn parse(text: &str) -> Result<&str, Expected> {
     let resource = of_app_scope(text);
     let uri = |(scheme, rest): (&str, &str)| is_scheme(scheme) && !rest.trim_start_matches('/').is_empty();
     let visible = !resource.contains([' ', '#']) && syntax::scopes(resource).is_ok();
-    if visible && (resource.split_once(':').is_some_and(uri) || guid::is_guid(resource)) {
-        Ok(resource)
-    } else {
-        Err("an absolute URI or a GUID")
-    }
+    let good = visible && (resource.split_once(':').is_some_and(uri) || guid::is_guid(resource));
+    ensure(good, "an absolute URI or a GUID").map(|()| resource)
 }
 
 /// True if a scope is one of this resource.

@@ -2,13 +2,14 @@
 //! password and database.
 //! <https://www.iana.org/assignments/uri-schemes/prov/redis>
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Expected;
 use super::percent::decode;
 use super::quantity::digits;
 use super::url::{Origin, parse_authority};
+use super::{Expected, ensure};
 use crate::secret::Secret;
 
 const DEFAULT_PORT: u16 = 6379;
@@ -17,7 +18,7 @@ const DEFAULT_PORT: u16 = 6379;
 pub struct StoreUrl {
     pub server: Server,
     pub user: Option<String>,
-    pub password: Option<Password>,
+    pub password: Option<Secret<String>>,
     pub database: u64,
 }
 
@@ -28,23 +29,10 @@ pub enum Server {
     Unix(PathBuf),
 }
 
-#[derive(Clone, Debug)]
-pub struct Password(pub Secret<String>);
-
-impl PartialEq for Password {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.matches(other.0.expose().as_bytes())
-    }
-}
-
-impl Eq for Password {}
-
 impl StoreUrl {
     pub fn parse(text: &str) -> Result<Self, Expected> {
         const EXPECTED: &str = "redis://, rediss:// or unix:, e.g. rediss://:password@host:6379/0";
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("a URL of visible ASCII characters");
-        }
+        ensure(text.bytes().all(|byte| byte.is_ascii_graphic()), "a URL of visible ASCII characters")?;
         let (scheme, rest) = text.split_once(':').ok_or(EXPECTED)?;
         match (scheme.to_ascii_lowercase().as_str(), rest.strip_prefix("//")) {
             ("redis", Some(rest)) => tcp(false, rest),
@@ -54,6 +42,20 @@ impl StoreUrl {
         }
     }
 
+    fn new(server: Server, user: Option<&str>, password: Option<&str>, database: &str) -> Result<Self, Expected> {
+        let word = |text: Option<&str>| -> Result<Option<String>, Expected> {
+            let text = text.filter(|text| !text.is_empty()).map(decode).transpose()?;
+            Ok(text.map(Cow::into_owned))
+        };
+        let number = |text| digits(text).ok_or("the number of a database after the /");
+        Ok(Self {
+            server,
+            user: word(user)?,
+            password: word(password)?.map(Secret::new),
+            database: if database.is_empty() { 0 } else { number(database)? },
+        })
+    }
+
     /// True if what is sent can be read on a network.
     pub fn is_exposed(&self) -> bool {
         matches!(&self.server, Server::Tcp(origin) if !origin.https && !origin.is_loopback())
@@ -61,9 +63,7 @@ impl StoreUrl {
 }
 
 fn tcp(tls: bool, rest: &str) -> Result<StoreUrl, Expected> {
-    if rest.contains(['?', '#']) {
-        return Err("a URL without query and fragment");
-    }
+    ensure(!rest.contains(['?', '#']), "a URL without query and fragment")?;
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
     let (user, password) = match login.map(|login| login.split_once(':')) {
@@ -71,20 +71,13 @@ fn tcp(tls: bool, rest: &str) -> Result<StoreUrl, Expected> {
         Some(None) => return Err("a password after the user: //user:password@host or //:password@host"),
         Some(Some((user, password))) => (Some(user), Some(password)),
     };
-    Ok(StoreUrl {
-        server: Server::Tcp(parse_authority(tls, DEFAULT_PORT, host)?),
-        user: word(user)?,
-        password: word(password)?.map(|password| Password(Secret::new(password))),
-        database: number(database)?,
-    })
+    StoreUrl::new(Server::Tcp(parse_authority(tls, DEFAULT_PORT, host)?), user, password, database)
 }
 
 /// `unix:/path` or `unix:///path`, and after a `?` what a path has no place for: `user`, `pass`, `db`.
 fn unix(rest: &str) -> Result<StoreUrl, Expected> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if !path.starts_with('/') {
-        return Err("an absolute path after unix:");
-    }
+    ensure(path.starts_with('/'), "an absolute path after unix:")?;
     let (mut user, mut password, mut database) = (None, None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or("user=, pass= or db= after the ?")?;
@@ -96,21 +89,7 @@ fn unix(rest: &str) -> Result<StoreUrl, Expected> {
         };
         *field = Some(value);
     }
-    Ok(StoreUrl {
-        server: Server::Unix(PathBuf::from(decode(path)?.into_owned())),
-        user: word(user)?,
-        password: word(password)?.map(|password| Password(Secret::new(password))),
-        database: number(database.unwrap_or_default())?,
-    })
-}
-
-fn word(text: Option<&str>) -> Result<Option<String>, Expected> {
-    let text = text.filter(|text| !text.is_empty()).map(decode).transpose()?;
-    Ok(text.map(std::borrow::Cow::into_owned))
-}
-
-fn number(text: &str) -> Result<u64, Expected> {
-    if text.is_empty() { Ok(0) } else { digits(text).ok_or("the number of a database after the /") }
+    StoreUrl::new(Server::Unix(decode(path)?.into_owned().into()), user, password, database.unwrap_or_default())
 }
 
 /// Without user and password.
@@ -141,7 +120,7 @@ mod tests {
             ("unix:///run/redis.sock?db=2&user=me&pass=p", "unix:/run/redis.sock", Some("me"), Some("p"), 2),
         ] {
             let url = StoreUrl::parse(text).unwrap();
-            let password_of = url.password.as_ref().map(|password| password.0.expose().as_str());
+            let password_of = url.password.as_ref().map(|password| password.expose().as_str());
             assert_eq!((url.to_string().as_str(), url.user.as_deref()), (shown, user), "{text}");
             assert_eq!((password_of, url.database), (password, database), "{text}");
             assert!(!format!("{url:?}").contains("pass\""), "{text}");

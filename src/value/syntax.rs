@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use serde_json::{Map, Value};
 
 use super::url::{Url, is_scheme, parse_port, split_port};
-use super::{Expected, guid, header, percent};
+use super::{Expected, ensure, guid, header, percent};
 
 /// Members of a signed HTTP request that the sidecar sets itself.
 pub const SIGNED_MEMBERS: [&str; 9] = ["at", "ts", "m", "u", "p", "q", "h", "b", "cnf"];
@@ -46,51 +46,33 @@ pub fn boolean(text: &str) -> Result<bool, Expected> {
 /// (RFC 9110 §9.3.6, §9.3.8).
 pub fn method(text: &str) -> Result<String, Expected> {
     let method = text.to_ascii_uppercase();
-    if !header::is_token(&method) || method.len() > MAX_METHOD {
-        return Err("the name of an HTTP method");
-    }
-    if matches!(method.as_str(), "CONNECT" | "TRACE") {
-        return Err("an HTTP method other than CONNECT and TRACE");
-    }
-    Ok(method)
+    ensure(header::is_token(&method) && method.len() <= MAX_METHOD, "the name of an HTTP method")?;
+    let is_refused = matches!(method.as_str(), "CONNECT" | "TRACE");
+    ensure(!is_refused, "an HTTP method other than CONNECT and TRACE").map(|()| method)
 }
 
-/// The name of an additional request header.
 pub fn header_name(name: &str) -> Result<(), Expected> {
-    if !header::is_token(name) {
-        return Err("an HTTP header name after the dot");
-    }
-    if header::is_reserved(name) {
-        return Err("a header that callers may set (this one is reserved)");
-    }
-    Ok(())
+    ensure(header::is_token(name), "an HTTP header name after the dot")?;
+    ensure(!header::is_reserved(name), "a header that callers may set (this one is reserved)")
 }
 
 /// The name of a header that a configuration adds to answers.
 pub fn answer_header(name: &str) -> Result<(), Expected> {
-    if header::is_token(name) && !header::is_fixed_in_answers(&name.to_ascii_lowercase()) {
-        Ok(())
-    } else {
-        Err("the name of an HTTP header that neither frames an answer nor is part of every one")
-    }
+    let good = header::is_token(name) && !header::is_fixed_in_answers(&name.to_ascii_lowercase());
+    ensure(good, "the name of an HTTP header that neither frames an answer nor is part of every one")
 }
 
 pub fn header_value(text: &str) -> Result<(), Expected> {
-    if header::is_value(text) && text.len() <= MAX_HEADER_VALUE {
-        Ok(())
-    } else {
-        Err("a header value of at most 8 KiB of visible ASCII characters")
-    }
+    let good = header::is_value(text) && text.len() <= MAX_HEADER_VALUE;
+    ensure(good, "a header value of at most 8 KiB of visible ASCII characters")
 }
 
 /// `type/subtype`, with or without parameters (RFC 9110 §8.3.1).
 pub fn media_type(text: &str) -> Result<(), Expected> {
     header_value(text)?;
     let essence = text.split(';').next().unwrap_or_default().trim();
-    match essence.split_once('/') {
-        Some((kind, subtype)) if header::is_token(kind) && header::is_token(subtype) => Ok(()),
-        _ => Err("a media type such as application/json"),
-    }
+    let words = |(kind, subtype)| header::is_token(kind) && header::is_token(subtype);
+    ensure(essence.split_once('/').is_some_and(words), "a media type such as application/json")
 }
 
 /// Normalizes a tenant: a GUID, a domain name, or a word for a class of tenants.
@@ -98,10 +80,9 @@ pub fn tenant(text: &str) -> Result<String, Expected> {
     if let Ok(guid) = guid::parse(text) {
         return Ok(guid);
     }
-    if is_meta_tenant(text) || (text.contains('.') && is_domain(text)) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    Err("a tenant's GUID or domain name, common, organizations or consumers")
+    let known = is_meta_tenant(text) || (text.contains('.') && is_domain(text));
+    ensure(known, "a tenant's GUID or domain name, common, organizations or consumers")?;
+    Ok(text.to_ascii_lowercase())
 }
 
 /// True for the words that stand for several tenants.
@@ -129,25 +110,22 @@ pub fn host(text: &str) -> Result<String, Expected> {
     }
     let (name, port) = split_port(&lower);
     let known = name == "*" || is_domain(name.strip_prefix("*.").unwrap_or(name));
-    if known && port.is_none_or(|port| parse_port(port).is_some()) {
-        Ok(name.to_owned())
-    } else {
-        Err("a host name, an address, *.domain or *")
-    }
+    let good = known && port.is_none_or(|port| parse_port(port).is_some());
+    ensure(good, "a host name, an address, *.domain or *").map(|()| name.to_owned())
 }
 
 /// A SHA-1 thumbprint, normalized to lower case without separators.
 pub fn thumbprint(text: &str) -> Result<String, Expected> {
     // Windows' certificate dialog puts an invisible mark before the first digit.
     let hex: String = text.chars().filter(|c| !matches!(c, ' ' | ':' | '\u{200e}')).collect();
-    if hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Ok(hex.to_ascii_lowercase())
-    } else {
-        Err("a certificate thumbprint of 40 hexadecimal digits")
-    }
+    let good = hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure(good, "a certificate thumbprint of 40 hexadecimal digits").map(|()| hex.to_ascii_lowercase())
 }
 
-/// A .NET log level.
+pub fn alphanumeric(text: &str) -> Result<(), Expected> {
+    ensure(text.bytes().all(|byte| byte.is_ascii_alphanumeric()), "letters and digits")
+}
+
 pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "trace" | "0" => log::LevelFilter::Trace,
@@ -163,9 +141,7 @@ pub fn level(text: &str) -> Result<log::LevelFilter, Expected> {
 /// One or more scopes (RFC 6749 §3.3). A scope contains no space, so spaces separate several.
 pub fn scopes(text: &str) -> Result<impl Iterator<Item = String>, Expected> {
     let allowed = |byte: u8| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~' | b' ');
-    if !text.bytes().all(allowed) {
-        return Err("a scope of visible ASCII characters");
-    }
+    ensure(text.bytes().all(allowed), "a scope of visible ASCII characters")?;
     Ok(text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned))
 }
 
@@ -178,10 +154,8 @@ pub fn is_openid_scope(scope: &str) -> bool {
 
 /// Text for a form field or a lookup, without control characters.
 pub fn plain(text: &str) -> Result<(), Expected> {
-    if text.len() > MAX_TEXT || text.trim().is_empty() || text.chars().any(char::is_control) {
-        return Err("text of at most 2 KiB without control characters");
-    }
-    Ok(())
+    let good = text.len() <= MAX_TEXT && !text.trim().is_empty() && !text.chars().any(char::is_control);
+    ensure(good, "text of at most 2 KiB without control characters")
 }
 
 /// A base URL whose path no server can read as a step up. It may have a query.
@@ -191,33 +165,34 @@ pub fn base_url(text: &str) -> Result<Url, Expected> {
     Ok(url)
 }
 
-/// The name of an extra query parameter for the token endpoint.
+/// The name of an extra query parameter.
+pub const fn parameter(name: &str) -> Result<(), Expected> {
+    ensure(!name.is_empty(), "a parameter's name after the dot")
+}
+
+/// The same, for the token endpoint.
 pub fn token_parameter(name: &str) -> Result<(), Expected> {
-    if TOKEN_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name.trim())) {
-        return Err(
-            "a parameter other than the fields of the token request (client_id, scope, grant_type and the like)",
-        );
-    }
-    Ok(())
+    let is_field = TOKEN_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name.trim()));
+    ensure(
+        !is_field,
+        "a parameter other than the fields of the token request (client_id, scope, grant_type and the like)",
+    )
 }
 
 /// Checks that a `RelativePath`, which may have a query, stays below any base URL.
 pub fn relative_path(text: &str) -> Result<(), Expected> {
-    if text.contains('#') {
-        return Err("a path without a fragment");
-    }
-    if text.chars().any(char::is_control) {
-        return Err("a path without control characters");
-    }
-    if text.contains('\\') {
-        return Err("a path without backslashes");
-    }
+    ensure(!text.contains('#'), "a path without a fragment")?;
+    printable(text)?;
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     percent::decode(query).map_err(|_| "a query that is percent-encoded UTF-8")?;
-    if has_scheme(path) || percent::decode(path).is_ok_and(|decoded| has_scheme(&decoded)) {
-        return Err("a path without a scheme");
-    }
+    let scheme = has_scheme(path) || percent::decode(path).is_ok_and(|decoded| has_scheme(&decoded));
+    ensure(!scheme, "a path without a scheme")?;
     confined(path)
+}
+
+fn printable(path: &str) -> Result<(), Expected> {
+    ensure(!path.chars().any(char::is_control), "a path without control characters")?;
+    ensure(!path.contains('\\'), "a path without backslashes")
 }
 
 /// Rejects segments that a server could read as a step up or sideways. The path is judged as
@@ -225,37 +200,29 @@ pub fn relative_path(text: &str) -> Result<(), Expected> {
 /// segment's parameters (RFC 3986 §3.3).
 pub fn confined(path: &str) -> Result<(), Expected> {
     let decoded = percent::decode(path).map_err(|_| "a path that is percent-encoded UTF-8")?;
-    if decoded.chars().any(char::is_control) {
-        return Err("a path without control characters");
-    }
-    if decoded.contains('\\') {
-        return Err("a path without backslashes");
-    }
+    printable(&decoded)?;
     // One leading slash is the separator; an encoded one after it would make two.
     let below = path.strip_prefix('/').unwrap_or(path);
-    if decoded.contains("//") || below.starts_with("%2f") || below.starts_with("%2F") {
-        return Err("a path without //");
-    }
-    let name = |segment: &str| segment.split(';').next().unwrap_or_default().trim().to_owned();
-    if decoded.split('/').any(|segment| matches!(name(segment).as_str(), "." | "..")) {
-        return Err("a path without the segments . and ..");
-    }
-    Ok(())
+    let doubled = decoded.contains("//") || below.starts_with("%2f") || below.starts_with("%2F");
+    ensure(!doubled, "a path without //")?;
+    stays(decoded.split('/').map(|segment| segment.split(';').next().unwrap_or_default().trim()))
+}
+
+fn stays<'a>(mut segments: impl Iterator<Item = &'a str>) -> Result<(), Expected> {
+    ensure(!segments.any(|segment| matches!(segment, "." | "..")), "a path without the segments . and ..")
 }
 
 /// Whether a path that is forwarded byte for byte stays below the base URL, however the server reads it. Unlike in a
 /// `RelativePath`, `//` and `%2F` are allowed, because blob names and ids contain them.
 pub fn proxied_path(path: &str) -> Result<(), Expected> {
-    if path.bytes().any(|byte| byte == b'\\' || byte == b'#' || !byte.is_ascii_graphic()) {
-        return Err("a path without backslashes, fragments and control characters");
-    }
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'#');
+    ensure(plain, "a path without backslashes, fragments and control characters")?;
     // Some servers decode these before they resolve dot segments, and treat text after `;` as parameters of a segment.
     let undone = ["%2e", "%2E", "%2f", "%2F", "%5c", "%5C"].into_iter().fold(Cow::Borrowed(path), |text, code| {
         let sign = if code.eq_ignore_ascii_case("%2e") { "." } else { "/" };
         if text.contains(code) { Cow::Owned(text.replace(code, sign)) } else { text }
     });
-    let name = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-    if undone.split('/').any(name) { Err("a path without the segments . and ..") } else { Ok(()) }
+    stays(undone.split('/').map(|segment| segment.split(';').next().unwrap_or_default()))
 }
 
 /// True if a reference starts with a scheme (RFC 3986 §3.1, §4.2). A colon in a later segment does
@@ -267,10 +234,8 @@ fn has_scheme(path: &str) -> bool {
 /// Checks that the text is one JSON object without any member in `refused`.
 pub fn json_object(text: &str, refused: &[&str]) -> Result<(), Expected> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| "a JSON object")?;
-    if refused.iter().any(|name| object.contains_key(*name)) {
-        return Err("a JSON object without the members at, ts, m, u, p, q, h, b and cnf");
-    }
-    Ok(())
+    let good = !refused.iter().any(|name| object.contains_key(*name));
+    ensure(good, "a JSON object without the members at, ts, m, u, p, q, h, b and cnf")
 }
 
 #[cfg(test)]

@@ -31,6 +31,12 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// The text behind a prefix in any case (ASCII).
+pub fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
 /// True for one word of visible ASCII, such as a token that fits in a header.
 pub fn is_visible_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Expected;
 use super::quantity::digits;
+use super::{Expected, ensure};
 
 /// Scheme, host and port: where a token may be sent (RFC 6454 §4). Normalized, so equality is
 /// enough. Cheap to clone, since every call of an API names its origin several times.
@@ -90,30 +90,27 @@ impl Url {
     /// Parses an absolute `http` or `https` URL.
     pub fn parse(text: &str) -> Result<Self, Expected> {
         const EXPECTED: &str = "an absolute http:// or https:// URL";
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("a URL of visible ASCII characters (an international host name in its xn-- form)");
-        }
-        if text.contains(['\\', '"', '<', '>', '`', '{', '}', '|', '^']) {
-            return Err("a URL without backslashes, quotes, braces or angle brackets (percent-encode them)");
-        }
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        ensure(visible, "a URL of visible ASCII characters (an international host name in its xn-- form)")?;
+        let plain = !text.contains(['\\', '"', '<', '>', '`', '{', '}', '|', '^']);
+        ensure(plain, "a URL without backslashes, quotes, braces or angle brackets (percent-encode them)")?;
         let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
             _ => return Err(EXPECTED),
         };
-        if rest.contains('#') {
-            return Err("a URL without a fragment");
-        }
+        ensure(!rest.contains('#'), "a URL without a fragment")?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
-            None => (target, None),
-        };
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let path = if path.is_empty() { "/" } else { path };
         let port = if https { 443 } else { 80 };
-        Ok(Self { origin: parse_authority(https, port, authority)?, path: path.to_owned(), query })
+        Ok(Self {
+            origin: parse_authority(https, port, authority)?,
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+        })
     }
 
     /// Replaces the path and drops the query. `path` must start with `/` and be percent-encoded.
@@ -130,9 +127,7 @@ impl Url {
 
 /// `default` is the scheme's port.
 pub(super) fn parse_authority(https: bool, default: u16, authority: &str) -> Result<Origin, Expected> {
-    if authority.contains('@') {
-        return Err("a URL without user name or password");
-    }
+    ensure(!authority.contains('@'), "a URL without user name or password")?;
     let (host, port) = split_port(authority);
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').ok_or("a closing bracket after the IPv6 address")?;
@@ -143,9 +138,7 @@ pub(super) fn parse_authority(https: bool, default: u16, authority: &str) -> Res
             || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
     // The root label after the last dot is optional (RFC 1034 §3.1).
     let empty_label = host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty);
-    if !named || empty_label {
-        return Err("a host name or address");
-    }
+    ensure(named && !empty_label, "a host name or address")?;
     let port = match port {
         None | Some("") => default,
         Some(digits) => parse_port(digits).filter(|port| *port != 0).ok_or("a port from 1 to 65535")?,

@@ -4,10 +4,8 @@
 /// A one in every byte of a word.
 const EACH: u64 = u64::from_le_bytes([1; 8]);
 
-/// The high bit of every byte.
 pub const HIGH: u64 = EACH << 7;
 
-/// A word of this byte.
 pub const fn each(byte: u8) -> u64 {
     EACH * byte as u64
 }

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use entra_sidecar::internal::Acquirer;
 use entra_sidecar::internal::BodyMemory;
 use entra_sidecar::internal::Endpoint;
 use entra_sidecar::internal::Metrics;
-use entra_sidecar::internal::config::{Config, Invocation, load};
+use entra_sidecar::internal::config::{Config, Invocation, Limits, load};
 use entra_sidecar::internal::http::{self, Budget, Server};
 use entra_sidecar::internal::jwks::{self, Keys};
 use entra_sidecar::internal::jwt::Rejection;
 use entra_sidecar::internal::outbound::{Exchange, HeaderFields, OutError, OutRequest, OutResponse};
 use entra_sidecar::internal::outbound::{ExchangeSettings, Proxies, Roots, SystemResolver, UreqExchange};
-use entra_sidecar::internal::{Acquirer, AcquirerSettings};
 use entra_sidecar::internal::{Bounds, Turns};
 use entra_sidecar::internal::{Clock, ManualClock};
 use entra_sidecar::internal::{Routes, Service, Shared};
@@ -59,24 +59,10 @@ fn start() -> (http::Running, SocketAddr) {
     let (config, second) = (config(), Duration::from_secs(1));
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
     let exchange: Arc<dyn Exchange> = Arc::new(Documents);
-    let limits = http::Limits {
-        workers: 2,
-        blocking_threads: 4,
-        queue_timeout: 20 * second,
-        connections: 64,
-        head_bytes: 32 * 1024,
-        headers: 100,
-        head_timeout: 10 * second,
-        body_timeout: 10 * second,
-        write_timeout: 10 * second,
-        idle_timeout: 10 * second,
-        body_bytes: 1 << 20,
-        shutdown_timeout: second,
-    };
+    let limits = Limits { workers: 2, connections: 64, shutdown_timeout: second, ..config.limits.clone() };
     let server = Server::bind(&config.listen, &limits).unwrap();
     let address = server.local_addrs()[0];
     let budget = Budget { turns: Turns::new(Bounds { calls: 4, decryptions: 1 }), memory: BodyMemory::new(1 << 20) };
-    let settings = AcquirerSettings { timeout: second, entries: 1, bytes: 1, sessions: 1 };
     let keys = Keys::start(jwks::KeySettings::of(&config).unwrap(), Arc::clone(&exchange), Arc::clone(&clock)).unwrap();
     let nowhere = ExchangeSettings {
         connect_timeout: second,
@@ -87,7 +73,7 @@ fn start() -> (http::Running, SocketAddr) {
     };
     let shared = Shared {
         connections: Arc::new(UreqExchange::new(nowhere).unwrap()),
-        acquirer: Acquirer::new(settings, Arc::clone(&exchange), Arc::clone(&clock), |_| None),
+        acquirer: Acquirer::new(&config.limits, Arc::clone(&exchange), Arc::clone(&clock), |_| None, None),
         exchange,
         clock,
         budget: budget.clone(),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use entra_sidecar::internal::config::{self, Invocation};
-use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, Policy, verify};
+use entra_sidecar::internal::jwks::{KeySet, V1, accepted_issuers, document};
+use entra_sidecar::internal::jwt::{Policy, verify};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -24,7 +24,7 @@ fn full(text: &str) -> String {
 }
 
 impl Authority {
-    fn new(settings: &[(&str, &str)], metadata_issuer: &str, v1: V1Issuer<'_>) -> Self {
+    fn new(settings: &[(&str, &str)], metadata_issuer: &str, v1: V1<&str>) -> Self {
         let set = |(key, value): &(&str, &str)| ((*key).to_owned(), Zeroizing::new(full(value)));
         let mut all = vec![("AzureAd:ClientId".to_owned(), Zeroizing::new(CLIENT.to_owned()))];
         all.extend(settings.iter().map(set));
@@ -33,7 +33,7 @@ impl Authority {
         std::fs::write(&file, "{}").unwrap();
         let invocation = Invocation { config_file: Some(PathBuf::from(&file)), settings: all, ..Invocation::default() };
         let config = config::load(&invocation).unwrap().config;
-        let policy = Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, DEFAULT_MAX_BYTES);
+        let policy = Policy::of(&config.azure_ad, &config.sidecar.allowed_tenants, config.limits.token_bytes);
         let issuer = full(metadata_issuer);
         let (keys, _) = document::keys(json!({ "keys": [jwk("rsa")] }).to_string().as_bytes()).unwrap();
         Self { policy, keys: KeySet::new(keys, &issuer, accepted_issuers(&issuer, v1)) }
@@ -42,12 +42,12 @@ impl Authority {
     /// One tenant of the public cloud, with more settings.
     fn one_tenant(more: &[(&str, &str)]) -> Self {
         let settings = [&[("AzureAd:TenantId", "T")], more].concat();
-        Self::new(&settings, "https://login.microsoftonline.com/T/v2.0", V1Issuer::Unavailable)
+        Self::new(&settings, "https://login.microsoftonline.com/T/v2.0", V1::Unknown)
     }
 
     /// `organizations` in the public cloud, with more settings.
     fn organizations(more: &[(&str, &str)]) -> Self {
-        Self::new(&[&[("AzureAd:TenantId", "organizations")], more].concat(), COMMON, V1Issuer::Unavailable)
+        Self::new(&[&[("AzureAd:TenantId", "organizations")], more].concat(), COMMON, V1::Unknown)
     }
 
     /// What becomes of a token of this issuer, version, audience and tenant. An empty one is left out.
@@ -174,7 +174,7 @@ fn each_national_cloud_has_its_own_issuers() {
         ),
     ] {
         let settings = [("AzureAd:Instance", instance), ("AzureAd:TenantId", "T")];
-        let authority = Authority::new(&settings, &format!("{instance}T/v2.0"), V1Issuer::Unavailable);
+        let authority = Authority::new(&settings, &format!("{instance}T/v2.0"), V1::Unknown);
         for iss in own {
             assert_eq!(authority.judge(iss, "2.0", "C", "T"), Ok(()), "{instance} {iss}");
         }
@@ -187,7 +187,7 @@ fn each_national_cloud_has_its_own_issuers() {
 #[test]
 fn a_v1_issuer_that_was_learnt_is_the_only_one() {
     let settings = [("AzureAd:TenantId", "T")];
-    let authority = Authority::new(&settings, V2_T, V1Issuer::Learnt("https://sts.example/1/"));
+    let authority = Authority::new(&settings, V2_T, V1::Known("https://sts.example/1/"));
     assert_eq!(authority.judge("https://sts.example/1/", "1.0", "C", "T"), Ok(()));
     assert_eq!(authority.judge(V1_T, "1.0", "C", "T"), ISSUER);
 }
@@ -200,7 +200,7 @@ fn b2c_and_ciam_have_one_issuer_and_no_v1() {
         ("AzureAd:Domain", "contoso.onmicrosoft.com"),
         ("AzureAd:SignUpSignInPolicyId", "b2c_1_susi"),
     ];
-    let authority = Authority::new(&policy, b2c, V1Issuer::None);
+    let authority = Authority::new(&policy, b2c, V1::None);
     assert_eq!(authority.judge(b2c, "1.0", "C", ""), Ok(()), "B2C writes no tid");
     assert_eq!(authority.judge(b2c, "1.0", "C", "T"), Ok(()));
     assert_eq!(authority.judge(b2c, "1.0", "C", "U"), ISSUER);
@@ -210,7 +210,7 @@ fn b2c_and_ciam_have_one_issuer_and_no_v1() {
 
     let ciam = "https://T.ciamlogin.com/T/v2.0";
     let settings = [("AzureAd:Authority", "https://contoso.ciamlogin.com/")];
-    let authority = Authority::new(&settings, ciam, V1Issuer::None);
+    let authority = Authority::new(&settings, ciam, V1::None);
     assert_eq!(authority.judge(ciam, "2.0", "C", "T"), Ok(()));
     assert_eq!(authority.judge(ciam, "2.0", "C", "U"), ISSUER);
     for iss in ["https://U.ciamlogin.com/U/v2.0", "https://T.ciamlogin.com/T/v2.0/", V1_T, V2_T] {
@@ -224,7 +224,7 @@ fn the_key_of_personal_accounts_signs_for_no_organization() {
     key["issuer"] = format!("https://login.microsoftonline.com/{PERSONAL}/v2.0").into();
     let (keys, _) = document::keys(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
     let mut authority = Authority::organizations(&[]);
-    authority.keys = KeySet::new(keys, COMMON, accepted_issuers(COMMON, V1Issuer::Unavailable));
+    authority.keys = KeySet::new(keys, COMMON, accepted_issuers(COMMON, V1::Unknown));
     assert_eq!(authority.judge(V2_U, "2.0", "C", "U"), Err("key_issuer_invalid"));
     assert_eq!(authority.judge(V1_U, "1.0", "C", "U"), Err("key_issuer_invalid"));
     let own = format!("https://login.microsoftonline.com/{PERSONAL}/v2.0");

@@ -1,8 +1,8 @@
 //! A tenant's keys and its good token. Both are the local tenant's, whose signing and encrypting is code of its own, so that the
 //! sidecar does not judge its own hand.
 
-use entra_sidecar::internal::jwks::{KeySet, V1Issuer, accepted_issuers, document};
-use entra_sidecar::internal::jwt::{DEFAULT_MAX_BYTES, DEFAULT_SKEW, Policy};
+use entra_sidecar::internal::jwks::{KeySet, V1, accepted_issuers, document};
+use entra_sidecar::internal::jwt::Policy;
 use local_tenant::keys::SigningKey;
 pub use local_tenant::sample::{CLIENT, NOW, TENANT, b64, jws, payload};
 use serde_json::{Value, json};
@@ -63,14 +63,14 @@ pub fn key_set() -> KeySet {
     let (keys, skipped) = document::keys(json!({ "keys": all }).to_string().as_bytes()).unwrap();
     assert_eq!((keys.len(), skipped), (5, 2), "the key for encryption and the weak one are left out");
     let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    KeySet::new(keys, issuer, accepted_issuers(issuer, V1Issuer::Unavailable)).skipping(skipped)
+    KeySet::new(keys, issuer, accepted_issuers(issuer, V1::Unknown)).skipping(skipped)
 }
 
 pub fn policy() -> Policy {
     Policy {
         audiences: vec![CLIENT.into(), format!("api://{CLIENT}")],
         issuers: Vec::new(),
-        skew: DEFAULT_SKEW,
+        skew: 300,
         required_scopes: Vec::new(),
         allow_acl: true,
         validate_issuer: true,
@@ -78,7 +78,7 @@ pub fn policy() -> Policy {
         role_claim: "roles".into(),
         allowed_tenants: Vec::new(),
         reject_bound_as_bearer: false,
-        max_bytes: DEFAULT_MAX_BYTES,
+        max_bytes: 64 * 1024,
     }
 }
 

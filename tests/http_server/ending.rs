@@ -3,7 +3,8 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use entra_sidecar::internal::http::{Limits, Waker};
+use entra_sidecar::internal::config::Limits;
+use entra_sidecar::internal::http::Waker;
 use local_tenant::client::{Client, PATIENCE, eventually};
 
 use crate::support::{limits, start};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use entra_sidecar::internal::http::Limits;
+use entra_sidecar::internal::config::Limits;
 use local_tenant::client::{Client, eventually};
 
 use crate::support::{limits, start};

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use entra_sidecar::internal::config::Limits;
 use entra_sidecar::internal::config::Listen;
-use entra_sidecar::internal::http::{
-    Cause, Handler, Limits, Outcome, Reply, Request, RequestError, Resumed, Server, Waker,
-};
+use entra_sidecar::internal::http::{Cause, Handler, Outcome, Reply, Request, RequestError, Resumed, Server, Waker};
 use local_tenant::client::{Client, eventually};
 
 use crate::support::{NEVER, allow_many_descriptors, budget, limits, start, text};

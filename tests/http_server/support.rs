@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use entra_sidecar::internal::BodyMemory;
+use entra_sidecar::internal::config::Limits;
 use entra_sidecar::internal::config::Listen;
 use entra_sidecar::internal::http::{
-    Budget, Cause, Handler, Keep, Limits, Monitor, Outcome, Peer, Reply, Request, RequestError, Resumed, Running,
-    Server, Waker,
+    Budget, Cause, Handler, Keep, Monitor, Outcome, Peer, Reply, Request, RequestError, Resumed, Running, Server, Waker,
 };
 use entra_sidecar::internal::{Bounds, Lane, Turns};
 use local_tenant::client::Client;
@@ -23,7 +23,6 @@ pub const NEVER: Duration = Duration::from_secs(90);
 pub fn limits() -> Limits {
     Limits {
         workers: 2,
-        blocking_threads: 64,
         queue_timeout: NEVER,
         connections: 4096,
         head_bytes: 32 * 1024,
@@ -34,6 +33,7 @@ pub fn limits() -> Limits {
         idle_timeout: NEVER,
         body_bytes: 1024 * 1024,
         shutdown_timeout: NEVER,
+        ..Limits::default()
     }
 }
 

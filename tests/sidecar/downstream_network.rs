@@ -9,7 +9,7 @@ use local_tenant::Kind;
 use serde_json::json;
 
 use super::raw_upstream::{Act, ROOT, RawUpstream, ok};
-use super::support::{Response, Scene, Sidecar, command, eventually};
+use super::support::{Client, Response, Scene, Sidecar, command, eventually};
 
 const APP: &str = "/DownstreamApiUnauthenticated/App";
 
@@ -43,6 +43,27 @@ fn whom_to_trust_is_said_in_any_of_three_ways() {
     welcome(&https(&api).with("Sidecar:TrustedCertificates", ROOT).start());
     for (variable, value) in [("SSL_CERT_FILE", ROOT), ("SSL_CERT_DIR", folder)] {
         welcome(&https(&api).start_with(&[(variable, value)]));
+    }
+}
+
+#[test]
+fn a_field_of_the_body_is_sent_on_byte_for_byte() {
+    let api = RawUpstream::start(|_| ok("x"));
+    let scene = scene(&format!("http://{}", api.address));
+    let sidecar = scene.start();
+    for name in ["\u{e4}".as_bytes(), b"\xe4"] {
+        let mut client = Client::connect(sidecar.address);
+        let head = format!("POST {APP} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n");
+        client.send(
+            [head.as_bytes(), b"Content-Type: text/", name, b"\r\nContent-Disposition: attachment; filename=", name]
+                .concat(),
+        );
+        client.send("\r\n\r\n1");
+        client.answer().expect(200);
+        let seen = String::from_utf8_lossy(name);
+        let request = api.last();
+        assert_eq!(request.header("Content-Type"), [format!("text/{seen}")]);
+        assert_eq!(request.header("Content-Disposition"), [format!("attachment; filename={seen}")]);
     }
 }
 

@@ -140,7 +140,7 @@ fn links_of_the_api_lead_through_the_sidecar() {
         let base = format!("http://{}/v1/r", own.get().unwrap());
         Act::Keep(
             format!(
-                "HTTP/1.1 302 Found\r\nLocation: {base}/next?x=1\r\nContent-Location: {base}\r\nOperation-Location: {base}2\r\n\
+                "HTTP/1.1 302 Found\r\nLocation: {base}/next?x=1&p=1\r\nContent-Location: {base}\r\nOperation-Location: {base}2\r\n\
                  Azure-AsyncOperation: http://other.test/v1/r/x\r\nLink: {base}/x\r\nContent-Length: 0\r\n\r\n"
             )
             .into_bytes(),

@@ -395,6 +395,29 @@ fn a_connection_that_had_ended_is_nobodys_failure() {
 }
 
 #[test]
+fn a_request_is_repeated_once_and_on_a_new_connection() {
+    let (api, sidecar, _scene) = start(&[]);
+    let mut clients: Vec<_> = (0..3).map(|_| get(&sidecar, "/warm")).collect();
+    let mut lines: Vec<_> = clients.iter().map(|_| api.accept().0).collect();
+    for line in &mut lines {
+        line.say("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+    }
+    for client in &mut clients {
+        client.answer().expect(200);
+    }
+    // Each of them takes a request and ends.
+    let took = |mut line: Line| thread::spawn(move || line.stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0));
+    let lines: Vec<_> = lines.into_iter().map(took).collect();
+    clients[0].get(&format!("{APP}/once"));
+    let (mut line, head) = api.accept();
+    assert!(head.starts_with("GET /once "));
+    line.say("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+    assert_eq!(clients[0].answer().body, "2");
+    drop((sidecar, clients));
+    assert_eq!(lines.into_iter().map(|line| line.join().unwrap()).filter(|took| *took).count(), 1);
+}
+
+#[test]
 fn requests_follow_each_other_on_one_connection() {
     let (api, sidecar, _scene) = start(&[]);
     let mut client = Client::connect(sidecar.address);

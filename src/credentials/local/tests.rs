@@ -31,7 +31,7 @@ fn signs(source: &LocalCertificate) {
     let assertion = World::at(now()).authenticate(source);
     let (header, payload) = verified(&assertion.unwrap());
     assert_eq!((&header["alg"], &header["typ"]), (&"PS256".into(), &"JWT".into()));
-    assert_eq!(header["x5t#S256"], crate::credentials::certificate::thumbprint(&certificates("leaf.crt.pem")[0]));
+    assert_eq!(header["x5t#S256"], crate::value::b64::url_sha256(&certificates("leaf.crt.pem")[0]));
     assert_eq!(header.as_object().unwrap().len(), 3);
     assert_eq!(payload["aud"], AUDIENCE);
     assert_eq!((payload["nbf"].as_u64(), payload["exp"].as_u64()), (Some(now()), Some(now() + 600)));

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 use crate::file;
 use crate::outbound::{OutResponse, challenge};
 
-/// The folder where the agent puts its keys.
 pub const KEY_FOLDER: &str = "/var/opt/azcmagent/tokens";
 
 /// Bytes.

@@ -22,7 +22,7 @@ use super::reason::reason;
 use crate::clock::Clock;
 use crate::outbound::{Exchange, OutError, OutRequest, OutResponse};
 use crate::redaction::redact;
-use crate::value::date;
+use crate::secret::Secret;
 
 /// For all attempts together, since a request is waiting.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -39,7 +39,6 @@ const RETRIES: u32 = 3;
 /// Retries if IMDS first answers 410: it is being upgraded, which takes up to 70 seconds.
 const RETRIES_WHILE_GONE: u32 = 7;
 
-/// Pause after a 410 from IMDS.
 const PAUSE_WHILE_GONE: Duration = Duration::from_secs(10);
 
 /// The client of this machine's managed identity endpoint. It caches nothing.
@@ -61,9 +60,10 @@ impl ManagedIdentities {
         Self { source, arc_keys: arc::KEY_FOLDER.into(), exchange, clock }
     }
 
-    pub fn token(&self, wanted: &IdentityRequest<'_>) -> Result<IdentityToken, Failure> {
+    /// `revoked` is a token for the same resource that was rejected.
+    pub fn token(&self, wanted: &IdentityRequest, revoked: Option<&Secret<String>>) -> Result<IdentityToken, Failure> {
         let source = self.source.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
-        let request = |timeout| source.request(wanted, timeout);
+        let request = |timeout| source.request(wanted, revoked, timeout);
         request(ATTEMPT).map_err(Failure::Unusable)?;
         let start = self.clock.instant();
         let mut pace = Pace::new(source);
@@ -106,7 +106,7 @@ impl ManagedIdentities {
         };
         let unusable = |reason| Failure::Unusable(format!("{}: {reason}", source.name()));
         let path = arc::key_path(&challenge, &self.arc_keys).map_err(unusable)?;
-        second.headers.push(("authorization".into(), arc::authorization(&path).map_err(unusable)?));
+        second = second.header("authorization", &arc::authorization(&path).map_err(unusable)?);
         second.timeout = second.timeout.min(deadline.saturating_duration_since(self.clock.instant()));
         Ok(self.exchange.send(second))
     }
@@ -114,8 +114,8 @@ impl ManagedIdentities {
 
 /// Agents of Azure Arc that do not support user-assigned identities answer with a token of the
 /// machine's own identity.
-fn check_identity(source: &IdentitySource, wanted: &IdentityRequest<'_>, body: &[u8]) -> Result<(), Failure> {
-    match (source.kind, wanted.client_id) {
+fn check_identity(source: &IdentitySource, wanted: &IdentityRequest, body: &[u8]) -> Result<(), Failure> {
+    match (source.kind, &wanted.client_id) {
         (Kind::Arc, Some(id)) if !answer::is_of(body, id) => Err(Failure::Unusable(format!(
             "{} did not confirm that the token belongs to the identity {id}; is its agent too old for user-assigned identities?",
             source.name()
@@ -187,8 +187,7 @@ impl Pace {
             (passes && self.sent <= retries).then_some(pause)
         } else {
             let passes = matches!(status, 404 | 408 | 429 | 500 | 503 | 504);
-            let advised = response.header("retry-after").and_then(|text| date::retry_after(text, now));
-            let pause = Duration::from_secs(advised.unwrap_or(1).max(1));
+            let pause = Duration::from_secs(response.retry_after(now).unwrap_or(1).max(1));
             (passes && self.sent <= RETRIES).then_some(pause)
         }
     }

@@ -3,26 +3,23 @@
 
 use std::time::Duration;
 
-use ring::digest;
-
 use crate::credentials::form::{self, Form};
 use crate::outbound::{OutRequest, Thumbprint, Upstream};
 use crate::secret::Secret;
+use crate::value::hash::sha256;
 use crate::value::hex;
 use crate::value::percent::encode_component;
 use crate::value::url::Url;
 
-#[derive(Clone, Copy, Debug)]
-pub struct IdentityRequest<'a> {
+#[derive(Debug)]
+pub struct IdentityRequest {
     /// A user-assigned identity; `None` is the system-assigned one.
-    pub client_id: Option<&'a str>,
+    pub client_id: Option<String>,
     /// A resource, not a scope; see [`crate::value::resource::of_app_scope`].
-    pub resource: &'a str,
+    pub resource: String,
     /// Capabilities that the application declares, such as `cp1`.
-    pub capabilities: &'a [String],
-    /// A token for the same resource that was rejected as revoked.
-    pub revoked: Option<&'a Secret<String>>,
-    pub correlation_id: &'a str,
+    pub capabilities: Vec<String>,
+    pub correlation_id: String,
 }
 
 /// Bytes; a token takes a few kilobytes.
@@ -45,7 +42,6 @@ pub fn imds(variable: impl Fn(&str) -> Option<String>) -> Result<Url, String> {
         .map_err(|expected| format!("the environment's {NAME}: expected {expected}"))
 }
 
-/// An endpoint and its credentials.
 #[derive(Debug)]
 pub struct IdentitySource {
     pub kind: Kind,
@@ -114,9 +110,16 @@ impl IdentitySource {
     }
 
     /// Builds the request for a token. Rejects an identity that this endpoint cannot serve, since
-    /// it would return a token of another identity.
-    pub fn request(&self, wanted: &IdentityRequest<'_>, timeout: Duration) -> Result<OutRequest, String> {
-        let IdentityRequest { client_id, resource, correlation_id, .. } = *wanted;
+    /// it would return a token of another identity. `revoked` is a token for the same resource that
+    /// was rejected.
+    pub fn request(
+        &self,
+        wanted: &IdentityRequest,
+        revoked: Option<&Secret<String>>,
+        timeout: Duration,
+    ) -> Result<OutRequest, String> {
+        let IdentityRequest { client_id, resource, correlation_id, .. } = wanted;
+        let client_id = client_id.as_deref();
         let refused = |what: &str| Err(format!("{} {what}; remove the client id", self.name()));
         let request = |method, url: &Url| {
             OutRequest::new(Upstream::ManagedIdentity, method, url.clone(), timeout, MAX_ANSWER)
@@ -130,7 +133,7 @@ impl IdentitySource {
             Kind::ServiceFabric if client_id.is_some() => {
                 return refused("chooses the identity by the application's manifest");
             }
-            Kind::ServiceFabric => query("2020-05-01", resource, None) + &revocation(wanted),
+            Kind::ServiceFabric => query("2020-05-01", resource, None) + &revocation(&wanted.capabilities, revoked),
             Kind::MachineLearning => {
                 let id = client_id.or(self.default_client_id.as_deref()).ok_or_else(|| {
                     format!("{} needs a client id, configured or in DEFAULT_IDENTITY_CLIENT_ID", self.name())
@@ -167,16 +170,11 @@ fn query(version: &str, resource: &str, identity: Option<(&str, &str)>) -> Strin
 }
 
 /// Service Fabric needs these to avoid returning the same token again.
-fn revocation(wanted: &IdentityRequest<'_>) -> String {
-    let capabilities = match wanted.capabilities {
+fn revocation(capabilities: &[String], revoked: Option<&Secret<String>>) -> String {
+    let capabilities = match capabilities {
         [] => String::new(),
         all => format!("&xms_cc={}", encode_component(&all.join(","))),
     };
-    let revoked = wanted.revoked.map(|token| format!("&token_sha256_to_refresh={}", sha256(token.expose())));
+    let revoked = revoked.map(|token| format!("&token_sha256_to_refresh={}", hex::encode(&sha256(token.expose()))));
     capabilities + &revoked.unwrap_or_default()
-}
-
-/// Lower-case hexadecimal.
-fn sha256(text: &str) -> String {
-    hex::encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -27,8 +27,8 @@ impl Exchange for Script {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         assert_eq!(request.upstream, Upstream::ManagedIdentity);
         assert!(request.timeout <= ATTEMPT && !request.timeout.is_zero());
-        let headers = request.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str()));
-        let body = request.body.as_ref().map(|body| String::from_utf8(body.to_vec()).unwrap());
+        let headers = request.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
+        let body = request.body.as_ref().map(|body| String::from_utf8(body.current().to_vec()).unwrap());
         let lines: Vec<_> =
             [format!("{} {}", request.method, request.url)].into_iter().chain(headers).chain(body).collect();
         self.requests.lock().unwrap().push(lines.join("\n"));
@@ -67,8 +67,13 @@ impl Machine {
         capabilities: &[String],
         revoked: Option<&Secret<String>>,
     ) -> Result<IdentityToken, Failure> {
-        let resource = "https://vault.azure.net";
-        self.identities.token(&IdentityRequest { client_id, resource, capabilities, revoked, correlation_id: "cid" })
+        let wanted = IdentityRequest {
+            client_id: client_id.map(str::to_owned),
+            resource: "https://vault.azure.net".to_owned(),
+            capabilities: capabilities.to_vec(),
+            correlation_id: "cid".to_owned(),
+        };
+        self.identities.token(&wanted, revoked)
     }
 
     fn requests(&self) -> Vec<String> {

@@ -1,10 +1,11 @@
 //! Caches what was read from a vault. It is read again when it is about to expire, every few hours
 //! at most, or when the token service has rejected it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::credentials::Failure;
 use crate::credentials::certificate::Validity;
+use crate::sync::Mutex;
 
 /// Seconds between reads.
 const INTERVAL: u64 = 4 * 60 * 60;
@@ -12,13 +13,12 @@ const INTERVAL: u64 = 4 * 60 * 60;
 /// Seconds before expiry from which a renewed certificate may exist.
 const NEAR: u64 = 30 * 24 * 60 * 60;
 
-/// A cached value with its validity.
 pub struct Cached<T> {
     state: Mutex<CachedState<T>>,
 }
 
 struct CachedState<T> {
-    content: Option<(Arc<T>, Validity)>,
+    content: Option<Reading<T>>,
     /// Unix seconds of the last attempt.
     read_at: u64,
     forgotten: bool,
@@ -30,15 +30,16 @@ impl<T> Default for Cached<T> {
     }
 }
 
+type Reading<T> = (Arc<T>, Validity);
+
 impl<T> Cached<T> {
     /// Returns the value, after a read if there is none or it is due. If the read fails, a value
     /// that is still valid is kept.
-    pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Arc<T>, Failure> {
+    pub fn get(&self, now: u64, read: impl FnOnce() -> Result<(T, Validity), Failure>) -> Result<Reading<T>, Failure> {
         let old = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh = state.content.clone().filter(|(_, validity)| !state.is_due(*validity, now));
-            if let Some((content, _)) = fresh {
-                return Ok(content);
+            let mut state = self.state.lock();
+            if let Some(fresh) = state.content.clone().filter(|(_, validity)| !state.is_due(*validity, now)) {
+                return Ok(fresh);
             }
             // Recorded before the vault is asked, and without the lock held, so that others use the
             // current value meanwhile.
@@ -47,28 +48,23 @@ impl<T> Cached<T> {
             state.content.clone().filter(|(_, validity)| validity.check(now).is_ok())
         };
         match (read(), old) {
-            (Ok((content, validity)), _) => {
-                let content = Arc::new(content);
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.content = Some((Arc::clone(&content), validity));
-                Ok(content)
-            }
-            (Err(failure), Some((content, _))) => {
+            (Ok((content, validity)), _) => Ok(self.state.lock().content.insert((Arc::new(content), validity)).clone()),
+            (Err(failure), Some(old)) => {
                 log::warn!("{failure}; keeping the cached certificate");
-                Ok(content)
+                Ok(old)
             }
             (Err(failure), None) => Err(failure),
         }
     }
 
     /// The cached value, without asking the vault.
-    pub fn known(&self) -> Option<(Arc<T>, Validity)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).content.clone()
+    pub fn known(&self) -> Option<Reading<T>> {
+        self.state.lock().content.clone()
     }
 
     /// Forces a read at the next use.
     pub fn forget(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).forgotten = true;
+        self.state.lock().forgotten = true;
     }
 }
 
@@ -120,7 +116,7 @@ mod tests {
         assert!(failing(1).is_err());
         assert_eq!(readings(&kept, [2]), [true]);
         kept.forget();
-        assert_eq!(failing(END).map(|content| *content), Ok(2));
+        assert_eq!(failing(END).map(|(content, _)| *content), Ok(2));
         assert!(failing(END + 1).is_err());
     }
 }

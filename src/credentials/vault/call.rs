@@ -8,7 +8,6 @@ use crate::credentials::reason::reason;
 use crate::credentials::{Context, Failure};
 use crate::outbound::{OutError, OutRequest, OutResponse};
 use crate::redaction::redact;
-use crate::value::date;
 
 /// For everything that one token request needs from a vault.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -37,17 +36,14 @@ impl<'a, 'b> VaultCall<'a, 'b> {
     pub(super) fn send(&self, name: &str, request: impl Fn() -> OutRequest) -> Result<OutResponse, Failure> {
         match self.attempt(&request) {
             Ok(answer) if passes(answer.status) => {
-                let advised =
-                    answer.header("retry-after").and_then(|text| date::retry_after(text, self.context.clock.unix()));
+                let advised = answer.retry_after(self.context.clock.unix());
                 let pause = advised.map_or(PAUSE, Duration::from_secs);
                 if answer.status == 429 || pause > MAX_PAUSE || self.left() <= pause {
                     return Err(Failure::Unavailable(format!("{name} answered {}", answer.status)));
                 }
                 self.context.clock.sleep(pause);
             }
-            Err(OutError::Connect(_) | OutError::Broken(_) | OutError::Proxy { timed_out: false, .. }) => {
-                self.context.clock.sleep(PAUSE);
-            }
+            Err(error) if error.is_transient() => self.context.clock.sleep(PAUSE),
             other => return other.map_err(|error| unanswered(name, &error)),
         }
         match self.attempt(&request) {

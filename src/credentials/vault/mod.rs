@@ -6,6 +6,7 @@
 mod cached;
 mod call;
 mod certificate;
+mod entry;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -17,14 +18,13 @@ pub use token::Environment;
 
 use call::{ATTEMPT, MAX_ANSWER, VaultCall, judge};
 
-use std::sync::{Mutex, PoisonError};
-
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Failure;
 use crate::outbound::{OutRequest, OutResponse, Upstream, challenge};
 use crate::secret::Secret;
+use crate::sync::Mutex;
 use crate::value::resource::of_app_scope;
 use crate::value::url::Url;
 
@@ -56,7 +56,7 @@ impl Vault {
     /// Sends with a token for the known resource. If there is none, or the token is rejected, the
     /// answer has a challenge and the request is sent again.
     fn send(&self, call: &VaultCall<'_, '_>, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let mut resource = self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut resource = self.resource.lock().clone();
         let mut challenged = false;
         loop {
             let token = match &resource {
@@ -70,7 +70,7 @@ impl Vault {
             challenged = true;
             self.environment.forget();
             resource = Some(self.challenged(&answer).map_err(Failure::Unusable)?);
-            self.resource.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&resource);
+            self.resource.lock().clone_from(&resource);
         }
     }
 

@@ -3,45 +3,26 @@
 
 use serde_json::json;
 
-use super::Vault;
-use super::cached::Cached;
 use super::call::VaultCall;
-use super::certificate::{dates, item};
-use super::token::Environment;
-use crate::config;
-use crate::credentials::certificate::{Notice, Validity};
+use super::entry::{Entry, item};
+use crate::credentials::certificate::Validity;
 use crate::credentials::{ClientAuth, Context, Failure, Source, assertion};
-use crate::value::percent::encode_component;
 use crate::value::{b64, der};
 
 /// A key in a vault, and its certificate as registered in Entra.
-pub struct VaultSigner {
-    vault: Vault,
-    name: String,
-    kept: Cached<Public>,
-    notice: Notice,
-}
-
-struct Public {
+pub struct Public {
     /// DER.
     certificate: Vec<u8>,
     /// `/keys/{name}/{version}`.
     key: String,
-    validity: Validity,
 }
 
-impl VaultSigner {
-    /// Contacts nothing yet.
-    pub fn new(described: &config::VaultCertificate, environment: Environment) -> Self {
-        let vault = Vault::new(described.vault.clone(), described.managed_identity_client_id.clone(), environment);
-        Self { vault, name: described.name.clone(), kept: Cached::default(), notice: Notice::default() }
-    }
+pub type VaultSigner = Entry<Public>;
 
-    fn read(&self, call: &VaultCall<'_, '_>, now: u64) -> Result<Public, Failure> {
+impl VaultSigner {
+    fn read(&self, call: &VaultCall<'_, '_>, now: u64) -> Result<(Public, Validity), Failure> {
         let unusable = |reason: &str| self.unusable(reason);
-        let answer = self.vault.get(call, &format!("/certificates/{}", encode_component(&self.name)))?;
-        let validity = dates(&answer).and_then(|dates| dates.check(now).map(|()| dates));
-        let validity = validity.map_err(|reason| unusable(&reason))?;
+        let (answer, validity) = self.ask(call, now)?;
         let key = item(&answer["kid"], "keys").ok_or_else(|| unusable("the vault sent no key id for it"))?;
         let certificate = answer["cer"].as_str().and_then(b64::from_standard);
         let certificate = certificate.ok_or_else(|| unusable("the vault sent no certificate"))?;
@@ -49,23 +30,14 @@ impl VaultSigner {
         if der::rsa_from_spki(&parsed.spki).is_none() {
             return Err(unusable("not an RSA key; Entra requires RSA keys for client assertions"));
         }
-        Ok(Public { certificate, key, validity })
-    }
-
-    fn unusable(&self, reason: &str) -> Failure {
-        Failure::Unusable(format!("{}: {}: {reason}", self.vault.name(), self.name))
+        Ok((Public { certificate, key }, validity))
     }
 }
 
 impl Source for VaultSigner {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
         let (call, now) = (VaultCall::new(context), context.clock.unix());
-        let public = self.kept.get(now, || {
-            let public = self.read(&call, now)?;
-            let validity = public.validity;
-            Ok((public, validity))
-        })?;
-        self.notice.check(&self.name, public.validity, now).map_err(Failure::Unusable)?;
+        let public = self.current(now, || self.read(&call, now))?;
         let text = assertion::unsigned(std::slice::from_ref(&public.certificate), context);
         let hash = b64::url_sha256(text.as_bytes());
         let body = json!({ "alg": "PS256", "value": hash });

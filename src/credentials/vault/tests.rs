@@ -144,7 +144,7 @@ fn a_key_that_stays_in_the_vault_signs_there() {
     let hash = ring::digest::digest(&ring::digest::SHA256, format!("{}.{}", parts[0], parts[1]).as_bytes());
     assert_eq!(parts[2], URL_SAFE_NO_PAD.encode(hash), "what the vault gave for the hash");
     let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[0]).unwrap()).unwrap();
-    assert_eq!(header["x5t#S256"], crate::credentials::certificate::thumbprint(&certificates("leaf.crt.pem")[0]));
+    assert_eq!(header["x5t#S256"], crate::value::b64::url_sha256(&certificates("leaf.crt.pem")[0]));
     let requests = world.requests();
     assert_eq!(requests.len(), 3);
     assert_eq!(

@@ -2,7 +2,6 @@
 //! client secret, a workload identity, else the machine's managed identity.
 //! <https://learn.microsoft.com/dotnet/api/azure.identity.environmentcredential>
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,6 +14,7 @@ use crate::credentials::token_response::{TokenResponse, seconds};
 use crate::credentials::{ClientAuth, Failure, Source};
 use crate::outbound::{OutRequest, Upstream};
 use crate::secret::Secret;
+use crate::sync::Mutex;
 use crate::value::percent::encode_component;
 use crate::value::url::Url;
 
@@ -24,7 +24,6 @@ const MARGIN: u64 = 5 * 60;
 /// Seconds; Entra's longest-lived access tokens last a day.
 const MAX_LIFETIME: u64 = 48 * 3600;
 
-/// The variables of the environment.
 pub struct Environment {
     application: Option<Result<Application, String>>,
     /// `AZURE_CLIENT_ID`; without a secret or file, it names a managed identity.
@@ -86,7 +85,7 @@ impl Environment {
         };
         let application = application.as_ref().map_err(|reason| Failure::Unusable(reason.clone()))?;
         let (unix, now) = (call.context.clock.unix(), call.context.clock.instant());
-        let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = self.token.lock().clone();
         let serves = |kept: &CachedToken| kept.resource == resource && unix < kept.until_unix && now < kept.until;
         if let Some(kept) = kept.filter(serves) {
             return Ok(kept.token);
@@ -99,13 +98,13 @@ impl Environment {
             until_unix: unix.saturating_add(used_for),
             until: now + Duration::from_secs(used_for),
         };
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        *self.token.lock() = Some(kept);
         Ok(token)
     }
 
     /// Forces a new token at the next use.
     pub(super) fn forget(&self) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.token.lock() = None;
     }
 }
 

@@ -36,23 +36,23 @@ impl Entra {
     }
 
     fn publish(&self, url: &str, status: u16, body: &str) {
-        self.documents.lock().unwrap().insert(url.to_owned(), (status, body.to_owned()));
+        self.documents.lock().insert(url.to_owned(), (status, body.to_owned()));
     }
 
     fn go_down(&self) {
-        self.documents.lock().unwrap().clear();
+        self.documents.lock().clear();
     }
 
     fn journal(&self) -> Vec<String> {
-        std::mem::take(&mut self.journal.lock().unwrap())
+        std::mem::take(&mut self.journal.lock())
     }
 }
 
 impl Exchange for Entra {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
         assert_eq!((request.method.as_str(), request.body.is_none()), ("GET", true));
-        self.journal.lock().unwrap().push(request.url.to_string());
-        match self.documents.lock().unwrap().get(&request.url.to_string()) {
+        self.journal.lock().push(request.url.to_string());
+        match self.documents.lock().get(&request.url.to_string()) {
             Some((status, body)) => {
                 Ok(OutResponse { status: *status, headers: HeaderFields::default(), body: body.clone().into_bytes() })
             }
@@ -85,7 +85,7 @@ impl Scene {
 
     /// Fetches if due, as the thread would.
     fn turn(&self) -> bool {
-        let due = self.keys.shared.lock().schedule.wait(self.clock.instant()).is_zero();
+        let due = self.keys.shared.state.lock().schedule.wait(self.clock.instant()).is_zero();
         if due {
             let (reason, known) = self.keys.shared.next().unwrap();
             self.keys.shared.fetch(reason, known.as_deref());
@@ -155,7 +155,7 @@ fn no_caller_waits_while_the_authority_is_down() {
     assert!(scene.keys.snapshot().is_none());
     assert_eq!(scene.keys.on_missing(scene.waker()), RefreshAnswer::NotNow);
     assert!(!scene.turn(), "not at once");
-    *scene.entra.documents.lock().unwrap() = std::mem::take(&mut Entra::new().documents.lock().unwrap());
+    *scene.entra.documents.lock() = std::mem::take(&mut Entra::new().documents.lock());
     scene.clock.advance(Duration::from_secs(1));
     assert!(scene.turn());
     assert!(scene.keys.snapshot().is_some());
@@ -212,7 +212,7 @@ fn a_bad_answer_leaves_the_good_set() {
         (JWKS, 500, ""),
         (JWKS, 200, r#"{"keys":[]}"#),
     ] {
-        *scene.entra.documents.lock().unwrap() = std::mem::take(&mut Entra::new().documents.lock().unwrap());
+        *scene.entra.documents.lock() = std::mem::take(&mut Entra::new().documents.lock());
         scene.entra.publish(url, status, body);
         scene.clock.advance(FORCED_INTERVAL);
         assert_eq!(scene.unknown(), RefreshAnswer::Wait);

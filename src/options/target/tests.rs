@@ -232,6 +232,18 @@ fn what_passes_through_goes_on_byte_for_byte() {
 }
 
 #[test]
+fn the_configured_part_of_a_query_is_known() {
+    let mut api = api("https://x/b?k=0");
+    api.options.relative_path = Some("c?r=1&s".to_owned());
+    api.options.extra_query.insert("e".to_owned(), "a b".to_owned());
+    let none = Overrides::default();
+    let effective = Effective::merge(&api, &none).unwrap();
+    let target = Target::proxied(&effective, ProxiedPath::new("/d").unwrap(), Some("own=1")).unwrap();
+    assert_eq!(target.own_query(), "k=0&r=1&s&e=a%20b");
+    assert_eq!(target.url().query.as_deref(), Some("k=0&r=1&s&own=1&e=a%20b"));
+}
+
+#[test]
 fn a_configured_path_and_query_stand_around_the_callers() {
     for (base, relative, path, query, joined) in [
         ("https://x/b/", "", "", None, "/b/?e=1"),

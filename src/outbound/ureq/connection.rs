@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -26,6 +26,7 @@ use super::super::OutError;
 use super::super::request_line::ToProxy;
 use super::connect::{self, NoLookup};
 use super::tcp::Socket;
+use crate::sync::Mutex;
 use crate::value::url::Origin;
 
 /// The default number of concurrent calls; fewer would cost a TLS handshake per excess call.
@@ -177,7 +178,6 @@ impl fmt::Debug for UpstreamConnection {
     }
 }
 
-/// Opens connections and keeps idle ones.
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
     way: SharedConnector,
@@ -191,15 +191,11 @@ impl ConnectionPool {
         Self { way, tls, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<(UpstreamConnection, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An idle connection that is still open, through a proxy or not.
     pub(super) fn take(&self, origin: &Origin, proxied: bool) -> Option<UpstreamConnection> {
         loop {
             let found = {
-                let mut idle = self.idle();
+                let mut idle = self.idle.lock();
                 let fits =
                     |connection: &UpstreamConnection| connection.origin == *origin && connection.proxied == proxied;
                 let at = idle.iter().rposition(|(connection, _)| fits(connection))?;
@@ -215,12 +211,14 @@ impl ConnectionPool {
     }
 
     pub(super) fn keep(&self, mut connection: UpstreamConnection) {
-        let clean = connection.transport.buffers().input().is_empty() && connection.is_sent().unwrap_or(false);
-        // Bytes that nobody asked for make a connection unusable.
-        if !clean || !connection.transport.is_open() {
+        // Bytes that nobody asked for make a connection unusable. An alert that ends TLS may have come with the answer, and
+        // then nothing more would be read (RFC 8446 §6.1).
+        let is_quiet =
+            !connection.transport.is_tls() || matches!(connection.receive(&mut Vec::with_capacity(1)), Ok(None));
+        if !is_quiet || !connection.is_sent().unwrap_or(false) || !connection.transport.is_open() {
             return;
         }
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         idle.push_back((connection, Instant::now()));
         let mut ended = Vec::new();
         while idle.len() > IDLE || idle.front().is_some_and(|(_, since)| since.elapsed() >= IDLE_AGE) {

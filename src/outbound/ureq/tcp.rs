@@ -3,12 +3,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+
+use crate::sync::Mutex;
 
 /// Interval between checks of idle connections.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -22,29 +24,24 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes it non-blocking.
     pub(super) fn unblock(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
-        *self.unsent() = Some(Vec::new());
+        *self.unsent.lock() = Some(Vec::new());
         Ok(())
     }
 
     /// Marks it as in use.
     pub(super) fn begin(&self) {
-        *self.idle_since() = None;
+        *self.idle_since.lock() = None;
     }
 
-    fn unsent(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn blocks(&self) -> bool {
+        self.unsent.lock().is_none()
     }
 
     /// Sends these bytes behind those that did not fit before; true if all are sent. `None`: the socket blocks.
     pub(super) fn send_later(&self, bytes: &[u8]) -> Option<io::Result<bool>> {
-        let mut unsent = self.unsent();
+        let mut unsent = self.unsent.lock();
         let unsent = unsent.as_mut()?;
         unsent.extend_from_slice(bytes);
         while !unsent.is_empty() {
@@ -67,7 +64,7 @@ impl Socket {
     /// Closes the connection if it is idle and either the peer has closed it or it was idle for too
     /// long. The lock keeps it idle meanwhile.
     fn tidy(&self, longest: Duration) {
-        let idle_since = self.idle_since();
+        let idle_since = self.idle_since.lock();
         if idle_since.is_some_and(|since| since.elapsed() > longest || !self.is_quiet()) {
             // Fails if the connection is closed already.
             let _ = self.stream.shutdown(Shutdown::Both);
@@ -108,7 +105,7 @@ impl Sockets {
             match TcpStream::connect_timeout(address, share) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return Ok(Tcp { socket: self.add(stream), buffers, write_timeout: None, read_timeout: None });
+                    return Ok(Tcp { socket: self.add(stream), buffers });
                 }
                 Err(cause) => last = explain(cause, timeout),
             }
@@ -118,8 +115,8 @@ impl Sockets {
 
     fn add(self: &Arc<Self>, stream: TcpStream) -> Arc<Socket> {
         let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None), unsent: Mutex::default() });
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&socket));
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        self.list.lock().push(Arc::downgrade(&socket));
+        let mut watched = self.watched.lock();
         if !*watched {
             let own = Arc::downgrade(self);
             let watch = move || {
@@ -135,10 +132,9 @@ impl Sockets {
         socket
     }
 
-    /// Checks all idle connections.
     pub(super) fn tidy(&self) {
         let sockets: Vec<_> = {
-            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut list = self.list.lock();
             list.retain(|socket| socket.strong_count() > 0);
             list.iter().filter_map(Weak::upgrade).collect()
         };
@@ -152,9 +148,6 @@ impl Sockets {
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     buffers: LazyBuffers,
-    /// The timeouts last set on the socket.
-    write_timeout: Option<Duration>,
-    read_timeout: Option<Duration>,
 }
 
 impl Tcp {
@@ -163,11 +156,24 @@ impl Tcp {
     }
 }
 
-/// Rounds up by at most 1/64, so that calls with the same limit set the socket's timeout only once.
-fn rounded_up(left: Duration) -> Duration {
-    let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX / 2).max(64);
-    let step = 1 << (nanos.ilog2() - 6);
-    Duration::from_nanos(nanos.next_multiple_of(step))
+/// Repeats a system call that is interrupted, for as long as the timeout allows. `limit` sets that on a socket that blocks.
+fn within<T>(
+    timeout: NextTimeout,
+    limit: impl Fn(Duration) -> io::Result<()>,
+    mut call: impl FnMut() -> io::Result<T>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    loop {
+        let left = timeout.after.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(Error::Timeout(timeout.reason));
+        }
+        limit(left)?;
+        match call() {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map_err(|cause| explain(cause, timeout)),
+        }
+    }
 }
 
 /// Converts an error of a socket with this timeout.
@@ -187,61 +193,32 @@ impl Transport for Tcp {
         if let Some(sent) = self.socket.send_later(&self.buffers.output()[..amount]) {
             return sent.map(drop).map_err(Error::Io);
         }
-        *self.socket.idle_since() = None;
-        let timeout = timeout.for_write();
+        let (timeout, start) = (timeout.for_write(), Instant::now());
         let mut stream = &self.socket.stream;
-        let start = Instant::now();
         let mut output = &self.buffers.output()[..amount];
         while !output.is_empty() {
-            let left = timeout.after.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Err(Error::Timeout(timeout.reason));
-            }
-            let left = Some(rounded_up(left));
-            if self.write_timeout != left {
-                stream.set_write_timeout(left)?;
-                self.write_timeout = left;
-            }
-            match stream.write(output) {
-                Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
-                Ok(written) => output = &output[written..],
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(explain(cause, timeout)),
+            let left = NextTimeout { after: (*timeout.after).saturating_sub(start.elapsed()).into(), ..timeout };
+            match within(left, |left| stream.set_write_timeout(Some(left)), || stream.write(output))? {
+                0 => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
+                written => output = &output[written..],
             }
         }
         Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        *self.socket.idle_since() = None;
-        let timeout = timeout.for_read();
         let mut stream = &self.socket.stream;
-        let start = Instant::now();
-        loop {
-            let left = timeout.after.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Err(Error::Timeout(timeout.reason));
-            }
-            let left = Some(rounded_up(left));
-            if self.read_timeout != left {
-                stream.set_read_timeout(left)?;
-                self.read_timeout = left;
-            }
-            match stream.read(self.buffers.input_append_buf()) {
-                Ok(amount) => {
-                    self.buffers.input_appended(amount);
-                    return Ok(amount > 0);
-                }
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(explain(cause, timeout)),
-            }
-        }
+        let blocks = self.socket.blocks();
+        let limit = |left| if blocks { stream.set_read_timeout(Some(left)) } else { Ok(()) };
+        let amount = within(timeout.for_read(), limit, || stream.read(self.buffers.input_append_buf()))?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
     }
 
     /// Called before a connection enters the pool and after it leaves, which is when the check is
     /// needed.
     fn is_open(&mut self) -> bool {
-        let mut idle_since = self.socket.idle_since();
+        let mut idle_since = self.socket.idle_since.lock();
         let open = idle_since.is_none() || self.socket.is_quiet();
         *idle_since = open.then(Instant::now);
         open

@@ -136,7 +136,7 @@ fn a_request_says_what_it_was_given_and_no_more() {
     });
     let exchange = exchange();
     let mut request = get(&server.url("/a%20b?c=d"));
-    request.headers = vec![("authorization".into(), Zeroizing::new("Bearer t".into()))];
+    request.headers = vec![("authorization".into(), Zeroizing::new(b"Bearer t".to_vec()))];
     exchange.send(request).unwrap();
     let with_body = |method: &str, body: &str| {
         let request = OutRequest { method: method.into(), ..post(&server.url("/"), body) };
@@ -433,9 +433,9 @@ fn a_proxy_variable_that_is_no_url_stops_the_start() {
     }
 }
 
-/// A TLS server for `localhost`, certified by the test root. It reports which handshakes were
-/// resumed.
-fn tls_server() -> (Server, Arc<Mutex<Vec<rustls::HandshakeKind>>>) {
+/// A TLS server for `localhost`, certified by the test root. Its answer and the end of TLS leave at once, and TCP stays open.
+/// It reports which handshakes were resumed.
+fn tls_server(fields: &'static str) -> (Server, Arc<Mutex<Vec<rustls::HandshakeKind>>>) {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let certificate = CertificateDer::from_pem_slice(include_bytes!("../testdata/server.pem")).unwrap();
@@ -454,9 +454,15 @@ fn tls_server() -> (Server, Arc<Mutex<Vec<rustls::HandshakeKind>>>) {
         let mut head = [0; 2048];
         if stream.read(&mut head).is_ok_and(|read| read > 0) {
             journal.lock().unwrap().extend(stream.conn.handshake_kind());
-            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecret").unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 6\r\n\r\nsecret");
+            stream.conn.writer().write_all(answer.as_bytes()).unwrap();
             stream.conn.send_close_notify();
-            let _ = stream.flush();
+            let mut records = Vec::new();
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut records).unwrap();
+            }
+            stream.sock.write_all(&records).unwrap();
+            let _ = stream.sock.read_to_end(&mut Vec::new());
         }
     });
     (server, handshakes)
@@ -469,7 +475,7 @@ fn test_root() -> Roots {
 
 #[test]
 fn a_certificate_is_checked_against_the_roots_and_the_name() {
-    let (server, handshakes) = tls_server();
+    let (server, handshakes) = tls_server("Connection: close\r\n");
     let port = server.address.port();
     let trusting = exchange_with(Proxies::default(), test_root());
     for _ in 0..2 {
@@ -483,8 +489,20 @@ fn a_certificate_is_checked_against_the_roots_and_the_name() {
 }
 
 #[test]
+fn a_connection_whose_tls_has_ended_serves_no_other_request() {
+    let (server, handshakes) = tls_server("");
+    let exchange = exchange_with(Proxies::default(), test_root());
+    let url = format!("https://localhost:{}/", server.address.port());
+    for _ in 0..3 {
+        let request = OutRequest { timeout: Duration::from_secs(5), ..post(&url, "x") };
+        assert_eq!(exchange.send(request).unwrap().body, b"secret");
+    }
+    assert_eq!(handshakes.lock().unwrap().len(), 3);
+}
+
+#[test]
 fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
-    let (server, _) = tls_server();
+    let (server, _) = tls_server("Connection: close\r\n");
     // The certificate in testdata/server.pem; its name does not matter here.
     let own = "1F73DAFAF5BC5CD10F5A4AC08078573CFFEE36A7";
     let other = &own.replace("1F", "2F");
@@ -504,7 +522,7 @@ fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
 
 #[test]
 fn roots_vouch_beside_a_thumbprint() {
-    let (server, _) = tls_server();
+    let (server, _) = tls_server("Connection: close\r\n");
     let machine = Thumbprint::parse(&"0".repeat(40)).ok();
     let exchange =
         UreqExchange::new(ExchangeSettings { machine, roots: test_root(), ..settings(Proxies::default()) }).unwrap();

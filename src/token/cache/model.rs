@@ -136,7 +136,7 @@ impl World {
         let mut choices = Vec::new();
         for (who, caller) in self.callers.iter().enumerate() {
             let mut can = |event| choices.push((who, event));
-            if caller.turn.lock().unwrap().is_some() {
+            if caller.turn.lock().is_some() {
                 can(Event::Turn);
             }
             match &caller.stage {
@@ -192,7 +192,7 @@ impl World {
             },
             (Stage::Chosen(lead), Event::Next) => self.request_turn(who, lead),
             (stage, Event::Turn) => {
-                let turn = self.callers[who].turn.lock().unwrap().take().unwrap();
+                let turn = self.callers[who].turn.lock().take().unwrap();
                 match stage {
                     Stage::Queued(lead, place) => {
                         drop(place);
@@ -264,8 +264,8 @@ impl World {
         let caller = &self.callers[who];
         let (turn, granted) = (Arc::clone(&caller.turn), Arc::clone(&self.granted));
         let grant = move |came| {
-            granted.lock().unwrap().push(who);
-            assert!(turn.lock().unwrap().replace(came).is_none(), "two turns for one");
+            granted.lock().push(who);
+            assert!(turn.lock().replace(came).is_none(), "two turns for one");
         };
         match self.turns.request(&lane(caller.key), grant) {
             Requested::Granted(turn) => {
@@ -329,7 +329,7 @@ impl World {
 
     /// Invariants after every step.
     fn check(&mut self) {
-        for who in std::mem::take(&mut *self.granted.lock().unwrap()) {
+        for who in std::mem::take(&mut *self.granted.lock()) {
             assert_eq!(self.line.pop_front(), Some(who), "out of order");
         }
         for key in ["a", "b"] {
@@ -343,7 +343,7 @@ impl World {
         }
         let holds = |caller: &Caller| {
             let working = matches!(caller.stage, Stage::Leads(..) | Stage::Holds(_));
-            usize::from(working) + usize::from(caller.turn.lock().unwrap().is_some())
+            usize::from(working) + usize::from(caller.turn.lock().is_some())
         };
         let held: usize = self.callers.iter().map(holds).sum();
         assert_eq!(self.turns.figures(), (held, self.line.len()), "turns and places are those of callers");
@@ -355,7 +355,7 @@ impl World {
     fn check_end(self) -> Vec<&'static str> {
         assert_eq!(self.turns.figures(), (0, 0));
         assert_eq!(Arc::strong_count(&self.turns), 1, "a turn or a place is left");
-        assert!(self.cache.lock().flights.is_empty(), "a request that nobody makes");
+        assert!(self.cache.state.lock().flights.is_empty(), "a request that nobody makes");
         self.seen
     }
 }

@@ -256,7 +256,7 @@ fn what_is_over_leaves_although_nobody_asks_for_it() {
         lead.complete(&at(NOW), Err(refused())).unwrap_err();
     }
     drop(lead(&cache, NOW + 10, Mode::default()));
-    assert!(cache.lock().entries.len() == 0);
+    assert!(cache.state.lock().entries.len() == 0);
 }
 
 /// A clock whose calendar was set back by an hour.
