@@ -224,7 +224,8 @@ pub(crate) fn exchange(
         },
     };
     let connections = Arc::new(UreqExchange::new(settings).map_err(|error| error.to_string())?);
-    let measured = Measured { inner: Box::new(Arc::clone(&connections)), metrics: Arc::clone(metrics) };
+    let inner = Arc::<UreqExchange>::clone(&connections);
+    let measured = Measured { inner, metrics: Arc::clone(metrics) };
     Ok((Arc::new(InTurn(Box::new(measured))), connections))
 }
 

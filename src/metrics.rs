@@ -272,7 +272,7 @@ pub fn process() -> Vec<Figure> {
 
 /// An [`Exchange`] that counts its requests.
 pub struct Measured {
-    pub inner: Box<dyn Exchange>,
+    pub inner: Arc<dyn Exchange>,
     pub metrics: Arc<Metrics>,
 }
 

@@ -11,7 +11,6 @@ use super::reader::{Progress, RequestReader};
 use super::request_error::RequestError;
 use super::socket::Socket;
 use crate::config::Limits;
-use crate::value::chunked::Bounds;
 use crate::value::date::HTTP_LEN;
 
 /// Read at once.
@@ -54,8 +53,7 @@ impl CallerStream<'_> {
     /// Appends the body bytes that have arrived, without their transfer coding.
     pub fn take(&mut self, out: &mut Vec<u8>) -> BodyRead {
         let reader = &mut *self.reader;
-        // A streamed body has no size limit.
-        let bounds = Bounds { body: usize::MAX, trailers: self.limits.head_bytes };
+        let bounds = self.limits.streamed_bounds();
         let taken = if reader.progress() == Progress::Whole {
             // The body arrived together with the head.
             reader.read_body(&[], out, bounds)

@@ -43,7 +43,6 @@ pub enum Outcome<P> {
     Reply(Reply),
     /// The head is acceptable, and the body is to be read.
     NeedsBody(Keep),
-    /// Waits to be woken.
     Park {
         /// Returned in [`Resumed`].
         on: P,
@@ -98,7 +97,6 @@ pub enum Advance<P> {
 pub enum AnswerEnd<P> {
     /// Nothing was sent. This is the answer.
     Reply(Reply),
-    /// The whole answer was sent.
     Complete {
         /// Whether its head said `Connection: close`.
         closes: bool,

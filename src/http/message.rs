@@ -123,7 +123,6 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// True if it has been read.
     pub const fn is_here(self) -> bool {
         !matches!(self, Self::Expected(_))
     }

@@ -21,6 +21,7 @@ pub mod date;
 mod driver;
 mod handler;
 pub mod head;
+mod limits;
 mod listen;
 pub mod message;
 mod poller;

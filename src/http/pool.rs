@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ struct PoolState {
     /// The last element became idle last.
     idle: Vec<Arc<IdleThread>>,
     threads: usize,
+    /// Threads that were made and have not looked for a job yet.
+    starting: usize,
     stopped: bool,
 }
 
@@ -40,7 +43,7 @@ struct IdleThread {
 impl Pool {
     /// A pool of at most `most` threads, with none at the beginning.
     pub fn new(most: usize) -> Self {
-        let state = PoolState { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, stopped: false };
+        let state = PoolState { jobs: VecDeque::new(), idle: Vec::new(), threads: 0, starting: 0, stopped: false };
         Self { most: most.max(1), state: Mutex::new(state) }
     }
 
@@ -65,18 +68,22 @@ impl Pool {
         self.grow(state);
     }
 
-    /// Makes a thread if jobs are waiting. If the system refuses, they wait for the existing
+    /// Makes a thread if a job is waiting that no other thread is being made for. If the system refuses, they wait for the existing
     /// threads or for the next attempt.
     fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>) {
-        if state.jobs.is_empty() || state.threads >= self.most {
+        if state.jobs.len() <= state.starting || state.threads >= self.most {
             return;
         }
         state.threads += 1;
+        state.starting += 1;
         drop(state);
         let pool = Arc::clone(self);
         let thread = thread::Builder::new().name("upstream".to_owned()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || pool.work()) {
-            self.state.lock().threads -= 1;
+            let mut state = self.state.lock();
+            state.threads -= 1;
+            state.starting -= 1;
+            drop(state);
             log::warn!("cannot create a thread for upstream calls: {error}; they wait for existing ones");
         }
     }
@@ -88,14 +95,16 @@ impl Pool {
 
     fn work(&self) {
         let thread = Arc::new(IdleThread { job: Mutex::new(None), given: Condvar::new() });
-        while let Some(job) = self.next(&thread) {
+        let mut is_new = true;
+        while let Some(job) = self.next(&thread, mem::take(&mut is_new)) {
             job();
         }
     }
 
     /// The next job. `None`: the thread has been removed from the count and must end.
-    fn next(&self, thread: &Arc<IdleThread>) -> Option<Job> {
+    fn next(&self, thread: &Arc<IdleThread>, is_new: bool) -> Option<Job> {
         let mut state = self.state.lock();
+        state.starting -= usize::from(is_new);
         if let Some(job) = state.jobs.pop_front() {
             return Some(job);
         }
@@ -175,6 +184,19 @@ mod tests {
                 thread::yield_now();
             }
         }
+        assert_eq!(pool.threads(), 1);
+        pool.stop();
+    }
+
+    #[test]
+    fn a_job_whose_thread_is_starting_gets_no_second_one() {
+        let pool = Arc::new(Pool::new(8));
+        let (sender, done) = mpsc::channel();
+        pool.run(Box::new(move || sender.send(()).unwrap()));
+        for _ in 0..100 {
+            pool.retry();
+        }
+        done.recv().unwrap();
         assert_eq!(pool.threads(), 1);
         pool.stop();
     }

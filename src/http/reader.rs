@@ -346,12 +346,6 @@ impl RequestReader {
     }
 }
 
-impl Limits {
-    const fn bounds(&self) -> Bounds {
-        Bounds { body: self.body_bytes, trailers: self.head_bytes }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::test_limits;

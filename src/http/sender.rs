@@ -16,9 +16,6 @@ use super::request_error::RequestError;
 use super::slots::Phase;
 use crate::clock::{Clock, SystemClock};
 
-/// Attempts per `WriteTimeout` to send more. The kernel reports room only once a third of its
-/// buffer is free, so smaller progress has to be found by trying.
-const LOOKS: u32 = 8;
 /// Bodies up to this size are copied behind the head, which is cheaper than a second buffer.
 const COPIED_BODY: usize = 16 * 1024;
 
@@ -90,13 +87,14 @@ impl<H: Handler> Driver<H> {
 
     fn await_room(&self, conn: &mut Connection<H::Parked>, mut unsent: Unsent, after: After) -> Next<H::Parked> {
         let now = Instant::now();
-        let timeout = self.shared.limits.write_timeout;
+        let limits = &self.shared.limits;
         let last = unsent.progress.filter(|(total, _)| *total == unsent.total);
         let (_, since) = *unsent.progress.insert(last.unwrap_or((unsent.total, now)));
-        if now >= since + timeout {
+        let end = since + limits.write_timeout;
+        if now >= end {
             return Next::Close;
         }
-        conn.deadline = (since + timeout).min(now + timeout / LOOKS);
+        conn.deadline = end.min(now + limits.send_again());
         conn.stage = Stage::Sending(unsent, after);
         Next::Wait(Wait::Room)
     }

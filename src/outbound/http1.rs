@@ -6,6 +6,7 @@ use super::buffers;
 use super::ureq::UpstreamConnection;
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::header;
+use crate::value::quantity::digits;
 
 pub const TWO_ENDS: &str = "the answer says twice where it ends";
 
@@ -304,11 +305,10 @@ fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFram
         return Err(TWO_ENDS);
     }
     let length = match length {
-        Some((_, digits)) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
-            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            Some(number.ok_or("the length of the answer is beyond measure")?)
+        Some((_, value)) => {
+            let number = std::str::from_utf8(value).ok().and_then(digits);
+            Some(number.ok_or("the length of the answer is no number, or beyond measure")?)
         }
-        Some(_) => return Err("the length of the answer is no number"),
         None => None,
     };
     Ok(match (coding, length) {
@@ -318,4 +318,52 @@ fn framing(status: u16, bodiless: bool, fields: &[Field<'_>]) -> Result<BodyFram
         (None, Some(length)) => BodyFraming::Length(length),
         (None, None) => BodyFraming::UntilClose,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statuses of the heads, the body, and whether the connection can serve another request.
+    fn received(most: usize, bytes: &str) -> Result<(Vec<u16>, String, bool), &'static str> {
+        let mut answer = Incoming::new(most, bytes.as_bytes().to_vec());
+        let (mut seen, mut body) = (Vec::new(), Vec::new());
+        let stopped: Option<()> = answer.heads(false, |head, _| {
+            seen.push(head.status);
+            None
+        })?;
+        assert!(stopped.is_none());
+        answer.take_body(&mut body, Bounds { body: 100, trailers: 100 }).unwrap();
+        Ok((seen, String::from_utf8(body).unwrap(), answer.is_clean()))
+    }
+
+    #[test]
+    fn interim_heads_come_first_and_nothing_comes_behind() {
+        let (early, length) =
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+        for (bytes, seen, body, clean) in [
+            (format!("{early}{early}{length}ab"), vec![103, 103, 200], "ab", true),
+            (format!("{length}a"), vec![200], "a", false),
+            (format!("{length}abc"), vec![200], "ab", false),
+            (chunked.to_owned(), vec![200], "ab", true),
+            (format!("{chunked}{length}"), vec![200], "ab", false),
+            ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), vec![204], "", true),
+            ("HTTP/1.1 204 No Content\r\n\r\nx".to_owned(), vec![204], "", false),
+            (early.to_owned(), vec![103], "", false),
+        ] {
+            assert_eq!(received(1000, &bytes), Ok((seen, body.to_owned(), clean)), "{bytes}");
+        }
+        assert!(received(1000, "HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_head_is_bounded_whether_it_is_complete_or_not() {
+        let head = "HTTP/1.1 204 No Content\r\n\r\n";
+        for (most, bytes, good) in
+            [(head.len(), head, true), (head.len() - 1, head, false), (24, &head[..23], true), (23, &head[..23], false)]
+        {
+            assert_eq!(received(most, bytes).is_ok(), good, "{most} {bytes}");
+        }
+    }
 }

@@ -275,12 +275,6 @@ pub trait Exchange: Send + Sync {
     fn send(&self, request: OutRequest) -> Result<OutResponse, OutError>;
 }
 
-impl<T: Exchange> Exchange for Arc<T> {
-    fn send(&self, request: OutRequest) -> Result<OutResponse, OutError> {
-        (**self).send(request)
-    }
-}
-
 /// An [`Exchange`] that takes a turn for every call; see [`turns::switch`].
 pub struct InTurn(pub Box<dyn Exchange>);
 

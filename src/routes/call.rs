@@ -94,7 +94,7 @@ impl<P: Into<Problem>> From<P> for Halt {
 /// Lives as long as the process, across reloads of the configuration.
 pub struct Shared {
     pub exchange: Arc<dyn Exchange>,
-    /// Connections for proxied requests.
+    /// For calls of APIs that a worker carries out, and for streams.
     pub connections: Arc<UreqExchange>,
     pub clock: Arc<dyn Clock>,
     /// Turns for upstream calls, and memory for bodies.

@@ -25,7 +25,6 @@ const API_VERSION: &str = "2019-08-01";
 /// The names of identities that are not told apart here.
 const OTHER_IDENTITIES: [&str; 4] = ["principal_id", "object_id", "mi_res_id", "msi_res_id"];
 
-/// What the query says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Query {
     /// Without `/.default`.

@@ -24,13 +24,8 @@ const PIECE: usize = 48 * 1024;
 const INPUT: usize = 32 * 1024;
 /// Bytes that an answer's head gains at most, but for longer links.
 const ADDED: usize = 512;
-/// Attempts to write within `WriteTimeout`. The kernel reports room only once a third of its buffer is free, and less than
-/// that is progress too.
-const ATTEMPTS: u32 = 8;
-
 /// Moves before other connections have their turn.
 const TURNS: u32 = 32;
-/// The cause of an answer that is not complete.
 const CUT: &str = "the connection was closed before the end of the answer";
 
 pub struct ProxyTerms {
@@ -85,7 +80,6 @@ struct Direction {
 /// How much of the request's body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestBody {
-    /// There is none.
     Absent,
     Nothing,
     Part,
@@ -95,7 +89,6 @@ enum RequestBody {
 /// The final head, as it goes to the caller.
 struct SentHead {
     status: u16,
-    /// Whether the body is sent in chunks.
     chunked: bool,
     /// Whether the caller is told that its connection ends.
     closes: bool,
@@ -211,10 +204,10 @@ impl Pump {
         !self.down.out.is_empty()
     }
 
-    /// When to look again at the latest. The kernel reports room only once a third of its buffer is free.
+    /// When to look again at the latest.
     pub fn check_at(&self, caller: &CallerStream<'_>) -> Instant {
         let due = self.due(caller);
-        if self.needs_room() { due.min(Instant::now() + caller.limits().write_timeout / ATTEMPTS) } else { due }
+        if self.needs_room() { due.min(Instant::now() + caller.limits().send_again()) } else { due }
     }
 
     pub fn is_sent(&self) -> bool {
@@ -503,7 +496,6 @@ impl Pump {
         self.timeout()
     }
 
-    /// The API sent too little in time.
     fn timeout(&self) -> Stop {
         let ProxyTerms { links: LinkRewrite { origin, .. }, first_byte, idle, .. } = &self.terms;
         let (what, limit, setting) = match (&self.head, self.sent_at) {
@@ -519,6 +511,5 @@ impl Pump {
 enum Taken {
     Nothing,
     Some,
-    /// A demand for these claims.
     Challenge(String),
 }
