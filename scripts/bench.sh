@@ -446,14 +446,14 @@ $(table)
 
 $(held)
 
-## Doors
+## Cached answers by endpoint
 
 \`scripts/doors.py\`: cached tokens and validated tokens by every endpoint that gives them, each in alternation with \`/AuthorizationHeader\` where it judges a
 user's token, else with \`/AuthorizationHeaderUnauthenticated\`. Longer requests and answers cost what they cost: a token exchange brings a token of 1 KiB in its body.
 
 $(cat "$work/doors")
 
-## Crowds
+## Many callers at once
 
 \`scripts/crowd.py\`: callers with a connection each, all at once, Entra and the APIs beside them in Python on the same cores.
 At most 576 calls of one origin are under way at once, three quarters of \`Sidecar:Limits:UpstreamCalls\`; the callers beyond wait without a thread.
@@ -505,7 +505,8 @@ cat "$work/performance.md"
 excerpt() {
   echo '| 16 connections | requests/s | as a ratio to nginx (range) | p50 | p99 | CPU a request |'
   echo '|---|---|---|---|---|---|'
-  awk -F' [|] ' '$2 == 16 { print $1 " | " $3 " | " $5 " | " $6 " | " $7 " | " $9 " |" }' "$work/performance.md"
+  # Rows of twelve columns compare with nginx; those of the endpoints among each other have five.
+  awk -F' [|] ' 'NF == 12 && $2 == 16 { print $1 " | " $3 " | " $5 " | " $6 " | " $7 " | " $9 " |" }' "$work/performance.md"
   echo
   echo "Resident memory: $idle; with $cached cached tokens $full. From \`exec\` to the first answer: $start_ms. Binary: $size bytes ($linkage)."
 }

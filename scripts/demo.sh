@@ -295,6 +295,7 @@ ${bold}Both stay up until Ctrl-C. In another terminal:${plain}
   export EXPIRED=\$(curl -s "\$TENANT/_control/mint?user=alice&expires_in=-3600")
   export APP_TOKEN=\$(curl -s "\$TENANT/_control/mint?kind=app")
   export AGENT_ID=$AGENT_ID AGENT_USERNAME=$AGENT_USERNAME AGENT_USER_ID=$AGENT_USER_ID
+  export AZURE_POD_IDENTITY_AUTHORITY_HOST=\$TENANT      # the machine's identity, for: entra-sidecar check --online
   export PATH=$(dirname "$(realpath "$binary")"):\$PATH
   cd $work      # the sidecar's appsettings.json, for commands such as: entra-sidecar header reports
 

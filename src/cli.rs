@@ -30,11 +30,11 @@ struct Described {
 #[rustfmt::skip] // A row is a line.
 const COMMANDS: [Described; 7] = [
     Described { name: "serve", operand: "", does: "serve until SIGTERM or SIGINT (default)", example: "entra-sidecar serve --urls http://127.0.0.1:5000" },
-    Described { name: "check", operand: "", does: "judge configuration and credentials, and print what would run", example: "entra-sidecar check --online" },
+    Described { name: "check", operand: "", does: "report problems of configuration and credentials, and print what would run", example: "entra-sidecar check --online" },
     Described { name: "healthcheck", operand: "", does: "ask the running sidecar's /healthz, with the same configuration", example: "HEALTHCHECK CMD [\"/entra-sidecar\", \"healthcheck\"]" },
     Described { name: "token", operand: " API", does: "acquire a token for a configured API, and print it", example: "entra-sidecar token graph --override optionsOverride.AcquireTokenOptions.Tenant=contoso.com" },
     Described { name: "header", operand: " API", does: "acquire a token for a configured API, and print it as a header line", example: "curl -H \"$(entra-sidecar header graph)\" https://graph.microsoft.com/v1.0/organization" },
-    Described { name: "validate", operand: " [FILE]", does: "judge a token in a file or on standard input, as /Validate would", example: "entra-sidecar validate --explain token.txt" },
+    Described { name: "validate", operand: " [FILE]", does: "say whether a token in a file or on standard input is valid, as /Validate would", example: "entra-sidecar validate --explain token.txt" },
     Described { name: "openapi", operand: "", does: "print the OpenAPI document", example: "entra-sidecar openapi > openapi.json" },
 ];
 
@@ -53,14 +53,14 @@ const ACQUIRING: &[&str] = &["token", "header"];
 const OPTIONS: [Choice; 11] = [
     Choice { name: "config", value: " FILE", does: "settings file instead of appsettings.json; must exist", commands: &[] },
     Choice { name: "environment", value: " NAME", does: "name of the environment, e.g. Development", commands: &[] },
-    Choice { name: "urls", value: " LIST", does: "where to listen, e.g.\n                    \"http://127.0.0.1:5000;unix:/run/entra-sidecar.sock\"", commands: &[] },
-    Choice { name: "set", value: " KEY=VALUE", does: "one setting, KEY=VALUE; repeatable", commands: &[] },
+    Choice { name: "urls", value: " LIST", does: "where to listen, e.g.\n                      \"http://127.0.0.1:5000;unix:/run/entra-sidecar.sock\"", commands: &[] },
+    Choice { name: "set", value: " KEY=VALUE", does: "one setting; repeatable", commands: &[] },
     Choice { name: "version", value: "", does: "print the version", commands: &[] },
-    Choice { name: "all", value: "", does: "show settings at their default too", commands: &["check"] },
+    Choice { name: "all", value: "", does: "also show settings that have their default", commands: &["check"] },
     Choice { name: "online", value: "", does: "call Entra as well: metadata, and a token for each API that can have one", commands: &["check"] },
-    Choice { name: "explain", value: "", does: "name each check: what was looked at, expected and found", commands: &["validate"] },
-    Choice { name: "user-token", value: " FILE", does: "on behalf of the user whose token this is; - is standard input", commands: ACQUIRING },
-    Choice { name: "override", value: " KEY=VALUE", does: "a key of the query of /AuthorizationHeader; repeatable", commands: ACQUIRING },
+    Choice { name: "explain", value: "", does: "show each check: what was looked at, expected and found", commands: &["validate"] },
+    Choice { name: "user-token", value: " FILE", does: "on behalf of the user whose token is in this file; - is standard input", commands: ACQUIRING },
+    Choice { name: "override", value: " KEY=VALUE", does: "a query parameter of /AuthorizationHeader; repeatable", commands: ACQUIRING },
     Choice { name: "output", value: " FORM", does: "token, header, json or exec-credential (what kubectl reads)", commands: ACQUIRING },
 ];
 
@@ -73,7 +73,7 @@ impl Described {
         let Self { name, operand, does, example } = self;
         format!(
             "Usage: entra-sidecar {name}{operand} [options]\n\n{name}: {does}.\n\nOptions:\n{options}  \
-             and those of every command: entra-sidecar --help\n\nExample:\n  {example}"
+             those of every command: see entra-sidecar --help\n\nExample:\n  {example}"
         )
     }
 }
@@ -282,17 +282,18 @@ fn parse(words: &[String]) -> Result<(Command, Invocation), Stop> {
 }
 
 fn overview() -> String {
-    let line = |name: String, does: &str| format!("  {name:<18}{does}\n");
+    let line = |name: String, does: &str| format!("  {name:<20}{does}\n");
     let options = OPTIONS.iter().filter(|option| option.commands.is_empty());
-    let options: String = options.map(|option| line(format!("--{}", option.name), option.does)).collect();
-    let help = line("--help, help".to_owned(), "display usage information");
+    let options: String =
+        options.map(|option| line(format!("--{}{}", option.name, option.value), option.does)).collect();
+    let help = line("--help, help".to_owned(), "print this help, or that of a command");
     let commands = COMMANDS.map(|known| line(format!("{}{}", known.name, known.operand), known.does)).concat();
     format!(
         "Usage: entra-sidecar [command] [options]\n\n\
          Validates bearer tokens, acquires tokens and calls web APIs for the application beside it.\n\n\
          Options:\n{options}{help}\n\
          Notes:\n  Any setting may be given as --KEY=VALUE too, e.g. --AzureAd:TenantId=contoso.com\n\n\
-         Error codes:\n  0 good\n  \
+         Exit codes:\n  0 success\n  \
          1 the configuration is wrong, or the start, the check or the command failed\n  \
          2 the command line is wrong\n\n\
          Commands, each with a --help of its own:\n{commands}"

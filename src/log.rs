@@ -157,9 +157,10 @@ fn longest_prefix(logging: &Logging, category: &str) -> Option<LevelFilter> {
 pub fn categories() -> String {
     let mut out = String::from(
         "\n## Log categories\n\n\
-         `Default` applies to everything without a category of its own. The longest matching category applies, so\n\
-         `Microsoft.Identity` includes `Microsoft.Identity.Web`. A module's own name beats both. `Access` is the access\n\
-         log. `RUST_LOG`, for instance `RUST_LOG=info,entra_sidecar::token=debug`, replaces all except `Access`.\n\n\
+         `Default` applies to everything without a category of its own. The longest matching category\n\
+         applies, so `Microsoft.Identity` includes `Microsoft.Identity.Web`. A module's own name beats both.\n\
+         `Access` is the access log. `RUST_LOG`, for instance `RUST_LOG=info,entra_sidecar::token=debug`,\n\
+         replaces all except `Access`.\n\n\
          | module | takes the level of |\n|---|---|\n",
     );
     for (module, categories) in MODULES {

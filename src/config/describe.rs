@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::row::Row;
 use super::source::{self, Invocation};
 use super::{AllowedCallers, Config, keys, sections, table};
 use crate::value::text::quote;
@@ -20,7 +21,9 @@ pub fn describe(invocation: &Invocation, config: Option<&Config>, all: bool) -> 
         lines.push(format!("{name} = {shown} ({})", setting.origin));
     }
     let computed = config.map(computed).unwrap_or_default();
-    for key in table::rows().filter(|key| all && !gathered.settings.has_section(key.pattern)) {
+    let is_given = |key: &Row| gathered.settings.has_section(key.pattern);
+    let is_told_by_alias = |key: &Row| table::rows().any(|own| own.alias == Some(key.pattern) && is_given(own));
+    for key in table::rows().filter(|key| all && !is_given(key) && !is_told_by_alias(key)) {
         let follows = computed.iter().find(|(name, _)| *name == key.pattern).map(|(_, value)| value.as_str());
         if let Some(default) = follows.or(key.default).filter(|_| !key.pattern.contains('*')) {
             lines.push(format!("{} = {} (default)", key.pattern, quote(default)));
@@ -90,8 +93,9 @@ Settings come from these sources. Later ones win:
 The case of keys does not matter. A `*` below stands for an index or a name. A section named by an
 `AcquireTokenOptions:AuthenticationOptionsName` has the same keys as `AzureAd`.
 
-A malformed value prevents the start, with one line for each. An unknown key in one of these
-sections causes a warning. `entra-sidecar check --all` shows the settings in force and their sources.
+A malformed value prevents the start, with one line for each. An unknown key in `AzureAd`,
+`DownstreamApis` or `Sidecar`, or directly in `Logging`, causes a warning, and so does a section
+with a similar name. `entra-sidecar check --all` shows the settings in force and their sources.
 
 JSON may contain comments and trailing commas. Write a list as a JSON array, by index (`Scopes__0`),
 or as one text: scopes are separated by spaces, hosts and networks by semicolons, others by either.
@@ -131,5 +135,13 @@ mod tests {
         assert!(text.contains("AzureAd:ClientSecret = [redacted] (command line)\n"), "{text}");
         assert!(text.contains("AzureAd:TenantId = \"a\\nb\" (command line)\n"), "{text}");
         assert!(text.contains("Sidecar:Metrics = \"true\" (default)\n"), "{text}");
+    }
+
+    #[test]
+    fn another_spelling_hides_the_default() {
+        let settings = vec![("Kestrel:Limits:MaxRequestHeaderCount".to_owned(), Zeroizing::new("50".to_owned()))];
+        let text = describe(&Invocation { settings, ..Invocation::default() }, None, true);
+        assert!(text.contains("Kestrel:Limits:MaxRequestHeaderCount = \"50\" (command line)\n"), "{text}");
+        assert!(!text.contains("Sidecar:Limits:RequestHeaders"), "{text}");
     }
 }

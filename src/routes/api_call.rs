@@ -9,7 +9,7 @@ use super::acquire::announce;
 use super::call::{AllocatedKey, ApiAnswer, Parked};
 use super::problem::{self, Form};
 use super::reply;
-use super::stage::Stage;
+use super::stage::CallStage;
 use crate::http::{Advance, AnswerEnd, BodyStream, Caching, CallerStream, PendingAnswer, Reply};
 use crate::metrics::Ending;
 use crate::outbound::{
@@ -58,7 +58,7 @@ pub struct ApiCall {
     pub memory: Arc<AnswerMemory>,
     pub rendering: Rendering,
     pub start: Instant,
-    pub stage: Stage<(UpstreamConnection, OutRequest), UpstreamCall>,
+    pub stage: CallStage<(UpstreamConnection, OutRequest), UpstreamCall>,
 }
 
 impl ApiCall {
@@ -114,7 +114,7 @@ impl PendingAnswer<Parked> for ApiCall {
     }
 
     fn into_parked(self: Box<Self>) -> Parked {
-        if let Stage::Ready((connection, _)) = self.stage {
+        if let CallStage::Ready((connection, _)) = self.stage {
             self.connections.keep(connection);
         }
         Parked::Api(self.token, self.rendering.allocated)

@@ -10,7 +10,7 @@ use super::call::{Call, Halt, Parked};
 use super::correlation;
 use super::problem;
 use super::route::Route;
-use super::stage::Stage;
+use super::stage::CallStage;
 use crate::http::{Body, Cause, Keep, Reply, Resumed};
 use crate::options::{Effective, downstream_content_type, sends_body};
 use crate::outbound::{
@@ -91,7 +91,7 @@ pub fn downstream_api(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resume
             memory,
             rendering,
             start: Instant::now(),
-            stage: Stage::Ready((connection, request)),
+            stage: CallStage::Ready((connection, request)),
         };
         return Err(Halt::Pending(Box::new(call), lane));
     }

@@ -14,7 +14,7 @@ use super::call::{Call, Halt, HeldAnswer, Parked};
 use super::problem::{Form, Problem, unanswered};
 use super::pump::{Flow, ProxyTerms, Pump, Stop};
 use super::route::Route;
-use super::stage::Stage;
+use super::stage::CallStage;
 use crate::http::{Advance, AnswerEnd, Body, CallerStream, Cause, Method, PendingAnswer, Reply, Resumed};
 use crate::metrics::{Ending, OpenStream};
 use crate::options::{Effective, ProxiedPath, Target};
@@ -107,7 +107,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
         token,
         allocated,
         start: Instant::now(),
-        stage: Stage::Ready(Ready { terms, connection, head: written, received, is_stale }),
+        stage: CallStage::Ready(Ready { terms, connection, head: written, received, is_stale }),
     };
     Err(Halt::Pending(Box::new(answer), lane))
 }
@@ -156,7 +156,7 @@ struct ProxyCall {
     /// The key of a long-running session that was allocated for the caller.
     allocated: Option<String>,
     start: Instant,
-    stage: Stage<Ready, (Pump, OpenStream)>,
+    stage: CallStage<Ready, (Pump, OpenStream)>,
 }
 
 /// What a request is begun with.
@@ -175,8 +175,8 @@ struct Ready {
 impl PendingAnswer<Parked> for ProxyCall {
     fn advance(&mut self, caller: &mut CallerStream<'_>) -> Advance<Parked> {
         let begins = match &self.stage {
-            Stage::Ready(ready) if ready.connection.is_none() => return Advance::Blocks,
-            stage => matches!(stage, Stage::Ready(_)),
+            CallStage::Ready(ready) if ready.connection.is_none() => return Advance::Blocks,
+            stage => matches!(stage, CallStage::Ready(_)),
         };
         let pump = match self.begin(caller) {
             Ok(Some((pump, _))) => pump,
@@ -208,7 +208,7 @@ impl PendingAnswer<Parked> for ProxyCall {
 
     fn into_parked(self: Box<Self>) -> Parked {
         let Self { stage, token, allocated, .. } = *self;
-        if let Stage::Ready(Ready { connection: Some(connection), terms, .. }) = stage {
+        if let CallStage::Ready(Ready { connection: Some(connection), terms, .. }) = stage {
             terms.connections.keep(connection);
         }
         // Without a token it starts over.

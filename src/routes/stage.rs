@@ -2,14 +2,14 @@
 
 use std::mem;
 
-pub enum Stage<R, T> {
+pub enum CallStage<R, T> {
     /// What it is begun with.
     Ready(R),
     Running(T),
     Over,
 }
 
-impl<R, T> Stage<R, T> {
+impl<R, T> CallStage<R, T> {
     /// Begins, unless that was done before. `None`: it is over.
     pub fn begin<E>(&mut self, begin: impl FnOnce(R) -> Result<T, E>) -> Result<Option<&mut T>, E> {
         if let Self::Ready(_) = self

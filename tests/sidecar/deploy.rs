@@ -153,7 +153,7 @@ fn the_limits_of_the_manifest_fit_its_memory() {
     let program = 6 << 20;
     let connections = (amount("Connections") + amount("UpstreamCalls")) * (64 << 10);
     let most = program
-        + amount("TokenCacheBytes")
+        + 2 * amount("TokenCacheBytes")
         + amount("BodyMemory")
         + connections
         + amount("ValidatedTokens") * (3 << 10);
