@@ -109,7 +109,7 @@ expect() { # what pattern command...
   # shellcheck disable=SC2053 # a pattern is wanted
   if [[ $said != $pattern ]]; then
     echo "image-test: FAILED: $what: expected $pattern, got: ${said:0:2000}" >&2
-    cat "$work/log" >&2
+    cat "$work"/*log >&2
     exit 1
   fi
 }
@@ -254,9 +254,9 @@ wait "$init" || code=$?
 expect "a clean end" 0 echo "$code"
 
 # With the built-in roots the private authority is nobody. The network is served where one setting names it.
-run_as_init Sidecar__AllowedCallers=10.99.0.0/16 >"$work/log" 2>&1 &
+run_as_init Sidecar__AllowedCallers=10.99.0.0/16 >"$work/second-log" 2>&1 &
 init=$!
-await 'is ready' "$work/log"
+await 'is ready' "$work/second-log"
 expect "an unknown authority" '*"status":502*' ask http://127.0.0.1:8080/DownstreamApiUnauthenticated/hosts
 expect "the network is served by address" '{"authorizationHeader":"Bearer *' \
   ask_from_outside http://10.99.0.1:8080/AuthorizationHeaderUnauthenticated/plain

@@ -55,7 +55,7 @@ parameters = { "resource" = "api://downstream", "api-version" = "2019-08-01", "c
 TOML
   (
     cd "$work"
-    NO_PROXY='*' timeout 60 "$tools/st" --config-file "$work/schemathesis.toml" run "$address/openapi/v1.json" \
+    NO_PROXY='*' timeout 600 "$tools/st" --config-file "$work/schemathesis.toml" run "$address/openapi/v1.json" \
       --phases examples,coverage,fuzzing --max-examples "${OPENAPI_EXAMPLES:-15}" --seed 1 --request-timeout 10 \
       --exclude-checks not_a_server_error,positive_data_acceptance,missing_required_header --no-color
   ) >"$work/verdict" 2>&1 || { cat "$work/verdict"; exit 1; }

@@ -33,6 +33,7 @@ dist=$(realpath "${2:-dist}")
 need_rust
 need python3 python3
 need buildah buildah
+[ "$(id -u)" -eq 0 ] || buildah unshare true || refuse "buildah makes no image here without root: the kernel gives no user namespaces"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -127,7 +127,7 @@ rustup_rust() { # version
       chmod +x rustup-init &&
       say "fetching Rust $1 by rustup into ${CARGO_HOME:-$HOME/.cargo} and ${RUSTUP_HOME:-$HOME/.rustup}" &&
       ./rustup-init -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
-        --default-toolchain "$1" >&2
+        --default-toolchain "$1" >/dev/null
   ) || code=1
   rm -rf "$folder"
   return $code
@@ -138,12 +138,12 @@ ubuntu_rust() {
   local version
   version=$(apt-cache search --names-only '^rustc-1\.[0-9]+$' | cut -d' ' -f1 | sort -V | tail -1)
   version=${version#rustc-}
-  [ -n "$version" ] && install_packages "rustc-$version" "cargo-$version" || return 1
+  [ -n "$version" ] && install_packages "rustc-$version" "cargo-$version" "rustfmt-$version" "rust-$version-clippy" || return 1
   PATH=/usr/lib/rust-$version/bin:$PATH
 }
 
 # Puts a Rust on the path that is new enough for Cargo.toml: one that is here, else rustup's, else the distribution's newer one.
-# RUST_FROM=rustup|debian leaves only that one. A C compiler, for ring and for linking, belongs to it.
+# RUST_FROM=rustup|debian|ubuntu leaves only that one. A C compiler, for ring and for linking, belongs to it.
 need_rust() {
   local wanted folder from
   need cc gcc libc6-dev

@@ -14,16 +14,20 @@ const APP: &str = "/AuthorizationHeaderUnauthenticated/App";
 
 #[test]
 fn a_thousand_callers_cost_one_request_and_no_thread() {
-    let scene = Scene::new();
-    let sidecar = scene.start();
-    sidecar.get("/healthz").expect(200);
+    // Longer than it takes until all wait, on any machine.
+    let scene = Scene::new().with("Sidecar:Limits:TokenRequestTimeout", "60");
+    // The fetch of keys opens the first connection, and that starts the thread which watches idle ones.
+    let sidecar = scene.start().with_keys();
     scene.tenant.fail(Fault::once(Kind::Token, Action::Hold));
     let threads = sidecar.threads();
     let request = format!("GET {APP} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let mut clients: Vec<_> = (0..1000).map(|_| Client::connect(sidecar.address)).collect();
-    for client in &mut clients {
-        client.send(&request);
-    }
+    let mut clients: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut client = Client::connect(sidecar.address);
+            client.send(&request);
+            client
+        })
+        .collect();
     assert!(scene.tenant.faults().wait_held(1, PATIENCE));
     eventually("all others are parked", || {
         sidecar.get("/metrics").body.contains("entra_sidecar_connections{state=\"parked\"} 999")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -111,15 +111,15 @@ impl Sidecar {
             let _ = stdout.read_to_end(&mut bytes);
             text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes));
         });
-        let mut address = None;
+        // Whole before it is waited for, so that a process that never gets ready ends with its test.
+        let mut sidecar =
+            Self { child, address: (Ipv4Addr::LOCALHOST, 0).into(), log, output, readers: vec![reader, other_reader] };
         // The kernel chose the port, so that no other test's process can have it. Once ready, it has started all its threads.
-        eventually("the sidecar is ready", || {
-            let log = log.lock().unwrap();
-            let told = log.iter().find_map(|line| line.split_once("listening on http://"));
-            address = told.map(|(_, address)| address.parse().unwrap());
-            address.is_some() && log.iter().any(|line| line.ends_with(" is ready"))
-        });
-        Self { child, address: address.unwrap(), log, output, readers: vec![reader, other_reader] }
+        eventually("the sidecar is ready", || sidecar.log().iter().any(|line| line.ends_with(" is ready")));
+        let log = sidecar.log();
+        let told = log.iter().find_map(|line| line.split_once("listening on http://"));
+        sidecar.address = told.unwrap().1.parse().unwrap();
+        sidecar
     }
 
     /// Waits until it has signing keys.
