@@ -1,6 +1,7 @@
 //! An HTTP/1.1 answer as it arrives: its heads, what delimits its body (RFC 9112 §6.3), and the bytes in between.
 
 use std::io;
+use std::mem::MaybeUninit;
 
 use super::buffers;
 use super::ureq::UpstreamConnection;
@@ -53,12 +54,12 @@ impl<'a> AnswerHead<'a> {
     /// # Errors
     /// It is malformed, or its framing is ambiguous.
     pub fn parse(bytes: &'a [u8], bodiless: bool) -> Result<Option<(Self, usize)>, &'static str> {
-        let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut raw = httparse::Response::new(&mut room);
+        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut raw = httparse::Response::new(&mut []);
         // A blank before the colon is removed, as a proxy has to (RFC 9112 §5.1).
         let mut rules = httparse::ParserConfig::default();
         rules.allow_spaces_after_header_name_in_responses(true);
-        let length = match rules.parse_response(&mut raw, bytes) {
+        let length = match rules.parse_response_with_uninit_headers(&mut raw, bytes, &mut room) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many header fields"),

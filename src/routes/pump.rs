@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::outbox::Outbox;
 use crate::http::{BodyRead, CallerStream, RequestError};
@@ -259,7 +259,10 @@ impl Pump {
                 self.terms.metrics.forwarded(0, sent);
                 let before = mem::replace(since, Instant::now());
                 if out.is_empty() {
-                    out.bytes.zeroize();
+                    // The head with its token is wiped; between pieces of a body the buffer stays.
+                    if !matches!(self.body, RequestBody::Part) {
+                        out.bytes = Zeroizing::default();
+                    }
                     caller.excuse(*since - before);
                     self.sent_at = Some(*since).filter(|_| self.has_read_body());
                 }
