@@ -11,6 +11,7 @@ use std::io::Write as _;
 use zeroize::Zeroizing;
 
 use super::CORRELATION;
+use super::buffers;
 use super::http1::{AnswerHead, BodyFraming, Field, connection};
 use super::request_line::{self, ToProxy};
 use crate::value::date::HTTP_LEN;
@@ -48,7 +49,7 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
         let target = self.url.path.len() + self.url.query.as_ref().map_or(0, String::len);
         // Wiped in one place, unless configured fields or a proxy need more.
         let room = fields + target + self.authorization.len() + 512;
-        let mut out = Zeroizing::new(Vec::with_capacity(room));
+        let mut out = buffers::for_head(room);
         request_line::write(&mut out, self.method, self.url, self.to_proxy);
         let stays = |name: &str| header::is_named_by(connection(self.fields.clone()), name);
         let replaced = |name: &str, value: &[u8]| {

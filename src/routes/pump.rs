@@ -255,14 +255,16 @@ impl Pump {
         match connection.send(out.rest()) {
             Ok(0) => return false,
             Ok(sent) => {
-                out.sent(sent);
+                // Only the head holds a token.
+                if sent == out.rest().len() && !matches!(self.body, RequestBody::Part) {
+                    buffers::wipe_head(&mut out.bytes);
+                    out.clear();
+                } else {
+                    out.sent(sent);
+                }
                 self.terms.metrics.forwarded(0, sent);
                 let before = mem::replace(since, Instant::now());
                 if out.is_empty() {
-                    // The head with its token is wiped; between pieces of a body the buffer stays.
-                    if !matches!(self.body, RequestBody::Part) {
-                        out.bytes = Zeroizing::default();
-                    }
                     caller.excuse(*since - before);
                     self.sent_at = Some(*since).filter(|_| self.has_read_body());
                 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
+use super::super::buffers;
 use super::super::forwarding::is_idempotent;
 use super::super::http1::{AnswerHead, BodyFraming, Incoming, TRAILERS_TOO_LONG};
 use super::super::request_line;
@@ -299,7 +300,8 @@ impl UpstreamCall {
     }
 
     /// The answer, and the connection if it can serve another request.
-    pub(super) fn end(self) -> (Option<OutResponse>, Option<UpstreamConnection>) {
+    pub(super) fn end(mut self) -> (Option<OutResponse>, Option<UpstreamConnection>) {
+        buffers::wipe_head(&mut self.head);
         // A redirect's target is no API: its connections serve no calls.
         let clean = self.sending == Sending::Whole && self.answer.is_clean() && self.request.redirected_from.is_none();
         (self.response, Some(self.connection).filter(|_| clean))
@@ -322,7 +324,7 @@ fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizi
     let copied = body.filter(|body| body.len() <= COPIED_BODY).unwrap_or_default();
     let values: usize = request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let room = request.url.path.len() + values + copied.len() + 512;
-    let mut out = Zeroizing::new(Vec::with_capacity(room));
+    let mut out = buffers::for_head(room);
     request_line::write(&mut out, &request.method, &request.url, connection.to_proxy.as_ref());
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     if !request.headers.iter().any(|(name, _)| name == "user-agent") {
