@@ -138,8 +138,8 @@ fn replace(routes: &Routes, mut config: Config) -> Result<(), String> {
     if let Some((size, name)) = config.limits.too_large_a_body() {
         let memory = config.limits.body_memory;
         return Err(format!(
-            "Sidecar:Limits:BodyMemory: expected at least the {size} bytes of Sidecar:Limits:{name}; in force until a restart \
-             are {memory}"
+            "Sidecar:Limits:BodyMemory: expected at least the {size} bytes of Sidecar:Limits:{name}; it stays at {memory} \
+             until a restart"
         ));
     }
     let same_keys = jwks::KeySettings::of(&config) == jwks::KeySettings::of(&old.config);
