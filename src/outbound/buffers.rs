@@ -35,6 +35,8 @@ pub fn give_back(buffer: &mut Vec<u8>) {
     }
 }
 
+/// Room for the head of a usual request, in bytes.
+const USUAL_HEAD: usize = 1024;
 /// Larger buffers of heads are not kept.
 const HEAD_BYTES: usize = 8 * 1024;
 
@@ -42,11 +44,22 @@ thread_local! {
     static HEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A buffer for the head of a request, with room for so many bytes. Heads hold a token, and are wiped.
-pub fn for_head(room: usize) -> Zeroizing<Vec<u8>> {
-    let mut buffer = HEAD.take();
-    buffer.reserve_exact(room);
-    Zeroizing::new(buffer)
+/// An empty buffer for the head of a request. Heads hold a token, and are wiped.
+pub fn for_head() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(HEAD.take())
+}
+
+/// Appends to a head. Where it grows, it is moved, and wiped where it was.
+pub fn append(head: &mut Zeroizing<Vec<u8>>, parts: &[&[u8]]) {
+    let length = head.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+    if length > head.capacity() {
+        let mut larger = Vec::with_capacity(length.next_power_of_two().max(USUAL_HEAD));
+        larger.extend_from_slice(head);
+        *head = Zeroizing::new(larger);
+    }
+    for part in parts {
+        head.extend_from_slice(part);
+    }
 }
 
 /// Wipes a head that has left, and keeps its buffer for the thread's next one.
@@ -64,17 +77,18 @@ mod tests {
 
     #[test]
     fn a_head_is_wiped_and_its_buffer_is_used_again() {
-        let mut head = for_head(100);
-        head.extend_from_slice(b"secret");
+        let mut head = for_head();
+        append(&mut head, &[b"sec", b"ret"]);
+        assert_eq!(*head, b"secret");
         let (place, room) = (head.as_ptr(), head.capacity());
         wipe_head(&mut head);
         assert_eq!((head.len(), head.capacity()), (0, 0));
-        let mut again = for_head(50);
+        let mut again = for_head();
         assert_eq!((again.as_ptr(), again.capacity()), (place, room));
-        again.resize(6, b'-');
-        assert_eq!(*again, b"------");
-        let mut long = for_head(HEAD_BYTES + 1);
-        wipe_head(&mut long);
-        assert!(long.capacity() > HEAD_BYTES, "it is dropped with its owner");
+        append(&mut again, &[&b"-".repeat(USUAL_HEAD), b"+"]);
+        assert_eq!((again.len(), again.last()), (USUAL_HEAD + 1, Some(&b'+')));
+        append(&mut again, &[&b"-".repeat(HEAD_BYTES)]);
+        wipe_head(&mut again);
+        assert!(again.capacity() > HEAD_BYTES, "it is dropped with its owner");
     }
 }

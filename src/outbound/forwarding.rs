@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::Write as _;
 
 use zeroize::Zeroizing;
@@ -44,13 +43,9 @@ pub struct RequestHead<'a, F> {
 impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
     /// The whole head, the empty line included.
     pub fn write(&self) -> Zeroizing<Vec<u8>> {
-        let lines = |(name, value): Field<'_>| name.len() + value.len() + 4;
-        let fields: usize = self.fields.clone().map(lines).sum();
-        let target = self.url.path.len() + self.url.query.as_ref().map_or(0, String::len);
-        // Wiped in one place, unless configured fields or a proxy need more.
-        let room = fields + target + self.authorization.len() + 512;
-        let mut out = buffers::for_head(room);
-        request_line::write(&mut out, self.method, self.url, self.to_proxy);
+        let mut head = buffers::for_head();
+        request_line::write(&mut head, self.method, self.url, self.to_proxy);
+        let mut put = |name: &str, value: &[u8]| buffers::append(&mut head, &[name.as_bytes(), b": ", value, b"\r\n"]);
         let stays = |name: &str| header::is_named_by(connection(self.fields.clone()), name);
         let replaced = |name: &str, value: &[u8]| {
             self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
@@ -60,23 +55,23 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
         for (name, value) in self.fields.clone() {
             if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name, value) {
                 identified |= name.eq_ignore_ascii_case(CORRELATION);
-                push(&mut out, name, value);
+                put(name, value);
             }
         }
         for (name, value) in self.configured {
-            push(&mut out, name, value.as_bytes());
+            put(name, value.as_bytes());
         }
         if !identified {
-            push(&mut out, CORRELATION, self.correlation_id.as_bytes());
+            put(CORRELATION, self.correlation_id.as_bytes());
         }
-        push(&mut out, "Authorization", self.authorization.as_bytes());
+        put("Authorization", self.authorization.as_bytes());
         match self.framing {
-            BodyFraming::Length(length) => write_all(&mut out, format_args!("Content-Length: {length}\r\n")),
-            BodyFraming::Chunked => push(&mut out, "Transfer-Encoding", b"chunked"),
+            BodyFraming::Length(length) => put("Content-Length", length.to_string().as_bytes()),
+            BodyFraming::Chunked => put("Transfer-Encoding", b"chunked"),
             BodyFraming::None | BodyFraming::UntilClose => {}
         }
-        out.extend_from_slice(b"\r\n");
-        out
+        buffers::append(&mut head, &[b"\r\n"]);
+        head
     }
 }
 
@@ -84,7 +79,8 @@ impl AnswerHead<'_> {
     /// Appends the status line and the end-to-end fields, with links rewritten. Framing fields without a length, `Connection`
     /// and the empty line are left to the caller.
     pub fn write(&self, out: &mut Vec<u8>, links: &LinkRewrite) {
-        write_all(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, self.reason));
+        // Cannot fail.
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, self.reason);
         for (name, value) in &self.fields {
             let length = name.eq_ignore_ascii_case("content-length");
             let stays = header::is_hop_by_hop(name)
@@ -172,11 +168,6 @@ impl LinkRewrite {
         let mark: &[u8] = if left.is_empty() { b"" } else { b"?" };
         [&rest[..at], mark, &left.join(&b'&'), &rest[fragment..]].concat().into()
     }
-}
-
-fn write_all(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // Cannot fail.
-    let _ = out.write_fmt(text);
 }
 
 fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::OutError;
+use super::{OutError, buffers};
 use crate::value::url::{Origin, Url};
 
 /// What a plain `http` request tells a forward proxy (RFC 9112 §3.2.2). Not `Debug`, since it holds a password.
@@ -16,8 +16,8 @@ pub struct ToProxy {
 }
 
 /// Appends the request line, `Host`, and the credentials for the proxy.
-pub fn write(out: &mut Vec<u8>, method: &str, url: &Url, to_proxy: Option<&ToProxy>) {
-    let mut put = |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+pub fn write(head: &mut Zeroizing<Vec<u8>>, method: &str, url: &Url, to_proxy: Option<&ToProxy>) {
+    let mut put = |parts: &[&str]| parts.iter().for_each(|part| buffers::append(head, &[part.as_bytes()]));
     put(&[method, " ", to_proxy.map_or("", |proxy| proxy.origin.text()), &url.path]);
     if let Some(query) = &url.query {
         put(&["?", query]);

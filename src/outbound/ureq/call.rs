@@ -322,11 +322,9 @@ fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizi
     let held = request.body.as_ref().map(OutBody::current);
     let body = held.as_deref();
     let copied = body.filter(|body| body.len() <= COPIED_BODY).unwrap_or_default();
-    let values: usize = request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let room = request.url.path.len() + values + copied.len() + 512;
-    let mut out = buffers::for_head(room);
+    let mut out = buffers::for_head();
     request_line::write(&mut out, &request.method, &request.url, connection.to_proxy.as_ref());
-    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    let mut put = |parts: &[&[u8]]| buffers::append(&mut out, parts);
     if !request.headers.iter().any(|(name, _)| name == "user-agent") {
         put(&[b"user-agent: ", USER_AGENT.as_bytes(), b"\r\n"]);
     }
@@ -339,7 +337,6 @@ fn head(connection: &UpstreamConnection, request: &OutRequest) -> Result<Zeroizi
     if let Some(body) = body {
         put(&[b"content-length: ", body.len().to_string().as_bytes(), b"\r\n"]);
     }
-    put(&[b"\r\n"]);
-    out.extend_from_slice(copied);
+    put(&[b"\r\n", copied]);
     Ok(out)
 }
