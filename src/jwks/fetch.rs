@@ -1,5 +1,6 @@
 //! Fetches an authority's documents once.
 
+use std::mem;
 use std::time::Duration;
 
 use super::authority::{Authority, is_safe};
@@ -126,6 +127,6 @@ fn get_within(
         return Err(FetchError::Insecure(url.origin.to_string()));
     }
     let request = OutRequest::new(Upstream::Metadata, "GET", url.clone(), timeout, document::MAX_BYTES);
-    let answer = exchange.send(request.header("accept", "application/json")).map_err(FetchError::Unreachable)?;
-    if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
+    let mut answer = exchange.send(request.header("accept", "application/json")).map_err(FetchError::Unreachable)?;
+    if answer.status == 200 { Ok(mem::take(&mut answer.body)) } else { Err(FetchError::Status(answer.status)) }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::mem;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -53,7 +54,7 @@ const BASE64_UNIT: usize = 3;
 
 impl Rendered {
     /// `memory` is the reservation for the answer's body.
-    pub fn new(answer: OutResponse, values: HeaderValues, memory: Option<Arc<AnswerMemory>>) -> Self {
+    pub fn new(mut answer: OutResponse, values: HeaderValues, memory: Option<Arc<AnswerMemory>>) -> Self {
         let mut head = Vec::with_capacity(HEAD);
         // Writing to memory cannot fail.
         let _ = write!(head, "{{\"statusCode\":{},\"headers\":", answer.status);
@@ -73,7 +74,7 @@ impl Rendered {
             head.push(b'"');
         }
         let length = head.len() + length + tail.len();
-        Self { head, head_made: 0, content, body: answer.body, at, tail, length, _memory: memory }
+        Self { head, head_made: 0, content, body: mem::take(&mut answer.body), at, tail, length, _memory: memory }
     }
 
     /// Bytes.
@@ -101,7 +102,7 @@ impl Rendered {
             Content::Base64 => push_base64(out, rest, room),
         };
         if self.at == self.body.len() && end - out.len() >= self.tail.len() {
-            out.extend_from_slice(std::mem::take(&mut self.tail));
+            out.extend_from_slice(mem::take(&mut self.tail));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! An HTTP/1.1 answer as it arrives: its heads, what delimits its body (RFC 9112 §6.3), and the bytes in between.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
+
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::buffers;
 use super::ureq::UpstreamConnection;
@@ -14,6 +16,8 @@ pub const TWO_ENDS: &str = "the answer says twice where it ends";
 pub const TRAILERS_TOO_LONG: &str = "the trailers of the answer are too long";
 const TOO_LONG: &str = "the head of the answer is too long";
 
+/// Bytes of an answer's head at most, and read at once of what has to be parsed.
+pub const INPUT: usize = 32 * 1024;
 /// Header fields that an API may send.
 const MAX_FIELDS: usize = 256;
 
@@ -84,14 +88,21 @@ impl<'a> AnswerHead<'a> {
     }
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+enum Content {
+    #[default]
+    Plain,
+    /// Tokens or keys, which are wiped before their buffer is given back.
+    Secret,
+}
+
 /// An answer as far as it has arrived.
 #[derive(Default)]
 pub struct Incoming {
     /// Received, of which the bytes up to `at` were parsed.
-    inbox: Vec<u8>,
+    inbox: Zeroizing<Vec<u8>>,
     at: usize,
-    /// Bytes of a head at most, and read at once of what has to be parsed.
-    most: usize,
+    content: Content,
     /// What was not parsed is the begin of a head.
     is_partial: bool,
     /// `None` until the final head has arrived.
@@ -103,9 +114,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// An answer that holds tokens or keys.
+    pub fn secret() -> Self {
+        Self { content: Content::Secret, ..Self::default() }
+    }
+
     /// `begun` was received before, and begins with a head.
-    pub fn new(most: usize, begun: Vec<u8>) -> Self {
-        Self { most, heard: !begun.is_empty(), inbox: begun, ..Self::default() }
+    pub fn begun(begun: Vec<u8>) -> Self {
+        Self { heard: !begun.is_empty(), inbox: Zeroizing::new(begun), ..Self::default() }
     }
 
     /// Bytes that were received and not parsed.
@@ -162,7 +178,7 @@ impl Incoming {
         }
         self.inbox.drain(..self.at);
         self.at = 0;
-        buffers::reserve(&mut self.inbox, self.most.saturating_sub(rest));
+        buffers::reserve(&mut self.inbox, INPUT.saturating_sub(rest));
         let received = connection.receive(&mut self.inbox)?;
         self.heard |= received.is_some_and(|received| received > 0);
         self.parsed(0);
@@ -180,7 +196,7 @@ impl Incoming {
         mut look: impl FnMut(&AnswerHead<'_>, usize) -> Option<T>,
     ) -> Result<Option<T>, &'static str> {
         while let Some((head, length)) = AnswerHead::parse(&self.inbox[self.at..], bodiless)? {
-            if length > self.most {
+            if length > INPUT {
                 return Err(TOO_LONG);
             }
             let found = look(&head, length);
@@ -198,7 +214,7 @@ impl Incoming {
             }
         }
         self.is_partial = true;
-        if self.unparsed().len() >= self.most { Err(TOO_LONG) } else { Ok(None) }
+        if self.unparsed().len() >= INPUT { Err(TOO_LONG) } else { Ok(None) }
     }
 
     /// Appends the part of the body that was received.
@@ -220,7 +236,10 @@ impl Incoming {
     fn parsed(&mut self, bytes: usize) {
         self.at += bytes;
         if self.at == self.inbox.len() {
-            self.inbox.clear();
+            match self.content {
+                Content::Plain => self.inbox.clear(),
+                Content::Secret => self.inbox.zeroize(),
+            }
             self.at = 0;
             buffers::give_back(&mut self.inbox);
         }
@@ -229,7 +248,7 @@ impl Incoming {
     /// What was received and not parsed, for another attempt to read it.
     pub fn into_unparsed(mut self) -> Vec<u8> {
         self.inbox.drain(..self.at);
-        self.inbox
+        mem::take(&mut *self.inbox)
     }
 }
 
@@ -325,8 +344,8 @@ mod tests {
     use super::*;
 
     /// The statuses of the heads, the body, and whether the connection can serve another request.
-    fn received(most: usize, bytes: &str) -> Result<(Vec<u16>, String, bool), &'static str> {
-        let mut answer = Incoming::new(most, bytes.as_bytes().to_vec());
+    fn received(bytes: &str) -> Result<(Vec<u16>, String, bool), &'static str> {
+        let mut answer = Incoming::begun(bytes.as_bytes().to_vec());
         let (mut seen, mut body) = (Vec::new(), Vec::new());
         let stopped: Option<()> = answer.heads(false, |head, _| {
             seen.push(head.status);
@@ -352,18 +371,19 @@ mod tests {
             ("HTTP/1.1 204 No Content\r\n\r\nx".to_owned(), vec![204], "", false),
             (early.to_owned(), vec![103], "", false),
         ] {
-            assert_eq!(received(1000, &bytes), Ok((seen, body.to_owned(), clean)), "{bytes}");
+            assert_eq!(received(&bytes), Ok((seen, body.to_owned(), clean)), "{bytes}");
         }
-        assert!(received(1000, "HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
+        assert!(received("HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
     }
 
     #[test]
     fn a_head_is_bounded_whether_it_is_complete_or_not() {
-        let head = "HTTP/1.1 204 No Content\r\n\r\n";
-        for (most, bytes, good) in
-            [(head.len(), head, true), (head.len() - 1, head, false), (24, &head[..23], true), (23, &head[..23], false)]
+        let head = |length: usize| format!("HTTP/1.1 204 {}\r\n\r\n", "-".repeat(length - 17));
+        for (length, cut, good) in
+            [(INPUT, 0, true), (INPUT + 1, 0, false), (INPUT + 1, 2, true), (INPUT + 1, 1, false)]
         {
-            assert_eq!(received(most, bytes).is_ok(), good, "{most} {bytes}");
+            let bytes = &head(length)[..length - cut];
+            assert_eq!((bytes.len(), received(bytes).is_ok()), (length - cut, good));
         }
     }
 }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::memory::{HeldBody, Reservation};
 use crate::sync::Mutex;
@@ -56,6 +56,13 @@ pub enum Upstream {
     Downstream,
     /// A downstream API that a request is passed through to.
     Proxy,
+}
+
+impl Upstream {
+    /// Whether its answers hold tokens or keys.
+    pub const fn sends_secrets(self) -> bool {
+        matches!(self, Self::Token | Self::ManagedIdentity | Self::KeyVault)
+    }
 }
 
 /// Not `Debug`, since it holds tokens.
@@ -195,7 +202,7 @@ impl AnswerMemory {
     }
 }
 
-/// A complete response, whatever its status.
+/// A complete response, whatever its status. Its body may hold tokens or keys, and is wiped unless it was taken.
 #[derive(Clone, Debug)]
 pub struct OutResponse {
     /// The final status, never 1xx.
@@ -203,6 +210,12 @@ pub struct OutResponse {
     pub headers: HeaderFields,
     /// Without transfer coding; content coding is left as it is.
     pub body: Vec<u8>,
+}
+
+impl Drop for OutResponse {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
 }
 
 impl OutResponse {

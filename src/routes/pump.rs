@@ -20,8 +20,6 @@ use crate::value::chunked::{Bounds, ChunkError};
 
 /// Bytes read at once of an answer with a length.
 const PIECE: usize = 48 * 1024;
-/// Bytes of an answer's head at most, and read at once of an answer without a length.
-const INPUT: usize = 32 * 1024;
 /// Bytes that an answer's head gains at most, but for longer links.
 const ADDED: usize = 512;
 /// Moves before other connections have their turn.
@@ -129,7 +127,7 @@ impl Pump {
             body: if has_body { RequestBody::Nothing } else { RequestBody::Absent },
             sent_at: None,
             down: Direction { out: Outbox::default(), ready: !begun.is_empty(), since: now },
-            answer: Incoming::new(INPUT, begun),
+            answer: Incoming::begun(begun),
             heard_at: now,
             head: None,
             begun: false,

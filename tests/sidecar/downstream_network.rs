@@ -115,6 +115,20 @@ fn roots_that_cannot_be_read_stop_the_start() {
 }
 
 /// An API over TLS whose answers end as its paths say.
+#[test]
+fn an_answers_head_has_one_limit_for_callers_of_every_kind() {
+    let api = RawUpstream::start(|request| {
+        let length: usize = request.target()[1..].parse().unwrap();
+        Act::Close(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Long: {}\r\n\r\n", "x".repeat(length)).into())
+    });
+    let scene = scene(&format!("http://{}", api.address));
+    let sidecar = scene.start();
+    for (length, status) in [(30_000, 200), (40_000, 502)] {
+        call(&sidecar, &length.to_string()).expect(status);
+        sidecar.get(&format!("/ProxyUnauthenticated/App/{length}")).expect(status);
+    }
+}
+
 fn ending() -> (RawUpstream, Scene, Sidecar) {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let api = RawUpstream::tls(move |request| match request.target() {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::super::buffers;
 use super::super::forwarding::is_idempotent;
-use super::super::http1::{AnswerHead, BodyFraming, Incoming, TRAILERS_TOO_LONG};
+use super::super::http1::{AnswerHead, BodyFraming, INPUT, Incoming, TRAILERS_TOO_LONG};
 use super::super::request_line;
 use super::super::{OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use super::connection::UpstreamConnection;
@@ -20,9 +20,6 @@ use crate::value::header;
 
 /// Identifies the program in Entra's logs.
 const USER_AGENT: &str = concat!("entra-sidecar/", env!("CARGO_PKG_VERSION"));
-/// Node.js's limit for a head. Also read at once.
-const INPUT: usize = 16 * 1024;
-const TRAILERS: usize = INPUT;
 /// Longer answers are read by a thread that may block, since checking and escaping them takes long.
 const SMALL_BODY: usize = 128 * 1024;
 /// An upstream that has more than this to be read at once is left to a thread, be it interim answers without end.
@@ -101,12 +98,13 @@ impl UpstreamCall {
     ) -> Result<Self, OutError> {
         let head = head(&connection, &request)
             .map_err(|cause| OutError::Broken(format!("{}: {cause}", request.url.origin)))?;
+        let answer = if request.upstream.sends_secrets() { Incoming::secret() } else { Incoming::default() };
         Ok(Self {
             connection,
             request,
             head,
             sending: Sending::Sent(0),
-            answer: Incoming::new(INPUT, Vec::new()),
+            answer,
             response: None,
             length: None,
             waited: Duration::ZERO,
@@ -277,11 +275,13 @@ impl UpstreamCall {
     /// Takes what has come of the body, for which memory is reserved, or receives more. False: nothing has arrived.
     fn receive_body(&mut self) -> Result<bool, CallError> {
         let (Some(response), max_body) = (&mut self.response, self.request.max_body) else { return Ok(false) };
-        if let (0, Some(length)) = (response.body.capacity(), self.length) {
-            response.body.reserve_exact(length);
+        if response.body.capacity() == 0 {
+            // Where a token's buffer grew, a copy would be left.
+            let usual = if self.request.upstream.sends_secrets() { INPUT } else { 0 };
+            response.body.reserve_exact(self.length.unwrap_or(usual));
         }
         if !self.answer.unparsed().is_empty() {
-            let bounds = Bounds { body: max_body, trailers: TRAILERS };
+            let bounds = Bounds { body: max_body, trailers: INPUT };
             self.answer.take_body(&mut response.body, bounds).map_err(|error| match error {
                 ChunkError::Malformed(what) => CallError::Invalid(what.to_owned()),
                 ChunkError::TooLarge => CallError::TooLarge(max_body),

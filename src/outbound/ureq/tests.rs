@@ -511,7 +511,7 @@ fn a_managed_identity_endpoint_may_be_pinned_by_thumbprint() {
             let machine = Thumbprint::parse(thumbprint).ok();
             assert!(machine.is_some());
             let exchange = UreqExchange::new(ExchangeSettings { machine, ..settings(Proxies::default()) }).unwrap();
-            exchange.send(OutRequest { upstream, ..get(&url) }).map(|answer| answer.body)
+            exchange.send(OutRequest { upstream, ..get(&url) }).map(|answer| answer.body.clone())
         };
         assert_eq!(send(own, Upstream::ManagedIdentity), Ok(b"secret".to_vec()));
         let refused = send(other, Upstream::ManagedIdentity);
