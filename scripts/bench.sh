@@ -29,28 +29,27 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-say() { echo "bench: $*" >&2; }
-have() { command -v "$1" >/dev/null 2>&1; }
+# shellcheck source=scripts/tools.sh
+source scripts/tools.sh
+
 # Instructions repeat exactly, whatever else runs here. The binary is one of this machine's libc, as valgrind likes it best.
 count_instructions() {
-  have valgrind || { [ "$(id -u)" -eq 0 ] && apt-get update -qq && apt-get install -y -qq valgrind >/dev/null; } ||
-    { say "needs valgrind"; return 1; }
+  need valgrind valgrind
   cargo build --locked --quiet --release --package entra-sidecar >&2
   cargo build --locked --quiet --package local-tenant >&2
   scripts/instructions.py "${CARGO_TARGET_DIR:-target}/release/entra-sidecar" "${CARGO_TARGET_DIR:-target}/debug/local-tenant"
 }
+need_rust
 if $only; then
   count_instructions
   exit
 fi
 
-nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
-if [ -z "$nginx" ] || ! have wrk || ! have curl; then
-  [ "$(id -u)" -eq 0 ] || { say "needs wrk, nginx and curl"; exit 1; }
-  say "installing wrk, nginx-light and curl"
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nginx-light curl >/dev/null
-  nginx=/usr/sbin/nginx
-fi
+need wrk wrk
+need curl curl ca-certificates
+# Debian's nginx lies where only root looks.
+PATH=$PATH:/usr/sbin
+need nginx nginx-light
 
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
@@ -220,7 +219,7 @@ http {
 $(cat)
 }
 NGINX
-  "$nginx" -c "$work/$name.conf" -p "$work" >"$work/$name.out" 2>&1 &
+  nginx -c "$work/$name.conf" -p "$work" >"$work/$name.out" 2>&1 &
   local master=$!
   pids+=("$master")
   until ask "http://127.0.0.1:$2/healthz" >/dev/null 2>&1; do
@@ -434,7 +433,7 @@ report() {
 # Performance
 
 Measured on $(date -u +%F) at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown) by \`scripts/bench.sh\`: $(nproc) cores of
-$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), Linux $(uname -r); $("$nginx" -v 2>&1 | sed 's/.*: //'), two workers, \`return 200\` with a body
+$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), Linux $(uname -r); $(nginx -v 2>&1 | sed 's/.*: //'), two workers, \`return 200\` with a body
 of the same size; wrk, one thread, on the same cores, over loopback with keep-alive; medians over rounds ($rounds) of $seconds s each, in alternation.
 In the rows of \`/DownstreamApiUnauthenticated\` and \`/ProxyUnauthenticated\` the comparison is an nginx that passes the same call on to the same API (\`proxy_pass\` with keep-alive); the API is an
 nginx of its own. The answer of \`/DownstreamApiUnauthenticated\` is JSON that holds the API's body as a string: it escapes what nginx passes on as it is.
