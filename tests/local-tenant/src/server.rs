@@ -8,6 +8,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::message::{Answer, Ending, Framing, Request};
 
@@ -28,7 +31,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: JoinHandle<()>,
 }
 
 struct Shared {
@@ -40,6 +43,7 @@ struct Shared {
 impl Server {
     /// Serves what arrives at this listener.
     pub fn start(listener: TcpListener, handler: Arc<dyn Handler>) -> io::Result<Self> {
+        allow_many_descriptors();
         let address = listener.local_addr()?;
         // Listening again changes nothing but the length of the queue.
         rustix::net::listen(&listener, 4096)?;
@@ -52,7 +56,7 @@ impl Server {
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared, &handler)
         });
-        Ok(Self { address, shared, acceptor: Some(acceptor) })
+        Ok(Self { address, shared, acceptor })
     }
 
     /// Where it listens.
@@ -81,13 +85,20 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the thread that waits in accept.
-        let _ = TcpStream::connect(self.address);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
+        // Wakes the thread that waits in accept. While there are too many open files, it cannot be woken.
+        while !self.acceptor.is_finished() {
+            let _ = TcpStream::connect(self.address);
+            thread::sleep(Duration::from_millis(1));
         }
         self.cut_all();
     }
+}
+
+/// Shells give a process 1024 descriptors, fewer than the connections that tests make; it may take more by itself.
+fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, some tests say what they lack.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 impl Shared {
