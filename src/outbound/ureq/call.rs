@@ -207,6 +207,9 @@ impl UpstreamCall {
                 Err(_) => break Sending::Refused,
             }
         };
+        if self.sending == Sending::Whole {
+            buffers::wipe_head(&mut self.head);
+        }
     }
 
     /// Reads on towards the end of the final head. False: nothing has arrived.
@@ -300,8 +303,7 @@ impl UpstreamCall {
     }
 
     /// The answer, and the connection if it can serve another request.
-    pub(super) fn end(mut self) -> (Option<OutResponse>, Option<UpstreamConnection>) {
-        buffers::wipe_head(&mut self.head);
+    pub(super) fn end(self) -> (Option<OutResponse>, Option<UpstreamConnection>) {
         // A redirect's target is no API: its connections serve no calls.
         let clean = self.sending == Sending::Whole && self.answer.is_clean() && self.request.redirected_from.is_none();
         (self.response, Some(self.connection).filter(|_| clean))
