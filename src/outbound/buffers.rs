@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::mem;
 
+use crate::value::wide;
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// Per thread: one for what comes, one for what goes.
@@ -58,7 +59,7 @@ pub fn append(head: &mut Zeroizing<Vec<u8>>, parts: &[&[u8]]) {
         *head = Zeroizing::new(larger);
     }
     for part in parts {
-        head.extend_from_slice(part);
+        wide::push(head, part);
     }
 }
 

@@ -14,7 +14,7 @@ use super::buffers;
 use super::http1::{AnswerHead, BodyFraming, Field, connection};
 use super::request_line::{self, ToProxy};
 use crate::value::date::HTTP_LEN;
-use crate::value::header;
+use crate::value::{header, wide};
 use crate::value::url::{Origin, Url};
 
 /// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
@@ -172,7 +172,7 @@ impl LinkRewrite {
 
 fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
+        wide::push(out, part);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The header fields of an answer, in three buffers rather than two for each field.
 
+use crate::value::wide;
+
 /// Room for a usual name or value, in bytes.
 const USUAL: usize = 24;
 
@@ -42,7 +44,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for HeaderFields {
         };
         for (name, value) in fields {
             all.names.push_str(name.as_ref());
-            all.values.extend_from_slice(value.as_ref());
+            wide::push(&mut all.values, value.as_ref());
             all.ends.push((all.names.len(), all.values.len()));
         }
         all.names.make_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Tests on eight bytes at a time. A build for size does not vectorize loops over bytes, and most
+//! Tests and copies of eight bytes at a time. A build for size does not vectorize loops over bytes, and most
 //! of what a request brings is one long token.
 
 /// A one in every byte of a word.
@@ -41,6 +41,26 @@ pub fn all_ascii_from(first: u8, bytes: &[u8]) -> bool {
     odd == 0 && rest.iter().all(|byte| (first..=b'~').contains(byte))
 }
 
+/// Copies of more bytes than this are left to memcpy.
+const SHORT: usize = 64;
+
+/// Appends bytes, of which there are mostly few: musl's memcpy takes as long for five as for five hundred.
+#[inline]
+pub fn push(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.len() > SHORT {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    out.reserve(bytes.len());
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        out.extend_from_slice(word);
+    }
+    for byte in rest {
+        out.push(*byte);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -53,6 +73,9 @@ mod tests {
             let bytes = &bytes.as_bytes()[from.min(bytes.len())..];
             let found = bytes.iter().position(|&byte| byte < than).unwrap_or(bytes.len());
             prop_assert_eq!(find_less(bytes, than), found);
+            let mut copy = vec![b'-'];
+            push(&mut copy, &bytes.repeat(2));
+            prop_assert_eq!(&copy[1..], bytes.repeat(2));
             prop_assert_eq!(all_ascii_from(than, bytes), bytes.iter().all(|byte| (than..=b'~').contains(byte)));
         }
     }
