@@ -14,8 +14,8 @@ use super::buffers;
 use super::http1::{AnswerHead, BodyFraming, Field, connection};
 use super::request_line::{self, ToProxy};
 use crate::value::date::HTTP_LEN;
-use crate::value::{header, wide};
 use crate::value::url::{Origin, Url};
+use crate::value::{header, wide};
 
 /// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &str) -> bool {

@@ -19,10 +19,9 @@ use call::CallError;
 pub use call::{Step, UpstreamCall};
 use connect::{Dial, Phase, Tls};
 pub use connection::UpstreamConnection;
-use connection::{ConnectionPool, IDLE_AGE, SharedConnector, failed_at, refused_by};
+use connection::{ConnectionPool, SharedConnector, failed_at};
 use pinned::PinnedTls;
 pub use pinned::Thumbprint;
-use tcp::Sockets;
 
 use super::proxy::{Proxies, ProxyError, ProxyUrl};
 use super::request_line::ToProxy;
@@ -54,8 +53,6 @@ pub struct UreqExchange {
     machine: Option<ConnectionPool>,
     connect_timeout: Duration,
     resolver: Arc<dyn Resolve>,
-    #[cfg(test)]
-    sockets: Arc<Sockets>,
     proxies: Proxies,
     https_proxy: Option<Proxy>,
     http_proxy: Option<Proxy>,
@@ -65,7 +62,7 @@ impl UreqExchange {
     /// Connects to nothing yet.
     pub fn new(settings: ExchangeSettings) -> Result<Self, ProxyError> {
         let ExchangeSettings { connect_timeout, roots, proxies, resolver, machine } = settings;
-        // Fails only if the roots are empty; then the default agent reports that on each request.
+        // Fails only if the roots are empty; then the other pool reports that on each request.
         let pinned = machine.and_then(|thumbprint| PinnedTls::new(thumbprint, &roots).ok());
         let roots = match roots {
             Roots::BuiltIn => RootCerts::WebPki,
@@ -79,18 +76,15 @@ impl UreqExchange {
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(roots)
             .build();
-        let sockets = Sockets::new(IDLE_AGE);
-        let dial = || Dial::new(&resolver, &sockets);
-        let machine =
-            pinned.map(|pinned| ConnectionPool::new(SharedConnector::new(dial().chain(Tls(pinned))), tls.clone()));
-        let way = ConnectProxyConnector::default().chain(dial()).chain(Tls(RustlsConnector::default()));
+        let dial = Dial(Arc::clone(&resolver));
+        let machine = pinned
+            .map(|pinned| ConnectionPool::new(SharedConnector::new(dial.clone().chain(Tls(pinned))), tls.clone()));
+        let connector = ConnectProxyConnector::default().chain(dial).chain(Tls(RustlsConnector::default()));
         Ok(Self {
-            connections: ConnectionPool::new(SharedConnector::new(way), tls),
+            connections: ConnectionPool::new(SharedConnector::new(connector), tls),
             machine,
             connect_timeout,
             resolver: Arc::clone(&resolver),
-            #[cfg(test)]
-            sockets: Arc::clone(&sockets),
             https_proxy: proxies.https.as_ref().map(parse_proxy).transpose()?,
             http_proxy: proxies.http.as_ref().map(parse_proxy).transpose()?,
             proxies,
@@ -200,15 +194,16 @@ impl UreqExchange {
     /// # Errors
     /// A proxy answered.
     pub fn complete(&self, call: UpstreamCall) -> Result<OutResponse, OutError> {
-        let (upstream, proxied) = (call.request.upstream, self.proxy(call.request.upstream, &call.request.url.origin));
+        let upstream = call.request.upstream;
+        let refusal = call.connection.to_proxy.as_ref().map(|proxy| proxy.refusal.clone());
         let (response, connection) = call.end();
         if let Some(connection) = connection {
             self.pool(upstream).keep(connection);
         }
         let response = response.ok_or_else(|| OutError::Broken("no answer".to_owned()))?;
         // Only a proxy sends this status (RFC 9110 §15.5.8).
-        match proxied.filter(|_| response.status == 407) {
-            Some(proxy) => Err(refused_by(&proxy)),
+        match refusal.filter(|_| response.status == 407) {
+            Some(refusal) => Err(refusal),
             None => Ok(response),
         }
     }
@@ -253,7 +248,6 @@ impl UreqExchange {
 
     /// Converts an error to words that name the host and the cause, and nothing of the request.
     fn explain(&self, origin: &Origin, upstream: Upstream, limit: Duration, error: &Error) -> OutError {
-        let host = origin.to_string();
         let connecting = matches!(Phase::current(), Phase::Dialing | Phase::Connecting);
         if let Some(proxy) = self.proxy(upstream, origin) {
             let failed = match (Phase::current(), error) {
@@ -270,7 +264,7 @@ impl UreqExchange {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
                 let within = self.connect_limit(upstream, limit);
                 let setting = if within == self.connect_timeout { " (Sidecar:Limits:ConnectTimeout)" } else { "" };
-                OutError::Timeout(format!("{host}: no connection within {within:?}{setting}"))
+                OutError::Timeout(format!("{origin}: no connection within {within:?}{setting}"))
             }
             Error::Timeout(_) => {
                 let setting = match upstream {
@@ -278,20 +272,20 @@ impl UreqExchange {
                     Upstream::Token => " (Sidecar:Limits:TokenRequestTimeout)",
                     _ => "",
                 };
-                OutError::Timeout(format!("{host}: no complete answer within {limit:?}{setting}"))
+                OutError::Timeout(format!("{origin}: no complete answer within {limit:?}{setting}"))
             }
-            Error::Rustls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
-            Error::Tls(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
+            Error::Rustls(cause) => OutError::Connect(format!("{origin}: TLS: {cause}")),
+            Error::Tls(cause) => OutError::Connect(format!("{origin}: TLS: {cause}")),
             Error::Io(cause) if connect::is_not_public(cause) => OutError::NotPublic,
             Error::Io(cause) => match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(cause) => OutError::Connect(format!("{host}: TLS: {cause}")),
-                None if connecting => OutError::Connect(format!("{host}: {cause}")),
-                None => OutError::Broken(format!("{host}: {cause}")),
+                Some(cause) => OutError::Connect(format!("{origin}: TLS: {cause}")),
+                None if connecting => OutError::Connect(format!("{origin}: {cause}")),
+                None => OutError::Broken(format!("{origin}: {cause}")),
             },
-            _ if connecting => OutError::Connect(format!("{host}: {error}")),
+            _ if connecting => OutError::Connect(format!("{origin}: {error}")),
             _ => {
                 let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                OutError::Broken(format!("{host}: {error}{cause}"))
+                OutError::Broken(format!("{origin}: {error}{cause}"))
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Opens connections: resolves the name, connects a socket, and adds TLS. The client's own
-//! connectors would resolve the name for every request, and do not report how far they came.
+//! connectors do not report how far they came.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,13 +12,13 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, LazyBuf
 use ureq::{Error, Timeout, http};
 
 use super::super::resolver::{self, Resolve};
-use super::tcp::{Socket, Sockets, Tcp};
+use super::tcp::{self, Socket, Tcp};
 use crate::value::url::Origin;
 
 /// More addresses would leave too little time for each.
 const MAX_ADDRESSES: usize = 16;
 
-/// The progress of this thread's request, which the client's errors do not reveal.
+/// The progress of this thread's request, which the errors of connectors do not reveal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// A pooled connection is in use.
@@ -84,13 +84,12 @@ pub(super) fn dialed() -> Option<Arc<Socket>> {
 thread_local! {
     static DIALED: RefCell<Option<Arc<Socket>>> = const { RefCell::new(None) };
     static REDIRECTED_FROM: RefCell<Option<Origin>> = const { RefCell::new(None) };
-    // The client runs a whole request, including connectors, on the calling thread.
+    // Connectors run on the thread that opens the connection.
     static TUNNEL: Cell<bool> = const { Cell::new(false) };
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Pooled) };
 }
 
-/// The client resolves names before it checks its pool. [`Dial`] resolves only when it needs a
-/// connection.
+/// [`Dial`] resolves names itself; a proxy's connector would do so before.
 #[derive(Debug)]
 pub(super) struct NoLookup;
 
@@ -101,17 +100,8 @@ impl Resolver for NoLookup {
 }
 
 /// Resolves the host and opens a TCP connection.
-#[derive(Debug)]
-pub(super) struct Dial {
-    resolver: Arc<dyn Resolve>,
-    sockets: Arc<Sockets>,
-}
-
-impl Dial {
-    pub(super) fn new(resolver: &Arc<dyn Resolve>, sockets: &Arc<Sockets>) -> Self {
-        Self { resolver: Arc::clone(resolver), sockets: Arc::clone(sockets) }
-    }
-}
+#[derive(Clone, Debug)]
+pub(super) struct Dial(pub(super) Arc<dyn Resolve>);
 
 impl<In: Transport> Connector<In> for Dial {
     type Out = Either<In, Tcp>;
@@ -129,7 +119,7 @@ impl<In: Transport> Connector<In> for Dial {
         let uri = details.uri;
         let host = uri.host().ok_or(Error::HostNotFound)?;
         let port = uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
-        let found = resolver::addresses(&self.resolver, host, port, *details.timeout.after);
+        let found = resolver::addresses(&self.0, host, port, *details.timeout.after);
         let found = found.map_err(|cause| match cause.kind() {
             io::ErrorKind::TimedOut => Error::Timeout(Timeout::Resolve),
             _ => Error::Io(io::Error::other(format!("failed to resolve the name: {cause}"))),
@@ -137,7 +127,7 @@ impl<In: Transport> Connector<In> for Dial {
         let found = match REDIRECTED_FROM.with_borrow(Clone::clone) {
             Some(own) => {
                 let limit = details.timeout.after.saturating_sub(start.elapsed());
-                resolver::reachable(&self.resolver, found, &own, limit)
+                resolver::reachable(&self.0, found, &own, limit)
             }
             None => found,
         };
@@ -147,14 +137,13 @@ impl<In: Transport> Connector<In> for Dial {
         let after = Limit::from(details.timeout.after.saturating_sub(start.elapsed()));
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         let first = &found[..found.len().min(MAX_ADDRESSES)];
-        let tcp = self.sockets.connect(first, NextTimeout { after, ..details.timeout }, buffers)?;
+        let tcp = tcp::connect(first, NextTimeout { after, ..details.timeout }, buffers)?;
         DIALED.set(Some(tcp.socket()));
         Ok(Some(Either::B(tcp)))
     }
 }
 
-/// TLS with the shared configuration. The client keeps it, and the sessions for resumption, only
-/// for connections that it believes to be configured by the agent.
+/// TLS. Its configuration, and the sessions for resumption, are the connector's own.
 #[derive(Debug)]
 pub(super) struct Tls<C>(pub(super) C);
 
@@ -162,24 +151,8 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Tls<C> {
     type Out = C::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, tcp: Option<In>) -> Result<Option<Self::Out>, Error> {
-        let shared = ConnectionDetails { request_level: false, ..copy(details) };
-        let connected = self.0.connect(&shared, tcp)?;
+        let connected = self.0.connect(details, tcp)?;
         Phase::opened();
         Ok(connected)
-    }
-}
-
-pub(super) fn copy<'a>(details: &ConnectionDetails<'a>) -> ConnectionDetails<'a> {
-    ConnectionDetails {
-        uri: details.uri,
-        addrs: details.addrs.clone(),
-        config: details.config,
-        request_level: details.request_level,
-        resolver: details.resolver,
-        now: details.now,
-        timeout: details.timeout,
-        current_time: Arc::clone(&details.current_time),
-        run_connector: Arc::clone(&details.run_connector),
-        register_shutdown: Arc::clone(&details.register_shutdown),
     }
 }

@@ -1,14 +1,16 @@
 //! Connections to upstreams. They never block once they are open, so a thread can wait for two sockets at once, or for
 //! none of its own.
 //!
-//! The client sends the whole body before it reads the answer, hides reason phrases and interim answers, and holds its
-//! thread. So its connectors open the connection, including TLS and tunnels, and the HTTP over it is our own.
+//! The connectors of a client open them, including TLS and tunnels; the HTTP over them is our own.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -25,18 +27,20 @@ use zeroize::Zeroizing;
 use super::super::OutError;
 use super::super::request_line::ToProxy;
 use super::connect::{self, NoLookup};
-use super::tcp::Socket;
+use super::tcp::{self, Socket};
 use crate::sync::Mutex;
 use crate::value::url::Origin;
 
 /// The default number of concurrent calls; fewer would cost a TLS handshake per excess call.
 const IDLE: usize = 768;
 /// Below common idle limits (Azure's load balancers: 4 minutes). A connection closed earlier is detected anyway.
-pub(super) const IDLE_AGE: Duration = Duration::from_mins(1);
+const IDLE_AGE: Duration = Duration::from_mins(1);
+/// How often idle connections are looked at. One that the upstream closes would hold a descriptor in CLOSE-WAIT.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The size of a TLS record (RFC 8446 §5.1).
 const BUFFER: usize = 16 * 1024;
 
-/// One chain of connectors for the client and for these connections, so they share TLS sessions.
+/// The chain of connectors of a pool, whose connections share TLS sessions.
 #[derive(Clone, Debug)]
 pub(super) struct SharedConnector(Arc<dyn Connector<Out = Box<dyn Transport>>>);
 
@@ -79,7 +83,7 @@ pub(super) fn to_proxy(proxy: &Proxy, origin: &Origin) -> ToProxy {
 }
 
 /// The error for a 407 from this proxy.
-pub(super) fn refused_by(proxy: &Proxy) -> OutError {
+fn refused_by(proxy: &Proxy) -> OutError {
     failed_at(proxy, "answered 407 Proxy Authentication Required", false)
 }
 
@@ -109,7 +113,7 @@ impl AsFd for UpstreamConnection {
 }
 
 /// Has no effect: the socket does not block.
-const AT_ONCE: NextTimeout =
+const UNUSED_TIMEOUT: NextTimeout =
     NextTimeout { after: time::Duration::from_secs(3600), reason: Timeout::Global, per_read: None, per_write: None };
 
 impl UpstreamConnection {
@@ -130,7 +134,7 @@ impl UpstreamConnection {
         let output = self.transport.buffers().output();
         let amount = bytes.len().min(output.len());
         output[..amount].copy_from_slice(&bytes[..amount]);
-        self.transport.transmit_output(amount, AT_ONCE).map_err(Error::into_io)?;
+        self.transport.transmit_output(amount, UNUSED_TIMEOUT).map_err(Error::into_io)?;
         Ok(amount)
     }
 
@@ -157,7 +161,7 @@ impl UpstreamConnection {
             };
         }
         if self.transport.buffers().input().is_empty() {
-            match self.transport.await_input(AT_ONCE) {
+            match self.transport.await_input(UNUSED_TIMEOUT) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Some(0)),
                 Err(Error::Timeout(_)) => return Ok(None),
@@ -180,22 +184,66 @@ impl fmt::Debug for UpstreamConnection {
 
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
-    way: SharedConnector,
+    connector: SharedConnector,
     tls: TlsConfig,
-    /// In the order in which they became idle.
-    idle: Mutex<VecDeque<(UpstreamConnection, Instant)>>,
+    idle: Arc<IdleConnections>,
+}
+
+/// In the order in which they became idle.
+#[derive(Debug, Default)]
+struct IdleConnections {
+    list: Mutex<VecDeque<(UpstreamConnection, Instant)>>,
+    /// Whether a thread looks at them.
+    watched: AtomicBool,
+}
+
+impl IdleConnections {
+    /// Closes those that have ended or were idle for too long.
+    fn tidy(&self) {
+        let mut ended = VecDeque::new();
+        let mut list = self.list.lock();
+        let arrivals = tcp::arrivals(list.iter().map(|(connection, _)| &*connection.socket));
+        for ((connection, since), arrived) in mem::take(&mut *list).into_iter().zip(arrivals) {
+            let stays = !arrived && since.elapsed() < IDLE_AGE;
+            if stays { &mut *list } else { &mut ended }.push_back((connection, since));
+        }
+        // They are closed after the lock is released.
+        drop(list);
+    }
+
+    /// Looks at them from time to time, from a thread of its own.
+    fn watch(self: &Arc<Self>) {
+        if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
+            let own: Weak<Self> = Arc::downgrade(self);
+            let watch = move || {
+                while let Some(idle) = own.upgrade() {
+                    idle.tidy();
+                    drop(idle);
+                    thread::sleep(LOOK_EVERY);
+                }
+            };
+            // Without the thread, connections are still checked before use.
+            let is_watched = thread::Builder::new().name("idle".into()).spawn(watch).is_ok();
+            self.watched.store(is_watched, Ordering::Relaxed);
+        }
+    }
 }
 
 impl ConnectionPool {
-    pub(super) fn new(way: SharedConnector, tls: TlsConfig) -> Self {
-        Self { way, tls, idle: Mutex::default() }
+    pub(super) fn new(connector: SharedConnector, tls: TlsConfig) -> Self {
+        Self { connector, tls, idle: Arc::default() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn tidy(&self) {
+        self.idle.tidy();
     }
 
     /// An idle connection that is still open, through a proxy or not.
     pub(super) fn take(&self, origin: &Origin, proxied: bool) -> Option<UpstreamConnection> {
         loop {
             let found = {
-                let mut idle = self.idle.lock();
+                let mut idle = self.idle.list.lock();
                 let fits =
                     |connection: &UpstreamConnection| connection.origin == *origin && connection.proxied == proxied;
                 let at = idle.iter().rposition(|(connection, _)| fits(connection))?;
@@ -203,7 +251,6 @@ impl ConnectionPool {
             };
             let (mut connection, since) = found;
             if since.elapsed() < IDLE_AGE && connection.transport.is_open() {
-                connection.socket.begin();
                 connection.reused = true;
                 return Some(connection);
             }
@@ -218,14 +265,13 @@ impl ConnectionPool {
         if !is_quiet || !connection.is_sent().unwrap_or(false) || !connection.transport.is_open() {
             return;
         }
-        let mut idle = self.idle.lock();
+        self.idle.watch();
+        let mut idle = self.idle.list.lock();
         idle.push_back((connection, Instant::now()));
-        let mut ended = Vec::new();
-        while idle.len() > IDLE || idle.front().is_some_and(|(_, since)| since.elapsed() >= IDLE_AGE) {
-            ended.extend(idle.pop_front());
-        }
-        // The connections are closed after the lock is released.
+        let oldest = if idle.len() > IDLE { idle.pop_front() } else { None };
         drop(idle);
+        // It is closed after the lock is released.
+        drop(oldest);
     }
 
     /// Opens a connection within this time.
@@ -245,7 +291,7 @@ impl ConnectionPool {
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
             .build();
-        let way = self.way.clone();
+        let connector = self.connector.clone();
         let details = ConnectionDetails {
             uri,
             addrs: NoLookup.empty(),
@@ -255,10 +301,10 @@ impl ConnectionPool {
             now: time::Instant::now(),
             timeout: NextTimeout { after: limit.into(), reason: Timeout::Connect, ..NextTimeout::default() },
             current_time: Arc::new(time::Instant::now),
-            run_connector: Arc::new(move |details| way.connect(details, None)?.ok_or(Error::ConnectionFailed)),
+            run_connector: Arc::new(move |details| connector.connect(details, None)?.ok_or(Error::ConnectionFailed)),
             register_shutdown: Arc::new(|_| Ok(())),
         };
-        let transport = self.way.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
+        let transport = self.connector.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
         let socket = connect::dialed().ok_or(Error::ConnectionFailed)?;
         socket.unblock()?;
         let to_proxy = plain.map(|proxy| to_proxy(proxy, origin));

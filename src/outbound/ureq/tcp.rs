@@ -1,9 +1,8 @@
-//! TCP connections that are checked while idle. The client's pool checks one only before using it;
-//! until then, a connection closed by the upstream would occupy a descriptor in CLOSE-WAIT.
+//! TCP connections, which do not block once TLS and a tunnel are there.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Weak};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,13 +11,9 @@ use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport}
 
 use crate::sync::Mutex;
 
-/// Interval between checks of idle connections.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
-    idle_since: Mutex<Option<Instant>>,
     /// Set on non-blocking sockets: bytes that did not fit. TLS has counted them as sent.
     unsent: Mutex<Option<Vec<u8>>>,
 }
@@ -28,11 +23,6 @@ impl Socket {
         self.stream.set_nonblocking(true)?;
         *self.unsent.lock() = Some(Vec::new());
         Ok(())
-    }
-
-    /// Marks it as in use.
-    pub(super) fn begin(&self) {
-        *self.idle_since.lock() = None;
     }
 
     fn blocks(&self) -> bool {
@@ -54,94 +44,43 @@ impl Socket {
         }
         Some(Ok(true))
     }
-
-    /// True if nothing was received: on an idle connection, only its end can arrive.
-    fn is_quiet(&self) -> bool {
-        let mut fds = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::RDHUP)];
-        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
-    }
-
-    /// Closes the connection if it is idle and either the peer has closed it or it was idle for too
-    /// long. The lock keeps it idle meanwhile.
-    fn tidy(&self, longest: Duration) {
-        let idle_since = self.idle_since.lock();
-        if idle_since.is_some_and(|since| since.elapsed() > longest || !self.is_quiet()) {
-            // Fails if the connection is closed already.
-            let _ = self.stream.shutdown(Shutdown::Both);
-        }
-    }
 }
 
-/// All open sockets, and the thread that checks the idle ones.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    list: Mutex<Vec<Weak<Socket>>>,
-    watched: Mutex<bool>,
-    longest: Duration,
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// On an idle connection, only its end can arrive.
+fn arrival(socket: &Socket) -> PollFd<'_> {
+    PollFd::new(&socket.stream, PollFlags::IN | PollFlags::RDHUP)
 }
 
-impl Sockets {
-    /// `longest` is the maximum idle time.
-    pub(super) fn new(longest: Duration) -> Arc<Self> {
-        Arc::new(Self { list: Mutex::default(), watched: Mutex::new(false), longest })
-    }
+/// For each socket, whether something has arrived.
+pub(super) fn arrivals<'a>(sockets: impl Iterator<Item = &'a Socket>) -> Vec<bool> {
+    let mut fds: Vec<_> = sockets.map(arrival).collect();
+    // Where it fails, there are none: whoever uses a connection looks again.
+    let _ = poll(&mut fds, Some(&AT_ONCE));
+    fds.iter().map(|fd| !fd.revents().is_empty()).collect()
+}
 
-    /// Connects to the first address that answers. Each but the last gets half of the remaining
-    /// time.
-    pub(super) fn connect(
-        self: &Arc<Self>,
-        addresses: &[SocketAddr],
-        timeout: NextTimeout,
-        buffers: LazyBuffers,
-    ) -> Result<Tcp, Error> {
-        let start = Instant::now();
-        let mut last = Error::HostNotFound;
-        for (index, address) in addresses.iter().enumerate() {
-            let left = timeout.after.saturating_sub(start.elapsed());
-            let share = if index + 1 == addresses.len() { left } else { left / 2 };
-            if share.is_zero() {
-                return Err(Error::Timeout(timeout.reason));
+/// Connects to the first address that answers. Each but the last gets half of the remaining time.
+pub(super) fn connect(addresses: &[SocketAddr], timeout: NextTimeout, buffers: LazyBuffers) -> Result<Tcp, Error> {
+    let start = Instant::now();
+    let mut last = Error::HostNotFound;
+    for (index, address) in addresses.iter().enumerate() {
+        let left = timeout.after.saturating_sub(start.elapsed());
+        let share = if index + 1 == addresses.len() { left } else { left / 2 };
+        if share.is_zero() {
+            return Err(Error::Timeout(timeout.reason));
+        }
+        match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                let socket = Arc::new(Socket { stream, unsent: Mutex::default() });
+                return Ok(Tcp { socket, buffers });
             }
-            match TcpStream::connect_timeout(address, share) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(Tcp { socket: self.add(stream), buffers });
-                }
-                Err(cause) => last = explain(cause, timeout),
-            }
-        }
-        Err(last)
-    }
-
-    fn add(self: &Arc<Self>, stream: TcpStream) -> Arc<Socket> {
-        let socket = Arc::new(Socket { stream, idle_since: Mutex::new(None), unsent: Mutex::default() });
-        self.list.lock().push(Arc::downgrade(&socket));
-        let mut watched = self.watched.lock();
-        if !*watched {
-            let own = Arc::downgrade(self);
-            let watch = move || {
-                while let Some(sockets) = own.upgrade() {
-                    sockets.tidy();
-                    drop(sockets);
-                    std::thread::sleep(LOOK_EVERY);
-                }
-            };
-            // Without the thread, connections are still checked before use.
-            *watched = std::thread::Builder::new().name("idle".into()).spawn(watch).is_ok();
-        }
-        socket
-    }
-
-    pub(super) fn tidy(&self) {
-        let sockets: Vec<_> = {
-            let mut list = self.list.lock();
-            list.retain(|socket| socket.strong_count() > 0);
-            list.iter().filter_map(Weak::upgrade).collect()
-        };
-        for socket in sockets {
-            socket.tidy(self.longest);
+            Err(cause) => last = explain(cause, timeout),
         }
     }
+    Err(last)
 }
 
 #[derive(Debug)]
@@ -215,12 +154,7 @@ impl Transport for Tcp {
         Ok(amount > 0)
     }
 
-    /// Called before a connection enters the pool and after it leaves, which is when the check is
-    /// needed.
     fn is_open(&mut self) -> bool {
-        let mut idle_since = self.socket.idle_since.lock();
-        let open = idle_since.is_none() || self.socket.is_quiet();
-        *idle_since = open.then(Instant::now);
-        open
+        matches!(poll(&mut [arrival(&self.socket)], Some(&AT_ONCE)), Ok(0))
     }
 }

@@ -353,7 +353,7 @@ fn an_idle_connection_that_the_upstream_closed_is_closed_too() {
     gate.wait();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        exchange.sockets.tidy();
+        exchange.connections.tidy();
         match seen.recv_timeout(Duration::from_millis(10)) {
             Ok(end) => break assert_eq!(end, Ok(0)),
             Err(_) => assert!(Instant::now() < deadline, "it stays in CLOSE-WAIT"),
