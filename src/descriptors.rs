@@ -3,8 +3,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Listeners, epoll, log and files, on top of three descriptors per upstream call: one active and two
-/// kept for the next call, by the client and by pass-through.
+/// Listeners, epoll, log and files, on top of three descriptors per upstream call: its own, and those of
+/// idle connections, which may lead to other origins.
 const OTHERS: usize = 32;
 
 /// Returns how many of the wanted connections are possible, after raising the process's descriptor

@@ -165,8 +165,7 @@ fn push_decoded(out: &mut Vec<u8>, charset: Charset, body: &[u8], room: usize) -
 /// Appends whole units of base64 while there is room, and the padded rest at the end. Returns how
 /// many bytes of the body were consumed.
 fn push_base64(out: &mut Vec<u8>, body: &[u8], room: usize) -> usize {
-    let most = room / 4 * BASE64_UNIT;
-    let taken = if body.len() <= most { body.len() } else { most };
+    let taken = body.len().min(room / 4 * BASE64_UNIT);
     let start = out.len();
     out.resize(start + taken.div_ceil(BASE64_UNIT) * 4, 0);
     // The buffer has exactly the encoded length.

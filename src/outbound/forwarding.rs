@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::CORRELATION;
 use super::buffers;
-use super::http1::{AnswerHead, BodyFraming, Field, connection};
+use super::http1::{AnswerHead, BodyFraming, Field, connection_names};
 use super::request_line::{self, ToProxy};
 use crate::value::date::HTTP_LEN;
 use crate::value::url::{Origin, Url};
@@ -46,14 +46,14 @@ impl<'a, F: Iterator<Item = Field<'a>> + Clone> RequestHead<'a, F> {
         let mut head = buffers::for_head();
         request_line::write(&mut head, self.method, self.url, self.to_proxy);
         let mut put = |name: &str, value: &[u8]| buffers::append(&mut head, &[name.as_bytes(), b": ", value, b"\r\n"]);
-        let stays = |name: &str| header::is_named_by(connection(self.fields.clone()), name);
+        let removed = |name: &str| connection_names(self.fields.clone(), name);
         let replaced = |name: &str, value: &[u8]| {
             self.configured.keys().any(|own| own.eq_ignore_ascii_case(name))
                 || name.eq_ignore_ascii_case(CORRELATION) && value != self.correlation_id.as_bytes()
         };
         let mut identified = self.configured.contains_key(CORRELATION);
         for (name, value) in self.fields.clone() {
-            if header::is_forwarded(name, self.kept) && !stays(name) && !replaced(name, value) {
+            if header::is_forwarded(name, self.kept) && !removed(name) && !replaced(name, value) {
                 identified |= name.eq_ignore_ascii_case(CORRELATION);
                 put(name, value);
             }
@@ -82,10 +82,10 @@ impl AnswerHead<'_> {
         // Cannot fail.
         let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, self.reason);
         for (name, value) in &self.fields {
-            let length = name.eq_ignore_ascii_case("content-length");
-            let stays = header::is_hop_by_hop(name)
-                || header::is_named_by(connection(self.fields.iter().copied()), name) && !length;
-            if stays || header::is_refusal_mark(name) || length && !self.has_length() {
+            let is_length = name.eq_ignore_ascii_case("content-length");
+            let removed =
+                header::is_hop_by_hop(name) || connection_names(self.fields.iter().copied(), name) && !is_length;
+            if removed || header::is_refusal_mark(name) || is_length && !self.has_length() {
                 continue;
             }
             match links.rewritten(name, value) {
@@ -108,7 +108,7 @@ impl AnswerHead<'_> {
     pub fn complete(&self, out: &mut Vec<u8>, date: &[u8; HTTP_LEN], correlation_id: &str) {
         let has = |wanted: &str| {
             self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted))
-                && !header::is_named_by(connection(self.fields.iter().copied()), wanted)
+                && !connection_names(self.fields.iter().copied(), wanted)
         };
         if !has("date") {
             push(out, "Date", date);

@@ -34,8 +34,17 @@ pub enum BodyFraming {
     UntilClose,
 }
 
-pub(super) fn connection<'a>(fields: impl Iterator<Item = Field<'a>>) -> impl Iterator<Item = &'a [u8]> {
-    fields.filter(|(name, _)| name.eq_ignore_ascii_case("connection")).map(|(_, value)| value)
+impl BodyFraming {
+    /// Whether no bytes of a body come.
+    pub const fn is_empty(self) -> bool {
+        matches!(self, Self::None | Self::Length(0))
+    }
+}
+
+/// Whether `Connection` names this field or option (RFC 9110 §7.6.1).
+pub(super) fn connection_names<'a>(fields: impl Iterator<Item = Field<'a>>, name: &str) -> bool {
+    let connection = fields.filter(|(own, _)| own.eq_ignore_ascii_case("connection"));
+    header::is_named_by(connection.map(|(_, value)| value), name)
 }
 
 #[derive(Debug)]
@@ -79,7 +88,7 @@ impl<'a> AnswerHead<'a> {
         }
         let fields: Vec<Field<'a>> = raw.headers.iter().map(|field| (field.name, field.value)).collect();
         let framing = framing(status, bodiless, &fields)?;
-        let closes = header::is_named_by(connection(fields.iter().copied()), "close");
+        let closes = connection_names(fields.iter().copied(), "close");
         let has_length = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let has_two_ends = framing == BodyFraming::Chunked && has_length;
         let persists = raw.version == Some(1) && !closes && framing != BodyFraming::UntilClose && !has_two_ends;
@@ -103,7 +112,7 @@ pub struct Incoming {
     inbox: Zeroizing<Vec<u8>>,
     at: usize,
     content: Content,
-    /// What was not parsed is the begin of a head.
+    /// What was not parsed is the start of a head.
     is_partial: bool,
     /// `None` until the final head has arrived.
     body: Option<AnswerBody>,

@@ -30,6 +30,11 @@ pub enum Hop {
     Foreign { url: Url },
 }
 
+/// Whether a status asks for a request to another URL (RFC 9110 §15.4).
+pub const fn is_redirect(status: u16) -> bool {
+    matches!(status, 301..=303 | 307 | 308)
+}
+
 /// The redirect in a response to `method` at `url` (RFC 9110 §15.4).
 pub fn next_hop(method: &str, url: &Url, answer: &OutResponse) -> Hop {
     let rewritten = match (answer.status, method) {

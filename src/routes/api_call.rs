@@ -12,6 +12,7 @@ use super::reply;
 use super::stage::CallStage;
 use crate::http::{Advance, AnswerEnd, BodyStream, Caching, CallerStream, PendingAnswer, Reply};
 use crate::metrics::Ending;
+use crate::outbound::redirect::is_redirect;
 use crate::outbound::{
     AnswerMemory, HeaderValues, OutError, OutRequest, OutResponse, Rendered, Step, Upstream, UpstreamCall,
     UpstreamConnection, UreqExchange, claims_challenge,
@@ -29,7 +30,7 @@ pub struct Rendering {
 impl Rendering {
     /// False if a redirect or a challenge is to be followed.
     pub fn is_final(&self, answer: &OutResponse) -> bool {
-        !(self.follows && matches!(answer.status, 301..=303 | 307 | 308)) && claims_challenge(answer).is_none()
+        !(self.follows && is_redirect(answer.status)) && claims_challenge(answer).is_none()
     }
 
     pub fn reply(&self, answer: OutResponse, memory: Arc<AnswerMemory>) -> Reply {

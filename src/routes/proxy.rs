@@ -37,7 +37,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     let acquisition = Acquisition::new(call, &asked, &effective, resumed.as_ref())?;
     let target = Target::proxied(&effective, path, request.query)?;
     let lane = Lane::Origin(Arc::clone(target.origin().text()));
-    let challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
+    let is_challenged = matches!(resumed, Some(Resumed { on: Parked::Challenged(..), .. }));
     let is_stale = matches!(resumed, Some(Resumed { on: Parked::Stale(..), .. }));
     let mut idle = None;
     let (token, held) = match resumed {
@@ -98,8 +98,7 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
         here: ["http://", host, own].concat(),
         query: target.own_query().to_owned(),
     };
-    let mut terms = terms(call, framing, links, allocated.as_deref());
-    terms.may_challenge &= !challenged;
+    let terms = terms(call, framing, is_challenged, links, allocated.as_deref());
     let answer = ProxyCall {
         receipt: Receipt::new(call, route.endpoint),
         is_idempotent: is_idempotent(request.method_name),
@@ -112,7 +111,13 @@ pub fn proxy(call: &Call<'_>, route: &Route<'_>, resumed: Option<Resumed<Parked>
     Err(Halt::Pending(Box::new(answer), lane))
 }
 
-fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: Option<&str>) -> ProxyTerms {
+fn terms(
+    call: &Call<'_>,
+    framing: BodyFraming,
+    is_challenged: bool,
+    links: LinkRewrite,
+    allocated: Option<&str>,
+) -> ProxyTerms {
     let limits = &call.service.config.limits;
     ProxyTerms {
         framing,
@@ -120,8 +125,8 @@ fn terms(call: &Call<'_>, framing: BodyFraming, links: LinkRewrite, allocated: O
         links,
         correlation_id: call.correlation_id.to_owned(),
         further: allocated.map_or_else(String::new, |key| format!("{SESSION_KEY}: {key}\r\n")),
-        // Only a request without a body can be sent again.
-        may_challenge: matches!(framing, BodyFraming::None | BodyFraming::Length(0)),
+        // Only a request without a body can be sent again, and only once.
+        may_challenge: !is_challenged && framing.is_empty(),
         first_byte: limits.proxy_first_byte_timeout,
         idle: limits.proxy_idle_timeout,
         metrics: Arc::clone(&call.shared.metrics),
@@ -166,7 +171,7 @@ struct Ready {
     connection: Option<UpstreamConnection>,
     /// The request's head, including the token; empty if the request was sent before.
     head: Zeroizing<Vec<u8>>,
-    /// The begin of an answer, if the request was sent before.
+    /// The start of an answer, if the request was sent before.
     received: Vec<u8>,
     /// Whether only a new connection will do.
     is_stale: bool,
@@ -181,7 +186,7 @@ impl PendingAnswer<Parked> for ProxyCall {
         let pump = match self.begin(caller) {
             Ok(Some((pump, _))) => pump,
             Ok(None) => return Advance::End(AnswerEnd::Broken),
-            Err(error) => return Advance::End(self.refused(&error)),
+            Err(error) => return Advance::End(self.failed(&error)),
         };
         match if begins { pump.advance(caller) } else { pump.resume(caller) } {
             Ok(Flow::Busy) => Advance::Busy,
@@ -198,7 +203,7 @@ impl PendingAnswer<Parked> for ProxyCall {
                 self.end(ended, caller)
             }
             Ok(None) => AnswerEnd::Broken,
-            Err(error) => self.refused(&error),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -264,7 +269,7 @@ impl ProxyCall {
                 Self::broken(caller, resets)
             }
             Err(Stop::Failed(error)) => {
-                let Some(status) = status else { return self.refused(&error) };
+                let Some(status) = status else { return self.failed(&error) };
                 count(Ending::Failed(&error));
                 log::warn!("the API '{}' broke off its answer: {error}", self.api);
                 self.receipt.entry().add(status, Ended::CutByApi, "");
@@ -280,7 +285,7 @@ impl ProxyCall {
         AnswerEnd::Broken
     }
 
-    fn refused(&self, error: &OutError) -> AnswerEnd<Parked> {
+    fn failed(&self, error: &OutError) -> AnswerEnd<Parked> {
         self.receipt.metrics.upstream(Upstream::Proxy, Ending::Failed(error), self.start.elapsed());
         self.reply(unanswered(&self.api, error))
     }

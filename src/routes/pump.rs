@@ -23,7 +23,7 @@ const PIECE: usize = 48 * 1024;
 /// Bytes that an answer's head gains at most, but for longer links.
 const ADDED: usize = 512;
 /// Moves before other connections have their turn.
-const TURNS: u32 = 32;
+const ROUNDS: u32 = 32;
 const CUT: &str = "the connection was closed before the end of the answer";
 
 pub struct ProxyTerms {
@@ -120,7 +120,7 @@ impl Pump {
     ) -> Self {
         let now = Instant::now();
         caller.invite();
-        let has_body = !matches!(terms.framing, BodyFraming::None | BodyFraming::Length(0));
+        let has_body = !terms.framing.is_empty();
         Self {
             connection: Some(connection),
             up: Direction { out: Outbox::new(head), ready: true, since: now },
@@ -162,7 +162,7 @@ impl Pump {
         if self.head.is_none() && self.sent_at.is_some_and(|sent| sent.elapsed() >= self.terms.first_byte) {
             return Err(self.timeout());
         }
-        for _ in 0..TURNS {
+        for _ in 0..ROUNDS {
             let mut moved = self.send_up(caller) | self.take_body(caller)? | self.send_down(caller)?;
             match self.take_answer(caller)? {
                 Taken::Nothing => {}
@@ -474,7 +474,7 @@ impl Pump {
     }
 
     /// The nearest time limit.
-    pub fn due(&self, caller: &CallerStream<'_>) -> Instant {
+    fn due(&self, caller: &CallerStream<'_>) -> Instant {
         if self.needs_room() {
             return self.down.since + caller.limits().write_timeout;
         }

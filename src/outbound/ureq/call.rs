@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::super::buffers;
 use super::super::forwarding::is_idempotent;
 use super::super::http1::{AnswerHead, BodyFraming, INPUT, Incoming, TRAILERS_TOO_LONG};
+use super::super::redirect::is_redirect;
 use super::super::request_line;
 use super::super::{OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use super::connection::UpstreamConnection;
@@ -151,10 +152,8 @@ impl UpstreamCall {
             // The answer takes a while.
             return Ok(if self.is_sent()? { Step::Waits } else { Step::Blocks });
         }
-        for round in 0.. {
-            if !may_block && round == ROUNDS {
-                return Ok(Step::Blocks);
-            }
+        let rounds = if may_block { usize::MAX } else { ROUNDS };
+        for _ in 0..rounds {
             if self.left().is_zero() {
                 return Err(CallError::Late);
             }
@@ -316,7 +315,8 @@ fn cut() -> CallError {
 
 /// True if the request may have to be sent again, to another URL or with another token.
 fn may_follow(response: &OutResponse) -> bool {
-    matches!(response.status, 301 | 302 | 307 | 308) || claims_challenge(response).is_some()
+    // A 303 is followed without the body.
+    response.status != 303 && is_redirect(response.status) || claims_challenge(response).is_some()
 }
 
 /// The head of a request, with a small body behind it.
