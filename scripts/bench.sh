@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
     --seconds) seconds=$2; shift ;;
     --rounds) rounds=$2; shift ;;
     --dry) dry=true ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' scripts/bench.sh >&2; exit 2 ;;
   esac
   shift
 done
@@ -34,12 +34,13 @@ source scripts/tools.sh
 
 # Instructions repeat exactly, whatever else runs here. The binary is one of this machine's libc, as valgrind likes it best.
 count_instructions() {
-  need valgrind valgrind
   cargo build --locked --quiet --release --package entra-sidecar >&2
   cargo build --locked --quiet --package local-tenant >&2
   scripts/instructions.py "${CARGO_TARGET_DIR:-target}/release/entra-sidecar" "${CARGO_TARGET_DIR:-target}/debug/local-tenant"
 }
 need_rust
+need python3 python3
+if $instructions || $only; then need valgrind valgrind; fi
 if $only; then
   count_instructions
   exit
@@ -131,7 +132,9 @@ for _ in $(seq 21); do
   began=${EPOCHREALTIME/./}
   env -i "$binary" serve --config "$work/appsettings.json" --urls "http://127.0.0.1:$port" >/dev/null 2>&1 &
   once=$!
-  until { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do :; done
+  until { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null; do
+    kill -0 "$once" || { say "the sidecar did not start"; exit 1; }
+  done
   printf 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n' >&3
   read -r -t 5 _ <&3
   echo $((${EPOCHREALTIME/./} - began)) >>"$work/starts"
@@ -165,7 +168,7 @@ fi
 
 # --- Throughput -----------------------------------------------------------------------------------------------------
 
-# An API that answers nobody: the kernel takes the connections, and no one reads from them.
+# An API that never answers: the kernel takes the connections, and no one reads from them.
 python3 -c '
 import socket, time
 hanging = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(2)]
@@ -352,8 +355,12 @@ holders=()
 for name in 0 1; do
   wrk --threads 1 --connections $((576 - name * 384)) --duration 600s --timeout 600s "$sidecar_url$call/hanging$name" >/dev/null &
   holders+=($!)
+  pids+=($!)
 done
-until [ "$(ask "$sidecar_url/metrics" | awk '/upstream_calls.*active/ { print $2 }')" -ge 768 ]; do sleep 0.1; done
+until [ "$(ask "$sidecar_url/metrics" | awk '/upstream_calls.*active/ { print $2 }')" -ge 768 ]; do
+  kill -0 "${holders[@]}" || { say "768 calls never hung"; exit 1; }
+  sleep 0.1
+done
 for round in $(seq "$rounds"); do beside held "$round"; done
 kill "${holders[@]}"
 wait "${holders[@]}" || true

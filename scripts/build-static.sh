@@ -27,7 +27,7 @@ gnu=$machine-unknown-linux-gnu
 gcc=$machine-linux-gnu-gcc
 libc=$tools/musl-$machine
 
-musl_target_is_installed() { have rustup && rustup target list --installed 2>/dev/null | grep -qx "$musl"; }
+musl_target_is_installed() { have rustup && rustup target list --installed 2>/dev/null | grep -x "$musl" >/dev/null; }
 
 # What Debian's Rust needs to link musl programs for $machine, and to compile C for them.
 musl_packages() { printf "%s:$(debian_architecture "$machine")\n" musl-dev "libunwind-$llvm-dev"; }
@@ -44,17 +44,17 @@ debian_toolchain() {
 
   # The C compiler for ring, with the unpacked headers in place of the system's.
   local libraries=$libc/usr/lib/$machine-linux-musl
-  sed "s#\(/usr/lib\|/usr/include\)/$machine-linux-musl#$libc&#g" "$libraries/musl-gcc.specs" >"$libc/musl-gcc.specs"
-  printf '#!/bin/sh\nexec %s "$@" -specs "%s"\n' "$gcc" "$libc/musl-gcc.specs" >"$libc/musl-gcc"
-  chmod +x "$libc/musl-gcc"
+  # What a condition calls goes on after a failure, so each step says what becomes of it.
+  sed "s#\(/usr/lib\|/usr/include\)/$machine-linux-musl#$libc&#g" "$libraries/musl-gcc.specs" >"$libc/musl-gcc.specs" || return 1
+  printf '#!/bin/sh\nexec %s "$@" -specs "%s"\n' "$gcc" "$libc/musl-gcc.specs" >"$libc/musl-gcc" || return 1
+  chmod +x "$libc/musl-gcc" || return 1
 
   # The start files, libc and unwinder that rustc expects beside a self-contained target.
-  mkdir -p "$start"
-  cp "$libraries"/{crt1.o,rcrt1.o,Scrt1.o,crti.o,crtn.o,libc.a} "$start/"
-  for file in crtbegin.o crtbeginS.o crtend.o crtendS.o; do cp "$($gcc -print-file-name=$file)" "$start/"; done
-  cp "$libc/usr/lib/$machine-linux-gnu/libunwind.a" "$start/"
+  mkdir -p "$start" && cp "$libraries"/{crt1.o,rcrt1.o,Scrt1.o,crti.o,crtn.o,libc.a} "$start/" || return 1
+  for file in crtbegin.o crtbeginS.o crtend.o crtendS.o; do cp "$($gcc -print-file-name=$file)" "$start/" || return 1; done
+  cp "$libc/usr/lib/$machine-linux-gnu/libunwind.a" "$start/" || return 1
   # Debian builds that unwinder for glibc with fortified stdio, of which musl lacks one function.
-  cat >"$libc/shim.c" <<'C'
+  cat >"$libc/shim.c" <<'C' || return 1
 #include <stdarg.h>
 #include <stdio.h>
 int __fprintf_chk(FILE *file, int flag, const char *format, ...) {
@@ -66,8 +66,8 @@ int __fprintf_chk(FILE *file, int flag, const char *format, ...) {
   return written;
 }
 C
-  "$libc/musl-gcc" -O2 -fPIC -c "$libc/shim.c" -o "$libc/shim.o"
-  "$machine-linux-gnu-ar" q "$start/libunwind.a" "$libc/shim.o" 2>/dev/null
+  "$libc/musl-gcc" -O2 -fPIC -c "$libc/shim.c" -o "$libc/shim.o" || return 1
+  "$machine-linux-gnu-ar" q "$start/libunwind.a" "$libc/shim.o" || return 1
   [ -e "$debian/usr/lib/rustlib/src/rust/library/std/Cargo.toml" ] || return 1
   touch "$start/.ready"
 }
@@ -87,8 +87,8 @@ fi
 say "by way of $route"
 
 arguments=(build --locked --release --package entra-sidecar --bin entra-sidecar "$@")
-# Panic messages name source files. Where these lay on the machine that built them is nobody's business, and would make every
-# machine's binary a different one.
+# Panic messages name source files. Where these lay on the machine that built them must not be published, and would make
+# every machine's binary a different one.
 flags=(
   "--remap-path-prefix=$PWD=/src" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
   "--remap-path-prefix=$debian=/toolchain"
@@ -128,10 +128,10 @@ esac
 
 # Static means: the kernel needs no interpreter to run it, and it names no library.
 binary=${CARGO_TARGET_DIR:-target}/$target/release/entra-sidecar
-if readelf --program-headers --wide "$binary" | grep -q INTERP || readelf --dynamic --wide "$binary" | grep -q NEEDED; then
-  say "$binary is not static"
-  exit 1
-fi
+headers=$(readelf --program-headers --dynamic --wide "$binary")
+case $headers in
+  *INTERP* | *NEEDED*) say "$binary is not static"; exit 1 ;;
+esac
 size=$(stat -c %s "$binary")
 say "static: $size bytes, of $BUDGET allowed"
 if [ "$size" -gt "$BUDGET" ]; then

@@ -23,6 +23,18 @@ else
   echo "deploy-test: skipped: no Prometheus here (Debian's package prometheus): alerts and dashboard were not evaluated"
 fi
 
+# The unit, where systemd's own judge is here; the binary need not be where the unit says.
+if command -v systemd-analyze >/dev/null; then
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
+  sed 's#^ExecStart=[^ ]*#ExecStart=/bin/true#' deploy/systemd/entra-sidecar.service >"$folder/entra-sidecar.service"
+  said=$(systemd-analyze verify "$folder/entra-sidecar.service" 2>&1) || { echo "$said"; exit 1; }
+  if [ -n "$said" ]; then echo "$said"; exit 1; fi
+  # From 0 (nothing is open) to 10.
+  systemd-analyze security --offline=true --threshold=15 "$folder/entra-sidecar.service" >/dev/null
+  echo "deploy-test: the unit is accepted"
+fi
+
 tools=$(scripts/python-tools.sh) || { echo "deploy-test: skipped: no Python tools here"; exit 0; }
 "$tools/kubernetes-validate" --strict --quiet deploy/kubernetes/*.yaml
 "$tools/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yaml deploy/docker-compose.shared-cache.yaml
@@ -69,15 +81,3 @@ for path in glob.glob("deploy/kubernetes/*.yaml"):
 print("\n".join(problems) or f"deploy-test: {len(expressions)} expressions parse, the manifests fit their schemas")
 sys.exit(bool(problems))
 PYTHON
-
-# The unit, where systemd's own judge is here; the binary need not be where the unit says.
-if command -v systemd-analyze >/dev/null; then
-  folder=$(mktemp -d)
-  trap 'rm -rf "$folder"' EXIT
-  sed 's#^ExecStart=[^ ]*#ExecStart=/bin/true#' deploy/systemd/entra-sidecar.service >"$folder/entra-sidecar.service"
-  said=$(systemd-analyze verify "$folder/entra-sidecar.service" 2>&1) || { echo "$said"; exit 1; }
-  if [ -n "$said" ]; then echo "$said"; exit 1; fi
-  # From 0 (nothing is open) to 10.
-  systemd-analyze security --offline=true --threshold=15 "$folder/entra-sidecar.service" >/dev/null
-  echo "deploy-test: the unit is accepted"
-fi

@@ -132,7 +132,7 @@ for page in pages:
         if "run" in marks and language not in {"lua", *proxy_kinds}:
             text = text.replace("http://127.0.0.1:5000", environment["SIDECAR"])
         if "answer" in marks:
-            if missing is None and not answers(text, said):
+            if missing is None and said is not None and not answers(text, said):
                 problems.append(f"{where}: shown:\n{text}but it said:\n{said[:3000]}")
             continue
         if "check" in marks:
@@ -172,10 +172,12 @@ for page in pages:
         else:
             if not shutil.which(programs[language][0]):
                 skipped.add(language)
+                said = None
                 continue
             said, good = execute(language, text)
             if not good and not clients and ("ModuleNotFoundError" in said or "ERR_MODULE_NOT_FOUND" in said):
                 skipped.add(f"packages for {language}")
+                said = None
                 continue
         if not good:
             problems.append(f"{where}: failed, saying:\n{said[:3000]}")

@@ -6,16 +6,16 @@
 #   scripts/image-test.sh [binary | image.oci.tar]      the image of a release (scripts/release.sh), of a binary, or of the one
 #                                                       that scripts/build-static.sh makes
 #
-# It needs root (for namespaces and chroot), openssl and python3, and says so where the kernel or the machine refuses.
+# It needs root (for namespaces and chroot), iproute2, curl and python3, and fails where the machine or the kernel refuses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-skip() { echo "image-test: skipped: $1"; exit 0; }
-[ "$(id -u)" -eq 0 ] || skip "chroot and namespaces need root"
-for tool in unshare nsenter chroot setpriv ip mount python3 curl; do
-  command -v "$tool" >/dev/null || skip "$tool is not here"
+refuse() { echo "image-test: $1" >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || refuse "chroot and namespaces need root"
+for tool in unshare nsenter chroot setpriv ip mount python3 curl pgrep; do
+  command -v "$tool" >/dev/null || refuse "$tool is not here"
 done
-unshare --net --mount --pid --fork true 2>/dev/null || skip "the kernel gives no namespaces here"
+unshare --net --mount --pid --fork true 2>/dev/null || refuse "the kernel gives no namespaces here"
 
 if [ "${1:-}" != --inside ]; then
   cargo build --locked --quiet --package local-tenant
@@ -62,7 +62,7 @@ with open(f"{work}/config", "w") as file:
 print("image-test: an image for", ", ".join(sorted(manifests)))
 PYTHON
   # Everything below happens in namespaces of its own, so nothing of it is left when this ends.
-  unshare --net --mount --pid --mount-proc --fork --kill-child "$0" --inside "$work"
+  unshare --net --mount --pid --mount-proc --fork --kill-child scripts/image-test.sh --inside "$work"
   # With an engine that works, the image itself.
   if docker info >/dev/null 2>&1; then
     docker build --quiet --file Dockerfile.scratch --tag entra-sidecar:image-test . >/dev/null

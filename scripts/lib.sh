@@ -29,7 +29,7 @@ await() { # file pattern
 
 # Starts the stand-in for Entra; what it prints becomes variables.
 start_tenant() { # program
-  "$1" >"$work/tenant" 2>&1 &
+  "$1" >"$work/tenant" &
   pids+=($!)
   await "$work/tenant" '^USER_IDENTITY_CLIENT_ID='
   # shellcheck source=/dev/null

@@ -44,7 +44,7 @@ machines=(x86_64 aarch64)
 if [ -z "${STATIC_ROUTE:-}" ]; then
   STATIC_ROUTE=rustup
   for machine in "${machines[@]}"; do
-    rustup target list --installed 2>/dev/null | grep -qx "$machine-unknown-linux-musl" || STATIC_ROUTE=debian
+    rustup target list --installed 2>/dev/null | grep -x "$machine-unknown-linux-musl" >/dev/null || STATIC_ROUTE=debian
   done
 fi
 export STATIC_ROUTE

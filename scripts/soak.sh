@@ -8,14 +8,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# shellcheck source=scripts/tools.sh
+source scripts/tools.sh
+
 seconds=180
 case ${1:-} in
   '') ;;
   --seconds) seconds=${2:?"--seconds needs a number"} ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' scripts/soak.sh >&2; exit 2 ;;
 esac
 
 # Optimised, since what is looked for is load; linked as fast as may be, since nothing is measured to the microsecond.
 export SOAK_SECONDS=$seconds CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-exec cargo test --locked --quiet --release --package entra-sidecar --test sidecar -- \
+some_tests cargo test --locked --quiet --release --package entra-sidecar --test sidecar -- \
   --ignored --exact --nocapture soak::nothing_is_wrong_lost_or_leaked_amid_failures

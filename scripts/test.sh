@@ -41,7 +41,7 @@ fi
 
 step "shell scripts"
 if have shellcheck; then
-  git ls-files '*.sh' .ci/run | xargs shellcheck
+  git ls-files '*.sh' .ci/run deploy/debian/postinst deploy/debian/prerm | xargs shellcheck
 else
   skip "shellcheck is not here"
 fi
@@ -76,9 +76,8 @@ scripts/gen-docs.sh
 git diff --exit-code -- docs/configuration.md
 
 step "demo"
-scripts/demo.sh --once >"${TMPDIR:-/tmp}/demo.$$" 2>&1 || { cat "${TMPDIR:-/tmp}/demo.$$"; exit 1; }
-tail -1 "${TMPDIR:-/tmp}/demo.$$"
-rm -f "${TMPDIR:-/tmp}/demo.$$"
+said=$(scripts/demo.sh --once 2>&1) || { echo "$said"; exit 1; }
+tail -1 <<<"$said"
 
 step "examples and real clients"
 scripts/examples.sh
