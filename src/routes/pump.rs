@@ -214,8 +214,7 @@ impl Pump {
 
     /// Whether no bytes wait on their way to the API.
     fn has_flushed(&self) -> bool {
-        let flushed = |connection: &UpstreamConnection| connection.is_sent().unwrap_or(true);
-        self.up.out.is_empty() && self.connection.as_ref().is_none_or(flushed)
+        self.up.out.is_empty() && self.connection.as_ref().is_none_or(UpstreamConnection::is_sent)
     }
 
     /// Whether a reused connection closed before it answered, and the request can be sent again because none of its body was

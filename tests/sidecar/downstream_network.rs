@@ -160,6 +160,21 @@ fn one_tls_connection_serves_many_requests() {
 
 /// Whoever cuts the line must not pass for the end of an answer (RFC 8446 §6.1).
 #[test]
+fn an_answer_that_comes_before_the_body_was_read_arrives_over_tls_too() {
+    let api = RawUpstream::tls_in_a_hurry("HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 4\r\n\r\nless");
+    let scene = https(&api).with("Sidecar:TrustedCertificates", ROOT);
+    let sidecar = scene.start();
+    let body = "x".repeat(3_000_000);
+    for target in ["/ProxyUnauthenticated/App", APP] {
+        let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut client = Client::connect(sidecar.address);
+        client.send(head + &body);
+        let answer = client.answer();
+        assert!(answer.body.contains("less"), "{target}: {} {}", answer.status, answer.body);
+    }
+}
+
+#[test]
 fn a_tls_connection_that_is_cut_ends_no_answer() {
     let (_api, _scene, sidecar) = ending();
     call(&sidecar, "cut").expect(502);

@@ -67,15 +67,28 @@ impl RawUpstream {
 
     /// As `https://localhost` and, through a proxy, `https://api.test` and `https://other.test`.
     pub fn tls(answer: impl Fn(&Received) -> Act + Send + Sync + 'static) -> Self {
-        let certificate = CertificateDer::from_pem_slice(include_bytes!("../data/tls/server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../data/tls/server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        Self::serve(Some(Arc::new(config)), answer)
+        Self::serve(Some(tls_config()), answer)
+    }
+
+    /// As [`Self::tls`], but it answers every request before it reads the body, and is gone then.
+    pub fn tls_in_a_hurry(answer: &'static str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let upstream =
+            Self { address: listener.local_addr().unwrap(), received: Arc::default(), connections: Arc::default() };
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                // Else the answer could wait for an acknowledgement, and be lost with the connection.
+                stream.set_nodelay(true).unwrap();
+                let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(tls_config()).unwrap(), stream));
+                let mut line = String::new();
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                }
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        upstream
     }
 
     fn serve(tls: Option<Arc<ServerConfig>>, answer: impl Fn(&Received) -> Act + Send + Sync + 'static) -> Self {
@@ -124,6 +137,18 @@ impl RawUpstream {
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
+}
+
+fn tls_config() -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../data/tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../data/tls/server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
 }
 
 fn converse<S: Read + Write>(stream: S, mut handle: impl FnMut(Received) -> Act, end: impl Fn(&mut S)) {

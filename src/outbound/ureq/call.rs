@@ -138,7 +138,7 @@ impl UpstreamCall {
                 return Err(CallError::Late);
             }
             let limit = Timespec::try_from(left).ok();
-            let room = if self.is_sent()? { PollFlags::empty() } else { PollFlags::OUT };
+            let room = if self.is_sent() { PollFlags::empty() } else { PollFlags::OUT };
             // An interrupted poll reports nothing, and the loop continues.
             let _ = poll(&mut [PollFd::new(&self.connection, PollFlags::IN | room)], limit.as_ref());
         }
@@ -150,7 +150,7 @@ impl UpstreamCall {
         self.send();
         if !may_block && sends {
             // The answer takes a while.
-            return Ok(if self.is_sent()? { Step::Waits } else { Step::Blocks });
+            return Ok(if self.is_sent() { Step::Waits } else { Step::Blocks });
         }
         let rounds = if may_block { usize::MAX } else { ROUNDS };
         for _ in 0..rounds {
@@ -178,12 +178,12 @@ impl UpstreamCall {
     }
 
     /// Whether the whole request has left, or no more of it will.
-    fn is_sent(&self) -> io::Result<bool> {
-        Ok(match self.sending {
+    fn is_sent(&self) -> bool {
+        match self.sending {
             Sending::Sent(_) => false,
-            Sending::Whole => self.connection.is_sent()?,
+            Sending::Whole => self.connection.is_sent(),
             Sending::Refused => true,
-        })
+        }
     }
 
     /// Sends as much as fits.

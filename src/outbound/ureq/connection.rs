@@ -128,22 +128,19 @@ impl UpstreamConnection {
                 sent => Ok(sent?),
             };
         }
-        if !self.is_sent()? {
+        if !self.is_sent() {
             return Ok(0);
         }
         let output = self.transport.buffers().output();
         let amount = bytes.len().min(output.len());
         output[..amount].copy_from_slice(&bytes[..amount]);
         self.transport.transmit_output(amount, UNUSED_TIMEOUT).map_err(Error::into_io)?;
-        Ok(amount)
+        if self.socket.is_refused() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(amount) }
     }
 
-    /// Flushes buffered TLS records; true if none are left.
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub fn is_sent(&self) -> io::Result<bool> {
-        self.socket.send_later(&[]).unwrap_or(Ok(true))
+    /// Flushes buffered TLS records; true if none are left, or the other side takes no more.
+    pub fn is_sent(&self) -> bool {
+        self.socket.send_later(&[]).unwrap_or(true)
     }
 
     /// Reads into the spare capacity of `into`, which must not be empty. `None`: nothing has arrived; `Some(0)`: the
@@ -262,7 +259,7 @@ impl ConnectionPool {
         // then nothing more would be read (RFC 8446 §6.1).
         let is_quiet =
             !connection.transport.is_tls() || matches!(connection.receive(&mut Vec::with_capacity(1)), Ok(None));
-        if !is_quiet || !connection.is_sent().unwrap_or(false) || !connection.transport.is_open() {
+        if !is_quiet || !connection.is_sent() || !connection.transport.is_open() {
             return;
         }
         self.idle.watch();

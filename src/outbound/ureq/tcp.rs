@@ -14,14 +14,24 @@ use crate::sync::Mutex;
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
-    /// Set on non-blocking sockets: bytes that did not fit. TLS has counted them as sent.
-    unsent: Mutex<Option<Vec<u8>>>,
+    /// Set on non-blocking sockets.
+    unsent: Mutex<Option<Unsent>>,
+}
+
+/// TLS has counted as sent what it gave.
+#[derive(Debug, Default)]
+struct Unsent {
+    /// What did not fit.
+    bytes: Vec<u8>,
+    /// Set once the other side takes no more. What is given then is dropped, since TLS reads an answer that came before only
+    /// after it has sent what it has.
+    is_refused: bool,
 }
 
 impl Socket {
     pub(super) fn unblock(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
-        *self.unsent.lock() = Some(Vec::new());
+        *self.unsent.lock() = Some(Unsent::default());
         Ok(())
     }
 
@@ -29,20 +39,26 @@ impl Socket {
         self.unsent.lock().is_none()
     }
 
-    /// Sends these bytes behind those that did not fit before; true if all are sent. `None`: the socket blocks.
-    pub(super) fn send_later(&self, bytes: &[u8]) -> Option<io::Result<bool>> {
+    /// Sends these bytes behind those that did not fit before; true if none are left. `None`: the socket blocks.
+    pub(super) fn send_later(&self, bytes: &[u8]) -> Option<bool> {
         let mut unsent = self.unsent.lock();
-        let unsent = unsent.as_mut()?;
+        let Unsent { bytes: unsent, is_refused } = unsent.as_mut()?;
         unsent.extend_from_slice(bytes);
-        while !unsent.is_empty() {
+        while !unsent.is_empty() && !*is_refused {
             match (&self.stream).write(unsent) {
                 Ok(written) => drop(unsent.drain(..written)),
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Some(Ok(false)),
-                Err(cause) => return Some(Err(cause)),
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Some(false),
+                Err(_) => *is_refused = true,
             }
         }
-        Some(Ok(true))
+        unsent.clear();
+        Some(true)
+    }
+
+    /// Whether the other side takes no more.
+    pub(super) fn is_refused(&self) -> bool {
+        self.unsent.lock().as_ref().is_some_and(|unsent| unsent.is_refused)
     }
 }
 
@@ -129,8 +145,8 @@ impl Transport for Tcp {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if let Some(sent) = self.socket.send_later(&self.buffers.output()[..amount]) {
-            return sent.map(drop).map_err(Error::Io);
+        if self.socket.send_later(&self.buffers.output()[..amount]).is_some() {
+            return Ok(());
         }
         let (timeout, start) = (timeout.for_write(), Instant::now());
         let mut stream = &self.socket.stream;
@@ -155,6 +171,6 @@ impl Transport for Tcp {
     }
 
     fn is_open(&mut self) -> bool {
-        matches!(poll(&mut [arrival(&self.socket)], Some(&AT_ONCE)), Ok(0))
+        !self.socket.is_refused() && matches!(poll(&mut [arrival(&self.socket)], Some(&AT_ONCE)), Ok(0))
     }
 }
