@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Api, Config, Registration};
 use crate::credentials::{Client, Credentials, Inspection};
 use crate::jwks::{self, Issuer, Keys};
-use crate::options::{Effective, Flow, Inbound, OptionsError, Overrides};
+use crate::options::{Effective, Flow, Inbound, OptionsError, Overrides, Target};
 use crate::outbound::Exchange;
 use crate::routes::admit::CallerToken;
 use crate::shr::RequestSigner;
@@ -44,7 +44,7 @@ pub fn check(config: &Config, online: bool) -> ExitCode {
     for api in &config.apis {
         good(&line(config, api));
         if let Err(refused) = without_overrides(api, config.registration(api), config.sidecar.allow_overrides.any()) {
-            let every = format!("DownstreamApis:{}: every request without overrides is 400: {refused}", api.name);
+            let every = format!("DownstreamApis:{}: every request without overrides is refused: {refused}", api.name);
             if config.sidecar.allow_overrides.any() {
                 odd(&every);
             } else {
@@ -109,9 +109,11 @@ fn credentials(registration: &Registration, now: u64, findings: &mut Findings) {
         ("TokenDecryptionCredentials", &registration.decryption_credentials),
     ];
     for (list, descriptions) in lists {
-        for Inspection { index, source_type, result, .. } in Credentials::new(descriptions).inspect(now) {
+        for Inspection { index, source_type, needs_network, result, .. } in Credentials::new(descriptions).inspect(now)
+        {
             let key = format!("{}:{list}:{index} ({source_type})", registration.section);
-            findings.report(&key, result.map(|()| "usable"));
+            findings
+                .report(&key, result.map(|()| if needs_network { "not tried, needs the network" } else { "usable" }));
         }
     }
 }
@@ -160,7 +162,8 @@ fn without_overrides(api: &Api, registration: &Registration, overridable: bool) 
         Err(OptionsError::NoScopes(_)) if overridable => Ok(()),
         effective => {
             let effective = effective?;
-            flow(&effective).scopes(&effective, registration).map(drop)
+            flow(&effective).scopes(&effective, registration)?;
+            if effective.options.signs_requests() { Target::new(&effective).map(drop) } else { Ok(()) }
         }
     }
 }

@@ -335,6 +335,7 @@ fn an_api_that_would_refuse_every_request_is_a_warning() {
     for (key, value, reason) in [
         ("Scopes", "User.Read", "needs a single scope that ends in '/.default'"),
         ("AcquireTokenOptions__Tenant", "consumers", "is issued by one tenant"),
+        ("AcquireTokenOptions__AuthenticationScheme", "PoP", "DownstreamApis:X:BaseUrl is not configured"),
     ] {
         let answer = Sidecar::configured()
             .variable("DownstreamApis__X__RequestAppToken", "true")
@@ -342,7 +343,7 @@ fn an_api_that_would_refuse_every_request_is_a_warning() {
             .variable(&format!("DownstreamApis__X__{key}"), value)
             .run(&["check"]);
         assert_eq!(answer.code, 0);
-        let start = "entra-sidecar: warning: DownstreamApis:X: every request without overrides is 400: ";
+        let start = "entra-sidecar: warning: DownstreamApis:X: every request without overrides is refused: ";
         assert!(answer.err.starts_with(start) && answer.err.contains(reason), "{}", answer.err);
     }
 }
@@ -362,7 +363,7 @@ fn an_api_that_refuses_every_request_is_a_problem() {
     for scopes in ["", "User.Read"] {
         let answer = closed(scopes).run(&["check"]);
         assert_eq!(answer.code, 1);
-        let start = "entra-sidecar: DownstreamApis:X: every request without overrides is 400: ";
+        let start = "entra-sidecar: DownstreamApis:X: every request without overrides is refused: ";
         assert!(answer.err.starts_with(start), "{}", answer.err);
         assert!(answer.out.contains("DownstreamApis:X: client credentials; "), "{}", answer.out);
     }
@@ -429,4 +430,18 @@ fn the_healthcheck_of_a_sidecar_that_does_not_run_fails() {
     let socket = format!("unix:{}", sidecar.path().join("s.sock").display());
     let answer = sidecar.run(&["healthcheck", "--urls", &socket]);
     assert_eq!((answer.code, answer.err.lines().count()), (1, 1), "{}", answer.err);
+}
+
+#[test]
+fn a_credential_that_needs_the_network_is_not_called_usable() {
+    for (kind, said) in
+        [("SignedAssertionFromManagedIdentity", "not tried, needs the network"), ("ClientSecret", "usable")]
+    {
+        let answer = Sidecar::configured()
+            .variable("AzureAd__ClientCredentials__0__SourceType", kind)
+            .variable("AzureAd__ClientCredentials__0__ClientSecret", if kind == "ClientSecret" { "s" } else { "" })
+            .run(&["check"]);
+        let line = format!("AzureAd:ClientCredentials:0 ({kind}): {said}\n");
+        assert!(answer.out.contains(&line), "{}{}", answer.out, answer.err);
+    }
 }

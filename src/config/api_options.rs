@@ -13,7 +13,7 @@ pub struct ApiOptions {
     pub scopes: Vec<String>,
     /// True for an app token instead of a user's.
     pub request_app_token: Option<bool>,
-    /// Required by `/DownstreamApi*` only.
+    /// Required by `/DownstreamApi*`, `/Proxy*`, and where the sidecar signs requests.
     pub base_url: Option<Url>,
     /// Origins that an override of `BaseUrl` may name besides the configured one.
     pub allowed_base_urls: Vec<Url>,
@@ -87,6 +87,13 @@ pub struct InForce<'a> {
     pub user_flow: Option<&'a str>,
     pub token_query: Cow<'a, BTreeMap<String, String>>,
     pub token_headers: Cow<'a, BTreeMap<String, String>>,
+}
+
+impl InForce<'_> {
+    /// Whether the sidecar signs requests with its own key, for which it has to know their URL.
+    pub const fn signs_requests(&self) -> bool {
+        self.pop && self.pop_public_key.is_none()
+    }
 }
 
 /// An option that the inbound request itself can set too: an override beats it, and it beats the

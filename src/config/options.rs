@@ -12,7 +12,7 @@ const SECTION: &str = "DownstreamApis:*:";
 
 #[rustfmt::skip] // A row is a line.
 pub(super) const ROWS: &[Row] = &[
-    key("DownstreamApis:*:BaseUrl", Kind::BaseUrl, "Required by `/DownstreamApi*` only. An override must have its origin, or one of `AllowedBaseUrls`.").api(|options| Slot::Url(&mut options.base_url)).only(Place::SettingsAndQuery),
+    key("DownstreamApis:*:BaseUrl", Kind::BaseUrl, "Required by `/DownstreamApi*`, `/Proxy*`, and where the sidecar signs requests (`AuthenticationScheme=PoP`). An override must have its origin, or one of `AllowedBaseUrls`.").api(|options| Slot::Url(&mut options.base_url)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:AllowedBaseUrls", Kind::Url, "URLs whose origins an override of `BaseUrl` may have too.").list(Split::Either).api(|options| Slot::Urls(&mut options.allowed_base_urls)).only(Place::Settings),
     key("DownstreamApis:*:RelativePath", Kind::RelativePath, "Appended to `BaseUrl`. May contain a query.").api(|options| Slot::Text(&mut options.relative_path)).only(Place::SettingsAndQuery),
     key("DownstreamApis:*:HttpMethod", Kind::Method, "The method of the call, unless the caller's method decides.").api(|options| Slot::Text(&mut options.http_method)).only(Place::SettingsAndQuery),

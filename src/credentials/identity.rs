@@ -23,6 +23,10 @@ pub struct IdentityAssertion {
 }
 
 impl Source for IdentityAssertion {
+    fn needs_network(&self) -> bool {
+        true
+    }
+
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
         // A resource, not a scope: with `/.default` the exchange fails.
         let audience = match &self.token_exchange_url {

@@ -68,6 +68,7 @@ pub struct Inspection {
     pub source_type: &'static str,
     /// Unix seconds at which its certificate expires or expired.
     pub expires_at: Option<u64>,
+    pub needs_network: bool,
     /// `Err` is why it cannot be used.
     pub result: Result<(), String>,
 }
@@ -145,6 +146,7 @@ impl Credentials {
             index: credential.index,
             source_type: credential.source_type,
             expires_at: credential.source.expires_at(now),
+            needs_network: credential.source.needs_network(),
             result: credential.source.inspect(now),
         };
         self.list.iter().map(inspect).collect()

@@ -68,6 +68,11 @@ pub trait Identities {
 pub trait Source: Send + Sync {
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure>;
 
+    /// Whether only a request shows that it can be used.
+    fn needs_network(&self) -> bool {
+        false
+    }
+
     /// Checks everything that needs no network. A fetched certificate is not judged by its age: it
     /// may have been renewed in the vault, and the next use finds out.
     fn inspect(&self, _: u64) -> Result<(), String> {

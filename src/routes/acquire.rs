@@ -189,7 +189,7 @@ impl<'a> Acquisition<'a> {
         destination: impl FnOnce() -> Result<Destination, Halt>,
     ) -> Result<Cow<'t, str>, Halt> {
         let options = &self.effective.options;
-        if !options.pop || options.pop_public_key.is_some() {
+        if !options.signs_requests() {
             return Ok(Cow::Borrowed(token.authorization()));
         }
         let destination = destination()?;

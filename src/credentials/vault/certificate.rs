@@ -42,6 +42,10 @@ impl VaultCertificate {
 }
 
 impl Source for VaultCertificate {
+    fn needs_network(&self) -> bool {
+        true
+    }
+
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
         let certificate = self.fetched(context)?;
         assertion::sign(&certificate, context).map(ClientAuth::Assertion).map_err(Failure::Unusable)

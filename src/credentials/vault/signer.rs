@@ -35,6 +35,10 @@ impl VaultSigner {
 }
 
 impl Source for VaultSigner {
+    fn needs_network(&self) -> bool {
+        true
+    }
+
     fn authenticate(&self, context: &Context<'_>) -> Result<ClientAuth, Failure> {
         let (call, now) = (VaultCall::new(context), context.clock.unix());
         let public = self.current(now, || self.read(&call, now))?;
