@@ -159,3 +159,28 @@ fn what_selects_nothing_is_found() {
         assert_eq!(found.len(), problems, "{expression}: {found:?}");
     }
 }
+
+#[test]
+fn the_page_lists_every_metric() {
+    let scene = Scene::new();
+    let sidecar = scene.start();
+    let metrics = sidecar.get("/metrics").expect(200).body;
+    let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut running: Vec<String> = families.map(|family| family.replacen(' ', "|", 1)).collect();
+    // Without a signing key and without that feature, these are not there.
+    let absent = [
+        "entra_sidecar_jwks_age_seconds|gauge",
+        "entra_sidecar_shared_cache_request_duration_seconds|histogram",
+        "entra_sidecar_shared_cache_requests_total|counter",
+    ];
+    running.extend(absent.map(str::to_owned));
+    running.sort();
+    running.dedup();
+    let page = read("../docs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut listed: Vec<String> = rows
+        .map(|row| row.split('|').take(2).map(|cell| cell.trim().trim_end_matches('`')).collect::<Vec<_>>().join("|"))
+        .collect();
+    listed.sort();
+    assert_eq!(running, listed);
+}
