@@ -134,6 +134,19 @@ fn with_few_descriptors_some_are_left_for_upstreams() {
     assert_eq!(process.end(), Some(0));
 }
 
+#[test]
+fn it_takes_the_descriptors_that_it_may_take() {
+    let scene = Scene::new();
+    let process = Process::start(&scene, "ulimit -S -n 256;", Stdio::null());
+    let crowd: Vec<_> = (0..500).map(|_| TcpStream::connect(process.address).unwrap()).collect();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft > 2000, "{line}");
+    drop(crowd);
+    process.get(APP).expect(200);
+}
+
 /// Asks again and again on one connection until the sidecar says that it closes: how many answers came.
 fn ask_until_closed(address: SocketAddr, target: &str, stop: &AtomicBool) -> usize {
     let mut client = Client::connect(address);

@@ -94,7 +94,7 @@ impl Drop for Server {
     }
 }
 
-/// Shells give a process 1024 descriptors, fewer than the connections that tests make; it may take more by itself.
+/// A process usually starts with 1024 descriptors, fewer than the connections that tests make, and may take more itself.
 fn allow_many_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     // Where it is refused, some tests say what they lack.
