@@ -17,11 +17,6 @@ use crate::value::date::HTTP_LEN;
 use crate::value::url::{Origin, Url};
 use crate::value::{header, wide};
 
-/// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
-pub fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
-}
-
 #[derive(Clone, Copy)]
 pub struct RequestHead<'a, F> {
     pub method: &'a str,

@@ -6,7 +6,6 @@ use std::mem::{self, MaybeUninit};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::buffers;
-use super::ureq::UpstreamConnection;
 use crate::value::chunked::{Bounds, ChunkError, Decoder};
 use crate::value::header;
 use crate::value::quantity::digits;
@@ -97,6 +96,16 @@ impl<'a> AnswerHead<'a> {
     }
 }
 
+/// Where the bytes of an answer come from.
+pub trait Source {
+    /// Reads into the spare capacity of `into`, which must not be empty. `None`: nothing has arrived; `Some(0)`: the
+    /// connection has ended.
+    ///
+    /// # Errors
+    /// The connection is broken, or TLS ended without its closing alert.
+    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<Option<usize>>;
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 enum Content {
     #[default]
@@ -164,11 +173,7 @@ impl Incoming {
 
     /// Receives plain bytes of the body into the spare capacity of `out`. `None`: nothing has arrived; `Some(0)`: the
     /// connection has ended.
-    pub fn receive_plain(
-        &mut self,
-        connection: &mut UpstreamConnection,
-        out: &mut Vec<u8>,
-    ) -> io::Result<Option<usize>> {
+    pub fn receive_plain(&mut self, connection: &mut impl Source, out: &mut Vec<u8>) -> io::Result<Option<usize>> {
         let received = connection.receive(out)?;
         if let (Some(received), Some(body)) = (received, &mut self.body) {
             let behind = body.count(received);
@@ -180,7 +185,7 @@ impl Incoming {
 
     /// Receives what has to be parsed, unless there is something to parse. `None`: nothing has arrived; `Some(0)`: the
     /// connection has ended.
-    pub fn receive(&mut self, connection: &mut UpstreamConnection) -> io::Result<Option<usize>> {
+    pub fn receive(&mut self, connection: &mut impl Source) -> io::Result<Option<usize>> {
         let rest = self.unparsed().len();
         if rest > 0 && !self.is_partial {
             return Ok(Some(rest));

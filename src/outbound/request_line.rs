@@ -5,6 +5,11 @@ use zeroize::Zeroizing;
 use super::{OutError, buffers};
 use crate::value::url::{Origin, Url};
 
+/// Whether a request may be sent again if a reused connection ended before it was answered (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
+}
+
 /// What a plain `http` request tells a forward proxy (RFC 9112 §3.2.2). Not `Debug`, since it holds a password.
 pub struct ToProxy {
     /// Makes the target absolute.

@@ -10,10 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
 use super::super::buffers;
-use super::super::forwarding::is_idempotent;
 use super::super::http1::{AnswerHead, BodyFraming, INPUT, Incoming, TRAILERS_TOO_LONG};
 use super::super::redirect::is_redirect;
-use super::super::request_line;
+use super::super::request_line::{self, is_idempotent};
 use super::super::{OutBody, OutError, OutRequest, OutResponse, Upstream, claims_challenge};
 use super::connection::UpstreamConnection;
 use crate::value::chunked::{Bounds, ChunkError};

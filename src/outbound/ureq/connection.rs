@@ -25,6 +25,7 @@ use ureq::{Error, Proxy, Timeout, http};
 use zeroize::Zeroizing;
 
 use super::super::OutError;
+use super::super::http1::Source;
 use super::super::request_line::ToProxy;
 use super::connect::{self, NoLookup};
 use super::tcp::{self, Socket};
@@ -142,13 +143,10 @@ impl UpstreamConnection {
     pub fn is_sent(&self) -> bool {
         self.socket.send_later(&[]).unwrap_or(true)
     }
+}
 
-    /// Reads into the spare capacity of `into`, which must not be empty. `None`: nothing has arrived; `Some(0)`: the
-    /// connection has ended.
-    ///
-    /// # Errors
-    /// The connection is broken, or TLS ended without its closing alert.
-    pub fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
+impl Source for UpstreamConnection {
+    fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
         if !self.transport.is_tls() {
             return match retry_on_intr(|| {
                 rustix::net::recv(&self.socket.stream, spare_capacity(into), RecvFlags::empty())
